@@ -1,0 +1,253 @@
+//! Decisions and their bytes: the alert record, its id and its message. Pure.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json, json};
+use uuid::Uuid;
+
+use crate::episode::Status;
+use crate::model::{Key, Table, Timestamp, Value, decimal_text};
+use crate::rule::message::Field;
+use crate::rule::{Aggregate, Comparison, Confirm, OutputExpr, Query, Rule, Scalar};
+use crate::window::Trigger;
+
+/// The namespace of alert ids, itself a UUIDv5 of the DNS name `tripline.alerts`.
+const NAMESPACE: Uuid = Uuid::from_u128(0x8d5c_5a9e_4b0f_5c1e_9d2a_6f0e_3b7c_1a44);
+
+/// Everything an alert tells, before it is bytes.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    /// Consumer group.
+    pub group: &'a str,
+    /// Lineage of the group's progress.
+    pub lineage: &'a str,
+    /// Topic of the changes.
+    pub topic: &'a str,
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The group of rows.
+    pub key: &'a Key,
+    /// Firing or resolved.
+    pub status: Status,
+    /// The change that brought it, if not time alone.
+    pub trigger: Option<&'a Trigger>,
+    /// The aggregates in memory when Postgres was asked.
+    pub stream: &'a Map<String, Json>,
+    /// The aggregates in Postgres; `None` without confirmation.
+    pub database: Option<&'a Map<String, Json>>,
+    /// Left edge of the window (`None` without a time bound) and NOW().
+    pub window: (Option<Timestamp>, Timestamp),
+    /// How Postgres confirmed it.
+    pub confirmation: Option<Confirmation<'a>>,
+    /// When it was decided.
+    pub emitted_at: Timestamp,
+}
+
+/// What the confirmation was taken on.
+#[derive(Clone, Copy, Debug)]
+pub struct Confirmation<'a> {
+    /// NOW() in the statement.
+    pub as_of: Timestamp,
+    /// `pg_current_snapshot()`.
+    pub snapshot: &'a str,
+    /// How often the candidate had to be asked.
+    pub attempts: u32,
+    /// The statement's duration in milliseconds.
+    pub millis: u64,
+}
+
+/// A finished alert: what is logged in `offsets/N` and delivered byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Identity, the same on every retry.
+    pub id: Uuid,
+    /// Name of the rule.
+    pub rule: String,
+    /// The group of rows.
+    pub key: Key,
+    /// Firing or resolved.
+    pub status: Status,
+    /// Record key on the alert topic: `weekly-spend|27956157`.
+    pub record_key: String,
+    /// The line for the log.
+    pub line: String,
+    /// When it was decided.
+    pub emitted_at: Timestamp,
+    /// The record's value: JSON text.
+    pub body: String,
+}
+
+impl Alert {
+    /// Makes the bytes of a decision.
+    pub fn new(decision: &Decision<'_>) -> Self {
+        let rule = decision.rule;
+        let query = &rule.query;
+        let id = id_of(decision);
+        let message = message_of(decision);
+        let body = json!({
+            "id": id,
+            "group": decision.group,
+            "lineage": decision.lineage,
+            "rule": rule.name,
+            "rule_version": rule.version,
+            "status": decision.status.as_str(),
+            "severity": rule.severity,
+            "key": key_json(query, decision.key),
+            "message": message,
+            "stream": decision.stream,
+            "database": decision.database,
+            "having": having_text(query),
+            "window": {
+                "from": decision.window.0.map(Timestamp::rfc3339),
+                "to": decision.window.1.rfc3339(),
+            },
+            "trigger": decision.trigger.map(|trigger| trigger_json(decision.topic, &query.table, trigger)),
+            "confirmation": confirmation_json(rule.confirm, decision.confirmation),
+            "emitted_at": decision.emitted_at.rfc3339(),
+        });
+        let line = match decision.status {
+            Status::Firing => message,
+            Status::Resolved => format!("Resolved: {message}"),
+        };
+        Self {
+            id,
+            rule: rule.name.clone(),
+            key: decision.key.clone(),
+            status: decision.status,
+            record_key: format!("{}|{}", rule.name, key_texts(query, decision.key).join("|")),
+            line,
+            emitted_at: decision.emitted_at,
+            body: body.to_string(),
+        }
+    }
+}
+
+/// UUIDv5 (RFC 9562) over group, rule, version, key, status, topic, partition and offset of the change that
+/// brought it; where time alone did, over the instant instead of the offset.
+fn id_of(decision: &Decision<'_>) -> Uuid {
+    let rule = decision.rule;
+    let place = match decision.trigger {
+        Some(trigger) => json!([decision.topic, trigger.position.partition, trigger.position.offset]),
+        None => json!([decision.topic, decision.window.1.0]),
+    };
+    let key = key_texts(&rule.query, decision.key);
+    let name = json!([decision.group, rule.name, rule.version, key, decision.status.as_str(), place]);
+    Uuid::new_v5(&NAMESPACE, name.to_string().as_bytes())
+}
+
+fn message_of(decision: &Decision<'_>) -> String {
+    let query = &decision.rule.query;
+    let keys = key_texts(query, decision.key);
+    let numbers = decision.database.unwrap_or(decision.stream);
+    let shown = |output: &crate::rule::Output| match output.expr {
+        OutputExpr::Key(index) => keys.get(index).cloned(),
+        OutputExpr::Aggregate(_) => match numbers.get(&output.name) {
+            Some(Json::String(text)) => Some(text.clone()),
+            Some(Json::Number(number)) => Some(number.to_string()),
+            _ => None,
+        },
+    };
+    let texts: Vec<_> = query.outputs.iter().map(|output| (output, shown(output))).collect();
+    decision.rule.message.render(|name| {
+        let (output, text) = texts.iter().find(|(output, _)| output.name == name)?;
+        Some(match (output.expr, text) {
+            (_, None) => Field::Null,
+            (OutputExpr::Key(_), Some(text)) => Field::Key(text),
+            (OutputExpr::Aggregate(_), Some(text)) => Field::Number(text),
+        })
+    })
+}
+
+/// The key's values as text, in GROUP BY order: as the statement's parameters and the message show them.
+pub fn key_texts(query: &Query, key: &Key) -> Vec<String> {
+    let texts = query.group_by.iter().zip(key.values());
+    texts.map(|(column, value)| value_text(&value, scale_at(&query.table, *column)).unwrap_or("NULL".into())).collect()
+}
+
+/// A value as Postgres reads it; `None` for NULL.
+pub fn value_text(value: &Value, scale: u8) -> Option<String> {
+    Some(match value {
+        Value::Null => return None,
+        Value::Bool(b) => b.to_string(),
+        Value::Int(n) => n.to_string(),
+        Value::Decimal(n) => decimal_text(*n, scale),
+        Value::Time(at) => at.rfc3339(),
+        Value::Text(text) => text.to_string(),
+        Value::Opaque => "NaN".to_owned(),
+    })
+}
+
+fn scale_at(table: &Table, column: usize) -> u8 {
+    table.columns.get(column).and_then(|column| column.ty.scale()).unwrap_or(0)
+}
+
+fn value_json(value: &Value, scale: u8) -> Json {
+    match value {
+        Value::Bool(b) => Json::Bool(*b),
+        Value::Int(n) => Json::from(*n),
+        other => value_text(other, scale).map_or(Json::Null, Json::String),
+    }
+}
+
+fn columns_json<'a>(table: &Table, columns: impl Iterator<Item = &'a usize>, key: &Key) -> Json {
+    let pair = |(index, value): (&usize, Value)| {
+        let name = table.columns.get(*index).map(|column| column.name.clone()).unwrap_or_default();
+        (name, value_json(&value, scale_at(table, *index)))
+    };
+    Json::Object(columns.zip(key.values()).map(pair).collect())
+}
+
+fn key_json(query: &Query, key: &Key) -> Json {
+    columns_json(&query.table, query.group_by.iter(), key)
+}
+
+fn trigger_json(topic: &str, table: &Table, trigger: &Trigger) -> Json {
+    json!({
+        "topic": topic,
+        "partition": trigger.position.partition,
+        "offset": trigger.position.offset,
+        "op": trigger.op,
+        "lsn": trigger.lsn,
+        "tx_id": trigger.tx_id,
+        "pk": trigger.pk.as_ref().map(|pk| columns_json(table, table.primary_key.iter(), pk)),
+        "event_time": trigger.event_time.map(Timestamp::rfc3339),
+        "committed_at": trigger.committed_at.map(Timestamp::rfc3339),
+    })
+}
+
+fn confirmation_json(required: Confirm, confirmation: Option<Confirmation<'_>>) -> Json {
+    match confirmation {
+        Some(made) => json!({
+            "required": required == Confirm::Required,
+            "as_of": made.as_of.rfc3339(),
+            "snapshot": made.snapshot,
+            "attempts": made.attempts,
+            "ms": made.millis,
+        }),
+        None => json!({ "required": required == Confirm::Required }),
+    }
+}
+
+/// HAVING as an analyst would write it.
+pub fn having_text(query: &Query) -> String {
+    let having = &query.having;
+    let left = match query.aggregates.get(having.aggregate) {
+        Some(Aggregate::Sum(scalar)) => format!("SUM({})", scalar_text(&query.table, scalar)),
+        _ => "COUNT(*)".to_owned(),
+    };
+    let operator = match having.comparison {
+        Comparison::Greater => ">",
+        Comparison::GreaterOrEqual => ">=",
+        Comparison::Less => "<",
+        Comparison::LessOrEqual => "<=",
+        Comparison::Equal => "=",
+        Comparison::NotEqual => "<>",
+    };
+    format!("{left} {operator} {}", having.threshold)
+}
+
+fn scalar_text(table: &Table, scalar: &Scalar) -> String {
+    match scalar {
+        Scalar::Column(column) => table.columns.get(*column).map(|column| column.name.clone()).unwrap_or_default(),
+        Scalar::Abs(inner) => format!("ABS({})", scalar_text(table, inner)),
+    }
+}

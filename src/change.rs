@@ -1,0 +1,79 @@
+//! Change records: bytes of Kafka → [`Change`]. Pure.
+//!
+//! - [`debezium`]: the envelope, with and without its schema
+//! - [`decimal`]: exact numbers from strings and from Kafka Connect's Decimal
+//! - [`time`]: every representation of a time that the connector writes
+
+pub mod debezium;
+pub mod decimal;
+pub mod time;
+
+use crate::model::{Key, Lsn, Timestamp, Value};
+
+/// What a record did to its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// `c`
+    Create,
+    /// `u`
+    Update,
+    /// `d`
+    Delete,
+    /// `r`: read by a snapshot, not streamed.
+    Read,
+    /// `t`
+    Truncate,
+    /// A record without a value: the key is gone.
+    Tombstone,
+}
+
+impl Op {
+    /// Debezium's letter; a tombstone has none and prints as `tombstone`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "c",
+            Self::Update => "u",
+            Self::Delete => "d",
+            Self::Read => "r",
+            Self::Truncate => "t",
+            Self::Tombstone => "tombstone",
+        }
+    }
+}
+
+/// One decoded change of one row (or, for a truncate, of all).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What was done.
+    pub op: Op,
+    /// Primary key of the row; `None` for a truncate only.
+    pub pk: Option<Key>,
+    /// The row after the change: the wanted columns, in the order the decoder was given; `None` for
+    /// deletes, tombstones and truncates.
+    pub row: Option<Box<[Value]>>,
+    /// `source.lsn`; absent in incremental snapshots and tombstones.
+    pub lsn: Option<Lsn>,
+    /// `source.txId`, the 32-bit transaction id; absent like `lsn`.
+    pub tx_id: Option<u32>,
+    /// Commit time of the transaction: `source.ts_us`, or `source.ts_ms`.
+    pub committed_at: Option<Timestamp>,
+}
+
+/// What a record turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A change of a row.
+    Change(Change),
+    /// Nothing to do, by its nature: the reason, for a counter.
+    Ignored(&'static str),
+}
+
+/// Why a record could not be understood. The text says what was found, where in the record, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Reject {
+    /// A short name for counters: `json`, `envelope`, `value`, `key`, `table`.
+    pub kind: &'static str,
+    /// The explanation.
+    pub detail: String,
+}

@@ -1,0 +1,237 @@
+//! The columns that are read out of an image, and the image they are read into.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::Settings;
+use super::named::Named;
+use super::value::{Form, ValueSeed};
+use crate::change::Reject;
+use crate::model::{Column, Key, Table, Value};
+
+/// The wanted columns in their order, then those of the primary key that are not among them. A slot is an index
+/// into that.
+pub(super) struct Columns {
+    /// Every column of the table in its order, since images have that order, and its slot if it is read.
+    names: Vec<(String, Option<usize>)>,
+    slots: Vec<Slot>,
+    wanted: usize,
+    /// Slots in key order.
+    primary_key: Vec<usize>,
+}
+
+struct Slot {
+    name: String,
+    type_name: String,
+    in_key: bool,
+}
+
+/// Which columns of an image count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    All,
+    PrimaryKey,
+}
+
+impl Columns {
+    /// Also answers with the form of each slot in records without schema.
+    pub(super) fn new(table: &Table, wanted: &[usize], settings: Settings) -> Result<(Self, Vec<Form>), String> {
+        let mut names: Vec<_> = table.columns.iter().map(|column| (column.name.clone(), None)).collect();
+        let (mut slots, mut forms, mut primary_key) = (Vec::new(), Vec::new(), Vec::new());
+        let no_column = |index| format!("table {table} has no column number {index}");
+        if table.primary_key.is_empty() {
+            return Err(format!(
+                "table {table} has no primary key, which tells its rows apart; add one"
+            ));
+        }
+        for &index in wanted.iter().chain(&table.primary_key) {
+            let is_wanted = slots.len() < wanted.len();
+            let column = table.columns.get(index).ok_or_else(|| no_column(index))?;
+            let (_, slot) = names.get_mut(index).ok_or_else(|| no_column(index))?;
+            match slot {
+                Some(_) if is_wanted => return Err(format!("column {:?} of {table} is wanted twice", column.name)),
+                Some(slot) => primary_key.push(*slot),
+                None => {
+                    *slot = Some(slots.len());
+                    if !is_wanted {
+                        primary_key.push(slots.len());
+                    }
+                    slots.push(Slot::new(column, table.primary_key.contains(&index)));
+                    forms.push(Form::from_catalog(column, settings).map_err(|why| format!("table {table}: {why}"))?);
+                }
+            }
+        }
+        Ok((
+            Self {
+                names,
+                slots,
+                wanted: wanted.len(),
+                primary_key,
+            },
+            forms,
+        ))
+    }
+
+    /// The slot of the column of this name. `next` is where it is expected: after the one before it.
+    fn find(&self, name: &str, next: &mut usize) -> Option<usize> {
+        if let Some((expected, slot)) = self.names.get(*next)
+            && expected == name
+        {
+            *next = next.saturating_add(1);
+            return *slot;
+        }
+        self.slot_elsewhere(name, next)
+    }
+
+    #[cold]
+    fn slot_elsewhere(&self, name: &str, next: &mut usize) -> Option<usize> {
+        let (at, (_, slot)) = self.names.iter().enumerate().find(|(_, (known, _))| known == name)?;
+        *next = at.saturating_add(1);
+        *slot
+    }
+
+    /// The slot of the column of this name, wherever it stands.
+    pub(super) fn slot(&self, name: &str) -> Option<usize> {
+        self.slot_elsewhere(name, &mut 0)
+    }
+
+    /// Whether the record's key may hold the row's: it has every column of the primary key.
+    pub(super) fn has_key(&self, image: &Image) -> bool {
+        self.primary_key
+            .iter()
+            .all(|slot| image.values.get(*slot).is_some_and(Option::is_some))
+            || image.problem.as_ref().is_some()
+    }
+
+    /// The primary key out of an image. `place` names the image in a reject.
+    pub(super) fn key(&self, image: &Image, place: &str) -> Result<Key, Reject> {
+        self.check(image, Part::PrimaryKey, place)?;
+        if let [slot] = self.primary_key.as_slice()
+            && let Some(Some(Value::Int(id))) = image.values.get(*slot)
+        {
+            return Ok(Key::Int(*id));
+        }
+        let mut values = Vec::with_capacity(self.primary_key.len());
+        for &slot in &self.primary_key {
+            match image.values.get(slot) {
+                Some(Some(Value::Null | Value::Opaque)) | Some(None) | None => {
+                    let why = "null, NaN, an infinity or a number too great identifies no row; take this row out";
+                    return Err(self.reject(slot, place, why));
+                }
+                Some(Some(value)) => values.push(value.clone()),
+            }
+        }
+        Ok(Key::new(values))
+    }
+
+    /// The wanted columns out of an image, which is left without them.
+    pub(super) fn row(&self, image: &mut Image, place: &str) -> Result<Box<[Value]>, Reject> {
+        self.check(image, Part::All, place)?;
+        let values = image.values.iter_mut().take(self.wanted);
+        Ok(values.map(|value| value.take().unwrap_or(Value::Null)).collect())
+    }
+
+    fn check(&self, image: &Image, part: Part, place: &str) -> Result<(), Reject> {
+        if let Some((slot, why)) = &image.problem {
+            return Err(self.reject(*slot, place, why));
+        }
+        for (at, (slot, value)) in self.slots.iter().zip(&image.values).enumerate() {
+            if value.is_none() && (part == Part::All || slot.in_key) {
+                let why = "it is not there: the record is older or newer than the table's present columns, or the \
+                           connector leaves the column out (column.include.list)";
+                return Err(self.reject(at, place, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(&self, slot: usize, place: &str, why: &str) -> Reject {
+        let column = match self.slots.get(slot) {
+            Some(slot) => format!("column {:?} ({}) of {place}: ", slot.name, slot.type_name),
+            None => String::new(),
+        };
+        Reject {
+            kind: if place == super::RECORD_KEY { "key" } else { "value" },
+            detail: format!("{column}{why}"),
+        }
+    }
+}
+
+impl Slot {
+    fn new(column: &Column, in_key: bool) -> Self {
+        Self {
+            name: column.name.clone(),
+            type_name: column.type_name.clone(),
+            in_key,
+        }
+    }
+}
+
+/// What has been read of one image, by slot. Reused from record to record.
+#[derive(Default)]
+pub(super) struct Image {
+    values: Vec<Option<Value>>,
+    /// The first value that could not be read, and why.
+    problem: Option<(usize, String)>,
+}
+
+impl Image {
+    pub(super) fn clear(&mut self, columns: &Columns) {
+        self.values.clear();
+        self.values.resize(columns.slots.len(), None);
+        self.problem = None;
+    }
+}
+
+/// Reads an image into `image`: `true` for a row, `false` for null.
+pub(super) struct ImageSeed<'a> {
+    pub(super) columns: &'a Columns,
+    pub(super) forms: &'a [Form],
+    pub(super) part: Part,
+    pub(super) image: &'a mut Image,
+}
+
+impl<'de> DeserializeSeed<'de> for ImageSeed<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<bool, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ImageSeed<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of a row's columns, or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<bool, A::Error> {
+        // An image given twice counts as the last one, like any name given twice.
+        self.image.clear(self.columns);
+        let mut next = 0;
+        while let Some(slot) = fields.next_key_seed(Named(|name: &str| self.columns.find(name, &mut next)))? {
+            let read = slot.and_then(|at| Some((at, self.columns.slots.get(at)?, self.forms.get(at)?)));
+            match read {
+                Some((at, slot, form)) if self.part == Part::All || slot.in_key => {
+                    match fields.next_value_seed(ValueSeed(form))? {
+                        Ok(value) => {
+                            if let Some(place) = self.image.values.get_mut(at) {
+                                *place = Some(value);
+                            }
+                        }
+                        Err(why) if self.image.problem.is_none() => self.image.problem = Some((at, why)),
+                        Err(_) => {}
+                    }
+                }
+                _ => _ = fields.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,228 @@
+//! Debezium's envelope in one pass: `before`, `after`, `source`, `op`; or `schema` and `payload` around it.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::columns::{Columns, Image, ImageSeed, Part};
+use super::named::{Named, Number, NumberSeed, TextSeed};
+use super::value::Form;
+use crate::change::Op;
+
+/// `op` of an envelope.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Letter {
+    #[default]
+    Absent,
+    Of(Op),
+    /// `m`: a logical message, of no table.
+    Message,
+    Unknown(String),
+}
+
+/// What an envelope said, apart from `after`, which is in the [`Image`].
+#[derive(Default)]
+pub(super) struct Envelope<'de> {
+    pub(super) op: Letter,
+    /// Kept as text: only a delete needs it, and `op` comes after it.
+    pub(super) before: Option<&'de RawValue>,
+    /// Whether `after` is a row.
+    pub(super) after: bool,
+    pub(super) source: Source,
+    pub(super) schema: Option<&'de RawValue>,
+    pub(super) payload: Option<&'de RawValue>,
+}
+
+/// Where a change comes from.
+#[derive(Default)]
+pub(super) struct Source {
+    pub(super) lsn: Number,
+    pub(super) tx_id: Number,
+    pub(super) ts_us: Number,
+    pub(super) ts_ms: Number,
+    /// The name found where it is not the table's.
+    pub(super) other_schema: Option<String>,
+    pub(super) other_table: Option<String>,
+}
+
+/// What an envelope is read with.
+pub(super) struct EnvelopeSeed<'a> {
+    pub(super) schema: &'a str,
+    pub(super) table: &'a str,
+    pub(super) columns: &'a Columns,
+    pub(super) forms: &'a [Form],
+    pub(super) image: &'a mut Image,
+}
+
+enum Field {
+    Before,
+    After,
+    Source,
+    Op,
+    Schema,
+    Payload,
+    Other,
+}
+
+impl<'de> DeserializeSeed<'de> for EnvelopeSeed<'_> {
+    type Value = Envelope<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Envelope<'de>, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
+    type Value = Envelope<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object: Debezium's envelope")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Envelope<'de>, A::Error> {
+        let mut envelope = Envelope::default();
+        while let Some(part) = fields.next_key_seed(Named(|name: &str| match name {
+            "before" => Field::Before,
+            "after" => Field::After,
+            "source" => Field::Source,
+            "op" => Field::Op,
+            "schema" => Field::Schema,
+            "payload" => Field::Payload,
+            _ => Field::Other,
+        }))? {
+            match part {
+                Field::Before => envelope.before = fields.next_value()?,
+                Field::After => {
+                    envelope.after = fields.next_value_seed(ImageSeed {
+                        columns: self.columns,
+                        forms: self.forms,
+                        part: Part::All,
+                        image: &mut *self.image,
+                    })?;
+                }
+                Field::Source => {
+                    envelope.source = fields.next_value_seed(SourceSeed {
+                        schema: self.schema,
+                        table: self.table,
+                    })?;
+                }
+                Field::Op => envelope.op = letter(fields.next_value_seed(TextSeed)?.as_deref()),
+                Field::Schema => envelope.schema = Some(fields.next_value()?),
+                Field::Payload => envelope.payload = Some(fields.next_value()?),
+                Field::Other => _ = fields.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(envelope)
+    }
+}
+
+fn letter(op: Option<&str>) -> Letter {
+    match op {
+        None => Letter::Absent,
+        Some("c") => Letter::Of(Op::Create),
+        Some("u") => Letter::Of(Op::Update),
+        Some("d") => Letter::Of(Op::Delete),
+        Some("r") => Letter::Of(Op::Read),
+        Some("t") => Letter::Of(Op::Truncate),
+        Some("m") => Letter::Message,
+        Some(other) => Letter::Unknown(other.chars().take(48).collect()),
+    }
+}
+
+struct SourceSeed<'a> {
+    schema: &'a str,
+    table: &'a str,
+}
+
+impl<'de> DeserializeSeed<'de> for SourceSeed<'_> {
+    type Value = Source;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Source, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for SourceSeed<'_> {
+    type Value = Source;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object: the source of the change")
+    }
+
+    fn visit_unit<E>(self) -> Result<Source, E> {
+        Ok(Source::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Source, A::Error> {
+        let mut source = Source::default();
+        while let Some(field) = fields.next_key_seed(Named(|name: &str| match name {
+            "lsn" => 1,
+            "txId" => 2,
+            "ts_us" => 3,
+            "ts_ms" => 4,
+            "schema" => 5,
+            "table" => 6,
+            _ => 0,
+        }))? {
+            match field {
+                1 => source.lsn = fields.next_value_seed(NumberSeed)?,
+                2 => source.tx_id = fields.next_value_seed(NumberSeed)?,
+                3 => source.ts_us = fields.next_value_seed(NumberSeed)?,
+                4 => source.ts_ms = fields.next_value_seed(NumberSeed)?,
+                5 => source.other_schema = other(fields.next_value_seed(TextSeed)?.as_deref(), self.schema),
+                6 => source.other_table = other(fields.next_value_seed(TextSeed)?.as_deref(), self.table),
+                _ => _ = fields.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(source)
+    }
+}
+
+fn other(found: Option<&str>, expected: &str) -> Option<String> {
+    found
+        .filter(|found| *found != expected)
+        .map(|found| found.chars().take(64).collect())
+}
+
+/// A record's key, or an envelope of which only the wrapping counts: `schema` and `payload`.
+#[derive(Default)]
+pub(super) struct Wrapping<'de> {
+    pub(super) schema: Option<&'de RawValue>,
+    pub(super) payload: Option<&'de RawValue>,
+}
+
+/// Reads a [`Wrapping`] of an object.
+pub(super) struct WrappingSeed;
+
+impl<'de> DeserializeSeed<'de> for WrappingSeed {
+    type Value = Wrapping<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Wrapping<'de>, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for WrappingSeed {
+    type Value = Wrapping<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of the key's columns")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Wrapping<'de>, A::Error> {
+        let mut wrapping = Wrapping::default();
+        while let Some(field) = fields.next_key_seed(Named(|name: &str| match name {
+            "schema" => 1,
+            "payload" => 2,
+            _ => 0,
+        }))? {
+            match field {
+                1 => wrapping.schema = Some(fields.next_value()?),
+                2 => wrapping.payload = Some(fields.next_value()?),
+                _ => _ = fields.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(wrapping)
+    }
+}

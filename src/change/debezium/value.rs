@@ -1,0 +1,334 @@
+//! One column's value: from JSON to [`Value`], by the column's type and the form that the connector wrote it in.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::named::{Named, Number, NumberSeed, TextSeed};
+use super::{DecimalHandling, Settings, TimePrecision};
+use crate::change::decimal;
+use crate::change::time::{self, Unit};
+use crate::model::{Column, ColumnType, Value};
+
+/// `unavailable.value.placeholder`: stands for a TOASTed value that the change did not touch.
+const UNAVAILABLE: &str = "__debezium_unavailable_value";
+/// The same where the connector writes bytes.
+const UNAVAILABLE_BASE64: &str = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+
+/// How a column's JSON is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Bool,
+    Int {
+        min: i64,
+        max: i64,
+    },
+    Text,
+    Decimal {
+        declared: Option<u8>,
+        wire: Wire,
+    },
+    Time(Unit),
+    /// A logical type of the record's schema that says nothing about the column's type in the catalog.
+    Foreign(String),
+}
+
+/// How a decimal is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    Text,
+    /// Base64, with this scale.
+    Binary(i32),
+    /// An object of scale and base64.
+    Variable,
+    /// Text or base64 in the declared scale: a point or a sign tells.
+    Guess(u8),
+    /// Text or base64, and nothing tells: `1234` is both.
+    Ambiguous,
+    /// Binary floating point.
+    Double,
+}
+
+/// What a schema says of one field.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Described<'a> {
+    pub(super) ty: &'a str,
+    pub(super) name: Option<&'a str>,
+    pub(super) scale: Option<&'a str>,
+}
+
+impl Form {
+    /// The form of a record without schema. An error for a type that no rule can use.
+    pub(super) fn from_catalog(column: &Column, settings: Settings) -> Result<Self, String> {
+        Ok(match column.ty {
+            ColumnType::Bool => Self::Bool,
+            ColumnType::Int2 => Self::Int {
+                min: i16::MIN.into(),
+                max: i16::MAX.into(),
+            },
+            ColumnType::Int4 => Self::Int {
+                min: i32::MIN.into(),
+                max: i32::MAX.into(),
+            },
+            ColumnType::Int8 => Self::Int {
+                min: i64::MIN,
+                max: i64::MAX,
+            },
+            ColumnType::Text | ColumnType::Uuid => Self::Text,
+            ColumnType::Numeric { scale } => Self::Decimal {
+                declared: scale,
+                wire: plain_decimal(scale, settings.decimals),
+            },
+            ColumnType::TimestampTz => Self::Time(Unit::Iso),
+            ColumnType::Timestamp { precision } => Self::Time(match settings.times {
+                TimePrecision::Adaptive if precision <= 3 => Unit::Millis,
+                TimePrecision::Adaptive | TimePrecision::Microseconds => Unit::Micros,
+                TimePrecision::Nanoseconds => Unit::Nanos,
+                TimePrecision::Connect => Unit::Millis,
+                TimePrecision::Isostring => Unit::Iso,
+            }),
+            ColumnType::Date if settings.times == TimePrecision::Isostring => Self::Time(Unit::Iso),
+            ColumnType::Date => Self::Time(Unit::Days),
+            ColumnType::Other => {
+                return Err(format!(
+                    "column {:?} has the type {}, which cannot be read; leave it out of the rule",
+                    column.name, column.type_name
+                ));
+            }
+        })
+    }
+
+    /// The form of a record whose schema describes this column so.
+    pub(super) fn described(&self, found: Described<'_>) -> Self {
+        let foreign = || Self::Foreign(found.name.unwrap_or(found.ty).to_owned());
+        match self {
+            Self::Decimal { declared, .. } => match decimal_wire(found, *declared) {
+                Some(wire) => Self::Decimal {
+                    declared: *declared,
+                    wire,
+                },
+                None => foreign(),
+            },
+            Self::Time(_) => time_unit(found).map_or_else(foreign, Self::Time),
+            // An integer with a logical type is a time or an interval; a string is a string whatever it is called.
+            Self::Int { .. } | Self::Bool if found.name.is_some() => foreign(),
+            other => other.clone(),
+        }
+    }
+}
+
+fn plain_decimal(scale: Option<u8>, handling: DecimalHandling) -> Wire {
+    match (handling, scale) {
+        (DecimalHandling::String, _) | (DecimalHandling::Auto, None) => Wire::Text,
+        (DecimalHandling::Precise, Some(scale)) => Wire::Binary(scale.into()),
+        (DecimalHandling::Precise, None) => Wire::Variable,
+        (DecimalHandling::Auto, Some(0)) => Wire::Ambiguous,
+        (DecimalHandling::Auto, Some(scale)) => Wire::Guess(scale),
+    }
+}
+
+fn decimal_wire(found: Described<'_>, declared: Option<u8>) -> Option<Wire> {
+    Some(match (found.name, found.ty) {
+        (Some("org.apache.kafka.connect.data.Decimal"), _) => Wire::Binary(match found.scale {
+            Some(scale) => scale.parse().ok()?,
+            None => declared?.into(),
+        }),
+        (Some("io.debezium.data.VariableScaleDecimal"), _) => Wire::Variable,
+        (None, "string" | "int16" | "int32" | "int64") => Wire::Text,
+        (None, "double" | "float") => Wire::Double,
+        _ => return None,
+    })
+}
+
+/// Debezium's and Kafka Connect's names of temporal types.
+fn time_unit(found: Described<'_>) -> Option<Unit> {
+    Some(match found.name {
+        Some("io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp") => Unit::Millis,
+        Some("io.debezium.time.MicroTimestamp") => Unit::Micros,
+        Some("io.debezium.time.NanoTimestamp") => Unit::Nanos,
+        Some("io.debezium.time.Date" | "org.apache.kafka.connect.data.Date") => Unit::Days,
+        Some("io.debezium.time.ZonedTimestamp" | "io.debezium.time.IsoTimestamp" | "io.debezium.time.IsoDate") => {
+            Unit::Iso
+        }
+        None if found.ty == "string" => Unit::Iso,
+        _ => return None,
+    })
+}
+
+/// Reads a value in this form. What does not fit is a sentence, not an error of serde's, so that the record is read
+/// to its end and the more telling reason wins (it may be another table's).
+pub(super) struct ValueSeed<'a>(pub(super) &'a Form);
+
+type Read = Result<Value, String>;
+
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
+    type Value = Read;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Read, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl ValueSeed<'_> {
+    fn misfit(&self, found: impl fmt::Display) -> String {
+        let wanted = match self.0 {
+            Form::Bool => "true or false",
+            Form::Int { .. } => "a whole number",
+            Form::Text => "text",
+            Form::Decimal { .. } => "a decimal",
+            Form::Time(Unit::Iso) => "a time in ISO 8601; set source.times to the connector's time.precision.mode",
+            Form::Time(_) => "a count since the epoch; set source.times to the connector's time.precision.mode",
+            Form::Foreign(name) => {
+                return format!(
+                    "found {found}, of the type {name:?} in the record's schema, which does not go with the column's; \
+                     was the column altered?"
+                );
+            }
+        };
+        format!("found {found}, expected {wanted}")
+    }
+
+    fn integer(&self, found: i128) -> Read {
+        match self.0 {
+            Form::Int { min, max } => match i64::try_from(found) {
+                Ok(fits) if (*min..=*max).contains(&fits) => Ok(Value::Int(fits)),
+                _ => Err(format!(
+                    "found {found}, which is outside of the column's range {min} to {max}"
+                )),
+            },
+            Form::Decimal { wire, .. } if *wire == Wire::Double => Err(lossy(found)),
+            Form::Decimal { declared, .. } => Ok(decimal::from_integer(found, *declared)),
+            Form::Time(unit) => i64::try_from(found)
+                .ok()
+                .and_then(|count| time::from_count(count, *unit))
+                .map(Value::Time)
+                .ok_or_else(|| self.misfit(found)),
+            _ => Err(self.misfit(found)),
+        }
+    }
+
+    fn text(&self, found: &str) -> Read {
+        if matches!(found, UNAVAILABLE | UNAVAILABLE_BASE64) {
+            return Err(
+                "the value was not in the change: it is TOASTed and was not touched. A rule on this column \
+                        needs ALTER TABLE … REPLICA IDENTITY FULL"
+                    .to_owned(),
+            );
+        }
+        match self.0 {
+            Form::Text => Ok(Value::Text(found.into())),
+            Form::Decimal { declared, wire } => {
+                decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", excerpt(found)))
+            }
+            Form::Time(_) => time::from_iso(found)
+                .map(Value::Time)
+                .map_err(|_| self.misfit(excerpt(found))),
+            _ => Err(self.misfit(excerpt(found))),
+        }
+    }
+}
+
+fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Read {
+    const SET: &str = "set source.decimals to \"string\" or \"precise\", as the connector's decimal.handling.mode is";
+    match wire {
+        Wire::Text => decimal::from_text(found, declared).map_err(|why| format!("{why}; or {SET}")),
+        Wire::Binary(scale) => decimal::from_base64(found, scale, declared).map_err(|why| format!("{why}; or {SET}")),
+        // The alphabet of base64 has neither a point nor a minus, and a scale of 1 or more always shows one of them.
+        Wire::Guess(_) if found.contains(['.', '-']) || decimal::is_special(found) => {
+            decimal::from_text(found, declared)
+        }
+        Wire::Guess(scale) => decimal::from_base64(found, scale.into(), declared),
+        Wire::Ambiguous => Err(format!(
+            "it may be digits or base64 and the record has no schema to tell: {SET}"
+        )),
+        Wire::Double if decimal::is_special(found) => Ok(Value::Opaque),
+        Wire::Double => Err("text is no binary float".to_owned()),
+        Wire::Variable => Err(format!("expected an object of scale and value: {SET}")),
+    }
+}
+
+fn lossy(found: impl fmt::Display) -> String {
+    format!(
+        "found {found}, a binary float: decimal.handling.mode=double loses digits, and money is kept exact here; set \
+         the connector's decimal.handling.mode to string or precise"
+    )
+}
+
+/// The first characters of a text, quoted, so that no message grows with its record.
+fn excerpt(text: &str) -> String {
+    let mut start: String = text.chars().take(48).collect();
+    if start.len() < text.len() {
+        start.push('…');
+    }
+    format!("{start:?}")
+}
+
+impl<'de> Visitor<'de> for ValueSeed<'_> {
+    type Value = Read;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a column's value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Read, E> {
+        Ok(Ok(Value::Null))
+    }
+
+    fn visit_bool<E>(self, found: bool) -> Result<Read, E> {
+        Ok(match self.0 {
+            Form::Bool => Ok(Value::Bool(found)),
+            _ => Err(self.misfit(found)),
+        })
+    }
+
+    fn visit_i64<E>(self, found: i64) -> Result<Read, E> {
+        Ok(self.integer(found.into()))
+    }
+
+    fn visit_u64<E>(self, found: u64) -> Result<Read, E> {
+        Ok(self.integer(found.into()))
+    }
+
+    fn visit_f64<E>(self, found: f64) -> Result<Read, E> {
+        Ok(Err(match self.0 {
+            Form::Decimal { .. } => lossy(found),
+            _ => self.misfit(found),
+        }))
+    }
+
+    fn visit_str<E>(self, found: &str) -> Result<Read, E> {
+        Ok(self.text(found))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Err(self.misfit("an array")))
+    }
+
+    /// `io.debezium.data.VariableScaleDecimal`: `{"scale":2,"value":"MDk="}`.
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Read, A::Error> {
+        let (mut scale, mut value) = (Number::Absent, None);
+        while let Some(key) = fields.next_key_seed(Named(|key: &str| match key {
+            "scale" => 1,
+            "value" => 2,
+            _ => 0,
+        }))? {
+            match key {
+                1 => scale = fields.next_value_seed(NumberSeed)?,
+                2 => value = fields.next_value_seed(TextSeed)?,
+                _ => _ = fields.next_value::<IgnoredAny>()?,
+            }
+        }
+        let Form::Decimal { declared, wire } = self.0 else {
+            return Ok(Err(self.misfit("an object")));
+        };
+        if *wire == Wire::Double {
+            return Ok(Err(self.misfit("an object")));
+        }
+        Ok(match (scale.to_i32(), value) {
+            (Some(scale), Some(value)) if value != UNAVAILABLE_BASE64 => decimal::from_base64(&value, scale, *declared),
+            (Some(_), Some(value)) => self.text(&value),
+            _ => Err("found an object without a scale and a value, expected a decimal".to_owned()),
+        })
+    }
+}

@@ -1,0 +1,259 @@
+//! Exact decimals from text and from Kafka Connect's Decimal, in the scale of their column.
+//!
+//! Kafka Connect's `org.apache.kafka.connect.data.Decimal` is the unscaled value as a big-endian two's-complement
+//! integer, in base64 once it is JSON; its scale stands in the schema, or beside it in Debezium's
+//! `io.debezium.data.VariableScaleDecimal`. Text is what Java's `BigDecimal` prints. Nothing is ever rounded.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::model::{DECIMAL_LIMIT, UNDECLARED_SCALE, Value};
+
+/// Longest text read as a number, in bytes.
+const TEXT_LIMIT: usize = 1_024;
+
+/// Greatest exponent or scale, either way, that is looked at: no `numeric` of Postgres has more digits before its
+/// point. Greater ones are refused before any arithmetic.
+const EXPONENT_LIMIT: i32 = 131_072;
+
+/// 10 to this power, where an `i128` holds it.
+fn power_of_ten(exponent: i32) -> Option<i128> {
+    10_i128.checked_pow(u32::try_from(exponent).ok()?)
+}
+
+/// Reads decimal text such as `-120.50`, `0E-18` or `1.5e3` as a value of a `numeric` column whose declared scale is
+/// `declared`. The names of NaN and the infinities, in every spelling of Debezium's, are [`Value::Opaque`], as is
+/// what memory cannot hold: [`DECIMAL_LIMIT`] or more (unscaled), or, where no scale is declared, more than
+/// [`UNDECLARED_SCALE`] fraction digits.
+///
+/// # Errors
+///
+/// A sentence, for what is no number, is longer than 1 KiB, has an exponent past 131072, or has more fraction digits
+/// than declared.
+pub fn from_text(text: &str, declared: Option<u8>) -> Result<Value, String> {
+    if text.len() > TEXT_LIMIT {
+        return Err(format!("{} bytes of text are too long for a number", text.len()));
+    }
+    if is_special(text) {
+        return Ok(Value::Opaque);
+    }
+    let number = scan(text.as_bytes()).ok_or_else(|| format!("{text:?} is not a decimal number"))?;
+    if number.exponent.abs() > EXPONENT_LIMIT {
+        return Err(format!("the exponent of {text:?} is past {EXPONENT_LIMIT}"));
+    }
+    in_scale(number, declared).ok_or_else(|| misfit(text, declared))
+}
+
+/// Reads base64 of a two's-complement integer, in `scale` fraction digits, as a value of a `numeric` column whose
+/// declared scale is `declared`. What memory cannot hold is [`Value::Opaque`], as in [`from_text`].
+///
+/// # Errors
+///
+/// A sentence, for what is not (padded, standard) base64 of at least one byte, is longer than 1 KiB, has a scale
+/// past 131072 either way, or has more fraction digits than declared.
+pub fn from_base64(text: &str, scale: i32, declared: Option<u8>) -> Result<Value, String> {
+    if text.len() > TEXT_LIMIT {
+        return Err(format!("{} bytes of text are too long for a number", text.len()));
+    }
+    if !(-EXPONENT_LIMIT..=EXPONENT_LIMIT).contains(&scale) {
+        return Err(format!("a scale of {scale} is past {EXPONENT_LIMIT}"));
+    }
+    let bad = || format!("{text:?} is not base64 of an integer");
+    // Four characters are three bytes, so 24 hold any i128; longer ones are rare and may allocate.
+    let mut short = [0_u8; 24];
+    let long;
+    let bytes = if text.len() <= 32 {
+        let length = STANDARD.decode_slice(text, &mut short).map_err(|_| bad())?;
+        short.get(..length).ok_or_else(bad)?
+    } else {
+        long = STANDARD.decode(text).map_err(|_| bad())?;
+        long.as_slice()
+    };
+    let first = *bytes.first().ok_or_else(bad)?;
+    let number = match integer(bytes, first >= 0x80) {
+        Some(unscaled) => Number::of(unscaled, -scale),
+        None => Number {
+            coefficient: None,
+            exponent: -scale,
+        },
+    };
+    in_scale(number, declared).ok_or_else(|| misfit(text, declared))
+}
+
+/// The integer `whole` as a value of a `numeric` column whose declared scale is `declared`.
+pub fn from_integer(whole: i128, declared: Option<u8>) -> Value {
+    // Whole numbers need no fraction digits, so only their size can be too much.
+    in_scale(Number::of(whole, 0), declared).unwrap_or(Value::Opaque)
+}
+
+/// Whether `text` is a name of NaN or of an infinity, as `decimal.handling.mode` string or double write it.
+pub fn is_special(text: &str) -> bool {
+    matches!(
+        text,
+        "NAN" | "NaN" | "POSITIVE_INFINITY" | "NEGATIVE_INFINITY" | "Infinity" | "-Infinity" | "+Infinity"
+    )
+}
+
+/// `coefficient` × 10^`exponent`; the coefficient has no factor 10 and `None` is one that exceeds an `i128`.
+struct Number {
+    coefficient: Option<i128>,
+    exponent: i32,
+}
+
+impl Number {
+    fn of(mut coefficient: i128, mut exponent: i32) -> Self {
+        // At most 38 rounds. Only where digits may have to go does it matter that zeros at the end went first.
+        while exponent < 0 && coefficient != 0 && coefficient % 10 == 0 {
+            coefficient /= 10;
+            exponent += 1;
+        }
+        Self {
+            coefficient: Some(coefficient),
+            exponent,
+        }
+    }
+}
+
+/// Scans `[+-]digits[.digits][e[+-]digits]` with at least one digit. The length is bounded by the caller.
+fn scan(text: &[u8]) -> Option<Number> {
+    let (negative, mut rest) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    let mut digits = Digits::default();
+    let mut point = false;
+    let mut exponent = 0_i32;
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match byte {
+            b'0'..=b'9' => {
+                digits.push(byte - b'0');
+                exponent -= i32::from(point);
+            }
+            b'.' if !point => point = true,
+            b'e' | b'E' => {
+                exponent = exponent.checked_add(scan_exponent(rest)?)?;
+                break;
+            }
+            _ => return None,
+        }
+    }
+    if !digits.any {
+        return None;
+    }
+    let magnitude = digits.value.and_then(|value| i128::try_from(value).ok());
+    if magnitude == Some(0) {
+        return Some(Number {
+            coefficient: Some(0),
+            exponent: exponent.clamp(-EXPONENT_LIMIT, EXPONENT_LIMIT),
+        });
+    }
+    let coefficient = if negative {
+        magnitude.map(i128::wrapping_neg)
+    } else {
+        magnitude
+    };
+    Some(Number {
+        coefficient,
+        exponent: exponent.checked_add(digits.zeros)?,
+    })
+}
+
+/// A number read digit by digit that keeps zeros at its end apart.
+struct Digits {
+    any: bool,
+    value: Option<u128>,
+    zeros: i32,
+}
+
+impl Default for Digits {
+    fn default() -> Self {
+        Self {
+            any: false,
+            value: Some(0),
+            zeros: 0,
+        }
+    }
+}
+
+impl Digits {
+    fn push(&mut self, digit: u8) {
+        self.any = true;
+        if digit == 0 {
+            self.zeros = self.zeros.saturating_add(1);
+            return;
+        }
+        let power = power_of_ten(self.zeros.saturating_add(1));
+        self.zeros = 0;
+        // Leading zeros shift nothing, however many there are.
+        if self.value == Some(0) {
+            self.value = Some(u128::from(digit));
+            return;
+        }
+        self.value = match (self.value, power) {
+            (Some(value), Some(power)) => value
+                .checked_mul(power.unsigned_abs())
+                .and_then(|value| value.checked_add(u128::from(digit))),
+            _ => None,
+        };
+    }
+}
+
+/// One to six digits with or without a sign.
+fn scan_exponent(text: &[u8]) -> Option<i32> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        _ => (false, text),
+    };
+    if digits.is_empty() || digits.len() > 6 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value = digits.iter().fold(0, |value, byte| value * 10 + i32::from(byte - b'0'));
+    Some(if negative { -value } else { value })
+}
+
+/// A big-endian two's-complement integer; `None` where it exceeds an `i128`.
+fn integer(bytes: &[u8], negative: bool) -> Option<i128> {
+    let fill = if negative { 0xff } else { 0 };
+    // Needless sign bytes first, but never the one that the sign is read from.
+    let mut bytes = bytes;
+    while let [first, rest @ ..] = bytes
+        && bytes.len() > 16
+        && *first == fill
+    {
+        bytes = rest;
+    }
+    if bytes.len() > 16 || bytes.first().is_some_and(|first| (*first >= 0x80) != negative) {
+        return None;
+    }
+    let start = if negative { -1_i128 } else { 0 };
+    Some(bytes.iter().fold(start, |value, byte| (value << 8) | i128::from(*byte)))
+}
+
+/// `None` where it has more fraction digits than declared.
+fn in_scale(number: Number, declared: Option<u8>) -> Option<Value> {
+    if number.coefficient == Some(0) {
+        return Some(Value::Decimal(0));
+    }
+    let scale = declared.unwrap_or(UNDECLARED_SCALE);
+    let shift = number.exponent.saturating_add(i32::from(scale));
+    if shift < 0 {
+        // Digits would be lost: never declared so, or nothing that memory keeps.
+        return declared.is_none().then_some(Value::Opaque);
+    }
+    let unscaled = match (number.coefficient, power_of_ten(shift)) {
+        (Some(coefficient), Some(power)) => coefficient.checked_mul(power),
+        _ => None,
+    };
+    Some(match unscaled {
+        Some(unscaled) if unscaled.unsigned_abs() < DECIMAL_LIMIT.unsigned_abs() => Value::Decimal(unscaled),
+        _ => Value::Opaque,
+    })
+}
+
+fn misfit(text: &str, declared: Option<u8>) -> String {
+    let scale = declared.unwrap_or(UNDECLARED_SCALE);
+    format!("{text:?} has more than the {scale} fraction digits that the column is declared with")
+}

@@ -1,0 +1,183 @@
+//! Times as Debezium writes them: counts since the epoch in four units, and ISO 8601 text.
+//!
+//! The units and names are those of Debezium's `io.debezium.time.*` and Kafka Connect's
+//! `org.apache.kafka.connect.data.*`; which one a column has depends on `time.precision.mode`. Everything becomes
+//! a [`Timestamp`], microseconds since the epoch in UTC. What lies past its range (years -290308 to 294247) becomes
+//! `infinity` or `-infinity`, which is also how Debezium's stand-ins for Postgres's infinities end up: in
+//! milliseconds, in days and in `isostring` they are dates some 292 million years away.
+
+use crate::model::Timestamp;
+
+const SECOND_MICROS: i64 = 1_000_000;
+const DAY_MICROS: i64 = 86_400 * SECOND_MICROS;
+
+/// Longest text looked at, in bytes; the longest that Debezium writes has 38.
+const TEXT_LIMIT: usize = 64;
+
+/// How an encoded time counts, or that it is text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// `io.debezium.time.Timestamp`, `org.apache.kafka.connect.data.Timestamp`.
+    Millis,
+    /// `io.debezium.time.MicroTimestamp`.
+    Micros,
+    /// `io.debezium.time.NanoTimestamp`; rounded down to microseconds.
+    Nanos,
+    /// `io.debezium.time.Date`, `org.apache.kafka.connect.data.Date`.
+    Days,
+    /// `io.debezium.time.ZonedTimestamp`, `IsoTimestamp`, `IsoDate`: text, never a number.
+    Iso,
+}
+
+/// The instant that `count` units after the epoch are; `None` for [`Unit::Iso`], which has no numbers.
+pub fn from_count(count: i64, unit: Unit) -> Option<Timestamp> {
+    Some(match unit {
+        Unit::Millis => Timestamp::from_millis(count),
+        Unit::Micros => Timestamp(count),
+        // The extremes are Postgres's infinities and stay that.
+        Unit::Nanos if count == i64::MAX || count == i64::MIN => Timestamp(count),
+        Unit::Nanos => Timestamp(count.div_euclid(1_000)),
+        Unit::Days => Timestamp(count.saturating_mul(DAY_MICROS)),
+        Unit::Iso => return None,
+    })
+}
+
+/// Reads ISO 8601 as Debezium writes it: a date (`2026-03-01`, `2026-03-01Z`) or a date and a time with up to nine
+/// fraction digits (cut to microseconds) and `Z`, an offset or nothing, taken as UTC. Years are four digits or have
+/// a sign and up to nine (`+10000-01-01T00:00:00.000Z`). Also `infinity` and `-infinity`.
+///
+/// # Errors
+///
+/// A sentence that says what was expected, for anything else and for dates that do not exist.
+pub fn from_iso(text: &str) -> Result<Timestamp, String> {
+    match text {
+        "infinity" => return Ok(Timestamp::MAX),
+        "-infinity" => return Ok(Timestamp::MIN),
+        _ if text.len() > TEXT_LIMIT => return Err(format!("{} bytes of text are too long for a time", text.len())),
+        _ => {}
+    }
+    let micros = parse(text.as_bytes());
+    micros
+        .map(Timestamp)
+        .ok_or_else(|| format!("{text:?} is not a time in ISO 8601, such as 2026-03-01T12:34:56.123456Z"))
+}
+
+fn parse(text: &[u8]) -> Option<i64> {
+    let (days, rest) = date(text)?;
+    let of_day = match rest {
+        [] | [b'Z'] => 0,
+        [b'T', rest @ ..] => time_of_day(rest)?,
+        _ => return None,
+    };
+    let micros = days
+        .checked_mul(DAY_MICROS)
+        .and_then(|midnight| midnight.checked_add(of_day));
+    Some(micros.unwrap_or(if days > 0 { i64::MAX } else { i64::MIN }))
+}
+
+/// Days since the epoch, and what follows the date.
+fn date(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (year, rest) = match text {
+        [b'+', rest @ ..] => long_year(rest)?,
+        [b'-', rest @ ..] => long_year(rest).map(|(year, rest)| (-year, rest))?,
+        [a, b, c, d, rest @ ..] => (two(*a, *b)? * 100 + two(*c, *d)?, rest),
+        _ => return None,
+    };
+    let [b'-', a, b, b'-', c, d, rest @ ..] = rest else {
+        return None;
+    };
+    let (month, day) = (two(*a, *b)?, two(*c, *d)?);
+    if day < 1 || day > days_in_month(year, month)? {
+        return None;
+    }
+    Some((days_from_civil(year, month, day), rest))
+}
+
+/// Four to nine digits, and what follows them.
+fn long_year(text: &[u8]) -> Option<(i64, &[u8])> {
+    let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at_checked(length)?;
+    if !(4..=9).contains(&length) {
+        return None;
+    }
+    Some((
+        digits.iter().fold(0, |year, byte| year * 10 + i64::from(byte - b'0')),
+        rest,
+    ))
+}
+
+/// Microseconds since midnight in UTC; may lie outside of the day by the offset.
+fn time_of_day(text: &[u8]) -> Option<i64> {
+    let [h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] = text else {
+        return None;
+    };
+    let (hour, minute, second) = (two(*h1, *h2)?, two(*m1, *m2)?, two(*s1, *s2)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let (micros, rest) = match rest {
+        [b'.', rest @ ..] => fraction(rest)?,
+        _ => (0, rest),
+    };
+    let offset_minutes = match rest {
+        [] | [b'Z'] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let (hours, minutes) = (two(*h1, *h2)?, two(*m1, *m2)?);
+            if hours > 18 || minutes > 59 {
+                return None;
+            }
+            let minutes = hours * 60 + minutes;
+            if *sign == b'-' { -minutes } else { minutes }
+        }
+        _ => return None,
+    };
+    Some(((hour * 60 + minute - offset_minutes) * 60 + second) * SECOND_MICROS + micros)
+}
+
+/// One to nine digits after the point as microseconds, and what follows them.
+fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+    if let [a, b, c, d, e, f, rest @ ..] = text
+        && matches!(rest, [] | [b'Z'])
+    {
+        return Some((two(*a, *b)? * 10_000 + two(*c, *d)? * 100 + two(*e, *f)?, rest));
+    }
+    let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = text.split_at_checked(length)?;
+    if !(1..=9).contains(&length) {
+        return None;
+    }
+    let padded = digits.iter().copied().chain(std::iter::repeat(b'0'));
+    Some((
+        padded
+            .take(6)
+            .fold(0, |micros, byte| micros * 10 + i64::from(byte - b'0')),
+        rest,
+    ))
+}
+
+fn two(tens: u8, ones: u8) -> Option<i64> {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then(|| i64::from(tens) * 10 + i64::from(ones))
+}
+
+fn days_in_month(year: i64, month: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => Some(31),
+        4 | 6 | 9 | 11 => Some(30),
+        2 => Some(if leap { 29 } else { 28 }),
+        _ => None,
+    }
+}
+
+/// Days since 1970-01-01 of a date in the proleptic Gregorian calendar. The formula is Howard Hinnant's
+/// `days_from_civil` (<https://howardhinnant.github.io/date_algorithms.html>): eras of 400 years, years from March.
+/// Overflows nothing for years of nine digits.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}

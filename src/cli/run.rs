@@ -1,0 +1,363 @@
+//! `tripline run`: reads the configuration, checks it against the servers, wires the job and runs it.
+
+use std::io::Write;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::Instant;
+
+use super::{Exit, RunArgs};
+use crate::change::debezium::{self, Decoder};
+use crate::checkpoint::Folder;
+use crate::clock::SystemClock;
+use crate::config::{self, Config, OffsetReset, OnBadRecord, RuleSettings};
+use crate::confirm::catalog::{self, CatalogError};
+use crate::confirm::postgres::{self, PostgresConfirm};
+use crate::model::Table;
+use crate::monitor::{Monitor, MonitorError, Settings};
+use crate::rule::message::Template;
+use crate::rule::parse::{Parsed, parse};
+use crate::rule::{OutputExpr, Query, Rule, compile};
+use crate::sink::kafka::{Producer, ensure_topics};
+use crate::sink::log::LogSink;
+use crate::sink::{ConfiguredSinks, SinkError};
+use crate::source::SourceError;
+use crate::source::kafka::{KafkaSource, client_config};
+use crate::telemetry;
+
+/// The first wait before a server that is not there is tried again.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// The longest wait before a server that is not there is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long one request for metadata may take.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a command ends otherwise than well: its exit code and one message.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+/// Runs the main job.
+///
+/// # Errors
+/// A [`Failure`] that says how the process is to end.
+pub async fn run(args: &RunArgs) -> Result<(), Failure> {
+    let wrong = |message: String| Failure::new(Exit::Misconfigured, message);
+    let config = config::load(&args.config, config::process_environment()).map_err(|e| wrong(e.to_string()))?;
+    telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
+    let parsed = parse_rules(&config.rules).map_err(wrong)?;
+    let options = postgres::options(&config.postgres.url, config.postgres.statement_timeout)
+        .map_err(|e| wrong(format!("postgres.url: {e}")))?;
+    let (table, rules) = check_rules(&config, &options, &parsed).await?;
+    let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
+    let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
+    let decoder = Decoder::new(&table, &wanted, decoding).map_err(wrong)?;
+
+    let client = client_config(&config.kafka.bootstrap_servers, &config.kafka.properties);
+    find_topic(&config, &client, args.until_end).await?;
+    let alert_topic = config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone());
+    let mut topics = vec![config.source.dead_letter_topic.as_str()];
+    topics.extend(alert_topic.as_deref());
+    ensure_topics(&client, &topics).await.map_err(|e| Failure::new(Exit::Refused, format!("Kafka: {e}")))?;
+    let folder = Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(MonitorError::from)?;
+
+    let group = &config.kafka.group_id;
+    let producer = Producer::new(&client, group).map_err(|e| wrong(format!("kafka.properties: {e}")))?;
+    let sinks = ConfiguredSinks {
+        log: config.alerts.log.then(|| LogSink::new(std::io::stdout())),
+        kafka: alert_topic,
+        dead_letter_topic: config.source.dead_letter_topic.clone(),
+        producer,
+    };
+    let source = KafkaSource::connect(&client, group, &config.source.topic, decoder)
+        .map_err(|e| wrong(format!("kafka.properties: {e}")))?;
+    let confirm = PostgresConfirm::new(options, config.postgres.max_connections, &rules);
+    let clock = SystemClock::default();
+    let settings = settings(&config, args);
+    let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder };
+    let ended = monitor.run(stopped()).await;
+    monitor.source.close().await;
+    monitor.confirm.close().await;
+    let counts = ended?;
+    if args.until_end {
+        let line = serde_json::to_string(&counts).unwrap_or_default();
+        let written = writeln!(std::io::stdout(), "{line}");
+        written.map_err(|e| Failure::new(Exit::Failed, format!("standard output: {e}")))?;
+    }
+    Ok(())
+}
+
+fn settings(config: &Config, args: &RunArgs) -> Settings {
+    Settings {
+        group: config.kafka.group_id.clone(),
+        topic: config.source.topic.clone(),
+        from_latest: config.kafka.auto_offset_reset == OffsetReset::Latest,
+        trigger_interval: config.checkpoint.trigger_interval,
+        state_interval: config.checkpoint.state_interval,
+        keys_per_statement: config.postgres.keys_per_statement,
+        statements_max: usize::try_from(config.postgres.max_connections).unwrap_or(1),
+        stop_on_bad_record: config.source.on_bad_record == OnBadRecord::Stop,
+        until_end: args.until_end,
+    }
+}
+
+/// Parses every rule, reporting all that is wrong with any of them.
+fn parse_rules(rules: &[RuleSettings]) -> Result<Vec<Parsed>, String> {
+    let mut parsed: Vec<Parsed> = Vec::new();
+    let mut problems = Vec::new();
+    for rule in rules {
+        match parse(&rule.sql) {
+            Ok(query) => parsed.push(query),
+            Err(error) => problems.push(format!("rule {}: sql, {error}", rule.name)),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems.join("\n"));
+    }
+    let table = |parsed: &Parsed| format!("{}.{}", parsed.schema.text, parsed.table.text);
+    for (rule, query) in rules.iter().zip(&parsed) {
+        if let Some(first) = parsed.first()
+            && table(first) != table(query)
+        {
+            return Err(format!(
+                "rule {} reads {}, but the first rule reads {}: one run watches one table; give the other rules a configuration with its own group id",
+                rule.name, table(query), table(first)
+            ));
+        }
+    }
+    Ok(parsed)
+}
+
+/// Holds the rules against the catalog, waiting for the database at first.
+async fn check_rules(
+    config: &Config,
+    options: &PgConnectOptions,
+    parsed: &[Parsed],
+) -> Result<(Table, Vec<Rule>), Failure> {
+    let deadline = Instant::now() + config.startup_wait;
+    let mut wait = RETRY_FIRST;
+    loop {
+        let failed = match try_rules(config, options, parsed).await {
+            Ok(checked) => return Ok(checked),
+            Err(CheckError::Wrong(message)) => return Err(Failure::new(Exit::Misconfigured, message)),
+            Err(CheckError::Connection(error)) => error,
+        };
+        let url = config::redact_url(&config.postgres.url);
+        if let Some(exit) = refusal(&failed) {
+            return Err(Failure::new(exit, format!("Postgres at {url} refused: {failed}")));
+        }
+        if Instant::now() + wait > deadline {
+            let waited = config.startup_wait;
+            return Err(Failure::new(
+                Exit::Unreachable,
+                format!("Postgres at {url} could not be reached within {waited:?}: {failed}; is it running, and is postgres.url right?"),
+            ));
+        }
+        tracing::warn!(url, error = %failed, "waiting for Postgres");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
+enum CheckError {
+    Wrong(String),
+    Connection(sqlx::Error),
+}
+
+async fn try_rules(
+    config: &Config,
+    options: &PgConnectOptions,
+    parsed: &[Parsed],
+) -> Result<(Table, Vec<Rule>), CheckError> {
+    let mut connection = options.connect().await.map_err(CheckError::Connection)?;
+    let place = |rule: &RuleSettings, error: CatalogError| match error {
+        CatalogError::Connection(error) => CheckError::Connection(error),
+        CatalogError::Rule(error) => CheckError::Wrong(format!("rule {}: sql, {error}", rule.name)),
+        CatalogError::Unfit(problem) => CheckError::Wrong(format!("rule {}: {problem}", rule.name)),
+    };
+    let mut rules = Vec::new();
+    let mut found = None;
+    for (rule, parsed) in config.rules.iter().zip(parsed) {
+        let place = |error| place(rule, error);
+        let (schema, name) = (&parsed.schema.text, &parsed.table.text);
+        let table = catalog::table(&mut connection, schema, name).await.map_err(place)?;
+        let query = compile::compile(parsed, &table).map_err(|error| place(error.into()))?;
+        catalog::prepare(&mut connection, &rule.sql).await.map_err(place)?;
+        catalog::compare(&mut connection, &rule.sql, &query, &parsed.spelling).await.map_err(place)?;
+        compile::check_nulls(&query, config.source.nulls_kept)
+            .map_err(|problem| CheckError::Wrong(format!("rule {}: {problem}", rule.name)))?;
+        rules.push(finish(rule, query).map_err(CheckError::Wrong)?);
+        found = Some(table);
+    }
+    refuse_standby(&mut connection).await?;
+    let _ = connection.close().await;
+    let table = found.ok_or_else(|| CheckError::Wrong("there are no rules".to_owned()))?;
+    Ok((table, rules))
+}
+
+async fn refuse_standby(connection: &mut PgConnection) -> Result<(), CheckError> {
+    let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
+        .fetch_one(connection)
+        .await
+        .map_err(CheckError::Connection)?;
+    if standby {
+        let problem = "postgres.url points at a standby, whose snapshots cannot confirm: point it at the primary";
+        return Err(CheckError::Wrong(problem.to_owned()));
+    }
+    Ok(())
+}
+
+fn finish(rule: &RuleSettings, query: Query) -> Result<Rule, String> {
+    let names: Vec<&str> = query.outputs.iter().map(|output| output.name.as_str()).collect();
+    let text = rule.message.clone().unwrap_or_else(|| default_message(&rule.name, &query));
+    let message = Template::parse(&text, &names).map_err(|e| format!("rule {}: message: {e}", rule.name))?;
+    Ok(Rule {
+        name: rule.name.clone(),
+        version: compile::version(&query, rule.clock, rule.confirm),
+        severity: rule.severity.clone(),
+        message,
+        clock: rule.clock,
+        confirm: rule.confirm,
+        query,
+    })
+}
+
+/// `weekly-spend: user_id {user_id}, total {total}`: the rule's name and every output.
+fn default_message(name: &str, query: &Query) -> String {
+    let escape = |text: &str| text.replace('{', "{{").replace('}', "}}");
+    let keys = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Key(_)));
+    let rest = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Aggregate(_)));
+    let shown: Vec<String> = keys.chain(rest).map(|o| format!("{} {{{}}}", escape(&o.name), o.name)).collect();
+    format!("{}: {}", escape(name), shown.join(", "))
+}
+
+/// How the run ends when the server is there and says no; `None` where waiting may help. SQLSTATE class 28
+/// is a failed login, 3D a database that does not exist, 42501 a missing right.
+fn refusal(error: &sqlx::Error) -> Option<Exit> {
+    match error {
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            Some(code) if code.starts_with("28") || code == "42501" => Some(Exit::Refused),
+            Some(code) if code.starts_with("3D") => Some(Exit::Misconfigured),
+            Some(code) if code.starts_with("57") || code.starts_with("53") || code.starts_with("08") => None,
+            _ => Some(Exit::Failed),
+        },
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => None,
+        sqlx::Error::Tls(_) => Some(Exit::Refused),
+        _ => Some(Exit::Failed),
+    }
+}
+
+/// Keeps what the client says of a login, since requests themselves only time out.
+#[derive(Default)]
+struct LoginWatch(std::sync::Mutex<Option<String>>);
+
+impl ClientContext for LoginWatch {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
+        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) {
+            *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for LoginWatch {}
+
+/// Waits for the broker, and then for the topic, which Debezium makes with its first event.
+async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> Result<(), Failure> {
+    let deadline = Instant::now() + config.startup_wait;
+    let (servers, topic) = (&config.kafka.bootstrap_servers, &config.source.topic);
+    let consumer: BaseConsumer<LoginWatch> = client
+        .create_with_context(LoginWatch::default())
+        .map_err(|e| Failure::new(Exit::Misconfigured, format!("kafka.properties: {e}")))?;
+    let consumer = std::sync::Arc::new(consumer);
+    let mut wait = RETRY_FIRST;
+    let mut told = false;
+    loop {
+        let (asked, name) = (std::sync::Arc::clone(&consumer), topic.clone());
+        let found = tokio::task::spawn_blocking(move || partitions_of(&asked, &name)).await;
+        match found.map_err(|e| Failure::new(Exit::Failed, e.to_string()))? {
+            Ok(partitions) if partitions > 0 => return Ok(()),
+            Ok(_) if until_end => {
+                return Err(Failure::new(
+                    Exit::Misconfigured,
+                    format!("topic {topic} does not exist at {servers}: is source.topic right? Debezium makes it with the table's first event"),
+                ));
+            }
+            Ok(_) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(topic, "the topic does not exist yet; waiting for Debezium to make it");
+                }
+            }
+            Err(error) => {
+                let login = consumer.context().0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                if let Some(reason) = login {
+                    return Err(Failure::new(Exit::Refused, format!("Kafka at {servers} refused: {reason}")));
+                }
+                if Instant::now() + wait > deadline {
+                    let waited = config.startup_wait;
+                    return Err(Failure::new(
+                        Exit::Unreachable,
+                        format!("Kafka at {servers} could not be reached within {waited:?}: {error}; is it running, and is kafka.bootstrap_servers right?"),
+                    ));
+                }
+                tracing::warn!(servers, %error, "waiting for Kafka");
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
+fn partitions_of(consumer: &BaseConsumer<LoginWatch>, topic: &str) -> Result<usize, KafkaError> {
+    // Serves the client's callbacks, which tell of a refused login.
+    drop(consumer.poll(Duration::ZERO));
+    let metadata = consumer.fetch_metadata(Some(topic), METADATA_TIMEOUT);
+    drop(consumer.poll(Duration::ZERO));
+    let metadata = metadata?;
+    Ok(metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len()))
+}
+
+/// Ready when the process is told to stop.
+async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        let _ = interrupt.await;
+        return;
+    };
+    tokio::select! {
+        _ = interrupt => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+}
+
+impl From<MonitorError> for Failure {
+    fn from(error: MonitorError) -> Self {
+        use crate::checkpoint::CheckpointError;
+        let exit = match &error {
+            MonitorError::Checkpoint(CheckpointError::Io { .. }) => Exit::Failed,
+            MonitorError::Checkpoint(_) => Exit::Protected,
+            MonitorError::Source(SourceError::Call(_)) => Exit::Unreachable,
+            MonitorError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
+            MonitorError::Sink(SinkError { .. }) => Exit::Refused,
+            MonitorError::BadRecord { .. } | MonitorError::Unsafe(_) => Exit::Protected,
+            MonitorError::Internal(_) => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+}

@@ -1,0 +1,260 @@
+//! Settings: the built-in defaults, the user's file, the environment → one validated [`Config`].
+//!
+//! - `layers`: where values come from, and which layer wins
+//! - `reader`: typed reading of one section; every problem is collected with its key and its origin
+//! - `settings`: which keys there are, and what they may hold
+//! - `checks`: what names, addresses and URLs must look like
+//!
+//! Only [`Config`] travels through the program. Values are read by `reader` rather than by serde, because the
+//! `config` crate's deserializer stops at the first error, does not know which file an unknown key stands in,
+//! prints the value that it refuses (which may be a password) and takes `true`, `"on"` and `1.6` for integers.
+
+mod checks;
+mod layers;
+mod reader;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, io};
+
+use crate::change::debezium::{DecimalHandling, TimePrecision};
+use crate::rule::{Clock, Confirm};
+use crate::telemetry::Format;
+
+pub use checks::redact_url;
+pub use reader::Problem;
+
+/// What names of environment variables start with: `TRIPLINE__SECTION__KEY`.
+pub const ENVIRONMENT_PREFIX: &str = "TRIPLINE__";
+
+/// Everything that can be set, validated. Its `Debug` output shows no password.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// How long unreachable servers are waited for at start.
+    pub startup_wait: Duration,
+    /// The Kafka cluster and the consumer group.
+    pub kafka: Kafka,
+    /// The topic of changes and how its records are read.
+    pub source: Source,
+    /// The database that confirms.
+    pub postgres: Postgres,
+    /// Where and how often progress is stored.
+    pub checkpoint: Checkpoint,
+    /// The rules as written, in the file's order; never empty, names unique.
+    pub rules: Vec<RuleSettings>,
+    /// Where alerts go.
+    pub alerts: Alerts,
+    /// The program's own log.
+    pub log: Log,
+}
+
+/// `[kafka]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kafka {
+    /// `host:port`, comma-separated.
+    pub bootstrap_servers: String,
+    /// The consumer group; also the name of its folder under [`Checkpoint::dir`].
+    pub group_id: String,
+    /// Where a group without any progress starts.
+    pub auto_offset_reset: OffsetReset,
+    /// Further librdkafka settings by their dotted names; values may be secrets.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Names of the properties only: their values may be passwords.
+impl fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let properties: BTreeMap<&str, &str> = self.properties.keys().map(|name| (name.as_str(), "***")).collect();
+        f.debug_struct("Kafka")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("group_id", &self.group_id)
+            .field("auto_offset_reset", &self.auto_offset_reset)
+            .field("properties", &properties)
+            .finish()
+    }
+}
+
+/// Where a group without any progress starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OffsetReset {
+    /// At the first record that the topic still has.
+    Earliest,
+    /// After the last record.
+    Latest,
+}
+
+/// `[source]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The topic of changes.
+    pub topic: String,
+    /// The connector's `decimal.handling.mode`.
+    pub decimals: DecimalHandling,
+    /// The connector's `time.precision.mode`.
+    pub times: TimePrecision,
+    /// Whether the converter keeps NULL in a column that has a default.
+    pub nulls_kept: bool,
+    /// What happens at a record that cannot be understood.
+    pub on_bad_record: OnBadRecord,
+    /// Where such records are copied to.
+    pub dead_letter_topic: String,
+}
+
+/// What happens at a record that cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnBadRecord {
+    /// It is copied to the dead-letter topic, and the stream goes on.
+    DeadLetter,
+    /// The program stops at it.
+    Stop,
+}
+
+/// `[postgres]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct Postgres {
+    /// `postgres://user:password@host:port/database?…`; a secret, print it by [`redact_url`] only.
+    pub url: String,
+    /// The longest that one confirming statement may run.
+    pub statement_timeout: Duration,
+    /// Connections at once, at most.
+    pub max_connections: u32,
+    /// Keys asked for in one statement, at most.
+    pub keys_per_statement: usize,
+}
+
+/// The URL without its password.
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres")
+            .field("url", &redact_url(&self.url))
+            .field("statement_timeout", &self.statement_timeout)
+            .field("max_connections", &self.max_connections)
+            .field("keys_per_statement", &self.keys_per_statement)
+            .finish()
+    }
+}
+
+/// `[checkpoint]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The folder that holds one folder per group; relative to the working directory.
+    pub dir: PathBuf,
+    /// The longest time between two epochs.
+    pub trigger_interval: Duration,
+    /// Time between two stored copies of the state.
+    pub state_interval: Duration,
+}
+
+/// One `[[rules]]` entry: its SQL is not yet parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSettings {
+    /// Unique; 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    /// Free text of at most 64 characters, by custom `info`, `warning` or `critical`.
+    pub severity: String,
+    /// The template of an alert's message, if one is given.
+    pub message: Option<String>,
+    /// The query.
+    pub sql: String,
+    /// What NOW() is in it.
+    pub clock: Clock,
+    /// Whether Postgres is asked before an alert.
+    pub confirm: Confirm,
+}
+
+/// `[alerts.…]`: each sink is on when its section is present; the log alone when none is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alerts {
+    /// Alert lines on standard output.
+    pub log: bool,
+    /// Alert records in Kafka.
+    pub kafka: Option<KafkaAlerts>,
+}
+
+/// `[alerts.kafka]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaAlerts {
+    /// The topic of alerts.
+    pub topic: String,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or a filter such as `info,tripline::source=debug`; known to parse.
+    pub level: String,
+    /// How lines look.
+    pub format: Format,
+}
+
+/// Why there is no configuration. The text says what is wrong, where, and what to do; it shows no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is missing or may not be read.
+    #[error("cannot read the configuration file {}: {source}; give the path of a readable file with --config", path.display())]
+    Read {
+        /// As given.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}: {detail}", path.display())]
+    Syntax {
+        /// As given.
+        path: PathBuf,
+        /// Line and column, counted from 1, where known; and what is wrong there.
+        detail: String,
+    },
+    /// Keys or values are wrong: everything that was found, one per line.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Problem>),
+    /// The layers could not be laid over one another.
+    #[error("the configuration cannot be put together: {0}")]
+    Merge(#[from] ::config::ConfigError),
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Reads the built-in defaults, then the file at `path`, then those variables of `env` whose names start with
+/// [`ENVIRONMENT_PREFIX`]; later ones win. Other variables are ignored. [`process_environment`] gives the
+/// process's own.
+///
+/// # Errors
+///
+/// [`ConfigError`]: the file cannot be read or is not TOML; or keys are unknown, missing, of the wrong type or
+/// out of range, all of them reported together.
+pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    let report = reader::Report::new(path.display().to_string());
+    let layers = [
+        layers::defaults()?,
+        layers::file(path)?,
+        layers::environment(env, &report),
+    ];
+    let merged = layers::merge(layers, &report)?;
+    let config = settings::read(merged, &report);
+    match (config, report.into_problems()) {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, problems) => Err(ConfigError::Invalid(problems)),
+    }
+}
+
+/// The process's variables that start with [`ENVIRONMENT_PREFIX`]. Unlike [`std::env::vars`] it does not panic
+/// at variables that are not Unicode; what is not becomes U+FFFD.
+pub fn process_environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        })
+        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
+        .collect()
+}

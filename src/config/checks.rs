@@ -1,0 +1,226 @@
+//! What names, addresses and URLs must look like. Each check returns what is wrong and what to do.
+
+use std::str::FromStr;
+
+use sqlx::postgres::PgConnectOptions;
+
+/// Parameters that the driver reads from a URL, and whether their values may be shown. It ignores others, with
+/// a warning that prints them: a misspelt `pasword=…` must not get that far.
+const URL_PARAMETERS: [(&str, bool); 18] = [
+    ("sslmode", true),
+    ("ssl-mode", true),
+    ("sslrootcert", true),
+    ("ssl-root-cert", true),
+    ("ssl-ca", true),
+    ("sslcert", true),
+    ("ssl-cert", true),
+    ("sslkey", false),
+    ("ssl-key", false),
+    ("statement-cache-capacity", true),
+    ("host", true),
+    ("hostaddr", true),
+    ("port", true),
+    ("dbname", true),
+    ("user", true),
+    ("password", false),
+    ("application_name", true),
+    ("options", true),
+];
+
+/// Properties that Tripline sets, and why they cannot be chosen.
+const OWN_PROPERTIES: [(&str, &str); 14] = [
+    ("bootstrap.servers", "use kafka.bootstrap_servers"),
+    ("metadata.broker.list", "use kafka.bootstrap_servers"),
+    ("group.id", "use kafka.group_id"),
+    ("auto.offset.reset", "use kafka.auto_offset_reset"),
+    ("enable.auto.commit", PROGRESS),
+    ("auto.commit.enable", PROGRESS),
+    ("enable.auto.offset.store", PROGRESS),
+    ("enable.partition.eof", PROGRESS),
+    ("isolation.level", PROGRESS),
+    ("transactional.id", PROGRESS),
+    ("enable.idempotence", PROGRESS),
+    ("enable.gapless.guarantee", PROGRESS),
+    ("acks", PROGRESS),
+    ("request.required.acks", PROGRESS),
+];
+
+const PROGRESS: &str = "exactly-once delivery depends on it; remove it";
+
+/// Whether a property may be passed on to librdkafka.
+pub(super) fn property(name: &str) -> Result<(), String> {
+    match OWN_PROPERTIES.iter().find(|(own, _)| *own == name) {
+        Some((_, instead)) => Err(format!("set by Tripline itself: {instead}")),
+        None if name.is_empty() || name.contains('\0') => Err("not a librdkafka setting's name".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Anything: for text without a form of its own.
+pub(super) fn any(_: &str) -> Result<(), String> {
+    Ok(())
+}
+
+fn plain(name: &str, max: usize) -> Result<(), String> {
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if !plain || name.len() > max || name == "." || name == ".." {
+        return Err(format!(
+            "must be 1 to {max} of A-Z a-z 0-9 . _ - (and neither . nor ..), not {}",
+            shown(name)
+        ));
+    }
+    Ok(())
+}
+
+/// Kafka's own rule for names of topics.
+pub(super) fn topic(name: &str) -> Result<(), String> {
+    plain(name, 249)
+}
+
+/// Rule names stand in alert ids, file names and metrics.
+pub(super) fn rule_name(name: &str) -> Result<(), String> {
+    plain(name, 64)
+}
+
+/// Free text of one line.
+pub(super) fn severity(text: &str) -> Result<(), String> {
+    if text.chars().count() > 64 || text.contains(char::is_control) {
+        return Err(format!(
+            "must be one line of at most 64 characters, not {}",
+            shown(text)
+        ));
+    }
+    Ok(())
+}
+
+/// A group id is the name of its checkpoint folder too.
+pub(super) fn group_id(id: &str) -> Result<(), String> {
+    if id.len() > 200 {
+        return Err("must be at most 200 bytes long: it is also the name of a folder".to_owned());
+    }
+    if id == "." || id == ".." || id.contains(['/', '\\']) || id.contains(char::is_control) || id.trim() != id {
+        let rule = "must be usable as the name of a folder: no slash, no control character, no space at either end, \
+                    and neither . nor ..";
+        return Err(format!("{rule}; not {}", shown(id)));
+    }
+    Ok(())
+}
+
+/// `host:port`, comma-separated, as librdkafka takes them.
+pub(super) fn servers(text: &str) -> Result<(), String> {
+    let valid = |server: &str| {
+        let (host, port) = match server.rsplit_once(':') {
+            Some((host, port)) if !server.ends_with(']') => (host, Some(port)),
+            _ => (server, None),
+        };
+        let port_valid = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
+        !host.is_empty() && port_valid && !server.contains(char::is_whitespace)
+    };
+    match text.split(',').map(str::trim).find(|server| !valid(server)) {
+        Some(server) => Err(format!(
+            "must be host:port, or several separated by commas, not {}",
+            shown(server)
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A URL that the Postgres driver takes. Nothing of it is shown.
+pub(super) fn postgres_url(url: &str) -> Result<(), String> {
+    const SHAPE: &str = "must be a URL of the form postgres://user:password@host:port/database";
+    const ENCODE: &str = "special characters in user and password must be percent-encoded";
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(SHAPE.to_owned());
+    }
+    for (name, _) in parameters(url) {
+        let known = URL_PARAMETERS.iter().any(|(known, _)| *known == name);
+        if !known && !name.is_empty() && !name.starts_with("options[") {
+            // Without its name: what follows a stray `?` or `&` may be the rest of a password.
+            let names: Vec<&str> = URL_PARAMETERS.iter().map(|(name, _)| *name).collect();
+            return Err(format!(
+                "has an unknown parameter after `?`; known: {}; {ENCODE}",
+                names.join(", ")
+            ));
+        }
+    }
+    match PgConnectOptions::from_str(url) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{SHAPE} ({}); {ENCODE}", reason(&error))),
+    }
+}
+
+/// The driver's reason without its preamble; it names no part of user or password.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Configuration(inner) => inner.to_string(),
+        _ => "it cannot be parsed".to_owned(),
+    }
+}
+
+/// Names and values after `?`.
+fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split_once('#').map_or(query, |(query, _)| query);
+    query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// A Postgres URL for people: the password, and every parameter that may be a secret, replaced by `***`. What
+/// does not look like such a URL is replaced as a whole. Where a character of the password should have been
+/// percent-encoded, more is hidden rather than less.
+///
+/// ```
+/// let shown = tripline::config::redact_url("postgres://bob:hunter2@db.example:5432/shop?sslmode=require");
+/// assert_eq!(shown, "postgres://bob:***@db.example:5432/shop?sslmode=require");
+/// ```
+pub fn redact_url(url: &str) -> String {
+    const HIDDEN: &str = "***";
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return HIDDEN.to_owned();
+    };
+    if !matches!(scheme, "postgres" | "postgresql") {
+        return HIDDEN.to_owned();
+    }
+    // The last `@` of all: earlier ones may belong to the password.
+    let (user, at, place) = match rest.rsplit_once('@') {
+        Some((user, place)) => (user, "@", place),
+        None => ("", "", rest),
+    };
+    // Then the `@` may be one in a parameter's value, and what follows it the rest of a secret.
+    if user.contains('?') {
+        return format!("{scheme}://{HIDDEN}");
+    }
+    let (user, password) = match user.split_once(':') {
+        Some((user, _)) => (user, ":***"),
+        None => (user, ""),
+    };
+    let address = place.split_once(['?', '#']).map_or(place, |(address, _)| address);
+    let host = address.split_once('/').map_or(address, |(host, _)| host);
+    // `user:password` without `@host`: what stands for the port is none.
+    let port = host
+        .rsplit_once(':')
+        .filter(|_| !host.ends_with(']'))
+        .map_or("", |(_, port)| port);
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) || user.contains(['/', '#']) {
+        return format!("{scheme}://{HIDDEN}");
+    }
+    let mut shown = format!("{scheme}://{user}{password}{at}{address}");
+    for (index, (name, value)) in parameters(place).filter(|(name, _)| !name.is_empty()).enumerate() {
+        let (name, value) = match URL_PARAMETERS.iter().find(|(known, _)| *known == name) {
+            Some((_, true)) => (name, value),
+            Some((_, false)) => (name, HIDDEN),
+            None => (HIDDEN, HIDDEN),
+        };
+        shown.push(if index == 0 { '?' } else { '&' });
+        shown.push_str(&format!("{name}={value}"));
+    }
+    shown
+}
+
+/// A value in an error: quoted, its control characters escaped, and not longer than a line.
+pub(super) fn shown(text: &str) -> String {
+    let start: String = text.chars().take(80).collect();
+    let more = if start.len() < text.len() { "…" } else { "" };
+    format!("{start:?}{more}")
+}

@@ -1,0 +1,211 @@
+//! Which settings there are and what they may hold: the merged tables → [`Config`].
+//!
+//! Every function reads its whole section before it gives up, so that all problems are reported at once.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::reader::{Report, Section, Table};
+use super::{Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Log, Postgres, RuleSettings, Source, checks};
+use crate::telemetry;
+
+/// Defaults of what is optional as a whole, and so is commented out in config/default.toml.
+const DEFAULT_SEVERITY: &str = "warning";
+const DEFAULT_ALERT_TOPIC: &str = "tripline.alerts";
+
+const SECOND_MS: u32 = 1_000;
+const MINUTE_MS: u32 = 60 * SECOND_MS;
+const HOUR_MS: u32 = 60 * MINUTE_MS;
+
+/// `None` if anything was reported.
+pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
+    let mut root = Section::new(merged, "", report);
+    let startup_wait = root.millis("startup_wait_ms", 0..=HOUR_MS);
+    let kafka = kafka(root.section("kafka"));
+    let source = source(root.section("source"));
+    let postgres = postgres(root.section("postgres"));
+    let checkpoint = checkpoint(root.section("checkpoint"));
+    let rules = rules(&mut root, report);
+    let alerts = alerts(root.section("alerts"));
+    let log = log(root.section("log"));
+    if let (Some(source), Some(alerts)) = (&source, &alerts) {
+        distinct_topics(&root, source, alerts);
+    }
+    root.finish();
+    Some(Config {
+        startup_wait: startup_wait?,
+        kafka: kafka?,
+        source: source?,
+        postgres: postgres?,
+        checkpoint: checkpoint?,
+        rules: rules?,
+        alerts: alerts?,
+        log: log?,
+    })
+}
+
+fn kafka(mut section: Section<'_>) -> Option<Kafka> {
+    let bootstrap_servers = section.text("bootstrap_servers", checks::servers);
+    let group_id = section.text("group_id", checks::group_id);
+    let auto_offset_reset = section.choice("auto_offset_reset");
+    let properties = section.section("properties").properties(checks::property);
+    section.finish();
+    Some(Kafka {
+        bootstrap_servers: bootstrap_servers?,
+        group_id: group_id?,
+        auto_offset_reset: auto_offset_reset?,
+        properties: properties?.into_iter().collect(),
+    })
+}
+
+fn source(mut section: Section<'_>) -> Option<Source> {
+    let topic = section.text("topic", checks::topic);
+    let decimals = section.choice("decimals");
+    let times = section.choice("times");
+    let nulls_kept = section.flag("nulls_kept");
+    let on_bad_record = section.choice("on_bad_record");
+    let dead_letter_topic = section.text("dead_letter_topic", checks::topic);
+    section.finish();
+    Some(Source {
+        topic: topic?,
+        decimals: decimals?,
+        times: times?,
+        nulls_kept: nulls_kept?,
+        on_bad_record: on_bad_record?,
+        dead_letter_topic: dead_letter_topic?,
+    })
+}
+
+fn postgres(mut section: Section<'_>) -> Option<Postgres> {
+    let url = section.text("url", checks::postgres_url);
+    // Not 0, which Postgres takes for no limit.
+    let statement_timeout = section.millis("statement_timeout_ms", 10..=10 * MINUTE_MS);
+    let max_connections = section.number("max_connections", 1..=100);
+    let keys_per_statement = section.number("keys_per_statement", 1..=10_000);
+    section.finish();
+    Some(Postgres {
+        url: url?,
+        statement_timeout: statement_timeout?,
+        max_connections: max_connections?,
+        keys_per_statement: usize::try_from(keys_per_statement?).ok()?,
+    })
+}
+
+fn checkpoint(mut section: Section<'_>) -> Option<Checkpoint> {
+    let dir = section.text("dir", checks::any);
+    let trigger_interval = section.millis("trigger_interval_ms", 10..=10 * MINUTE_MS);
+    let state_interval = section.millis("state_interval_ms", SECOND_MS..=24 * HOUR_MS);
+    section.finish();
+    Some(Checkpoint {
+        dir: PathBuf::from(dir?),
+        trigger_interval: trigger_interval?,
+        state_interval: state_interval?,
+    })
+}
+
+fn rules(root: &mut Section<'_>, report: &Report) -> Option<Vec<RuleSettings>> {
+    let tables = root.tables("rules")?;
+    if tables.is_empty() {
+        root.problem(
+            None,
+            "rules",
+            "at least one rule is needed; write one as a [[rules]] table",
+        );
+    }
+    let count = tables.len();
+    let mut first_of: HashMap<String, usize> = HashMap::new();
+    let mut rules = Vec::with_capacity(count);
+    for (index, table) in tables.into_iter().enumerate() {
+        let number = index + 1;
+        let Some(rule) = rule(Section::new(table, format!("rule {number}: "), report)) else {
+            continue;
+        };
+        match first_of.get(&rule.name) {
+            Some(first) => {
+                let text = format!(
+                    "{} is the name of rule {first} too; rename one",
+                    checks::shown(&rule.name)
+                );
+                report.add(None, &format!("rule {number}: name"), text);
+            }
+            None => {
+                first_of.insert(rule.name.clone(), number);
+            }
+        }
+        rules.push(rule);
+    }
+    (count > 0 && rules.len() == count).then_some(rules)
+}
+
+fn rule(mut section: Section<'_>) -> Option<RuleSettings> {
+    let name = section.text("name", checks::rule_name);
+    if let Some(name) = &name {
+        section.rename(|prefix| format!("{} ({name}): ", prefix.trim_end_matches(": ")));
+    }
+    let severity = section.text_or("severity", DEFAULT_SEVERITY, checks::severity);
+    let message = section.text_if("message", checks::any);
+    let sql = section.text("sql", checks::any);
+    let clock = section.choice_or_default("clock");
+    let confirm = section.choice_or_default("confirm");
+    section.finish();
+    Some(RuleSettings {
+        name: name?,
+        severity: severity?,
+        message,
+        sql: sql?,
+        clock: clock?,
+        confirm: confirm?,
+    })
+}
+
+fn alerts(mut section: Section<'_>) -> Option<Alerts> {
+    let log = section.section_if("log");
+    let kafka = section.section_if("kafka");
+    section.finish();
+    let none = log.is_none() && kafka.is_none();
+    let log_on = log.is_some() || none;
+    if let Some(log) = log {
+        log.finish();
+    }
+    let kafka = match kafka {
+        None => Some(None),
+        Some(mut kafka) => {
+            let topic = kafka.text_or("topic", DEFAULT_ALERT_TOPIC, checks::topic);
+            kafka.finish();
+            topic.map(|topic| Some(KafkaAlerts { topic }))
+        }
+    };
+    Some(Alerts {
+        log: log_on,
+        kafka: kafka?,
+    })
+}
+
+fn log(mut section: Section<'_>) -> Option<Log> {
+    let level = section.text("level", |level| telemetry::filter(level, None).map(drop));
+    let format = section.choice("format");
+    section.finish();
+    Some(Log {
+        level: level?,
+        format: format?,
+    })
+}
+
+/// What Tripline writes must not come back as changes, nor dead letters as alerts.
+fn distinct_topics(root: &Section<'_>, source: &Source, alerts: &Alerts) {
+    let source_topic = ("source.topic", Some(source.topic.as_str()));
+    let dead_letters = ("source.dead_letter_topic", Some(source.dead_letter_topic.as_str()));
+    let alert_topic = (
+        "alerts.kafka.topic",
+        alerts.kafka.as_ref().map(|kafka| kafka.topic.as_str()),
+    );
+    for ((key, topic), (other, other_topic)) in [
+        (dead_letters, source_topic),
+        (alert_topic, source_topic),
+        (alert_topic, dead_letters),
+    ] {
+        if topic.is_some() && topic == other_topic {
+            root.problem(None, key, format!("must not be the topic of {other} too; rename one"));
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The source of truth: a candidate is asked of Postgres by the rule's own query.
+//!
+//! - [`catalog`]: what a table looks like, and whether a rule means the same to Postgres
+//! - [`postgres`]: the statements
+
+pub mod catalog;
+pub mod postgres;
+
+use crate::unit::{Answer, Question};
+
+/// Asks the database about candidates.
+#[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
+pub trait Confirm {
+    /// Answers a question: one result per group asked, in order. An error is of that group alone, or
+    /// stands at all of them when the database is away; either way it is asked again.
+    async fn ask(&self, question: &Question) -> Vec<Result<Answer, String>>;
+}

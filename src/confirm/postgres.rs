@@ -1,0 +1,184 @@
+//! Confirmation by Postgres: one statement for many groups, read only, in UTC, with a limit of its own.
+
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value as Json};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::{AssertSqlSafe, Row};
+
+use super::Confirm;
+use crate::model::Timestamp;
+use crate::rule::{Aggregate, Clock, OutputExpr, Rule, render};
+use crate::unit::{Answer, Asked, Question};
+
+/// How long a statement waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The options of a connection: read only, in UTC, with a statement timeout; TLS is verified unless the
+/// server is on this machine or the URL says otherwise.
+///
+/// # Errors
+/// Not a Postgres URL.
+pub fn options(url: &str, statement_timeout: Duration) -> Result<PgConnectOptions, sqlx::Error> {
+    let timeout = statement_timeout.as_millis().to_string();
+    let mut options = PgConnectOptions::from_str(url)?.application_name("tripline").options([
+        ("statement_timeout", timeout.as_str()),
+        ("default_transaction_read_only", "on"),
+        ("timezone", "UTC"),
+    ]);
+    let host = options.get_host();
+    let local = matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]") || host.starts_with('/');
+    if !local && !url.contains("sslmode=") && !url.contains("ssl-mode=") {
+        options = options.ssl_mode(PgSslMode::VerifyFull);
+    }
+    Ok(options)
+}
+
+/// The statements of one rule.
+struct Statements {
+    clock: Clock,
+    keyed: String,
+    null: String,
+    /// Name of each aggregate output, and whether it is a count.
+    outputs: Vec<(String, bool)>,
+}
+
+/// Asks a Postgres server.
+pub struct PostgresConfirm {
+    pool: PgPool,
+    rules: Vec<Statements>,
+}
+
+impl PostgresConfirm {
+    /// Prepares the texts for these rules, in order; connects when first asked.
+    pub fn new(options: PgConnectOptions, connections_max: u32, rules: &[Rule]) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Self { pool, rules: rules.iter().map(Statements::new).collect() }
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Asks for some of a question's groups; where the database refuses the statement, each half is asked
+    /// by itself, so that one bad group does not hold up the others.
+    async fn ask_some(&self, statements: &Statements, asked: &[Asked]) -> Vec<Result<Answer, String>> {
+        let mut answers = Vec::with_capacity(asked.len());
+        let mut parts = vec![asked];
+        while let Some(part) = parts.pop() {
+            match self.statement(statements, part).await {
+                Ok(got) => answers.extend(got.into_iter().map(Ok)),
+                Err(sqlx::Error::Database(error)) if part.len() > 1 && is_of_the_data(&*error) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.push(second);
+                    parts.push(first);
+                }
+                Err(error) => answers.extend(part.iter().map(|_| Err(error.to_string()))),
+            }
+        }
+        answers
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a duration for the record, which decides nothing")]
+    async fn statement(&self, statements: &Statements, asked: &[Asked]) -> Result<Vec<Answer>, sqlx::Error> {
+        let started = Instant::now();
+        let instants: Vec<String> = asked.iter().map(|asked| instant(asked.now)).collect();
+        let keys: Vec<&str> = asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
+        let rows = if keys.is_empty() {
+            let query = sqlx::query(AssertSqlSafe(statements.null.clone()));
+            query.bind(instants.first()).fetch_all(&self.pool).await?
+        } else {
+            let query = sqlx::query(AssertSqlSafe(statements.keyed.clone())).bind(&keys);
+            match statements.clock {
+                Clock::Wall => query.bind(instants.first()).fetch_all(&self.pool).await?,
+                Clock::Event => query.bind(&instants).fetch_all(&self.pool).await?,
+            }
+        };
+        let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if rows.len() != asked.len() {
+            let problem = format!("{} groups asked, {} answered", asked.len(), rows.len());
+            return Err(sqlx::Error::Protocol(problem));
+        }
+        rows.iter().map(|row| statements.answer(row, millis)).collect()
+    }
+}
+
+impl Confirm for PostgresConfirm {
+    async fn ask(&self, question: &Question) -> Vec<Result<Answer, String>> {
+        let Some(statements) = self.rules.get(question.rule) else {
+            return question.asked.iter().map(|_| Err("no such rule".to_owned())).collect();
+        };
+        // NULL is equal to nothing, so that group is asked for by a statement of its own.
+        let mut answers: Vec<Option<Result<Answer, String>>> = vec![None; question.asked.len()];
+        for null in [false, true] {
+            let mine = |asked: &&Asked| asked.text.is_none() == null;
+            let asked: Vec<Asked> = question.asked.iter().filter(mine).cloned().collect();
+            if asked.is_empty() {
+                continue;
+            }
+            let mut got = self.ask_some(statements, &asked).await.into_iter();
+            for (slot, _) in answers.iter_mut().zip(&question.asked).filter(|(_, asked)| mine(asked)) {
+                *slot = got.next();
+            }
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err("no answer".to_owned()))).collect()
+    }
+}
+
+impl Statements {
+    fn new(rule: &Rule) -> Self {
+        let query = &rule.query;
+        let outputs = query.outputs.iter().filter_map(|output| match output.expr {
+            OutputExpr::Aggregate(index) => {
+                Some((output.name.clone(), matches!(query.aggregates.get(index), Some(Aggregate::CountRows))))
+            }
+            OutputExpr::Key(_) => None,
+        });
+        Self {
+            clock: rule.clock,
+            keyed: render::confirmation(query, rule.clock).sql,
+            null: render::confirmation_null(query, rule.clock).sql,
+            outputs: outputs.collect(),
+        }
+    }
+
+    /// Columns: ord, snapshot, in_recovery, holds, then the outputs as text.
+    fn answer(&self, row: &PgRow, millis: u64) -> Result<Answer, sqlx::Error> {
+        if row.try_get::<bool, _>("in_recovery")? {
+            // A standby's snapshots name transactions as done that are not visible there.
+            let problem = "this server is a standby, which cannot confirm: point postgres.url at the primary";
+            return Err(sqlx::Error::Protocol(problem.to_owned()));
+        }
+        let mut outputs = Map::new();
+        for (index, (name, is_count)) in self.outputs.iter().enumerate() {
+            let text: Option<String> = row.try_get(4 + index)?;
+            let value = match text {
+                None => Json::Null,
+                Some(text) if *is_count => text.parse::<u64>().map_or(Json::String(text), Json::from),
+                Some(text) => Json::String(text),
+            };
+            outputs.insert(name.clone(), value);
+        }
+        Ok(Answer {
+            holds: row.try_get::<Option<bool>, _>("holds")?.unwrap_or(false),
+            outputs,
+            snapshot: row.try_get("snapshot")?,
+            millis,
+        })
+    }
+}
+
+/// An instant as Postgres reads it. Unlike RFC 3339 it also has the infinities.
+fn instant(at: Timestamp) -> String {
+    at.rfc3339()
+}
+
+/// Errors that come from a group's data: SQLSTATE classes 21 and 22 (cardinality, data exceptions).
+fn is_of_the_data(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("21"))
+}

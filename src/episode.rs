@@ -1,0 +1,263 @@
+//! Episodes: from a group's verdict in memory, over the database's answer, to a decision. Pure.
+//!
+//! A group is either quiet or firing. When memory disagrees with that, or cannot tell, the group is a
+//! *candidate*: Postgres is asked, and only its answer changes the state. An answer that agrees with the
+//! state refutes the candidate, which is then asked again with back-off for as long as memory insists.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::{Key, Timestamp};
+use crate::rule::evaluate::Verdict;
+use crate::window::{Transition, Trigger};
+
+/// The first wait before a refuted or failed candidate is asked again.
+const BACK_OFF_FIRST_MICROS: i64 = 250_000;
+/// The longest wait before a candidate is asked again.
+const BACK_OFF_MAX_MICROS: i64 = 30_000_000;
+
+/// What an alert tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The group is over the threshold.
+    Firing,
+    /// It no longer is.
+    Resolved,
+}
+
+impl Status {
+    /// As in the alert record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// An open episode: the group is firing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Id of the alert that opened it.
+    pub alert: Uuid,
+    /// When it was decided.
+    pub since: Timestamp,
+}
+
+/// A group that Postgres has to be asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The change that made it one; `None` when time alone did.
+    pub trigger: Option<Box<Trigger>>,
+    /// NOW() when it became one.
+    pub raised_at: Timestamp,
+    /// How often it has been asked.
+    pub attempts: u32,
+    /// Not asked again before.
+    pub ask_at: Timestamp,
+    /// When the database last answered, though not as memory sees it.
+    pub answered_at: Option<Timestamp>,
+    /// A statement that asks for it is under way.
+    #[serde(skip)]
+    pub asking: bool,
+}
+
+/// What a transition did to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Raised {
+    /// It became a candidate.
+    Candidate,
+    /// It was one and is asked again at once.
+    Again,
+    /// It was a candidate, and memory no longer insists.
+    Withdrawn,
+    /// It agrees with the state.
+    Nothing,
+}
+
+/// What an answer of the database did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The database agrees with memory against the state: an alert of this status is due.
+    Confirmed(Status, Candidate),
+    /// The database agrees with the state; asked again at this instant, or only after the next change.
+    Refuted(Option<Timestamp>),
+    /// The candidate was withdrawn while it was asked.
+    Withdrawn,
+}
+
+/// The open episodes and candidates of one rule. Ordered maps, so that what is written and asked does
+/// not depend on hashing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Episodes {
+    #[serde(with = "pairs")]
+    open: BTreeMap<Key, Open>,
+    #[serde(with = "pairs")]
+    candidates: BTreeMap<Key, Candidate>,
+}
+
+impl Episodes {
+    /// Whether the group is firing.
+    pub fn is_firing(&self, key: &Key) -> bool {
+        self.open.contains_key(key)
+    }
+
+    /// Open episodes.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The groups that are firing, in order.
+    pub fn firing(&self) -> impl Iterator<Item = &Key> {
+        self.open.keys()
+    }
+
+    /// Candidates, asked or waiting, in order.
+    pub fn candidates(&self) -> impl Iterator<Item = (&Key, &Candidate)> {
+        self.candidates.iter()
+    }
+
+    /// Candidates there are.
+    pub fn candidate_count(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// Takes what memory says of a group.
+    pub fn raise(&mut self, transition: &Transition, now: Timestamp) -> Raised {
+        let key = &transition.key;
+        let firing = self.open.contains_key(key);
+        let agrees = match transition.verdict {
+            Verdict::Holds => firing,
+            Verdict::Fails => !firing,
+            Verdict::Unknown => false,
+        };
+        if agrees {
+            return if self.candidates.remove(key).is_some() { Raised::Withdrawn } else { Raised::Nothing };
+        }
+        if let Some(candidate) = self.candidates.get_mut(key) {
+            candidate.ask_at = now;
+            return Raised::Again;
+        }
+        self.candidates.insert(
+            key.clone(),
+            Candidate {
+                trigger: transition.trigger.clone(),
+                raised_at: transition.now,
+                attempts: 0,
+                ask_at: now,
+                answered_at: None,
+                asking: false,
+            },
+        );
+        Raised::Candidate
+    }
+
+    /// Up to `limit` candidates that are due at `now`; they count as being asked from here on.
+    pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<Key> {
+        let due = self.candidates.iter_mut().filter(|(_, candidate)| !candidate.asking && candidate.ask_at <= now);
+        due.take(limit)
+            .map(|(key, candidate)| {
+                candidate.asking = true;
+                candidate.attempts = candidate.attempts.saturating_add(1);
+                key.clone()
+            })
+            .collect()
+    }
+
+    /// When the next waiting candidate is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.candidates.values().filter(|candidate| !candidate.asking).map(|candidate| candidate.ask_at).min()
+    }
+
+    /// Makes every waiting candidate due at once: the last look before an end.
+    pub fn hurry(&mut self, now: Timestamp) {
+        for candidate in self.candidates.values_mut() {
+            candidate.ask_at = candidate.ask_at.min(now);
+        }
+    }
+
+    /// Whether every candidate has had an answer at or after this instant.
+    pub fn all_answered_since(&self, then: Timestamp) -> bool {
+        self.candidates.values().all(|candidate| !candidate.asking && candidate.answered_at >= Some(then))
+    }
+
+    /// The database's answer: whether HAVING holds there. `insists`: memory itself disagrees with the
+    /// state, so that a refuted candidate is worth asking again.
+    pub fn answer(&mut self, key: &Key, holds: bool, insists: bool, now: Timestamp) -> Outcome {
+        let firing = self.open.contains_key(key);
+        let Some(candidate) = self.candidates.get_mut(key) else { return Outcome::Withdrawn };
+        if holds == firing {
+            candidate.asking = false;
+            candidate.answered_at = Some(now);
+            if !insists {
+                self.candidates.remove(key);
+                return Outcome::Refuted(None);
+            }
+            candidate.ask_at = back_off(candidate.attempts, now);
+            return Outcome::Refuted(Some(candidate.ask_at));
+        }
+        let status = if holds { Status::Firing } else { Status::Resolved };
+        match self.candidates.remove(key) {
+            Some(candidate) => Outcome::Confirmed(status, candidate),
+            None => Outcome::Withdrawn,
+        }
+    }
+
+    /// The statement for a candidate failed: it is asked again later.
+    pub fn failed(&mut self, key: &Key, now: Timestamp) {
+        if let Some(candidate) = self.candidates.get_mut(key) {
+            candidate.asking = false;
+            candidate.ask_at = back_off(candidate.attempts, now);
+        }
+    }
+
+    /// Takes a candidate without asking: its rule needs no confirmation.
+    pub fn take(&mut self, key: &Key) -> Option<Candidate> {
+        self.candidates.remove(key)
+    }
+
+    /// An alert was decided: the episode opens or closes.
+    pub fn decide(&mut self, key: &Key, status: Status, alert: Uuid, now: Timestamp) {
+        match status {
+            Status::Firing => drop(self.open.insert(key.clone(), Open { alert, since: now })),
+            Status::Resolved => drop(self.open.remove(key)),
+        }
+    }
+
+    /// Puts candidates of an earlier run back, due at once.
+    pub fn restore_candidates(&mut self, waiting: impl IntoIterator<Item = (Key, Candidate)>) {
+        self.candidates = waiting.into_iter().collect();
+    }
+}
+
+/// 250 ms, doubled with every attempt, at most 30 s.
+fn back_off(attempts: u32, now: Timestamp) -> Timestamp {
+    let doubled = BACK_OFF_FIRST_MICROS.saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
+    Timestamp(now.0.saturating_add(doubled.min(BACK_OFF_MAX_MICROS)))
+}
+
+/// Maps with structured keys as lists of pairs: JSON has only text keys.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

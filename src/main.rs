@@ -1,0 +1,34 @@
+//! The `tripline` binary: parses the command line and runs one command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tripline::cli::{Cli, Command, Exit, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let ended = runtime.block_on(async {
+        match &cli.command {
+            Command::Run(args) => run::run(args).await,
+        }
+    });
+    // A call into librdkafka may still hang on an unreachable broker; the protocol makes it safe to leave it.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match ended {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            eprintln!("error: {}", failure.message);
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A rule is one SQL aggregate query. Pure.
+//!
+//! - [`parse`]: SQL text → [`parse::Parsed`], names and positions only
+//! - [`compile`]: names → columns of the catalog, types checked: [`Query`]
+//! - [`evaluate`]: what a row contributes, and whether HAVING holds
+//! - [`render`]: the same query as SQL again, for Postgres
+//! - [`message`]: the template of an alert's message
+
+pub mod compile;
+pub mod evaluate;
+pub mod message;
+pub mod parse;
+pub mod render;
+
+use rust_decimal::Decimal;
+
+use crate::model::Table;
+
+/// A validated rule: the query and how to alert on it.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Unique among the rules.
+    pub name: String,
+    /// Hash of what changes its meaning; stands in every alert.
+    pub version: String,
+    /// Free text, by custom `info`, `warning` or `critical`.
+    pub severity: String,
+    /// How the alert reads.
+    pub message: message::Template,
+    /// What NOW() is.
+    pub clock: Clock,
+    /// Whether Postgres is asked before an alert.
+    pub confirm: Confirm,
+    /// The query.
+    pub query: Query,
+}
+
+/// What NOW() means in a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The time of day.
+    #[default]
+    Wall,
+    /// The greatest event time seen for the key: for back-tests and replays.
+    Event,
+}
+
+/// Whether Postgres has to confirm before an alert is raised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirm {
+    /// Always.
+    #[default]
+    Required,
+    /// Never; every alert is marked so.
+    Off,
+}
+
+/// The typed query: an allow-list of what memory and Postgres agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The one table, from the catalog.
+    pub table: Table,
+    /// GROUP BY columns: indexes into the table's columns.
+    pub group_by: Vec<usize>,
+    /// The select list, in order.
+    pub outputs: Vec<Output>,
+    /// The distinct aggregates of select list and HAVING.
+    pub aggregates: Vec<Aggregate>,
+    /// The lower time bound of WHERE.
+    pub bound: Option<TimeBound>,
+    /// HAVING.
+    pub having: Having,
+}
+
+/// One entry of the select list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its name in the result: the alias, or Postgres's default for the expression.
+    pub name: String,
+    /// What it is.
+    pub expr: OutputExpr,
+}
+
+/// What stands in the select list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputExpr {
+    /// Index into [`Query::group_by`].
+    Key(usize),
+    /// Index into [`Query::aggregates`].
+    Aggregate(usize),
+}
+
+/// An aggregate over the rows of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Aggregate {
+    /// COUNT(*)
+    CountRows,
+    /// SUM(scalar)
+    Sum(Scalar),
+}
+
+/// An expression over one row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scalar {
+    /// Index into the table's columns.
+    Column(usize),
+    /// ABS(scalar)
+    Abs(Box<Scalar>),
+}
+
+/// `column >= NOW() - INTERVAL …` (or `>`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeBound {
+    /// Index into the table's columns.
+    pub column: usize,
+    /// `>=` rather than `>`.
+    pub inclusive: bool,
+    /// How far back.
+    pub back: Interval,
+}
+
+/// A positive interval as Postgres keeps it. In a session whose time zone is UTC a day is 24 hours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Interval {
+    /// Calendar months (a year is 12).
+    pub months: u32,
+    /// Days.
+    pub days: u32,
+    /// Microseconds.
+    pub micros: i64,
+}
+
+/// HAVING: one comparison of an aggregate with a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Having {
+    /// Index into [`Query::aggregates`], the left side.
+    pub aggregate: usize,
+    /// The operator.
+    pub comparison: Comparison,
+    /// The right side.
+    pub threshold: Decimal,
+}
+
+/// A comparison operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Comparison {
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `=`
+    Equal,
+    /// `<>`
+    NotEqual,
+}
+
+/// An error in a rule's text, with the place in its SQL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {problem}")]
+pub struct RuleError {
+    /// Line inside the rule's SQL, from 1.
+    pub line: u64,
+    /// Column in characters, from 1.
+    pub column: u64,
+    /// What is wrong and what is supported instead.
+    pub problem: String,
+}

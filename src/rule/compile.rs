@@ -1,0 +1,283 @@
+//! [`Parsed`] and the catalog → [`Query`]: names become columns, types are checked. Pure.
+
+use uuid::Uuid;
+
+use super::parse::{At, Name, Parsed, ParsedAggregate, ParsedExpr, ParsedOutput};
+use super::{Aggregate, Clock, Confirm, Having, Output, OutputExpr, Query, RuleError, Scalar, TimeBound, render};
+use crate::model::{Column, ColumnType, Table};
+
+/// The namespace of rule versions: a random UUID, fixed for ever, as versions stand in alerts and checkpoints.
+const VERSION_NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_3c0e_9b52_4a7e_8d44_51c2_e07b_a963);
+/// Hex digits of a rule's version.
+const VERSION_DIGITS: usize = 16;
+/// Columns that a message lists at most.
+const LISTED: usize = 20;
+
+/// Resolves a parsed rule against the table that it names.
+///
+/// # Errors
+/// Names that the table does not have, types that memory and Postgres would not agree on exactly, outputs that are
+/// neither key nor aggregate or share a name; each with its place in the SQL.
+pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
+    let Parsed {
+        schema,
+        table: name,
+        outputs: parsed_outputs,
+        bound,
+        group_by,
+        having,
+        spelling: _,
+    } = parsed;
+    if schema.text != table.schema || name.text != table.name {
+        let problem = format!(
+            "the rule reads {}.{}, but the table watched is {table}",
+            schema.text, name.text
+        );
+        return Err(name.at.error(problem));
+    }
+    let key = key_column(table, group_by)?;
+    let mut aggregates = Vec::new();
+    let mut outputs: Vec<Output> = Vec::new();
+    for parsed_output in parsed_outputs {
+        let output = output(table, key, parsed_output, &mut aggregates)?;
+        if outputs.iter().any(|other| other.name == output.name) {
+            let problem = format!(
+                "two outputs are named {:?}, and an alert has one field for each; name one with AS",
+                output.name
+            );
+            return Err(parsed_output.name.at.error(problem));
+        }
+        outputs.push(output);
+    }
+    let bound = match bound {
+        Some(bound) => Some(TimeBound {
+            column: time_column(table, &bound.column)?,
+            inclusive: bound.inclusive,
+            back: bound.back,
+        }),
+        None => None,
+    };
+    let aggregate = aggregate(table, &having.aggregate, &mut aggregates)?;
+    let having = Having {
+        aggregate,
+        comparison: having.comparison,
+        threshold: having.threshold,
+    };
+    Ok(Query {
+        table: table.clone(),
+        group_by: vec![key],
+        outputs,
+        aggregates,
+        bound,
+        having,
+    })
+}
+
+/// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, arguments of
+/// aggregates, time bound. Indexes into the table's columns.
+pub fn wanted(queries: &[&Query]) -> Vec<usize> {
+    let mut columns: Vec<usize> = Vec::new();
+    for query in queries {
+        columns.extend(&query.group_by);
+        columns.extend(query.aggregates.iter().filter_map(|aggregate| match aggregate {
+            Aggregate::CountRows => None,
+            Aggregate::Sum(scalar) => Some(argument(scalar)),
+        }));
+        columns.extend(query.bound.iter().map(|bound| bound.column));
+    }
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+fn argument(mut scalar: &Scalar) -> usize {
+    loop {
+        match scalar {
+            Scalar::Column(column) => return *column,
+            Scalar::Abs(inner) => scalar = inner,
+        }
+    }
+}
+
+/// Refuses a query on a nullable column with a DEFAULT, unless NULLs are known to arrive as NULLs.
+///
+/// # Errors
+/// Which column, and the two settings that mend it. The message stands without a place: the rule is not at fault.
+pub fn check_nulls(query: &Query, nulls_kept: bool) -> Result<(), String> {
+    if nulls_kept {
+        return Ok(());
+    }
+    let columns = wanted(&[query]);
+    let at_risk = columns.iter().filter_map(|index| query.table.columns.get(*index));
+    match at_risk.into_iter().find(|column| column.nullable && column.has_default) {
+        None => Ok(()),
+        Some(column) => Err(format!(
+            "column {:?} of {} allows NULL and has a DEFAULT: Debezium's JSON converter replaces NULL with the default \
+             unless the connector has value.converter.replace.null.with.default=false, so sums and counts here would \
+             differ from Postgres's. Set that in the connector, and source.nulls_kept = true here",
+            column.name, query.table
+        )),
+    }
+}
+
+/// The rule's version: 16 hex digits of a UUIDv5 (SHA-1) over the canonical SQL, the clock and whether Postgres
+/// confirms. White space, the case of keywords, the order of a comparison's sides, `1 week` for `7 days` and
+/// `3000.0` for `3000` leave it as it is; names of outputs do not, as they stand in the alert.
+pub fn version(query: &Query, clock: Clock, confirm: Confirm) -> String {
+    let mut canonical = query.clone();
+    canonical.having.threshold = query.having.threshold.normalize();
+    let clock = match clock {
+        Clock::Wall => "wall",
+        Clock::Event => "event",
+    };
+    let confirm = match confirm {
+        Confirm::Required => "required",
+        Confirm::Off => "off",
+    };
+    let text = format!("{}\nclock {clock}\nconfirm {confirm}", render::original(&canonical));
+    let hash = Uuid::new_v5(&VERSION_NAMESPACE, text.as_bytes());
+    hash.simple().to_string().chars().take(VERSION_DIGITS).collect()
+}
+
+fn output(
+    table: &Table,
+    key: usize,
+    parsed: &ParsedOutput,
+    aggregates: &mut Vec<Aggregate>,
+) -> Result<Output, RuleError> {
+    let expr = match &parsed.expr {
+        ParsedExpr::Column(name) => {
+            let (index, _) = find(table, name)?;
+            if index != key {
+                let problem = format!(
+                    "{:?} is not the GROUP BY column; the select list may hold that and aggregates only",
+                    name.text
+                );
+                return Err(name.at.error(problem));
+            }
+            OutputExpr::Key(0)
+        }
+        ParsedExpr::Aggregate(parsed) => OutputExpr::Aggregate(aggregate(table, parsed, aggregates)?),
+    };
+    Ok(Output {
+        name: parsed.name.text.clone(),
+        expr,
+    })
+}
+
+/// The index of an aggregate among the distinct ones, added where it is new.
+fn aggregate(table: &Table, parsed: &ParsedAggregate, aggregates: &mut Vec<Aggregate>) -> Result<usize, RuleError> {
+    let aggregate = match parsed {
+        ParsedAggregate::CountRows => Aggregate::CountRows,
+        ParsedAggregate::Sum(name) => Aggregate::Sum(Scalar::Column(number_column(table, name)?)),
+        ParsedAggregate::SumAbs(name) => {
+            Aggregate::Sum(Scalar::Abs(Box::new(Scalar::Column(number_column(table, name)?))))
+        }
+    };
+    if let Some(index) = aggregates.iter().position(|other| *other == aggregate) {
+        return Ok(index);
+    }
+    aggregates.push(aggregate);
+    Ok(aggregates.len().saturating_sub(1))
+}
+
+fn number_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
+    let (index, column) = find(table, name)?;
+    match column.ty {
+        ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 | ColumnType::Numeric { .. } => Ok(index),
+        _ => Err(unsupported(
+            name.at,
+            column,
+            "SUM takes smallint, integer, bigint and numeric; sums of real, double precision and money are inexact",
+        )),
+    }
+}
+
+fn time_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
+    let (index, column) = find(table, name)?;
+    match column.ty {
+        ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => Ok(index),
+        _ => Err(unsupported(
+            name.at,
+            column,
+            "a time bound takes timestamp with or without time zone, and date",
+        )),
+    }
+}
+
+fn key_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
+    let (index, column) = find(table, name)?;
+    match column.ty {
+        ColumnType::Bool
+        | ColumnType::Int2
+        | ColumnType::Int4
+        | ColumnType::Int8
+        | ColumnType::Text
+        | ColumnType::Uuid
+        | ColumnType::Numeric { scale: Some(_) } => Ok(index),
+        _ => Err(unsupported(
+            name.at,
+            column,
+            "GROUP BY takes boolean, smallint, integer, bigint, text, varchar, uuid, and numeric with a declared scale",
+        )),
+    }
+}
+
+fn unsupported(at: At, column: &Column, supported: &str) -> RuleError {
+    at.error(format!(
+        "column {:?} is of type {}; {supported}",
+        column.name, column.type_name
+    ))
+}
+
+fn find<'a>(table: &'a Table, name: &Name) -> Result<(usize, &'a Column), RuleError> {
+    table
+        .column(&name.text)
+        .ok_or_else(|| name.at.error(unknown_column(table, &name.text)))
+}
+
+fn unknown_column(table: &Table, name: &str) -> String {
+    let names = || table.columns.iter().map(|column| column.name.as_str());
+    let limit = if name.chars().count() < 5 { 1 } else { 2 };
+    let close = names()
+        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min();
+    let hint = match close {
+        // Only quotes are missing: "UserId" was folded to userid.
+        Some((0, close)) => format!(
+            "names are folded to lower case unless quoted: write {}",
+            render::quote_ident(close)
+        ),
+        Some((_, close)) => format!("did you mean {close:?}?"),
+        None => String::new(),
+    };
+    let listed: Vec<&str> = names().take(LISTED).collect();
+    let more = if table.columns.len() > LISTED { ", …" } else { "" };
+    let columns = format!("its columns are {}{more}", listed.join(", "));
+    let hint = if hint.is_empty() {
+        columns
+    } else {
+        format!("{hint} ({columns})")
+    };
+    format!("{table} has no column {name:?}; {hint}")
+}
+
+/// Levenshtein's: how many characters to change, add or leave out.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut left = i.saturating_add(1);
+        let mut next = vec![left];
+        for ((y, diagonal), above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
+            let changed = diagonal.saturating_add(usize::from(x != y));
+            left = changed.min(above.saturating_add(1)).min(left.saturating_add(1));
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Names and types against a table like the one that rules are written for.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::rule::parse::parse;
+
+fn table() -> Table {
+    let column = |name: &str, ty, type_name: &str| Column {
+        name: name.to_owned(),
+        ty,
+        type_name: type_name.to_owned(),
+        nullable: name == "note" || name == "amount",
+        has_default: name == "note" || name == "id",
+    };
+    Table {
+        schema: "public".to_owned(),
+        name: "t".to_owned(),
+        columns: vec![
+            column("id", ColumnType::Int8, "bigint"),
+            column("user_id", ColumnType::Int8, "bigint"),
+            column("amount", ColumnType::Numeric { scale: Some(2) }, "numeric(12,2)"),
+            column("free", ColumnType::Numeric { scale: None }, "numeric"),
+            column("ts", ColumnType::TimestampTz, "timestamp with time zone"),
+            column("price", ColumnType::Other, "double precision"),
+            column("UserId", ColumnType::Uuid, "uuid"),
+            column("note", ColumnType::Int4, "integer"),
+        ],
+        primary_key: vec![0],
+    }
+}
+
+fn query(sql: &str) -> Result<Query, RuleError> {
+    compile(&parse(sql)?, &table())
+}
+
+fn full() -> Query {
+    query(
+        "SELECT user_id, COUNT(*) AS n, SUM(ABS(amount)) AS total FROM t WHERE ts >= NOW() - INTERVAL '7 days' \
+         GROUP BY user_id HAVING SUM(ABS(amount)) > 3000",
+    )
+    .unwrap()
+}
+
+#[test]
+fn names_become_columns_and_aggregates_are_distinct() {
+    let query = full();
+    assert_eq!(query.group_by, [1]);
+    let abs = Aggregate::Sum(Scalar::Abs(Box::new(Scalar::Column(2))));
+    assert_eq!(query.aggregates, [Aggregate::CountRows, abs]);
+    let exprs: Vec<OutputExpr> = query.outputs.iter().map(|output| output.expr).collect();
+    assert_eq!(
+        exprs,
+        [OutputExpr::Key(0), OutputExpr::Aggregate(0), OutputExpr::Aggregate(1)]
+    );
+    assert_eq!((query.having.aggregate, query.bound.unwrap().column), (1, 4));
+}
+
+#[test]
+fn what_the_catalog_contradicts_is_refused_with_its_place() {
+    let cases = [
+        (
+            "SELECT k FROM u GROUP BY k HAVING COUNT(*) > 1",
+            15,
+            "the rule reads public.u, but the table watched is",
+        ),
+        (
+            "SELECT k FROM t GROUP BY user_ID HAVING COUNT(*) > 1",
+            8,
+            "public.t has no column \"k\"; its columns are id,",
+        ),
+        (
+            "SELECT SUM(amuont) FROM t GROUP BY id HAVING COUNT(*) > 1",
+            12,
+            "public.t has no column \"amuont\"; did you mean \"amount\"?",
+        ),
+        (
+            "SELECT SUM(id) FROM t GROUP BY UserId HAVING COUNT(*) > 1",
+            32,
+            "public.t has no column \"userid\"; names are folded to lower case unless quoted: write \"UserId\"",
+        ),
+        (
+            "SELECT id FROM t GROUP BY user_id HAVING COUNT(*) > 1",
+            8,
+            "\"id\" is not the GROUP BY column",
+        ),
+        (
+            "SELECT SUM(price) FROM t GROUP BY id HAVING COUNT(*) > 1",
+            12,
+            "column \"price\" is of type double precision; SUM takes smallint",
+        ),
+        (
+            "SELECT id FROM t GROUP BY ts HAVING COUNT(*) > 1",
+            27,
+            "column \"ts\" is of type timestamp with time zone; GROUP",
+        ),
+        (
+            "SELECT free FROM t GROUP BY free HAVING COUNT(*) > 1",
+            29,
+            "column \"free\" is of type numeric; GROUP BY takes",
+        ),
+        (
+            "SELECT id FROM t WHERE amount > now() - interval '1 day' GROUP BY id HAVING COUNT(*) > 1",
+            24,
+            "column \"amount\" is of type numeric(12,2); a time bound takes",
+        ),
+        (
+            "SELECT SUM(id), SUM(note) FROM t GROUP BY id HAVING COUNT(*) > 1",
+            17,
+            "two outputs are named \"sum\", and an alert has one field for each",
+        ),
+    ];
+    for (sql, column, problem) in cases {
+        let error = query(sql).unwrap_err();
+        assert_eq!((error.line, error.column), (1, column), "{sql}: {error}");
+        assert!(error.problem.starts_with(problem), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn wanted_columns_are_those_that_rules_read() {
+    let other = query("SELECT SUM(note) FROM t GROUP BY \"UserId\" HAVING COUNT(*) > 1").unwrap();
+    assert_eq!(wanted(&[&full(), &other, &full()]), [1, 2, 4, 6, 7]);
+    assert!(wanted(&[]).is_empty());
+}
+
+#[test]
+fn a_nullable_column_with_a_default_needs_nulls_kept() {
+    let risky = query("SELECT SUM(note) FROM t GROUP BY id HAVING COUNT(*) > 1").unwrap();
+    assert!(
+        check_nulls(&risky, false)
+            .unwrap_err()
+            .contains("source.nulls_kept = true")
+    );
+    assert_eq!(check_nulls(&risky, true), Ok(()));
+    assert_eq!(check_nulls(&full(), false), Ok(()));
+}
+
+#[test]
+fn a_version_changes_with_the_meaning_only() {
+    let base =
+        "SELECT user_id, SUM(amount) FROM t WHERE ts > NOW() - INTERVAL '7 days' GROUP BY user_id HAVING COUNT(*) > 3";
+    let of = |sql: &str| version(&query(sql).unwrap(), Clock::Wall, Confirm::Required);
+    let same = [
+        "select  User_id,\n sum((\"amount\")) from PUBLIC.t -- c\n where (t.ts > now() - interval '1 week') \
+         group by user_id having count(*) > 3",
+        "SELECT user_id, SUM(amount) AS sum FROM t WHERE CURRENT_TIMESTAMP - INTERVAL '7' DAY < ts GROUP BY user_id \
+         HAVING 3.00 < COUNT(*);",
+    ];
+    for sql in same {
+        assert_eq!(of(sql), of(base), "{sql}");
+    }
+    let others = [
+        base.replace("'7 days'", "'168 hours'"),
+        base.replace("ts >", "ts >="),
+        base.replace("> 3", "> 4"),
+        base.replace("> 3", ">= 3"),
+        base.replace("SUM(amount)", "SUM(amount) AS total"),
+        base.replace("SUM(amount)", "SUM(ABS(amount)) AS sum"),
+    ];
+    for sql in others {
+        assert_ne!(of(&sql), of(base), "{sql}");
+    }
+    let query = query(base).unwrap();
+    assert_ne!(version(&query, Clock::Event, Confirm::Required), of(base));
+    assert_ne!(version(&query, Clock::Wall, Confirm::Off), of(base));
+    // Pinned: a version that moved with a release would end every episode.
+    assert_eq!(of(base), "317dce81ade55169");
+}

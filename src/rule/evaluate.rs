@@ -1,0 +1,348 @@
+//! What one row contributes to a rule, and whether HAVING holds: the in-memory twin of the query.
+//!
+//! Where memory cannot judge exactly it says so ([`Verdict::Unknown`]) and Postgres is asked; it never guesses.
+
+use chrono::{DateTime, Months};
+use smallvec::SmallVec;
+
+use super::{Aggregate, Comparison, Interval, Output, OutputExpr, Query, Scalar};
+use crate::model::{DECIMAL_LIMIT, Key, Timestamp, Value};
+
+/// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*).
+pub type Args = SmallVec<[Value; 1]>;
+
+/// Whether HAVING holds for a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Verdict {
+    /// It does.
+    Holds,
+    /// It does not, or is NULL, or the group has no rows.
+    #[default]
+    Fails,
+    /// Memory cannot tell: a NaN, an infinity, a number past its limits.
+    Unknown,
+}
+
+/// What a query takes from the rows that a decoder yields.
+#[derive(Clone, Debug)]
+pub struct Program {
+    key: Vec<usize>,
+    time: Option<usize>,
+    args: Vec<SlotScalar>,
+    aggregates: Vec<RunningKind>,
+    outputs: Vec<Output>,
+    bound: Option<(Interval, bool)>,
+    having: HavingProgram,
+}
+
+/// A [`Scalar`] over the slots of a decoded row.
+#[derive(Clone, Debug)]
+enum SlotScalar {
+    Slot(usize),
+    Abs(Box<SlotScalar>),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum RunningKind {
+    CountRows,
+    Sum { arg: usize, scale: u8 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct HavingProgram {
+    aggregate: usize,
+    comparison: Comparison,
+    /// Brings the aggregate to the scale of `threshold`.
+    factor: i128,
+    /// `None`: outside of what memory can compare.
+    threshold: Option<i128>,
+}
+
+/// The running aggregates of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    rows: u64,
+    sums: SmallVec<[Sum; 1]>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    total: i128,
+    /// Rows whose argument is not NULL: a sum over none is NULL.
+    present: u64,
+    /// Rows whose argument memory cannot add.
+    opaque: u64,
+}
+
+/// The left edge of a window: rows before it are out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftEdge {
+    at: Timestamp,
+    inclusive: bool,
+}
+
+impl LeftEdge {
+    /// The edge of a rule without a time bound: every row is in.
+    pub const NONE: Self = Self { at: Timestamp::MIN, inclusive: true };
+
+    /// Whether a row at this time is inside.
+    pub fn admits(self, time: Timestamp) -> bool {
+        if self.inclusive { time >= self.at } else { time > self.at }
+    }
+
+    /// The instant of the edge.
+    pub fn at(self) -> Timestamp {
+        self.at
+    }
+}
+
+impl Program {
+    /// Compiles a query against the columns that the decoder yields: `wanted` are their indexes in the table.
+    ///
+    /// # Errors
+    /// A column of the query that is not among `wanted`.
+    pub fn new(query: &Query, wanted: &[usize]) -> Result<Self, String> {
+        let slot = |column: usize| {
+            wanted.iter().position(|w| *w == column).ok_or_else(|| format!("column {column} is not decoded"))
+        };
+        let mut args = Vec::new();
+        let mut aggregates = Vec::new();
+        for aggregate in &query.aggregates {
+            aggregates.push(match aggregate {
+                Aggregate::CountRows => RunningKind::CountRows,
+                Aggregate::Sum(scalar) => {
+                    args.push(slot_scalar(scalar, &slot)?);
+                    RunningKind::Sum { arg: args.len() - 1, scale: scale_of(scalar, query)? }
+                }
+            });
+        }
+        let having = HavingProgram::new(query, &aggregates)?;
+        Ok(Self {
+            key: query.group_by.iter().map(|column| slot(*column)).collect::<Result<_, _>>()?,
+            time: query.bound.as_ref().map(|bound| slot(bound.column)).transpose()?,
+            args,
+            aggregates,
+            outputs: query.outputs.clone(),
+            bound: query.bound.as_ref().map(|bound| (bound.back, bound.inclusive)),
+            having,
+        })
+    }
+
+    /// The group that a row belongs to.
+    pub fn key(&self, row: &[Value]) -> Key {
+        if let [slot] = self.key.as_slice()
+            && let Some(Value::Int(n)) = row.get(*slot)
+        {
+            return Key::Int(*n);
+        }
+        Key::new(self.key.iter().map(|slot| row.get(*slot).cloned().unwrap_or(Value::Null)).collect())
+    }
+
+    /// The time that the bound looks at: `None` when it is NULL, which no bound admits. Rules without a
+    /// bound admit every row at one same time.
+    pub fn time(&self, row: &[Value]) -> Option<Timestamp> {
+        match self.time {
+            None => Some(Timestamp(0)),
+            Some(slot) => match row.get(slot) {
+                Some(Value::Time(at)) => Some(*at),
+                _ => None,
+            },
+        }
+    }
+
+    /// The time that the bound looks at, for show: `None` without a bound too.
+    pub fn event_time(&self, row: &[Value]) -> Option<Timestamp> {
+        self.time.and_then(|_| self.time(row))
+    }
+
+    /// The arguments of the aggregates.
+    pub fn args(&self, row: &[Value]) -> Args {
+        self.args.iter().map(|scalar| scalar.evaluate(row)).collect()
+    }
+
+    /// The left edge at `now`: NOW() − interval, calendar months clipped as in Postgres, in UTC.
+    pub fn left_edge(&self, now: Timestamp) -> LeftEdge {
+        match self.bound {
+            None => LeftEdge::NONE,
+            Some((back, inclusive)) => LeftEdge { at: subtract(now, back), inclusive },
+        }
+    }
+
+    /// Empty aggregates.
+    pub fn start(&self) -> Running {
+        Running { rows: 0, sums: self.args.iter().map(|_| Sum::default()).collect() }
+    }
+
+    /// Whether HAVING holds.
+    pub fn verdict(&self, running: &Running) -> Verdict {
+        if running.rows == 0 {
+            return Verdict::Fails;
+        }
+        let value = match self.aggregates.get(self.having.aggregate) {
+            Some(RunningKind::CountRows) => i128::from(running.rows),
+            Some(RunningKind::Sum { arg, .. }) => match running.sums.get(*arg) {
+                Some(sum) if sum.opaque > 0 => return Verdict::Unknown,
+                Some(sum) if sum.present > 0 => sum.total,
+                _ => return Verdict::Fails,
+            },
+            None => return Verdict::Unknown,
+        };
+        match (value.checked_mul(self.having.factor), self.having.threshold) {
+            (Some(value), Some(threshold)) if self.having.comparison.holds(value, threshold) => Verdict::Holds,
+            (Some(_), Some(_)) => Verdict::Fails,
+            _ => Verdict::Unknown,
+        }
+    }
+
+    /// The outputs that are aggregates, as the alert shows them: COUNT as a number, sums as exact text in
+    /// the column's scale, NULL and what memory cannot tell as null.
+    pub fn outputs(&self, running: &Running) -> serde_json::Map<String, serde_json::Value> {
+        let mut shown = serde_json::Map::new();
+        for output in &self.outputs {
+            let OutputExpr::Aggregate(index) = output.expr else { continue };
+            let value = match self.aggregates.get(index) {
+                Some(RunningKind::CountRows) => serde_json::Value::from(running.rows),
+                Some(RunningKind::Sum { arg, scale }) => match running.sums.get(*arg) {
+                    Some(sum) if sum.opaque == 0 && sum.present > 0 => {
+                        crate::model::decimal_text(sum.total, *scale).into()
+                    }
+                    _ => serde_json::Value::Null,
+                },
+                None => serde_json::Value::Null,
+            };
+            shown.insert(output.name.clone(), value);
+        }
+        shown
+    }
+}
+
+impl HavingProgram {
+    fn new(query: &Query, aggregates: &[RunningKind]) -> Result<Self, String> {
+        let having = &query.having;
+        let scale = match aggregates.get(having.aggregate) {
+            Some(RunningKind::CountRows) => 0,
+            Some(RunningKind::Sum { scale, .. }) => u32::from(*scale),
+            None => return Err(format!("HAVING names aggregate {}", having.aggregate)),
+        };
+        let common = scale.max(having.threshold.scale());
+        let power = |from: u32| 10_i128.checked_pow(common - from);
+        Ok(Self {
+            aggregate: having.aggregate,
+            comparison: having.comparison,
+            factor: power(scale).ok_or_else(|| format!("a scale of {common} digits"))?,
+            threshold: power(having.threshold.scale()).and_then(|p| having.threshold.mantissa().checked_mul(p)),
+        })
+    }
+}
+
+impl Comparison {
+    fn holds(self, left: i128, right: i128) -> bool {
+        match self {
+            Self::Greater => left > right,
+            Self::GreaterOrEqual => left >= right,
+            Self::Less => left < right,
+            Self::LessOrEqual => left <= right,
+            Self::Equal => left == right,
+            Self::NotEqual => left != right,
+        }
+    }
+}
+
+impl Running {
+    /// Puts a row in.
+    pub fn add(&mut self, args: &Args) {
+        self.rows += 1;
+        for (sum, arg) in self.sums.iter_mut().zip(args) {
+            match number(arg) {
+                Some(n) => (sum.total, sum.present) = (sum.total.wrapping_add(n), sum.present + 1),
+                None if matches!(arg, Value::Null) => {}
+                None => (sum.opaque, sum.present) = (sum.opaque + 1, sum.present + 1),
+            }
+        }
+    }
+
+    /// Takes a row out that was put in before.
+    pub fn remove(&mut self, args: &Args) {
+        self.rows = self.rows.saturating_sub(1);
+        for (sum, arg) in self.sums.iter_mut().zip(args) {
+            match number(arg) {
+                Some(n) => {
+                    (sum.total, sum.present) = (sum.total.wrapping_sub(n), sum.present.saturating_sub(1));
+                }
+                None if matches!(arg, Value::Null) => {}
+                None => {
+                    (sum.opaque, sum.present) = (sum.opaque.saturating_sub(1), sum.present.saturating_sub(1));
+                }
+            }
+        }
+    }
+
+    /// Rows in it.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+}
+
+/// The number of an aggregate's argument, where memory can add it.
+fn number(arg: &Value) -> Option<i128> {
+    match arg {
+        Value::Int(n) => Some(i128::from(*n)),
+        Value::Decimal(n) if n.abs() < DECIMAL_LIMIT => Some(*n),
+        _ => None,
+    }
+}
+
+impl SlotScalar {
+    fn evaluate(&self, row: &[Value]) -> Value {
+        match self {
+            Self::Slot(slot) => row.get(*slot).cloned().unwrap_or(Value::Null),
+            Self::Abs(inner) => match inner.evaluate(row) {
+                // Postgres raises an error for the least integer; it shall judge that.
+                Value::Int(n) => n.checked_abs().map_or(Value::Opaque, Value::Int),
+                Value::Decimal(n) => n.checked_abs().map_or(Value::Opaque, Value::Decimal),
+                other => other,
+            },
+        }
+    }
+}
+
+fn slot_scalar(scalar: &Scalar, slot: &impl Fn(usize) -> Result<usize, String>) -> Result<SlotScalar, String> {
+    Ok(match scalar {
+        Scalar::Column(column) => SlotScalar::Slot(slot(*column)?),
+        Scalar::Abs(inner) => SlotScalar::Abs(Box::new(slot_scalar(inner, slot)?)),
+    })
+}
+
+fn scale_of(scalar: &Scalar, query: &Query) -> Result<u8, String> {
+    match scalar {
+        Scalar::Column(column) => query
+            .table
+            .columns
+            .get(*column)
+            .and_then(|column| column.ty.scale())
+            .ok_or_else(|| format!("column {column} is not a number")),
+        Scalar::Abs(inner) => scale_of(inner, query),
+    }
+}
+
+/// `at − back` as Postgres calculates it in a session whose time zone is UTC: months first, clipped to
+/// the last day of the month, then days of 24 hours, then the time.
+fn subtract(at: Timestamp, back: Interval) -> Timestamp {
+    if at == Timestamp::MAX || at == Timestamp::MIN {
+        return at;
+    }
+    let at = if back.months == 0 {
+        at.0
+    } else {
+        DateTime::from_timestamp_micros(at.0)
+            .and_then(|at| at.checked_sub_months(Months::new(back.months)))
+            .map_or(i64::MIN, |at| at.timestamp_micros())
+    };
+    const DAY: i64 = 86_400_000_000;
+    let days = i64::from(back.days).saturating_mul(DAY);
+    Timestamp(at.saturating_sub(days).saturating_sub(back.micros))
+}
+
+#[cfg(test)]
+#[path = "evaluate_tests.rs"]
+mod tests;

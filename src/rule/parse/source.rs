@@ -1,0 +1,206 @@
+//! The text as tokens: places of what the tree does not carry, syntax errors, and names.
+
+use sqlparser::ast::{Ident, SetOperator, Spanned, Statement};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+
+use super::{At, Name};
+use crate::rule::RuleError;
+
+/// Tokens of a rule, white space and comments apart. A chain such as `a + a + …` nests one level per operator
+/// without counting against the parser's own recursion limit, and dropping or measuring such a tree recurses:
+/// the bound keeps that far from the end of the stack.
+const MAX_TOKENS: usize = 500;
+/// Bytes of a rule's text, comments included.
+const MAX_BYTES: usize = 64 * 1024;
+/// Postgres cuts longer names off, so two of them could mean one column (NAMEDATALEN − 1).
+const MAX_NAME_BYTES: usize = 63;
+
+/// What the tree alone cannot tell about the text: places of keywords and of the statement.
+pub(super) struct Source {
+    keywords: Vec<Word>,
+    start: At,
+    second: Option<At>,
+}
+
+struct Word {
+    keyword: Keyword,
+    at: At,
+    nested: bool,
+}
+
+impl Source {
+    /// Tokenizes and parses.
+    pub(super) fn read(sql: &str) -> Result<(Self, Vec<Statement>), RuleError> {
+        let first = At { line: 1, column: 1 };
+        if sql.len() > MAX_BYTES {
+            return Err(first.error(format!(
+                "the text has {} bytes; at most {MAX_BYTES} are supported",
+                sql.len()
+            )));
+        }
+        let dialect = PostgreSqlDialect {};
+        let tokens = Tokenizer::new(&dialect, sql)
+            .tokenize_with_location()
+            .map_err(|error| {
+                at_location(error.location)
+                    .unwrap_or(first)
+                    .error(format!("not SQL: {}", error.message))
+            })?;
+        let source = Self::scan(&tokens)?;
+        let statements = Parser::new(&dialect)
+            .with_tokens_with_locations(tokens)
+            .parse_statements()
+            .map_err(|error| syntax_error(&source, error))?;
+        Ok((source, statements))
+    }
+
+    fn scan(tokens: &[TokenWithSpan]) -> Result<Self, RuleError> {
+        let (mut keywords, mut start, mut second) = (Vec::new(), None, None);
+        let (mut depth, mut ended, mut count) = (0_usize, false, 0_usize);
+        for TokenWithSpan { token, span } in tokens {
+            let Some(at) = at_location(span.start) else { continue };
+            match token {
+                Token::Whitespace(_) | Token::EOF => continue,
+                Token::SemiColon => {
+                    ended = true;
+                    continue;
+                }
+                Token::LParen => depth = depth.saturating_add(1),
+                Token::RParen => depth = depth.saturating_sub(1),
+                Token::Word(word) if word.keyword != Keyword::NoKeyword => {
+                    keywords.push(Word {
+                        keyword: word.keyword,
+                        at,
+                        nested: depth > 0,
+                    });
+                }
+                _ => {}
+            }
+            count = count.saturating_add(1);
+            if count > MAX_TOKENS {
+                return Err(at.error(format!(
+                    "the rule is too long: more than {MAX_TOKENS} words and symbols"
+                )));
+            }
+            start = start.or(Some(at));
+            if ended {
+                second = second.or(Some(at));
+            }
+        }
+        Ok(Self {
+            keywords,
+            start: start.unwrap_or(At { line: 1, column: 1 }),
+            second,
+        })
+    }
+
+    /// Where the statement begins.
+    pub(super) fn start(&self) -> At {
+        self.start
+    }
+
+    /// Where the second statement begins.
+    pub(super) fn second_statement(&self) -> At {
+        self.second.unwrap_or(self.start)
+    }
+
+    /// Where something begins; the statement's start where the parser does not say.
+    pub(super) fn at(&self, what: &impl Spanned) -> At {
+        self.at_or(what, self.start)
+    }
+
+    /// Where something begins, or `otherwise` where the parser does not say.
+    pub(super) fn at_or(&self, what: &impl Spanned, otherwise: At) -> At {
+        at_location(what.span().start).unwrap_or(otherwise)
+    }
+
+    /// Where a keyword stands first, outside of parentheses if it does anywhere.
+    pub(super) fn keyword(&self, keyword: Keyword) -> At {
+        let mut places = self.keywords.iter().filter(|word| word.keyword == keyword);
+        let outside = places.clone().find(|word| !word.nested);
+        outside.or_else(|| places.next()).map_or(self.start, |word| word.at)
+    }
+
+    /// Refuses the first clause of `(is there, keyword, what it is, what is supported instead)` that is there.
+    pub(super) fn refuse_clauses(&self, clauses: &[(bool, Keyword, &str, &str)]) -> Result<(), RuleError> {
+        match clauses.iter().find(|(there, ..)| *there) {
+            Some((_, keyword, what, instead)) => Err(self
+                .keyword(*keyword)
+                .error(format!("{what} is not supported; {instead}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The keyword of a set operation.
+pub(super) fn set_operator(op: SetOperator) -> Keyword {
+    match op {
+        SetOperator::Union => Keyword::UNION,
+        SetOperator::Except => Keyword::EXCEPT,
+        SetOperator::Intersect => Keyword::INTERSECT,
+        SetOperator::Minus => Keyword::MINUS,
+    }
+}
+
+/// A name as Postgres takes it: ASCII letters folded to lower case unless quoted.
+pub(super) fn name(otherwise: At, ident: &Ident) -> Result<Name, RuleError> {
+    let Ident {
+        value,
+        quote_style,
+        span: _,
+    } = ident;
+    let at = place(ident).unwrap_or(otherwise);
+    let text = match quote_style {
+        None => value.to_ascii_lowercase(),
+        Some('"') => value.clone(),
+        Some(_) => return Err(at.error("names are quoted with double quotes: \"name\"")),
+    };
+    if text.is_empty() || text.contains('\0') {
+        return Err(at.error("a name is empty or has a zero byte in it"));
+    }
+    if text.len() > MAX_NAME_BYTES {
+        return Err(at.error(format!(
+            "a name is longer than the {MAX_NAME_BYTES} bytes that Postgres keeps of it"
+        )));
+    }
+    Ok(Name { text, at })
+}
+
+/// Where a name stands, if the parser says so.
+pub(super) fn place(ident: &Ident) -> Option<At> {
+    at_location(ident.span.start)
+}
+
+/// The parser writes places into its messages only: `… at Line: 1, Column: 8`.
+fn syntax_error(source: &Source, error: ParserError) -> RuleError {
+    let message = match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
+        ParserError::RecursionLimitExceeded => return source.start.error("nested too deeply"),
+    };
+    let place = message.rsplit_once(" at Line: ").and_then(|(problem, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((
+            problem,
+            At {
+                line: line.parse().ok()?,
+                column: column.parse().ok()?,
+            },
+        ))
+    });
+    match place {
+        Some((problem, at)) if at.line > 0 => at.error(format!("not SQL: {problem}")),
+        Some((problem, _)) => source.start.error(format!("not SQL: {problem}")),
+        None => source.start.error(format!("not SQL: {message}")),
+    }
+}
+
+/// The parser gives line 0 where it does not know.
+fn at_location(location: Location) -> Option<At> {
+    (location.line > 0).then_some(At {
+        line: location.line,
+        column: location.column,
+    })
+}

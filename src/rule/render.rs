@@ -1,0 +1,319 @@
+//! [`Query`] → SQL for Postgres. Pure.
+//!
+//! Rendered from the typed query and never by the parser's `Display`, which is not safe to send (it writes `- -x`
+//! as a comment). Every expression stands in parentheses, every name in quotes; values come in as parameters.
+
+use rust_decimal::Decimal;
+
+use super::parse::Spelling;
+use super::{Aggregate, Clock, Comparison, Interval, OutputExpr, Query, Scalar, TimeBound};
+use crate::model::ColumnType;
+
+/// A statement that asks Postgres about keys, and what it returns.
+///
+/// Columns of its result, in order: `ord` (bigint, from 1, the place of the asked key), `snapshot` (text, of
+/// `pg_current_snapshot()`), `in_recovery` (boolean), `holds` (boolean, HAVING; false where it is NULL and where the
+/// key has no rows), then one text column per name in [`Confirmation::outputs`]. One row for every asked key, in
+/// order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The statement.
+    pub sql: String,
+    /// Names of the outputs that are aggregates, in select-list order. Each column is text: `count` is `0` for a
+    /// key without rows, `sum` is NULL.
+    pub outputs: Vec<String>,
+}
+
+/// A name in double quotes, with quotes inside doubled.
+pub fn quote_ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// The plain query with `now()`, in its canonical spelling.
+pub fn original(query: &Query) -> String {
+    as_written(query, &Spelling::default())
+}
+
+/// The plain query, in the spelling of the text it came from: its `EXPLAIN (VERBOSE, COSTS OFF)` equals that of
+/// the text. [`original`] means the same, but EXPLAIN tells `3000 < SUM(x)` from `SUM(x) > 3000`.
+pub fn as_written(query: &Query, spelling: &Spelling) -> String {
+    let names = Names { query, prefix: "" };
+    let outputs: Vec<String> = query
+        .outputs
+        .iter()
+        .map(|output| {
+            let expr = match output.expr {
+                OutputExpr::Key(index) => names.key(index),
+                OutputExpr::Aggregate(index) => names.aggregate(index),
+            };
+            format!("{expr} AS {}", quote_ident(&output.name))
+        })
+        .collect();
+    let now = if spelling.current_timestamp {
+        "CURRENT_TIMESTAMP"
+    } else {
+        "now()"
+    };
+    let bound = query
+        .bound
+        .as_ref()
+        .map(|bound| format!(" WHERE {}", names.bound(bound, now, spelling)));
+    let keys: Vec<String> = (0..query.group_by.len()).map(|index| names.key(index)).collect();
+    format!(
+        "SELECT {} FROM {}{} GROUP BY {} HAVING {}",
+        outputs.join(", "),
+        names.table(),
+        bound.unwrap_or_default(),
+        keys.join(", "),
+        names.having(spelling),
+    )
+}
+
+/// The statement that asks about many keys at once, none of them NULL.
+///
+/// Parameters: `$1 text[]`, the keys as text. [`Clock::Wall`]: `$2 text`, the one instant that is NOW(), as text.
+/// [`Clock::Event`]: `$2 text[]`, each key's own instant, as text, in the order of the keys; rows later than it
+/// are left out too. Both kinds of text need an offset (`…Z`) or a session in UTC.
+pub fn confirmation(query: &Query, clock: Clock) -> Confirmation {
+    let names = Names { query, prefix: ROW };
+    let key = names.key(0);
+    let key_type = names.key_type();
+    let (asked, t, instant, join) = match clock {
+        Clock::Wall => (
+            "unnest($1::text[]) WITH ORDINALITY AS asked(key, ord)",
+            "($2::text)::timestamptz",
+            // Named even by a query without a time bound: a parameter that is nowhere cannot be bound.
+            "($2::text)::timestamptz AS t, ",
+            format!("answer.key = (asked.key)::{key_type}"),
+        ),
+        Clock::Event => (
+            "unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord)",
+            "(asked.t)::timestamptz",
+            "",
+            "true".to_owned(),
+        ),
+    };
+    let (lateral, condition) = match clock {
+        Clock::Wall => ("", format!("({key} = ANY (($1::text[])::{key_type}[]))")),
+        Clock::Event => ("LATERAL ", format!("({key} = (asked.key)::{key_type})")),
+    };
+    let answer = names.answer(clock, t, &condition);
+    let (columns, outputs) = names.answered();
+    let sql = format!(
+        "SELECT asked.ord AS ord, seen.snapshot AS snapshot, seen.in_recovery AS in_recovery, \
+         COALESCE(answer.holds, false) AS holds{columns} \
+         FROM (SELECT {instant}pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS in_recovery) AS seen \
+         CROSS JOIN {asked} \
+         LEFT JOIN {lateral}({answer}) AS answer ON {join} \
+         ORDER BY asked.ord"
+    );
+    Confirmation { sql, outputs }
+}
+
+/// The statement that asks about the NULL key, which equals nothing and so needs one of its own.
+///
+/// Parameter: `$1 text`, the instant that is NOW(). Returns one row, with `ord` 1.
+pub fn confirmation_null(query: &Query, clock: Clock) -> Confirmation {
+    let names = Names { query, prefix: ROW };
+    let condition = format!("({} IS NULL)", names.key(0));
+    let answer = names.answer(clock, "($1::text)::timestamptz", &condition);
+    let (columns, outputs) = names.answered();
+    let sql = format!(
+        "SELECT 1::bigint AS ord, seen.snapshot AS snapshot, seen.in_recovery AS in_recovery, \
+         COALESCE(answer.holds, false) AS holds{columns} \
+         FROM (SELECT ($1::text)::timestamptz AS t, pg_current_snapshot()::text AS snapshot, \
+         pg_is_in_recovery() AS in_recovery) AS seen \
+         LEFT JOIN ({answer}) AS answer ON true"
+    );
+    Confirmation { sql, outputs }
+}
+
+/// The table's alias in confirmations. Columns carry it, so that none of them, and no table named `asked`, can be
+/// taken for one of the statement's own names.
+const ROW: &str = "r.";
+
+/// Names and expressions of one query, columns after `prefix`.
+struct Names<'a> {
+    query: &'a Query,
+    prefix: &'static str,
+}
+
+impl Names<'_> {
+    fn table(&self) -> String {
+        format!(
+            "{}.{}",
+            quote_ident(&self.query.table.schema),
+            quote_ident(&self.query.table.name)
+        )
+    }
+
+    /// An index that no column has becomes a name that Postgres refuses, rather than a panic or another query.
+    fn column(&self, index: usize) -> String {
+        let name = match self.query.table.columns.get(index) {
+            Some(column) => quote_ident(&column.name),
+            None => format!("\"column {index} is missing\""),
+        };
+        format!("{}{name}", self.prefix)
+    }
+
+    fn key(&self, index: usize) -> String {
+        self.column(self.query.group_by.get(index).copied().unwrap_or(usize::MAX))
+    }
+
+    /// The type that a key's text is cast to. Without length or scale: with them a cast cuts off or rounds, and a
+    /// key would be taken for another one.
+    fn key_type(&self) -> String {
+        let column = self
+            .query
+            .group_by
+            .first()
+            .and_then(|index| self.query.table.columns.get(*index));
+        match column.map(|column| (&column.ty, &column.type_name)) {
+            Some((ColumnType::Bool, _)) => "boolean".to_owned(),
+            Some((ColumnType::Int2, _)) => "smallint".to_owned(),
+            Some((ColumnType::Int4, _)) => "integer".to_owned(),
+            Some((ColumnType::Int8, _)) => "bigint".to_owned(),
+            Some((ColumnType::Numeric { scale: _ }, _)) => "numeric".to_owned(),
+            Some((ColumnType::Uuid, _)) => "uuid".to_owned(),
+            Some((ColumnType::Text, _)) | None => "text".to_owned(),
+            Some((
+                ColumnType::TimestampTz | ColumnType::Timestamp { precision: _ } | ColumnType::Date | ColumnType::Other,
+                type_name,
+            )) => type_name.clone(),
+        }
+    }
+
+    fn aggregate(&self, index: usize) -> String {
+        match self.query.aggregates.get(index) {
+            Some(Aggregate::CountRows) => "count(*)".to_owned(),
+            Some(Aggregate::Sum(scalar)) => format!("sum({})", self.scalar(scalar)),
+            None => format!("\"aggregate {index} is missing\""),
+        }
+    }
+
+    fn scalar(&self, scalar: &Scalar) -> String {
+        match scalar {
+            Scalar::Column(index) => self.column(*index),
+            Scalar::Abs(inner) => format!("abs({})", self.scalar(inner)),
+        }
+    }
+
+    fn bound(&self, bound: &TimeBound, now: &str, spelling: &Spelling) -> String {
+        let column = self.column(bound.column);
+        let field = spelling
+            .interval_field
+            .map(|field| format!(" {field}"))
+            .unwrap_or_default();
+        let edge = format!("({now} - INTERVAL '{}'{field})", interval_text(bound.back));
+        match (spelling.bound_reversed, bound.inclusive) {
+            (false, true) => format!("({column} >= {edge})"),
+            (false, false) => format!("({column} > {edge})"),
+            (true, true) => format!("({edge} <= {column})"),
+            (true, false) => format!("({edge} < {column})"),
+        }
+    }
+
+    fn having(&self, spelling: &Spelling) -> String {
+        let having = &self.query.having;
+        let aggregate = self.aggregate(having.aggregate);
+        let threshold = threshold_text(having.threshold, spelling.numeric_threshold);
+        let (symbol, turned) = match having.comparison {
+            Comparison::Greater => (">", "<"),
+            Comparison::GreaterOrEqual => (">=", "<="),
+            Comparison::Less => ("<", ">"),
+            Comparison::LessOrEqual => ("<=", ">="),
+            Comparison::Equal => ("=", "="),
+            Comparison::NotEqual => ("<>", "<>"),
+        };
+        if spelling.having_reversed {
+            format!("({threshold} {turned} {aggregate})")
+        } else {
+            format!("({aggregate} {symbol} {threshold})")
+        }
+    }
+
+    /// The rule's own query for some keys, with `t` for NOW() and HAVING as a column.
+    fn answer(&self, clock: Clock, t: &str, condition: &str) -> String {
+        let spelling = Spelling::default();
+        let key = self.key(0);
+        let columns: String = self
+            .aggregate_outputs()
+            .enumerate()
+            .map(|(ordinal, (index, _))| format!(", ({})::text AS o{ordinal}", self.aggregate(index)))
+            .collect();
+        let mut conditions = Vec::new();
+        if let Some(bound) = &self.query.bound {
+            conditions.push(self.bound(bound, t, &spelling));
+            if clock == Clock::Event {
+                // A row dated past the key's event time is not there yet.
+                conditions.push(format!("({} <= {t})", self.column(bound.column)));
+            }
+        }
+        conditions.push(condition.to_owned());
+        format!(
+            "SELECT {key} AS key, {} AS holds{columns} FROM {} AS r WHERE {} GROUP BY {key}",
+            self.having(&spelling),
+            self.table(),
+            conditions.join(" AND "),
+        )
+    }
+
+    /// Columns that hand on what [`Self::answer`] gives, and the names of the outputs.
+    fn answered(&self) -> (String, Vec<String>) {
+        let mut columns = String::new();
+        let mut outputs = Vec::new();
+        for (ordinal, (index, name)) in self.aggregate_outputs().enumerate() {
+            let column = match self.query.aggregates.get(index) {
+                Some(Aggregate::CountRows) => format!(", COALESCE(answer.o{ordinal}, '0') AS o{ordinal}"),
+                Some(Aggregate::Sum(_)) | None => format!(", answer.o{ordinal} AS o{ordinal}"),
+            };
+            columns.push_str(&column);
+            outputs.push(name.to_owned());
+        }
+        (columns, outputs)
+    }
+
+    fn aggregate_outputs(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.query.outputs.iter().filter_map(|output| match output.expr {
+            OutputExpr::Key(_) => None,
+            OutputExpr::Aggregate(index) => Some((index, output.name.as_str())),
+        })
+    }
+}
+
+/// `1 mon 7 days 26:00:00.5`, which Postgres reads back as the same three numbers. Hours are not carried into days;
+/// `HH:MM:SS` rather than microseconds, as releases before 15 take no more than 32 bits of those.
+fn interval_text(interval: Interval) -> String {
+    let Interval { months, days, micros } = interval;
+    let mut parts = Vec::new();
+    if months > 0 {
+        parts.push(format!("{months} mons"));
+    }
+    if days > 0 {
+        parts.push(format!("{days} days"));
+    }
+    if micros != 0 || parts.is_empty() {
+        let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+        let (minutes, second) = (seconds.div_euclid(60), seconds.rem_euclid(60));
+        let (hours, minute) = (minutes.div_euclid(60), minutes.rem_euclid(60));
+        let fraction = if fraction > 0 {
+            format!(".{fraction:06}")
+        } else {
+            String::new()
+        };
+        parts.push(format!("{hours:02}:{minute:02}:{second:02}{fraction}"));
+    }
+    parts.join(" ")
+}
+
+/// A number without a point would be an integer to Postgres.
+fn threshold_text(threshold: Decimal, numeric: bool) -> String {
+    if numeric && threshold.scale() == 0 {
+        format!("(({threshold})::numeric)")
+    } else {
+        format!("({threshold})")
+    }
+}
+
+#[cfg(test)]
+mod tests;

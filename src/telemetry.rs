@@ -1,0 +1,122 @@
+//! The program's own log: `tracing`, on standard error, as text or as lines of JSON.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// What comes first in every filter, so that only an explicit `sqlx=debug` brings it out: the libraries' own
+/// chatter, which at `debug` buries the program's.
+const QUIET: &str = "librdkafka=warn,rdkafka=warn,sqlx=warn";
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One readable line per event, in colour on a terminal.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Starts logging to standard error, once per process. `level` is one of `off`, `error`, `warn`, `info`, `debug`
+/// and `trace`, or a filter such as `info,tripline::source=debug`; the environment variable `RUST_LOG` takes its
+/// place when it is set and not empty. `NO_COLOR`, or an error output that is no terminal, turns colours off.
+///
+/// # Errors
+///
+/// A text for the user when the filter is wrong or logging has been started before.
+pub fn init(level: &str, format: Format) -> Result<(), String> {
+    let filter = filter(level, std::env::var("RUST_LOG").ok().as_deref())?;
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(!no_color && std::io::stderr().is_terminal())
+        // Else a closed error output would end the program: the crate reports it there, by a macro that panics.
+        .log_internal_errors(false);
+    match format {
+        Format::Text => builder.try_init(),
+        Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    }
+    .map_err(|error| format!("logging cannot be started: {error}"))
+}
+
+/// The filter of `level`, or of `rust_log` where that is given and not blank.
+pub(crate) fn filter(level: &str, rust_log: Option<&str>) -> Result<EnvFilter, String> {
+    let (text, source) = match rust_log.map(str::trim) {
+        Some(rust_log) if !rust_log.is_empty() => (rust_log, "RUST_LOG "),
+        _ => {
+            refuse_misspelt_level(level)?;
+            (level, "")
+        }
+    };
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{text}"))
+        .map_err(|error| format!("{source}{text:?} is no log filter: {error}; write for example info,tripline=debug"))
+}
+
+/// `EnvFilter` takes a bare `inof` for the name of a module, and so for "log nothing else".
+fn refuse_misspelt_level(filter: &str) -> Result<(), String> {
+    let bare = |part: &&str| !part.contains(['=', '[']);
+    let known = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
+    match filter.split(',').map(str::trim).filter(bare).find(|part| !known(part)) {
+        Some(part) => Err(format!("{part:?} is no level; known: {}", LEVELS.join(", "))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn the_effective_filter() {
+        let cases = [
+            ("info", None, "librdkafka=warn,rdkafka=warn,sqlx=warn,info"),
+            ("info", Some(" "), "librdkafka=warn,rdkafka=warn,sqlx=warn,info"),
+            ("DEBUG,sqlx=info", None, "librdkafka=warn,rdkafka=warn,sqlx=info,debug"),
+            (
+                "info",
+                Some("tripline=trace"),
+                "librdkafka=warn,tripline=trace,rdkafka=warn,sqlx=warn",
+            ),
+        ];
+        for (level, rust_log, want) in cases {
+            let got = filter(level, rust_log).map(|filter| filter.to_string());
+            assert_eq!(got.as_deref(), Ok(want), "{level} {rust_log:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_filters() {
+        let cases = [
+            (
+                "inof",
+                None,
+                r#""inof" is no level; known: off, error, warn, info, debug, trace"#,
+            ),
+            (
+                "",
+                None,
+                r#""" is no level; known: off, error, warn, info, debug, trace"#,
+            ),
+            (
+                "info,tripline=loud",
+                None,
+                r#""info,tripline=loud" is no log filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5; write for example info,tripline=debug"#,
+            ),
+            (
+                "info",
+                Some("tripline=loud"),
+                r#"RUST_LOG "tripline=loud" is no log filter: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5; write for example info,tripline=debug"#,
+            ),
+        ];
+        for (level, rust_log, want) in cases {
+            let got = filter(level, rust_log).map(|filter| filter.to_string());
+            assert_eq!(got, Err(want.to_owned()), "{level} {rust_log:?}");
+        }
+    }
+}

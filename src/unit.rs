@@ -1,0 +1,427 @@
+//! A unit: the partitions that are judged together, with the windows, episodes and undelivered decisions of
+//! every rule. Pure. One unit holds all partitions for now; where a topic is keyed by the rule's key there
+//! can be one per partition.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use crate::alert::{Alert, Confirmation, Decision, key_texts};
+use crate::change::Change;
+use crate::checkpoint::{Epoch, Offsets};
+use crate::episode::{Candidate, Episodes, Outcome, Raised, Status};
+use crate::model::{Key, NextOffset, Position, Timestamp, Value};
+use crate::rule::evaluate::{Program, Verdict};
+use crate::rule::{Confirm, Rule};
+use crate::window::{Applied, StoredWindow, Transition, Window};
+
+/// What a run has done so far; the closing line of `--until-end`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Records read for the first time in this lineage, of whatever kind.
+    pub read: u64,
+    /// Records read again to rebuild windows.
+    pub replayed: u64,
+    /// Groups that became candidates.
+    pub candidates: u64,
+    /// Candidates that Postgres confirmed.
+    pub confirmed: u64,
+    /// Answers of Postgres that did not confirm.
+    pub refuted: u64,
+    /// Firing alerts.
+    pub fired: u64,
+    /// Resolved alerts.
+    pub resolved: u64,
+    /// Records that were not understood.
+    pub rejected: u64,
+}
+
+/// Candidates of one rule to be asked of Postgres in one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Index of the rule.
+    pub rule: usize,
+    /// The groups asked for, with what memory knew of them.
+    pub asked: Vec<Asked>,
+}
+
+/// One group of a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The group.
+    pub key: Key,
+    /// Its GROUP BY value as Postgres reads it; `None` for NULL.
+    pub text: Option<String>,
+    /// NOW() for it.
+    pub now: Timestamp,
+    /// The aggregates in memory.
+    pub stream: Map<String, Json>,
+}
+
+/// What Postgres says of one group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Whether HAVING holds.
+    pub holds: bool,
+    /// The aggregates: counts as numbers, the rest as text.
+    pub outputs: Map<String, Json>,
+    /// `pg_current_snapshot()`.
+    pub snapshot: String,
+    /// The statement's duration in milliseconds.
+    pub millis: u64,
+}
+
+/// One rule at work.
+#[derive(Debug)]
+struct RuleState {
+    rule: Rule,
+    window: Window,
+    episodes: Episodes,
+}
+
+/// Windows, episodes and decisions of a set of partitions.
+#[derive(Debug)]
+pub struct Unit {
+    group: String,
+    lineage: String,
+    topic: String,
+    rules: Vec<RuleState>,
+    offsets: Offsets,
+    /// Decided and not yet logged.
+    alerts: Vec<Alert>,
+    /// What was done so far.
+    pub counts: Counts,
+}
+
+/// What `state/N` holds of one rule, in the order of its head.
+#[derive(Debug, Deserialize)]
+pub struct StoredRule {
+    episodes: Episodes,
+    window: StoredWindow,
+}
+
+#[derive(Serialize)]
+struct RuleOut<'a, W> {
+    episodes: &'a Episodes,
+    window: W,
+}
+
+impl Unit {
+    /// An empty unit for these rules, which read `wanted` columns in that order.
+    ///
+    /// # Errors
+    /// A rule that cannot be compiled against the columns.
+    pub fn new(group: &str, topic: &str, rules: Vec<Rule>, wanted: &[usize]) -> Result<Self, String> {
+        let state = |rule: Rule| -> Result<RuleState, String> {
+            let window = Window::new(Program::new(&rule.query, wanted)?, rule.clock);
+            Ok(RuleState { rule, window, episodes: Episodes::default() })
+        };
+        Ok(Self {
+            group: group.to_owned(),
+            lineage: String::new(),
+            topic: topic.to_owned(),
+            rules: rules.into_iter().map(state).collect::<Result<_, _>>()?,
+            offsets: Offsets::new(),
+            alerts: Vec::new(),
+            counts: Counts::default(),
+        })
+    }
+
+    /// The rule with this index.
+    pub fn rule(&self, index: usize) -> Option<&Rule> {
+        self.rules.get(index).map(|state| &state.rule)
+    }
+
+    /// Names and versions of the rules, in order.
+    pub fn versions(&self) -> Vec<(String, String)> {
+        self.rules.iter().map(|state| (state.rule.name.clone(), state.rule.version.clone())).collect()
+    }
+
+    /// The next offsets.
+    pub fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// Starts to count from these offsets, in this lineage.
+    pub fn begin(&mut self, lineage: &str, offsets: Offsets) {
+        lineage.clone_into(&mut self.lineage);
+        self.offsets = offsets;
+    }
+
+    /// Rows held, over all rules.
+    pub fn rows(&self) -> usize {
+        self.rules.iter().map(|state| state.window.rows()).sum()
+    }
+
+    /// Candidates that wait for an answer.
+    pub fn waiting(&self) -> usize {
+        self.rules.iter().map(|state| state.episodes.candidate_count()).sum()
+    }
+
+    /// Alerts that wait for their epoch.
+    pub fn undelivered(&self) -> usize {
+        self.alerts.len()
+    }
+
+    /// Takes one record's change into every rule's windows.
+    pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
+        for state in &mut self.rules {
+            if state.window.apply(change, position, now) == Applied::Stale {
+                tracing::trace!(?position, "duplicate of a newer version");
+            }
+        }
+    }
+
+    /// The record before this offset has been taken.
+    pub fn advance(&mut self, partition: i32, next: NextOffset) {
+        let held = self.offsets.entry(partition).or_insert(next);
+        *held = (*held).max(next);
+    }
+
+    /// Ends a step: every touched group is judged once at `now`.
+    pub fn judge(&mut self, now: Timestamp) {
+        for index in 0..self.rules.len() {
+            let Some(state) = self.rules.get_mut(index) else { continue };
+            let transitions = state.window.judge(now);
+            self.take(index, transitions, now);
+        }
+    }
+
+    /// Judges the groups that no change has touched lately.
+    pub fn expire(&mut self, now: Timestamp) {
+        for index in 0..self.rules.len() {
+            let Some(state) = self.rules.get_mut(index) else { continue };
+            let transitions = state.window.expire(now);
+            self.take(index, transitions, now);
+        }
+    }
+
+    /// Windows were rebuilt without judging: every group is judged once, and every open episode held
+    /// against its window.
+    pub fn judge_all(&mut self, now: Timestamp) {
+        for index in 0..self.rules.len() {
+            let Some(state) = self.rules.get_mut(index) else { continue };
+            let mut transitions = state.window.judge_all(now);
+            let firing: Vec<Key> = state.episodes.firing().cloned().collect();
+            for key in firing {
+                let (verdict, outputs) = state.window.look(&key, now);
+                if verdict == Verdict::Fails {
+                    transitions.push(Transition { key, verdict, now, trigger: None, outputs });
+                }
+            }
+            self.take(index, transitions, now);
+        }
+    }
+
+    fn take(&mut self, index: usize, transitions: Vec<Transition>, now: Timestamp) {
+        for transition in transitions {
+            let Some(state) = self.rules.get_mut(index) else { return };
+            let raised = state.episodes.raise(&transition, now);
+            tracing::debug!(rule = state.rule.name, key = ?transition.key, verdict = ?transition.verdict, ?raised, "judged");
+            if raised == Raised::Candidate {
+                self.counts.candidates += 1;
+            }
+            if state.rule.confirm == Confirm::Off && matches!(raised, Raised::Candidate | Raised::Again) {
+                self.decide_unconfirmed(index, transition, now);
+            }
+        }
+    }
+
+    fn decide_unconfirmed(&mut self, index: usize, transition: Transition, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(index) else { return };
+        let Some(candidate) = state.episodes.take(&transition.key) else { return };
+        let status = match transition.verdict {
+            Verdict::Holds => Status::Firing,
+            Verdict::Fails => Status::Resolved,
+            Verdict::Unknown => {
+                let (rule, key) = (&state.rule.name, &transition.key);
+                tracing::warn!(rule, ?key, "memory cannot judge this group, and confirm is off: no alert either way");
+                return;
+            }
+        };
+        let asked = Asked { key: transition.key, text: None, now: transition.now, stream: transition.outputs };
+        self.decide(index, &asked, status, &candidate, None, now);
+    }
+
+    /// The candidates that are due, up to `limit` of one rule; they count as being asked from here on.
+    pub fn ask(&mut self, now: Timestamp, limit: usize) -> Option<Question> {
+        for (rule, state) in self.rules.iter_mut().enumerate() {
+            let due = state.episodes.due(now, limit);
+            if due.is_empty() {
+                continue;
+            }
+            let asked = due.into_iter().map(|key| {
+                let now = state.window.now_for(&key, now);
+                let (_, stream) = state.window.look(&key, now);
+                let null = key.values().contains(&Value::Null);
+                let text = if null { None } else { key_texts(&state.rule.query, &key).into_iter().next() };
+                Asked { key, text, now, stream }
+            });
+            return Some(Question { rule, asked: asked.collect() });
+        }
+        None
+    }
+
+    /// Takes Postgres's answers, in the order asked; a group whose statement failed is asked again later.
+    pub fn answer(&mut self, question: &Question, answers: &[Result<Answer, String>], now: Timestamp) {
+        for (asked, answer) in question.asked.iter().zip(answers) {
+            let Some(state) = self.rules.get_mut(question.rule) else { return };
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(problem) => {
+                    tracing::warn!(rule = state.rule.name, key = ?asked.key, problem, "not confirmed yet; asked again");
+                    state.episodes.failed(&asked.key, now);
+                    continue;
+                }
+            };
+            let (verdict, _) = state.window.look(&asked.key, now);
+            let insists = match verdict {
+                Verdict::Holds => !state.episodes.is_firing(&asked.key),
+                Verdict::Fails => state.episodes.is_firing(&asked.key),
+                Verdict::Unknown => false,
+            };
+            match state.episodes.answer(&asked.key, answer.holds, insists, now) {
+                Outcome::Confirmed(status, candidate) => {
+                    self.counts.confirmed += 1;
+                    self.decide(question.rule, asked, status, &candidate, Some(answer), now);
+                }
+                Outcome::Refuted(again_at) => {
+                    self.counts.refuted += 1;
+                    let (rule, key) = (&state.rule.name, &asked.key);
+                    let again = again_at.map(Timestamp::rfc3339);
+                    tracing::info!(
+                        rule, ?key, stream = %Json::from(asked.stream.clone()), database = %Json::from(answer.outputs.clone()),
+                        snapshot = answer.snapshot, again, "refuted: Postgres does not agree with the stream"
+                    );
+                }
+                Outcome::Withdrawn => {
+                    tracing::debug!(rule = state.rule.name, key = ?asked.key, "answer to a candidate withdrawn meanwhile");
+                }
+            }
+        }
+    }
+
+    /// When the next waiting candidate is due.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.rules.iter().filter_map(|state| state.episodes.next_due()).min()
+    }
+
+    /// Whether every candidate has had an answer at or after this instant.
+    pub fn all_answered_since(&self, then: Timestamp) -> bool {
+        self.rules.iter().all(|state| state.episodes.all_answered_since(then))
+    }
+
+    /// Makes every waiting candidate due at once.
+    pub fn hurry(&mut self, now: Timestamp) {
+        for state in &mut self.rules {
+            state.episodes.hurry(now);
+        }
+    }
+
+    fn decide(
+        &mut self,
+        index: usize,
+        asked: &Asked,
+        status: Status,
+        candidate: &Candidate,
+        answer: Option<&Answer>,
+        now: Timestamp,
+    ) {
+        let Some(state) = self.rules.get_mut(index) else { return };
+        let alert = Alert::new(&Decision {
+            group: &self.group,
+            lineage: &self.lineage,
+            topic: &self.topic,
+            rule: &state.rule,
+            key: &asked.key,
+            status,
+            trigger: candidate.trigger.as_deref(),
+            stream: &asked.stream,
+            database: answer.map(|answer| &answer.outputs),
+            window: state.window.bounds(asked.now),
+            confirmation: answer.map(|answer| Confirmation {
+                as_of: asked.now,
+                snapshot: &answer.snapshot,
+                attempts: candidate.attempts,
+                millis: answer.millis,
+            }),
+            emitted_at: now,
+        });
+        state.episodes.decide(&asked.key, status, alert.id, now);
+        match status {
+            Status::Firing => self.counts.fired += 1,
+            Status::Resolved => self.counts.resolved += 1,
+        }
+        self.alerts.push(alert);
+    }
+
+    /// Closes an epoch: the decided alerts and the waiting candidates with the offsets that they stand at.
+    pub fn close(&mut self, number: u64, now: Timestamp) -> Epoch {
+        let mut waiting = Vec::new();
+        for state in &self.rules {
+            let name = &state.rule.name;
+            waiting.extend(state.episodes.candidates().map(|(key, c)| (name.clone(), key.clone(), c.clone())));
+        }
+        Epoch {
+            number,
+            lineage: self.lineage.clone(),
+            topic: self.topic.clone(),
+            offsets: self.offsets.clone(),
+            at: now,
+            alerts: std::mem::take(&mut self.alerts),
+            waiting,
+        }
+    }
+
+    /// The body of `state/N`.
+    ///
+    /// # Errors
+    /// Never in practice: memory is the only resource.
+    pub fn store(&self) -> Result<Vec<u8>, postcard::Error> {
+        let rules: Vec<_> = self
+            .rules
+            .iter()
+            .map(|state| RuleOut { episodes: &state.episodes, window: state.window.stored() })
+            .collect();
+        postcard::to_extend(&rules, Vec::new())
+    }
+
+    /// Takes the body of `state/N`, which was stored for rules of these names and versions. Returns whether
+    /// every rule found its windows: a rule that is new or whose meaning changed did not, and needs them
+    /// rebuilt; its open episodes go by its name.
+    ///
+    /// # Errors
+    /// The body is not what `store` writes.
+    pub fn restore(&mut self, versions: &[(String, String)], body: &[u8]) -> Result<bool, postcard::Error> {
+        let stored: Vec<StoredRule> = postcard::from_bytes(body)?;
+        let mut complete = self.rules.iter().all(|state| {
+            versions.iter().any(|(name, version)| *name == state.rule.name && *version == state.rule.version)
+        });
+        for ((name, version), stored) in versions.iter().zip(stored) {
+            let Some(state) = self.rules.iter_mut().find(|state| state.rule.name == *name) else { continue };
+            state.episodes = stored.episodes;
+            if complete && *version == state.rule.version {
+                state.window.refill(stored.window);
+            } else {
+                complete = false;
+            }
+        }
+        Ok(complete)
+    }
+
+    /// Repeats the decisions of an epoch that was logged after the state was stored.
+    pub fn redo(&mut self, epoch: &Epoch) {
+        for alert in &epoch.alerts {
+            if let Some(state) = self.rules.iter_mut().find(|state| state.rule.name == alert.rule) {
+                state.episodes.decide(&alert.key, alert.status, alert.id, alert.emitted_at);
+            }
+        }
+        for state in &mut self.rules {
+            let mine = epoch.waiting.iter().filter(|(rule, ..)| *rule == state.rule.name);
+            state.episodes.restore_candidates(mine.map(|(_, key, candidate)| (key.clone(), candidate.clone())));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "unit_tests.rs"]
+mod tests;

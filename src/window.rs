@@ -1,0 +1,443 @@
+//! The rows of a rule's windows, by primary key and by group, with running aggregates. Pure.
+//!
+//! Every change is an idempotent upsert: the old version's contribution is taken out, the new one's put
+//! in. A duplicate changes nothing, and a retraction needs no `before` image, which Debezium makes up
+//! under REPLICA IDENTITY DEFAULT. The cost of a change does not grow with the window.
+
+mod stored;
+
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
+use slab::Slab;
+
+use crate::change::{Change, Op};
+use crate::model::{Key, Lsn, Position, Timestamp, Value};
+use crate::rule::Clock;
+use crate::rule::evaluate::{Args, LeftEdge, Program, Running, Verdict};
+
+pub use stored::StoredWindow;
+
+/// The change that made a group's verdict what it is: the provenance of an alert.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Where the record stands.
+    pub position: Position,
+    /// Debezium's letter for what was done.
+    pub op: String,
+    /// `source.lsn`.
+    pub lsn: Option<Lsn>,
+    /// `source.txId`.
+    pub tx_id: Option<u32>,
+    /// The row's primary key; `None` for a truncate.
+    pub pk: Option<Key>,
+    /// The row's value in the column of the rule's time bound, after the change; `None` for a delete and
+    /// for a rule without a bound.
+    pub event_time: Option<Timestamp>,
+    /// Commit time of the change.
+    pub committed_at: Option<Timestamp>,
+}
+
+/// A group whose verdict is no longer what it was when it was last judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The group.
+    pub key: Key,
+    /// What memory says now.
+    pub verdict: Verdict,
+    /// NOW() for this judgement.
+    pub now: Timestamp,
+    /// The change that brought it; `None` when time alone did.
+    pub trigger: Option<Box<Trigger>>,
+    /// The aggregates at that moment, as an alert shows them.
+    pub outputs: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The window holds the change now, or had nothing of that row to change.
+    Taken,
+    /// A newer version of the row is there already: a duplicate.
+    Stale,
+}
+
+/// The order of the versions of one row: only streamed changes carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Version {
+    lsn: Lsn,
+    /// A delete comes before a create of the same row at the same LSN (a primary-key change).
+    rank: u8,
+}
+
+#[derive(Debug)]
+struct Row {
+    pk: Key,
+    group: usize,
+    time: Timestamp,
+    /// The newest *streamed* version; a snapshot's read keeps it.
+    version: Option<Version>,
+    args: Args,
+}
+
+#[derive(Debug)]
+struct Group {
+    key: Key,
+    /// By time, so that what leaves the window stands first.
+    rows: BTreeSet<(Timestamp, usize)>,
+    running: Running,
+    /// The greatest event time seen: NOW() under `clock = "event"`.
+    event_time: Timestamp,
+    verdict: Verdict,
+    /// The verdict when the group was last judged.
+    judged: Verdict,
+    /// The change since which `verdict` stands.
+    since: Option<Box<Trigger>>,
+    touched: bool,
+}
+
+/// The windows of one rule.
+#[derive(Debug)]
+pub struct Window {
+    program: Program,
+    clock: Clock,
+    rows: Slab<Row>,
+    by_pk: HashTable<usize>,
+    groups: Slab<Group>,
+    by_key: HashTable<usize>,
+    hasher: foldhash::fast::RandomState,
+    /// A truncate's LSN: streamed changes before it are of rows that are gone.
+    floor: Option<Lsn>,
+    touched: Vec<usize>,
+    /// Where every change is judged at its own instant: what has not been fetched yet.
+    transitions: Vec<Transition>,
+}
+
+impl Window {
+    /// An empty window for a rule.
+    pub fn new(program: Program, clock: Clock) -> Self {
+        Self {
+            program,
+            clock,
+            rows: Slab::new(),
+            by_pk: HashTable::new(),
+            groups: Slab::new(),
+            by_key: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            floor: None,
+            touched: Vec::new(),
+            transitions: Vec::new(),
+        }
+    }
+
+    /// Rows held.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Groups held.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Applies one change. `now` is NOW() of the step under the wall clock; `position` is the record's.
+    pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) -> Applied {
+        let version = match change.op {
+            Op::Read | Op::Tombstone => None,
+            Op::Delete => change.lsn.map(|lsn| Version { lsn, rank: 0 }),
+            _ => change.lsn.map(|lsn| Version { lsn, rank: 1 }),
+        };
+        if version.is_some_and(|version| self.floor.is_some_and(|floor| version.lsn < floor)) {
+            return Applied::Stale;
+        }
+        if change.op == Op::Truncate {
+            self.truncate(change, position, now);
+            return Applied::Taken;
+        }
+        let Some(pk) = &change.pk else { return Applied::Taken };
+        let held = self.find_row(pk);
+        let held_version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
+        if let (Some(new), Some(old)) = (version, held_version)
+            && new < old
+        {
+            return Applied::Stale;
+        }
+        let event_time = change.row.as_deref().and_then(|row| self.program.event_time(row));
+        let trigger = || Trigger::new(change, position, event_time);
+        let left = held.and_then(|row| self.take_out(row));
+        let joined = change.row.as_deref().and_then(|row| {
+            self.put_in(pk, row, if change.op == Op::Read { held_version } else { version }, now)
+        });
+        if let Some(group) = left.filter(|left| joined != Some(*left)) {
+            self.settle(group, now, &trigger);
+        }
+        if let Some(group) = joined {
+            self.settle(group, now, &trigger);
+        }
+        Applied::Taken
+    }
+
+    /// The groups whose verdict has changed since they were last judged, each judged once at `now` (under
+    /// the event clock: each change at its own instant). A group that memory cannot judge is named every
+    /// time that it was touched.
+    pub fn judge(&mut self, now: Timestamp) -> Vec<Transition> {
+        let mut transitions = std::mem::take(&mut self.transitions);
+        for group in std::mem::take(&mut self.touched) {
+            if self.clock == Clock::Wall {
+                transitions.extend(self.judge_group(group, now));
+            } else if let Some(group) = self.groups.get_mut(group) {
+                group.touched = false;
+            }
+            self.drop_if_empty(group);
+        }
+        transitions
+    }
+
+    /// Judges every group at `now`, e.g. after the windows were rebuilt: a transition for each group that
+    /// HAVING holds for or that memory cannot judge, whatever was judged before. Ordered by key's text, so
+    /// that it does not depend on hashing.
+    pub fn judge_all(&mut self, now: Timestamp) -> Vec<Transition> {
+        self.transitions.clear();
+        self.touched.clear();
+        let groups: Vec<usize> = self.groups.iter().map(|(group, _)| group).collect();
+        let mut transitions = Vec::new();
+        for group in groups {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.judged = Verdict::Fails;
+            }
+            transitions.extend(self.judge_group(group, now));
+            self.drop_if_empty(group);
+        }
+        transitions.sort_by_cached_key(|transition| format!("{:?}", transition.key));
+        transitions
+    }
+
+    /// Judges the groups that no change has touched: rows that time took out of their windows are dropped.
+    /// Under the event clock time does not pass by itself, so there is nothing to do.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {
+        if self.clock == Clock::Event {
+            return Vec::new();
+        }
+        let groups: Vec<usize> = self.groups.iter().map(|(group, _)| group).collect();
+        let mut transitions = Vec::new();
+        for group in groups {
+            transitions.extend(self.judge_group(group, now));
+            self.drop_if_empty(group);
+        }
+        self.touched.clear();
+        transitions
+    }
+
+    /// What memory says of a group at `now`, and its aggregates as an alert shows them.
+    pub fn look(&mut self, key: &Key, now: Timestamp) -> (Verdict, serde_json::Map<String, serde_json::Value>) {
+        let Some(group) = self.find_group(key) else {
+            return (Verdict::Fails, self.program.outputs(&self.program.start()));
+        };
+        if self.clock == Clock::Wall {
+            self.evict(group, self.program.left_edge(now));
+        }
+        match self.groups.get(group) {
+            Some(group) => (self.program.verdict(&group.running), self.program.outputs(&group.running)),
+            None => (Verdict::Fails, serde_json::Map::new()),
+        }
+    }
+
+    /// NOW() for a group: `now` under the wall clock, else the greatest event time seen for it.
+    pub fn now_for(&self, key: &Key, now: Timestamp) -> Timestamp {
+        match self.clock {
+            Clock::Wall => now,
+            Clock::Event => self.find_group(key).and_then(|group| self.groups.get(group)).map_or(now, |g| g.event_time),
+        }
+    }
+
+    /// The window at `now`: its left edge and NOW() itself.
+    pub fn bounds(&self, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
+        let edge = self.program.left_edge(now);
+        ((edge != LeftEdge::NONE).then(|| edge.at()), now)
+    }
+
+    fn judge_group(&mut self, index: usize, now: Timestamp) -> Option<Transition> {
+        let edge = self.program.left_edge(now);
+        if self.clock == Clock::Wall {
+            self.evict(index, edge);
+        }
+        let group = self.groups.get_mut(index)?;
+        group.touched = false;
+        let verdict = self.program.verdict(&group.running);
+        if verdict != group.verdict {
+            // Rows left by time after the last change: no change is to be named for it.
+            (group.verdict, group.since) = (verdict, None);
+        }
+        if verdict == group.judged && verdict != Verdict::Unknown {
+            return None;
+        }
+        group.judged = verdict;
+        let now = if self.clock == Clock::Event { group.event_time } else { now };
+        let outputs = self.program.outputs(&group.running);
+        Some(Transition { key: group.key.clone(), verdict, now, trigger: group.since.clone(), outputs })
+    }
+
+    /// After a change of a group: what has left its window goes, and its verdict is taken anew.
+    fn settle(&mut self, index: usize, now: Timestamp, trigger: &impl Fn() -> Trigger) {
+        let Some(group) = self.groups.get(index) else { return };
+        let now = if self.clock == Clock::Event { group.event_time } else { now };
+        self.evict(index, self.program.left_edge(now));
+        let Some(group) = self.groups.get_mut(index) else { return };
+        let verdict = self.program.verdict(&group.running);
+        if verdict != group.verdict {
+            (group.verdict, group.since) = (verdict, Some(Box::new(trigger())));
+        }
+        if !group.touched {
+            group.touched = true;
+            self.touched.push(index);
+        }
+        if self.clock == Clock::Event
+            && let Some(transition) = self.judge_now(index)
+        {
+            self.transitions.push(transition);
+        }
+    }
+
+    fn judge_now(&mut self, index: usize) -> Option<Transition> {
+        let group = self.groups.get(index)?;
+        if group.verdict == group.judged && group.verdict != Verdict::Unknown {
+            return None;
+        }
+        let transition = self.judge_group(index, Timestamp::MIN);
+        if let Some(group) = self.groups.get_mut(index) {
+            group.touched = true; // it stays listed
+        }
+        transition
+    }
+
+    fn put_in(&mut self, pk: &Key, row: &[Value], version: Option<Version>, now: Timestamp) -> Option<usize> {
+        let time = self.program.time(row)?;
+        if self.clock == Clock::Wall && !self.program.left_edge(now).admits(time) {
+            return None;
+        }
+        let group = self.group_for(self.program.key(row));
+        let args = self.program.args(row);
+        let held = self.groups.get_mut(group)?;
+        held.event_time = held.event_time.max(time);
+        held.running.add(&args);
+        let index = self.rows.insert(Row { pk: pk.clone(), group, time, version, args });
+        held.rows.insert((time, index));
+        self.index_row(index);
+        Some(group)
+    }
+
+    fn index_row(&mut self, index: usize) {
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        let hash = |index: &usize| rows.get(*index).map_or(0, |row| hasher.hash_one(&row.pk));
+        self.by_pk.insert_unique(hash(&index), index, hash);
+    }
+
+    /// Removes a row; its group, for judging.
+    fn take_out(&mut self, index: usize) -> Option<usize> {
+        let row = self.forget(index)?;
+        let group = self.groups.get_mut(row.group)?;
+        group.rows.remove(&(row.time, index));
+        group.running.remove(&row.args);
+        Some(row.group)
+    }
+
+    fn forget(&mut self, index: usize) -> Option<Row> {
+        let row = self.rows.try_remove(index)?;
+        if let Ok(entry) = self.by_pk.find_entry(self.hasher.hash_one(&row.pk), |other| *other == index) {
+            entry.remove();
+        }
+        Some(row)
+    }
+
+    fn evict(&mut self, index: usize, edge: LeftEdge) {
+        loop {
+            let Some(group) = self.groups.get_mut(index) else { return };
+            let Some(&(time, row)) = group.rows.first() else { return };
+            if edge.admits(time) {
+                return;
+            }
+            group.rows.pop_first();
+            if let Some(row) = self.forget(row)
+                && let Some(group) = self.groups.get_mut(index)
+            {
+                group.running.remove(&row.args);
+            }
+        }
+    }
+
+    fn truncate(&mut self, change: &Change, position: Position, now: Timestamp) {
+        self.floor = self.floor.max(change.lsn);
+        self.rows.clear();
+        self.by_pk.clear();
+        let groups: Vec<usize> = self.groups.iter().map(|(group, _)| group).collect();
+        for index in groups {
+            if let Some(group) = self.groups.get_mut(index) {
+                group.rows.clear();
+                group.running = self.program.start();
+            }
+            self.settle(index, now, &|| Trigger::new(change, position, None));
+        }
+    }
+
+    fn find_row(&self, pk: &Key) -> Option<usize> {
+        let same = |index: &usize| self.rows.get(*index).is_some_and(|row| row.pk == *pk);
+        self.by_pk.find(self.hasher.hash_one(pk), same).copied()
+    }
+
+    fn find_group(&self, key: &Key) -> Option<usize> {
+        let same = |index: &usize| self.groups.get(*index).is_some_and(|group| group.key == *key);
+        self.by_key.find(self.hasher.hash_one(key), same).copied()
+    }
+
+    fn group_for(&mut self, key: Key) -> usize {
+        if let Some(group) = self.find_group(&key) {
+            return group;
+        }
+        let hash = self.hasher.hash_one(&key);
+        let index = self.groups.insert(Group {
+            key,
+            rows: BTreeSet::new(),
+            running: self.program.start(),
+            event_time: Timestamp::MIN,
+            verdict: Verdict::Fails,
+            judged: Verdict::Fails,
+            since: None,
+            touched: false,
+        });
+        let (groups, hasher) = (&self.groups, &self.hasher);
+        self.by_key.insert_unique(hash, index, |other| groups.get(*other).map_or(0, |g| hasher.hash_one(&g.key)));
+        index
+    }
+
+    /// A group without rows is worth nothing, but for the instant that it has reached under the event clock.
+    fn drop_if_empty(&mut self, index: usize) {
+        let empty = |group: &Group| group.rows.is_empty() && !group.touched && group.judged == Verdict::Fails;
+        if self.clock == Clock::Event || !self.groups.get(index).is_some_and(empty) {
+            return;
+        }
+        let group = self.groups.remove(index);
+        if let Ok(entry) = self.by_key.find_entry(self.hasher.hash_one(&group.key), |other| *other == index) {
+            entry.remove();
+        }
+    }
+}
+
+impl Trigger {
+    fn new(change: &Change, position: Position, event_time: Option<Timestamp>) -> Self {
+        Self {
+            position,
+            op: change.op.as_str().to_owned(),
+            lsn: change.lsn,
+            tx_id: change.tx_id,
+            pk: change.pk.clone(),
+            event_time,
+            committed_at: change.committed_at,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! A window as `state/N` keeps it: group by group, rows in time order; aggregates are taken anew from the
+//! rows when it is read back.
+
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::{Group, Row, Trigger, Version, Window};
+use crate::model::{Key, Lsn, Timestamp, Value};
+use crate::rule::evaluate::Verdict;
+
+/// What is read back from `state/N` for one rule; [`Window::stored`] writes the same shape.
+#[derive(Debug, Deserialize)]
+pub struct StoredWindow {
+    floor: Option<Lsn>,
+    groups: Vec<StoredGroup>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StoredGroup {
+    key: Key,
+    event_time: Timestamp,
+    verdict: Verdict,
+    judged: Verdict,
+    since: Option<Box<Trigger>>,
+    rows: Vec<StoredRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StoredRow {
+    pk: Key,
+    time: Timestamp,
+    version: Option<Version>,
+    args: Vec<Value>,
+}
+
+#[derive(Serialize)]
+struct WindowOut<'a> {
+    floor: Option<Lsn>,
+    groups: GroupsOut<'a>,
+}
+
+#[derive(Serialize)]
+struct GroupOut<'a> {
+    key: &'a Key,
+    event_time: Timestamp,
+    verdict: Verdict,
+    judged: Verdict,
+    since: &'a Option<Box<Trigger>>,
+    rows: Vec<RowOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct RowOut<'a> {
+    pk: &'a Key,
+    time: Timestamp,
+    version: Option<Version>,
+    args: &'a [Value],
+}
+
+/// Serialises group by group, so that the windows are never in memory twice.
+struct GroupsOut<'a>(&'a Window);
+
+impl Serialize for GroupsOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut groups = serializer.serialize_seq(Some(self.0.groups.len()))?;
+        for (_, group) in &self.0.groups {
+            let row = |(time, index): &(Timestamp, usize)| {
+                let row = self.0.rows.get(*index)?;
+                Some(RowOut { pk: &row.pk, time: *time, version: row.version, args: &row.args })
+            };
+            groups.serialize_element(&GroupOut {
+                key: &group.key,
+                event_time: group.event_time,
+                verdict: group.verdict,
+                judged: group.judged,
+                since: &group.since,
+                rows: group.rows.iter().filter_map(row).collect(),
+            })?;
+        }
+        groups.end()
+    }
+}
+
+impl Window {
+    /// The window as `state/N` keeps it.
+    pub fn stored(&self) -> impl Serialize + '_ {
+        WindowOut { floor: self.floor, groups: GroupsOut(self) }
+    }
+
+    /// Fills an empty window with what was stored of a rule of the same version.
+    pub fn refill(&mut self, stored: StoredWindow) {
+        self.floor = stored.floor;
+        for group in stored.groups {
+            let index = self.group_for(group.key);
+            for row in group.rows {
+                self.restore_row(index, row);
+            }
+            if let Some(held) = self.groups.get_mut(index) {
+                held.event_time = group.event_time;
+                (held.verdict, held.judged, held.since) = (group.verdict, group.judged, group.since);
+            }
+        }
+    }
+
+    fn restore_row(&mut self, group: usize, row: StoredRow) {
+        let args = row.args.into();
+        let Some(held) = self.groups.get_mut(group) else { return };
+        let held: &mut Group = held;
+        held.running.add(&args);
+        let index = self.rows.insert(Row { pk: row.pk, group, time: row.time, version: row.version, args });
+        held.rows.insert((row.time, index));
+        self.index_row(index);
+    }
+}
