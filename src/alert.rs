@@ -113,7 +113,7 @@ impl Alert {
             rule: rule.name.clone(),
             key: decision.key.clone(),
             status: decision.status,
-            record_key: format!("{}|{}", rule.name, key_texts(query, decision.key).join("|")),
+            record_key: record_key(&rule.name, &key_texts(query, decision.key)),
             line,
             emitted_at: decision.emitted_at,
             body: body.to_string(),
@@ -139,11 +139,12 @@ fn message_of(decision: &Decision<'_>) -> String {
     let keys = key_texts(query, decision.key);
     let numbers = decision.database.unwrap_or(decision.stream);
     let shown = |output: &crate::rule::Output| match output.expr {
-        OutputExpr::Key(index) => keys.get(index).cloned(),
+        OutputExpr::Key(index) => keys.get(index).cloned().flatten(),
         OutputExpr::Aggregate(_) => match numbers.get(&output.name) {
             Some(Json::String(text)) => Some(text.clone()),
             Some(Json::Number(number)) => Some(number.to_string()),
-            _ => None,
+            // A sum over no rows is NULL in the record, and nothing to a reader.
+            _ => Some(decimal_text(0, output_scale(query, output))),
         },
     };
     let texts: Vec<_> = query.outputs.iter().map(|output| (output, shown(output))).collect();
@@ -157,10 +158,31 @@ fn message_of(decision: &Decision<'_>) -> String {
     })
 }
 
-/// The key's values as text, in GROUP BY order: as the statement's parameters and the message show them.
-pub fn key_texts(query: &Query, key: &Key) -> Vec<String> {
+fn output_scale(query: &Query, output: &crate::rule::Output) -> u8 {
+    let OutputExpr::Aggregate(index) = output.expr else { return 0 };
+    match query.aggregates.get(index) {
+        Some(Aggregate::Sum(scalar)) => scalar.columns().next().map_or(0, |column| scale_at(&query.table, column)),
+        _ => 0,
+    }
+}
+
+/// The key's values as text, in GROUP BY order, as the statement's parameters and the message show them;
+/// `None` for NULL.
+pub fn key_texts(query: &Query, key: &Key) -> Vec<Option<String>> {
     let texts = query.group_by.iter().zip(key.values());
-    texts.map(|(column, value)| value_text(&value, scale_at(&query.table, *column)).unwrap_or("NULL".into())).collect()
+    texts.map(|(column, value)| value_text(&value, scale_at(&query.table, *column))).collect()
+}
+
+/// `weekly-spend|27956157`. Text that could be taken for something else (the text NULL, a bar, a quote) is
+/// quoted as SQL quotes a name.
+fn record_key(rule: &str, key: &[Option<String>]) -> String {
+    let part = |text: &Option<String>| match text {
+        None => "NULL".to_owned(),
+        Some(text) if text == "NULL" || text.contains(['|', '"']) => format!("\"{}\"", text.replace('"', "\"\"")),
+        Some(text) => text.clone(),
+    };
+    let parts: Vec<String> = key.iter().map(part).collect();
+    format!("{rule}|{}", parts.join("|"))
 }
 
 /// A value as Postgres reads it; `None` for NULL.

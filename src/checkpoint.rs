@@ -205,7 +205,14 @@ impl Folder {
 
     fn set_aside(&self) -> Result<(), CheckpointError> {
         let name = self.lineage()?.map_or_else(|| "unnamed".to_owned(), |lineage| lineage.id);
-        let aside = self.root.join("lineages").join(name);
+        // A lineage that goes on elsewhere, or a move that was cut short, comes here more than once.
+        let lineages = self.root.join("lineages");
+        let mut aside = lineages.join(&name);
+        let mut times = 1;
+        while aside.exists() {
+            times += 1;
+            aside = lineages.join(format!("{name}.{times}"));
+        }
         create(&aside)?;
         for part in ["offsets", "commits", "state", "lineage.json"] {
             let (from, to) = (self.root.join(part), aside.join(part));

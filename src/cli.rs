@@ -120,23 +120,14 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_ends_like_a_wrong_configuration() {
-        let error = Cli::try_parse_from(["tripline", "run"])
-            .map(|_| ())
-            .map_err(|error| error.exit_code());
+        let error = Cli::try_parse_from(["tripline", "run"]).map(|_| ()).map_err(|error| error.exit_code());
         assert_eq!(error, Err(i32::from(Exit::Misconfigured.code())));
     }
 
     #[test]
     fn every_exit_code_is_in_the_help() {
         let help = Cli::command().render_help().to_string();
-        for exit in [
-            Exit::Done,
-            Exit::Failed,
-            Exit::Misconfigured,
-            Exit::Unreachable,
-            Exit::Refused,
-            Exit::Protected,
-        ] {
+        for exit in [Exit::Done, Exit::Failed, Exit::Misconfigured, Exit::Unreachable, Exit::Refused, Exit::Protected] {
             assert!(help.contains(&format!("\n  {}  ", exit.code())), "{exit:?} in {help}");
         }
     }

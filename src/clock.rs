@@ -23,3 +23,24 @@ impl Clock for SystemClock {
         Timestamp(now)
     }
 }
+
+/// A clock for tests: a first instant, and then as time passes for tokio, whose time can be paused.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    first: Timestamp,
+    started: tokio::time::Instant,
+}
+
+impl TokioClock {
+    /// It is `first` now.
+    pub fn starting_at(first: Timestamp) -> Self {
+        Self { first, started: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        let passed = i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        Timestamp(self.first.0.saturating_add(passed))
+    }
+}

@@ -232,11 +232,7 @@ fn lines(problems: &[Problem]) -> String {
 /// out of range, all of them reported together.
 pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
     let report = reader::Report::new(path.display().to_string());
-    let layers = [
-        layers::defaults()?,
-        layers::file(path)?,
-        layers::environment(env, &report),
-    ];
+    let layers = [layers::defaults()?, layers::file(path)?, layers::environment(env, &report)];
     let merged = layers::merge(layers, &report)?;
     let config = settings::read(merged, &report);
     match (config, report.into_problems()) {
@@ -249,12 +245,7 @@ pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Res
 /// at variables that are not Unicode; what is not becomes U+FFFD.
 pub fn process_environment() -> Vec<(String, String)> {
     std::env::vars_os()
-        .map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
         .collect()
 }

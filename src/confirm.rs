@@ -2,8 +2,10 @@
 //!
 //! - [`catalog`]: what a table looks like, and whether a rule means the same to Postgres
 //! - [`postgres`]: the statements
+//! - [`memory`]: their twin for tests
 
 pub mod catalog;
+pub mod memory;
 pub mod postgres;
 
 use crate::unit::{Answer, Question};

@@ -63,6 +63,12 @@ pub struct Candidate {
     /// A statement that asks for it is under way.
     #[serde(skip)]
     pub asking: bool,
+    /// When it was last asked, in this run.
+    #[serde(skip)]
+    pub asked_at: Option<Timestamp>,
+    /// It was named again while it was being asked: the answer may be to an older state of affairs.
+    #[serde(skip)]
+    pub named_again: bool,
 }
 
 /// What a transition did to its group.
@@ -139,6 +145,7 @@ impl Episodes {
         }
         if let Some(candidate) = self.candidates.get_mut(key) {
             candidate.ask_at = now;
+            candidate.named_again = candidate.asking;
             return Raised::Again;
         }
         self.candidates.insert(
@@ -150,6 +157,8 @@ impl Episodes {
                 ask_at: now,
                 answered_at: None,
                 asking: false,
+                asked_at: None,
+                named_again: false,
             },
         );
         Raised::Candidate
@@ -161,6 +170,7 @@ impl Episodes {
         due.take(limit)
             .map(|(key, candidate)| {
                 candidate.asking = true;
+                candidate.asked_at = Some(now);
                 candidate.attempts = candidate.attempts.saturating_add(1);
                 key.clone()
             })
@@ -176,12 +186,15 @@ impl Episodes {
     pub fn hurry(&mut self, now: Timestamp) {
         for candidate in self.candidates.values_mut() {
             candidate.ask_at = candidate.ask_at.min(now);
+            candidate.asked_at = None; // a question under way was asked too early
         }
     }
 
-    /// Whether every candidate has had an answer at or after this instant.
+    /// Whether every candidate was asked at or after this instant, and has had an answer.
     pub fn all_answered_since(&self, then: Timestamp) -> bool {
-        self.candidates.values().all(|candidate| !candidate.asking && candidate.answered_at >= Some(then))
+        self.candidates.values().all(|candidate| {
+            !candidate.asking && candidate.asked_at >= Some(then) && candidate.answered_at >= Some(then)
+        })
     }
 
     /// The database's answer: whether HAVING holds there. `insists`: memory itself disagrees with the
@@ -192,11 +205,12 @@ impl Episodes {
         if holds == firing {
             candidate.asking = false;
             candidate.answered_at = Some(now);
-            if !insists {
+            let again = std::mem::take(&mut candidate.named_again);
+            if !insists && !again {
                 self.candidates.remove(key);
                 return Outcome::Refuted(None);
             }
-            candidate.ask_at = back_off(candidate.attempts, now);
+            candidate.ask_at = if again { now } else { back_off(candidate.attempts, now) };
             return Outcome::Refuted(Some(candidate.ask_at));
         }
         let status = if holds { Status::Firing } else { Status::Resolved };

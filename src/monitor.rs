@@ -18,8 +18,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
 use crate::checkpoint::{CheckpointError, Folder, Offsets};
 use crate::clock::Clock;
@@ -27,7 +27,7 @@ use crate::confirm::Confirm;
 use crate::model::{NextOffset, Timestamp};
 use crate::rule::Rule;
 use crate::sink::{SinkError, Sinks};
-use crate::source::{Batch, Content, DeadLetter, Event, Source, SourceError};
+use crate::source::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Source, SourceError};
 use crate::unit::{Answer, Counts, Question, Unit};
 
 /// Dead letters that are held before an epoch is closed for them.
@@ -35,6 +35,15 @@ const DEAD_LETTERS_MAX: usize = 1_000;
 
 /// An alert waits this long at most for more of its kind while there is more to read.
 const ALERT_WAIT_MICROS: i64 = 100_000;
+
+/// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The wait before a broker that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the loop sleeps at most.
+const SLEEP_MAX_MICROS: i64 = 1_000_000;
 
 /// Settings of the loop.
 #[derive(Clone, Debug)]
@@ -72,7 +81,9 @@ pub enum MonitorError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// `on_bad_record = "stop"`.
-    #[error("{topic} partition {partition} offset {offset}: {reason}; source.on_bad_record = \"stop\", so the run stops before this record")]
+    #[error(
+        "{topic} partition {partition} offset {offset}: {reason}; source.on_bad_record = \"stop\", so the run stops before this record"
+    )]
     BadRecord {
         /// Topic.
         topic: String,
@@ -86,6 +97,9 @@ pub enum MonitorError {
     /// Going on would lose or repeat something.
     #[error("{0}")]
     Unsafe(String),
+    /// It was told to stop while a sink was away.
+    #[error("stopped before everything was delivered: what was logged is delivered at the next start")]
+    Cut,
     /// A rule or a stored state that does not fit.
     #[error("{0}")]
     Internal(String),
@@ -125,7 +139,13 @@ struct Session {
     ended: BTreeSet<i32>,
     /// When everything had been read.
     all_read_at: Option<Timestamp>,
+    /// The last batch was full: there is more to read right now.
+    backlog: bool,
     dead: Vec<DeadLetter>,
+    /// The record that the run stops before, once what came before it is done with.
+    stopped_by: Option<MonitorError>,
+    /// The counts as of the newest epoch.
+    counts: Counts,
     logged: Offsets,
     closed_at: Timestamp,
     stored_at: Timestamp,
@@ -151,24 +171,37 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors
-    /// What the run does not get over by itself.
+    /// What the run does not get over by itself; [`MonitorError::Cut`] when it does not end in time after
+    /// `stop`.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, MonitorError> {
+        let stop = stop.shared();
+        let hard_limit = stop.clone().then(|()| tokio::time::sleep(STOP_GRACE));
+        tokio::select! {
+            ended = self.run_until(stop) => ended,
+            () = hard_limit => Err(MonitorError::Cut),
+        }
+    }
+
+    async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, MonitorError> {
         let mut stop = std::pin::pin!(stop);
         let mut counts = Counts::default();
         loop {
             let Some(partitions) = self.assigned(stop.as_mut()).await? else { return Ok(counts) };
             let mut session = self.recover(&partitions, std::mem::take(&mut counts)).await?;
             let ended = self.work(&mut session, stop.as_mut()).await?;
-            counts = session.unit.counts.clone();
             match ended {
                 Ended::Revoked => tracing::warn!("the group took the partitions away; waiting for them to come back"),
-                Ended::Stopped | Ended::Read => return Ok(counts),
+                Ended::Stopped | Ended::Read => return Ok(session.unit.counts),
             }
+            counts = session.counts; // what was done since the newest epoch is done again
         }
     }
 
     /// Waits until the group gives all partitions of the topic to this member; `None` when stopped before.
-    async fn assigned(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Option<Vec<i32>>, MonitorError> {
+    async fn assigned(
+        &mut self,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<Vec<i32>>, MonitorError> {
         loop {
             let event = tokio::select! {
                 () = &mut stop => return Ok(None),
@@ -179,7 +212,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                 Event::Failed(error) => return Err(error.into()),
                 Event::Revoked | Event::Batch(_) => continue,
             };
-            let all = self.source.partitions().await?;
+            let all = patiently(async || self.source.partitions().await).await?;
             if given.len() == all.len() && !all.is_empty() {
                 return Ok(Some(given));
             }
@@ -187,7 +220,8 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
             if self.settings.until_end || !given.is_empty() {
                 return Err(MonitorError::Unsafe(format!(
                     "group {group} has another active member: this one was given {} of {} partitions, and a rule needs all of them; stop the other one, or use a group id of its own",
-                    given.len(), all.len()
+                    given.len(),
+                    all.len()
                 )));
             }
             tracing::warn!(group, "another member of the group holds the partitions; standing by");
@@ -211,40 +245,40 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                     (question, answers)
                 });
             }
+            let may_ask = asking.len() < self.settings.statements_max;
             let wake = tokio::select! {
                 biased;
                 () = &mut stop => Wake::Stop,
                 Some((question, answers)) = asking.next(), if !asking.is_empty() => Wake::Answered(question, answers),
-                event = self.source.next() => Wake::Source(event),
-                () = tokio::time::sleep(session.until_next(now, &self.settings)) => Wake::Tick,
+                event = self.source.next(), if session.stopped_by.is_none() => Wake::Source(event),
+                () = tokio::time::sleep(session.until_next(now, may_ask, &self.settings)) => Wake::Tick,
             };
             let now = self.clock.now();
-            let idle = match wake {
+            match wake {
                 Wake::Stop => {
                     close(&self.settings, &mut self.sinks, &self.source, &self.folder, session, now, true).await?;
                     return Ok(Ended::Stopped);
                 }
                 Wake::Answered(question, answers) => {
                     session.unit.answer(&question, &answers, now);
-                    true
                 }
                 Wake::Source(Event::Batch(batch)) => {
-                    session.step(batch, now, &self.settings)?;
-                    false
+                    session.step(batch, now, &self.settings);
                 }
                 Wake::Source(Event::Revoked) => return Ok(Ended::Revoked),
                 Wake::Source(Event::Assigned(_)) => {
                     return Err(MonitorError::Internal("partitions were assigned twice".to_owned()));
                 }
                 Wake::Source(Event::Failed(error)) => return Err(error.into()),
-                Wake::Tick => true,
-            };
-            let done = self.settings.until_end && session.is_done(now) && asking.is_empty();
-            if done || session.is_due(now, idle, &self.settings) {
+                Wake::Tick => {}
+            }
+            let ending = self.settings.until_end || session.stopped_by.is_some();
+            let done = ending && session.is_done(now) && asking.is_empty();
+            if done || session.is_due(now, &self.settings) {
                 close(&self.settings, &mut self.sinks, &self.source, &self.folder, session, now, done).await?;
             }
             if done {
-                return Ok(Ended::Read);
+                return session.stopped_by.take().map_or(Ok(Ended::Read), Err);
             }
         }
     }
@@ -254,7 +288,8 @@ use epoch::close;
 
 impl Session {
     /// Applies the records of one poll, then judges each touched group once.
-    fn step(&mut self, batch: Batch, now: Timestamp, settings: &Settings) -> Result<(), MonitorError> {
+    fn step(&mut self, batch: Batch, now: Timestamp, settings: &Settings) {
+        self.backlog = batch.records.len() >= BATCH_RECORDS_MAX;
         for record in batch.records {
             let position = record.position;
             let replayed = self.rebuild.get(&position.partition).is_some_and(|end| position.offset < end.0);
@@ -268,19 +303,36 @@ impl Session {
                 Content::Change(change) => self.unit.apply(&change, position, now),
                 Content::Ignored(reason) => tracing::trace!(?position, reason, "ignored"),
                 Content::Rejected(_) if replayed => {}
-                Content::Rejected(letter) => self.reject(*letter, settings)?,
+                Content::Rejected(letter) => {
+                    if let Err(error) = self.reject(*letter, settings) {
+                        self.unit.counts.read -= 1;
+                        self.unit.judge(now);
+                        self.stopped_by = Some(error);
+                        return;
+                    }
+                }
             }
             self.unit.advance(position.partition, NextOffset::after(position.offset));
+            // At once, before what follows in the batch: that is news.
+            self.end_rebuild(now);
         }
         self.ended.extend(batch.ended);
+        self.end_rebuild(now);
         if self.rebuild.is_empty() {
             self.unit.judge(now);
-        } else if self.is_rebuilt() {
-            self.rebuild.clear();
-            tracing::info!(rows = self.unit.rows(), replayed = self.unit.counts.replayed, "windows are rebuilt");
-            self.unit.judge_all(now);
         }
-        Ok(())
+    }
+
+    /// Once what was read before has been read again, every group is judged.
+    fn end_rebuild(&mut self, now: Timestamp) {
+        if self.rebuild.is_empty() || !self.is_rebuilt() {
+            return;
+        }
+        for (partition, end) in std::mem::take(&mut self.rebuild) {
+            self.unit.advance(partition, end); // the last offsets may hold no record
+        }
+        tracing::info!(rows = self.unit.rows(), replayed = self.unit.counts.replayed, "windows are rebuilt");
+        self.unit.judge_all(now);
     }
 
     fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), MonitorError> {
@@ -313,7 +365,7 @@ impl Session {
         let read = |(partition, end): (&i32, &NextOffset)| {
             self.unit.offsets().get(partition).is_some_and(|next| next >= end) || self.ended.contains(partition)
         };
-        if !self.rebuild.is_empty() || !self.ends.iter().all(read) {
+        if !self.rebuild.is_empty() || (self.stopped_by.is_none() && !self.ends.iter().all(read)) {
             return false;
         }
         match self.all_read_at {
@@ -326,31 +378,48 @@ impl Session {
         }
     }
 
-    /// Whether an epoch is to be closed. `idle`: nothing more stands ready to be read right now.
-    fn is_due(&self, now: Timestamp, idle: bool, settings: &Settings) -> bool {
+    /// Whether an epoch is to be closed. While there is a backlog, alerts wait a little for each other.
+    fn is_due(&self, now: Timestamp, settings: &Settings) -> bool {
         if !self.rebuild.is_empty() {
             return false;
         }
         let passed = now.0.saturating_sub(self.closed_at.0);
-        let alerts = self.unit.undelivered() > 0 && (idle || passed >= ALERT_WAIT_MICROS);
+        let alerts = self.unit.undelivered() > 0 && (!self.backlog || passed >= ALERT_WAIT_MICROS);
         let progress = *self.unit.offsets() != self.logged && passed >= micros(settings.trigger_interval);
-        let state = self.stored.as_ref() != Some(self.unit.offsets())
-            && now.0.saturating_sub(self.stored_at.0) >= micros(settings.state_interval);
+        // Due although nothing was read: time alone takes rows out of the windows.
+        let state = now.0.saturating_sub(self.stored_at.0) >= micros(settings.state_interval);
         alerts || progress || state || self.dead.len() >= DEAD_LETTERS_MAX
     }
 
-    /// How long the loop may sleep when nothing happens.
-    fn until_next(&self, now: Timestamp, settings: &Settings) -> Duration {
-        let trigger = self.closed_at.0.saturating_add(micros(settings.trigger_interval));
-        let mut next = if *self.unit.offsets() == self.logged { now.0.saturating_add(1_000_000) } else { trigger };
-        if self.unit.undelivered() > 0 {
-            next = next.min(self.closed_at.0.saturating_add(ALERT_WAIT_MICROS));
+    /// How long the loop may sleep when nothing happens. `may_ask`: a statement is free for what falls due.
+    fn until_next(&self, now: Timestamp, may_ask: bool, settings: &Settings) -> Duration {
+        let mut next = now.0.saturating_add(SLEEP_MAX_MICROS);
+        if self.rebuild.is_empty() {
+            if *self.unit.offsets() != self.logged {
+                next = next.min(self.closed_at.0.saturating_add(micros(settings.trigger_interval)));
+            }
+            if self.unit.undelivered() > 0 {
+                next = next.min(self.closed_at.0.saturating_add(ALERT_WAIT_MICROS));
+            }
+            if let Some(due) = self.unit.next_due().filter(|_| may_ask) {
+                next = next.min(due.0);
+            }
         }
-        if let Some(due) = self.unit.next_due() {
-            next = next.min(due.0);
-        }
-        // At least a millisecond, lest an answer that is awaited be polled for.
+        // At least a millisecond, lest the loop spin.
         Duration::from_micros(u64::try_from(next.saturating_sub(now.0)).unwrap_or(0).max(1_000))
+    }
+}
+
+/// Repeats a request until the broker answers: after the start, outages are ridden out.
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, SourceError>) -> Result<T, SourceError> {
+    loop {
+        match ask().await {
+            Err(SourceError::Call(problem)) => {
+                tracing::warn!(problem, "asked again");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            answered => return answered,
+        }
     }
 }
 

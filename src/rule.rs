@@ -110,6 +110,21 @@ pub enum Scalar {
     Abs(Box<Scalar>),
 }
 
+impl Scalar {
+    /// The columns that it reads: indexes into the table's columns.
+    pub fn columns(&self) -> impl Iterator<Item = usize> {
+        let mut scalar = self;
+        while let Self::Abs(inner) = scalar {
+            scalar = inner;
+        }
+        match scalar {
+            Self::Column(column) => Some(*column),
+            Self::Abs(_) => None,
+        }
+        .into_iter()
+    }
+}
+
 /// `column >= NOW() - INTERVAL …` (or `>`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeBound {

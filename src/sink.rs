@@ -2,9 +2,11 @@
 //!
 //! - [`kafka`]: the alert topic and the dead-letter topic
 //! - [`log`]: a line on standard output
+//! - [`memory`]: a twin for tests
 
 pub mod kafka;
 pub mod log;
+pub mod memory;
 
 use crate::alert::Alert;
 use crate::source::DeadLetter;

@@ -1,12 +1,18 @@
 //! Where changes come from.
 //!
 //! - [`kafka`]: a consumer on a thread of its own that reads and decodes ahead
+//! - [`memory`]: its twin for tests
 
 pub mod kafka;
+pub mod memory;
 
 use crate::change::{Change, Reject};
 use crate::checkpoint::Offsets;
 use crate::model::{NextOffset, Position};
+
+/// Records of a batch at most: small enough that the loop looks up often, large enough to be cheap. A full
+/// batch means that there is more to read right now.
+pub const BATCH_RECORDS_MAX: usize = 2_048;
 
 /// What a source tells the loop. Everything comes in the order in which it happened.
 #[derive(Debug)]

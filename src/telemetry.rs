@@ -78,11 +78,7 @@ mod tests {
             ("info", None, "librdkafka=warn,rdkafka=warn,sqlx=warn,info"),
             ("info", Some(" "), "librdkafka=warn,rdkafka=warn,sqlx=warn,info"),
             ("DEBUG,sqlx=info", None, "librdkafka=warn,rdkafka=warn,sqlx=info,debug"),
-            (
-                "info",
-                Some("tripline=trace"),
-                "librdkafka=warn,tripline=trace,rdkafka=warn,sqlx=warn",
-            ),
+            ("info", Some("tripline=trace"), "librdkafka=warn,tripline=trace,rdkafka=warn,sqlx=warn"),
         ];
         for (level, rust_log, want) in cases {
             let got = filter(level, rust_log).map(|filter| filter.to_string());
@@ -93,16 +89,8 @@ mod tests {
     #[test]
     fn wrong_filters() {
         let cases = [
-            (
-                "inof",
-                None,
-                r#""inof" is no level; known: off, error, warn, info, debug, trace"#,
-            ),
-            (
-                "",
-                None,
-                r#""" is no level; known: off, error, warn, info, debug, trace"#,
-            ),
+            ("inof", None, r#""inof" is no level; known: off, error, warn, info, debug, trace"#),
+            ("", None, r#""" is no level; known: off, error, warn, info, debug, trace"#),
             (
                 "info,tripline=loud",
                 None,

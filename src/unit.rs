@@ -9,7 +9,7 @@ use crate::alert::{Alert, Confirmation, Decision, key_texts};
 use crate::change::Change;
 use crate::checkpoint::{Epoch, Offsets};
 use crate::episode::{Candidate, Episodes, Outcome, Raised, Status};
-use crate::model::{Key, NextOffset, Position, Timestamp, Value};
+use crate::model::{Key, NextOffset, Position, Timestamp};
 use crate::rule::evaluate::{Program, Verdict};
 use crate::rule::{Confirm, Rule};
 use crate::window::{Applied, StoredWindow, Transition, Window};
@@ -217,6 +217,7 @@ impl Unit {
             let Some(state) = self.rules.get_mut(index) else { return };
             let raised = state.episodes.raise(&transition, now);
             tracing::debug!(rule = state.rule.name, key = ?transition.key, verdict = ?transition.verdict, ?raised, "judged");
+            state.window.watch(&transition.key, matches!(raised, Raised::Candidate | Raised::Again));
             if raised == Raised::Candidate {
                 self.counts.candidates += 1;
             }
@@ -252,8 +253,7 @@ impl Unit {
             let asked = due.into_iter().map(|key| {
                 let now = state.window.now_for(&key, now);
                 let (_, stream) = state.window.look(&key, now);
-                let null = key.values().contains(&Value::Null);
-                let text = if null { None } else { key_texts(&state.rule.query, &key).into_iter().next() };
+                let text = key_texts(&state.rule.query, &key).into_iter().next().flatten();
                 Asked { key, text, now, stream }
             });
             return Some(Question { rule, asked: asked.collect() });
@@ -347,6 +347,7 @@ impl Unit {
             emitted_at: now,
         });
         state.episodes.decide(&asked.key, status, alert.id, now);
+        state.window.watch(&asked.key, false);
         match status {
             Status::Firing => self.counts.fired += 1,
             Status::Resolved => self.counts.resolved += 1,

@@ -4,14 +4,17 @@
 //! in. A duplicate changes nothing, and a retraction needs no `before` image, which Debezium makes up
 //! under REPLICA IDENTITY DEFAULT. The cost of a change does not grow with the window.
 
+mod arena;
 mod stored;
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::num::NonZeroU64;
 
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
-use slab::Slab;
+
+use arena::Arena;
 
 use crate::change::{Change, Op};
 use crate::model::{Key, Lsn, Position, Timestamp, Value};
@@ -64,18 +67,21 @@ pub enum Applied {
     Stale,
 }
 
-/// The order of the versions of one row: only streamed changes carry it.
+/// The order of the versions of one row, which only streamed changes carry: the LSN, and at the same LSN
+/// (a primary-key change) a delete before a create. Packed, since every row holds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Version {
-    lsn: Lsn,
-    /// A delete comes before a create of the same row at the same LSN (a primary-key change).
-    rank: u8,
+struct Version(NonZeroU64);
+
+impl Version {
+    fn new(lsn: Lsn, op: Op) -> Option<Self> {
+        NonZeroU64::new((lsn.0 << 1) | u64::from(op != Op::Delete)).map(Self)
+    }
 }
 
 #[derive(Debug)]
 struct Row {
     pk: Key,
-    group: usize,
+    group: u32,
     time: Timestamp,
     /// The newest *streamed* version; a snapshot's read keeps it.
     version: Option<Version>,
@@ -86,7 +92,7 @@ struct Row {
 struct Group {
     key: Key,
     /// By time, so that what leaves the window stands first.
-    rows: BTreeSet<(Timestamp, usize)>,
+    rows: BTreeSet<(Timestamp, u32)>,
     running: Running,
     /// The greatest event time seen: NOW() under `clock = "event"`.
     event_time: Timestamp,
@@ -95,7 +101,10 @@ struct Group {
     judged: Verdict,
     /// The change since which `verdict` stands.
     since: Option<Box<Trigger>>,
+    /// Listed for the next judgement.
     touched: bool,
+    /// Named at every judgement, whether or not its verdict has changed.
+    watched: bool,
 }
 
 /// The windows of one rule.
@@ -103,14 +112,14 @@ struct Group {
 pub struct Window {
     program: Program,
     clock: Clock,
-    rows: Slab<Row>,
-    by_pk: HashTable<usize>,
-    groups: Slab<Group>,
-    by_key: HashTable<usize>,
+    rows: Arena<Row>,
+    by_pk: HashTable<u32>,
+    groups: Arena<Group>,
+    by_key: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
     /// A truncate's LSN: streamed changes before it are of rows that are gone.
     floor: Option<Lsn>,
-    touched: Vec<usize>,
+    touched: Vec<u32>,
     /// Where every change is judged at its own instant: what has not been fetched yet.
     transitions: Vec<Transition>,
 }
@@ -121,9 +130,9 @@ impl Window {
         Self {
             program,
             clock,
-            rows: Slab::new(),
+            rows: Arena::new(),
             by_pk: HashTable::new(),
-            groups: Slab::new(),
+            groups: Arena::new(),
             by_key: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             floor: None,
@@ -146,10 +155,9 @@ impl Window {
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) -> Applied {
         let version = match change.op {
             Op::Read | Op::Tombstone => None,
-            Op::Delete => change.lsn.map(|lsn| Version { lsn, rank: 0 }),
-            _ => change.lsn.map(|lsn| Version { lsn, rank: 1 }),
+            op => change.lsn.and_then(|lsn| Version::new(lsn, op)),
         };
-        if version.is_some_and(|version| self.floor.is_some_and(|floor| version.lsn < floor)) {
+        if version.is_some() && change.lsn.is_some_and(|lsn| self.floor.is_some_and(|floor| lsn < floor)) {
             return Applied::Stale;
         }
         if change.op == Op::Truncate {
@@ -167,9 +175,10 @@ impl Window {
         let event_time = change.row.as_deref().and_then(|row| self.program.event_time(row));
         let trigger = || Trigger::new(change, position, event_time);
         let left = held.and_then(|row| self.take_out(row));
-        let joined = change.row.as_deref().and_then(|row| {
-            self.put_in(pk, row, if change.op == Op::Read { held_version } else { version }, now)
-        });
+        let joined = change
+            .row
+            .as_deref()
+            .and_then(|row| self.put_in(pk, row, if change.op == Op::Read { held_version } else { version }, now));
         if let Some(group) = left.filter(|left| joined != Some(*left)) {
             self.settle(group, now, &trigger);
         }
@@ -179,7 +188,7 @@ impl Window {
         Applied::Taken
     }
 
-    /// The groups whose verdict has changed since they were last judged, each judged once at `now` (under
+    /// The groups whose verdict has changed since they were last judged, or that are watched, each judged once at `now` (under
     /// the event clock: each change at its own instant). A group that memory cannot judge is named every
     /// time that it was touched.
     pub fn judge(&mut self, now: Timestamp) -> Vec<Transition> {
@@ -201,7 +210,7 @@ impl Window {
     pub fn judge_all(&mut self, now: Timestamp) -> Vec<Transition> {
         self.transitions.clear();
         self.touched.clear();
-        let groups: Vec<usize> = self.groups.iter().map(|(group, _)| group).collect();
+        let groups: Vec<u32> = self.groups.iter().map(|(group, _)| group).collect();
         let mut transitions = Vec::new();
         for group in groups {
             if let Some(group) = self.groups.get_mut(group) {
@@ -220,14 +229,26 @@ impl Window {
         if self.clock == Clock::Event {
             return Vec::new();
         }
-        let groups: Vec<usize> = self.groups.iter().map(|(group, _)| group).collect();
+        let groups: Vec<u32> = self.groups.iter().map(|(group, _)| group).collect();
         let mut transitions = Vec::new();
         for group in groups {
-            transitions.extend(self.judge_group(group, now));
+            // What is watched is asked again by its back-off, not because time passes.
+            let (before, named) = (self.groups.get(group).map(|g| g.judged), self.judge_group(group, now));
+            transitions.extend(named.filter(|named| Some(named.verdict) != before));
             self.drop_if_empty(group);
         }
         self.touched.clear();
         transitions
+    }
+
+    /// From here on a touched group is named at every judgement (or no longer): it waits for an answer, which
+    /// any change may bring nearer.
+    pub fn watch(&mut self, key: &Key, watched: bool) {
+        if let Some(index) = self.find_group(key)
+            && let Some(group) = self.groups.get_mut(index)
+        {
+            group.watched = watched;
+        }
     }
 
     /// What memory says of a group at `now`, and its aggregates as an alert shows them.
@@ -258,7 +279,7 @@ impl Window {
         ((edge != LeftEdge::NONE).then(|| edge.at()), now)
     }
 
-    fn judge_group(&mut self, index: usize, now: Timestamp) -> Option<Transition> {
+    fn judge_group(&mut self, index: u32, now: Timestamp) -> Option<Transition> {
         let edge = self.program.left_edge(now);
         if self.clock == Clock::Wall {
             self.evict(index, edge);
@@ -270,7 +291,7 @@ impl Window {
             // Rows left by time after the last change: no change is to be named for it.
             (group.verdict, group.since) = (verdict, None);
         }
-        if verdict == group.judged && verdict != Verdict::Unknown {
+        if verdict == group.judged && verdict != Verdict::Unknown && !group.watched {
             return None;
         }
         group.judged = verdict;
@@ -280,13 +301,13 @@ impl Window {
     }
 
     /// After a change of a group: what has left its window goes, and its verdict is taken anew.
-    fn settle(&mut self, index: usize, now: Timestamp, trigger: &impl Fn() -> Trigger) {
+    fn settle(&mut self, index: u32, now: Timestamp, trigger: &impl Fn() -> Trigger) {
         let Some(group) = self.groups.get(index) else { return };
         let now = if self.clock == Clock::Event { group.event_time } else { now };
         self.evict(index, self.program.left_edge(now));
         let Some(group) = self.groups.get_mut(index) else { return };
         let verdict = self.program.verdict(&group.running);
-        if verdict != group.verdict {
+        if verdict != group.verdict || verdict == Verdict::Unknown {
             (group.verdict, group.since) = (verdict, Some(Box::new(trigger())));
         }
         if !group.touched {
@@ -300,9 +321,9 @@ impl Window {
         }
     }
 
-    fn judge_now(&mut self, index: usize) -> Option<Transition> {
+    fn judge_now(&mut self, index: u32) -> Option<Transition> {
         let group = self.groups.get(index)?;
-        if group.verdict == group.judged && group.verdict != Verdict::Unknown {
+        if group.verdict == group.judged && group.verdict != Verdict::Unknown && !group.watched {
             return None;
         }
         let transition = self.judge_group(index, Timestamp::MIN);
@@ -312,30 +333,30 @@ impl Window {
         transition
     }
 
-    fn put_in(&mut self, pk: &Key, row: &[Value], version: Option<Version>, now: Timestamp) -> Option<usize> {
+    fn put_in(&mut self, pk: &Key, row: &[Value], version: Option<Version>, now: Timestamp) -> Option<u32> {
         let time = self.program.time(row)?;
         if self.clock == Clock::Wall && !self.program.left_edge(now).admits(time) {
             return None;
         }
-        let group = self.group_for(self.program.key(row));
+        let group = self.group_for(self.program.key(row))?;
         let args = self.program.args(row);
         let held = self.groups.get_mut(group)?;
         held.event_time = held.event_time.max(time);
         held.running.add(&args);
-        let index = self.rows.insert(Row { pk: pk.clone(), group, time, version, args });
+        let index = self.rows.insert(Row { pk: pk.clone(), group, time, version, args })?;
         held.rows.insert((time, index));
         self.index_row(index);
         Some(group)
     }
 
-    fn index_row(&mut self, index: usize) {
+    fn index_row(&mut self, index: u32) {
         let (rows, hasher) = (&self.rows, &self.hasher);
-        let hash = |index: &usize| rows.get(*index).map_or(0, |row| hasher.hash_one(&row.pk));
+        let hash = |index: &u32| rows.get(*index).map_or(0, |row| hasher.hash_one(&row.pk));
         self.by_pk.insert_unique(hash(&index), index, hash);
     }
 
     /// Removes a row; its group, for judging.
-    fn take_out(&mut self, index: usize) -> Option<usize> {
+    fn take_out(&mut self, index: u32) -> Option<u32> {
         let row = self.forget(index)?;
         let group = self.groups.get_mut(row.group)?;
         group.rows.remove(&(row.time, index));
@@ -343,15 +364,15 @@ impl Window {
         Some(row.group)
     }
 
-    fn forget(&mut self, index: usize) -> Option<Row> {
-        let row = self.rows.try_remove(index)?;
+    fn forget(&mut self, index: u32) -> Option<Row> {
+        let row = self.rows.remove(index)?;
         if let Ok(entry) = self.by_pk.find_entry(self.hasher.hash_one(&row.pk), |other| *other == index) {
             entry.remove();
         }
         Some(row)
     }
 
-    fn evict(&mut self, index: usize, edge: LeftEdge) {
+    fn evict(&mut self, index: u32, edge: LeftEdge) {
         loop {
             let Some(group) = self.groups.get_mut(index) else { return };
             let Some(&(time, row)) = group.rows.first() else { return };
@@ -371,7 +392,7 @@ impl Window {
         self.floor = self.floor.max(change.lsn);
         self.rows.clear();
         self.by_pk.clear();
-        let groups: Vec<usize> = self.groups.iter().map(|(group, _)| group).collect();
+        let groups: Vec<u32> = self.groups.iter().map(|(group, _)| group).collect();
         for index in groups {
             if let Some(group) = self.groups.get_mut(index) {
                 group.rows.clear();
@@ -381,19 +402,19 @@ impl Window {
         }
     }
 
-    fn find_row(&self, pk: &Key) -> Option<usize> {
-        let same = |index: &usize| self.rows.get(*index).is_some_and(|row| row.pk == *pk);
+    fn find_row(&self, pk: &Key) -> Option<u32> {
+        let same = |index: &u32| self.rows.get(*index).is_some_and(|row| row.pk == *pk);
         self.by_pk.find(self.hasher.hash_one(pk), same).copied()
     }
 
-    fn find_group(&self, key: &Key) -> Option<usize> {
-        let same = |index: &usize| self.groups.get(*index).is_some_and(|group| group.key == *key);
+    fn find_group(&self, key: &Key) -> Option<u32> {
+        let same = |index: &u32| self.groups.get(*index).is_some_and(|group| group.key == *key);
         self.by_key.find(self.hasher.hash_one(key), same).copied()
     }
 
-    fn group_for(&mut self, key: Key) -> usize {
+    fn group_for(&mut self, key: Key) -> Option<u32> {
         if let Some(group) = self.find_group(&key) {
-            return group;
+            return Some(group);
         }
         let hash = self.hasher.hash_one(&key);
         let index = self.groups.insert(Group {
@@ -405,19 +426,20 @@ impl Window {
             judged: Verdict::Fails,
             since: None,
             touched: false,
-        });
+            watched: false,
+        })?;
         let (groups, hasher) = (&self.groups, &self.hasher);
         self.by_key.insert_unique(hash, index, |other| groups.get(*other).map_or(0, |g| hasher.hash_one(&g.key)));
-        index
+        Some(index)
     }
 
     /// A group without rows is worth nothing, but for the instant that it has reached under the event clock.
-    fn drop_if_empty(&mut self, index: usize) {
+    fn drop_if_empty(&mut self, index: u32) {
         let empty = |group: &Group| group.rows.is_empty() && !group.touched && group.judged == Verdict::Fails;
         if self.clock == Clock::Event || !self.groups.get(index).is_some_and(empty) {
             return;
         }
-        let group = self.groups.remove(index);
+        let Some(group) = self.groups.remove(index) else { return };
         if let Ok(entry) = self.by_key.find_entry(self.hasher.hash_one(&group.key), |other| *other == index) {
             entry.remove();
         }

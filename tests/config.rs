@@ -72,9 +72,7 @@ sql = "SELECT 1"
 fn load(text: impl AsRef<[u8]>, env: &[(&str, &str)]) -> Result<Config, String> {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(text.as_ref()).expect("a writable temporary file");
-    let env = env
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     config::load(file.path(), env)
         .map_err(|error| error.to_string().replace(&file.path().display().to_string(), "FILE"))
 }
@@ -88,11 +86,7 @@ fn edited(place: &str, text: &str) -> String {
     let mut found = 0;
     let mut edited = String::new();
     for line in MINIMAL.lines() {
-        let here = if place.is_empty() {
-            line.starts_with(&old)
-        } else {
-            line == old
-        };
+        let here = if place.is_empty() { line.starts_with(&old) } else { line == old };
         found += usize::from(here);
         edited.push_str(if here { text } else { line });
         edited.push('\n');
@@ -138,16 +132,8 @@ fn the_file_of_the_readme() {
             clock: Clock::Wall,
             confirm: Confirm::Required,
         }],
-        alerts: Alerts {
-            log: true,
-            kafka: Some(KafkaAlerts {
-                topic: "tripline.alerts".to_owned(),
-            }),
-        },
-        log: Log {
-            level: "info".to_owned(),
-            format: Format::Text,
-        },
+        alerts: Alerts { log: true, kafka: Some(KafkaAlerts { topic: "tripline.alerts".to_owned() }) },
+        log: Log { level: "info".to_owned(), format: Format::Text },
     };
     assert_eq!(load(README, &[]), Ok(expected));
 }
@@ -187,28 +173,17 @@ fn is_example(line: &str) -> bool {
 
 #[test]
 fn later_layers_win() {
-    let get = |config: Config| {
-        (
-            config.checkpoint.trigger_interval.as_millis(),
-            config.kafka.bootstrap_servers,
-        )
-    };
+    let get = |config: Config| (config.checkpoint.trigger_interval.as_millis(), config.kafka.bootstrap_servers);
     let file = format!("{MINIMAL}\n[checkpoint]\ntrigger_interval_ms = 200\n");
-    let env = [
-        ("TRIPLINE__CHECKPOINT__TRIGGER_INTERVAL_MS", "300"),
-        ("TRIPLINE__KAFKA__BOOTSTRAP_SERVERS", "a:1, [::1]:2"),
-    ];
+    let env =
+        [("TRIPLINE__CHECKPOINT__TRIGGER_INTERVAL_MS", "300"), ("TRIPLINE__KAFKA__BOOTSTRAP_SERVERS", "a:1, [::1]:2")];
     let cases: [(&str, &[(&str, &str)], (u128, &str)); 3] = [
         (MINIMAL, &[], (1000, "localhost:9092")),
         (&file, &[], (200, "localhost:9092")),
         (&file, &env, (300, "a:1, [::1]:2")),
     ];
     for (file, env, (interval, servers)) in cases {
-        assert_eq!(
-            load(file, env).map(get),
-            Ok((interval, servers.to_owned())),
-            "{file} {env:?}"
-        );
+        assert_eq!(load(file, env).map(get), Ok((interval, servers.to_owned())), "{file} {env:?}");
     }
 }
 
@@ -236,33 +211,14 @@ fn the_environment_is_text_and_becomes_what_is_wanted() {
     assert_eq!(config.kafka.group_id, "007");
     assert_eq!(config.kafka.auto_offset_reset, OffsetReset::Latest);
     let properties = [("log_level", "7"), ("sasl.password", "1e3")];
-    assert_eq!(
-        config.kafka.properties,
-        properties
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
-    );
+    assert_eq!(config.kafka.properties, properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     assert!(config.source.nulls_kept);
     assert_eq!(config.source.times, TimePrecision::Isostring);
     assert_eq!(config.source.decimals, DecimalHandling::Precise);
     assert_eq!(config.source.on_bad_record, OnBadRecord::Stop);
     assert_eq!(config.postgres.max_connections, 8);
-    assert_eq!(
-        config.alerts,
-        Alerts {
-            log: false,
-            kafka: Some(KafkaAlerts {
-                topic: "alerts".to_owned()
-            })
-        }
-    );
-    assert_eq!(
-        config.log,
-        Log {
-            level: "warn,tripline::source=debug".to_owned(),
-            format: Format::Json
-        }
-    );
+    assert_eq!(config.alerts, Alerts { log: false, kafka: Some(KafkaAlerts { topic: "alerts".to_owned() }) });
+    assert_eq!(config.log, Log { level: "warn,tripline::source=debug".to_owned(), format: Format::Json });
 }
 
 #[test]
@@ -296,73 +252,37 @@ fn properties_become_dotted_names() {
         ("TRIPLINE__KAFKA__PROPERTIES__SASL_PASSWORD", "in the environment"),
     ];
     let properties = load(file, &env).map(|config| config.kafka.properties);
-    assert_eq!(
-        properties,
-        Ok(expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
-    );
+    assert_eq!(properties, Ok(expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into()));
 }
 
 #[test]
 fn sinks_are_on_by_presence() {
-    let kafka = |topic: &str| {
-        Some(KafkaAlerts {
-            topic: topic.to_owned(),
-        })
-    };
+    let kafka = |topic: &str| Some(KafkaAlerts { topic: topic.to_owned() });
     let cases = [
         ("", Alerts { log: true, kafka: None }),
         ("[alerts]", Alerts { log: true, kafka: None }),
         ("[alerts.log]", Alerts { log: true, kafka: None }),
-        (
-            "[alerts.kafka]",
-            Alerts {
-                log: false,
-                kafka: kafka("tripline.alerts"),
-            },
-        ),
-        (
-            "[alerts.kafka]\ntopic = \"a\"",
-            Alerts {
-                log: false,
-                kafka: kafka("a"),
-            },
-        ),
-        (
-            "[alerts.kafka]\n[alerts.log]",
-            Alerts {
-                log: true,
-                kafka: kafka("tripline.alerts"),
-            },
-        ),
+        ("[alerts.kafka]", Alerts { log: false, kafka: kafka("tripline.alerts") }),
+        ("[alerts.kafka]\ntopic = \"a\"", Alerts { log: false, kafka: kafka("a") }),
+        ("[alerts.kafka]\n[alerts.log]", Alerts { log: true, kafka: kafka("tripline.alerts") }),
     ];
     for (text, expected) in cases {
-        assert_eq!(
-            load(edited("end", text), &[]).map(|config| config.alerts),
-            Ok(expected),
-            "{text}"
-        );
+        assert_eq!(load(edited("end", text), &[]).map(|config| config.alerts), Ok(expected), "{text}");
     }
 }
 
 #[test]
 fn every_error_has_its_text() {
-    let mut lines = include_str!("config/errors.txt")
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = include_str!("config/errors.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     while let (Some(case), Some(expected)) = (lines.next(), lines.next()) {
-        let expected = expected
-            .strip_prefix("    ")
-            .expect("an indented error after each case");
+        let expected = expected.strip_prefix("    ").expect("an indented error after each case");
         let (got, origin) = match case.split_once('=') {
             Some((name, value)) if name.starts_with("TRIPLINE__") => {
                 (load(MINIMAL, &[(name, value)]), format!("environment variable {name}"))
             }
             _ => {
                 let (place, text) = case.split_once(':').expect("a place");
-                (
-                    load(edited(place, &text.trim().replace(" ⏎ ", "\n")), &[]),
-                    "FILE".to_owned(),
-                )
+                (load(edited(place, &text.trim().replace(" ⏎ ", "\n")), &[]), "FILE".to_owned())
             }
         };
         assert_eq!(got.map(drop), Err(format!("{origin}: {expected}")), "{case}");
@@ -396,10 +316,7 @@ fn all_problems_at_once() {
     let none = MINIMAL.split("[[rules]]").next().unwrap_or_default();
     let expected = "FILE: rules: at least one rule is needed; write one as a [[rules]] table";
     assert_eq!(load(none, &[]).map(drop), Err(expected.to_owned()));
-    assert_eq!(
-        load(format!("rules = []\n{none}"), &[]).map(drop),
-        Err(expected.to_owned())
-    );
+    assert_eq!(load(format!("rules = []\n{none}"), &[]).map(drop), Err(expected.to_owned()));
 }
 
 #[test]
@@ -413,23 +330,13 @@ fn files_that_cannot_be_read() {
         assert_eq!(read(Path::new(path)), Err(expected));
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let expected = format!(
-        "cannot read the configuration file {}: Is a directory (os error 21); {advice}",
-        dir.path().display()
-    );
+    let expected =
+        format!("cannot read the configuration file {}: Is a directory (os error 21); {advice}", dir.path().display());
     assert_eq!(read(dir.path()), Err(expected));
     let large = load("#".repeat(1024 * 1024 + 1), &[]).map(drop);
-    assert_eq!(
-        large,
-        Err(format!(
-            "cannot read the configuration file FILE: it is larger than 1 MiB; {advice}"
-        ))
-    );
+    assert_eq!(large, Err(format!("cannot read the configuration file FILE: it is larger than 1 MiB; {advice}")));
     let binary = load(b"a = 1\n# caf\xe9\n", &[]).map(drop);
-    assert_eq!(
-        binary,
-        Err("FILE: line 2: not UTF-8; save the file as UTF-8".to_owned())
-    );
+    assert_eq!(binary, Err("FILE: line 2: not UTF-8; save the file as UTF-8".to_owned()));
     assert!(load(format!("\u{feff}{MINIMAL}"), &[]).is_ok());
 }
 
@@ -441,19 +348,14 @@ fn deep_nesting_is_an_error() {
     let cases = [
         (format!("[{key}]\n{key} = {bomb}"), too_deep),
         (format!("[kafka.properties]\n{key} = 1"), too_deep),
-        (
-            format!("{}a = 1", "a.".repeat(200_000)),
-            "FILE: a value cannot be read: recursion limit",
-        ),
+        (format!("{}a = 1", "a.".repeat(200_000)), "FILE: a value cannot be read: recursion limit"),
     ];
     for (text, expected) in cases {
         assert_eq!(load(&text, &[]).map(drop), Err(expected.to_owned()), "{:.80}", text);
     }
     let env = [(format!("TRIPLINE__{}A", "A__".repeat(100_000)), String::new())];
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
-    let error = config::load(file.path(), env)
-        .map(drop)
-        .map_err(|error| error.to_string());
+    let error = config::load(file.path(), env).map(drop).map_err(|error| error.to_string());
     assert!(error.is_err_and(|error| error.contains("not of the form TRIPLINE__SECTION__KEY")));
 }
 
@@ -472,10 +374,7 @@ fn urls_that_postgres_takes() {
 #[test]
 fn secrets_are_not_shown() {
     let cases = [
-        (
-            "postgres://postgres@localhost:15432/postgres",
-            "postgres://postgres@localhost:15432/postgres",
-        ),
+        ("postgres://postgres@localhost:15432/postgres", "postgres://postgres@localhost:15432/postgres"),
         ("postgres://localhost", "postgres://localhost"),
         ("postgres://u:hunter2@h:5432/db", "postgres://u:***@h:5432/db"),
         ("postgresql://u:hunter2@[::1]/db", "postgresql://u:***@[::1]/db"),
@@ -518,10 +417,7 @@ fn secrets_are_not_shown() {
         edited("kafka", "properties.\"sasl.password\" = [\"hunter2\"]"),
         edited("kafka", "properties.\"sasl.password\" = \"hunter2"),
         edited("kafka", "properties = \"hunter2\""),
-        MINIMAL.replace(
-            "url = \"postgres://localhost/db\"",
-            "url = [\"postgres://u:hunter2@h\"]",
-        ),
+        MINIMAL.replace("url = \"postgres://localhost/db\"", "url = [\"postgres://u:hunter2@h\"]"),
         edited("@url", "pasword = \"hunter2\""),
         edited("@url", "url = postgres://u:hunter2@h"),
     ];

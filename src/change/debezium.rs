@@ -131,16 +131,12 @@ impl Decoder {
             return self.finish(envelope, key, Encoding::Learnt);
         }
         // Also after a failure of the short way, for the position in the whole text.
-        let envelope = self
-            .read(text, Encoding::Plain)
-            .map_err(|error| unreadable(&error, "the record's value"))?;
+        let envelope = self.read(text, Encoding::Plain).map_err(|error| unreadable(&error, "the record's value"))?;
         match envelope.payload.filter(|_| envelope.op == Letter::Absent) {
             Some(payload) if payload.get() == "null" && envelope.schema.is_some() => self.tombstone(key),
             Some(payload) if payload.get().starts_with('{') => {
                 let encoding = self.learn(envelope.schema)?;
-                let envelope = self
-                    .read(payload.get(), encoding)
-                    .map_err(|error| unreadable(&error, "the payload"))?;
+                let envelope = self.read(payload.get(), encoding).map_err(|error| unreadable(&error, "the payload"))?;
                 self.finish(envelope, key, encoding)
             }
             _ => self.finish(envelope, key, Encoding::Plain),
@@ -170,16 +166,7 @@ impl Decoder {
     fn read<'t>(&mut self, text: &'t str, encoding: Encoding) -> serde_json::Result<Envelope<'t>> {
         let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
         let (schema, table) = (self.table_schema.as_str(), self.table_name.as_str());
-        parse(
-            EnvelopeSeed {
-                schema,
-                table,
-                columns: &self.columns,
-                forms,
-                image: &mut self.image,
-            },
-            text,
-        )
+        parse(EnvelopeSeed { schema, table, columns: &self.columns, forms, image: &mut self.image }, text)
     }
 
     fn finish(&mut self, envelope: Envelope<'_>, key: Option<&[u8]>, encoding: Encoding) -> Result<Decoded, Reject> {
@@ -207,10 +194,7 @@ impl Decoder {
                 (Some(pk), Some(self.columns.row(&mut self.image, "after")?))
             }
             Op::Create | Op::Update | Op::Read => {
-                let detail = format!(
-                    "op is {:?} and after is null or not there; the row is needed",
-                    op.as_str()
-                );
+                let detail = format!("op is {:?} and after is null or not there; the row is needed", op.as_str());
                 return Err(reject("envelope", detail));
             }
         };
@@ -224,14 +208,7 @@ impl Decoder {
             number => Some(number.to_i64().and_then(low_bits).ok_or_else(|| not_whole("txId"))?),
         };
         let committed_at = committed_at(&envelope.source)?;
-        Ok(Decoded::Change(Change {
-            op,
-            pk,
-            row,
-            lsn,
-            tx_id,
-            committed_at,
-        }))
+        Ok(Decoded::Change(Change { op, pk, row, lsn, tx_id, committed_at }))
     }
 
     fn check_table(&self, source: &Source) -> Result<(), Reject> {
@@ -256,12 +233,7 @@ impl Decoder {
     fn deleted(&mut self, before: Option<&RawValue>, key: Option<&[u8]>, encoding: Encoding) -> Result<Key, Reject> {
         if let Some(before) = before {
             let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
-            let seed = ImageSeed {
-                columns: &self.columns,
-                forms,
-                part: Part::PrimaryKey,
-                image: &mut self.image,
-            };
+            let seed = ImageSeed { columns: &self.columns, forms, part: Part::PrimaryKey, image: &mut self.image };
             let there = parse(seed, before.get()).map_err(|error| unreadable(&error, "before"))?;
             if there && self.columns.has_key(&self.image) {
                 return self.columns.key(&self.image, "before");
@@ -283,24 +255,16 @@ impl Decoder {
         // Where the topic has another key, the delete before the tombstone named the row.
         Ok(match self.record_key(key)? {
             None => Decoded::Ignored("tombstone of another key"),
-            pk => Decoded::Change(Change {
-                op: Op::Tombstone,
-                pk,
-                row: None,
-                lsn: None,
-                tx_id: None,
-                committed_at: None,
-            }),
+            pk => {
+                Decoded::Change(Change { op: Op::Tombstone, pk, row: None, lsn: None, tx_id: None, committed_at: None })
+            }
         })
     }
 
     /// The primary key out of the record's key; `None` where its columns are not (all) there.
     fn record_key(&mut self, key: Option<&[u8]>) -> Result<Option<Key>, Reject> {
         let Some(key) = key else { return Ok(None) };
-        let unreadable = |error| Reject {
-            kind: "key",
-            ..unreadable(&error, RECORD_KEY)
-        };
+        let unreadable = |error| Reject { kind: "key", ..unreadable(&error, RECORD_KEY) };
         let text = utf8(key, RECORD_KEY, "key")?;
         if !text.trim_ascii_start().starts_with('{') {
             // A bare text or number, as other converters and transforms write it.
@@ -308,26 +272,15 @@ impl Decoder {
             return Ok(None);
         }
         let wrapping = parse(WrappingSeed, text).map_err(unreadable)?;
-        let payload = wrapping
-            .payload
-            .map(RawValue::get)
-            .filter(|payload| payload.starts_with('{'));
+        let payload = wrapping.payload.map(RawValue::get).filter(|payload| payload.starts_with('{'));
         // A column may be called payload; it is no object then.
-        let schema = wrapping
-            .schema
-            .map(RawValue::get)
-            .filter(|schema| payload.is_some() && schema.starts_with('{'));
+        let schema = wrapping.schema.map(RawValue::get).filter(|schema| payload.is_some() && schema.starts_with('{'));
         let learnt = match schema {
             Some(schema) => Some(schema::of_key(schema, &self.columns, &self.plain).map_err(unreadable)?),
             None => None,
         };
         let forms = learnt.as_deref().unwrap_or(&self.plain);
-        let seed = ImageSeed {
-            columns: &self.columns,
-            forms,
-            part: Part::PrimaryKey,
-            image: &mut self.image,
-        };
+        let seed = ImageSeed { columns: &self.columns, forms, part: Part::PrimaryKey, image: &mut self.image };
         parse(seed, payload.unwrap_or(text)).map_err(unreadable)?;
         if !self.columns.has_key(&self.image) {
             return Ok(None);
@@ -353,9 +306,7 @@ fn parse<'t, S: DeserializeSeed<'t>>(seed: S, text: &'t str) -> serde_json::Resu
 fn committed_at(source: &Source) -> Result<Option<Timestamp>, Reject> {
     Ok(match (source.ts_us, source.ts_ms) {
         (Number::Absent, Number::Absent) => None,
-        (Number::Absent, millis) => Some(Timestamp::from_millis(
-            millis.to_i64().ok_or_else(|| not_whole("ts_ms"))?,
-        )),
+        (Number::Absent, millis) => Some(Timestamp::from_millis(millis.to_i64().ok_or_else(|| not_whole("ts_ms"))?)),
         (micros, _) => Some(Timestamp(micros.to_i64().ok_or_else(|| not_whole("ts_us"))?)),
     })
 }
@@ -371,30 +322,21 @@ fn not_whole(field: &str) -> Reject {
 
 fn utf8<'t>(bytes: &'t [u8], place: &str, kind: &'static str) -> Result<&'t str, Reject> {
     std::str::from_utf8(bytes).map_err(|error| {
-        let detail = format!(
-            "{place} is not UTF-8 from byte {}: set JsonConverter as the converter",
-            error.valid_up_to()
-        );
+        let detail =
+            format!("{place} is not UTF-8 from byte {}: set JsonConverter as the converter", error.valid_up_to());
         reject(kind, detail)
     })
 }
 
 fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
     match error.classify() {
-        Category::Data => reject(
-            "envelope",
-            format!("{place} has not the form of Debezium's envelope: {error}"),
-        ),
-        Category::Syntax | Category::Eof | Category::Io => reject(
-            "json",
-            format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"),
-        ),
+        Category::Data => reject("envelope", format!("{place} has not the form of Debezium's envelope: {error}")),
+        Category::Syntax | Category::Eof | Category::Io => {
+            reject("json", format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"))
+        }
     }
 }
 
 fn reject(kind: &'static str, detail: impl Into<String>) -> Reject {
-    Reject {
-        kind,
-        detail: detail.into(),
-    }
+    Reject { kind, detail: detail.into() }
 }

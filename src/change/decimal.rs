@@ -72,10 +72,7 @@ pub fn from_base64(text: &str, scale: i32, declared: Option<u8>) -> Result<Value
     let first = *bytes.first().ok_or_else(bad)?;
     let number = match integer(bytes, first >= 0x80) {
         Some(unscaled) => Number::of(unscaled, -scale),
-        None => Number {
-            coefficient: None,
-            exponent: -scale,
-        },
+        None => Number { coefficient: None, exponent: -scale },
     };
     in_scale(number, declared).ok_or_else(|| misfit(text, declared))
 }
@@ -88,10 +85,7 @@ pub fn from_integer(whole: i128, declared: Option<u8>) -> Value {
 
 /// Whether `text` is a name of NaN or of an infinity, as `decimal.handling.mode` string or double write it.
 pub fn is_special(text: &str) -> bool {
-    matches!(
-        text,
-        "NAN" | "NaN" | "POSITIVE_INFINITY" | "NEGATIVE_INFINITY" | "Infinity" | "-Infinity" | "+Infinity"
-    )
+    matches!(text, "NAN" | "NaN" | "POSITIVE_INFINITY" | "NEGATIVE_INFINITY" | "Infinity" | "-Infinity" | "+Infinity")
 }
 
 /// `coefficient` × 10^`exponent`; the coefficient has no factor 10 and `None` is one that exceeds an `i128`.
@@ -107,10 +101,7 @@ impl Number {
             coefficient /= 10;
             exponent += 1;
         }
-        Self {
-            coefficient: Some(coefficient),
-            exponent,
-        }
+        Self { coefficient: Some(coefficient), exponent }
     }
 }
 
@@ -144,20 +135,10 @@ fn scan(text: &[u8]) -> Option<Number> {
     }
     let magnitude = digits.value.and_then(|value| i128::try_from(value).ok());
     if magnitude == Some(0) {
-        return Some(Number {
-            coefficient: Some(0),
-            exponent: exponent.clamp(-EXPONENT_LIMIT, EXPONENT_LIMIT),
-        });
+        return Some(Number { coefficient: Some(0), exponent: exponent.clamp(-EXPONENT_LIMIT, EXPONENT_LIMIT) });
     }
-    let coefficient = if negative {
-        magnitude.map(i128::wrapping_neg)
-    } else {
-        magnitude
-    };
-    Some(Number {
-        coefficient,
-        exponent: exponent.checked_add(digits.zeros)?,
-    })
+    let coefficient = if negative { magnitude.map(i128::wrapping_neg) } else { magnitude };
+    Some(Number { coefficient, exponent: exponent.checked_add(digits.zeros)? })
 }
 
 /// A number read digit by digit that keeps zeros at its end apart.
@@ -169,11 +150,7 @@ struct Digits {
 
 impl Default for Digits {
     fn default() -> Self {
-        Self {
-            any: false,
-            value: Some(0),
-            zeros: 0,
-        }
+        Self { any: false, value: Some(0), zeros: 0 }
     }
 }
 
@@ -192,9 +169,9 @@ impl Digits {
             return;
         }
         self.value = match (self.value, power) {
-            (Some(value), Some(power)) => value
-                .checked_mul(power.unsigned_abs())
-                .and_then(|value| value.checked_add(u128::from(digit))),
+            (Some(value), Some(power)) => {
+                value.checked_mul(power.unsigned_abs()).and_then(|value| value.checked_add(u128::from(digit)))
+            }
             _ => None,
         };
     }

@@ -69,9 +69,7 @@ fn parse(text: &[u8]) -> Option<i64> {
         [b'T', rest @ ..] => time_of_day(rest)?,
         _ => return None,
     };
-    let micros = days
-        .checked_mul(DAY_MICROS)
-        .and_then(|midnight| midnight.checked_add(of_day));
+    let micros = days.checked_mul(DAY_MICROS).and_then(|midnight| midnight.checked_add(of_day));
     Some(micros.unwrap_or(if days > 0 { i64::MAX } else { i64::MIN }))
 }
 
@@ -100,10 +98,7 @@ fn long_year(text: &[u8]) -> Option<(i64, &[u8])> {
     if !(4..=9).contains(&length) {
         return None;
     }
-    Some((
-        digits.iter().fold(0, |year, byte| year * 10 + i64::from(byte - b'0')),
-        rest,
-    ))
+    Some((digits.iter().fold(0, |year, byte| year * 10 + i64::from(byte - b'0')), rest))
 }
 
 /// Microseconds since midnight in UTC; may lie outside of the day by the offset.
@@ -147,12 +142,7 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
         return None;
     }
     let padded = digits.iter().copied().chain(std::iter::repeat(b'0'));
-    Some((
-        padded
-            .take(6)
-            .fold(0, |micros, byte| micros * 10 + i64::from(byte - b'0')),
-        rest,
-    ))
+    Some((padded.take(6).fold(0, |micros, byte| micros * 10 + i64::from(byte - b'0')), rest))
 }
 
 fn two(tens: u8, ones: u8) -> Option<i64> {

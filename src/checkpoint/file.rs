@@ -89,7 +89,12 @@ fn write_temporary(path: &Path, bytes: &[u8], sync: bool) -> Result<PathBuf, Che
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&temporary)?;
+        // What a crash left behind may be a second name of a linked file: removed, never written into.
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).open(&temporary)?;
         file.write_all(bytes)?;
         if sync { file.sync_all() } else { Ok(()) }
     };

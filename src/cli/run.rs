@@ -136,7 +136,9 @@ fn parse_rules(rules: &[RuleSettings]) -> Result<Vec<Parsed>, String> {
         {
             return Err(format!(
                 "rule {} reads {}, but the first rule reads {}: one run watches one table; give the other rules a configuration with its own group id",
-                rule.name, table(query), table(first)
+                rule.name,
+                table(query),
+                table(first)
             ));
         }
     }
@@ -165,7 +167,9 @@ async fn check_rules(
             let waited = config.startup_wait;
             return Err(Failure::new(
                 Exit::Unreachable,
-                format!("Postgres at {url} could not be reached within {waited:?}: {failed}; is it running, and is postgres.url right?"),
+                format!(
+                    "Postgres at {url} could not be reached within {waited:?}: {failed}; is it running, and is postgres.url right?"
+                ),
             ));
         }
         tracing::warn!(url, error = %failed, "waiting for Postgres");
@@ -211,10 +215,8 @@ async fn try_rules(
 }
 
 async fn refuse_standby(connection: &mut PgConnection) -> Result<(), CheckError> {
-    let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
-        .fetch_one(connection)
-        .await
-        .map_err(CheckError::Connection)?;
+    let standby: bool =
+        sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await.map_err(CheckError::Connection)?;
     if standby {
         let problem = "postgres.url points at a standby, whose snapshots cannot confirm: point it at the primary";
         return Err(CheckError::Wrong(problem.to_owned()));
@@ -295,7 +297,9 @@ async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> 
             Ok(_) if until_end => {
                 return Err(Failure::new(
                     Exit::Misconfigured,
-                    format!("topic {topic} does not exist at {servers}: is source.topic right? Debezium makes it with the table's first event"),
+                    format!(
+                        "topic {topic} does not exist at {servers}: is source.topic right? Debezium makes it with the table's first event"
+                    ),
                 ));
             }
             Ok(_) => {
@@ -312,7 +316,9 @@ async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> 
                     let waited = config.startup_wait;
                     return Err(Failure::new(
                         Exit::Unreachable,
-                        format!("Kafka at {servers} could not be reached within {waited:?}: {error}; is it running, and is kafka.bootstrap_servers right?"),
+                        format!(
+                            "Kafka at {servers} could not be reached within {waited:?}: {error}; is it running, and is kafka.bootstrap_servers right?"
+                        ),
                     ));
                 }
                 tracing::warn!(servers, %error, "waiting for Kafka");
@@ -356,7 +362,7 @@ impl From<MonitorError> for Failure {
             MonitorError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
             MonitorError::Sink(SinkError { .. }) => Exit::Refused,
             MonitorError::BadRecord { .. } | MonitorError::Unsafe(_) => Exit::Protected,
-            MonitorError::Internal(_) => Exit::Failed,
+            MonitorError::Internal(_) | MonitorError::Cut => Exit::Failed,
         };
         Self::new(exit, error.to_string())
     }

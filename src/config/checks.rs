@@ -62,14 +62,9 @@ pub(super) fn any(_: &str) -> Result<(), String> {
 }
 
 fn plain(name: &str, max: usize) -> Result<(), String> {
-    let plain = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     if !plain || name.len() > max || name == "." || name == ".." {
-        return Err(format!(
-            "must be 1 to {max} of A-Z a-z 0-9 . _ - (and neither . nor ..), not {}",
-            shown(name)
-        ));
+        return Err(format!("must be 1 to {max} of A-Z a-z 0-9 . _ - (and neither . nor ..), not {}", shown(name)));
     }
     Ok(())
 }
@@ -87,10 +82,7 @@ pub(super) fn rule_name(name: &str) -> Result<(), String> {
 /// Free text of one line.
 pub(super) fn severity(text: &str) -> Result<(), String> {
     if text.chars().count() > 64 || text.contains(char::is_control) {
-        return Err(format!(
-            "must be one line of at most 64 characters, not {}",
-            shown(text)
-        ));
+        return Err(format!("must be one line of at most 64 characters, not {}", shown(text)));
     }
     Ok(())
 }
@@ -119,10 +111,7 @@ pub(super) fn servers(text: &str) -> Result<(), String> {
         !host.is_empty() && port_valid && !server.contains(char::is_whitespace)
     };
     match text.split(',').map(str::trim).find(|server| !valid(server)) {
-        Some(server) => Err(format!(
-            "must be host:port, or several separated by commas, not {}",
-            shown(server)
-        )),
+        Some(server) => Err(format!("must be host:port, or several separated by commas, not {}", shown(server))),
         None => Ok(()),
     }
 }
@@ -139,10 +128,7 @@ pub(super) fn postgres_url(url: &str) -> Result<(), String> {
         if !known && !name.is_empty() && !name.starts_with("options[") {
             // Without its name: what follows a stray `?` or `&` may be the rest of a password.
             let names: Vec<&str> = URL_PARAMETERS.iter().map(|(name, _)| *name).collect();
-            return Err(format!(
-                "has an unknown parameter after `?`; known: {}; {ENCODE}",
-                names.join(", ")
-            ));
+            return Err(format!("has an unknown parameter after `?`; known: {}; {ENCODE}", names.join(", ")));
         }
     }
     match PgConnectOptions::from_str(url) {
@@ -198,10 +184,7 @@ pub fn redact_url(url: &str) -> String {
     let address = place.split_once(['?', '#']).map_or(place, |(address, _)| address);
     let host = address.split_once('/').map_or(address, |(host, _)| host);
     // `user:password` without `@host`: what stands for the port is none.
-    let port = host
-        .rsplit_once(':')
-        .filter(|_| !host.ends_with(']'))
-        .map_or("", |(_, port)| port);
+    let port = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or("", |(_, port)| port);
     if !port.bytes().all(|byte| byte.is_ascii_digit()) || user.contains(['/', '#']) {
         return format!("{scheme}://{HIDDEN}");
     }

@@ -45,18 +45,11 @@ pub(super) fn defaults() -> Result<Table, ConfigError> {
 
 /// The user's file.
 pub(super) fn file(path: &Path) -> Result<Table, ConfigError> {
-    let read = |source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     // Not the crate's own file source: it goes on to look for the same name with `.toml`, and takes bytes that
     // are not UTF-8 for U+FFFD.
-    File::open(path)
-        .map_err(read)?
-        .take(FILE_MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(read)?;
+    File::open(path).map_err(read)?.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(read(io::Error::other("it is larger than 1 MiB")));
     }
@@ -64,18 +57,9 @@ pub(super) fn file(path: &Path) -> Result<Table, ConfigError> {
         Ok(text) => parse(path, text.strip_prefix('\u{feff}').unwrap_or(&text)),
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
-            let line = error
-                .as_bytes()
-                .iter()
-                .take(valid)
-                .filter(|byte| **byte == b'\n')
-                .count()
-                + 1;
+            let line = error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count() + 1;
             let detail = format!("line {line}: not UTF-8; save the file as UTF-8");
-            Err(ConfigError::Syntax {
-                path: path.to_owned(),
-                detail,
-            })
+            Err(ConfigError::Syntax { path: path.to_owned(), detail })
         }
     }
 }
@@ -92,25 +76,13 @@ fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
             Ok(table) => Ok(table),
             Err(error) => Err(without_excerpt(&error.to_string())),
         };
-        let thread = std::thread::Builder::new()
-            .stack_size(PARSER_STACK_BYTES)
-            .spawn_scoped(scope, parse);
-        thread.map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Err("the TOML parser failed".to_owned()))
-        })
+        let thread = std::thread::Builder::new().stack_size(PARSER_STACK_BYTES).spawn_scoped(scope, parse);
+        thread.map(|thread| thread.join().unwrap_or_else(|_| Err("the TOML parser failed".to_owned())))
     });
     match parsed {
         Ok(Ok(table)) => Ok(table),
-        Ok(Err(detail)) => Err(ConfigError::Syntax {
-            path: path.to_owned(),
-            detail,
-        }),
-        Err(source) => Err(ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Ok(Err(detail)) => Err(ConfigError::Syntax { path: path.to_owned(), detail }),
+        Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -127,36 +99,19 @@ fn deeper_than(levels: usize, value: &Value) -> bool {
 /// `TOML parse error at line 3, column 5⏎  |⏎3 | …⏎  | ^⏎message` becomes `line 3, column 5: message`.
 fn without_excerpt(message: &str) -> String {
     let mut lines = message.lines();
-    let Some(place) = lines
-        .next()
-        .and_then(|first| first.strip_prefix("TOML parse error at "))
-    else {
+    let Some(place) = lines.next().and_then(|first| first.strip_prefix("TOML parse error at ")) else {
         return format!("a value cannot be read: {}", message.trim());
     };
-    let is_marker = |line: &&str| {
-        line.trim_start()
-            .strip_prefix('|')
-            .is_some_and(|rest| rest.trim().starts_with('^'))
-    };
-    let reason = lines
-        .skip_while(|line| !is_marker(line))
-        .skip(1)
-        .collect::<Vec<_>>()
-        .join("; ");
-    if reason.is_empty() {
-        place.to_owned()
-    } else {
-        format!("{place}: {reason}")
-    }
+    let is_marker = |line: &&str| line.trim_start().strip_prefix('|').is_some_and(|rest| rest.trim().starts_with('^'));
+    let reason = lines.skip_while(|line| !is_marker(line)).skip(1).collect::<Vec<_>>().join("; ");
+    if reason.is_empty() { place.to_owned() } else { format!("{place}: {reason}") }
 }
 
 /// The variables that start with [`ENVIRONMENT_PREFIX`]. `__` separates section and key. After
 /// `KAFKA__PROPERTIES__` the rest is one librdkafka name: `_` stands for its dots, `__` for a true `_`.
 pub(super) fn environment(env: impl IntoIterator<Item = (String, String)>, report: &Report) -> Table {
-    let mut variables: Vec<(String, String)> = env
-        .into_iter()
-        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
-        .collect();
+    let mut variables: Vec<(String, String)> =
+        env.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
     // The process's order is accidental; errors should not be.
     variables.sort();
     let mut table = Table::new();
@@ -169,18 +124,10 @@ pub(super) fn environment(env: impl IntoIterator<Item = (String, String)>, repor
         };
         match path.first() {
             _ if path.len() > DEPTH_MAX || path.iter().any(String::is_empty) => {
-                report.add(
-                    Some(&origin),
-                    "",
-                    "not of the form TRIPLINE__SECTION__KEY; correct or unset it",
-                );
+                report.add(Some(&origin), "", "not of the form TRIPLINE__SECTION__KEY; correct or unset it");
             }
             Some(first) if first == "rules" => {
-                report.add(
-                    Some(&origin),
-                    "rules",
-                    "cannot be set by the environment; write [[rules]] in the file",
-                );
+                report.add(Some(&origin), "rules", "cannot be set by the environment; write [[rules]] in the file");
             }
             _ => {
                 let value = Value::new(Some(&origin), value);
@@ -194,10 +141,7 @@ pub(super) fn environment(env: impl IntoIterator<Item = (String, String)>, repor
 }
 
 fn property_name(text: &str) -> String {
-    text.split("__")
-        .map(|part| part.replace('_', "."))
-        .collect::<Vec<_>>()
-        .join("_")
+    text.split("__").map(|part| part.replace('_', ".")).collect::<Vec<_>>().join("_")
 }
 
 /// Puts a value at a path of names.
@@ -209,9 +153,7 @@ fn insert(table: &mut Table, path: &[String], value: Value) -> Result<(), &'stat
             Some(_) => Err("given twice, in capitals and in small letters; unset one"),
         },
         [first, rest @ ..] => {
-            let inner = table
-                .entry(first.clone())
-                .or_insert_with(|| Value::new(None, Table::new()));
+            let inner = table.entry(first.clone()).or_insert_with(|| Value::new(None, Table::new()));
             match &mut inner.kind {
                 ValueKind::Table(inner) => insert(inner, rest, value),
                 _ => Err("the part before it is set as a value by another variable; unset one"),
@@ -241,18 +183,10 @@ fn take_misplaced_value(table: &mut Table, path: &[&str], report: &Report) {
     let mut table = table;
     for (depth, name) in path.iter().enumerate() {
         let last = depth + 1 == path.len();
-        if last
-            && table
-                .get(*name)
-                .is_some_and(|value| !matches!(value.kind, ValueKind::Table(_)))
-        {
+        if last && table.get(*name).is_some_and(|value| !matches!(value.kind, ValueKind::Table(_))) {
             if let Some(value) = table.remove(*name) {
                 let path = path.join(".");
-                report.add(
-                    value.origin(),
-                    &path,
-                    format!("a section, not a value; write [{path}] in the file"),
-                );
+                report.add(value.origin(), &path, format!("a section, not a value; write [{path}] in the file"));
             }
             return;
         }
@@ -286,11 +220,7 @@ fn flatten(nested: Table, prefix: &str, flat: &mut Table, report: &Report) {
                 let origin = value.origin().map(str::to_owned);
                 if flat.insert(name.clone(), value).is_some() {
                     let key = format!("kafka.properties.{name}");
-                    report.add(
-                        origin.as_deref(),
-                        &key,
-                        "given twice, with and without quotes; keep one",
-                    );
+                    report.add(origin.as_deref(), &key, "given twice, with and without quotes; keep one");
                 }
             }
         }

@@ -44,19 +44,12 @@ pub(super) struct Report {
 impl Report {
     /// `file` is named where a value has no origin of its own, as when it is missing.
     pub(super) fn new(file: String) -> Self {
-        Self {
-            file,
-            problems: RefCell::new(Vec::new()),
-        }
+        Self { file, problems: RefCell::new(Vec::new()) }
     }
 
     pub(super) fn add(&self, origin: Option<&str>, key: &str, text: impl Into<String>) {
         let origin = origin.unwrap_or(&self.file).to_owned();
-        self.problems.borrow_mut().push(Problem {
-            origin,
-            key: key.escape_debug().to_string(),
-            text: text.into(),
-        });
+        self.problems.borrow_mut().push(Problem { origin, key: key.escape_debug().to_string(), text: text.into() });
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
@@ -66,11 +59,7 @@ impl Report {
 
 /// `prefix.name`, or `name` alone.
 pub(super) fn join(prefix: &str, name: &str) -> String {
-    if prefix.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{prefix}.{name}")
-    }
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
 }
 
 /// One table of settings that is being read. Each method takes a setting out; where it returns `None` for a
@@ -86,12 +75,7 @@ pub(super) struct Section<'r> {
 
 impl<'r> Section<'r> {
     pub(super) fn new(table: Table, prefix: impl Into<String>, report: &'r Report) -> Self {
-        Self {
-            table,
-            prefix: prefix.into(),
-            known: Vec::new(),
-            report,
-        }
+        Self { table, prefix: prefix.into(), known: Vec::new(), report }
     }
 
     /// Whether a setting of this name is (still) there.
@@ -115,11 +99,7 @@ impl<'r> Section<'r> {
     }
 
     fn wanted(&self, value: &Value, key: &str, wanted: &str) {
-        self.problem(
-            value.origin(),
-            key,
-            format!("must be {wanted}; it is {}", kind_of(value)),
-        );
+        self.problem(value.origin(), key, format!("must be {wanted}; it is {}", kind_of(value)));
     }
 
     fn missing(&self, key: &str) {
@@ -144,8 +124,7 @@ impl<'r> Section<'r> {
     /// The section of this name; an empty one if it is not there.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'r> {
         let prefix = format!("{}{name}.", self.prefix);
-        self.section_if(name)
-            .unwrap_or_else(|| Section::new(Table::new(), prefix, self.report))
+        self.section_if(name).unwrap_or_else(|| Section::new(Table::new(), prefix, self.report))
     }
 
     /// The `[[name]]` tables; empty if there are none.
@@ -242,8 +221,7 @@ impl<'r> Section<'r> {
 
     /// A time in milliseconds within `range`.
     pub(super) fn millis(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Duration> {
-        self.number(key, range)
-            .map(|millis| Duration::from_millis(u64::from(millis)))
+        self.number(key, range).map(|millis| Duration::from_millis(u64::from(millis)))
     }
 
     /// `true` or `false`.
@@ -304,10 +282,7 @@ impl<'r> Section<'r> {
                 ValueKind::String(_) | ValueKind::Boolean(_) | ValueKind::I64(_) | ValueKind::Float(_) => {
                     check(&name).map(|()| value.to_string())
                 }
-                _ => Err(format!(
-                    "must be text, a number, true or false; it is {}",
-                    kind_of(&value)
-                )),
+                _ => Err(format!("must be text, a number, true or false; it is {}", kind_of(&value))),
             };
             match text {
                 Ok(text) => properties.push((name, text)),
@@ -324,11 +299,7 @@ impl<'r> Section<'r> {
     pub(super) fn finish(self) {
         let mut unknown: Vec<(&String, &Value)> = self.table.iter().collect();
         unknown.sort_by_key(|(name, _)| *name);
-        let known = if self.known.is_empty() {
-            "nothing".to_owned()
-        } else {
-            self.known.join(", ")
-        };
+        let known = if self.known.is_empty() { "nothing".to_owned() } else { self.known.join(", ") };
         for (name, value) in unknown {
             let what = match value.kind {
                 ValueKind::Table(_) => "section",
@@ -340,9 +311,7 @@ impl<'r> Section<'r> {
 }
 
 fn is_environment(value: &Value) -> bool {
-    value
-        .origin()
-        .is_some_and(|origin| origin.starts_with(ENVIRONMENT_ORIGIN))
+    value.origin().is_some_and(|origin| origin.starts_with(ENVIRONMENT_ORIGIN))
 }
 
 /// A value's origin, or that of something inside: merging keeps it for values and loses it for tables.

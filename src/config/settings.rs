@@ -96,21 +96,13 @@ fn checkpoint(mut section: Section<'_>) -> Option<Checkpoint> {
     let trigger_interval = section.millis("trigger_interval_ms", 10..=10 * MINUTE_MS);
     let state_interval = section.millis("state_interval_ms", SECOND_MS..=24 * HOUR_MS);
     section.finish();
-    Some(Checkpoint {
-        dir: PathBuf::from(dir?),
-        trigger_interval: trigger_interval?,
-        state_interval: state_interval?,
-    })
+    Some(Checkpoint { dir: PathBuf::from(dir?), trigger_interval: trigger_interval?, state_interval: state_interval? })
 }
 
 fn rules(root: &mut Section<'_>, report: &Report) -> Option<Vec<RuleSettings>> {
     let tables = root.tables("rules")?;
     if tables.is_empty() {
-        root.problem(
-            None,
-            "rules",
-            "at least one rule is needed; write one as a [[rules]] table",
-        );
+        root.problem(None, "rules", "at least one rule is needed; write one as a [[rules]] table");
     }
     let count = tables.len();
     let mut first_of: HashMap<String, usize> = HashMap::new();
@@ -122,10 +114,7 @@ fn rules(root: &mut Section<'_>, report: &Report) -> Option<Vec<RuleSettings>> {
         };
         match first_of.get(&rule.name) {
             Some(first) => {
-                let text = format!(
-                    "{} is the name of rule {first} too; rename one",
-                    checks::shown(&rule.name)
-                );
+                let text = format!("{} is the name of rule {first} too; rename one", checks::shown(&rule.name));
                 report.add(None, &format!("rule {number}: name"), text);
             }
             None => {
@@ -148,14 +137,7 @@ fn rule(mut section: Section<'_>) -> Option<RuleSettings> {
     let clock = section.choice_or_default("clock");
     let confirm = section.choice_or_default("confirm");
     section.finish();
-    Some(RuleSettings {
-        name: name?,
-        severity: severity?,
-        message,
-        sql: sql?,
-        clock: clock?,
-        confirm: confirm?,
-    })
+    Some(RuleSettings { name: name?, severity: severity?, message, sql: sql?, clock: clock?, confirm: confirm? })
 }
 
 fn alerts(mut section: Section<'_>) -> Option<Alerts> {
@@ -175,35 +157,24 @@ fn alerts(mut section: Section<'_>) -> Option<Alerts> {
             topic.map(|topic| Some(KafkaAlerts { topic }))
         }
     };
-    Some(Alerts {
-        log: log_on,
-        kafka: kafka?,
-    })
+    Some(Alerts { log: log_on, kafka: kafka? })
 }
 
 fn log(mut section: Section<'_>) -> Option<Log> {
     let level = section.text("level", |level| telemetry::filter(level, None).map(drop));
     let format = section.choice("format");
     section.finish();
-    Some(Log {
-        level: level?,
-        format: format?,
-    })
+    Some(Log { level: level?, format: format? })
 }
 
 /// What Tripline writes must not come back as changes, nor dead letters as alerts.
 fn distinct_topics(root: &Section<'_>, source: &Source, alerts: &Alerts) {
     let source_topic = ("source.topic", Some(source.topic.as_str()));
     let dead_letters = ("source.dead_letter_topic", Some(source.dead_letter_topic.as_str()));
-    let alert_topic = (
-        "alerts.kafka.topic",
-        alerts.kafka.as_ref().map(|kafka| kafka.topic.as_str()),
-    );
-    for ((key, topic), (other, other_topic)) in [
-        (dead_letters, source_topic),
-        (alert_topic, source_topic),
-        (alert_topic, dead_letters),
-    ] {
+    let alert_topic = ("alerts.kafka.topic", alerts.kafka.as_ref().map(|kafka| kafka.topic.as_str()));
+    for ((key, topic), (other, other_topic)) in
+        [(dead_letters, source_topic), (alert_topic, source_topic), (alert_topic, dead_letters)]
+    {
         if topic.is_some() && topic == other_topic {
             root.problem(None, key, format!("must not be the topic of {other} too; rename one"));
         }

@@ -96,7 +96,7 @@ fn numeric(modifier: i32) -> ColumnType {
 pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), CatalogError> {
     match connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await {
         Ok(_) => Ok(()),
-        Err(sqlx::Error::Database(error)) => {
+        Err(sqlx::Error::Database(error)) if is_of_the_text(error.code().as_deref()) => {
             let error = error.downcast_ref::<PgDatabaseError>();
             let position = match error.position() {
                 Some(sqlx::postgres::PgErrorPosition::Original(position)) => position,
@@ -108,6 +108,12 @@ pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), Cat
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether an error is a mistake in the text: not a right that is missing (42501), and none of what a server
+/// says that is starting, stopping or out of resources (classes 08, 53, 57).
+fn is_of_the_text(code: Option<&str>) -> bool {
+    code.is_none_or(|code| code != "42501" && !["08", "53", "57"].iter().any(|class| code.starts_with(class)))
 }
 
 /// Line and column, from 1, of a character counted from 1.
@@ -157,6 +163,17 @@ mod tests {
         check((38 << 16 | 18) + 4, ColumnType::Numeric { scale: Some(18) });
         check((5 << 16 | 0x7fe) + 4, ColumnType::Other); // numeric(5,-2)
         check((99 << 16 | 40) + 4, ColumnType::Other);
+    }
+
+    #[test]
+    fn only_mistakes_in_the_text_are_shown_as_such() {
+        let check = |code: &str, want: bool| assert_eq!(is_of_the_text(Some(code)), want, "{code}");
+        check("42601", true); // syntax
+        check("42703", true); // no such column
+        check("42501", false); // no right
+        check("57P01", false); // shutting down
+        check("53300", false); // too many connections
+        check("08006", false); // connection lost
     }
 
     #[test]

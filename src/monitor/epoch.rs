@@ -54,6 +54,7 @@ pub(super) async fn close<S: Source, K: Sinks>(
         commit(source, session, epoch.number, &epoch.offsets).await?;
         folder.finish(epoch.number)?;
         session.logged = epoch.offsets;
+        session.counts = session.unit.counts.clone();
         session.epoch += 1;
     }
     session.closed_at = now;

@@ -1,6 +1,6 @@
 //! Where an assignment goes on from: the folder, the group, and what has to be read again.
 
-use super::{Monitor, MonitorError, Session};
+use super::{Monitor, MonitorError, Session, patiently};
 use crate::checkpoint::start::{self, Committed, Logged, Start};
 use crate::checkpoint::{FORMAT, Lineage, Offsets};
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
     /// Puts a session together for these partitions and starts to read. Whatever is not in the folder's
     /// state is rebuilt by reading again, without judging; then every group is judged once.
     pub(super) async fn recover(&mut self, partitions: &[i32], counts: Counts) -> Result<Session, MonitorError> {
-        let layers = self.source.layers(partitions).await?;
+        let layers = patiently(async || self.source.layers(partitions).await).await?;
         let settings = self.settings.clone();
         let mut unit = Unit::new(&settings.group, &settings.topic, self.rules.clone(), &self.wanted)
             .map_err(MonitorError::Internal)?;
@@ -24,6 +24,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         let committed = committed(&layers);
         let plan = start::plan(logged.as_ref(), committed.as_ref());
         tracing::info!(group = settings.group, plan = plan_text(&plan), "starting");
+        let counts = unit.counts.clone();
         let mut session = match plan {
             Start::Resume => self.resume(unit, &layers, now).await?,
             Start::Fresh | Start::Reprocess => {
@@ -31,13 +32,15 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                 self.begin(unit, new_lineage(), 0, from.collect(), &layers, now).await?
             }
             Start::Rebuild(named, offsets) => {
-                let (lineage, epoch) = named.map_or_else(|| (new_lineage(), 0), |(lineage, epoch)| (lineage, epoch + 1));
+                let (lineage, epoch) =
+                    named.map_or_else(|| (new_lineage(), 0), |(lineage, epoch)| (lineage, epoch + 1));
                 self.begin(unit, lineage, epoch, with_new_partitions(offsets, &layers), &layers, now).await?
             }
             Start::Moved(offsets) => {
                 self.begin(unit, new_lineage(), 0, with_new_partitions(offsets, &layers), &layers, now).await?
             }
         };
+        session.counts = counts;
         if settings.until_end {
             session.ends = layers.iter().map(|p| (p.partition, p.high)).collect();
         }
@@ -54,7 +57,9 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         if lineage.topic != self.settings.topic {
             return Err(MonitorError::Unsafe(format!(
                 "{} holds the progress of topic {}, not {}: use another group id or checkpoint.dir",
-                self.folder.path().display(), lineage.topic, self.settings.topic
+                self.folder.path().display(),
+                lineage.topic,
+                self.settings.topic
             )));
         }
         let newest = self.folder.newest_epoch()?;
@@ -142,7 +147,10 @@ impl Session {
             ends: Offsets::new(),
             ended: std::collections::BTreeSet::new(),
             all_read_at: None,
+            backlog: false,
             dead: Vec::new(),
+            stopped_by: None,
+            counts: Counts::default(),
             logged,
             closed_at: now,
             stored_at: now,
@@ -188,7 +196,8 @@ fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionState]) -> Res
         if *next < layer.low {
             return Err(MonitorError::Unsafe(format!(
                 "{topic} partition {partition}: offsets {} to {} were removed by retention before they were read; to go on with what is left, reset the group to the earliest offset with Kafka's tools, or use a new group id",
-                next.0, layer.low.0 - 1
+                next.0,
+                layer.low.0 - 1
             )));
         }
         if *next > layer.high {

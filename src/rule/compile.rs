@@ -19,20 +19,9 @@ const LISTED: usize = 20;
 /// Names that the table does not have, types that memory and Postgres would not agree on exactly, outputs that are
 /// neither key nor aggregate or share a name; each with its place in the SQL.
 pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
-    let Parsed {
-        schema,
-        table: name,
-        outputs: parsed_outputs,
-        bound,
-        group_by,
-        having,
-        spelling: _,
-    } = parsed;
+    let Parsed { schema, table: name, outputs: parsed_outputs, bound, group_by, having, spelling: _ } = parsed;
     if schema.text != table.schema || name.text != table.name {
-        let problem = format!(
-            "the rule reads {}.{}, but the table watched is {table}",
-            schema.text, name.text
-        );
+        let problem = format!("the rule reads {}.{}, but the table watched is {table}", schema.text, name.text);
         return Err(name.at.error(problem));
     }
     let key = key_column(table, group_by)?;
@@ -50,27 +39,14 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
         outputs.push(output);
     }
     let bound = match bound {
-        Some(bound) => Some(TimeBound {
-            column: time_column(table, &bound.column)?,
-            inclusive: bound.inclusive,
-            back: bound.back,
-        }),
+        Some(bound) => {
+            Some(TimeBound { column: time_column(table, &bound.column)?, inclusive: bound.inclusive, back: bound.back })
+        }
         None => None,
     };
     let aggregate = aggregate(table, &having.aggregate, &mut aggregates)?;
-    let having = Having {
-        aggregate,
-        comparison: having.comparison,
-        threshold: having.threshold,
-    };
-    Ok(Query {
-        table: table.clone(),
-        group_by: vec![key],
-        outputs,
-        aggregates,
-        bound,
-        having,
-    })
+    let having = Having { aggregate, comparison: having.comparison, threshold: having.threshold };
+    Ok(Query { table: table.clone(), group_by: vec![key], outputs, aggregates, bound, having })
 }
 
 /// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, arguments of
@@ -159,10 +135,7 @@ fn output(
         }
         ParsedExpr::Aggregate(parsed) => OutputExpr::Aggregate(aggregate(table, parsed, aggregates)?),
     };
-    Ok(Output {
-        name: parsed.name.text.clone(),
-        expr,
-    })
+    Ok(Output { name: parsed.name.text.clone(), expr })
 }
 
 /// The index of an aggregate among the distinct ones, added where it is new.
@@ -197,11 +170,7 @@ fn time_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
     let (index, column) = find(table, name)?;
     match column.ty {
         ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => Ok(index),
-        _ => Err(unsupported(
-            name.at,
-            column,
-            "a time bound takes timestamp with or without time zone, and date",
-        )),
+        _ => Err(unsupported(name.at, column, "a time bound takes timestamp with or without time zone, and date")),
     }
 }
 
@@ -224,16 +193,11 @@ fn key_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
 }
 
 fn unsupported(at: At, column: &Column, supported: &str) -> RuleError {
-    at.error(format!(
-        "column {:?} is of type {}; {supported}",
-        column.name, column.type_name
-    ))
+    at.error(format!("column {:?} is of type {}; {supported}", column.name, column.type_name))
 }
 
 fn find<'a>(table: &'a Table, name: &Name) -> Result<(usize, &'a Column), RuleError> {
-    table
-        .column(&name.text)
-        .ok_or_else(|| name.at.error(unknown_column(table, &name.text)))
+    table.column(&name.text).ok_or_else(|| name.at.error(unknown_column(table, &name.text)))
 }
 
 fn unknown_column(table: &Table, name: &str) -> String {
@@ -245,21 +209,16 @@ fn unknown_column(table: &Table, name: &str) -> String {
         .min();
     let hint = match close {
         // Only quotes are missing: "UserId" was folded to userid.
-        Some((0, close)) => format!(
-            "names are folded to lower case unless quoted: write {}",
-            render::quote_ident(close)
-        ),
+        Some((0, close)) => {
+            format!("names are folded to lower case unless quoted: write {}", render::quote_ident(close))
+        }
         Some((_, close)) => format!("did you mean {close:?}?"),
         None => String::new(),
     };
     let listed: Vec<&str> = names().take(LISTED).collect();
     let more = if table.columns.len() > LISTED { ", …" } else { "" };
     let columns = format!("its columns are {}{more}", listed.join(", "));
-    let hint = if hint.is_empty() {
-        columns
-    } else {
-        format!("{hint} ({columns})")
-    };
+    let hint = if hint.is_empty() { columns } else { format!("{hint} ({columns})") };
     format!("{table} has no column {name:?}; {hint}")
 }
 

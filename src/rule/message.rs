@@ -47,9 +47,7 @@ impl Template {
                     }
                     if !names.contains(&name.as_str()) {
                         let known = names.join(", ");
-                        return Err(format!(
-                            "unknown field {{{name}}} at character {place}; there are: {known}"
-                        ));
+                        return Err(format!("unknown field {{{name}}} at character {place}; there are: {known}"));
                     }
                     if !literal.is_empty() {
                         parts.push(Part::Text(std::mem::take(&mut literal)));
@@ -57,9 +55,7 @@ impl Template {
                     parts.push(Part::Field(name));
                 }
                 '}' => {
-                    return Err(format!(
-                        "the }} at character {place} closes nothing; a brace itself is }}}}"
-                    ));
+                    return Err(format!("the }} at character {place} closes nothing; a brace itself is }}}}"));
                 }
                 _ => literal.push(c),
             }
@@ -144,21 +140,14 @@ mod tests {
     #[test]
     fn mistakes_are_refused_with_their_place() {
         let cases = [
-            (
-                "ü {totl}",
-                "unknown field {totl} at character 3; there are: total, user_id",
-            ),
+            ("ü {totl}", "unknown field {totl} at character 3; there are: total, user_id"),
             ("{}", "unknown field {} at character 1; there are: total, user_id"),
             ("a {total", "the { at character 3 is not closed"),
             ("{total {user_id}", "the { at character 1 is not closed"),
             ("a } b", "the } at character 3 closes nothing; a brace itself is }}"),
         ];
         for (text, want) in cases {
-            assert_eq!(
-                Template::parse(text, &["total", "user_id"]).unwrap_err(),
-                want,
-                "{text}"
-            );
+            assert_eq!(Template::parse(text, &["total", "user_id"]).unwrap_err(), want, "{text}");
         }
     }
 
@@ -171,10 +160,7 @@ mod tests {
             ("100", "100"),
             ("-100", "-100"),
             ("1000", "1,000"),
-            (
-                "123456789012345678901234567890.123456",
-                "123,456,789,012,345,678,901,234,567,890.123456",
-            ),
+            ("123456789012345678901234567890.123456", "123,456,789,012,345,678,901,234,567,890.123456"),
             ("NaN", "NaN"),
             ("-Infinity", "-Infinity"),
             ("", ""),

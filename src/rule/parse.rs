@@ -41,11 +41,7 @@ pub struct At {
 impl At {
     /// An error at this place.
     pub fn error(self, problem: impl Into<String>) -> RuleError {
-        RuleError {
-            line: self.line,
-            column: self.column,
-            problem: problem.into(),
-        }
+        RuleError { line: self.line, column: self.column, problem: problem.into() }
     }
 }
 
@@ -155,9 +151,7 @@ pub fn parse(sql: &str) -> Result<Parsed, RuleError> {
         return Err(source.start().error(format!("there is no SQL here; {ONE_SELECT}")));
     };
     if statements.next().is_some() {
-        return Err(source
-            .second_statement()
-            .error("a second statement; a rule is exactly one SELECT"));
+        return Err(source.second_statement().error("a second statement; a rule is exactly one SELECT"));
     }
     match first {
         Statement::Query(query) => shape::select_of(&source, query).and_then(|select| lower(&source, select)),
@@ -166,13 +160,7 @@ pub fn parse(sql: &str) -> Result<Parsed, RuleError> {
 }
 
 fn lower(source: &Source, select: &Select) -> Result<Parsed, RuleError> {
-    let Clauses {
-        projection,
-        from,
-        selection,
-        group_by,
-        having,
-    } = shape::clauses_of(source, select)?;
+    let Clauses { projection, from, selection, group_by, having } = shape::clauses_of(source, select)?;
     let (schema, table) = table(source, from)?;
     let mut spelling = Spelling::default();
     let outputs = outputs(source, (&schema, &table), projection)?;
@@ -182,20 +170,10 @@ fn lower(source: &Source, select: &Select) -> Result<Parsed, RuleError> {
     };
     let group_by = group_by_column(source, (&schema, &table), group_by)?;
     let Some(having) = having else {
-        return Err(source
-            .start()
-            .error(format!("a rule needs HAVING; {}", clauses::HAVING)));
+        return Err(source.start().error(format!("a rule needs HAVING; {}", clauses::HAVING)));
     };
     let having = clauses::having(source, (&schema, &table), having, &mut spelling)?;
-    Ok(Parsed {
-        schema,
-        table,
-        outputs,
-        bound,
-        group_by,
-        having,
-        spelling,
-    })
+    Ok(Parsed { schema, table, outputs, bound, group_by, having, spelling })
 }
 
 /// Schema and table of FROM.
@@ -208,9 +186,7 @@ fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name), RuleE
         return Err(source.at(second).error(format!("a second table; {ONE_TABLE}")));
     }
     if !joins.is_empty() {
-        return Err(source
-            .keyword(Keyword::JOIN)
-            .error(format!("JOIN is not supported; {ONE_TABLE}")));
+        return Err(source.keyword(Keyword::JOIN).error(format!("JOIN is not supported; {ONE_TABLE}")));
     }
     let at = source.at(relation);
     let TableFactor::Table {
@@ -226,9 +202,7 @@ fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name), RuleE
         index_hints,
     } = relation
     else {
-        return Err(source
-            .at_or(relation, source.keyword(Keyword::FROM))
-            .error(format!("not a table; {ONE_TABLE}")));
+        return Err(source.at_or(relation, source.keyword(Keyword::FROM)).error(format!("not a table; {ONE_TABLE}")));
     };
     if let Some(alias) = alias {
         let problem = "a table alias is not supported; leave it out and write the columns without it";
@@ -251,13 +225,7 @@ fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name), RuleE
 fn table_name(at: At, table: &ObjectName) -> Result<(Name, Name), RuleError> {
     let ObjectName(parts) = table;
     match parts.as_slice() {
-        [ObjectNamePart::Identifier(table)] => Ok((
-            Name {
-                text: "public".to_owned(),
-                at,
-            },
-            name(at, table)?,
-        )),
+        [ObjectNamePart::Identifier(table)] => Ok((Name { text: "public".to_owned(), at }, name(at, table)?)),
         [ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(table)] => {
             Ok((name(at, schema)?, name(at, table)?))
         }
@@ -314,20 +282,15 @@ fn group_by_column(source: &Source, table: (&Name, &Name), group_by: &GroupByExp
         return Err(source.start().error(format!("a rule needs GROUP BY; {ONE_COLUMN}")));
     };
     if let Some(second) = exprs.next() {
-        return Err(source
-            .at(second)
-            .error(format!("a second GROUP BY column is not supported yet; {ONE_COLUMN}")));
+        return Err(source.at(second).error(format!("a second GROUP BY column is not supported yet; {ONE_COLUMN}")));
     }
     if let Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) = strip(first) {
-        return Err(at.error(format!(
-            "ROLLUP, CUBE and GROUPING SETS are not supported; {ONE_COLUMN}"
-        )));
+        return Err(at.error(format!("ROLLUP, CUBE and GROUPING SETS are not supported; {ONE_COLUMN}")));
     }
     match column(source, table, first)? {
         Some(column) => Ok(column),
-        None => Err(source.at_or(first, at).error(format!(
-            "GROUP BY of {} is not supported; {ONE_COLUMN}",
-            expression::describe(first)
-        ))),
+        None => Err(source
+            .at_or(first, at)
+            .error(format!("GROUP BY of {} is not supported; {ONE_COLUMN}", expression::describe(first)))),
     }
 }

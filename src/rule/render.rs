@@ -49,15 +49,8 @@ pub fn as_written(query: &Query, spelling: &Spelling) -> String {
             format!("{expr} AS {}", quote_ident(&output.name))
         })
         .collect();
-    let now = if spelling.current_timestamp {
-        "CURRENT_TIMESTAMP"
-    } else {
-        "now()"
-    };
-    let bound = query
-        .bound
-        .as_ref()
-        .map(|bound| format!(" WHERE {}", names.bound(bound, now, spelling)));
+    let now = if spelling.current_timestamp { "CURRENT_TIMESTAMP" } else { "now()" };
+    let bound = query.bound.as_ref().map(|bound| format!(" WHERE {}", names.bound(bound, now, spelling)));
     let keys: Vec<String> = (0..query.group_by.len()).map(|index| names.key(index)).collect();
     format!(
         "SELECT {} FROM {}{} GROUP BY {} HAVING {}",
@@ -140,11 +133,7 @@ struct Names<'a> {
 
 impl Names<'_> {
     fn table(&self) -> String {
-        format!(
-            "{}.{}",
-            quote_ident(&self.query.table.schema),
-            quote_ident(&self.query.table.name)
-        )
+        format!("{}.{}", quote_ident(&self.query.table.schema), quote_ident(&self.query.table.name))
     }
 
     /// An index that no column has becomes a name that Postgres refuses, rather than a panic or another query.
@@ -163,11 +152,7 @@ impl Names<'_> {
     /// The type that a key's text is cast to. Without length or scale: with them a cast cuts off or rounds, and a
     /// key would be taken for another one.
     fn key_type(&self) -> String {
-        let column = self
-            .query
-            .group_by
-            .first()
-            .and_then(|index| self.query.table.columns.get(*index));
+        let column = self.query.group_by.first().and_then(|index| self.query.table.columns.get(*index));
         match column.map(|column| (&column.ty, &column.type_name)) {
             Some((ColumnType::Bool, _)) => "boolean".to_owned(),
             Some((ColumnType::Int2, _)) => "smallint".to_owned(),
@@ -200,10 +185,7 @@ impl Names<'_> {
 
     fn bound(&self, bound: &TimeBound, now: &str, spelling: &Spelling) -> String {
         let column = self.column(bound.column);
-        let field = spelling
-            .interval_field
-            .map(|field| format!(" {field}"))
-            .unwrap_or_default();
+        let field = spelling.interval_field.map(|field| format!(" {field}")).unwrap_or_default();
         let edge = format!("({now} - INTERVAL '{}'{field})", interval_text(bound.back));
         match (spelling.bound_reversed, bound.inclusive) {
             (false, true) => format!("({column} >= {edge})"),
@@ -296,11 +278,7 @@ fn interval_text(interval: Interval) -> String {
         let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
         let (minutes, second) = (seconds.div_euclid(60), seconds.rem_euclid(60));
         let (hours, minute) = (minutes.div_euclid(60), minutes.rem_euclid(60));
-        let fraction = if fraction > 0 {
-            format!(".{fraction:06}")
-        } else {
-            String::new()
-        };
+        let fraction = if fraction > 0 { format!(".{fraction:06}") } else { String::new() };
         parts.push(format!("{hours:02}:{minute:02}:{second:02}{fraction}"));
     }
     parts.join(" ")
@@ -308,11 +286,7 @@ fn interval_text(interval: Interval) -> String {
 
 /// A number without a point would be an integer to Postgres.
 fn threshold_text(threshold: Decimal, numeric: bool) -> String {
-    if numeric && threshold.scale() == 0 {
-        format!("(({threshold})::numeric)")
-    } else {
-        format!("({threshold})")
-    }
+    if numeric && threshold.scale() == 0 { format!("(({threshold})::numeric)") } else { format!("({threshold})") }
 }
 
 #[cfg(test)]

@@ -44,10 +44,11 @@ impl Producer {
         for part in alerts.chunks(RECORDS_IN_FLIGHT) {
             let sent = part.iter().map(|alert| {
                 let id = alert.id.to_string();
-                let record = FutureRecord::to(topic)
-                    .key(&alert.record_key)
-                    .payload(&alert.body)
-                    .headers(cloud_event(alert, &id, &self.group));
+                let record = FutureRecord::to(topic).key(&alert.record_key).payload(&alert.body).headers(cloud_event(
+                    alert,
+                    &id,
+                    &self.group,
+                ));
                 self.producer.send(record, Timeout::Never)
             });
             for result in join_all(sent).await {
@@ -108,9 +109,10 @@ fn cloud_event(alert: &Alert, id: &str, group: &str) -> OwnedHeaders {
 }
 
 fn letter_headers(letter: &DeadLetter) -> OwnedHeaders {
-    let own = letter.headers.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-        all.insert(Header { key, value: value.as_deref() })
-    });
+    let own = letter
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_deref() }));
     let place = [
         ("tripline_partition", letter.position.partition.to_string()),
         ("tripline_offset", letter.position.offset.to_string()),

@@ -19,14 +19,12 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{Batch, Content, DeadLetter, Event, PartitionState, Record, Source, SourceError};
+use super::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, PartitionState, Record, Source, SourceError};
 use crate::change::Decoded;
 use crate::change::debezium::Decoder;
 use crate::checkpoint::Offsets;
 use crate::model::{NextOffset, Position};
 
-/// Records of a batch at most: small enough that the loop looks up often, large enough to be cheap.
-const BATCH_RECORDS_MAX: usize = 2_048;
 /// Batches that may wait for the loop.
 const BATCHES_AHEAD: usize = 8;
 /// How long a poll without records lasts, which bounds how long a command waits.
@@ -67,6 +65,9 @@ enum Rebalance {
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return; // the end of a partition is an event, not an error
+        }
         tracing::warn!(%error, reason, "Kafka client");
     }
 }
@@ -86,7 +87,8 @@ impl ConsumerContext for Context {
 }
 
 enum Command {
-    Start(TopicPartitionList),
+    /// Read from here, unless the assignment that it is meant for (counted from 1) is over.
+    Start(u64, TopicPartitionList),
     Stop,
 }
 
@@ -96,6 +98,8 @@ pub struct KafkaSource {
     consumer: Arc<GroupConsumer>,
     commands: Sender<Command>,
     events: mpsc::Receiver<Event>,
+    /// Assignments that the loop has been told of.
+    assignments: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -117,10 +121,11 @@ impl KafkaSource {
         consumer.subscribe(&[topic])?;
         let (commands, inbox) = channel();
         let (outbox, events) = mpsc::channel(BATCHES_AHEAD);
-        let reader = Reader { consumer: Arc::clone(&consumer), decoder, inbox, outbox };
+        let reader =
+            Reader { consumer: Arc::clone(&consumer), decoder, inbox, outbox, assignments: 0, assigned: false };
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("kafka-source".into()).spawn(move || reader.run(&runtime)).ok();
-        Ok(Self { topic: topic.to_owned(), consumer, commands, events, thread })
+        Ok(Self { topic: topic.to_owned(), consumer, commands, events, assignments: 0, thread })
     }
 
     /// Leaves the group, waiting for it at most a few seconds: an unreachable broker must not hold up the end.
@@ -166,7 +171,10 @@ fn is_fenced(error: &KafkaError) -> bool {
 impl Source for KafkaSource {
     async fn next(&mut self) -> Event {
         match self.events.recv().await {
-            Some(event) => event,
+            Some(event) => {
+                self.assignments += u64::from(matches!(event, Event::Assigned(_)));
+                event
+            }
             None => Event::Failed(SourceError::Call("the reading thread has ended".to_owned())),
         }
     }
@@ -210,7 +218,7 @@ impl Source for KafkaSource {
             // Cannot fail: the offset is a plain number.
             let _ = assignment.add_partition_offset(&self.topic, *partition, Offset::Offset(next.0));
         }
-        let _ = self.commands.send(Command::Start(assignment));
+        let _ = self.commands.send(Command::Start(self.assignments, assignment));
     }
 
     async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
@@ -230,13 +238,20 @@ struct Reader {
     decoder: Decoder,
     inbox: Receiver<Command>,
     outbox: mpsc::Sender<Event>,
+    /// Assignments that the group has made.
+    assignments: u64,
+    /// Whether the last of them still stands.
+    assigned: bool,
 }
 
 impl Reader {
     fn run(mut self, runtime: &tokio::runtime::Handle) {
         loop {
             match self.inbox.try_recv() {
-                Ok(Command::Start(assignment)) => {
+                Ok(Command::Start(number, _)) if !self.assigned || number != self.assignments => {
+                    tracing::debug!("the assignment was over before reading could start");
+                }
+                Ok(Command::Start(_, assignment)) => {
                     if let Err(error) = self.consumer.assign(&assignment) {
                         tracing::warn!(%error, "starting to read");
                     }
@@ -245,17 +260,20 @@ impl Reader {
                 Err(std::sync::mpsc::TryRecvError::Empty) => {}
             }
             let (batch, failed) = self.fill();
-            let rebalances = std::mem::take(
-                &mut *self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner),
-            );
+            let rebalances =
+                std::mem::take(&mut *self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner));
             let mut events = Vec::new();
             if !batch.records.is_empty() || !batch.ended.is_empty() {
                 events.push(Event::Batch(batch));
             }
-            events.extend(rebalances.into_iter().map(|rebalance| match rebalance {
-                Rebalance::Assign(partitions) => Event::Assigned(partitions),
-                Rebalance::Revoke => Event::Revoked,
-            }));
+            for rebalance in rebalances {
+                self.assigned = matches!(rebalance, Rebalance::Assign(_));
+                self.assignments += u64::from(self.assigned);
+                events.push(match rebalance {
+                    Rebalance::Assign(partitions) => Event::Assigned(partitions),
+                    Rebalance::Revoke => Event::Revoked,
+                });
+            }
             events.extend(failed.map(Event::Failed));
             for event in events {
                 if !self.send(runtime, event) {
@@ -336,7 +354,8 @@ impl Reader {
 }
 
 fn headers_of(message: &BorrowedMessage<'_>) -> Vec<(String, Option<Vec<u8>>)> {
-    let header = |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+    let header =
+        |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
     message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default()
 }
 
@@ -345,9 +364,9 @@ fn classify(error: &KafkaError) -> Option<SourceError> {
     use RDKafkaErrorCode as Code;
     let text = error.to_string();
     match (error, error.rdkafka_error_code()) {
-        (_, Some(Code::OffsetOutOfRange | Code::AutoOffsetReset)) => Some(SourceError::Lost(format!(
-            "{text}: the offset to go on from is no longer in the topic"
-        ))),
+        (_, Some(Code::OffsetOutOfRange | Code::AutoOffsetReset)) => {
+            Some(SourceError::Lost(format!("{text}: the offset to go on from is no longer in the topic")))
+        }
         (_, Some(Code::FencedInstanceId)) | (KafkaError::MessageConsumptionFatal(_), _) => {
             Some(SourceError::Fenced(text))
         }

@@ -63,8 +63,8 @@ struct GroupsOut<'a>(&'a Window);
 impl Serialize for GroupsOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut groups = serializer.serialize_seq(Some(self.0.groups.len()))?;
-        for (_, group) in &self.0.groups {
-            let row = |(time, index): &(Timestamp, usize)| {
+        for (_, group) in self.0.groups.iter() {
+            let row = |(time, index): &(Timestamp, u32)| {
                 let row = self.0.rows.get(*index)?;
                 Some(RowOut { pk: &row.pk, time: *time, version: row.version, args: &row.args })
             };
@@ -91,7 +91,7 @@ impl Window {
     pub fn refill(&mut self, stored: StoredWindow) {
         self.floor = stored.floor;
         for group in stored.groups {
-            let index = self.group_for(group.key);
+            let Some(index) = self.group_for(group.key) else { return };
             for row in group.rows {
                 self.restore_row(index, row);
             }
@@ -102,13 +102,14 @@ impl Window {
         }
     }
 
-    fn restore_row(&mut self, group: usize, row: StoredRow) {
+    fn restore_row(&mut self, group: u32, row: StoredRow) {
         let args = row.args.into();
         let Some(held) = self.groups.get_mut(group) else { return };
         let held: &mut Group = held;
         held.running.add(&args);
-        let index = self.rows.insert(Row { pk: row.pk, group, time: row.time, version: row.version, args });
-        held.rows.insert((row.time, index));
+        let row = Row { pk: row.pk, group, time: row.time, version: row.version, args };
+        let (time, Some(index)) = (row.time, self.rows.insert(row)) else { return };
+        held.rows.insert((time, index));
         self.index_row(index);
     }
 }

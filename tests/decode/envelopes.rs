@@ -19,104 +19,32 @@ fn envelopes_in_any_shape() {
     };
     let seven = |op: &str, row| format!("{op} Some(Int(7)) {row}");
     for (value, key, expected) in [
-        (
-            format!(r#"{{"op":"c","source":{SOURCE},"after":{row},"before":null}}"#),
-            None,
-            seven("c", true),
-        ),
-        (
-            format!(r#"{{"after":null,"after":{row},"op":"u","op":"r","source":null}}"#),
-            None,
-            seven("r", true),
-        ),
-        (
-            format!(r#" {{ "payload" : {{"op":"u","after":{row}}} , "schema":null }} "#),
-            None,
-            seven("u", true),
-        ),
-        (
-            format!(r#"{{"op":"d","before":{bare},"after":null}}"#),
-            None,
-            seven("d", false),
-        ),
-        (
-            r#"{"op":"d","before":null}"#.into(),
-            Some(r#"{"id":7}"#),
-            seven("d", false),
-        ),
-        (
-            r#"{"op":"d","before":{"user_id":0}}"#.into(),
-            Some(r#"{"payload":{"id":7}}"#),
-            seven("d", false),
-        ),
+        (format!(r#"{{"op":"c","source":{SOURCE},"after":{row},"before":null}}"#), None, seven("c", true)),
+        (format!(r#"{{"after":null,"after":{row},"op":"u","op":"r","source":null}}"#), None, seven("r", true)),
+        (format!(r#" {{ "payload" : {{"op":"u","after":{row}}} , "schema":null }} "#), None, seven("u", true)),
+        (format!(r#"{{"op":"d","before":{bare},"after":null}}"#), None, seven("d", false)),
+        (r#"{"op":"d","before":null}"#.into(), Some(r#"{"id":7}"#), seven("d", false)),
+        (r#"{"op":"d","before":{"user_id":0}}"#.into(), Some(r#"{"payload":{"id":7}}"#), seven("d", false)),
         (r#"{"op":"d"}"#.into(), Some(r#"{"user_id":7}"#), "key: a delete".into()),
         (r#"{"op":"d"}"#.into(), None, "key: a delete".into()),
-        (
-            r#"{"op":"d","before":{"id":null}}"#.into(),
-            None,
-            "value: column \"id\"".into(),
-        ),
-        (
-            r#"{"op":"t","source":{"table":"transactions"}}"#.into(),
-            None,
-            "t None false".into(),
-        ),
-        (
-            r#"{"op":"t","source":{"table":"other"}}"#.into(),
-            None,
-            "table: source says".into(),
-        ),
-        (
-            r#"{"op":"c","after":{},"source":{"schema":"public"}}"#.into(),
-            None,
-            "table: source says".into(),
-        ),
-        (
-            r#"{"op":"c","after":{"id":7}}"#.into(),
-            None,
-            "value: column \"user_id\"".into(),
-        ),
-        (
-            r#"{"op":"c","after":null}"#.into(),
-            None,
-            "envelope: op is \"c\"".into(),
-        ),
-        (
-            r#"{"op":"c","after":5}"#.into(),
-            None,
-            "envelope: the record's value".into(),
-        ),
+        (r#"{"op":"d","before":{"id":null}}"#.into(), None, "value: column \"id\"".into()),
+        (r#"{"op":"t","source":{"table":"transactions"}}"#.into(), None, "t None false".into()),
+        (r#"{"op":"t","source":{"table":"other"}}"#.into(), None, "table: source says".into()),
+        (r#"{"op":"c","after":{},"source":{"schema":"public"}}"#.into(), None, "table: source says".into()),
+        (r#"{"op":"c","after":{"id":7}}"#.into(), None, "value: column \"user_id\"".into()),
+        (r#"{"op":"c","after":null}"#.into(), None, "envelope: op is \"c\"".into()),
+        (r#"{"op":"c","after":5}"#.into(), None, "envelope: the record's value".into()),
         (r#"{"op":"x"}"#.into(), None, "envelope: op is \"x\"".into()),
         (r#"{"op":"m"}"#.into(), None, "logical message".into()),
-        (
-            format!(r#"{{"op":"c","after":{row},"source":{{"lsn":-1}}}}"#),
-            None,
-            "envelope: source.lsn".into(),
-        ),
-        (
-            format!(r#"{{"op":"c","after":{row},"source":{{"txId":1.5}}}}"#),
-            None,
-            "envelope: source.txId".into(),
-        ),
+        (format!(r#"{{"op":"c","after":{row},"source":{{"lsn":-1}}}}"#), None, "envelope: source.lsn".into()),
+        (format!(r#"{{"op":"c","after":{row},"source":{{"txId":1.5}}}}"#), None, "envelope: source.txId".into()),
         (row.into(), None, "envelope: there is no op".into()),
         (r#"{"payload":"AP8="}"#.into(), None, "envelope: there is no op".into()),
         ("null".into(), Some(r#"{"id":7}"#), seven("tombstone", false)),
-        (
-            r#"{"schema":null,"payload":null}"#.into(),
-            Some(r#"{"id":7}"#),
-            seven("tombstone", false),
-        ),
-        (
-            "null".into(),
-            Some(r#"{"user_id":7}"#),
-            "tombstone of another key".into(),
-        ),
+        (r#"{"schema":null,"payload":null}"#.into(), Some(r#"{"id":7}"#), seven("tombstone", false)),
+        ("null".into(), Some(r#"{"user_id":7}"#), "tombstone of another key".into()),
         ("null".into(), Some("\"a\""), "tombstone of another key".into()),
-        (
-            "null".into(),
-            Some("{\"id\":\"a\"}"),
-            "key: column \"id\" (int8) of the record's key".into(),
-        ),
+        ("null".into(), Some("{\"id\":\"a\"}"), "key: column \"id\" (int8) of the record's key".into()),
         ("null".into(), Some("{"), "key: ".into()),
         ("null".into(), None, "tombstone without a key".into()),
         ("null".into(), Some("null"), "tombstone without a key".into()),
@@ -132,24 +60,16 @@ fn envelopes_in_any_shape() {
         assert!(got.starts_with(&expected), "{short}: {got}, expected {expected}");
     }
     let mut decoder = all_columns(&transactions(), AUTO);
-    assert_eq!(
-        decoder.decode(None, Some(b"{\"a\":\"\xff\"}")).unwrap_err().kind,
-        "json"
-    );
+    assert_eq!(decoder.decode(None, Some(b"{\"a\":\"\xff\"}")).unwrap_err().kind, "json");
     let value = format!(r#"{{"op":"c","source":{SOURCE},"after":{row}}}"#);
-    let Ok(Decoded::Change(change)) = decode(&transactions(), AUTO, None, &value) else {
-        panic!()
-    };
+    let Ok(Decoded::Change(change)) = decode(&transactions(), AUTO, None, &value) else { panic!() };
     assert_eq!((change.lsn, change.tx_id), (Some(Lsn(u64::MAX)), Some(u32::MAX)));
     assert_eq!(change.committed_at, Some(Timestamp(5_000)));
 }
 
 #[test]
 fn schemas_may_change_between_records() {
-    let table = table(
-        "s.t",
-        &[("id", ColumnType::Int8), ("x", ColumnType::Numeric { scale: Some(4) })],
-    );
+    let table = table("s.t", &[("id", ColumnType::Int8), ("x", ColumnType::Numeric { scale: Some(4) })]);
     let mut decoder = all_columns(&table, AUTO);
     let value = |scale: &str, x: &str| {
         let name = "org.apache.kafka.connect.data.Decimal";
@@ -175,11 +95,7 @@ fn schemas_may_change_between_records() {
     let known = value("2", "MDk=");
     assert!(decoder.decode(None, Some(known.as_bytes())).is_ok());
     assert!(decoder.decode(None, Some(format!("{known}}}").as_bytes())).is_err());
-    assert!(
-        decoder
-            .decode(None, Some(&known.as_bytes()[..known.len() - 1]))
-            .is_err()
-    );
+    assert!(decoder.decode(None, Some(&known.as_bytes()[..known.len() - 1])).is_err());
 }
 
 #[test]
@@ -201,9 +117,7 @@ fn composite_keys_keep_their_order() {
     table.primary_key = vec![5, 0];
     let mut decoder = Decoder::new(&table, &[1, 0], AUTO).unwrap();
     let value = br#"{"op":"c","after":{"id":7,"user_id":1,"status":"x","new":{"a":[1]}}}"#;
-    let Ok(Decoded::Change(change)) = decoder.decode(None, Some(value)) else {
-        panic!()
-    };
+    let Ok(Decoded::Change(change)) = decoder.decode(None, Some(value)) else { panic!() };
     assert_eq!(change.row.as_deref(), Some([Value::Int(1), Value::Int(7)].as_slice()));
     assert_eq!(change.pk, Some(Key::Values([text("x"), Value::Int(7)].into())));
 }

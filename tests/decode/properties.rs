@@ -87,11 +87,7 @@ fn mutation_pool() -> Vec<(Table, Settings, Record)> {
         ("f_time_connect_schema", times(), AUTO),
         ("i_metadata", transactions(), AUTO),
     ] {
-        pool.extend(
-            records(fixture)
-                .into_iter()
-                .map(|record| (table.clone(), settings, record)),
-        );
+        pool.extend(records(fixture).into_iter().map(|record| (table.clone(), settings, record)));
     }
     pool
 }

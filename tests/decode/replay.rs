@@ -20,11 +20,7 @@ fn the_same_sql_decodes_the_same_in_every_encoding() {
         ("g_full_plain_precise", PRECISE),
         ("g_full_plain_string", AUTO),
     ] {
-        assert_eq!(
-            essence(changes(&table, fixture, settings)),
-            strings,
-            "{fixture} {settings:?}"
-        );
+        assert_eq!(essence(changes(&table, fixture, settings)), strings, "{fixture} {settings:?}");
     }
 }
 
@@ -35,43 +31,19 @@ fn transactions_are_those_of_the_sql() {
     let rows = [
         (101, 12_050, "2026-03-01T12:34:56.123456Z", Some("Grocer"), "settled"),
         (101, -2_050, "2026-03-01T12:35:00Z", Some("Grocer"), "refunded"),
-        (
-            102,
-            999_999_999_999,
-            "2026-03-01T23:59:59.999999Z",
-            Some("Yacht Co"),
-            "pending",
-        ),
+        (102, 999_999_999_999, "2026-03-01T23:59:59.999999Z", Some("Yacht Co"), "pending"),
         // The converter made the default of the NULL.
         (103, 0, "2026-03-01T00:00:00+05:30", None, "pending"),
         (103, 1, "1969-12-31T23:59:59.5Z", Some(cafe), ""),
         (i64::MAX, 500, "2026-03-01T12:36:00.001Z", Some("max user"), "pending"),
         (104, 123_456_789, "2026-03-01T12:36:01.1Z", Some("Garage"), "settled"),
-        (
-            105,
-            -999_999_999_999,
-            "2026-03-01T12:36:02.12Z",
-            Some("Yacht Co"),
-            "refunded",
-        ),
+        (105, -999_999_999_999, "2026-03-01T12:36:02.12Z", Some("Yacht Co"), "refunded"),
         (201, 30_000, "2026-03-02T10:00:00.000001Z", Some("Shop 0"), "pending"),
         (201, 40_025, "2026-03-02T10:00:01.100001Z", Some("Shop 1"), "pending"),
         (201, 25_075, "2026-03-02T10:00:02.200001Z", Some("Shop 2"), "pending"),
-        (
-            201,
-            99_999_999,
-            "2026-03-02T10:00:03.300001Z",
-            Some("Shop 3"),
-            "pending",
-        ),
+        (201, 99_999_999, "2026-03-02T10:00:03.300001Z", Some("Shop 3"), "pending"),
         (202, -7_510, "2026-03-02T10:01:00Z", None, "pending"),
-        (
-            202,
-            999_999_999_999,
-            "2026-03-02T10:01:01.000001Z",
-            Some("日本の店 🏪"),
-            "pending",
-        ),
+        (202, 999_999_999_999, "2026-03-02T10:01:01.000001Z", Some("日本の店 🏪"), "pending"),
         (203, 4_200, "2026-03-02T10:02:00Z", None, "pending"),
     ];
     for (id, ((user, amount, when, merchant, status), change)) in (1..).zip(rows.into_iter().zip(&got)) {
@@ -84,26 +56,13 @@ fn transactions_are_those_of_the_sql() {
             text(status),
         ];
         assert_eq!(change.row.as_deref(), Some(row.as_slice()));
-        assert_eq!(
-            (change.op, &change.pk),
-            (if id <= 8 { Op::Read } else { Op::Create }, &Some(Key::Int(id)))
-        );
+        assert_eq!((change.op, &change.pk), (if id <= 8 { Op::Read } else { Op::Create }, &Some(Key::Int(id))));
         assert!(change.lsn.is_some() && change.tx_id.is_some() && change.committed_at.is_some());
     }
-    let ops: String = got
-        .iter()
-        .map(|change| {
-            if change.op == Op::Tombstone {
-                "-"
-            } else {
-                change.op.as_str()
-            }
-        })
-        .collect();
+    let ops: String =
+        got.iter().map(|change| if change.op == Op::Tombstone { "-" } else { change.op.as_str() }).collect();
     // Snapshot, inserts, updates, two changes of the primary key, a transaction, an upsert, deletes, a truncate.
-    let sql = [
-        "rrrrrrrr", "ccccccc", "uuuuuuuu", "d-cd-c", "cccuud-", "cd-", "cu", "d-d-d-d-", "ccu", "tc",
-    ];
+    let sql = ["rrrrrrrr", "ccccccc", "uuuuuuuu", "d-cd-c", "cccuud-", "cd-", "cu", "d-d-d-d-", "ccu", "tc"];
     assert_eq!(ops, sql.concat());
 }
 
@@ -117,14 +76,7 @@ fn times_are_those_of_the_sql() {
         [micro, milli, micro, milli, second, day],
         [second, second, second, second, second, day],
         none,
-        [
-            "2026-03-01T12:34:56.123456+05:30",
-            "2026-03-01T12:34:56.123+05:30",
-            micro,
-            milli,
-            second,
-            day,
-        ],
+        ["2026-03-01T12:34:56.123456+05:30", "2026-03-01T12:34:56.123+05:30", micro, milli, second, day],
         [
             "2026-03-01T12:34:56.999999Z",
             "2026-03-01T12:34:57Z",
@@ -151,14 +103,7 @@ fn times_are_those_of_the_sql() {
             "9999-12-31T00:00:00Z",
         ],
         none,
-        [
-            "2026-03-01T12:34:56.123457Z",
-            milli,
-            "2026-03-01T12:34:56.123457Z",
-            milli,
-            second,
-            day,
-        ],
+        ["2026-03-01T12:34:56.123457Z", milli, "2026-03-01T12:34:56.123457Z", milli, second, day],
         [forever, ever, forever, ever, forever, forever],
     ];
     for (fixture, precision) in [
@@ -195,31 +140,10 @@ fn amounts_are_those_of_the_sql() {
     let (e18, limit) = (10_i128.pow(18), 9_999_999_999_i128);
     let opaque = Value::Opaque;
     let rows = [
-        Some([
-            d(123_450_000_000_000),
-            d(12_345),
-            d(12_345 * e18 / 100),
-            d(123),
-            Value::Int(12_345),
-            Value::Int(123),
-        ]),
-        Some([
-            d(-100_000_000_000),
-            d(-10),
-            d(-e18 / 10),
-            d(-1),
-            Value::Int(-10),
-            Value::Int(-1),
-        ]),
+        Some([d(123_450_000_000_000), d(12_345), d(12_345 * e18 / 100), d(123), Value::Int(12_345), Value::Int(123)]),
+        Some([d(-100_000_000_000), d(-10), d(-e18 / 10), d(-1), Value::Int(-10), Value::Int(-1)]),
         Some([d(0), d(0), d(0), d(0), Value::Int(0), Value::Int(0)]),
-        Some([
-            d(100_000_000_000_000),
-            d(10_000),
-            d(100 * e18),
-            d(100),
-            Value::Int(10_000),
-            Value::Int(100),
-        ]),
+        Some([d(100_000_000_000_000), d(10_000), d(100 * e18), d(100), Value::Int(10_000), Value::Int(100)]),
         Some([
             opaque.clone(),
             d(999_999_999_999),
@@ -229,31 +153,10 @@ fn amounts_are_those_of_the_sql() {
             Value::Int(2_147_483_647),
         ]),
         Some([opaque.clone(), d(1), d(1), d(1), Value::Int(1), Value::Int(1)]),
-        Some([
-            opaque,
-            d(-999_999_999_999),
-            d(-e18),
-            d(-limit),
-            Value::Int(i64::MIN),
-            Value::Int(-2_147_483_648),
-        ]),
-        Some([
-            d(1_100_000_000_000),
-            d(110),
-            d(11 * e18 / 10),
-            d(1),
-            Value::Int(110),
-            Value::Int(1),
-        ]),
+        Some([opaque, d(-999_999_999_999), d(-e18), d(-limit), Value::Int(i64::MIN), Value::Int(-2_147_483_648)]),
+        Some([d(1_100_000_000_000), d(110), d(11 * e18 / 10), d(1), Value::Int(110), Value::Int(1)]),
         None,
-        Some([
-            d(124_450_000_000_000),
-            d(12_445),
-            d(12_345 * e18 / 100),
-            d(123),
-            Value::Int(12_445),
-            Value::Int(123),
-        ]),
+        Some([d(124_450_000_000_000), d(12_445), d(12_345 * e18 / 100), d(123), Value::Int(12_445), Value::Int(123)]),
         None,
     ];
     for (fixture, settings) in [
@@ -275,12 +178,7 @@ fn amounts_are_those_of_the_sql() {
 #[test]
 fn records_that_lose_or_hide_digits_are_refused() {
     for (name, fixture, settings, reason) in [
-        (
-            "amounts",
-            "h_amounts_plain_double",
-            AUTO,
-            "decimal.handling.mode=double",
-        ),
+        ("amounts", "h_amounts_plain_double", AUTO, "decimal.handling.mode=double"),
         ("amounts", "h_amounts_plain_precise", AUTO, "source.decimals"),
         ("amounts", "h_amounts_plain_string", AUTO, "source.decimals"),
         ("transactions", "d_plain_double", AUTO, "decimal.handling.mode=double"),
@@ -291,15 +189,10 @@ fn records_that_lose_or_hide_digits_are_refused() {
     ] {
         let table = if name == "amounts" { amounts() } else { transactions() };
         let got = replay(&table, fixture, settings);
-        let refused = got
-            .iter()
-            .filter(|got| matches!(got, Err(reject) if reject.detail.contains(reason)))
-            .count();
+        let refused = got.iter().filter(|got| matches!(got, Err(reject) if reject.detail.contains(reason))).count();
         assert!(refused >= 9, "{fixture} {settings:?}: {got:#?}");
         for change in got.into_iter().flatten() {
-            let Decoded::Change(change) = change else {
-                panic!("{fixture}: {change:?}")
-            };
+            let Decoded::Change(change) = change else { panic!("{fixture}: {change:?}") };
             // Rows of NULLs alone hide nothing.
             let row = change.row.unwrap_or_default();
             assert!(
@@ -314,55 +207,32 @@ fn records_that_lose_or_hide_digits_are_refused() {
 fn nan_and_infinities_are_opaque() {
     let table = table(
         "streaming.nan_amounts",
-        &[
-            ("id", ColumnType::Int8),
-            ("amount", CENTS),
-            ("n", ColumnType::Numeric { scale: None }),
-        ],
+        &[("id", ColumnType::Int8), ("amount", CENTS), ("n", ColumnType::Numeric { scale: None })],
     );
     let precise = changes(&table, "h_nan_plain_precise", PRECISE);
     // Debezium made NULL of them, and the converter the default of NULL.
-    assert_eq!(
-        precise[3].row.as_deref(),
-        Some([Value::Int(4), Value::Decimal(300), Value::Null].as_slice())
-    );
+    assert_eq!(precise[3].row.as_deref(), Some([Value::Int(4), Value::Decimal(300), Value::Null].as_slice()));
     let mut only_n = Decoder::new(&table, &[2], AUTO).unwrap();
     for (_, key, value) in &records("h_nan_plain_double")[3..6] {
-        let got = only_n
-            .decode(key.as_deref().map(str::as_bytes), value.as_deref().map(str::as_bytes))
-            .unwrap();
-        let Decoded::Change(change) = got else {
-            panic!("{got:?}")
-        };
+        let got = only_n.decode(key.as_deref().map(str::as_bytes), value.as_deref().map(str::as_bytes)).unwrap();
+        let Decoded::Change(change) = got else { panic!("{got:?}") };
         assert_eq!(change.row.as_deref(), Some([Value::Opaque].as_slice()));
     }
 }
 
 #[test]
 fn toast_is_refused_only_where_it_is_wanted() {
-    let columns = [
-        ("id", ColumnType::Int8),
-        ("user_id", ColumnType::Int8),
-        ("amount", CENTS),
-        ("note", ColumnType::Text),
-    ];
+    let columns =
+        [("id", ColumnType::Int8), ("user_id", ColumnType::Int8), ("amount", CENTS), ("note", ColumnType::Text)];
     for (name, refused) in [("toast_default", 3), ("toast_full", 0), ("toast_index", 2)] {
         let table = table(&format!("streaming.{name}"), &columns);
         let got = replay(&table, "g_identity_toast", PRECISE);
         assert_eq!(got.len(), 11);
-        let toasted = got
-            .iter()
-            .filter(|got| matches!(got, Err(reject) if reject.detail.contains("REPLICA IDENTITY")));
+        let toasted = got.iter().filter(|got| matches!(got, Err(reject) if reject.detail.contains("REPLICA IDENTITY")));
         assert!(toasted.count() == got.iter().filter(|got| got.is_err()).count());
-        assert!(
-            got.iter().filter(|got| got.is_err()).count() <= refused,
-            "{name}: {got:#?}"
-        );
+        assert!(got.iter().filter(|got| got.is_err()).count() <= refused, "{name}: {got:#?}");
         let mut narrow = Decoder::new(&table, &[1, 2], PRECISE).unwrap();
-        for (_, key, value) in records("g_identity_toast")
-            .iter()
-            .filter(|record| record.0.ends_with(name))
-        {
+        for (_, key, value) in records("g_identity_toast").iter().filter(|record| record.0.ends_with(name)) {
             let got = narrow.decode(key.as_deref().map(str::as_bytes), value.as_deref().map(str::as_bytes));
             assert!(matches!(got, Ok(Decoded::Change(_))), "{got:?}");
         }
@@ -405,11 +275,6 @@ fn orders_decode() {
     );
     let got = changes(&table, "orders_plain_precise", AUTO);
     assert_eq!(got.len(), 42);
-    let row = [
-        Value::Int(2),
-        text("Customer 1"),
-        Value::Decimal(45_050),
-        at("2026-03-02T11:00:00.000001Z"),
-    ];
+    let row = [Value::Int(2), text("Customer 1"), Value::Decimal(45_050), at("2026-03-02T11:00:00.000001Z")];
     assert_eq!(got[1].row.as_deref(), Some(row.as_slice()));
 }

@@ -77,11 +77,7 @@ pub fn records(fixture: &str) -> Vec<Record> {
     text.lines()
         .map(|line| {
             let record: serde_json::Value = serde_json::from_str(line).unwrap();
-            (
-                field(&record, "topic").unwrap(),
-                field(&record, "key"),
-                field(&record, "value"),
-            )
+            (field(&record, "topic").unwrap(), field(&record, "key"), field(&record, "value"))
         })
         .collect()
 }
@@ -94,9 +90,7 @@ pub fn all_columns(table: &Table, settings: Settings) -> Decoder {
 pub fn replay(table: &Table, fixture: &str, settings: Settings) -> Vec<Result<Decoded, Reject>> {
     let mut decoder = all_columns(table, settings);
     let topic = format!(".{table}");
-    let mine = records(fixture)
-        .into_iter()
-        .filter(|(name, ..)| name.ends_with(&topic) || !name.contains('.'));
+    let mine = records(fixture).into_iter().filter(|(name, ..)| name.ends_with(&topic) || !name.contains('.'));
     mine.map(|(_, key, value)| decoder.decode(key.as_deref().map(str::as_bytes), value.as_deref().map(str::as_bytes)))
         .collect()
 }
@@ -115,38 +109,22 @@ pub type Essence = (Op, Option<Key>, Option<Box<[Value]>>);
 
 /// What is the same in two captures of the same SQL.
 pub fn essence(changes: Vec<Change>) -> Vec<Essence> {
-    changes
-        .into_iter()
-        .map(|change| (change.op, change.pk, change.row))
-        .collect()
+    changes.into_iter().map(|change| (change.op, change.pk, change.row)).collect()
 }
 
 pub fn settings(decimals: DecimalHandling, times: TimePrecision) -> Settings {
     Settings { decimals, times }
 }
 
-pub const PRECISE: Settings = Settings {
-    decimals: DecimalHandling::Precise,
-    times: TimePrecision::Adaptive,
-};
-pub const STRING: Settings = Settings {
-    decimals: DecimalHandling::String,
-    times: TimePrecision::Adaptive,
-};
-pub const AUTO: Settings = Settings {
-    decimals: DecimalHandling::Auto,
-    times: TimePrecision::Adaptive,
-};
+pub const PRECISE: Settings = Settings { decimals: DecimalHandling::Precise, times: TimePrecision::Adaptive };
+pub const STRING: Settings = Settings { decimals: DecimalHandling::String, times: TimePrecision::Adaptive };
+pub const AUTO: Settings = Settings { decimals: DecimalHandling::Auto, times: TimePrecision::Adaptive };
 
 pub fn at(text: &str) -> Value {
     Value::Time(match text {
         "infinity" => Timestamp::MAX,
         "-infinity" => Timestamp::MIN,
-        _ => Timestamp(
-            text.parse::<chrono::DateTime<chrono::FixedOffset>>()
-                .unwrap()
-                .timestamp_micros(),
-        ),
+        _ => Timestamp(text.parse::<chrono::DateTime<chrono::FixedOffset>>().unwrap().timestamp_micros()),
     })
 }
 

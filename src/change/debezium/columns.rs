@@ -41,9 +41,7 @@ impl Columns {
         let (mut slots, mut forms, mut primary_key) = (Vec::new(), Vec::new(), Vec::new());
         let no_column = |index| format!("table {table} has no column number {index}");
         if table.primary_key.is_empty() {
-            return Err(format!(
-                "table {table} has no primary key, which tells its rows apart; add one"
-            ));
+            return Err(format!("table {table} has no primary key, which tells its rows apart; add one"));
         }
         for &index in wanted.iter().chain(&table.primary_key) {
             let is_wanted = slots.len() < wanted.len();
@@ -62,15 +60,7 @@ impl Columns {
                 }
             }
         }
-        Ok((
-            Self {
-                names,
-                slots,
-                wanted: wanted.len(),
-                primary_key,
-            },
-            forms,
-        ))
+        Ok((Self { names, slots, wanted: wanted.len(), primary_key }, forms))
     }
 
     /// The slot of the column of this name. `next` is where it is expected: after the one before it.
@@ -98,9 +88,7 @@ impl Columns {
 
     /// Whether the record's key may hold the row's: it has every column of the primary key.
     pub(super) fn has_key(&self, image: &Image) -> bool {
-        self.primary_key
-            .iter()
-            .all(|slot| image.values.get(*slot).is_some_and(Option::is_some))
+        self.primary_key.iter().all(|slot| image.values.get(*slot).is_some_and(Option::is_some))
             || image.problem.as_ref().is_some()
     }
 
@@ -151,20 +139,13 @@ impl Columns {
             Some(slot) => format!("column {:?} ({}) of {place}: ", slot.name, slot.type_name),
             None => String::new(),
         };
-        Reject {
-            kind: if place == super::RECORD_KEY { "key" } else { "value" },
-            detail: format!("{column}{why}"),
-        }
+        Reject { kind: if place == super::RECORD_KEY { "key" } else { "value" }, detail: format!("{column}{why}") }
     }
 }
 
 impl Slot {
     fn new(column: &Column, in_key: bool) -> Self {
-        Self {
-            name: column.name.clone(),
-            type_name: column.type_name.clone(),
-            in_key,
-        }
+        Self { name: column.name.clone(), type_name: column.type_name.clone(), in_key }
     }
 }
 

@@ -102,10 +102,7 @@ impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
                     })?;
                 }
                 Field::Source => {
-                    envelope.source = fields.next_value_seed(SourceSeed {
-                        schema: self.schema,
-                        table: self.table,
-                    })?;
+                    envelope.source = fields.next_value_seed(SourceSeed { schema: self.schema, table: self.table })?;
                 }
                 Field::Op => envelope.op = letter(fields.next_value_seed(TextSeed)?.as_deref()),
                 Field::Schema => envelope.schema = Some(fields.next_value()?),
@@ -180,9 +177,7 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
 }
 
 fn other(found: Option<&str>, expected: &str) -> Option<String> {
-    found
-        .filter(|found| *found != expected)
-        .map(|found| found.chars().take(64).collect())
+    found.filter(|found| *found != expected).map(|found| found.chars().take(64).collect())
 }
 
 /// A record's key, or an envelope of which only the wrapping counts: `schema` and `payload`.

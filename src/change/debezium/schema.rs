@@ -31,9 +31,7 @@ struct Parameters {
 pub(super) fn of_envelope(json: &str, columns: &Columns, plain: &[Form]) -> serde_json::Result<Vec<Form>> {
     let fields = serde_json::from_str::<Schema>(json)?.fields.unwrap_or_default();
     let image = |name| fields.iter().find(|field| field.field.as_deref() == Some(name));
-    let described = image("after")
-        .or_else(|| image("before"))
-        .and_then(|image| image.fields.as_deref());
+    let described = image("after").or_else(|| image("before")).and_then(|image| image.fields.as_deref());
     Ok(apply(described.unwrap_or_default(), columns, plain))
 }
 
@@ -53,10 +51,7 @@ fn apply(fields: &[Field], columns: &Columns, plain: &[Form]) -> Vec<Form> {
         *form = form.described(Described {
             ty: field.ty.as_deref().unwrap_or_default(),
             name: field.name.as_deref(),
-            scale: field
-                .parameters
-                .as_ref()
-                .and_then(|parameters| parameters.scale.as_deref()),
+            scale: field.parameters.as_ref().and_then(|parameters| parameters.scale.as_deref()),
         });
     }
     forms

@@ -62,23 +62,13 @@ impl Form {
     pub(super) fn from_catalog(column: &Column, settings: Settings) -> Result<Self, String> {
         Ok(match column.ty {
             ColumnType::Bool => Self::Bool,
-            ColumnType::Int2 => Self::Int {
-                min: i16::MIN.into(),
-                max: i16::MAX.into(),
-            },
-            ColumnType::Int4 => Self::Int {
-                min: i32::MIN.into(),
-                max: i32::MAX.into(),
-            },
-            ColumnType::Int8 => Self::Int {
-                min: i64::MIN,
-                max: i64::MAX,
-            },
+            ColumnType::Int2 => Self::Int { min: i16::MIN.into(), max: i16::MAX.into() },
+            ColumnType::Int4 => Self::Int { min: i32::MIN.into(), max: i32::MAX.into() },
+            ColumnType::Int8 => Self::Int { min: i64::MIN, max: i64::MAX },
             ColumnType::Text | ColumnType::Uuid => Self::Text,
-            ColumnType::Numeric { scale } => Self::Decimal {
-                declared: scale,
-                wire: plain_decimal(scale, settings.decimals),
-            },
+            ColumnType::Numeric { scale } => {
+                Self::Decimal { declared: scale, wire: plain_decimal(scale, settings.decimals) }
+            }
             ColumnType::TimestampTz => Self::Time(Unit::Iso),
             ColumnType::Timestamp { precision } => Self::Time(match settings.times {
                 TimePrecision::Adaptive if precision <= 3 => Unit::Millis,
@@ -103,10 +93,7 @@ impl Form {
         let foreign = || Self::Foreign(found.name.unwrap_or(found.ty).to_owned());
         match self {
             Self::Decimal { declared, .. } => match decimal_wire(found, *declared) {
-                Some(wire) => Self::Decimal {
-                    declared: *declared,
-                    wire,
-                },
+                Some(wire) => Self::Decimal { declared: *declared, wire },
                 None => foreign(),
             },
             Self::Time(_) => time_unit(found).map_or_else(foreign, Self::Time),
@@ -192,9 +179,7 @@ impl ValueSeed<'_> {
         match self.0 {
             Form::Int { min, max } => match i64::try_from(found) {
                 Ok(fits) if (*min..=*max).contains(&fits) => Ok(Value::Int(fits)),
-                _ => Err(format!(
-                    "found {found}, which is outside of the column's range {min} to {max}"
-                )),
+                _ => Err(format!("found {found}, which is outside of the column's range {min} to {max}")),
             },
             Form::Decimal { wire, .. } if *wire == Wire::Double => Err(lossy(found)),
             Form::Decimal { declared, .. } => Ok(decimal::from_integer(found, *declared)),
@@ -209,20 +194,16 @@ impl ValueSeed<'_> {
 
     fn text(&self, found: &str) -> Read {
         if matches!(found, UNAVAILABLE | UNAVAILABLE_BASE64) {
-            return Err(
-                "the value was not in the change: it is TOASTed and was not touched. A rule on this column \
+            return Err("the value was not in the change: it is TOASTed and was not touched. A rule on this column \
                         needs ALTER TABLE … REPLICA IDENTITY FULL"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         match self.0 {
             Form::Text => Ok(Value::Text(found.into())),
             Form::Decimal { declared, wire } => {
                 decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", excerpt(found)))
             }
-            Form::Time(_) => time::from_iso(found)
-                .map(Value::Time)
-                .map_err(|_| self.misfit(excerpt(found))),
+            Form::Time(_) => time::from_iso(found).map(Value::Time).map_err(|_| self.misfit(excerpt(found))),
             _ => Err(self.misfit(excerpt(found))),
         }
     }
@@ -238,9 +219,7 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Read {
             decimal::from_text(found, declared)
         }
         Wire::Guess(scale) => decimal::from_base64(found, scale.into(), declared),
-        Wire::Ambiguous => Err(format!(
-            "it may be digits or base64 and the record has no schema to tell: {SET}"
-        )),
+        Wire::Ambiguous => Err(format!("it may be digits or base64 and the record has no schema to tell: {SET}")),
         Wire::Double if decimal::is_special(found) => Ok(Value::Opaque),
         Wire::Double => Err("text is no binary float".to_owned()),
         Wire::Variable => Err(format!("expected an object of scale and value: {SET}")),

@@ -48,21 +48,14 @@ fn names_become_columns_and_aggregates_are_distinct() {
     let abs = Aggregate::Sum(Scalar::Abs(Box::new(Scalar::Column(2))));
     assert_eq!(query.aggregates, [Aggregate::CountRows, abs]);
     let exprs: Vec<OutputExpr> = query.outputs.iter().map(|output| output.expr).collect();
-    assert_eq!(
-        exprs,
-        [OutputExpr::Key(0), OutputExpr::Aggregate(0), OutputExpr::Aggregate(1)]
-    );
+    assert_eq!(exprs, [OutputExpr::Key(0), OutputExpr::Aggregate(0), OutputExpr::Aggregate(1)]);
     assert_eq!((query.having.aggregate, query.bound.unwrap().column), (1, 4));
 }
 
 #[test]
 fn what_the_catalog_contradicts_is_refused_with_its_place() {
     let cases = [
-        (
-            "SELECT k FROM u GROUP BY k HAVING COUNT(*) > 1",
-            15,
-            "the rule reads public.u, but the table watched is",
-        ),
+        ("SELECT k FROM u GROUP BY k HAVING COUNT(*) > 1", 15, "the rule reads public.u, but the table watched is"),
         (
             "SELECT k FROM t GROUP BY user_ID HAVING COUNT(*) > 1",
             8,
@@ -78,11 +71,7 @@ fn what_the_catalog_contradicts_is_refused_with_its_place() {
             32,
             "public.t has no column \"userid\"; names are folded to lower case unless quoted: write \"UserId\"",
         ),
-        (
-            "SELECT id FROM t GROUP BY user_id HAVING COUNT(*) > 1",
-            8,
-            "\"id\" is not the GROUP BY column",
-        ),
+        ("SELECT id FROM t GROUP BY user_id HAVING COUNT(*) > 1", 8, "\"id\" is not the GROUP BY column"),
         (
             "SELECT SUM(price) FROM t GROUP BY id HAVING COUNT(*) > 1",
             12,
@@ -126,11 +115,7 @@ fn wanted_columns_are_those_that_rules_read() {
 #[test]
 fn a_nullable_column_with_a_default_needs_nulls_kept() {
     let risky = query("SELECT SUM(note) FROM t GROUP BY id HAVING COUNT(*) > 1").unwrap();
-    assert!(
-        check_nulls(&risky, false)
-            .unwrap_err()
-            .contains("source.nulls_kept = true")
-    );
+    assert!(check_nulls(&risky, false).unwrap_err().contains("source.nulls_kept = true"));
     assert_eq!(check_nulls(&risky, true), Ok(()));
     assert_eq!(check_nulls(&full(), false), Ok(()));
 }

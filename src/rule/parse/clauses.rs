@@ -41,30 +41,17 @@ pub(super) fn bound(
     let Some(column) = column(source, table, time)? else {
         // The one mistake worth a word of its own: col < NOW() - …, a rule on rows that only ever grow older.
         let upper = matches!(strip(back), Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-        return Err(refuse(&if upper {
-            "an upper bound".to_owned()
-        } else {
-            describe(time)
-        }));
+        return Err(refuse(&if upper { "an upper bound".to_owned() } else { describe(time) }));
     };
     spelling.bound_reversed = reversed;
     let back = moment(source, back, spelling)?;
-    Ok(ParsedBound {
-        column,
-        inclusive,
-        back,
-    })
+    Ok(ParsedBound { column, inclusive, back })
 }
 
 /// `NOW() - INTERVAL …`
 fn moment(source: &Source, expr: &Expr, spelling: &mut Spelling) -> Result<Interval, RuleError> {
     let at = source.at(expr);
-    let Expr::BinaryOp {
-        left,
-        op: BinaryOperator::Minus,
-        right,
-    } = strip(expr)
-    else {
+    let Expr::BinaryOp { left, op: BinaryOperator::Minus, right } = strip(expr) else {
         return Err(at.error(format!("a bound of {} is not supported; {BOUND}", describe(expr))));
     };
     spelling.current_timestamp = now(source, left)?;
@@ -102,22 +89,13 @@ fn interval(source: &Source, expr: &Expr, spelling: &mut Spelling) -> Result<Int
         Expr::Cast {
             kind: CastKind::Cast | CastKind::DoubleColon,
             expr: value,
-            data_type: DataType::Interval {
-                fields: None,
-                precision: None,
-            },
+            data_type: DataType::Interval { fields: None, precision: None },
             format: None,
         } => (value, None),
         _ => return Err(at.error(format!("{} is not supported here; {INTERVAL}", describe(expr)))),
     };
-    let Expr::Value(ValueWithSpan {
-        value: Value::SingleQuotedString(text),
-        span: _,
-    }) = value.as_ref()
-    else {
-        return Err(source
-            .at_or(value.as_ref(), at)
-            .error(format!("the interval's text is missing; {INTERVAL}")));
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span: _ }) = value.as_ref() else {
+        return Err(source.at_or(value.as_ref(), at).error(format!("the interval's text is missing; {INTERVAL}")));
     };
     let field = field.map(|field| interval_field(at, field)).transpose()?;
     spelling.interval_field = field.map(Field::keyword);
@@ -176,11 +154,7 @@ pub(super) fn having(
     spelling.having_reversed = std::ptr::eq(aggregate, right);
     let aggregate = aggregate_or_refuse(source, table, aggregate, HAVING)?;
     let threshold = threshold(source, at, literal, spelling)?;
-    Ok(ParsedHaving {
-        aggregate,
-        comparison,
-        threshold,
-    })
+    Ok(ParsedHaving { aggregate, comparison, threshold })
 }
 
 /// A number with the sign before it.
@@ -192,14 +166,8 @@ struct Literal<'a> {
 
 fn literal(expr: &Expr) -> Option<Literal<'_>> {
     let (negative, value) = match strip(expr) {
-        Expr::UnaryOp {
-            op: UnaryOperator::Minus,
-            expr,
-        } => (true, strip(expr)),
-        Expr::UnaryOp {
-            op: UnaryOperator::Plus,
-            expr,
-        } => (false, strip(expr)),
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (true, strip(expr)),
+        Expr::UnaryOp { op: UnaryOperator::Plus, expr } => (false, strip(expr)),
         expr => (false, expr),
     };
     match value {
@@ -212,9 +180,7 @@ fn threshold(source: &Source, at: At, literal: Literal<'_>, spelling: &mut Spell
     let at = source.at_or(literal.value, at);
     let ValueWithSpan { value, span: _ } = literal.value;
     let Value::Number(text, false) = value else {
-        return Err(at.error(format!(
-            "the threshold has to be a number such as 3000 or 0.5; {HAVING}"
-        )));
+        return Err(at.error(format!("the threshold has to be a number such as 3000 or 0.5; {HAVING}")));
     };
     spelling.numeric_threshold = text.contains(['.', 'e', 'E']);
     number::parse(text, literal.negative).map_err(|problem| at.error(problem))

@@ -23,10 +23,7 @@ pub(super) fn column(source: &Source, table: (&Name, &Name), expr: &Expr) -> Res
     match strip(expr) {
         Expr::Identifier(ident) => name(at, ident).map(Some),
         Expr::CompoundIdentifier(idents) => {
-            let names = idents
-                .iter()
-                .map(|ident| name(at, ident))
-                .collect::<Result<Vec<_>, _>>()?;
+            let names = idents.iter().map(|ident| name(at, ident)).collect::<Result<Vec<_>, _>>()?;
             let (of, column) = match names.as_slice() {
                 [of, column] => (of, column),
                 [schema, of, column] if schema.text == table.0.text => (of, column),
@@ -43,9 +40,7 @@ pub(super) fn column(source: &Source, table: (&Name, &Name), expr: &Expr) -> Res
 
 fn not_of_the_table(at: At, (schema, table): (&Name, &Name)) -> RuleError {
     let (schema, table) = (&schema.text, &table.text);
-    at.error(format!(
-        "a column of something else than {schema}.{table}; write the column's name alone"
-    ))
+    at.error(format!("a column of something else than {schema}.{table}; write the column's name alone"))
 }
 
 /// A function call without any of the clauses that a call may have.
@@ -72,16 +67,8 @@ pub(super) enum Args<'a> {
 /// Takes a call apart; refuses FILTER, OVER, DISTINCT and whatever else stands in or behind it.
 pub(super) fn call<'a>(source: &Source, expr: &Expr, function: &'a Function) -> Result<Call<'a>, RuleError> {
     let at = source.at(expr);
-    let Function {
-        name: path,
-        uses_odbc_syntax,
-        parameters,
-        args,
-        within_group,
-        filter,
-        null_treatment,
-        over,
-    } = function;
+    let Function { name: path, uses_odbc_syntax, parameters, args, within_group, filter, null_treatment, over } =
+        function;
     let ObjectName(parts) = path;
     let [ObjectNamePart::Identifier(ident)] = parts.as_slice() else {
         return Err(at.error("a function of a schema is not supported; COUNT, SUM and ABS are written alone"));
@@ -94,10 +81,7 @@ pub(super) fn call<'a>(source: &Source, expr: &Expr, function: &'a Function) -> 
         (!within_group.is_empty(), "WITHIN GROUP"),
         (null_treatment.is_some(), "IGNORE or RESPECT NULLS"),
         (*uses_odbc_syntax, "{fn …}"),
-        (
-            !matches!(parameters, FunctionArguments::None),
-            "a second list of arguments",
-        ),
+        (!matches!(parameters, FunctionArguments::None), "a second list of arguments"),
     ];
     if let Some((_, what)) = refused.iter().find(|(there, _)| *there) {
         return Err(at.error(format!("{what} with {shown} is not supported; write the call alone")));
@@ -105,20 +89,12 @@ pub(super) fn call<'a>(source: &Source, expr: &Expr, function: &'a Function) -> 
     let args = match args {
         FunctionArguments::None => Args::Absent,
         FunctionArguments::Subquery(_) => Args::Other,
-        FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment,
-            args,
-            clauses,
-        }) => {
+        FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) => {
             if let Some(treatment) = duplicate_treatment {
-                return Err(at.error(format!(
-                    "{treatment} in {shown} is not supported; write the column alone"
-                )));
+                return Err(at.error(format!("{treatment} in {shown} is not supported; write the column alone")));
             }
             if !clauses.is_empty() {
-                return Err(at.error(format!(
-                    "a clause inside of {shown}(…) is not supported; write the column alone"
-                )));
+                return Err(at.error(format!("a clause inside of {shown}(…) is not supported; write the column alone")));
             }
             match args.as_slice() {
                 [] => Args::Empty,
@@ -138,20 +114,14 @@ pub(super) fn aggregate_or_refuse(
     expr: &Expr,
     supported: &str,
 ) -> Result<ParsedAggregate, RuleError> {
-    let refuse = || {
-        source
-            .at(expr)
-            .error(format!("{} is not supported; {supported}", describe(expr)))
-    };
+    let refuse = || source.at(expr).error(format!("{} is not supported; {supported}", describe(expr)));
     let Expr::Function(function) = strip(expr) else {
         return Err(refuse());
     };
     let Call { name, args } = call(source, expr, function)?;
     match (name.as_str(), args) {
         ("count", Args::Star) => Ok(ParsedAggregate::CountRows),
-        ("count", _) => Err(source
-            .at(expr)
-            .error(format!("COUNT of anything but * is not supported; {supported}"))),
+        ("count", _) => Err(source.at(expr).error(format!("COUNT of anything but * is not supported; {supported}"))),
         ("sum", Args::One(inner)) => sum(source, table, inner, supported),
         _ => Err(refuse()),
     }
@@ -161,11 +131,8 @@ fn sum(source: &Source, table: (&Name, &Name), inner: &Expr, supported: &str) ->
     if let Some(column) = column(source, table, inner)? {
         return Ok(ParsedAggregate::Sum(column));
     }
-    let refuse = |expr: &Expr| {
-        source
-            .at(expr)
-            .error(format!("SUM of {} is not supported; {supported}", describe(expr)))
-    };
+    let refuse =
+        |expr: &Expr| source.at(expr).error(format!("SUM of {} is not supported; {supported}", describe(expr)));
     let Expr::Function(function) = strip(inner) else {
         return Err(refuse(inner));
     };
@@ -188,30 +155,16 @@ pub(super) fn describe(expr: &Expr) -> String {
         Expr::Identifier(ident) => return format!("the name {}", shortened(&ident.value)),
         Expr::CompoundIdentifier(_) => "a column",
         Expr::Value(_) | Expr::TypedString(_) => "a literal",
-        Expr::Function(Function {
-            name: ObjectName(parts),
-            ..
-        }) => match parts.last() {
+        Expr::Function(Function { name: ObjectName(parts), .. }) => match parts.last() {
             Some(ObjectNamePart::Identifier(ident)) => {
                 return format!("{}(…)", shortened(&ident.value.to_uppercase()));
             }
             _ => "a function",
         },
-        Expr::BinaryOp {
-            left: _,
-            op: BinaryOperator::And,
-            right: _,
-        } => "AND",
-        Expr::BinaryOp {
-            left: _,
-            op: BinaryOperator::Or,
-            right: _,
-        } => "OR",
+        Expr::BinaryOp { left: _, op: BinaryOperator::And, right: _ } => "AND",
+        Expr::BinaryOp { left: _, op: BinaryOperator::Or, right: _ } => "OR",
         Expr::BinaryOp { left: _, op, right: _ } => return format!("an expression with {op}"),
-        Expr::UnaryOp {
-            op: UnaryOperator::Not,
-            expr: _,
-        } => "NOT",
+        Expr::UnaryOp { op: UnaryOperator::Not, expr: _ } => "NOT",
         Expr::UnaryOp { op, expr: _ } => return format!("an expression with {op}"),
         Expr::Between { .. } => "BETWEEN",
         Expr::InList { .. } | Expr::InSubquery { .. } | Expr::InUnnest { .. } => "IN",

@@ -133,9 +133,7 @@ impl Sum {
         self.see(unit)?;
         if number.contains('.') {
             if unit != Unit::Second {
-                return Err(format!(
-                    "{number}: fractions are supported for seconds only; use a smaller unit"
-                ));
+                return Err(format!("{number}: fractions are supported for seconds only; use a smaller unit"));
             }
             let micros = seconds(number)?;
             return self.add_micros(micros);
@@ -201,10 +199,7 @@ impl Sum {
     fn finish(&self) -> Result<Interval, String> {
         let months = self.months.checked_mul(30 * MICROS_PER_DAY).ok_or_else(too_long)?;
         let days = self.days.checked_mul(MICROS_PER_DAY).ok_or_else(too_long)?;
-        let total = months
-            .checked_add(days)
-            .and_then(|sum| sum.checked_add(self.micros))
-            .ok_or_else(too_long)?;
+        let total = months.checked_add(days).and_then(|sum| sum.checked_add(self.micros)).ok_or_else(too_long)?;
         if total <= 0 {
             return Err("an interval has to be longer than nothing, such as '7 days'".to_owned());
         }
@@ -214,11 +209,7 @@ impl Sum {
         }
         let months = u32::try_from(self.months).map_err(|_| too_long())?;
         let days = u32::try_from(self.days).map_err(|_| too_long())?;
-        Ok(Interval {
-            months,
-            days,
-            micros: self.micros,
-        })
+        Ok(Interval { months, days, micros: self.micros })
     }
 }
 
@@ -257,14 +248,9 @@ fn seconds(text: &str) -> Result<i64, String> {
     if fraction.len() > 6 {
         return Err(format!("{text}: a second has at most six fraction digits"));
     }
-    let fraction = whole(&format!(
-        "{}{}",
-        whole_digits(fraction)?,
-        "0".repeat(6_usize.saturating_sub(fraction.len()))
-    ))?;
-    times(whole(whole_text)?, MICROS_PER_SECOND)?
-        .checked_add(fraction)
-        .ok_or_else(too_long)
+    let fraction =
+        whole(&format!("{}{}", whole_digits(fraction)?, "0".repeat(6_usize.saturating_sub(fraction.len()))))?;
+    times(whole(whole_text)?, MICROS_PER_SECOND)?.checked_add(fraction).ok_or_else(too_long)
 }
 
 fn whole_digits(text: &str) -> Result<&str, String> {

@@ -36,19 +36,12 @@ impl Source {
     pub(super) fn read(sql: &str) -> Result<(Self, Vec<Statement>), RuleError> {
         let first = At { line: 1, column: 1 };
         if sql.len() > MAX_BYTES {
-            return Err(first.error(format!(
-                "the text has {} bytes; at most {MAX_BYTES} are supported",
-                sql.len()
-            )));
+            return Err(first.error(format!("the text has {} bytes; at most {MAX_BYTES} are supported", sql.len())));
         }
         let dialect = PostgreSqlDialect {};
-        let tokens = Tokenizer::new(&dialect, sql)
-            .tokenize_with_location()
-            .map_err(|error| {
-                at_location(error.location)
-                    .unwrap_or(first)
-                    .error(format!("not SQL: {}", error.message))
-            })?;
+        let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| {
+            at_location(error.location).unwrap_or(first).error(format!("not SQL: {}", error.message))
+        })?;
         let source = Self::scan(&tokens)?;
         let statements = Parser::new(&dialect)
             .with_tokens_with_locations(tokens)
@@ -71,30 +64,20 @@ impl Source {
                 Token::LParen => depth = depth.saturating_add(1),
                 Token::RParen => depth = depth.saturating_sub(1),
                 Token::Word(word) if word.keyword != Keyword::NoKeyword => {
-                    keywords.push(Word {
-                        keyword: word.keyword,
-                        at,
-                        nested: depth > 0,
-                    });
+                    keywords.push(Word { keyword: word.keyword, at, nested: depth > 0 });
                 }
                 _ => {}
             }
             count = count.saturating_add(1);
             if count > MAX_TOKENS {
-                return Err(at.error(format!(
-                    "the rule is too long: more than {MAX_TOKENS} words and symbols"
-                )));
+                return Err(at.error(format!("the rule is too long: more than {MAX_TOKENS} words and symbols")));
             }
             start = start.or(Some(at));
             if ended {
                 second = second.or(Some(at));
             }
         }
-        Ok(Self {
-            keywords,
-            start: start.unwrap_or(At { line: 1, column: 1 }),
-            second,
-        })
+        Ok(Self { keywords, start: start.unwrap_or(At { line: 1, column: 1 }), second })
     }
 
     /// Where the statement begins.
@@ -127,9 +110,9 @@ impl Source {
     /// Refuses the first clause of `(is there, keyword, what it is, what is supported instead)` that is there.
     pub(super) fn refuse_clauses(&self, clauses: &[(bool, Keyword, &str, &str)]) -> Result<(), RuleError> {
         match clauses.iter().find(|(there, ..)| *there) {
-            Some((_, keyword, what, instead)) => Err(self
-                .keyword(*keyword)
-                .error(format!("{what} is not supported; {instead}"))),
+            Some((_, keyword, what, instead)) => {
+                Err(self.keyword(*keyword).error(format!("{what} is not supported; {instead}")))
+            }
             None => Ok(()),
         }
     }
@@ -147,11 +130,7 @@ pub(super) fn set_operator(op: SetOperator) -> Keyword {
 
 /// A name as Postgres takes it: ASCII letters folded to lower case unless quoted.
 pub(super) fn name(otherwise: At, ident: &Ident) -> Result<Name, RuleError> {
-    let Ident {
-        value,
-        quote_style,
-        span: _,
-    } = ident;
+    let Ident { value, quote_style, span: _ } = ident;
     let at = place(ident).unwrap_or(otherwise);
     let text = match quote_style {
         None => value.to_ascii_lowercase(),
@@ -162,9 +141,7 @@ pub(super) fn name(otherwise: At, ident: &Ident) -> Result<Name, RuleError> {
         return Err(at.error("a name is empty or has a zero byte in it"));
     }
     if text.len() > MAX_NAME_BYTES {
-        return Err(at.error(format!(
-            "a name is longer than the {MAX_NAME_BYTES} bytes that Postgres keeps of it"
-        )));
+        return Err(at.error(format!("a name is longer than the {MAX_NAME_BYTES} bytes that Postgres keeps of it")));
     }
     Ok(Name { text, at })
 }
@@ -182,13 +159,7 @@ fn syntax_error(source: &Source, error: ParserError) -> RuleError {
     };
     let place = message.rsplit_once(" at Line: ").and_then(|(problem, place)| {
         let (line, column) = place.split_once(", Column: ")?;
-        Some((
-            problem,
-            At {
-                line: line.parse().ok()?,
-                column: column.parse().ok()?,
-            },
-        ))
+        Some((problem, At { line: line.parse().ok()?, column: column.parse().ok()? }))
     });
     match place {
         Some((problem, at)) if at.line > 0 => at.error(format!("not SQL: {problem}")),
@@ -199,8 +170,5 @@ fn syntax_error(source: &Source, error: ParserError) -> RuleError {
 
 /// The parser gives line 0 where it does not know.
 fn at_location(location: Location) -> Option<At> {
-    (location.line > 0).then_some(At {
-        line: location.line,
-        column: location.column,
-    })
+    (location.line > 0).then_some(At { line: location.line, column: location.column })
 }

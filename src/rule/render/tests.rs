@@ -76,10 +76,7 @@ fn many_keys_under_the_wall_clock() {
 fn many_keys_under_event_time() {
     let (_, query) = compiled(RULE);
     let sql = confirmation(&query, Clock::Event).sql;
-    assert!(
-        sql.contains("CROSS JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) "),
-        "{sql}"
-    );
+    assert!(sql.contains("CROSS JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) "), "{sql}");
     let condition = "LEFT JOIN LATERAL (SELECT r.\"key\" AS key, (sum(r.\"a\"\"b\") > (3000)) AS holds, \
          (count(*))::text AS o0, (sum(abs(r.\"a\"\"b\")))::text AS o1 FROM \"s\".\"asked\" AS r \
          WHERE (r.\"ts\" >= ((asked.t)::timestamptz - INTERVAL '36:00:00')) \
@@ -97,10 +94,7 @@ fn the_null_key() {
          GROUP BY r.\"key\") AS answer ON true";
     assert!(wall.sql.ends_with(condition), "{}", wall.sql);
     let event = confirmation_null(&query, Clock::Event).sql;
-    assert!(
-        event.contains(" AND (r.\"ts\" <= ($1::text)::timestamptz) AND (r.\"key\" IS NULL)"),
-        "{event}"
-    );
+    assert!(event.contains(" AND (r.\"ts\" <= ($1::text)::timestamptz) AND (r.\"key\" IS NULL)"), "{event}");
 }
 
 #[test]
@@ -108,10 +102,7 @@ fn without_a_bound_every_parameter_is_still_named() {
     let (_, query) = compiled("SELECT code FROM s.asked GROUP BY code HAVING count(*) > 1");
     for (clock, parameter) in [(Clock::Wall, "$2::text)"), (Clock::Event, "$2::text[]")] {
         let Confirmation { sql, outputs } = confirmation(&query, clock);
-        assert!(
-            sql.contains(parameter) && !sql.contains("\"ts\"") && outputs.is_empty(),
-            "{sql}"
-        );
+        assert!(sql.contains(parameter) && !sql.contains("\"ts\"") && outputs.is_empty(), "{sql}");
         // Not character varying(3), which would cut a longer key off.
         assert!(!sql.contains("varying"), "{sql}");
     }
@@ -120,25 +111,12 @@ fn without_a_bound_every_parameter_is_still_named() {
 
 #[test]
 fn a_rendering_compiles_to_the_same_query() {
-    let bounds = [
-        "",
-        "ts > now() - interval '1 year 2 mon 3 days 4:05:06.000007'",
-        "ts >= now() - interval '3 us'",
-    ];
-    let havings = [
-        "count(*) >= 3",
-        "-2.50 <> sum(\"a\"\"b\")",
-        "sum(abs(key)) = .5",
-        "sum(key) <= 1e-3",
-        "0 >= count(*)",
-    ];
+    let bounds = ["", "ts > now() - interval '1 year 2 mon 3 days 4:05:06.000007'", "ts >= now() - interval '3 us'"];
+    let havings =
+        ["count(*) >= 3", "-2.50 <> sum(\"a\"\"b\")", "sum(abs(key)) = .5", "sum(key) <= 1e-3", "0 >= count(*)"];
     for bound in bounds {
         for having in havings {
-            let bound = if bound.is_empty() {
-                String::new()
-            } else {
-                format!("WHERE {bound}")
-            };
+            let bound = if bound.is_empty() { String::new() } else { format!("WHERE {bound}") };
             let (parsed, query) = compiled(&format!(
                 "SELECT code \"x\"\"y\", sum(key) FROM s.asked {bound} GROUP BY code HAVING {having}"
             ));

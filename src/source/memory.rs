@@ -1,0 +1,307 @@
+//! The twin of the Kafka source for tests: a topic and its groups in memory, with faults on demand. What
+//! is in the topic outlives the sources that read it, as a broker outlives a process.
+//!
+//! Every call yields before and after its effect, so that a test can end a run at either place.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::yield_now;
+
+use super::{Batch, Content, DeadLetter, Event, PartitionState, Record, Source, SourceError};
+use crate::change::{Change, Reject};
+use crate::checkpoint::Offsets;
+use crate::model::{NextOffset, Position};
+
+/// Records of a batch at most, unless told otherwise.
+const BATCH_RECORDS: usize = 64;
+
+/// A topic with its consumer groups. Clones share it.
+#[derive(Clone, Debug)]
+pub struct MemoryTopic {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    partitions: BTreeMap<i32, Partition>,
+    groups: BTreeMap<String, BTreeMap<i32, (NextOffset, String)>>,
+    /// For the one member that there is.
+    events: VecDeque<Event>,
+    commit_error: Option<SourceError>,
+    batch_records: usize,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    low: i64,
+    high: i64,
+    records: BTreeMap<i64, Content>,
+}
+
+impl MemoryTopic {
+    /// A topic of this many empty partitions.
+    pub fn new(partitions: i32) -> Self {
+        let partitions = (0..partitions).map(|partition| (partition, Partition::default())).collect();
+        let state = State { partitions, batch_records: BATCH_RECORDS, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut self.lock());
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        changed
+    }
+
+    fn append(&self, partition: i32, content: impl FnOnce(Position) -> Content) -> i64 {
+        self.change(|state| {
+            let log = state.partitions.entry(partition).or_default();
+            let offset = log.high;
+            log.high += 1;
+            log.records.insert(offset, content(Position { partition, offset }));
+            offset
+        })
+    }
+
+    /// Appends a change; its offset.
+    pub fn push(&self, partition: i32, change: Change) -> i64 {
+        self.append(partition, |_| Content::Change(change))
+    }
+
+    /// Appends a record that is nothing to this topic's reader, e.g. a heartbeat.
+    pub fn push_ignored(&self, partition: i32) -> i64 {
+        self.append(partition, |_| Content::Ignored("heartbeat"))
+    }
+
+    /// Appends a record that the decoder does not understand.
+    pub fn push_bad(&self, partition: i32, reason: &str) -> i64 {
+        let reject = Reject { kind: "json", detail: reason.to_owned() };
+        self.append(partition, |position| {
+            let (key, value, headers) = (Some(b"key".to_vec()), Some(reason.as_bytes().to_vec()), Vec::new());
+            Content::Rejected(Box::new(DeadLetter { position, reject, key, value, headers }))
+        })
+    }
+
+    /// An offset without a record: a transaction's marker, or what compaction left.
+    pub fn skip(&self, partition: i32) {
+        self.change(|state| state.partitions.entry(partition).or_default().high += 1);
+    }
+
+    /// Adds an empty partition, of which a running reader learns by a rebalance only.
+    pub fn add_partition(&self, partition: i32) {
+        self.change(|state| {
+            state.partitions.entry(partition).or_default();
+        });
+    }
+
+    /// Retention: what is before `low` can no longer be read.
+    pub fn retain_from(&self, partition: i32, low: i64) {
+        self.change(|state| {
+            if let Some(log) = state.partitions.get_mut(&partition) {
+                log.low = low;
+                log.records.retain(|offset, _| *offset >= low);
+            }
+        });
+    }
+
+    /// The topic is truncated, as if made anew: `high` is its end.
+    pub fn truncate_to(&self, partition: i32, high: i64) {
+        self.change(|state| {
+            if let Some(log) = state.partitions.get_mut(&partition) {
+                log.high = high;
+                log.records.retain(|offset, _| *offset < high);
+            }
+        });
+    }
+
+    /// The records that a partition holds.
+    pub fn len(&self, partition: i32) -> usize {
+        self.lock().partitions.get(&partition).map_or(0, |log| log.records.len())
+    }
+
+    /// Whether no partition holds a record.
+    pub fn is_empty(&self) -> bool {
+        self.lock().partitions.values().all(|log| log.records.is_empty())
+    }
+
+    /// Appends the records of a partition from an offset on once more, as Debezium does after a crash.
+    pub fn repeat_from(&self, partition: i32, from: i64) {
+        self.change(|state| {
+            let Some(log) = state.partitions.get_mut(&partition) else { return };
+            let again: Vec<Content> = log.records.range(from..).map(|(_, content)| copy(content)).collect();
+            for content in again {
+                log.records.insert(log.high, content);
+                log.high += 1;
+            }
+        });
+    }
+
+    /// What a group has committed: next offset and text by partition.
+    pub fn committed(&self, group: &str) -> BTreeMap<i32, (NextOffset, String)> {
+        self.lock().groups.get(group).cloned().unwrap_or_default()
+    }
+
+    /// Moves a group as Kafka's tools do: without a text.
+    pub fn move_group(&self, group: &str, partition: i32, next: i64) {
+        self.change(|state| {
+            let held = state.groups.entry(group.to_owned()).or_default();
+            held.insert(partition, (NextOffset(next), String::new()));
+        });
+    }
+
+    /// Deletes a group's offsets.
+    pub fn delete_group(&self, group: &str) {
+        self.change(|state| state.groups.remove(group));
+    }
+
+    /// From here on commits fail with this, or succeed again.
+    pub fn fail_commits(&self, error: Option<SourceError>) {
+        self.change(|state| state.commit_error = error);
+    }
+
+    /// Tells the reader something out of turn: a rebalance, or a failure.
+    pub fn tell(&self, event: Event) {
+        self.change(|state| state.events.push_back(event));
+    }
+
+    /// Takes the partitions away and gives all that there are by now.
+    pub fn rebalance(&self) {
+        let all = self.lock().partitions.keys().copied().collect();
+        self.tell(Event::Revoked);
+        self.tell(Event::Assigned(all));
+    }
+
+    /// The size of a poll from here on.
+    pub fn set_batch_records(&self, max: usize) {
+        self.change(|state| state.batch_records = max);
+    }
+}
+
+/// A member of a group that reads a [`MemoryTopic`].
+#[derive(Debug)]
+pub struct MemorySource {
+    topic: MemoryTopic,
+    group: String,
+    changed: watch::Receiver<u64>,
+    /// Next offsets; `None` until started.
+    reading: Option<Offsets>,
+    /// Partitions whose end was told and has not moved since.
+    ended: BTreeSet<i32>,
+}
+
+impl MemorySource {
+    /// Joins a group: its only member, which is given all partitions.
+    pub fn join(topic: &MemoryTopic, group: &str) -> Self {
+        let all = topic.lock().partitions.keys().copied().collect();
+        Self::join_with(topic, group, all)
+    }
+
+    /// Joins a group, and is given only these partitions.
+    pub fn join_with(topic: &MemoryTopic, group: &str, given: Vec<i32>) -> Self {
+        topic.change(|state| state.events = VecDeque::from([Event::Assigned(given)]));
+        Self {
+            topic: topic.clone(),
+            group: group.to_owned(),
+            changed: topic.changed.subscribe(),
+            reading: None,
+            ended: BTreeSet::new(),
+        }
+    }
+
+    fn poll(&mut self) -> Option<Event> {
+        let mut state = self.topic.lock();
+        if let Some(event) = state.events.pop_front() {
+            if matches!(event, Event::Assigned(_) | Event::Revoked) {
+                self.reading = None;
+                self.ended.clear();
+            }
+            return Some(event);
+        }
+        let mut batch = Batch::default();
+        for (partition, next) in self.reading.iter_mut().flatten() {
+            let Some(log) = state.partitions.get(partition) else { continue };
+            if next.0 < log.low || next.0 > log.high {
+                let problem = format!("partition {partition} offset {}: out of range", next.0);
+                return Some(Event::Failed(SourceError::Lost(problem)));
+            }
+            let left = state.batch_records.saturating_sub(batch.records.len());
+            for (offset, content) in log.records.range(next.0..).take(left) {
+                let position = Position { partition: *partition, offset: *offset };
+                batch.records.push(Record { position, content: copy(content) });
+                *next = NextOffset::after(*offset);
+                self.ended.remove(partition);
+            }
+            if log.records.range(next.0..).next().is_none() && self.ended.insert(*partition) {
+                next.0 = log.high;
+                batch.ended.push(*partition);
+            }
+        }
+        (!batch.records.is_empty() || !batch.ended.is_empty()).then_some(Event::Batch(batch))
+    }
+}
+
+impl Source for MemorySource {
+    async fn next(&mut self) -> Event {
+        yield_now().await;
+        loop {
+            self.changed.mark_unchanged();
+            if let Some(event) = self.poll() {
+                return event;
+            }
+            // Cannot fail: this source holds the sender.
+            let _ = self.changed.changed().await;
+        }
+    }
+
+    async fn layers(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, SourceError> {
+        yield_now().await;
+        let state = self.topic.lock();
+        let layer = |partition: &i32| {
+            let log = state.partitions.get(partition);
+            PartitionState {
+                partition: *partition,
+                committed: state.groups.get(&self.group).and_then(|group| group.get(partition)).cloned(),
+                low: NextOffset(log.map_or(0, |log| log.low)),
+                high: NextOffset(log.map_or(0, |log| log.high)),
+            }
+        };
+        Ok(partitions.iter().map(layer).collect())
+    }
+
+    async fn partitions(&self) -> Result<Vec<i32>, SourceError> {
+        yield_now().await;
+        Ok(self.topic.lock().partitions.keys().copied().collect())
+    }
+
+    fn start(&mut self, from: &Offsets) {
+        self.reading = Some(from.clone());
+    }
+
+    async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
+        yield_now().await;
+        {
+            let mut state = self.topic.lock();
+            if let Some(error) = &state.commit_error {
+                return Err(error.clone());
+            }
+            let group = state.groups.entry(self.group.clone()).or_default();
+            group.extend(offsets.iter().map(|(partition, next)| (*partition, (*next, metadata.to_owned()))));
+        }
+        yield_now().await;
+        Ok(())
+    }
+}
+
+fn copy(content: &Content) -> Content {
+    match content {
+        Content::Change(change) => Content::Change(change.clone()),
+        Content::Ignored(reason) => Content::Ignored(reason),
+        Content::Rejected(letter) => Content::Rejected(letter.clone()),
+    }
+}

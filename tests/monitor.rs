@@ -1,0 +1,22 @@
+//! The main loop against in-memory twins of Kafka, Postgres and the sinks, on virtual time: what is told,
+//! when, and what is told again, whatever ends a run in between.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
+
+#[path = "monitor/confirmation.rs"]
+mod confirmation;
+#[path = "monitor/crash.rs"]
+mod crash;
+#[path = "monitor/episodes.rs"]
+mod episodes;
+#[path = "monitor/faults.rs"]
+mod faults;
+#[path = "monitor/layers.rs"]
+mod layers;
+#[path = "monitor/partitions.rs"]
+mod partitions;
+#[path = "monitor/support.rs"]
+mod support;
+#[path = "monitor/timeline.rs"]
+mod timeline;

@@ -1,0 +1,242 @@
+//! A run that is killed at any place: what is told, in the end, is what an undisturbed run tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::support::World;
+use super::timeline::statuses;
+use tripline::checkpoint::{Epoch, start};
+use tripline::episode::Status;
+use tripline::monitor::MonitorError;
+use tripline::unit::Counts;
+
+/// A run that ends for good when it is polled once too often.
+struct Dies<F> {
+    run: Pin<Box<F>>,
+    polls: usize,
+}
+
+impl<F: Future> Future for Dies<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.polls == 0 {
+            return Poll::Ready(None);
+        }
+        self.polls -= 1;
+        self.run.as_mut().poll(context).map(Some)
+    }
+}
+
+/// Reads to the end, or dies after so many polls.
+async fn read_or_die(world: &World, polls: usize) -> Option<Result<Counts, MonitorError>> {
+    let mut monitor = world.monitor();
+    let run = Box::pin(monitor.run(std::future::pending()));
+    tokio::time::timeout(Duration::from_secs(36_000), Dies { run, polls }).await.expect("the run does not end")
+}
+
+/// One part of the script: written, then read to the end before the next.
+fn write(world: &World, part: usize) {
+    let amounts: [&[(i64, i64, &'static str)]; 4] = [
+        &[(1, 1, "2000.00"), (2, 2, "4000.00"), (3, 1, "1000.01"), (4, 3, "10.00"), (5, 4, "3500.00")],
+        &[(6, 3, "3000.00"), (4, 3, "5.00"), (7, 5, "1.00")],
+        &[(2, 2, "4.00"), (8, 5, "5000.00")],
+        &[(9, 2, "4100.00"), (10, 6, "1.00")],
+    ];
+    for (id, user, amount) in amounts[part] {
+        world.create(*id, *user, amount);
+    }
+    match part {
+        1 => {
+            world.topic.push_bad(0, "not JSON");
+            world.delete(5);
+        }
+        2 => world.topic.repeat_from(0, i64::try_from(world.topic.len(0)).unwrap() - 3),
+        // Never confirmed.
+        3 => _ = world.stream(tripline::change::Op::Create, 11, 7, "9000.00", world.now()),
+        _ => {}
+    }
+}
+
+/// What may never be otherwise, looked at while no process is there.
+fn check_invariants(world: &World, seen: &str) {
+    let epochs: Vec<Epoch> = world.epochs();
+    let newest = epochs.last();
+    for (partition, (next, text)) in world.topic.committed(&world.settings.group) {
+        let newest = newest.expect("committed before anything was durable");
+        assert!(newest.offsets[&partition] >= next, "{seen}: committed past the newest durable epoch");
+        let logged = epochs.iter().any(|epoch| start::metadata(&epoch.lineage, epoch.number) == text);
+        assert!(logged, "{seen}: the commit names an epoch that is not there");
+    }
+    let logged: BTreeMap<_, _> =
+        epochs.iter().flat_map(|epoch| &epoch.alerts).map(|alert| (alert.id, alert.body.clone())).collect();
+    assert_eq!(logged.len(), epochs.iter().map(|epoch| epoch.alerts.len()).sum::<usize>(), "{seen}: an id twice");
+    for alert in world.sinks.alerts() {
+        assert_eq!(logged.get(&alert.id), Some(&alert.body), "{seen}: delivered and not logged, or otherwise");
+    }
+    let buried: BTreeSet<i64> = world.sinks.dead().iter().map(|letter| letter.position.offset).collect();
+    let committed = world.topic.committed(&world.settings.group).get(&0).map_or(0, |(next, _)| next.0);
+    // The bad record of the script stands at this offset.
+    assert!(committed <= BAD || buried.contains(&BAD), "{seen}: committed past a record that was not buried");
+}
+
+const PARTS: usize = 4;
+const BAD: i64 = 8;
+
+fn world(state_interval: Duration) -> World {
+    let mut world = World::new();
+    world.settings.state_interval = state_interval;
+    world.topic.set_batch_records(3);
+    world
+}
+
+type History = BTreeMap<i64, Vec<(uuid::Uuid, Status)>>;
+
+/// What was told of each user, each id once.
+fn history(world: &World) -> History {
+    let mut seen = BTreeSet::new();
+    let mut history = History::new();
+    for alert in world.sinks.alerts() {
+        if seen.insert(alert.id) {
+            history.entry(super::support::told(&alert).0).or_default().push((alert.id, alert.status));
+        }
+    }
+    history
+}
+
+fn without_ids(history: &History) -> BTreeMap<i64, Vec<Status>> {
+    history.iter().map(|(user, told)| (*user, told.iter().map(|(_, status)| *status).collect())).collect()
+}
+
+async fn undisturbed(state_interval: Duration) -> History {
+    let world = world(state_interval);
+    for part in 0..PARTS {
+        write(&world, part);
+        world.read().await;
+        check_invariants(&world, "undisturbed");
+    }
+    assert_eq!(statuses(&world, 2), [Status::Firing, Status::Resolved, Status::Firing]);
+    assert_eq!(statuses(&world, 7), []);
+    history(&world)
+}
+
+/// Kills the run of one part after `polls`, and every restart after `then`, which grows.
+async fn disturbed(state_interval: Duration, part_killed: usize, polls: usize, then: usize) -> (World, bool) {
+    let world = world(state_interval);
+    let mut killed = false;
+    for part in 0..PARTS {
+        write(&world, part);
+        let mut left = if part == part_killed { polls } else { usize::MAX };
+        loop {
+            let seen = format!("part {part_killed}, polls {polls}, then {then}");
+            let ended = read_or_die(&world, left).await;
+            check_invariants(&world, &seen);
+            match ended {
+                Some(ended) => {
+                    ended.expect(&seen);
+                    break;
+                }
+                None => killed = true,
+            }
+            left = if then == usize::MAX || left > 1_000 { usize::MAX } else { left + then };
+        }
+    }
+    (world, killed)
+}
+
+async fn every_kill(state_interval: Duration, then: usize) {
+    let want = undisturbed(state_interval).await;
+    for part in 0..PARTS {
+        let mut kills = 0;
+        for polls in 1.. {
+            let (world, killed) = disturbed(state_interval, part, polls, then).await;
+            assert_eq!(history(&world), want, "part {part}, polls {polls}, then {then}");
+            if !killed {
+                break;
+            }
+            kills += 1;
+        }
+        assert!(kills >= 10, "{kills} places to be killed at in part {part}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_once_anywhere() {
+    every_kill(Duration::from_secs(30), usize::MAX).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_anywhere_with_the_state_stored_at_every_epoch() {
+    every_kill(Duration::ZERO, usize::MAX).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_again_and_again() {
+    every_kill(Duration::from_secs(30), 3).await;
+}
+
+/// The windows' state is never stored: episodes come from the log alone.
+#[tokio::test(start_paused = true)]
+async fn killed_anywhere_without_a_stored_state() {
+    let want = undisturbed(Duration::from_secs(30)).await;
+    for polls in (1..200).step_by(7) {
+        let world = world(Duration::from_secs(30));
+        for part in 0..PARTS {
+            write(&world, part);
+            while read_or_die(&world, polls + part).await.is_none() && polls > 60 {
+                check_invariants(&world, "without state");
+            }
+            let state = world.folder_path().join("state");
+            std::fs::remove_dir_all(&state).unwrap();
+            world.read().await;
+            std::fs::remove_dir_all(&state).unwrap();
+        }
+        assert_eq!(without_ids(&history(&world)), without_ids(&want), "polls {polls}");
+    }
+}
+
+/// Several kills a part, at places drawn from a seed, with faults of sink and database on top.
+#[tokio::test(start_paused = true)]
+async fn killed_at_random_with_faults() {
+    let want = undisturbed(Duration::from_secs(30)).await;
+    for seed in 1..300_u64 {
+        let mut random = Random(seed);
+        let world = world(Duration::from_secs(random.below(3)));
+        let mut user_away = false;
+        for part in 0..PARTS {
+            write(&world, part);
+            for _ in 0..random.below(6) {
+                world.sinks.fail(u32::try_from(random.below(3)).unwrap());
+                user_away = !user_away && random.below(2) == 0;
+                world.db.go_away(user_away.then_some("connection refused"));
+                let ended = read_or_die(&world, usize::try_from(1 + random.below(60)).unwrap()).await;
+                check_invariants(&world, &format!("seed {seed}"));
+                if let Some(ended) = ended {
+                    ended.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                }
+                tokio::time::sleep(Duration::from_millis(random.below(2_000))).await;
+            }
+            world.sinks.fail(0);
+            world.db.go_away(None);
+            world.read().await;
+            check_invariants(&world, &format!("seed {seed}"));
+        }
+        assert_eq!(without_ids(&history(&world)), without_ids(&want), "seed {seed}");
+    }
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}

@@ -1,0 +1,226 @@
+//! Partitions: several, new ones, taken away and given back, and what retention or a truncation leaves.
+
+use std::time::Duration;
+
+use super::support::{World, firing};
+use super::timeline::Timeline;
+use tripline::change::Op;
+use tripline::checkpoint::Offsets;
+use tripline::model::NextOffset;
+use tripline::source::Event;
+use tripline::source::memory::MemorySource;
+
+fn offsets(of: &[(i32, i64)]) -> Offsets {
+    of.iter().map(|(partition, next)| (*partition, NextOffset(*next))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_partitions_are_judged_together() {
+    let world = World::of(2);
+    for id in 0..40 {
+        world.create(id, 7, "100.00");
+    }
+    let counts = world.read().await;
+    assert_eq!((counts.read, counts.fired), (40, 1));
+    assert_eq!(world.epochs().last().unwrap().offsets, offsets(&[(0, 20), (1, 20)]));
+    for id in 40..44 {
+        world.create(id, 8, "1000.00");
+    }
+    assert_eq!(world.read().await.read, 4);
+    world.want(&[firing(7), firing(8)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rebuild_waits_for_all_partitions() {
+    let world = World::of(2);
+    for id in 0..40 {
+        // Partition 0 alone would be over; partition 1 takes it back.
+        let (amount, op) = if id < 20 { ("400.00", Op::Create) } else { ("1.00", Op::Update) };
+        world.write(op, id % 20, 7, amount);
+    }
+    world.read().await;
+    world.want(&[]);
+    let asked = world.db.asked().len();
+    world.lose_folder();
+    world.topic.set_batch_records(3);
+    let counts = world.read().await;
+    assert_eq!((counts.replayed, counts.read, counts.candidates), (40, 0, 0));
+    assert_eq!(world.db.asked().len(), asked, "nothing is judged halfway");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rebuild_ends_where_the_last_offsets_hold_no_record() {
+    let world = World::new();
+    world.create(1, 7, "4000.00");
+    world.topic.skip(0);
+    world.topic.skip(0);
+    // The group stands behind the gap, as after a transaction's marker.
+    world.topic.move_group("monitor-v3", 0, 3);
+    let counts = world.read().await;
+    assert_eq!((counts.read, counts.replayed, counts.fired), (0, 1, 1));
+    assert!(world.committed() >= 3, "the group never goes back by itself: {}", world.committed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_end_ends_at_an_end_without_records() {
+    let world = World::of(3); // partition 2 is empty
+    world.create(0, 7, "4000.00");
+    world.topic.skip(0);
+    world.create(1, 7, "1.00");
+    world.topic.skip(1);
+    assert_eq!(world.read().await.fired, 1);
+    assert_eq!(world.read().await.read, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_topic() {
+    let world = World::of(2);
+    assert_eq!(world.read().await.read, 0);
+    assert_eq!(world.topic.committed("monitor-v3").len(), 2, "the start is committed");
+    world.create(1, 7, "4000.00");
+    assert_eq!(world.read().await.fired, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_partition_is_read_from_its_beginning() {
+    let world = World::of(1);
+    world.create(1, 7, "2000.00");
+    world.read().await;
+    world.topic.add_partition(1);
+    world.put(2, 7, "2000.00", world.now());
+    let row = world.change(Op::Create, 2, None);
+    let row = tripline::change::Change {
+        row: Some(Box::new([
+            tripline::model::Value::Int(7),
+            tripline::model::Value::Decimal(200_000),
+            tripline::model::Value::Time(world.now()),
+        ])),
+        ..row
+    };
+    world.topic.push(1, row);
+    let counts = world.read().await;
+    assert_eq!((counts.read, counts.fired), (1, 1));
+    assert_eq!(world.epochs().last().unwrap().offsets, offsets(&[(0, 1), (1, 1)]));
+    world.want(&[firing(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn taken_away_and_given_back() {
+    let mut world = World::of(2);
+    let mut line = Timeline::default();
+    line.at(1).create(1, 7, "4000.00");
+    line.want(1, firing(7));
+    line.at(3).does(|world| world.topic.rebalance());
+    line.at(4).create(2, 8, "4000.00");
+    line.want(4, firing(8));
+    line.at(5).does(|world| world.topic.tell(Event::Revoked));
+    line.at(6).create(3, 9, "4000.00"); // nobody reads
+    line.at(8).does(|world| world.topic.tell(Event::Assigned(vec![0, 1])));
+    line.want(8, firing(9));
+    line.play(&mut world, 20).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_of_what_a_rebalance_undid() {
+    let mut world = World::new();
+    world.settings.until_end = false;
+    world.settings.trigger_interval = Duration::from_secs(3_600); // nothing is logged before the rebalance
+    for id in 0..10 {
+        world.create(id, 7, "1.00");
+    }
+    let rebalance = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.topic.rebalance();
+    };
+    let mut monitor = world.monitor();
+    let run = monitor.run(tokio::time::sleep(Duration::from_secs(10)));
+    let (counts, ()) = tokio::join!(run, rebalance);
+    assert_eq!(counts.unwrap().read, 10, "each record is read for the first time once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rebalance_while_a_decision_is_undelivered() {
+    let world = World::new();
+    world.db.set_delay(Duration::from_millis(500));
+    world.create(1, 7, "4000.00");
+    let rebalance = async {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        world.topic.rebalance();
+    };
+    let (counts, ()) = tokio::join!(world.read(), rebalance);
+    assert_eq!(counts.fired, 1);
+    world.want(&[firing(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn part_of_the_partitions_is_an_error() {
+    let world = World::of(2);
+    let mut monitor = world.monitor_of(MemorySource::join_with(&world.topic, "monitor-v3", vec![0]));
+    let error = monitor.run(std::future::pending()).await.unwrap_err().to_string();
+    assert!(error.contains("has another active member: this one was given 1 of 2 partitions"), "{error}");
+    assert!(error.contains("use a group id of its own"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_partition_is_a_stand_by() {
+    let mut world = World::of(2);
+    world.settings.until_end = false;
+    world.create(1, 7, "4000.00");
+    let mut monitor = world.monitor_of(MemorySource::join_with(&world.topic, "monitor-v3", vec![]));
+    let takes_over = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        world.want(&[]);
+        world.topic.rebalance();
+    };
+    let run = monitor.run(tokio::time::sleep(Duration::from_secs(10)));
+    let (counts, ()) = tokio::join!(run, takes_over);
+    assert_eq!(counts.unwrap().fired, 1);
+    world.want(&[firing(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_removed_what_was_not_read() {
+    let world = World::new();
+    for id in 0..10 {
+        world.create(id, 7, "1.00");
+    }
+    world.read().await;
+    for id in 10..30 {
+        world.create(id, 7, "200.00");
+    }
+    world.topic.retain_from(0, 20);
+    let error = world.error().await;
+    assert!(error.contains("offsets 10 to 19 were removed by retention before they were read"), "{error}");
+    assert!(error.contains("reset the group to the earliest offset"), "{error}");
+    // And what it says helps.
+    world.topic.move_group("monitor-v3", 0, 20);
+    assert_eq!(world.read().await.read, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_of_what_was_read_takes_nothing_from_the_windows() {
+    let world = World::new();
+    for id in 0..10 {
+        world.create(id, 7, "200.00");
+    }
+    world.read().await;
+    world.topic.retain_from(0, 10);
+    world.create(10, 7, "1000.01");
+    assert_eq!(world.read().await.fired, 1);
+    world.topic.retain_from(0, 11);
+    assert_eq!(world.read().await.read, 0);
+    world.want(&[firing(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn topic_made_anew() {
+    let world = World::new();
+    for id in 0..10 {
+        world.create(id, 7, "1.00");
+    }
+    world.read().await;
+    world.topic.truncate_to(0, 4);
+    let error = world.error().await;
+    assert!(error.contains("ends at offset 4, but the group has already read up to 10"), "{error}");
+    assert!(error.contains("use a new group id"), "{error}");
+}

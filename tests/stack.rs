@@ -1,0 +1,31 @@
+//! The binary on real servers: Postgres, Debezium and Kafka. `scripts/test` starts them and runs these tests.
+//!
+//! Every test but `canonical` has a database, a connector, a topic and groups of its own, so that they may run at
+//! the same time. The servers' addresses come from the variables that `scripts/stack env` prints.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
+
+#[path = "stack/bad_records.rs"]
+mod bad_records;
+#[path = "stack/canonical.rs"]
+mod canonical;
+#[path = "stack/changes.rs"]
+mod changes;
+#[path = "stack/encodings.rs"]
+mod encodings;
+#[path = "stack/harness.rs"]
+mod harness;
+#[path = "stack/long_running.rs"]
+mod long_running;
+#[path = "stack/replays.rs"]
+mod replays;
+#[path = "stack/wrong.rs"]
+mod wrong;

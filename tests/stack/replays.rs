@@ -1,0 +1,73 @@
+//! Records that come more than once, as after a crash of the connector.
+
+use crate::harness::{Table, kafka};
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn duplicates_change_nothing() {
+    let t = Table::new("duplicates");
+    t.insert(&[(1, 101, "2000"), (2, 101, "1500"), (3, 102, "2000"), (4, 103, "9000"), (5, 104, "2500")]);
+    t.sql("UPDATE streaming.transactions SET amount = 1000 WHERE id = 3");
+    t.sql("DELETE FROM streaming.transactions WHERE id = 4");
+    t.sql("UPDATE streaming.transactions SET id = 50 WHERE id = 5");
+    t.wait_in_kafka(11);
+    t.run("v1").read(11).fired([101]).total(101, 2, "3500.00");
+
+    // All of them again, then the last five of them once more.
+    let records = kafka::records(t.topic(), 0);
+    kafka::produce(t.topic(), &records);
+    kafka::produce(t.topic(), &records[6..]);
+    t.run("v1").read(16).quiet();
+
+    // The totals are what they were.
+    t.insert(&[(6, 102, "2000.01"), (7, 103, "3000"), (8, 104, "500")]);
+    t.wait_in_kafka(30);
+    t.run("v1").read(3).fired([102]).total(102, 2, "3000.01");
+    t.insert(&[(9, 103, "0.01"), (10, 104, "0.01")]);
+    t.wait_in_kafka(32);
+    let run = t.run("v1");
+    run.read(2).fired([103, 104]).total(103, 2, "3000.01").total(104, 3, "3000.01");
+
+    // A group that reads all of it from the beginning agrees.
+    let run = t.run("v2");
+    run.read(32).fired([101, 102, 103, 104]).resolved([]);
+    run.total(101, 2, "3500.00").total(102, 2, "3000.01").total(103, 2, "3000.01").total(104, 3, "3000.01");
+}
+
+/// A crash after `offsets/N` was written and before `commits/N`: the alerts are delivered again as they were.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_retry_has_the_same_id_and_bytes() {
+    let t = Table::new("retry");
+    t.insert(&[(1, 101, "3500"), (2, 102, "4000")]);
+    t.wait_in_kafka(2);
+    let first = t.run("v1");
+    first.read(2).fired([101, 102]);
+    let commits = t.job("v1").checkpoints.join(&t.job("v1").group).join("commits");
+    let newest = std::fs::read_dir(&commits).unwrap().map(|entry| entry.unwrap().path());
+    let newest = newest.max_by_key(|path| path.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap());
+    std::fs::remove_file(newest.unwrap()).unwrap();
+    let again = t.run("v1");
+    assert_eq!(again.alerts, first.alerts, "{again}");
+    assert_eq!(again.out, first.out);
+    assert_eq!((again.count("read"), again.count("fired")), (0, 0));
+    t.run("v1").read(0).quiet();
+}
+
+/// The folder is lost: the group's offsets and the topic are enough to go on.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_checkpoint_folder_is_lost() {
+    let t = Table::new("folder_lost");
+    t.insert(&[(1, 101, "2000"), (2, 102, "2000")]);
+    t.wait_in_kafka(2);
+    t.run("v1").read(2).quiet();
+    let job = t.job("v1");
+    std::fs::remove_dir_all(job.checkpoints.join(&job.group)).unwrap();
+    t.insert(&[(3, 101, "1500")]);
+    t.wait_in_kafka(3);
+    let run = t.run("v1");
+    run.read(1).fired([101]).total(101, 2, "3500.00");
+    assert_eq!(run.count("replayed"), 2, "{run}");
+    t.run("v1").read(0).quiet();
+}
