@@ -37,6 +37,9 @@ const EPOCHS_KEPT: u64 = 100;
 /// Copies of the state that are kept: a torn one falls back to the one before.
 const STATES_KEPT: usize = 2;
 
+/// The folders of a lineage.
+const PARTS: [&str; 3] = ["offsets", "commits", "state"];
+
 /// Next offsets by partition.
 pub type Offsets = BTreeMap<i32, NextOffset>;
 
@@ -156,7 +159,7 @@ impl Folder {
     /// The folder is locked by another process, or the file system refuses.
     pub fn open(dir: &Path, group: &str) -> Result<Self, CheckpointError> {
         let root = dir.join(group);
-        for part in ["offsets", "commits", "state"] {
+        for part in PARTS {
             create(&root.join(part))?;
         }
         let path = root.join("lock");
@@ -203,26 +206,32 @@ impl Folder {
         file::replace(&self.root.join("lineage.json"), &text)
     }
 
+    /// Moves the lineage that is here aside, its name last: after a crash part-way it is still known by it, and
+    /// the rest follows.
     fn set_aside(&self) -> Result<(), CheckpointError> {
+        const NAME: &str = "lineage.json";
         let name = self.lineage()?.map_or_else(|| "unnamed".to_owned(), |lineage| lineage.id);
-        // A lineage that goes on elsewhere, or a move that was cut short, comes here more than once.
         let lineages = self.root.join("lineages");
         let mut aside = lineages.join(&name);
+        // A lineage that goes on elsewhere can come here more than once.
         let mut times = 1;
-        while aside.exists() {
+        while aside.join(NAME).exists() {
             times += 1;
             aside = lineages.join(format!("{name}.{times}"));
         }
         create(&aside)?;
-        for part in ["offsets", "commits", "state", "lineage.json"] {
+        for part in PARTS.into_iter().chain([NAME]) {
             let (from, to) = (self.root.join(part), aside.join(part));
-            match fs::rename(&from, &to) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(CheckpointError::Io { action: "move aside", path: from, source }),
+            // What was moved before the crash has been made anew since, and is empty.
+            let moved = if to.is_dir() { fs::remove_dir(&from) } else { fs::rename(&from, &to) };
+            match moved {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(CheckpointError::Io { action: "move aside", path: from, source });
+                }
+                _ => {}
             }
         }
-        for part in ["offsets", "commits", "state"] {
+        for part in PARTS {
             create(&self.root.join(part))?;
         }
         file::sync_folder(&self.root)

@@ -244,6 +244,7 @@ impl Episodes {
     /// Puts candidates of an earlier run back, due at once.
     pub fn restore_candidates(&mut self, waiting: impl IntoIterator<Item = (Key, Candidate)>) {
         self.candidates = waiting.into_iter().collect();
+        self.hurry(Timestamp::MIN);
     }
 }
 

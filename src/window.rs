@@ -175,10 +175,7 @@ impl Window {
         let event_time = change.row.as_deref().and_then(|row| self.program.event_time(row));
         let trigger = || Trigger::new(change, position, event_time);
         let left = held.and_then(|row| self.take_out(row));
-        let joined = change
-            .row
-            .as_deref()
-            .and_then(|row| self.put_in(pk, row, if change.op == Op::Read { held_version } else { version }, now));
+        let joined = change.row.as_deref().and_then(|row| self.put_in(pk, row, version.or(held_version), now));
         if let Some(group) = left.filter(|left| joined != Some(*left)) {
             self.settle(group, now, &trigger);
         }
@@ -253,16 +250,19 @@ impl Window {
 
     /// What memory says of a group at `now`, and its aggregates as an alert shows them.
     pub fn look(&mut self, key: &Key, now: Timestamp) -> (Verdict, serde_json::Map<String, serde_json::Value>) {
-        let Some(group) = self.find_group(key) else {
+        let Some(index) = self.find_group(key) else {
             return (Verdict::Fails, self.program.outputs(&self.program.start()));
         };
         if self.clock == Clock::Wall {
-            self.evict(group, self.program.left_edge(now));
+            self.evict(index, self.program.left_edge(now));
         }
-        match self.groups.get(group) {
-            Some(group) => (self.program.verdict(&group.running), self.program.outputs(&group.running)),
-            None => (Verdict::Fails, serde_json::Map::new()),
+        let Some(group) = self.groups.get_mut(index) else { return (Verdict::Fails, serde_json::Map::new()) };
+        let verdict = self.program.verdict(&group.running);
+        if verdict != group.verdict {
+            // Time alone brought it; the next judgement tells.
+            (group.verdict, group.since) = (verdict, None);
         }
+        (verdict, self.program.outputs(&group.running))
     }
 
     /// NOW() for a group: `now` under the wall clock, else the greatest event time seen for it.

@@ -1,8 +1,15 @@
 //! The decoder against records captured from Debezium 3.7 (`tests/fixtures`), against every edge known, and
 //! against nonsense.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-#![allow(missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests"
+)]
 
 #[path = "decode/envelopes.rs"]
 mod envelopes;

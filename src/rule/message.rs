@@ -112,7 +112,6 @@ fn grouped(number: &str) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::{Field, Template, grouped};
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::support::{Told, World, firing, resolved};
-use super::timeline::statuses;
 use tripline::unit::Counts;
 
 /// 200 transactions of 20 users; users 3 and 7 are over.

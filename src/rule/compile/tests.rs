@@ -1,5 +1,4 @@
 //! Names and types against a table like the one that rules are written for.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
 use crate::rule::parse::parse;

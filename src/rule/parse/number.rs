@@ -41,7 +41,6 @@ fn exact(text: &str, negative: bool) -> Option<Decimal> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::parse;
 

@@ -1,5 +1,4 @@
 //! Texts that are rules, texts that are none, and texts that are nothing at all.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
 

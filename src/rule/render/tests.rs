@@ -1,5 +1,4 @@
 //! The texts that go to Postgres, whole. That they run and agree is tested against a server elsewhere.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
 use crate::model::{Column, Table};
