@@ -19,7 +19,7 @@ pub mod start;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -324,15 +324,19 @@ impl Folder {
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn store_state(&self, head: &StateHead, body: &[u8]) -> Result<(), CheckpointError> {
+    pub fn store_state(
+        &self,
+        head: &StateHead,
+        body: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<(), CheckpointError> {
         let path = self.root.join("state").join(head.epoch.to_string());
-        let mut bytes = serde_json::to_vec(head)
-            .map_err(|e| CheckpointError::Damaged { path: path.clone(), problem: e.to_string() })?;
-        bytes.push(b'\n');
-        bytes.extend_from_slice(body);
-        let crc = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        file::replace(&path, &bytes)?;
+        file::replace_with(&path, |out| {
+            let mut out = file::Checksummed::new(out);
+            out.write_all(&serde_json::to_vec(head)?)?;
+            out.write_all(b"\n")?;
+            body(&mut out)?;
+            out.finish()
+        })?;
         self.purge(head.epoch)
     }
 

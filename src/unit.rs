@@ -373,17 +373,17 @@ impl Unit {
         }
     }
 
-    /// The body of `state/N`.
+    /// Writes the body of `state/N`, row by row: at no time is it in memory as a whole.
     ///
     /// # Errors
-    /// Never in practice: memory is the only resource.
-    pub fn store(&self) -> Result<Vec<u8>, postcard::Error> {
+    /// The writer refuses; postcard does not keep its reason.
+    pub fn store(&self, out: &mut dyn std::io::Write) -> Result<(), postcard::Error> {
         let rules: Vec<_> = self
             .rules
             .iter()
             .map(|state| RuleOut { episodes: &state.episodes, window: state.window.stored() })
             .collect();
-        postcard::to_extend(&rules, Vec::new())
+        postcard::to_io(&rules, out).map(drop)
     }
 
     /// Takes the body of `state/N`, which was stored for rules of these names and versions. Returns whether

@@ -175,11 +175,11 @@ fn states_come_back_the_newest_first() {
     let dir = tempfile::tempdir().unwrap();
     let folder = open(dir.path());
     for (number, body) in [(9, &b"\n\0\xff\n"[..]), (10, b""), (8, b"older, stored later")] {
-        folder.store_state(&head(number), body).unwrap();
+        folder.store_state(&head(number), |out| out.write_all(body)).unwrap();
     }
     assert_eq!(folder.newest_state().unwrap(), Some((head(10), vec![])));
     assert_eq!(numbers(&folder.path().join("state")), [9, 10]);
-    folder.store_state(&head(10), b"again").unwrap();
+    folder.store_state(&head(10), |out| out.write_all(b"again")).unwrap();
     assert_eq!(folder.newest_state().unwrap(), Some((head(10), b"again".to_vec())), "a state may be replaced");
 }
 
@@ -194,7 +194,7 @@ fn a_new_lineage_moves_the_old_one_aside_whole() {
         folder.log(&full(0)).unwrap();
         folder.log(&epoch(1)).unwrap();
         folder.finish(0).unwrap();
-        folder.store_state(&head(1), id.as_bytes()).unwrap();
+        folder.store_state(&head(1), |out| out.write_all(id.as_bytes())).unwrap();
     }
     for id in ["first", "second"] {
         let aside = folder.path().join("lineages").join(id);
@@ -220,7 +220,7 @@ fn what_is_old_and_finished_is_removed() {
                 fs::write(folder.path().join(format!("commits/{number}")), b"").unwrap();
             }
             if states.contains(&number) {
-                folder.store_state(&head(number), b"").unwrap();
+                folder.store_state(&head(number), |out| out.write_all(b"")).unwrap();
             }
         }
         let want: Vec<u64> = (0..=250).filter(|number| want(*number)).collect();

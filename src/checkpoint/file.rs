@@ -4,7 +4,7 @@
 //! folder is synced, as fsync(2) asks for a new name to be durable.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
@@ -26,7 +26,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
 /// # Errors
 /// The file is there, or the file system refuses.
 pub fn create_new(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = write_temporary(path, bytes, true)?;
+    let temporary = write_temporary(path, true, |out| out.write_all(bytes))?;
     let linked = fs::hard_link(&temporary, path);
     let removed = fs::remove_file(&temporary);
     linked.and(removed).map_err(|source| CheckpointError::Io { action: "link", path: path.to_owned(), source })?;
@@ -38,7 +38,15 @@ pub fn create_new(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 /// # Errors
 /// The file system refuses.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = write_temporary(path, bytes, true)?;
+    replace_with(path, |out| out.write_all(bytes))
+}
+
+/// Makes or replaces a file, durably, from what is written into it.
+///
+/// # Errors
+/// The file system refuses, or the writing does.
+pub fn replace_with(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CheckpointError> {
+    let temporary = write_temporary(path, true, write)?;
     rename(&temporary, path)?;
     sync_parent(path)
 }
@@ -48,7 +56,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
 /// # Errors
 /// The file system refuses.
 pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = write_temporary(path, bytes, false)?;
+    let temporary = write_temporary(path, false, |out| out.write_all(bytes))?;
     rename(&temporary, path)
 }
 
@@ -59,6 +67,39 @@ pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError
 pub fn sync_folder(path: &Path) -> Result<(), CheckpointError> {
     let synced = File::open(path).and_then(|folder| folder.sync_all());
     synced.map_err(|source| CheckpointError::Io { action: "sync", path: path.to_owned(), source })
+}
+
+/// Takes the CRC-32 (IEEE) of what is written through it.
+pub struct Checksummed<'a> {
+    out: &'a mut dyn Write,
+    crc: crc32fast::Hasher,
+}
+
+impl<'a> Checksummed<'a> {
+    /// Writes through to `out`.
+    pub fn new(out: &'a mut dyn Write) -> Self {
+        Self { out, crc: crc32fast::Hasher::new() }
+    }
+
+    /// Ends with the checksum in four bytes, the least significant first.
+    ///
+    /// # Errors
+    /// The writer refuses.
+    pub fn finish(self) -> io::Result<()> {
+        self.out.write_all(&self.crc.finalize().to_le_bytes())
+    }
+}
+
+impl Write for Checksummed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.crc.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Text with a last line that holds its CRC-32 (IEEE) in hexadecimal.
@@ -84,21 +125,26 @@ pub fn checked_lines(bytes: &[u8]) -> Result<Vec<&str>, &'static str> {
     Ok(rest.to_vec())
 }
 
-fn write_temporary(path: &Path, bytes: &[u8], sync: bool) -> Result<PathBuf, CheckpointError> {
+fn write_temporary(
+    path: &Path,
+    sync: bool,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<PathBuf, CheckpointError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
-    let write = || -> io::Result<()> {
+    let written = || -> io::Result<()> {
         // What a crash left behind may be a second name of a linked file: removed, never written into.
         match fs::remove_file(&temporary) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let mut file = OpenOptions::new().create_new(true).write(true).open(&temporary)?;
-        file.write_all(bytes)?;
+        let mut file = BufWriter::new(OpenOptions::new().create_new(true).write(true).open(&temporary)?);
+        write(&mut file)?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         if sync { file.sync_all() } else { Ok(()) }
     };
-    match write() {
+    match written() {
         Ok(()) => Ok(temporary),
         Err(source) => Err(CheckpointError::Io { action: "write", path: temporary, source }),
     }

@@ -109,14 +109,13 @@ fn store(folder: &Folder, session: &mut Session, now: Timestamp) -> Result<(), M
     if session.stored.as_ref() == Some(&session.logged) || session.epoch == 0 {
         return Ok(());
     }
-    let body = session.unit.store().map_err(|error| MonitorError::Internal(error.to_string()))?;
     let head = StateHead {
         lineage: session.lineage.clone(),
         epoch: session.epoch - 1,
         offsets: session.logged.clone(),
         rules: session.unit.versions(),
     };
-    folder.store_state(&head, &body)?;
+    folder.store_state(&head, |out| session.unit.store(out).map_err(std::io::Error::other))?;
     session.stored = Some(session.logged.clone());
     Ok(())
 }

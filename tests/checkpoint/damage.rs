@@ -77,8 +77,8 @@ fn an_epoch_that_is_not_one_is_an_error_whatever_its_checksum() {
 fn a_damaged_state_falls_back_to_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let folder = open(dir.path());
-    folder.store_state(&head(1), b"older").unwrap();
-    folder.store_state(&head(2), b"newer\n").unwrap();
+    folder.store_state(&head(1), |out| out.write_all(b"older")).unwrap();
+    folder.store_state(&head(2), |out| out.write_all(b"newer\n")).unwrap();
     let path = folder.path().join("state/2");
     let whole = fs::read(&path).unwrap();
     let older = Some((head(1), b"older".to_vec()));
@@ -132,7 +132,7 @@ fn what_a_crash_left_half_written_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let folder = open(dir.path());
     folder.log(&full(3)).unwrap();
-    folder.store_state(&head(3), b"body").unwrap();
+    folder.store_state(&head(3), |out| out.write_all(b"body")).unwrap();
     for name in ["offsets/4.tmp", "commits/3.tmp", "state/4.tmp", "lineage.json.tmp"] {
         fs::write(folder.path().join(name), b"v1\n{\"half\":").unwrap();
     }
@@ -143,7 +143,7 @@ fn what_a_crash_left_half_written_is_ignored() {
     // And is written over.
     folder.log(&epoch(4)).unwrap();
     folder.finish(3).unwrap();
-    folder.store_state(&head(4), b"next").unwrap();
+    folder.store_state(&head(4), |out| out.write_all(b"next")).unwrap();
     assert_eq!(folder.newest_epoch().unwrap(), Some(epoch(4)));
     assert_eq!(folder.undelivered().unwrap(), [epoch(4)]);
     let left: Vec<String> =
@@ -174,7 +174,7 @@ fn moving_aside_goes_on_after_a_crash_part_way() {
         folder.begin(&lineage("first")).unwrap();
         folder.log(&full(0)).unwrap();
         folder.finish(0).unwrap();
-        folder.store_state(&head(0), b"body").unwrap();
+        folder.store_state(&head(0), |out| out.write_all(b"body")).unwrap();
         let aside = folder.path().join("lineages/first");
         fs::create_dir_all(&aside).unwrap();
         for part in moved {

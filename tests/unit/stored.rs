@@ -32,6 +32,12 @@ fn candidates(epoch: &Epoch) -> Vec<(&str, &Key, u32)> {
     epoch.waiting.iter().map(|(rule, key, candidate)| (rule.as_str(), key, candidate.attempts)).collect()
 }
 
+fn body(bench: &Bench) -> Vec<u8> {
+    let mut body = Vec::new();
+    bench.unit.store(&mut body).unwrap();
+    body
+}
+
 #[test]
 fn an_epoch_has_what_was_decided_and_what_waits() {
     let mut bench = busy(weekly(Confirm::Required));
@@ -61,7 +67,7 @@ fn offsets_never_go_back() {
 fn a_restored_unit_goes_on_as_if_nothing_had_happened() {
     let mut bench = busy(weekly(Confirm::Required));
     bench.close();
-    let (versions, body) = (bench.unit.versions(), bench.unit.store().unwrap());
+    let (versions, body) = (bench.unit.versions(), body(&bench));
     let mut copy = of(vec![weekly(Confirm::Required)]);
     assert!(copy.restore(&versions, &body).unwrap(), "its windows are there");
     assert_eq!((copy.rows(), copy.waiting()), (4, 2));
@@ -85,7 +91,7 @@ fn a_restored_unit_goes_on_as_if_nothing_had_happened() {
 #[test]
 fn a_stored_body_that_is_torn_is_an_error() {
     let bench = busy(weekly(Confirm::Required));
-    let (versions, body) = (bench.unit.versions(), bench.unit.store().unwrap());
+    let (versions, body) = (bench.unit.versions(), body(&bench));
     for len in 0..body.len() {
         let mut copy = of(vec![weekly(Confirm::Required)]);
         assert!(copy.restore(&versions, &body[..len]).is_err(), "{len} of {} bytes", body.len());
@@ -142,7 +148,7 @@ fn a_rule_of_another_version_keeps_its_episodes_and_asks_for_its_windows() {
     let other = || rule_on(&table, &WEEKLY.replace("3000", "2000"), Clock::Wall, Confirm::Required);
     let renamed = |name: &str| Rule { name: name.to_owned(), ..other() };
     let bench = busy(weekly(Confirm::Required));
-    let (versions, body) = (bench.unit.versions(), bench.unit.store().unwrap());
+    let (versions, body) = (bench.unit.versions(), body(&bench));
     let check = |name: &str, rules: Vec<Rule>, complete: bool, rows: usize, waiting: usize| {
         let mut copy = of(rules);
         assert_eq!(copy.restore(&versions, &body).unwrap(), complete, "{name}");
@@ -180,7 +186,7 @@ fn rules_are_told_apart_and_keys_of_every_kind_come_back() {
     assert_eq!(logged(&epoch), epoch);
 
     let mut copy = of(rules());
-    assert!(copy.restore(&bench.unit.versions(), &bench.unit.store().unwrap()).unwrap());
+    assert!(copy.restore(&bench.unit.versions(), &body(&bench)).unwrap());
     assert_eq!((copy.rows(), copy.waiting()), (8, 1));
     copy.judge_all(t(0));
     let question = copy.ask(t(0), 100).unwrap();
