@@ -16,4 +16,7 @@ pub trait Confirm {
     /// Answers a question: one result per group asked, in order. An error is of that group alone, or
     /// stands at all of them when the database is away; either way it is asked again.
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, String>>;
+
+    /// What the database shows at present: `pg_current_snapshot()`.
+    async fn snapshot(&self) -> Result<String, String>;
 }

@@ -18,6 +18,9 @@ const BACK_OFF_FIRST_MICROS: i64 = 250_000;
 /// The longest wait before a candidate is asked again.
 const BACK_OFF_MAX_MICROS: i64 = 30_000_000;
 
+/// How long an end waits for a transaction to become visible. The candidate is written down, so the next run goes on.
+const UNDECIDED_PATIENCE_MICROS: i64 = 5_000_000;
+
 /// What an alert tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -91,6 +94,8 @@ pub enum Outcome {
     Confirmed(Status, Candidate),
     /// The database agrees with the state; asked again at this instant, or only after the next change.
     Refuted(Option<Timestamp>),
+    /// The database does not show everything that memory has applied: asked again at this instant.
+    Undecided(Timestamp),
     /// The candidate was withdrawn while it was asked.
     Withdrawn,
 }
@@ -197,27 +202,34 @@ impl Episodes {
         })
     }
 
-    /// The database's answer: whether HAVING holds there. `insists`: memory itself disagrees with the
-    /// state, so that a refuted candidate is worth asking again.
-    pub fn answer(&mut self, key: &Key, holds: bool, insists: bool, now: Timestamp) -> Outcome {
+    /// The database's answer: whether HAVING holds there. `decided`: it shows every transaction that memory has
+    /// applied to the group. `insists`: memory itself disagrees with the state, so that a refuted candidate is worth
+    /// asking again.
+    pub fn answer(&mut self, key: &Key, holds: bool, decided: bool, insists: bool, now: Timestamp) -> Outcome {
         let firing = self.open.contains_key(key);
         let Some(candidate) = self.candidates.get_mut(key) else { return Outcome::Withdrawn };
-        if holds == firing {
-            candidate.asking = false;
-            candidate.answered_at = Some(now);
-            let again = std::mem::take(&mut candidate.named_again);
-            if !insists && !again {
-                self.candidates.remove(key);
-                return Outcome::Refuted(None);
+        if holds != firing {
+            let status = if holds { Status::Firing } else { Status::Resolved };
+            return match self.candidates.remove(key) {
+                Some(candidate) => Outcome::Confirmed(status, candidate),
+                None => Outcome::Withdrawn,
+            };
+        }
+        candidate.asking = false;
+        let again = std::mem::take(&mut candidate.named_again);
+        candidate.ask_at = if again { now } else { back_off(candidate.attempts, now) };
+        if !decided {
+            if now.0.saturating_sub(candidate.raised_at.0) >= UNDECIDED_PATIENCE_MICROS {
+                candidate.answered_at = Some(now);
             }
-            candidate.ask_at = if again { now } else { back_off(candidate.attempts, now) };
-            return Outcome::Refuted(Some(candidate.ask_at));
+            return Outcome::Undecided(candidate.ask_at);
         }
-        let status = if holds { Status::Firing } else { Status::Resolved };
-        match self.candidates.remove(key) {
-            Some(candidate) => Outcome::Confirmed(status, candidate),
-            None => Outcome::Withdrawn,
+        candidate.answered_at = Some(now);
+        if !insists && !again {
+            self.candidates.remove(key);
+            return Outcome::Refuted(None);
         }
+        Outcome::Refuted(Some(candidate.ask_at))
     }
 
     /// The statement for a candidate failed: it is asked again later.

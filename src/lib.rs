@@ -15,6 +15,7 @@
 //! - [`rule`]: SQL → typed rule → program over rows, and SQL again
 //! - [`window`]: rows by key and time, running aggregates
 //! - [`episode`]: verdict in memory → candidate → the database's answer → decision
+//! - [`snapshot`]: which transactions a statement has seen
 //! - [`alert`]: a decision's bytes and id
 //! - [`unit`]: the partitions that are judged together
 //! - [`checkpoint`]: progress in two layers
@@ -32,6 +33,7 @@ pub mod rule;
 pub mod window;
 
 pub mod episode;
+pub mod snapshot;
 
 pub mod alert;
 

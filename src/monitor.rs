@@ -27,6 +27,7 @@ use crate::confirm::Confirm;
 use crate::model::{NextOffset, Timestamp};
 use crate::rule::Rule;
 use crate::sink::{SinkError, Sinks};
+use crate::snapshot::Snapshot;
 use crate::source::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Source, SourceError};
 use crate::unit::{Answer, Counts, Question, Unit};
 
@@ -41,6 +42,9 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// The wait before a broker that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the database's snapshot is asked for while changes come.
+const SNAPSHOT_MICROS: i64 = 1_000_000;
 
 /// How long the loop sleeps at most.
 const SLEEP_MAX_MICROS: i64 = 1_000_000;
@@ -139,6 +143,9 @@ struct Session {
     ended: BTreeSet<i32>,
     /// When everything had been read.
     all_read_at: Option<Timestamp>,
+    /// When the database's snapshot was last asked for, and where the stream stood then.
+    looked_at: Option<Timestamp>,
+    looked_from: Option<Offsets>,
     /// The last batch was full: there is more to read right now.
     backlog: bool,
     dead: Vec<DeadLetter>,
@@ -152,10 +159,32 @@ struct Session {
     stored: Option<Offsets>,
 }
 
+/// What is asked of the database.
+enum Request {
+    Ask(Question),
+    Look,
+}
+
+/// What it said.
+enum Reply {
+    Answers(Question, Vec<Result<Answer, String>>),
+    Snapshot(Result<String, String>),
+}
+
+async fn serve<C: Confirm>(confirm: &C, request: Request) -> Reply {
+    match request {
+        Request::Ask(question) => {
+            let answers = confirm.ask(&question).await;
+            Reply::Answers(question, answers)
+        }
+        Request::Look => Reply::Snapshot(confirm.snapshot().await),
+    }
+}
+
 /// What the loop is woken by.
 enum Wake {
     Stop,
-    Answered(Question, Vec<Result<Answer, String>>),
+    Answered(Reply),
     Source(Event),
     Tick,
 }
@@ -239,17 +268,16 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
             let now = self.clock.now();
             while asking.len() < self.settings.statements_max && session.rebuild.is_empty() {
                 let Some(question) = session.unit.ask(now, self.settings.keys_per_statement) else { break };
-                let confirm = &self.confirm;
-                asking.push(async move {
-                    let answers = confirm.ask(&question).await;
-                    (question, answers)
-                });
+                asking.push(serve(&self.confirm, Request::Ask(question)));
+            }
+            if session.wants_snapshot(now) {
+                asking.push(serve(&self.confirm, Request::Look));
             }
             let may_ask = asking.len() < self.settings.statements_max;
             let wake = tokio::select! {
                 biased;
                 () = &mut stop => Wake::Stop,
-                Some((question, answers)) = asking.next(), if !asking.is_empty() => Wake::Answered(question, answers),
+                Some(reply) = asking.next(), if !asking.is_empty() => Wake::Answered(reply),
                 event = self.source.next(), if session.stopped_by.is_none() => Wake::Source(event),
                 () = tokio::time::sleep(session.until_next(now, may_ask, &self.settings)) => Wake::Tick,
             };
@@ -259,9 +287,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                     close(&self.settings, &mut self.sinks, &self.source, &self.folder, session, now, true).await?;
                     return Ok(Ended::Stopped);
                 }
-                Wake::Answered(question, answers) => {
-                    session.unit.answer(&question, &answers, now);
-                }
+                Wake::Answered(reply) => session.answered(reply, now),
                 Wake::Source(Event::Batch(batch)) => {
                     session.step(batch, now, &self.settings);
                 }
@@ -270,7 +296,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                     return Err(MonitorError::Internal("partitions were assigned twice".to_owned()));
                 }
                 Wake::Source(Event::Failed(error)) => return Err(error.into()),
-                Wake::Tick => {}
+                Wake::Tick => session.tick(now),
             }
             let ending = self.settings.until_end || session.stopped_by.is_some();
             let done = ending && session.is_done(now) && asking.is_empty();
@@ -318,6 +344,37 @@ impl Session {
         }
         self.ended.extend(batch.ended);
         self.end_rebuild(now);
+        if self.rebuild.is_empty() {
+            self.unit.judge(now);
+        }
+    }
+
+    /// Whether it is time to see which transactions the database shows, so that those applied need not be
+    /// remembered: once at first, then every second while there are new ones.
+    fn wants_snapshot(&mut self, now: Timestamp) -> bool {
+        let due = self.looked_at.is_none_or(|at| now.0.saturating_sub(at.0) >= SNAPSHOT_MICROS);
+        if !due || !self.unit.is_confirmed() || self.looked_from.as_ref() == Some(self.unit.offsets()) {
+            return false;
+        }
+        self.looked_at = Some(now);
+        self.looked_from = Some(self.unit.offsets().clone());
+        true
+    }
+
+    fn answered(&mut self, reply: Reply, now: Timestamp) {
+        match reply {
+            Reply::Answers(question, answers) => self.unit.answer(&question, &answers, now),
+            Reply::Snapshot(Ok(text)) => {
+                if let Some(snapshot) = Snapshot::parse(&text) {
+                    self.unit.saw(&snapshot);
+                }
+            }
+            Reply::Snapshot(Err(problem)) => tracing::debug!(problem, "no snapshot of the database"),
+        }
+    }
+
+    /// What time alone has changed.
+    fn tick(&mut self, now: Timestamp) {
         if self.rebuild.is_empty() {
             self.unit.judge(now);
         }
@@ -403,6 +460,9 @@ impl Session {
             }
             if let Some(due) = self.unit.next_due().filter(|_| may_ask) {
                 next = next.min(due.0);
+            }
+            if let Some(edge) = self.unit.next_edge() {
+                next = next.min(edge.0);
             }
         }
         // At least a millisecond, lest the loop spin.

@@ -12,6 +12,7 @@ use crate::episode::{Candidate, Episodes, Outcome, Raised, Status};
 use crate::model::{Key, NextOffset, Position, Timestamp};
 use crate::rule::evaluate::{Program, Verdict};
 use crate::rule::{Confirm, Rule};
+use crate::snapshot::Snapshot;
 use crate::window::{Applied, StoredWindow, Transition, Window};
 
 /// What a run has done so far; the closing line of `--until-end`.
@@ -177,21 +178,30 @@ impl Unit {
         *held = (*held).max(next);
     }
 
-    /// Ends a step: every touched group is judged once at `now`.
+    /// Ends a step: every group that a change or time has touched is judged once at `now`.
     pub fn judge(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { continue };
-            let transitions = state.window.judge(now);
+            let mut transitions = state.window.judge(now);
+            transitions.extend(state.window.expire(now));
             self.take(index, transitions, now);
         }
     }
 
-    /// Judges the groups that no change has touched lately.
-    pub fn expire(&mut self, now: Timestamp) {
-        for index in 0..self.rules.len() {
-            let Some(state) = self.rules.get_mut(index) else { continue };
-            let transitions = state.window.expire(now);
-            self.take(index, transitions, now);
+    /// When time alone will change a group next.
+    pub fn next_edge(&self) -> Option<Timestamp> {
+        self.rules.iter().filter_map(|state| state.window.next_edge()).min()
+    }
+
+    /// Whether any rule is confirmed, so that it matters what the database shows.
+    pub fn is_confirmed(&self) -> bool {
+        self.rules.iter().any(|state| state.rule.confirm == Confirm::Required)
+    }
+
+    /// A statement has seen this much of the database.
+    pub fn saw(&mut self, snapshot: &Snapshot) {
+        for state in &mut self.rules {
+            state.window.saw(snapshot);
         }
     }
 
@@ -273,13 +283,20 @@ impl Unit {
                     continue;
                 }
             };
+            let snapshot = Snapshot::parse(&answer.snapshot);
+            let unseen =
+                snapshot.as_ref().map(|snapshot| state.window.unseen(&asked.key, snapshot)).unwrap_or_default();
+            if let Some(snapshot) = &snapshot {
+                state.window.saw(snapshot);
+            }
             let (verdict, _) = state.window.look(&asked.key, now);
             let insists = match verdict {
                 Verdict::Holds => !state.episodes.is_firing(&asked.key),
                 Verdict::Fails => state.episodes.is_firing(&asked.key),
                 Verdict::Unknown => false,
             };
-            match state.episodes.answer(&asked.key, answer.holds, insists, now) {
+            let decided = unseen.is_empty();
+            match state.episodes.answer(&asked.key, answer.holds, decided, insists, now) {
                 Outcome::Confirmed(status, candidate) => {
                     self.counts.confirmed += 1;
                     self.decide(question.rule, asked, status, &candidate, Some(answer), now);
@@ -291,6 +308,17 @@ impl Unit {
                     tracing::info!(
                         rule, ?key, stream = %Json::from(asked.stream.clone()), database = %Json::from(answer.outputs.clone()),
                         snapshot = answer.snapshot, again, "refuted: Postgres does not agree with the stream"
+                    );
+                }
+                Outcome::Undecided(again_at) => {
+                    let (rule, key, again) = (&state.rule.name, &asked.key, again_at.rfc3339());
+                    tracing::info!(
+                        rule,
+                        ?key,
+                        snapshot = answer.snapshot,
+                        ?unseen,
+                        again,
+                        "undecided: Postgres does not show yet what the stream has brought"
                     );
                 }
                 Outcome::Withdrawn => {

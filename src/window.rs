@@ -3,11 +3,20 @@
 //! Every change is an idempotent upsert: the old version's contribution is taken out, the new one's put
 //! in. A duplicate changes nothing, and a retraction needs no `before` image, which Debezium makes up
 //! under REPLICA IDENTITY DEFAULT. The cost of a change does not grow with the window.
+//!
+//! - this file: rows in and out, verdicts
+//! - [`edges`]: what time alone does
+//! - [`unseen`]: which transactions the database may not show yet
+//! - [`stored`]: the shape of a window in `state/N`
+//! - [`arena`]: where rows and groups lie
 
 mod arena;
+mod edges;
 mod stored;
+mod unseen;
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::hash::BuildHasher;
 use std::num::NonZeroU64;
 
@@ -15,13 +24,19 @@ use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use arena::Arena;
+use unseen::Unseen;
 
 use crate::change::{Change, Op};
 use crate::model::{Key, Lsn, Position, Timestamp, Value};
 use crate::rule::Clock;
 use crate::rule::evaluate::{Args, LeftEdge, Program, Running, Verdict};
+use crate::snapshot::Snapshot;
 
 pub use stored::StoredWindow;
+
+/// How far a row may be dated ahead of its commit under the event clock; one dated further ahead is not in
+/// the window, neither here nor in the confirmation, whose NOW() it cannot reach.
+const EVENT_TIME_LEAD_MICROS: i64 = 60_000_000;
 
 /// The change that made a group's verdict what it is: the provenance of an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +120,10 @@ struct Group {
     touched: bool,
     /// Named at every judgement, whether or not its verdict has changed.
     watched: bool,
+    /// When its oldest row leaves the window, as it stands in `edges`.
+    edge: Option<Timestamp>,
+    /// Transactions that were applied to it and that no statement is known to have seen yet.
+    unseen: Unseen,
 }
 
 /// The windows of one rule.
@@ -120,6 +139,11 @@ pub struct Window {
     /// A truncate's LSN: streamed changes before it are of rows that are gone.
     floor: Option<Lsn>,
     touched: Vec<u32>,
+    /// When time alone will change a group: its oldest row leaves. Entries that a group no longer stands by
+    /// are passed over.
+    edges: BinaryHeap<Reverse<(Timestamp, u32)>>,
+    /// The newest snapshot of a statement.
+    seen: Option<Snapshot>,
     /// Where every change is judged at its own instant: what has not been fetched yet.
     transitions: Vec<Transition>,
 }
@@ -137,6 +161,8 @@ impl Window {
             hasher: foldhash::fast::RandomState::default(),
             floor: None,
             touched: Vec::new(),
+            edges: BinaryHeap::new(),
+            seen: None,
             transitions: Vec::new(),
         }
     }
@@ -175,12 +201,15 @@ impl Window {
         let event_time = change.row.as_deref().and_then(|row| self.program.event_time(row));
         let trigger = || Trigger::new(change, position, event_time);
         let left = held.and_then(|row| self.take_out(row));
-        let joined = change.row.as_deref().and_then(|row| self.put_in(pk, row, version.or(held_version), now));
+        let joined = change
+            .row
+            .as_deref()
+            .and_then(|row| self.put_in(pk, row, version.or(held_version), now, change.committed_at));
         if let Some(group) = left.filter(|left| joined != Some(*left)) {
-            self.settle(group, now, &trigger);
+            self.settle(group, now, change.tx_id, &trigger);
         }
         if let Some(group) = joined {
-            self.settle(group, now, &trigger);
+            self.settle(group, now, change.tx_id, &trigger);
         }
         Applied::Taken
     }
@@ -220,24 +249,6 @@ impl Window {
         transitions
     }
 
-    /// Judges the groups that no change has touched: rows that time took out of their windows are dropped.
-    /// Under the event clock time does not pass by itself, so there is nothing to do.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {
-        if self.clock == Clock::Event {
-            return Vec::new();
-        }
-        let groups: Vec<u32> = self.groups.iter().map(|(group, _)| group).collect();
-        let mut transitions = Vec::new();
-        for group in groups {
-            // What is watched is asked again by its back-off, not because time passes.
-            let (before, named) = (self.groups.get(group).map(|g| g.judged), self.judge_group(group, now));
-            transitions.extend(named.filter(|named| Some(named.verdict) != before));
-            self.drop_if_empty(group);
-        }
-        self.touched.clear();
-        transitions
-    }
-
     /// From here on a touched group is named at every judgement (or no longer): it waits for an answer, which
     /// any change may bring nearer.
     pub fn watch(&mut self, key: &Key, watched: bool) {
@@ -245,6 +256,7 @@ impl Window {
             && let Some(group) = self.groups.get_mut(index)
         {
             group.watched = watched;
+            self.drop_if_empty(index);
         }
     }
 
@@ -261,6 +273,8 @@ impl Window {
         if verdict != group.verdict {
             // Time alone brought it; the next judgement tells.
             (group.verdict, group.since) = (verdict, None);
+            group.edge = Some(now);
+            self.edges.push(Reverse((now, index)));
         }
         (verdict, self.program.outputs(&group.running))
     }
@@ -301,11 +315,15 @@ impl Window {
     }
 
     /// After a change of a group: what has left its window goes, and its verdict is taken anew.
-    fn settle(&mut self, index: u32, now: Timestamp, trigger: &impl Fn() -> Trigger) {
+    fn settle(&mut self, index: u32, now: Timestamp, tx_id: Option<u32>, trigger: &impl Fn() -> Trigger) {
         let Some(group) = self.groups.get(index) else { return };
         let now = if self.clock == Clock::Event { group.event_time } else { now };
         self.evict(index, self.program.left_edge(now));
+        self.schedule(index);
         let Some(group) = self.groups.get_mut(index) else { return };
+        if let Some(tx_id) = tx_id {
+            group.unseen.push(tx_id, self.seen.as_ref());
+        }
         let verdict = self.program.verdict(&group.running);
         if verdict != group.verdict || verdict == Verdict::Unknown {
             (group.verdict, group.since) = (verdict, Some(Box::new(trigger())));
@@ -333,9 +351,21 @@ impl Window {
         transition
     }
 
-    fn put_in(&mut self, pk: &Key, row: &[Value], version: Option<Version>, now: Timestamp) -> Option<u32> {
+    fn put_in(
+        &mut self,
+        pk: &Key,
+        row: &[Value],
+        version: Option<Version>,
+        now: Timestamp,
+        committed_at: Option<Timestamp>,
+    ) -> Option<u32> {
         let time = self.program.time(row)?;
-        if self.clock == Clock::Wall && !self.program.left_edge(now).admits(time) {
+        let admitted = match self.clock {
+            Clock::Wall => self.program.left_edge(now).admits(time),
+            // One row dated 2999 must not carry NOW() there.
+            Clock::Event => committed_at.is_none_or(|at| time.0 <= at.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
+        };
+        if !admitted {
             return None;
         }
         let group = self.group_for(self.program.key(row))?;
@@ -398,7 +428,7 @@ impl Window {
                 group.rows.clear();
                 group.running = self.program.start();
             }
-            self.settle(index, now, &|| Trigger::new(change, position, None));
+            self.settle(index, now, change.tx_id, &|| Trigger::new(change, position, None));
         }
     }
 
@@ -427,6 +457,8 @@ impl Window {
             since: None,
             touched: false,
             watched: false,
+            edge: None,
+            unseen: Unseen::default(),
         })?;
         let (groups, hasher) = (&self.groups, &self.hasher);
         self.by_key.insert_unique(hash, index, |other| groups.get(*other).map_or(0, |g| hasher.hash_one(&g.key)));
@@ -435,7 +467,8 @@ impl Window {
 
     /// A group without rows is worth nothing, but for the instant that it has reached under the event clock.
     fn drop_if_empty(&mut self, index: u32) {
-        let empty = |group: &Group| group.rows.is_empty() && !group.touched && group.judged == Verdict::Fails;
+        let empty =
+            |group: &Group| group.rows.is_empty() && !group.touched && !group.watched && group.judged == Verdict::Fails;
         if self.clock == Clock::Event || !self.groups.get(index).is_some_and(empty) {
             return;
         }

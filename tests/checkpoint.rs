@@ -77,7 +77,7 @@ fn full(number: u64) -> Epoch {
             continue;
         }
         for asked in episodes.due(AT, 1) {
-            episodes.answer(&asked, false, true, AT);
+            episodes.answer(&asked, false, true, true, AT);
         }
     }
     // As it is stored: a statement under way is not.

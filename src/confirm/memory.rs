@@ -18,6 +18,9 @@ use crate::model::{Key, Timestamp, Value, decimal_text};
 use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar};
 use crate::unit::{Answer, Asked, Question};
 
+/// A snapshot that includes every transaction id that a test would use.
+const ALL_VISIBLE: &str = "2000000000:2000000000:";
+
 type Rows = BTreeMap<Key, Box<[Value]>>;
 
 /// A table by primary key; rows hold the wanted columns, as those of a change do. Clones share it.
@@ -118,6 +121,11 @@ impl Confirm for MemoryConfirm {
         yield_now().await;
         answers
     }
+
+    async fn snapshot(&self) -> Result<String, String> {
+        yield_now().await;
+        self.table.lock().away.clone().map_or_else(|| Ok(ALL_VISIBLE.to_owned()), Err)
+    }
 }
 
 /// A query over rows of the wanted columns, evaluated as its text reads.
@@ -168,7 +176,7 @@ impl Naive<'_> {
             };
             outputs.insert(output.name.clone(), value);
         }
-        Ok(Answer { holds, outputs, snapshot: "1:1:".to_owned(), millis: 0 })
+        Ok(Answer { holds, outputs, snapshot: ALL_VISIBLE.to_owned(), millis: 0 })
     }
 
     /// Unscaled, with its scale; `None` for NULL.

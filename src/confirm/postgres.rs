@@ -128,6 +128,11 @@ impl Confirm for PostgresConfirm {
         }
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err("no answer".to_owned()))).collect()
     }
+
+    async fn snapshot(&self) -> Result<String, String> {
+        let asked = sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&self.pool).await;
+        asked.map_err(|error: sqlx::Error| error.to_string())
+    }
 }
 
 impl Statements {

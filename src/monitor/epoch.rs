@@ -40,9 +40,6 @@ pub(super) async fn close<S: Source, K: Sinks>(
         return Ok(()); // nothing has been read that was not there before
     }
     let state_due = now.0.saturating_sub(session.stored_at.0) >= super::micros(settings.state_interval);
-    if state_due {
-        session.unit.expire(now);
-    }
     let dead = std::mem::take(&mut session.dead);
     if !dead.is_empty() {
         retry("dead letters", async || sinks.bury(&dead).await).await?;

@@ -147,6 +147,8 @@ impl Session {
             ends: Offsets::new(),
             ended: std::collections::BTreeSet::new(),
             all_read_at: None,
+            looked_at: None,
+            looked_from: None,
             backlog: false,
             dead: Vec::new(),
             stopped_by: None,

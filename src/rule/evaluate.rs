@@ -168,6 +168,33 @@ impl Program {
         }
     }
 
+    /// The first instant at which a row of this time is no longer inside; `None` when it never leaves.
+    pub fn leaves_at(&self, time: Timestamp) -> Option<Timestamp> {
+        let (back, inclusive) = self.bound?;
+        if time == Timestamp::MAX {
+            return None;
+        }
+        // Close from below: a month has 28 days at least. From there on days, then microseconds.
+        const DAY: i64 = 86_400_000_000;
+        let days = i64::from(back.months).saturating_mul(28).saturating_add(i64::from(back.days));
+        let mut at = time.0.saturating_add(days.saturating_mul(DAY)).saturating_add(back.micros);
+        if back.months > 0 {
+            let inside = |at: i64| self.left_edge(Timestamp(at)).admits(time);
+            at = at.saturating_sub(1);
+            while at < i64::MAX && inside(at.saturating_add(DAY)) {
+                at = at.saturating_add(DAY);
+            }
+            // Within this day by halves.
+            let (mut low, mut high) = (at, at.saturating_add(DAY));
+            while high.saturating_sub(low) > 1 {
+                let middle = low + (high - low) / 2;
+                if inside(middle) { low = middle } else { high = middle }
+            }
+            return Some(Timestamp(high));
+        }
+        Some(Timestamp(at.saturating_add(i64::from(inclusive))))
+    }
+
     /// Empty aggregates.
     pub fn start(&self) -> Running {
         Running { rows: 0, sums: self.args.iter().map(|_| Sum::default()).collect() }

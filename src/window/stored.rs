@@ -1,6 +1,8 @@
 //! A window as `state/N` keeps it: group by group, rows in time order; aggregates are taken anew from the
 //! rows when it is read back.
 
+use std::cmp::Reverse;
+
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -22,6 +24,7 @@ struct StoredGroup {
     verdict: Verdict,
     judged: Verdict,
     since: Option<Box<Trigger>>,
+    unseen: Vec<u32>,
     rows: Vec<StoredRow>,
 }
 
@@ -46,6 +49,7 @@ struct GroupOut<'a> {
     verdict: Verdict,
     judged: Verdict,
     since: &'a Option<Box<Trigger>>,
+    unseen: &'a [u32],
     rows: Vec<RowOut<'a>>,
 }
 
@@ -74,6 +78,7 @@ impl Serialize for GroupsOut<'_> {
                 verdict: group.verdict,
                 judged: group.judged,
                 since: &group.since,
+                unseen: group.unseen.ids(),
                 rows: group.rows.iter().filter_map(row).collect(),
             })?;
         }
@@ -98,7 +103,13 @@ impl Window {
             if let Some(held) = self.groups.get_mut(index) {
                 held.event_time = group.event_time;
                 (held.verdict, held.judged, held.since) = (group.verdict, group.judged, group.since);
+                held.unseen = group.unseen.into_iter().collect();
+                if held.verdict != held.judged {
+                    held.edge = Some(Timestamp::MIN);
+                    self.edges.push(Reverse((Timestamp::MIN, index)));
+                }
             }
+            self.schedule(index);
         }
     }
 

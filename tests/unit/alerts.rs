@@ -32,7 +32,7 @@ fn the_record_has_every_field() {
             "tx_id": 757, "pk": {"id": 200}, "event_time": "2026-11-22T09:59:59Z", "committed_at": null,
         },
         "confirmation": {
-            "required": true, "as_of": "2026-11-22T10:00:00Z", "snapshot": "757:757:", "attempts": 1, "ms": 2,
+            "required": true, "as_of": "2026-11-22T10:00:00Z", "snapshot": "758:758:", "attempts": 1, "ms": 2,
         },
         "emitted_at": "2026-11-22T10:00:05Z",
     });

@@ -38,7 +38,7 @@ pub(crate) fn cents(cents: i128) -> Value {
 
 pub(crate) fn answer(holds: bool, transactions: u64, total: &str) -> Result<Answer, String> {
     let Json::Object(outputs) = json!({"transactions": transactions, "total": total}) else { unreachable!() };
-    Ok(Answer { holds, outputs, snapshot: "757:757:".to_owned(), millis: 2 })
+    Ok(Answer { holds, outputs, snapshot: "758:758:".to_owned(), millis: 2 })
 }
 
 pub(crate) fn yes() -> Result<Answer, String> {

@@ -2,6 +2,7 @@
 
 use tripline::model::{Key, Value};
 use tripline::rule::{Clock, Confirm};
+use tripline::unit::Answer;
 
 use crate::bench::{Bench, cents, named, no, weekly, yes};
 use crate::support::{SECOND, WEEKLY, rule_on, t, transactions};
@@ -71,10 +72,10 @@ fn time_alone_resolves_with_no_trigger() {
     bench.settle(yes());
     bench.lines();
     bench.now = 7 * DAY;
-    bench.unit.expire(bench.now());
+    bench.unit.judge(bench.now());
     assert!(bench.ask().is_none(), "the row stands on the edge, which is inclusive");
     bench.now += 1;
-    bench.unit.expire(bench.now());
+    bench.unit.judge(bench.now());
     bench.settle(no());
     let alerts = bench.close().alerts;
     assert_eq!(alerts[0].line, RESOLVED);
@@ -302,4 +303,27 @@ fn two_episodes_of_a_group_that_memory_cannot_judge_have_two_ids() {
     let alerts = bench.close().alerts;
     assert_eq!(alerts.len(), 3);
     assert_ne!(alerts[0].id, alerts[2].id, "both firing, by other changes");
+}
+
+#[test]
+fn what_the_database_does_not_show_yet_is_undecided() {
+    let mut bench = Bench::confirmed();
+    bench.put(1, 1, cents(400_000)); // by transaction 757
+    let hidden = |answer: Answer| Answer { snapshot: "757:758:757".to_owned(), ..answer };
+    bench.settle(no().map(hidden));
+    assert_eq!((counts(&bench), bench.unit.waiting()), ((1, 0, 0, 0, 0), 1), "neither confirmed nor refuted");
+    // Its answer counts all the same where it is the one that memory expects.
+    bench.now += 1;
+    bench.settle(yes().map(hidden));
+    assert_eq!((bench.lines(), counts(&bench)), (vec![FIRED.to_owned()], (1, 1, 0, 1, 0)));
+}
+
+#[test]
+fn what_any_statement_has_seen_stays_seen() {
+    let mut bench = Bench::confirmed();
+    bench.unit.saw(&tripline::snapshot::Snapshot::parse("758:758:").unwrap());
+    bench.put(1, 1, cents(400_000));
+    // An older snapshot, of a connection that was slow: the transaction is known to be visible since.
+    bench.settle(no().map(|answer| Answer { snapshot: "757:757:".to_owned(), ..answer }));
+    assert_eq!(counts(&bench), (1, 0, 1, 0, 0), "refuted");
 }

@@ -1,0 +1,53 @@
+//! The transactions applied to a group that no statement is known to have seen: until one has, a group that Postgres
+//! does not bear out is undecided, not refuted.
+
+use smallvec::SmallVec;
+
+use super::Window;
+use crate::model::Key;
+use crate::snapshot::Snapshot;
+
+/// 32-bit transaction ids, in the order applied. Pruned as statements come back, so a handful.
+#[derive(Debug, Default)]
+pub(super) struct Unseen(SmallVec<[u32; 2]>);
+
+impl Unseen {
+    pub(super) fn push(&mut self, tx_id: u32, seen: Option<&Snapshot>) {
+        if self.0.last() == Some(&tx_id) {
+            return;
+        }
+        if self.0.len() >= self.0.inline_size()
+            && let Some(seen) = seen
+        {
+            self.0.retain(|tx_id| !seen.includes(*tx_id));
+        }
+        self.0.push(tx_id);
+    }
+
+    pub(super) fn ids(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+impl FromIterator<u32> for Unseen {
+    fn from_iter<I: IntoIterator<Item = u32>>(ids: I) -> Self {
+        Self(ids.into_iter().collect())
+    }
+}
+
+impl Window {
+    /// A statement has seen this much of the database: what it included need not be remembered.
+    pub fn saw(&mut self, snapshot: &Snapshot) {
+        if self.seen.as_ref().is_none_or(|seen| snapshot.is_newer_than(seen)) {
+            self.seen = Some(snapshot.clone());
+        }
+    }
+
+    /// The transactions applied to a group that neither this snapshot nor an earlier one includes.
+    pub fn unseen(&self, key: &Key, snapshot: &Snapshot) -> Vec<u32> {
+        let Some(group) = self.find_group(key).and_then(|index| self.groups.get(index)) else { return Vec::new() };
+        let earlier = |tx_id: u32| self.seen.as_ref().is_some_and(|seen| seen.includes(tx_id));
+        let open = |tx_id: &u32| !snapshot.includes(*tx_id) && !earlier(*tx_id);
+        group.unseen.ids().iter().copied().filter(open).collect()
+    }
+}
