@@ -408,7 +408,3 @@ fn remove(path: &Path) -> Result<(), CheckpointError> {
         _ => Ok(()),
     }
 }
-
-#[cfg(test)]
-#[path = "checkpoint/tests.rs"]
-mod tests;

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! - this file: from one assignment of the partitions to its end
+//! - [`session`]: what happens in one assignment, step by step
 //! - [`recover`]: where an assignment goes on from
 //! - [`epoch`]: how progress is made durable
 
 pub mod epoch;
 pub mod recover;
+pub mod session;
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -21,33 +22,22 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
-use crate::checkpoint::{CheckpointError, Folder, Offsets};
+use epoch::close;
+use session::Session;
+
+use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
-use crate::model::{NextOffset, Timestamp};
 use crate::rule::Rule;
 use crate::sink::{SinkError, Sinks};
-use crate::snapshot::Snapshot;
-use crate::source::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Source, SourceError};
-use crate::unit::{Answer, Counts, Question, Unit};
-
-/// Dead letters that are held before an epoch is closed for them.
-const DEAD_LETTERS_MAX: usize = 1_000;
-
-/// An alert waits this long at most for more of its kind while there is more to read.
-const ALERT_WAIT_MICROS: i64 = 100_000;
+use crate::source::{Event, Source, SourceError};
+use crate::unit::{Answer, Counts, Question};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// The wait before a broker that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often the database's snapshot is asked for while changes come.
-const SNAPSHOT_MICROS: i64 = 1_000_000;
-
-/// How long the loop sleeps at most.
-const SLEEP_MAX_MICROS: i64 = 1_000_000;
 
 /// Settings of the loop.
 #[derive(Clone, Debug)]
@@ -127,36 +117,6 @@ pub struct Monitor<S, C, K, T> {
     pub clock: T,
     /// Where progress is kept.
     pub folder: Folder,
-}
-
-/// Work on one assignment of the partitions.
-struct Session {
-    unit: Unit,
-    lineage: String,
-    /// Number of the next epoch.
-    epoch: u64,
-    /// Until these offsets records only rebuild windows; empty once they are rebuilt.
-    rebuild: Offsets,
-    /// The end of each partition at the start, for `--until-end`.
-    ends: Offsets,
-    /// Partitions of which everything up to `ends` has been read.
-    ended: BTreeSet<i32>,
-    /// When everything had been read.
-    all_read_at: Option<Timestamp>,
-    /// When the database's snapshot was last asked for, and where the stream stood then.
-    looked_at: Option<Timestamp>,
-    looked_from: Option<Offsets>,
-    /// The last batch was full: there is more to read right now.
-    backlog: bool,
-    dead: Vec<DeadLetter>,
-    /// The record that the run stops before, once what came before it is done with.
-    stopped_by: Option<MonitorError>,
-    /// The counts as of the newest epoch.
-    counts: Counts,
-    logged: Offsets,
-    closed_at: Timestamp,
-    stored_at: Timestamp,
-    stored: Option<Offsets>,
 }
 
 /// What is asked of the database.
@@ -278,7 +238,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                 biased;
                 () = &mut stop => Wake::Stop,
                 Some(reply) = asking.next(), if !asking.is_empty() => Wake::Answered(reply),
-                event = self.source.next(), if session.stopped_by.is_none() => Wake::Source(event),
+                event = self.source.next(), if session.reads() => Wake::Source(event),
                 () = tokio::time::sleep(session.until_next(now, may_ask, &self.settings)) => Wake::Tick,
             };
             let now = self.clock.now();
@@ -310,166 +270,6 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
     }
 }
 
-use epoch::close;
-
-impl Session {
-    /// Applies the records of one poll, then judges each touched group once.
-    fn step(&mut self, batch: Batch, now: Timestamp, settings: &Settings) {
-        self.backlog = batch.records.len() >= BATCH_RECORDS_MAX;
-        for record in batch.records {
-            let position = record.position;
-            let replayed = self.rebuild.get(&position.partition).is_some_and(|end| position.offset < end.0);
-            let counts = &mut self.unit.counts;
-            if replayed {
-                counts.replayed += 1;
-            } else {
-                counts.read += 1;
-            }
-            match record.content {
-                Content::Change(change) => self.unit.apply(&change, position, now),
-                Content::Ignored(reason) => tracing::trace!(?position, reason, "ignored"),
-                Content::Rejected(_) if replayed => {}
-                Content::Rejected(letter) => {
-                    if let Err(error) = self.reject(*letter, settings) {
-                        self.unit.counts.read -= 1;
-                        self.unit.judge(now);
-                        self.stopped_by = Some(error);
-                        return;
-                    }
-                }
-            }
-            self.unit.advance(position.partition, NextOffset::after(position.offset));
-            // At once, before what follows in the batch: that is news.
-            self.end_rebuild(now);
-        }
-        self.ended.extend(batch.ended);
-        self.end_rebuild(now);
-        if self.rebuild.is_empty() {
-            self.unit.judge(now);
-        }
-    }
-
-    /// Whether it is time to see which transactions the database shows, so that those applied need not be
-    /// remembered: once at first, then every second while there are new ones.
-    fn wants_snapshot(&mut self, now: Timestamp) -> bool {
-        let due = self.looked_at.is_none_or(|at| now.0.saturating_sub(at.0) >= SNAPSHOT_MICROS);
-        if !due || !self.unit.is_confirmed() || self.looked_from.as_ref() == Some(self.unit.offsets()) {
-            return false;
-        }
-        self.looked_at = Some(now);
-        self.looked_from = Some(self.unit.offsets().clone());
-        true
-    }
-
-    fn answered(&mut self, reply: Reply, now: Timestamp) {
-        match reply {
-            Reply::Answers(question, answers) => self.unit.answer(&question, &answers, now),
-            Reply::Snapshot(Ok(text)) => {
-                if let Some(snapshot) = Snapshot::parse(&text) {
-                    self.unit.saw(&snapshot);
-                }
-            }
-            Reply::Snapshot(Err(problem)) => tracing::debug!(problem, "no snapshot of the database"),
-        }
-    }
-
-    /// What time alone has changed.
-    fn tick(&mut self, now: Timestamp) {
-        if self.rebuild.is_empty() {
-            self.unit.judge(now);
-        }
-    }
-
-    /// Once what was read before has been read again, every group is judged.
-    fn end_rebuild(&mut self, now: Timestamp) {
-        if self.rebuild.is_empty() || !self.is_rebuilt() {
-            return;
-        }
-        for (partition, end) in std::mem::take(&mut self.rebuild) {
-            self.unit.advance(partition, end); // the last offsets may hold no record
-        }
-        tracing::info!(rows = self.unit.rows(), replayed = self.unit.counts.replayed, "windows are rebuilt");
-        self.unit.judge_all(now);
-    }
-
-    fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), MonitorError> {
-        let (position, reason) = (letter.position, letter.reject.detail.clone());
-        if settings.stop_on_bad_record {
-            return Err(MonitorError::BadRecord {
-                topic: settings.topic.clone(),
-                partition: position.partition,
-                offset: position.offset,
-                reason,
-            });
-        }
-        self.unit.counts.rejected += 1;
-        let (partition, offset) = (position.partition, position.offset);
-        tracing::warn!(topic = settings.topic, partition, offset, reason, "record not understood");
-        self.dead.push(letter);
-        Ok(())
-    }
-
-    /// Whether what was read before has been read again, in every partition.
-    fn is_rebuilt(&self) -> bool {
-        let reached = |(partition, end): (&i32, &NextOffset)| {
-            self.unit.offsets().get(partition).is_some_and(|next| next >= end) || self.ended.contains(partition)
-        };
-        self.rebuild.iter().all(reached)
-    }
-
-    /// Whether everything that was there at the start has been read, and every candidate answered since.
-    fn is_done(&mut self, now: Timestamp) -> bool {
-        let read = |(partition, end): (&i32, &NextOffset)| {
-            self.unit.offsets().get(partition).is_some_and(|next| next >= end) || self.ended.contains(partition)
-        };
-        if !self.rebuild.is_empty() || (self.stopped_by.is_none() && !self.ends.iter().all(read)) {
-            return false;
-        }
-        match self.all_read_at {
-            Some(then) => self.unit.all_answered_since(then),
-            None => {
-                self.all_read_at = Some(now);
-                self.unit.hurry(now);
-                self.unit.waiting() == 0
-            }
-        }
-    }
-
-    /// Whether an epoch is to be closed. While there is a backlog, alerts wait a little for each other.
-    fn is_due(&self, now: Timestamp, settings: &Settings) -> bool {
-        if !self.rebuild.is_empty() {
-            return false;
-        }
-        let passed = now.0.saturating_sub(self.closed_at.0);
-        let alerts = self.unit.undelivered() > 0 && (!self.backlog || passed >= ALERT_WAIT_MICROS);
-        let progress = *self.unit.offsets() != self.logged && passed >= micros(settings.trigger_interval);
-        // Due although nothing was read: time alone takes rows out of the windows.
-        let state = now.0.saturating_sub(self.stored_at.0) >= micros(settings.state_interval);
-        alerts || progress || state || self.dead.len() >= DEAD_LETTERS_MAX
-    }
-
-    /// How long the loop may sleep when nothing happens. `may_ask`: a statement is free for what falls due.
-    fn until_next(&self, now: Timestamp, may_ask: bool, settings: &Settings) -> Duration {
-        let mut next = now.0.saturating_add(SLEEP_MAX_MICROS);
-        if self.rebuild.is_empty() {
-            if *self.unit.offsets() != self.logged {
-                next = next.min(self.closed_at.0.saturating_add(micros(settings.trigger_interval)));
-            }
-            if self.unit.undelivered() > 0 {
-                next = next.min(self.closed_at.0.saturating_add(ALERT_WAIT_MICROS));
-            }
-            if let Some(due) = self.unit.next_due().filter(|_| may_ask) {
-                next = next.min(due.0);
-            }
-            if let Some(edge) = self.unit.next_edge() {
-                next = next.min(edge.0);
-            }
-        }
-        // At least a millisecond, lest the loop spin.
-        Duration::from_micros(u64::try_from(next.saturating_sub(now.0)).unwrap_or(0).max(1_000))
-    }
-}
-
 /// Repeats a request until the broker answers: after the start, outages are ridden out.
 async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, SourceError>) -> Result<T, SourceError> {
     loop {
@@ -486,7 +286,3 @@ async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, SourceError>) -> R
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
-
-#[cfg(test)]
-#[path = "monitor/tests.rs"]
-mod tests;

@@ -450,7 +450,3 @@ impl Unit {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "unit_tests.rs"]
-mod tests;

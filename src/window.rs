@@ -492,7 +492,3 @@ impl Trigger {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "window_tests.rs"]
-mod tests;

@@ -19,6 +19,9 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         let mut unit = Unit::new(&settings.group, &settings.topic, self.rules.clone(), &self.wanted)
             .map_err(MonitorError::Internal)?;
         unit.counts = counts;
+        if let Some(newest) = self.folder.newest_epoch()? {
+            self.clock.not_before(newest.at);
+        }
         let now = self.clock.now();
         let logged = self.logged()?;
         let committed = committed(&layers);
@@ -147,6 +150,7 @@ impl Session {
             ends: Offsets::new(),
             ended: std::collections::BTreeSet::new(),
             all_read_at: None,
+            full: false,
             looked_at: None,
             looked_from: None,
             backlog: false,

@@ -369,7 +369,3 @@ fn subtract(at: Timestamp, back: Interval) -> Timestamp {
     let days = i64::from(back.days).saturating_mul(DAY);
     Timestamp(at.saturating_sub(days).saturating_sub(back.micros))
 }
-
-#[cfg(test)]
-#[path = "evaluate_tests.rs"]
-mod tests;
