@@ -2,13 +2,17 @@
 //!
 //! - [`catalog`]: what a table looks like, and whether a rule means the same to Postgres
 //! - [`postgres`]: the statements
+//! - [`rows`]: rows of the table as memory holds them
 //! - [`memory`]: their twin for tests
 
 pub mod catalog;
 pub mod memory;
 pub mod postgres;
+pub mod rows;
 
-use crate::unit::{Answer, Question};
+use crate::model::{Key, Timestamp};
+use crate::unit::{Answer, Asked, Question};
+use rows::TableRow;
 
 /// Asks the database about candidates.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
@@ -19,4 +23,10 @@ pub trait Confirm {
 
     /// What the database shows at present: `pg_current_snapshot()`.
     async fn snapshot(&self) -> Result<String, String>;
+
+    /// The rows of a group inside of its window, for memory to hold instead of its own.
+    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, String>;
+
+    /// The groups that HAVING holds for in the whole table.
+    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String>;
 }

@@ -63,6 +63,9 @@ pub struct Candidate {
     pub ask_at: Timestamp,
     /// When the database last answered, though not as memory sees it.
     pub answered_at: Option<Timestamp>,
+    /// Answers in a row that refuted it, since a change last named it.
+    #[serde(default)]
+    pub refusals: u32,
     /// A statement that asks for it is under way.
     #[serde(skip)]
     pub asking: bool,
@@ -151,6 +154,7 @@ impl Episodes {
         if let Some(candidate) = self.candidates.get_mut(key) {
             candidate.ask_at = now;
             candidate.named_again = candidate.asking;
+            candidate.refusals = 0;
             return Raised::Again;
         }
         self.candidates.insert(
@@ -161,6 +165,7 @@ impl Episodes {
                 attempts: 0,
                 ask_at: now,
                 answered_at: None,
+                refusals: 0,
                 asking: false,
                 asked_at: None,
                 named_again: false,
@@ -229,7 +234,13 @@ impl Episodes {
             self.candidates.remove(key);
             return Outcome::Refuted(None);
         }
+        candidate.refusals = candidate.refusals.saturating_add(1);
         Outcome::Refuted(Some(candidate.ask_at))
+    }
+
+    /// Answers in a row that refuted this candidate, though it shows all that memory has applied.
+    pub fn refusals(&self, key: &Key) -> u32 {
+        self.candidates.get(key).map_or(0, |candidate| candidate.refusals)
     }
 
     /// The statement for a candidate failed: it is asked again later.

@@ -28,10 +28,12 @@ use session::Session;
 use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
+use crate::confirm::rows::TableRow;
+use crate::model::{Key, Timestamp};
 use crate::rule::Rule;
 use crate::sink::{SinkError, Sinks};
 use crate::source::{Event, Source, SourceError};
-use crate::unit::{Answer, Counts, Question};
+use crate::unit::{Answer, Counts, Question, Reload};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -56,6 +58,8 @@ pub struct Settings {
     pub keys_per_statement: usize,
     /// Statements under way at most.
     pub statements_max: usize,
+    /// How often the whole rule is run in Postgres, to find groups that the stream missed; `None`: never.
+    pub sweep_interval: Option<Duration>,
     /// Stop at a record that is not understood, rather than copying it to the dead-letter topic.
     pub stop_on_bad_record: bool,
     /// End once everything that was there at the start has been read and every candidate answered.
@@ -123,12 +127,16 @@ pub struct Monitor<S, C, K, T> {
 enum Request {
     Ask(Question),
     Look,
+    Reload(Reload),
+    Sweep(usize, Timestamp),
 }
 
 /// What it said.
 enum Reply {
     Answers(Question, Vec<Result<Answer, String>>),
     Snapshot(Result<String, String>),
+    Rows(Reload, Result<Vec<TableRow>, String>),
+    Swept(usize, Result<Vec<Key>, String>),
 }
 
 async fn serve<C: Confirm>(confirm: &C, request: Request) -> Reply {
@@ -138,6 +146,11 @@ async fn serve<C: Confirm>(confirm: &C, request: Request) -> Reply {
             Reply::Answers(question, answers)
         }
         Request::Look => Reply::Snapshot(confirm.snapshot().await),
+        Request::Reload(reload) => {
+            let rows = confirm.rows(reload.rule, &reload.asked).await;
+            Reply::Rows(reload, rows)
+        }
+        Request::Sweep(rule, now) => Reply::Swept(rule, confirm.sweep(rule, now).await),
     }
 }
 
@@ -230,8 +243,8 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                 let Some(question) = session.unit.ask(now, self.settings.keys_per_statement) else { break };
                 asking.push(serve(&self.confirm, Request::Ask(question)));
             }
-            if session.wants_snapshot(now) {
-                asking.push(serve(&self.confirm, Request::Look));
+            for request in session.requests(now, &self.settings) {
+                asking.push(serve(&self.confirm, request));
             }
             let may_ask = asking.len() < self.settings.statements_max;
             let wake = tokio::select! {

@@ -1,19 +1,25 @@
 //! A unit: the partitions that are judged together, with the windows, episodes and undelivered decisions of
 //! every rule. Pure. One unit holds all partitions for now; where a topic is keyed by the rule's key there
 //! can be one per partition.
+//!
+//! - this file: changes in, verdicts, questions, answers, decisions
+//! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
+
+pub mod stored;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::alert::{Alert, Confirmation, Decision, key_texts};
 use crate::change::Change;
-use crate::checkpoint::{Epoch, Offsets};
+use crate::checkpoint::Offsets;
+use crate::confirm::rows::TableRow;
 use crate::episode::{Candidate, Episodes, Outcome, Raised, Status};
 use crate::model::{Key, NextOffset, Position, Timestamp};
 use crate::rule::evaluate::{Program, Verdict};
 use crate::rule::{Confirm, Rule};
 use crate::snapshot::Snapshot;
-use crate::window::{Applied, StoredWindow, Transition, Window};
+use crate::window::{Applied, Transition, Window};
 
 /// What a run has done so far; the closing line of `--until-end`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +77,19 @@ pub struct Answer {
     pub millis: u64,
 }
 
+/// Answers in a row that refute a candidate before its rows are read from the table: with the back-off that is
+/// four seconds in which the stream could have caught up.
+const REFUSALS_BEFORE_RELOAD: u32 = 5;
+
+/// A group whose rows are to be read from the table, because memory and database stay apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Index of the rule.
+    pub rule: usize,
+    /// The group.
+    pub asked: Asked,
+}
+
 /// One rule at work.
 #[derive(Debug)]
 struct RuleState {
@@ -89,21 +108,12 @@ pub struct Unit {
     offsets: Offsets,
     /// Decided and not yet logged.
     alerts: Vec<Alert>,
+    /// Groups to be read from the table.
+    reloads: Vec<Reload>,
+    /// Groups that were found to differ from the table and have been reloaded.
+    pub drifts: u64,
     /// What was done so far.
     pub counts: Counts,
-}
-
-/// What `state/N` holds of one rule, in the order of its head.
-#[derive(Debug, Deserialize)]
-pub struct StoredRule {
-    episodes: Episodes,
-    window: StoredWindow,
-}
-
-#[derive(Serialize)]
-struct RuleOut<'a, W> {
-    episodes: &'a Episodes,
-    window: W,
 }
 
 impl Unit {
@@ -123,6 +133,8 @@ impl Unit {
             rules: rules.into_iter().map(state).collect::<Result<_, _>>()?,
             offsets: Offsets::new(),
             alerts: Vec::new(),
+            reloads: Vec::new(),
+            drifts: 0,
             counts: Counts::default(),
         })
     }
@@ -305,6 +317,9 @@ impl Unit {
                     self.counts.refuted += 1;
                     let (rule, key) = (&state.rule.name, &asked.key);
                     let again = again_at.map(Timestamp::rfc3339);
+                    if state.episodes.refusals(&asked.key) == REFUSALS_BEFORE_RELOAD {
+                        self.reloads.push(Reload { rule: question.rule, asked: asked.clone() });
+                    }
                     tracing::info!(
                         rule, ?key, stream = %Json::from(asked.stream.clone()), database = %Json::from(answer.outputs.clone()),
                         snapshot = answer.snapshot, again, "refuted: Postgres does not agree with the stream"
@@ -326,6 +341,52 @@ impl Unit {
                 }
             }
         }
+    }
+
+    /// A group to be read from the table, once.
+    pub fn next_reload(&mut self) -> Option<Reload> {
+        self.reloads.pop()
+    }
+
+    /// Takes a group's rows from the table, unless the stream has changed it meanwhile.
+    pub fn reload(&mut self, reload: &Reload, rows: &[TableRow], now: Timestamp) {
+        let Some(state) = self.rules.get_mut(reload.rule) else { return };
+        let key = &reload.asked.key;
+        if state.episodes.refusals(key) < REFUSALS_BEFORE_RELOAD {
+            return;
+        }
+        let (_, before) = state.window.look(key, now);
+        state.window.reload(key, rows.iter().map(|row| (&row.pk, &*row.row)), now);
+        let (_, after) = state.window.look(key, now);
+        if before != after {
+            self.drifts += 1;
+            tracing::warn!(
+                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after), drifts = self.drifts,
+                "drift: the stream's rows differ from the table's, although it shows all that was applied; the table's are held from here on"
+            );
+        }
+        self.judge(now);
+    }
+
+    /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a
+    /// candidate, and is read from the table.
+    pub fn swept(&mut self, rule: usize, keys: Vec<Key>, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(rule) else { return };
+        let mut missed = Vec::new();
+        for key in keys {
+            let (verdict, outputs) = state.window.look(&key, now);
+            if verdict == Verdict::Fails && !state.episodes.is_firing(&key) {
+                missed.push(Transition { key, verdict: Verdict::Holds, now, trigger: None, outputs });
+            }
+        }
+        if !missed.is_empty() {
+            tracing::warn!(
+                rule = state.rule.name,
+                groups = missed.len(),
+                "the sweep found groups that the stream has missed"
+            );
+        }
+        self.take(rule, missed, now);
     }
 
     /// When the next waiting candidate is due.
@@ -381,72 +442,5 @@ impl Unit {
             Status::Resolved => self.counts.resolved += 1,
         }
         self.alerts.push(alert);
-    }
-
-    /// Closes an epoch: the decided alerts and the waiting candidates with the offsets that they stand at.
-    pub fn close(&mut self, number: u64, now: Timestamp) -> Epoch {
-        let mut waiting = Vec::new();
-        for state in &self.rules {
-            let name = &state.rule.name;
-            waiting.extend(state.episodes.candidates().map(|(key, c)| (name.clone(), key.clone(), c.clone())));
-        }
-        Epoch {
-            number,
-            lineage: self.lineage.clone(),
-            topic: self.topic.clone(),
-            offsets: self.offsets.clone(),
-            at: now,
-            alerts: std::mem::take(&mut self.alerts),
-            waiting,
-        }
-    }
-
-    /// Writes the body of `state/N`, row by row: at no time is it in memory as a whole.
-    ///
-    /// # Errors
-    /// The writer refuses; postcard does not keep its reason.
-    pub fn store(&self, out: &mut dyn std::io::Write) -> Result<(), postcard::Error> {
-        let rules: Vec<_> = self
-            .rules
-            .iter()
-            .map(|state| RuleOut { episodes: &state.episodes, window: state.window.stored() })
-            .collect();
-        postcard::to_io(&rules, out).map(drop)
-    }
-
-    /// Takes the body of `state/N`, which was stored for rules of these names and versions. Returns whether
-    /// every rule found its windows: a rule that is new or whose meaning changed did not, and needs them
-    /// rebuilt; its open episodes go by its name.
-    ///
-    /// # Errors
-    /// The body is not what `store` writes.
-    pub fn restore(&mut self, versions: &[(String, String)], body: &[u8]) -> Result<bool, postcard::Error> {
-        let stored: Vec<StoredRule> = postcard::from_bytes(body)?;
-        let mut complete = self.rules.iter().all(|state| {
-            versions.iter().any(|(name, version)| *name == state.rule.name && *version == state.rule.version)
-        });
-        for ((name, version), stored) in versions.iter().zip(stored) {
-            let Some(state) = self.rules.iter_mut().find(|state| state.rule.name == *name) else { continue };
-            state.episodes = stored.episodes;
-            if complete && *version == state.rule.version {
-                state.window.refill(stored.window);
-            } else {
-                complete = false;
-            }
-        }
-        Ok(complete)
-    }
-
-    /// Repeats the decisions of an epoch that was logged after the state was stored.
-    pub fn redo(&mut self, epoch: &Epoch) {
-        for alert in &epoch.alerts {
-            if let Some(state) = self.rules.iter_mut().find(|state| state.rule.name == alert.rule) {
-                state.episodes.decide(&alert.key, alert.status, alert.id, alert.emitted_at);
-            }
-        }
-        for state in &mut self.rules {
-            let mine = epoch.waiting.iter().filter(|(rule, ..)| *rule == state.rule.name);
-            state.episodes.restore_candidates(mine.map(|(_, key, candidate)| (key.clone(), candidate.clone())));
-        }
     }
 }

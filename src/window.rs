@@ -6,12 +6,14 @@
 //!
 //! - this file: rows in and out, verdicts
 //! - [`edges`]: what time alone does
+//! - [`reload`]: rows exchanged at once, from the table or by a truncate
 //! - [`unseen`]: which transactions the database may not show yet
 //! - [`stored`]: the shape of a window in `state/N`
 //! - [`arena`]: where rows and groups lie
 
 mod arena;
 mod edges;
+mod reload;
 mod stored;
 mod unseen;
 
@@ -260,6 +262,15 @@ impl Window {
         }
     }
 
+    /// Lists a group for the next judgement.
+    fn list(&mut self, index: u32) {
+        if let Some(group) = self.groups.get_mut(index)
+            && !std::mem::replace(&mut group.touched, true)
+        {
+            self.touched.push(index);
+        }
+    }
+
     /// What memory says of a group at `now`, and its aggregates as an alert shows them.
     pub fn look(&mut self, key: &Key, now: Timestamp) -> (Verdict, serde_json::Map<String, serde_json::Value>) {
         let Some(index) = self.find_group(key) else {
@@ -328,10 +339,7 @@ impl Window {
         if verdict != group.verdict || verdict == Verdict::Unknown {
             (group.verdict, group.since) = (verdict, Some(Box::new(trigger())));
         }
-        if !group.touched {
-            group.touched = true;
-            self.touched.push(index);
-        }
+        self.list(index);
         if self.clock == Clock::Event
             && let Some(transition) = self.judge_now(index)
         {
@@ -415,20 +423,6 @@ impl Window {
             {
                 group.running.remove(&row.args);
             }
-        }
-    }
-
-    fn truncate(&mut self, change: &Change, position: Position, now: Timestamp) {
-        self.floor = self.floor.max(change.lsn);
-        self.rows.clear();
-        self.by_pk.clear();
-        let groups: Vec<u32> = self.groups.iter().map(|(group, _)| group).collect();
-        for index in groups {
-            if let Some(group) = self.groups.get_mut(index) {
-                group.rows.clear();
-                group.running = self.program.start();
-            }
-            self.settle(index, now, change.tx_id, &|| Trigger::new(change, position, None));
         }
     }
 

@@ -6,8 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure part: modules of `src` from `model` to `unit`, and the pure rooms of others.
-const PURE: [&str; 9] =
-    ["model", "change", "rule", "window", "episode", "snapshot", "alert", "unit", "checkpoint/start"];
+const PURE: [&str; 11] = [
+    "model",
+    "change",
+    "rule",
+    "window",
+    "episode",
+    "snapshot",
+    "alert",
+    "unit",
+    "checkpoint/start",
+    "confirm/rows",
+    "monitor/session",
+];
 
 /// What a pure module may not name: runtimes, sockets, files, clocks.
 const IMPURE: [&str; 11] = [

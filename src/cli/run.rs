@@ -86,7 +86,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     let source = KafkaSource::connect(&client, group, &config.source.topic, decoder)
         .map_err(|e| wrong(format!("kafka.properties: {e}")))?;
-    let confirm = PostgresConfirm::new(options, config.postgres.max_connections, &rules);
+    let confirm = PostgresConfirm::new(options, config.postgres.max_connections, &rules, &wanted);
     let clock = SystemClock::default();
     let settings = settings(&config, args);
     let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder };
@@ -111,6 +111,7 @@ fn settings(config: &Config, args: &RunArgs) -> Settings {
         state_interval: config.checkpoint.state_interval,
         keys_per_statement: config.postgres.keys_per_statement,
         statements_max: usize::try_from(config.postgres.max_connections).unwrap_or(1),
+        sweep_interval: None,
         stop_on_bad_record: config.source.on_bad_record == OnBadRecord::Stop,
         until_end: args.until_end,
     }

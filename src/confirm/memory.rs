@@ -4,7 +4,7 @@
 //! A question is answered from the table as it stands when it is asked, however long the answer takes.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use serde_json::{Map, Value as Json};
 use tokio::task::yield_now;
 
 use super::Confirm;
+use super::rows::TableRow;
 use crate::model::{Key, Timestamp, Value, decimal_text};
 use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar};
 use crate::unit::{Answer, Asked, Question};
 
-/// A snapshot that includes every transaction id that a test would use.
-const ALL_VISIBLE: &str = "2000000000:2000000000:";
+/// Past every transaction id that a test would use.
+const XMAX: u64 = 2_000_000_000;
 
 type Rows = BTreeMap<Key, Box<[Value]>>;
 
@@ -35,6 +36,8 @@ struct State {
     /// The rows that questions are answered from, where these are older ones.
     frozen: Option<Rows>,
     away: Option<String>,
+    /// Transactions that are not visible yet.
+    hidden: BTreeSet<u32>,
     takes: Duration,
     asked: Vec<Asked>,
 }
@@ -65,6 +68,16 @@ impl MemoryTable {
         self.lock().frozen = None;
     }
 
+    /// From here on this transaction's commit is not visible; what the table holds is the test's affair.
+    pub fn hide(&self, tx_id: u32) {
+        self.lock().hidden.insert(tx_id);
+    }
+
+    /// Every transaction is visible again.
+    pub fn show_all(&self) {
+        self.lock().hidden.clear();
+    }
+
     /// From here on every question fails with this text, or is answered again.
     pub fn go_away(&self, problem: Option<&str>) {
         self.lock().away = problem.map(str::to_owned);
@@ -78,6 +91,15 @@ impl MemoryTable {
     /// Every group that was asked for, in order, failed questions included.
     pub fn asked(&self) -> Vec<Asked> {
         self.lock().asked.clone()
+    }
+}
+
+impl State {
+    /// As `pg_current_snapshot()` prints it.
+    fn snapshot(&self) -> String {
+        let xmin = self.hidden.first().map_or(XMAX, |tx_id| u64::from(*tx_id));
+        let list: Vec<String> = self.hidden.iter().map(u32::to_string).collect();
+        format!("{xmin}:{XMAX}:{}", list.join(","))
     }
 }
 
@@ -104,7 +126,8 @@ impl MemoryConfirm {
             }
             let rule = self.rules.get(question.rule).ok_or("no such rule")?;
             let table = Naive { query: &rule.query, wanted: &self.wanted };
-            table.answer(state.frozen.as_ref().unwrap_or(&state.rows), asked)
+            let answer = table.answer(state.frozen.as_ref().unwrap_or(&state.rows), asked)?;
+            Ok(Answer { snapshot: state.snapshot(), ..answer })
         };
         question.asked.iter().map(answer).collect()
     }
@@ -124,7 +147,39 @@ impl Confirm for MemoryConfirm {
 
     async fn snapshot(&self) -> Result<String, String> {
         yield_now().await;
-        self.table.lock().away.clone().map_or_else(|| Ok(ALL_VISIBLE.to_owned()), Err)
+        let state = self.table.lock();
+        state.away.clone().map_or_else(|| Ok(state.snapshot()), Err)
+    }
+
+    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, String> {
+        yield_now().await;
+        let state = self.table.lock();
+        if let Some(problem) = &state.away {
+            return Err(problem.clone());
+        }
+        let rule = self.rules.get(rule).ok_or("no such rule")?;
+        let table = Naive { query: &rule.query, wanted: &self.wanted };
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        table.rows(rows, asked)
+    }
+
+    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String> {
+        yield_now().await;
+        let state = self.table.lock();
+        if let Some(problem) = &state.away {
+            return Err(problem.clone());
+        }
+        let rule = self.rules.get(rule).ok_or("no such rule")?;
+        let table = Naive { query: &rule.query, wanted: &self.wanted };
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        let mut held = Vec::new();
+        for key in rows.values().map(|row| table.key(row)).collect::<BTreeSet<Key>>() {
+            let asked = Asked { key, text: None, now, stream: Map::new() };
+            if table.answer(rows, &asked)?.holds {
+                held.push(asked.key);
+            }
+        }
+        Ok(held)
     }
 }
 
@@ -139,12 +194,12 @@ impl Naive<'_> {
         row.get(self.wanted.iter().position(|wanted| *wanted == column)?)
     }
 
-    fn answer(&self, rows: &Rows, asked: &Asked) -> Result<Answer, String> {
-        let key = asked.key.values();
-        let grouped = |row: &&[Value]| {
-            let values = self.query.group_by.iter().map(|column| self.value(row, *column));
-            values.eq(key.iter().map(Some))
-        };
+    fn key(&self, row: &[Value]) -> Key {
+        let value = |column: &usize| self.value(row, *column).cloned().unwrap_or(Value::Null);
+        Key::new(self.query.group_by.iter().map(value).collect())
+    }
+
+    fn rows(&self, rows: &Rows, asked: &Asked) -> Result<Vec<TableRow>, String> {
         let edge = self.query.bound.as_ref().map(|bound| earlier(asked.now, &bound.back)).transpose()?;
         let inside = |row: &&[Value]| match (&self.query.bound, edge) {
             (Some(bound), Some(edge)) => match self.value(row, bound.column) {
@@ -153,7 +208,13 @@ impl Naive<'_> {
             },
             _ => true,
         };
-        let rows: Vec<&[Value]> = rows.values().map(|row| &**row).filter(grouped).filter(inside).collect();
+        let mine = rows.iter().filter(|(_, row)| self.key(row) == asked.key && inside(&&***row));
+        Ok(mine.map(|(pk, row)| TableRow { pk: pk.clone(), row: row.clone() }).collect())
+    }
+
+    fn answer(&self, rows: &Rows, asked: &Asked) -> Result<Answer, String> {
+        let rows = self.rows(rows, asked)?;
+        let rows: Vec<&[Value]> = rows.iter().map(|row| &*row.row).collect();
         let aggregates: Vec<Option<(i128, u8)>> =
             self.query.aggregates.iter().map(|aggregate| self.aggregate(&rows, aggregate)).collect::<Result<_, _>>()?;
         let having = &self.query.having;
@@ -176,7 +237,7 @@ impl Naive<'_> {
             };
             outputs.insert(output.name.clone(), value);
         }
-        Ok(Answer { holds, outputs, snapshot: ALL_VISIBLE.to_owned(), millis: 0 })
+        Ok(Answer { holds, outputs, snapshot: String::new(), millis: 0 })
     }
 
     /// Unscaled, with its scale; `None` for NULL.

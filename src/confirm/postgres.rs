@@ -8,8 +8,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::Confirm;
-use crate::model::Timestamp;
-use crate::rule::{Aggregate, Clock, OutputExpr, Rule, render};
+use super::rows::{TableRow, table_row, value};
+use crate::model::{Key, Timestamp};
+use crate::rule::{Aggregate, Clock, OutputExpr, Query, Rule, render};
 use crate::unit::{Answer, Asked, Question};
 
 /// How long a statement waits for a free connection.
@@ -40,6 +41,9 @@ struct Statements {
     clock: Clock,
     keyed: String,
     null: String,
+    rows: String,
+    holding: String,
+    query: Query,
     /// Name of each aggregate output, and whether it is a count.
     outputs: Vec<(String, bool)>,
 }
@@ -48,16 +52,17 @@ struct Statements {
 pub struct PostgresConfirm {
     pool: PgPool,
     rules: Vec<Statements>,
+    wanted: Vec<usize>,
 }
 
 impl PostgresConfirm {
-    /// Prepares the texts for these rules, in order; connects when first asked.
-    pub fn new(options: PgConnectOptions, connections_max: u32, rules: &[Rule]) -> Self {
+    /// Prepares the texts for these rules, in order, over these columns of the table; connects when first asked.
+    pub fn new(options: PgConnectOptions, connections_max: u32, rules: &[Rule], wanted: &[usize]) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        Self { pool, rules: rules.iter().map(Statements::new).collect() }
+        Self { pool, rules: rules.iter().map(|rule| Statements::new(rule, wanted)).collect(), wanted: wanted.to_vec() }
     }
 
     /// Closes the connections.
@@ -133,10 +138,33 @@ impl Confirm for PostgresConfirm {
         let asked = sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&self.pool).await;
         asked.map_err(|error: sqlx::Error| error.to_string())
     }
+
+    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, String> {
+        let statements = self.rules.get(rule).ok_or("no such rule")?;
+        let query = sqlx::query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
+        let rows = query.fetch_all(&self.pool).await.map_err(|error| error.to_string())?;
+        let texts = |row: &PgRow| (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Vec<_>, _>>();
+        rows.iter()
+            .map(|row| {
+                let texts = texts(row).map_err(|error| error.to_string())?;
+                table_row(&statements.query, &self.wanted, &texts)
+            })
+            .collect()
+    }
+
+    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String> {
+        let statements = self.rules.get(rule).ok_or("no such rule")?;
+        let query = sqlx::query_scalar(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
+        let keys: Vec<Option<String>> = query.fetch_all(&self.pool).await.map_err(|error| error.to_string())?;
+        let table = &statements.query.table;
+        let column = statements.query.group_by.first().and_then(|index| table.columns.get(*index));
+        let column = column.ok_or("no such column")?;
+        keys.iter().map(|key| value(column, key.as_deref()).map(|value| Key::new(vec![value]))).collect()
+    }
 }
 
 impl Statements {
-    fn new(rule: &Rule) -> Self {
+    fn new(rule: &Rule, wanted: &[usize]) -> Self {
         let query = &rule.query;
         let outputs = query.outputs.iter().filter_map(|output| match output.expr {
             OutputExpr::Aggregate(index) => {
@@ -148,6 +176,9 @@ impl Statements {
             clock: rule.clock,
             keyed: render::confirmation(query, rule.clock).sql,
             null: render::confirmation_null(query, rule.clock).sql,
+            rows: render::rows(query, wanted),
+            holding: render::holding(query),
+            query: query.clone(),
             outputs: outputs.collect(),
         }
     }

@@ -153,6 +153,7 @@ impl Session {
             full: false,
             looked_at: None,
             looked_from: None,
+            swept_at: now,
             backlog: false,
             dead: Vec::new(),
             stopped_by: None,

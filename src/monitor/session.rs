@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{MonitorError, Reply, Settings, micros};
+use super::{MonitorError, Reply, Request, Settings, micros};
 use crate::checkpoint::Offsets;
 use crate::model::{NextOffset, Timestamp};
 use crate::snapshot::Snapshot;
@@ -42,6 +42,8 @@ pub(super) struct Session {
     /// When the database's snapshot was last asked for, and where the stream stood then.
     pub(super) looked_at: Option<Timestamp>,
     pub(super) looked_from: Option<Offsets>,
+    /// When the last sweep was started.
+    pub(super) swept_at: Timestamp,
     /// So many candidates wait that reading pauses.
     pub(super) full: bool,
     /// The last batch was full: there is more to read right now.
@@ -94,16 +96,28 @@ impl Session {
         }
     }
 
-    /// Whether it is time to see which transactions the database shows, so that those applied need not be
-    /// remembered: once at first, then every second while there are new ones.
-    pub(super) fn wants_snapshot(&mut self, now: Timestamp) -> bool {
-        let due = self.looked_at.is_none_or(|at| now.0.saturating_sub(at.0) >= SNAPSHOT_MICROS);
-        if !due || !self.unit.is_confirmed() || self.looked_from.as_ref() == Some(self.unit.offsets()) {
-            return false;
+    /// What else is to be asked of the database: what it shows at present (once at first, then every second while
+    /// changes come), groups to be read anew, the sweep.
+    pub(super) fn requests(&mut self, now: Timestamp, settings: &Settings) -> Vec<Request> {
+        let mut requests = Vec::new();
+        if !self.unit.is_confirmed() {
+            return requests;
         }
-        self.looked_at = Some(now);
-        self.looked_from = Some(self.unit.offsets().clone());
-        true
+        let due = self.looked_at.is_none_or(|at| now.0.saturating_sub(at.0) >= SNAPSHOT_MICROS);
+        if due && self.looked_from.as_ref() != Some(self.unit.offsets()) {
+            self.looked_at = Some(now);
+            self.looked_from = Some(self.unit.offsets().clone());
+            requests.push(Request::Look);
+        }
+        requests.extend(self.unit.next_reload().map(Request::Reload));
+        if let Some(interval) = settings.sweep_interval
+            && self.rebuild.is_empty()
+            && now.0.saturating_sub(self.swept_at.0) >= micros(interval)
+        {
+            self.swept_at = now;
+            requests.extend((0..self.unit.versions().len()).map(|rule| Request::Sweep(rule, now)));
+        }
+        requests
     }
 
     pub(super) fn answered(&mut self, reply: Reply, now: Timestamp) {
@@ -114,6 +128,10 @@ impl Session {
                     self.unit.saw(&snapshot);
                 }
             }
+            Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
+            Reply::Swept(rule, Ok(keys)) => self.unit.swept(rule, keys, now),
+            Reply::Rows(_, Err(problem)) => tracing::warn!(problem, "a group's rows could not be read from the table"),
+            Reply::Swept(_, Err(problem)) => tracing::warn!(problem, "the sweep failed"),
             Reply::Snapshot(Err(problem)) => tracing::debug!(problem, "no snapshot of the database"),
         }
     }

@@ -121,6 +121,39 @@ pub fn confirmation_null(query: &Query, clock: Clock) -> Confirmation {
     Confirmation { sql, outputs }
 }
 
+/// The statement that reads a group's rows inside of the window: the primary key's columns as text, then the wanted
+/// ones. Times are microseconds since 1970 in UTC, or the infinities by name.
+///
+/// Parameters: `$1 text`, the key, or NULL; `$2 text`, the instant that is NOW().
+pub fn rows(query: &Query, wanted: &[usize]) -> String {
+    let names = Names { query, prefix: ROW };
+    let columns: Vec<String> = query.table.primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();
+    format!(
+        "SELECT {} FROM {} AS r CROSS JOIN (SELECT ($2::text)::timestamptz AS t) AS asked \
+         WHERE ({} IS NOT DISTINCT FROM ($1::text)::{}){}",
+        columns.join(", "),
+        names.table(),
+        names.key(0),
+        names.key_type(),
+        names.bounded("asked.t"),
+    )
+}
+
+/// The statement that runs the whole rule: the keys, as text, of the groups that HAVING holds for.
+///
+/// Parameter: `$1 text`, the instant that is NOW().
+pub fn holding(query: &Query) -> String {
+    let names = Names { query, prefix: ROW };
+    format!(
+        "SELECT ({key})::text AS key FROM {} AS r CROSS JOIN (SELECT ($1::text)::timestamptz AS t) AS asked \
+         WHERE true{} GROUP BY {key} HAVING {}",
+        names.table(),
+        names.bounded("asked.t"),
+        names.having(&Spelling::default()),
+        key = names.key(0),
+    )
+}
+
 /// The table's alias in confirmations. Columns carry it, so that none of them, and no table named `asked`, can be
 /// taken for one of the statement's own names.
 const ROW: &str = "r.";
@@ -192,6 +225,24 @@ impl Names<'_> {
             (false, false) => format!("({column} > {edge})"),
             (true, true) => format!("({edge} <= {column})"),
             (true, false) => format!("({edge} < {column})"),
+        }
+    }
+
+    /// The time bound as a further condition.
+    fn bounded(&self, now: &str) -> String {
+        let bound = self.query.bound.as_ref().map(|bound| self.bound(bound, now, &Spelling::default()));
+        bound.map(|bound| format!(" AND {bound}")).unwrap_or_default()
+    }
+
+    /// A column's value as text that reads back exactly.
+    fn text(&self, index: usize) -> String {
+        let column = self.column(index);
+        match self.query.table.columns.get(index).map(|column| &column.ty) {
+            Some(ColumnType::TimestampTz | ColumnType::Timestamp { precision: _ } | ColumnType::Date) => format!(
+                "CASE WHEN isfinite({column}) THEN (extract(epoch FROM {column}) * 1000000)::bigint::text \
+                 ELSE ({column})::text END"
+            ),
+            _ => format!("({column})::text"),
         }
     }
 

@@ -116,6 +116,7 @@ impl World {
                 state_interval: Duration::from_secs(30),
                 keys_per_statement: 100,
                 statements_max: 4,
+                sweep_interval: None,
                 stop_on_bad_record: false,
                 until_end: true,
             },
