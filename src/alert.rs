@@ -13,6 +13,12 @@ use crate::window::Trigger;
 /// The namespace of alert ids, itself a UUIDv5 of the DNS name `tripline.alerts`.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8d5c_5a9e_4b0f_5c1e_9d2a_6f0e_3b7c_1a44);
 
+/// Bytes of a message at most: an alert that the broker refuses would be refused at every start.
+const MESSAGE_MAX: usize = 16 * 1024;
+
+/// Bytes of a record key at most; a longer one ends in a hash of the whole.
+const RECORD_KEY_MAX: usize = 1_024;
+
 /// Everything an alert tells, before it is bytes.
 #[derive(Debug)]
 pub struct Decision<'a> {
@@ -82,7 +88,7 @@ impl Alert {
         let rule = decision.rule;
         let query = &rule.query;
         let id = id_of(decision);
-        let message = message_of(decision);
+        let message = shorten(message_of(decision), MESSAGE_MAX);
         let body = json!({
             "id": id,
             "group": decision.group,
@@ -182,7 +188,22 @@ fn record_key(rule: &str, key: &[Option<String>]) -> String {
         Some(text) => text.clone(),
     };
     let parts: Vec<String> = key.iter().map(part).collect();
-    format!("{rule}|{}", parts.join("|"))
+    let whole = format!("{rule}|{}", parts.join("|"));
+    if whole.len() <= RECORD_KEY_MAX {
+        return whole;
+    }
+    // Still one record key per group.
+    let hash = Uuid::new_v5(&NAMESPACE, whole.as_bytes());
+    format!("{}#{hash}", shorten(whole, RECORD_KEY_MAX))
+}
+
+/// Cuts text to about so many bytes, at a character.
+fn shorten(text: String, max: usize) -> String {
+    if text.len() <= max {
+        return text;
+    }
+    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// A value as Postgres reads it; `None` for NULL.

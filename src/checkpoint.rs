@@ -106,6 +106,8 @@ pub struct Epoch {
     pub offsets: Offsets,
     /// NOW() when it was closed.
     pub at: Timestamp,
+    /// The rules it was decided by: name → version and keys.
+    pub rules: BTreeMap<String, String>,
     /// Alerts decided in it, finished.
     pub alerts: Vec<Alert>,
     /// Candidates that were still waiting, by rule.
@@ -282,8 +284,8 @@ impl Folder {
         let topics: BTreeMap<String, Offsets> = serde_json::from_str(offsets).map_err(bad)?;
         let body: EpochBody = serde_json::from_str(body).map_err(bad)?;
         let (topic, offsets) = topics.into_iter().next().ok_or_else(|| damaged("it names no topic"))?;
-        let EpochHead { at, lineage, .. } = head;
-        Ok(Epoch { number, lineage, topic, offsets, at, alerts: body.alerts, waiting: body.waiting })
+        let EpochHead { at, lineage, conf: rules, .. } = head;
+        Ok(Epoch { number, lineage, topic, offsets, at, rules, alerts: body.alerts, waiting: body.waiting })
     }
 
     /// Logs an epoch: the point of commit. No effect of the epoch may leave before this has returned.
@@ -297,7 +299,7 @@ impl Folder {
             batch_timestamp_ms: epoch.at.millis(),
             at: epoch.at,
             lineage: epoch.lineage.clone(),
-            conf: BTreeMap::new(),
+            conf: epoch.rules.clone(),
         };
         let topics = BTreeMap::from([(&epoch.topic, &epoch.offsets)]);
         let body = EpochBody { alerts: epoch.alerts.clone(), waiting: epoch.waiting.clone() };

@@ -1,13 +1,24 @@
 //! The command line: its arguments and exit codes.
 //!
 //! - [`run`]: `tripline run`
+//! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
+//! - `table`: what these share
 
+pub mod alerts;
+pub mod explain;
+pub mod migrate;
 pub mod run;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
+
+use crate::episode::Status;
+use crate::model::Timestamp;
+use crate::sink::postgres::stored;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -31,6 +42,25 @@ Examples:
 Any setting but the rules can be given as an environment variable TRIPLINE__SECTION__KEY, which wins over the
 file. RUST_LOG sets what is logged; NO_COLOR turns colours off.";
 
+const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  tripline migrate --config tripline.toml
+  TRIPLINE__ALERTS__POSTGRES__URL=postgres://owner:…@host/db tripline migrate --config tripline.toml
+
+docs/table.md has the rights that writers and readers need.";
+
+const ALERTS_EXAMPLES: &str = "\
+Examples:
+  tripline alerts --config tripline.toml --status firing --since 24h
+  tripline alerts --config tripline.toml --key 27956157 --output json
+  tripline alerts --config tripline.toml --follow";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  tripline explain 1c0c2f6e-… --config tripline.toml
+  tripline explain --from alert.json --config tripline.toml
+  kcat -C -t tripline.alerts -e | tripline explain 1c0c2f6e-… --from - --config tripline.toml";
+
 /// Threshold and fraud alerts over a Debezium change stream, each one confirmed by Postgres before it is raised
 #[derive(Debug, Parser)]
 #[command(name = "tripline", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
@@ -46,6 +76,18 @@ pub enum Command {
     /// Watch the change stream and raise alerts, until stopped by Ctrl-C or SIGTERM
     #[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(RunArgs),
+
+    /// Make the table tripline.alerts, or bring it up to date
+    #[command(after_help = format!("{MIGRATE_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Migrate(MigrateArgs),
+
+    /// List the alerts in the table, newest first, or follow them, oldest first, until stopped by Ctrl-C
+    #[command(after_help = format!("{ALERTS_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Alerts(AlertsArgs),
+
+    /// Say why an alert came: rows, totals, snapshot, latencies, and what has changed since
+    #[command(after_help = format!("{EXPLAIN_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Explain(ExplainArgs),
 }
 
 /// Arguments of `tripline run`.
@@ -58,6 +100,142 @@ pub struct RunArgs {
     /// Stop where the topic ended at the start, and print what was done as one line of JSON
     #[arg(long)]
     pub until_end: bool,
+}
+
+/// Arguments of `tripline migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// The configuration file (TOML)
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// The database, as a role that may make the table; by default alerts.postgres.url, else postgres.url. Others see a
+    /// command line: a password better comes from the environment
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// Arguments of `tripline alerts`.
+#[derive(Debug, Args)]
+pub struct AlertsArgs {
+    /// The configuration file (TOML)
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Only alerts of this rule
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
+
+    /// Only alerts of this status
+    #[arg(long, value_name = "firing|resolved", value_parser = status)]
+    pub status: Option<Status>,
+
+    /// Only alerts of this key, e.g. a user's id
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
+    pub key: Option<String>,
+
+    /// Only alerts of this severity
+    #[arg(long, value_name = "SEVERITY")]
+    pub severity: Option<String>,
+
+    /// Only alerts since then: a duration such as 90s, 15m, 24h, 7d, or an instant such as 2026-11-22T10:00:00Z
+    #[arg(long, value_name = "DURATION|RFC3339", value_parser = since)]
+    pub since: Option<Since>,
+
+    /// How many at most; with --follow, how many to begin with
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: u32,
+
+    /// Go on with new alerts as they come
+    #[arg(long, short)]
+    pub follow: bool,
+
+    /// A table for people, or one JSON record per line
+    #[arg(long, short, default_value = "table")]
+    pub output: Output,
+}
+
+/// Arguments of `tripline explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The alert's id
+    #[arg(value_name = "ID", required_unless_present = "from")]
+    pub id: Option<Uuid>,
+
+    /// The configuration file (TOML)
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Take the alert from a file of JSON records, or `-` for standard input, rather than from the table
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+
+    /// Text for people, or one JSON object
+    #[arg(long, short, default_value = "text")]
+    pub output: Explanation,
+}
+
+/// How alerts are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Aligned columns.
+    Table,
+    /// One record per line.
+    Json,
+}
+
+/// How an alert is explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Explanation {
+    /// For people.
+    Text,
+    /// One object.
+    Json,
+}
+
+/// A point in time on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So many microseconds ago.
+    Ago(i64),
+    /// This instant.
+    At(Timestamp),
+}
+
+impl Since {
+    /// The instant, given the present one.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(micros) => Timestamp(now.0.saturating_sub(micros)),
+            Self::At(at) => at,
+        }
+    }
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    if let Some(at) = stored::instant(text) {
+        return Ok(Since::At(at));
+    }
+    let unit = |suffix: &str, seconds: i64| Some((text.strip_suffix(suffix)?, seconds));
+    let found = unit("s", 1)
+        .or_else(|| unit("m", 60))
+        .or_else(|| unit("h", 3_600))
+        .or_else(|| unit("d", 86_400))
+        .or_else(|| unit("w", 604_800));
+    found
+        .and_then(|(number, seconds)| Some((i64::from(number.parse::<u32>().ok()?), seconds)))
+        .map(|(number, seconds)| Since::Ago(number.saturating_mul(seconds).saturating_mul(1_000_000)))
+        .ok_or_else(|| {
+            "write a duration such as 90s, 15m, 24h, 7d, 2w, or an instant such as 2026-11-22T10:00:00Z".to_owned()
+        })
+}
+
+fn status(text: &str) -> Result<Status, String> {
+    match text {
+        "firing" => Ok(Status::Firing),
+        "resolved" => Ok(Status::Resolved),
+        _ => Err("it is firing or resolved".to_owned()),
+    }
 }
 
 /// How the process ends.
@@ -101,7 +279,7 @@ impl From<Exit> for ExitCode {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Cli, Command, Exit, Parser};
+    use super::{Cli, Command, Exit, Parser, Since, Timestamp, since};
 
     #[test]
     fn definitions_are_sound() {
@@ -116,6 +294,32 @@ mod tests {
             matches!(&parsed, Ok(Command::Run(run)) if run.config.as_os_str() == "a.toml" && run.until_end),
             "{parsed:?}"
         );
+    }
+
+    #[test]
+    fn points_in_time() {
+        let check = |text: &str, want: Option<Since>| assert_eq!(since(text).ok(), want, "{text}");
+        check("90s", Some(Since::Ago(90_000_000)));
+        check("15m", Some(Since::Ago(900_000_000)));
+        check("7d", Some(Since::Ago(604_800_000_000)));
+        check("1970-01-01T00:00:01Z", Some(Since::At(Timestamp(1_000_000))));
+        check("1970-01-01T01:00:01+01:00", Some(Since::At(Timestamp(1_000_000))));
+        for text in ["", "s", "-5m", "5", "5y", "1.5h", "yesterday", "99999999999w"] {
+            check(text, None);
+        }
+        assert_eq!(Since::Ago(5).at(Timestamp(7)), Timestamp(2));
+    }
+
+    #[test]
+    fn an_alert_is_explained_by_id_or_from_a_file() {
+        let parse = |args: &[&str]| {
+            let all = ["tripline", "explain", "--config", "a.toml"].iter().chain(args);
+            Cli::try_parse_from(all).map(drop).map_err(|error| error.kind())
+        };
+        assert_eq!(parse(&["1c0c0000-0000-5000-8000-000000000000"]), Ok(()));
+        assert_eq!(parse(&["--from", "-"]), Ok(()));
+        assert_eq!(parse(&[]), Err(clap::error::ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse(&["5"]), Err(clap::error::ErrorKind::ValueValidation));
     }
 
     #[test]

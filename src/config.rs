@@ -23,7 +23,7 @@ use crate::change::debezium::{DecimalHandling, TimePrecision};
 use crate::rule::{Clock, Confirm};
 use crate::telemetry::Format;
 
-pub use checks::redact_url;
+pub use checks::{postgres_url as check_url, redact_url};
 pub use reader::Problem;
 
 /// What names of environment variables start with: `TRIPLINE__SECTION__KEY`.
@@ -42,6 +42,8 @@ pub struct Config {
     pub postgres: Postgres,
     /// Where and how often progress is stored.
     pub checkpoint: Checkpoint,
+    /// Bounds on memory.
+    pub limits: Limits,
     /// The rules as written, in the file's order; never empty, names unique.
     pub rules: Vec<RuleSettings>,
     /// Where alerts go.
@@ -124,6 +126,8 @@ pub struct Postgres {
     pub max_connections: u32,
     /// Keys asked for in one statement, at most.
     pub keys_per_statement: usize,
+    /// How often the whole rule is run, to find keys that the stream missed; `None`: never.
+    pub sweep_interval: Option<Duration>,
 }
 
 /// The URL without its password.
@@ -134,6 +138,7 @@ impl fmt::Debug for Postgres {
             .field("statement_timeout", &self.statement_timeout)
             .field("max_connections", &self.max_connections)
             .field("keys_per_statement", &self.keys_per_statement)
+            .field("sweep_interval", &self.sweep_interval)
             .finish()
     }
 }
@@ -147,6 +152,15 @@ pub struct Checkpoint {
     pub trigger_interval: Duration,
     /// Time between two stored copies of the state.
     pub state_interval: Duration,
+}
+
+/// `[limits]`: at a bound reading pauses, and nothing is dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows held over all rules; `None`: no bound.
+    pub max_rows: Option<usize>,
+    /// The process's resident memory in MiB; `None`: no bound.
+    pub max_rss_mb: Option<usize>,
 }
 
 /// One `[[rules]]` entry: its SQL is not yet parsed.
@@ -173,6 +187,8 @@ pub struct Alerts {
     pub log: bool,
     /// Alert records in Kafka.
     pub kafka: Option<KafkaAlerts>,
+    /// Alerts as rows of the table `tripline.alerts`.
+    pub postgres: Option<PostgresAlerts>,
 }
 
 /// `[alerts.kafka]`
@@ -182,6 +198,22 @@ pub struct KafkaAlerts {
     pub topic: String,
 }
 
+/// `[alerts.postgres]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresAlerts {
+    /// The database of the table, by default that of [`Postgres::url`]; a secret, print it by [`redact_url`] only.
+    pub url: String,
+    /// Whether the table's migrations run at start.
+    pub migrate: bool,
+}
+
+/// The URL without its password.
+impl fmt::Debug for PostgresAlerts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresAlerts").field("url", &redact_url(&self.url)).field("migrate", &self.migrate).finish()
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -189,6 +221,16 @@ pub struct Log {
     pub level: String,
     /// How lines look.
     pub format: Format,
+}
+
+impl Config {
+    /// Where the table of alerts is, or would be: `alerts.postgres.url`, else `postgres.url`; and the setting's name.
+    pub fn table_url(&self) -> (&str, &'static str) {
+        match &self.alerts.postgres {
+            Some(table) if table.url != self.postgres.url => (&table.url, "alerts.postgres.url"),
+            _ => (&self.postgres.url, "postgres.url"),
+        }
+    }
 }
 
 /// Why there is no configuration. The text says what is wrong, where, and what to do; it shows no secret.

@@ -4,8 +4,10 @@
 //! - [`postgres`]: the statements
 //! - [`rows`]: rows of the table as memory holds them
 //! - [`memory`]: their twin for tests
+//! - [`explain`]: the rows behind an alert, as they are now
 
 pub mod catalog;
+pub mod explain;
 pub mod memory;
 pub mod postgres;
 pub mod rows;

@@ -57,6 +57,10 @@ pub struct Candidate {
     pub trigger: Option<Box<Trigger>>,
     /// NOW() when it became one.
     pub raised_at: Timestamp,
+    /// The aggregates in memory then, as JSON text.
+    pub stream: String,
+    /// Time has taken it since, before Postgres could be heard: it is asked as of `raised_at`.
+    pub overdue: bool,
     /// How often it has been asked.
     pub attempts: u32,
     /// Not asked again before.
@@ -86,6 +90,8 @@ pub enum Raised {
     Again,
     /// It was a candidate, and memory no longer insists.
     Withdrawn,
+    /// It was one until time took it, and is still to be asked as of when it was raised.
+    Overdue,
     /// It agrees with the state.
     Nothing,
 }
@@ -149,10 +155,20 @@ impl Episodes {
             Verdict::Unknown => false,
         };
         if agrees {
+            // It held until time took it, and Postgres has not been heard yet: asked as of that instant.
+            if let Some(candidate) = self.candidates.get_mut(key)
+                && !firing
+                && transition.trigger.is_none()
+                && candidate.answered_at.is_none()
+            {
+                candidate.overdue = true;
+                return Raised::Overdue;
+            }
             return if self.candidates.remove(key).is_some() { Raised::Withdrawn } else { Raised::Nothing };
         }
         if let Some(candidate) = self.candidates.get_mut(key) {
             candidate.ask_at = now;
+            candidate.overdue = false;
             candidate.named_again = candidate.asking;
             candidate.refusals = 0;
             return Raised::Again;
@@ -162,6 +178,8 @@ impl Episodes {
             Candidate {
                 trigger: transition.trigger.clone(),
                 raised_at: transition.now,
+                stream: serde_json::Value::from(transition.outputs.clone()).to_string(),
+                overdue: false,
                 attempts: 0,
                 ask_at: now,
                 answered_at: None,
@@ -238,17 +256,17 @@ impl Episodes {
         Outcome::Refuted(Some(candidate.ask_at))
     }
 
-    /// Answers in a row that refuted this candidate, though it shows all that memory has applied.
-    pub fn refusals(&self, key: &Key) -> u32 {
-        self.candidates.get(key).map_or(0, |candidate| candidate.refusals)
-    }
-
     /// The statement for a candidate failed: it is asked again later.
     pub fn failed(&mut self, key: &Key, now: Timestamp) {
         if let Some(candidate) = self.candidates.get_mut(key) {
             candidate.asking = false;
             candidate.ask_at = back_off(candidate.attempts, now);
         }
+    }
+
+    /// A candidate.
+    pub fn candidate(&self, key: &Key) -> Option<&Candidate> {
+        self.candidates.get(key)
     }
 
     /// Takes a candidate without asking: its rule needs no confirmation.

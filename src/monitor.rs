@@ -33,6 +33,7 @@ use crate::model::{Key, Timestamp};
 use crate::rule::Rule;
 use crate::sink::{SinkError, Sinks};
 use crate::source::{Event, Source, SourceError};
+use crate::telemetry;
 use crate::unit::{Answer, Counts, Question, Reload};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
@@ -60,6 +61,10 @@ pub struct Settings {
     pub statements_max: usize,
     /// How often the whole rule is run in Postgres, to find groups that the stream missed; `None`: never.
     pub sweep_interval: Option<Duration>,
+    /// Rows held at most; then reading pauses.
+    pub rows_max: Option<usize>,
+    /// Resident memory at most, in MiB; then reading pauses.
+    pub rss_max_mb: Option<usize>,
     /// Stop at a record that is not understood, rather than copying it to the dead-letter topic.
     pub stop_on_bad_record: bool,
     /// End once everything that was there at the start has been read and every candidate answered.
@@ -98,6 +103,9 @@ pub enum MonitorError {
     /// It was told to stop while a sink was away.
     #[error("stopped before everything was delivered: what was logged is delivered at the next start")]
     Cut,
+    /// It was told to stop before the end that it was to read to.
+    #[error("stopped before the end was reached; the next run goes on from here")]
+    BeforeTheEnd,
     /// A rule or a stored state that does not fit.
     #[error("{0}")]
     Internal(String),
@@ -193,6 +201,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
             let ended = self.work(&mut session, stop.as_mut()).await?;
             match ended {
                 Ended::Revoked => tracing::warn!("the group took the partitions away; waiting for them to come back"),
+                Ended::Stopped if self.settings.until_end => return Err(MonitorError::BeforeTheEnd),
                 Ended::Stopped | Ended::Read => return Ok(session.unit.counts),
             }
             counts = session.counts; // what was done since the newest epoch is done again
@@ -246,12 +255,14 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
             for request in session.requests(now, &self.settings) {
                 asking.push(serve(&self.confirm, request));
             }
+            let rss_mb = self.settings.rss_max_mb.and_then(|_| telemetry::resident_mb());
+            let reads = session.reads(rss_mb, &self.settings);
             let may_ask = asking.len() < self.settings.statements_max;
             let wake = tokio::select! {
                 biased;
                 () = &mut stop => Wake::Stop,
                 Some(reply) = asking.next(), if !asking.is_empty() => Wake::Answered(reply),
-                event = self.source.next(), if session.reads() => Wake::Source(event),
+                event = self.source.next(), if reads => Wake::Source(event),
                 () = tokio::time::sleep(session.until_next(now, may_ask, &self.settings)) => Wake::Tick,
             };
             let now = self.clock.now();

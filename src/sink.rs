@@ -1,12 +1,14 @@
 //! Where alerts go. Everything here is at least once; an alert keeps its id on every retry.
 //!
 //! - [`kafka`]: the alert topic and the dead-letter topic
+//! - [`postgres`]: the table `tripline.alerts`
 //! - [`log`]: a line on standard output
 //! - [`memory`]: a twin for tests
 
 pub mod kafka;
 pub mod log;
 pub mod memory;
+pub mod postgres;
 
 use crate::alert::Alert;
 use crate::source::DeadLetter;
@@ -45,16 +47,30 @@ pub struct ConfiguredSinks {
     pub log: Option<log::LogSink>,
     /// `[alerts.kafka]`, with the name of its topic.
     pub kafka: Option<String>,
+    /// `[alerts.postgres]`
+    pub table: Option<postgres::TableSink>,
     /// Topic for records that were not understood.
     pub dead_letter_topic: String,
     /// The producer of both topics.
     pub producer: kafka::Producer,
 }
 
+impl ConfiguredSinks {
+    /// Closes what has connections of its own.
+    pub async fn close(&self) {
+        if let Some(table) = &self.table {
+            table.close().await;
+        }
+    }
+}
+
 impl Sinks for ConfiguredSinks {
     async fn deliver(&mut self, alerts: &[Alert]) -> Result<(), SinkError> {
         if let Some(topic) = &self.kafka {
             self.producer.alerts(topic, alerts).await?;
+        }
+        if let Some(table) = &self.table {
+            table.write(alerts).await?;
         }
         match &mut self.log {
             Some(log) => log.write(alerts),

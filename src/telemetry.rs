@@ -68,6 +68,14 @@ fn refuse_misspelt_level(filter: &str) -> Result<(), String> {
     }
 }
 
+/// Resident memory of this process in MiB, from /proc; `None` where there is none.
+pub fn resident_mb() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes / 1_024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::filter;

@@ -144,9 +144,15 @@ impl Unit {
         self.rules.get(index).map(|state| &state.rule)
     }
 
-    /// Names and versions of the rules, in order.
+    /// Names of the rules, in order, each with its version and the columns and types that it groups by:
+    /// `4e12056de24a5792 user_id bigint`.
     pub fn versions(&self) -> Vec<(String, String)> {
-        self.rules.iter().map(|state| (state.rule.name.clone(), state.rule.version.clone())).collect()
+        let version = |rule: &Rule| {
+            let columns = rule.query.group_by.iter().filter_map(|index| rule.query.table.columns.get(*index));
+            let keys: Vec<String> = columns.map(|column| format!("{} {}", column.name, column.type_name)).collect();
+            (rule.name.clone(), format!("{} {}", rule.version, keys.join(", ")))
+        };
+        self.rules.iter().map(|state| version(&state.rule)).collect()
     }
 
     /// The next offsets.
@@ -273,8 +279,16 @@ impl Unit {
                 continue;
             }
             let asked = due.into_iter().map(|key| {
-                let now = state.window.now_for(&key, now);
-                let (_, stream) = state.window.look(&key, now);
+                let overdue = state.episodes.candidate(&key).filter(|candidate| candidate.overdue);
+                let (now, stream) = match overdue {
+                    Some(candidate) => {
+                        (candidate.raised_at, serde_json::from_str(&candidate.stream).unwrap_or_default())
+                    }
+                    None => {
+                        let now = state.window.now_for(&key, now);
+                        (now, state.window.look(&key, now).1)
+                    }
+                };
                 let text = key_texts(&state.rule.query, &key).into_iter().next().flatten();
                 Asked { key, text, now, stream }
             });
@@ -312,12 +326,16 @@ impl Unit {
                 Outcome::Confirmed(status, candidate) => {
                     self.counts.confirmed += 1;
                     self.decide(question.rule, asked, status, &candidate, Some(answer), now);
+                    if candidate.overdue {
+                        // It held then, and no longer does: Postgres is asked about that as well.
+                        self.resolve_overdue(question.rule, asked, now);
+                    }
                 }
                 Outcome::Refuted(again_at) => {
                     self.counts.refuted += 1;
                     let (rule, key) = (&state.rule.name, &asked.key);
                     let again = again_at.map(Timestamp::rfc3339);
-                    if state.episodes.refusals(&asked.key) == REFUSALS_BEFORE_RELOAD {
+                    if refusals(&state.episodes, &asked.key) == REFUSALS_BEFORE_RELOAD {
                         self.reloads.push(Reload { rule: question.rule, asked: asked.clone() });
                     }
                     tracing::info!(
@@ -343,6 +361,13 @@ impl Unit {
         }
     }
 
+    fn resolve_overdue(&mut self, rule: usize, asked: &Asked, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(rule) else { return };
+        let (verdict, outputs) = state.window.look(&asked.key, now);
+        let transition = Transition { key: asked.key.clone(), verdict, now, trigger: None, outputs };
+        self.take(rule, vec![transition], now);
+    }
+
     /// A group to be read from the table, once.
     pub fn next_reload(&mut self) -> Option<Reload> {
         self.reloads.pop()
@@ -352,7 +377,7 @@ impl Unit {
     pub fn reload(&mut self, reload: &Reload, rows: &[TableRow], now: Timestamp) {
         let Some(state) = self.rules.get_mut(reload.rule) else { return };
         let key = &reload.asked.key;
-        if state.episodes.refusals(key) < REFUSALS_BEFORE_RELOAD {
+        if refusals(&state.episodes, key) < REFUSALS_BEFORE_RELOAD {
             return;
         }
         let (_, before) = state.window.look(key, now);
@@ -443,4 +468,9 @@ impl Unit {
         }
         self.alerts.push(alert);
     }
+}
+
+/// Answers in a row that refuted this candidate, though they showed all that memory had applied.
+fn refusals(episodes: &Episodes, key: &Key) -> u32 {
+    episodes.candidate(key).map_or(0, |candidate| candidate.refusals)
 }

@@ -46,7 +46,8 @@ fn epoch(number: u64) -> Epoch {
         (2, NextOffset(i64::MAX)),
     ]);
     let lineage = "01J".to_owned();
-    Epoch { number, lineage, topic: TOPIC.to_owned(), offsets, at: AT, alerts: vec![], waiting: vec![] }
+    let rules = [("weekly-spend".to_owned(), "4e12 user_id bigint".to_owned())].into();
+    Epoch { number, lineage, topic: TOPIC.to_owned(), offsets, at: AT, rules, alerts: vec![], waiting: vec![] }
 }
 
 /// An epoch with something of everything.
@@ -153,7 +154,8 @@ fn an_epoch_reads_as_in_sparks_offset_log() {
     assert_eq!((lines.len(), lines[0]), (5, "v1"));
     let head: Json = serde_json::from_str(lines[1]).unwrap();
     assert_eq!((&head["batchWatermarkMs"], &head["batchTimestampMs"]), (&json!(0), &json!(1_795_341_600_123_i64)));
-    assert_eq!((&head["conf"], &head["lineage"]), (&json!({}), &json!("01J")));
+    let conf = json!({"weekly-spend": "4e12 user_id bigint"});
+    assert_eq!((&head["conf"], &head["lineage"]), (&conf, &json!("01J")));
     assert_eq!(lines[2], format!(r#"{{"{TOPIC}":{{"0":73,"2":9223372036854775807,"11":0}}}}"#));
     let crc: Json = serde_json::from_str(lines[4]).unwrap();
     let content = text.strip_suffix(&format!("{}\n", lines[4])).unwrap();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tripline::change::debezium::{DecimalHandling, TimePrecision};
 use tripline::config::{
-    self, Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Log, OffsetReset, OnBadRecord, Postgres, RuleSettings,
-    Source, redact_url,
+    self, Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OffsetReset, OnBadRecord, Postgres,
+    PostgresAlerts, RuleSettings, Source, redact_url,
 };
 use tripline::rule::{Clock, Confirm};
 use tripline::telemetry::Format;
@@ -120,12 +120,14 @@ fn the_file_of_the_readme() {
             statement_timeout: Duration::from_secs(5),
             max_connections: 4,
             keys_per_statement: 500,
+            sweep_interval: None,
         },
         checkpoint: Checkpoint {
             dir: PathBuf::from("checkpoints"),
             trigger_interval: Duration::from_secs(1),
             state_interval: Duration::from_secs(60),
         },
+        limits: Limits::default(),
         rules: vec![RuleSettings {
             name: "weekly-spend".to_owned(),
             severity: "critical".to_owned(),
@@ -134,7 +136,7 @@ fn the_file_of_the_readme() {
             clock: Clock::Wall,
             confirm: Confirm::Required,
         }],
-        alerts: Alerts { log: true, kafka: Some(KafkaAlerts { topic: "tripline.alerts".to_owned() }) },
+        alerts: Alerts { log: true, kafka: Some(KafkaAlerts { topic: "tripline.alerts".to_owned() }), postgres: None },
         log: Log { level: "info".to_owned(), format: Format::Text },
     };
     assert_eq!(load(README, &[]), Ok(expected));
@@ -162,9 +164,15 @@ fn the_built_in_file_says_what_is_built_in() {
         })
         .collect();
     let loaded = load(&examples, &[]).map(|config| (config.kafka.properties.len(), config.rules, config.alerts));
-    let readme = load(README, &[]);
+    let readme = load(format!("{README}{TABLE}"), &[]);
     assert_eq!(loaded, readme.map(|config| (3, config.rules, config.alerts)));
 }
+
+/// The example of a sink that the README's file does not have.
+const TABLE: &str = r#"
+[alerts.postgres]
+url = "postgres://tripline_writer:password@localhost:5432/postgres"
+"#;
 
 fn is_example(line: &str) -> bool {
     let name = line.split(" = ").next().unwrap_or_default();
@@ -219,7 +227,10 @@ fn the_environment_is_text_and_becomes_what_is_wanted() {
     assert_eq!(config.source.decimals, DecimalHandling::Precise);
     assert_eq!(config.source.on_bad_record, OnBadRecord::Stop);
     assert_eq!(config.postgres.max_connections, 8);
-    assert_eq!(config.alerts, Alerts { log: false, kafka: Some(KafkaAlerts { topic: "alerts".to_owned() }) });
+    assert_eq!(
+        config.alerts,
+        Alerts { log: false, kafka: Some(KafkaAlerts { topic: "alerts".to_owned() }), postgres: None }
+    );
     assert_eq!(config.log, Log { level: "warn,tripline::source=debug".to_owned(), format: Format::Json });
 }
 
@@ -260,17 +271,34 @@ fn properties_become_dotted_names() {
 #[test]
 fn sinks_are_on_by_presence() {
     let kafka = |topic: &str| Some(KafkaAlerts { topic: topic.to_owned() });
+    let table = |url: &str, migrate| Some(PostgresAlerts { url: url.to_owned(), migrate });
+    let own = "postgres://localhost/db";
     let cases = [
-        ("", Alerts { log: true, kafka: None }),
-        ("[alerts]", Alerts { log: true, kafka: None }),
-        ("[alerts.log]", Alerts { log: true, kafka: None }),
-        ("[alerts.kafka]", Alerts { log: false, kafka: kafka("tripline.alerts") }),
-        ("[alerts.kafka]\ntopic = \"a\"", Alerts { log: false, kafka: kafka("a") }),
-        ("[alerts.kafka]\n[alerts.log]", Alerts { log: true, kafka: kafka("tripline.alerts") }),
+        ("", (true, None, None)),
+        ("[alerts]", (true, None, None)),
+        ("[alerts.log]", (true, None, None)),
+        ("[alerts.kafka]", (false, kafka("tripline.alerts"), None)),
+        ("[alerts.kafka]\ntopic = \"a\"", (false, kafka("a"), None)),
+        ("[alerts.kafka]\n[alerts.log]", (true, kafka("tripline.alerts"), None)),
+        ("[alerts.postgres]", (false, None, table(own, true))),
+        ("[alerts.postgres]\nmigrate = false\n[alerts.log]", (true, None, table(own, false))),
+        ("[alerts.postgres]\nurl = \"postgres://w@h/x\"", (false, None, table("postgres://w@h/x", true))),
     ];
-    for (text, expected) in cases {
-        assert_eq!(load(edited("end", text), &[]).map(|config| config.alerts), Ok(expected), "{text}");
+    for (text, (log, kafka, postgres)) in cases {
+        let loaded = load(edited("end", text), &[]).map(|config| config.alerts);
+        assert_eq!(loaded, Ok(Alerts { log, kafka, postgres }), "{text}");
     }
+}
+
+#[test]
+fn where_the_table_is() {
+    let check = |text: &str, want: (&str, &'static str)| {
+        let config = load(edited("end", text), &[]).expect("a valid configuration");
+        assert_eq!(config.table_url(), want, "{text}");
+    };
+    check("", ("postgres://localhost/db", "postgres.url"));
+    check("[alerts.postgres]", ("postgres://localhost/db", "postgres.url"));
+    check("[alerts.postgres]\nurl = \"postgres://h/x\"", ("postgres://h/x", "alerts.postgres.url"));
 }
 
 #[test]
@@ -407,12 +435,14 @@ fn secrets_are_not_shown() {
     let env = [
         ("TRIPLINE__POSTGRES__URL", "postgres://u:hunter2@h/db"),
         ("TRIPLINE__KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2"),
+        ("TRIPLINE__ALERTS__POSTGRES__URL", "postgres://w:hunter2@h/db"),
     ];
     let config = load(MINIMAL, &env).expect("a valid configuration");
     let shown = format!("{config:?} {config:#?}");
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains(r#"properties: {"sasl.password": "***"}"#), "{shown}");
     assert!(shown.contains(r#"url: "postgres://u:***@h/db""#), "{shown}");
+    assert!(shown.contains(r#"url: "postgres://w:***@h/db""#), "{shown}");
 
     // A secret in a place where it is wrong.
     let wrong = [

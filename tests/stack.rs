@@ -27,5 +27,7 @@ mod harness;
 mod long_running;
 #[path = "stack/replays.rs"]
 mod replays;
+#[path = "stack/table.rs"]
+mod table;
 #[path = "stack/wrong.rs"]
 mod wrong;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -27,7 +28,7 @@ use crate::sink::kafka::{Producer, ensure_topics};
 use crate::sink::log::LogSink;
 use crate::sink::{ConfiguredSinks, SinkError};
 use crate::source::SourceError;
-use crate::source::kafka::{KafkaSource, client_config};
+use crate::source::kafka::{KafkaSource, client_config, wait_until_free};
 use crate::telemetry;
 
 /// The first wait before a server that is not there is tried again.
@@ -47,7 +48,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
 }
@@ -81,18 +82,32 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let sinks = ConfiguredSinks {
         log: config.alerts.log.then(|| LogSink::new(std::io::stdout())),
         kafka: alert_topic,
+        table: super::table::sink(&config).await?,
         dead_letter_topic: config.source.dead_letter_topic.clone(),
         producer,
     };
+    let stop = stopped().shared();
+    let limit = args.until_end.then_some(config.startup_wait);
+    tokio::select! {
+        free = wait_until_free(&client, group, limit) => free.map_err(MonitorError::from)?,
+        () = stop.clone() => return Ok(()),
+    }
     let source = KafkaSource::connect(&client, group, &config.source.topic, decoder)
         .map_err(|e| wrong(format!("kafka.properties: {e}")))?;
-    let confirm = PostgresConfirm::new(options, config.postgres.max_connections, &rules, &wanted);
+    let confirm = PostgresConfirm::new(
+        options,
+        config.postgres.max_connections,
+        config.postgres.statement_timeout,
+        &rules,
+        &wanted,
+    );
     let clock = SystemClock::default();
     let settings = settings(&config, args);
     let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder };
-    let ended = monitor.run(stopped()).await;
+    let ended = monitor.run(stop).await;
     monitor.source.close().await;
     monitor.confirm.close().await;
+    monitor.sinks.close().await;
     let counts = ended?;
     if args.until_end {
         let line = serde_json::to_string(&counts).unwrap_or_default();
@@ -111,7 +126,9 @@ fn settings(config: &Config, args: &RunArgs) -> Settings {
         state_interval: config.checkpoint.state_interval,
         keys_per_statement: config.postgres.keys_per_statement,
         statements_max: usize::try_from(config.postgres.max_connections).unwrap_or(1),
-        sweep_interval: None,
+        sweep_interval: config.postgres.sweep_interval,
+        rows_max: config.limits.max_rows,
+        rss_max_mb: config.limits.max_rss_mb,
         stop_on_bad_record: config.source.on_bad_record == OnBadRecord::Stop,
         until_end: args.until_end,
     }
@@ -251,7 +268,7 @@ fn default_message(name: &str, query: &Query) -> String {
 
 /// How the run ends when the server is there and says no; `None` where waiting may help. SQLSTATE class 28
 /// is a failed login, 3D a database that does not exist, 42501 a missing right.
-fn refusal(error: &sqlx::Error) -> Option<Exit> {
+pub(super) fn refusal(error: &sqlx::Error) -> Option<Exit> {
     match error {
         sqlx::Error::Database(error) => match error.code().as_deref() {
             Some(code) if code.starts_with("28") || code == "42501" => Some(Exit::Refused),
@@ -340,7 +357,7 @@ fn partitions_of(consumer: &BaseConsumer<LoginWatch>, topic: &str) -> Result<usi
 }
 
 /// Ready when the process is told to stop.
-async fn stopped() {
+pub(super) async fn stopped() {
     let interrupt = tokio::signal::ctrl_c();
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
         let _ = interrupt.await;
@@ -350,7 +367,14 @@ async fn stopped() {
         _ = interrupt => {}
         _ = terminate.recv() => {}
     }
-    tracing::info!("stopping");
+    tracing::info!("stopping; a second signal ends it at once, which is as safe as a crash");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(i32::from(Exit::Failed.code()));
+    });
 }
 
 impl From<MonitorError> for Failure {
@@ -361,9 +385,10 @@ impl From<MonitorError> for Failure {
             MonitorError::Checkpoint(_) => Exit::Protected,
             MonitorError::Source(SourceError::Call(_)) => Exit::Unreachable,
             MonitorError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
-            MonitorError::Sink(SinkError { .. }) => Exit::Refused,
+            MonitorError::Sink(SinkError { sink: "log", .. }) => Exit::Failed,
+            MonitorError::Sink(_) => Exit::Refused,
             MonitorError::BadRecord { .. } | MonitorError::Unsafe(_) => Exit::Protected,
-            MonitorError::Internal(_) | MonitorError::Cut => Exit::Failed,
+            MonitorError::Internal(_) | MonitorError::Cut | MonitorError::BeforeTheEnd => Exit::Failed,
         };
         Self::new(exit, error.to_string())
     }

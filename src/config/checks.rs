@@ -28,7 +28,7 @@ const URL_PARAMETERS: [(&str, bool); 18] = [
 ];
 
 /// Properties that Tripline sets, and why they cannot be chosen.
-const OWN_PROPERTIES: [(&str, &str); 14] = [
+const OWN_PROPERTIES: [(&str, &str); 15] = [
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
     ("metadata.broker.list", "use kafka.bootstrap_servers"),
     ("group.id", "use kafka.group_id"),
@@ -43,9 +43,10 @@ const OWN_PROPERTIES: [(&str, &str); 14] = [
     ("enable.gapless.guarantee", PROGRESS),
     ("acks", PROGRESS),
     ("request.required.acks", PROGRESS),
+    ("partition.assignment.strategy", "one member works on all partitions; remove it"),
 ];
 
-const PROGRESS: &str = "exactly-once delivery depends on it; remove it";
+const PROGRESS: &str = "its progress depends on it; remove it";
 
 /// Whether a property may be passed on to librdkafka.
 pub(super) fn property(name: &str) -> Result<(), String> {
@@ -117,7 +118,10 @@ pub(super) fn servers(text: &str) -> Result<(), String> {
 }
 
 /// A URL that the Postgres driver takes. Nothing of it is shown.
-pub(super) fn postgres_url(url: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn postgres_url(url: &str) -> Result<(), String> {
     const SHAPE: &str = "must be a URL of the form postgres://user:password@host:port/database";
     const ENCODE: &str = "special characters in user and password must be percent-encoded";
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {

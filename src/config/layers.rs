@@ -26,7 +26,7 @@ pub(super) const ENVIRONMENT_ORIGIN: &str = "environment variable ";
 
 /// Sections by path. A plain value in the place of one would silently take the section's settings with it when
 /// the layers are merged, so it is taken out before.
-const SECTIONS: [&[&str]; 9] = [
+const SECTIONS: [&[&str]; 10] = [
     &["kafka"],
     &["kafka", "properties"],
     &["source"],
@@ -35,6 +35,7 @@ const SECTIONS: [&[&str]; 9] = [
     &["alerts"],
     &["alerts", "log"],
     &["alerts", "kafka"],
+    &["alerts", "postgres"],
     &["log"],
 ];
 

@@ -241,6 +241,15 @@ impl<'r> Section<'r> {
         flag
     }
 
+    /// `true` or `false`; `default` where it is not there.
+    pub(super) fn flag_or(&mut self, key: &'static str, default: bool) -> Option<bool> {
+        if self.has(key) {
+            return self.flag(key);
+        }
+        self.known.push(key);
+        Some(default)
+    }
+
     /// One of the names of an enum; its default where the setting is not there.
     pub(super) fn choice_or_default<T: DeserializeOwned + Default>(&mut self, key: &'static str) -> Option<T> {
         if self.has(key) {

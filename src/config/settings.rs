@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::reader::{Report, Section, Table};
-use super::{Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Log, Postgres, RuleSettings, Source, checks};
+use super::{
+    Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, Postgres, PostgresAlerts, RuleSettings, Source, checks,
+};
 use crate::telemetry;
 
 /// Defaults of what is optional as a whole, and so is commented out in config/default.toml.
@@ -25,8 +27,9 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let source = source(root.section("source"));
     let postgres = postgres(root.section("postgres"));
     let checkpoint = checkpoint(root.section("checkpoint"));
+    let limits = limits(root.section("limits"));
     let rules = rules(&mut root, report);
-    let alerts = alerts(root.section("alerts"));
+    let alerts = alerts(root.section("alerts"), postgres.as_ref());
     let log = log(root.section("log"));
     if let (Some(source), Some(alerts)) = (&source, &alerts) {
         distinct_topics(&root, source, alerts);
@@ -38,6 +41,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
         source: source?,
         postgres: postgres?,
         checkpoint: checkpoint?,
+        limits: limits?,
         rules: rules?,
         alerts: alerts?,
         log: log?,
@@ -82,13 +86,23 @@ fn postgres(mut section: Section<'_>) -> Option<Postgres> {
     let statement_timeout = section.millis("statement_timeout_ms", 10..=10 * MINUTE_MS);
     let max_connections = section.number("max_connections", 1..=100);
     let keys_per_statement = section.number("keys_per_statement", 1..=10_000);
+    let sweep_interval = section.millis("sweep_interval_ms", 0..=24 * HOUR_MS);
     section.finish();
     Some(Postgres {
         url: url?,
         statement_timeout: statement_timeout?,
         max_connections: max_connections?,
         keys_per_statement: usize::try_from(keys_per_statement?).ok()?,
+        sweep_interval: Some(sweep_interval?).filter(|interval| !interval.is_zero()),
     })
+}
+
+fn limits(mut section: Section<'_>) -> Option<Limits> {
+    let max_rows = section.number("max_rows", 0..=u32::MAX);
+    let max_rss_mb = section.number("max_rss_mb", 0..=u32::MAX);
+    section.finish();
+    let some = |limit: u32| usize::try_from(limit).ok().filter(|limit| *limit > 0);
+    Some(Limits { max_rows: some(max_rows?), max_rss_mb: some(max_rss_mb?) })
 }
 
 fn checkpoint(mut section: Section<'_>) -> Option<Checkpoint> {
@@ -140,11 +154,12 @@ fn rule(mut section: Section<'_>) -> Option<RuleSettings> {
     Some(RuleSettings { name: name?, severity: severity?, message, sql: sql?, clock: clock?, confirm: confirm? })
 }
 
-fn alerts(mut section: Section<'_>) -> Option<Alerts> {
+fn alerts(mut section: Section<'_>, database: Option<&Postgres>) -> Option<Alerts> {
     let log = section.section_if("log");
     let kafka = section.section_if("kafka");
+    let postgres = section.section_if("postgres");
     section.finish();
-    let none = log.is_none() && kafka.is_none();
+    let none = log.is_none() && kafka.is_none() && postgres.is_none();
     let log_on = log.is_some() || none;
     if let Some(log) = log {
         log.finish();
@@ -157,7 +172,23 @@ fn alerts(mut section: Section<'_>) -> Option<Alerts> {
             topic.map(|topic| Some(KafkaAlerts { topic }))
         }
     };
-    Some(Alerts { log: log_on, kafka: kafka? })
+    let postgres = match postgres {
+        None => Some(None),
+        Some(section) => postgres_alerts(section, database).map(Some),
+    };
+    Some(Alerts { log: log_on, kafka: kafka?, postgres: postgres? })
+}
+
+fn postgres_alerts(mut section: Section<'_>, database: Option<&Postgres>) -> Option<PostgresAlerts> {
+    let url = if section.has("url") {
+        section.text("url", checks::postgres_url)
+    } else {
+        // Where there is no database either, that has been reported.
+        section.text_or("url", database.map(|database| database.url.as_str()).unwrap_or_default(), checks::any)
+    };
+    let migrate = section.flag_or("migrate", true);
+    section.finish();
+    Some(PostgresAlerts { url: url?, migrate: migrate? })
 }
 
 fn log(mut section: Section<'_>) -> Option<Log> {

@@ -4,17 +4,21 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value as Json};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode, Postgres};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::Confirm;
 use super::rows::{TableRow, table_row, value};
 use crate::model::{Key, Timestamp};
-use crate::rule::{Aggregate, Clock, OutputExpr, Query, Rule, render};
+use crate::rule::{self, Aggregate, Clock, OutputExpr, Rule, render};
 use crate::unit::{Answer, Asked, Question};
 
 /// How long a statement waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much longer than the statement's own limit its answer may take.
+const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
 /// The options of a connection: read only, in UTC, with a statement timeout; TLS is verified unless the
 /// server is on this machine or the URL says otherwise.
@@ -43,7 +47,7 @@ struct Statements {
     null: String,
     rows: String,
     holding: String,
-    query: Query,
+    query: rule::Query,
     /// Name of each aggregate output, and whether it is a count.
     outputs: Vec<(String, bool)>,
 }
@@ -53,21 +57,49 @@ pub struct PostgresConfirm {
     pool: PgPool,
     rules: Vec<Statements>,
     wanted: Vec<usize>,
+    answer_timeout: Duration,
 }
 
 impl PostgresConfirm {
     /// Prepares the texts for these rules, in order, over these columns of the table; connects when first asked.
-    pub fn new(options: PgConnectOptions, connections_max: u32, rules: &[Rule], wanted: &[usize]) -> Self {
+    pub fn new(
+        options: PgConnectOptions,
+        connections_max: u32,
+        statement_timeout: Duration,
+        rules: &[Rule],
+        wanted: &[usize],
+    ) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
-        Self { pool, rules: rules.iter().map(|rule| Statements::new(rule, wanted)).collect(), wanted: wanted.to_vec() }
+        Self {
+            pool,
+            rules: rules.iter().map(|rule| Statements::new(rule, wanted)).collect(),
+            wanted: wanted.to_vec(),
+            answer_timeout: statement_timeout + ANSWER_MARGIN,
+        }
     }
 
-    /// Closes the connections.
+    /// Closes the connections; one that does not answer is left to the end of the process.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.is_err() {
+            tracing::warn!("a connection to Postgres did not close in time");
+        }
+    }
+
+    /// Runs a statement, bounded on this side too: the server's own limit does not help when its answer never comes.
+    /// A connection whose statement is given up is closed, not used again.
+    async fn fetch(&self, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        match tokio::time::timeout(self.answer_timeout, statement.fetch_all(&mut *connection)).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                drop(connection.detach());
+                let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer");
+                Err(sqlx::Error::Io(silent))
+            }
+        }
     }
 
     /// Asks for some of a question's groups; where the database refuses the statement, each half is asked
@@ -96,12 +128,12 @@ impl PostgresConfirm {
         let keys: Vec<&str> = asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
         let rows = if keys.is_empty() {
             let query = sqlx::query(AssertSqlSafe(statements.null.clone()));
-            query.bind(instants.first()).fetch_all(&self.pool).await?
+            self.fetch(query.bind(instants.first())).await?
         } else {
             let query = sqlx::query(AssertSqlSafe(statements.keyed.clone())).bind(&keys);
             match statements.clock {
-                Clock::Wall => query.bind(instants.first()).fetch_all(&self.pool).await?,
-                Clock::Event => query.bind(&instants).fetch_all(&self.pool).await?,
+                Clock::Wall => self.fetch(query.bind(instants.first())).await?,
+                Clock::Event => self.fetch(query.bind(&instants)).await?,
             }
         };
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -135,14 +167,15 @@ impl Confirm for PostgresConfirm {
     }
 
     async fn snapshot(&self) -> Result<String, String> {
-        let asked = sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&self.pool).await;
-        asked.map_err(|error: sqlx::Error| error.to_string())
+        let text = |rows: Vec<PgRow>| rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0);
+        let asked = self.fetch(sqlx::query("select pg_current_snapshot()::text")).await.and_then(text);
+        asked.map_err(|error| error.to_string())
     }
 
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, String> {
         let statements = self.rules.get(rule).ok_or("no such rule")?;
         let query = sqlx::query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
-        let rows = query.fetch_all(&self.pool).await.map_err(|error| error.to_string())?;
+        let rows = self.fetch(query).await.map_err(|error| error.to_string())?;
         let texts = |row: &PgRow| (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Vec<_>, _>>();
         rows.iter()
             .map(|row| {
@@ -154,8 +187,10 @@ impl Confirm for PostgresConfirm {
 
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String> {
         let statements = self.rules.get(rule).ok_or("no such rule")?;
-        let query = sqlx::query_scalar(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
-        let keys: Vec<Option<String>> = query.fetch_all(&self.pool).await.map_err(|error| error.to_string())?;
+        let query = sqlx::query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
+        let rows = self.fetch(query).await.map_err(|error| error.to_string())?;
+        let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Option<String>>, _>>();
+        let keys = keys.map_err(|error| error.to_string())?;
         let table = &statements.query.table;
         let column = statements.query.group_by.first().and_then(|index| table.columns.get(*index));
         let column = column.ok_or("no such column")?;

@@ -51,6 +51,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         if session.rebuild.is_empty() {
             session.unit.judge_all(now);
         }
+        warn_of_gaps(&settings.topic, session.unit.offsets(), &layers);
         self.source.start(session.unit.offsets());
         Ok(session)
     }
@@ -93,7 +94,9 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         let low: Offsets = layers.iter().map(|p| (p.partition, p.low)).collect();
         unit.begin(&lineage, low);
         let session = Session::new(unit, lineage, epoch + 1, from.clone(), from.clone(), now);
-        super::epoch::commit(&self.source, &session, epoch, &from).await?;
+        // This first commit must not be passed over: without it, the group would look deleted at the next start.
+        let text = start::metadata(&session.lineage, epoch);
+        patiently(async || self.source.commit(&from, &text).await).await?;
         self.folder.finish(epoch)?;
         Ok(session)
     }
@@ -150,7 +153,7 @@ impl Session {
             ends: Offsets::new(),
             ended: std::collections::BTreeSet::new(),
             all_read_at: None,
-            full: false,
+            full: None,
             looked_at: None,
             looked_from: None,
             swept_at: now,
@@ -215,6 +218,22 @@ fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionState]) -> Res
         }
     }
     Ok(())
+}
+
+/// Windows that are rebuilt from a topic whose beginning is gone may lack rows: totals are too low until those rows would
+/// have left the window.
+fn warn_of_gaps(topic: &str, from: &Offsets, layers: &[PartitionState]) {
+    for layer in layers {
+        let (partition, low) = (layer.partition, layer.low.0);
+        if low > 0 && from.get(&partition) == Some(&layer.low) {
+            tracing::warn!(
+                topic,
+                partition,
+                low,
+                "windows are rebuilt from a topic whose first records retention has removed: rows that only they held are missing, and totals may be too low; a fresh snapshot by the connector brings them back, and postgres.sweep_interval_ms finds what is missed"
+            );
+        }
+    }
 }
 
 fn plan_text(plan: &Start) -> &'static str {

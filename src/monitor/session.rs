@@ -44,8 +44,8 @@ pub(super) struct Session {
     pub(super) looked_from: Option<Offsets>,
     /// When the last sweep was started.
     pub(super) swept_at: Timestamp,
-    /// So many candidates wait that reading pauses.
-    pub(super) full: bool,
+    /// Why reading pauses, if it does.
+    pub(super) full: Option<&'static str>,
     /// The last batch was full: there is more to read right now.
     pub(super) backlog: bool,
     pub(super) dead: Vec<DeadLetter>,
@@ -136,19 +136,26 @@ impl Session {
         }
     }
 
-    /// Whether to read on: not past a record that stops the run, and not while so many candidates wait. What is
-    /// not fetched from the source waits there, and it goes on by itself.
-    pub(super) fn reads(&mut self) -> bool {
-        let full = self.unit.waiting() >= WAITING_MAX;
+    /// Whether to read on: not past a record that stops the run, and not past a bound. What is not fetched from the
+    /// source waits there, and it goes on by itself.
+    pub(super) fn reads(&mut self, rss_mb: Option<usize>, settings: &Settings) -> bool {
+        let (waiting, rows) = (self.unit.waiting(), self.unit.rows());
+        let full = if waiting >= WAITING_MAX {
+            Some("so many candidates wait for Postgres")
+        } else if settings.rows_max.is_some_and(|max| rows >= max) {
+            Some("limits.max_rows is reached")
+        } else if settings.rss_max_mb.zip(rss_mb).is_some_and(|(max, rss)| rss >= max) {
+            Some("limits.max_rss_mb is reached")
+        } else {
+            None
+        };
         if full != std::mem::replace(&mut self.full, full) {
-            let waiting = self.unit.waiting();
-            if full {
-                tracing::warn!(waiting, "reading pauses until Postgres has answered for some of the candidates");
-            } else {
-                tracing::info!(waiting, "reading goes on");
+            match full {
+                Some(why) => tracing::warn!(waiting, rows, rss_mb, "reading pauses: {why}"),
+                None => tracing::info!(waiting, rows, "reading goes on"),
             }
         }
-        self.stopped_by.is_none() && !full
+        self.stopped_by.is_none() && full.is_none()
     }
 
     /// What time alone has changed.

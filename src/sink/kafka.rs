@@ -22,6 +22,15 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Records under way at once: a bound on memory, not on speed.
 const RECORDS_IN_FLIGHT: usize = 1_000;
 
+/// Bytes of a dead letter's key and value that are copied. With its headers a record at the broker's own limit of 1 MB
+/// would no longer fit, and would be refused at every start; its place says where the whole of it is.
+const LETTER_KEY_MAX: usize = 64 * 1024;
+const LETTER_VALUE_MAX: usize = 768 * 1024;
+
+fn cut(bytes: &[u8], max: usize) -> &[u8] {
+    bytes.get(..max).unwrap_or(bytes)
+}
+
 /// Sends records and waits until the broker has all of them.
 pub struct Producer {
     producer: FutureProducer,
@@ -64,10 +73,10 @@ impl Producer {
             let sent = part.iter().map(|letter| {
                 let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(letter_headers(letter));
                 if let Some(key) = &letter.key {
-                    record = record.key(key);
+                    record = record.key(cut(key, LETTER_KEY_MAX));
                 }
                 if let Some(value) = &letter.value {
-                    record = record.payload(value);
+                    record = record.payload(cut(value, LETTER_VALUE_MAX));
                 }
                 self.producer.send(record, Timeout::Never)
             });
@@ -118,6 +127,7 @@ fn letter_headers(letter: &DeadLetter) -> OwnedHeaders {
         ("tripline_offset", letter.position.offset.to_string()),
         ("tripline_reason", letter.reject.detail.clone()),
         ("tripline_kind", letter.reject.kind.to_owned()),
+        ("tripline_value_bytes", letter.value.as_ref().map_or(0, Vec::len).to_string()),
     ];
     place.iter().fold(own, |all, (key, value)| all.insert(Header { key, value: Some(value.as_str()) }))
 }

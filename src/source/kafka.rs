@@ -33,6 +33,8 @@ const POLL_WAIT: Duration = Duration::from_millis(20);
 const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a call to the broker may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a stand-by looks whether the group is free.
+const STAND_BY: Duration = Duration::from_millis(500);
 /// How long the consumer may take to leave the group.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -56,6 +58,8 @@ const SETTINGS: [(&str, &str); 8] = [
 /// Keeps the rebalances for the thread that polls.
 struct Context {
     rebalances: Mutex<Vec<Rebalance>>,
+    /// The error that was logged last: an outage repeats it many times a second.
+    told: Mutex<Option<RDKafkaErrorCode>>,
 }
 
 enum Rebalance {
@@ -68,13 +72,24 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return; // the end of a partition is an event, not an error
         }
-        tracing::warn!(%error, reason, "Kafka client");
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *told, error.rdkafka_error_code()) == error.rdkafka_error_code() {
+            tracing::debug!(%error, reason, "Kafka client, again");
+        } else {
+            tracing::warn!(%error, reason, "Kafka client");
+        }
     }
 }
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let rebalance = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if partitions.count() == 0 {
+                // Nothing to find out: without the call, librdkafka would hold up every later rebalance.
+                if let Err(error) = consumer.assign(partitions) {
+                    tracing::warn!(%error, "taking no partitions");
+                }
+            }
             Rebalance::Assign(partitions.elements().iter().map(|element| element.partition()).collect())
         } else {
             if let Err(error) = consumer.unassign() {
@@ -116,7 +131,7 @@ impl KafkaSource {
             }
         }
         config.set("group.id", group);
-        let context = Context { rebalances: Mutex::new(Vec::new()) };
+        let context = Context { rebalances: Mutex::new(Vec::new()), told: Mutex::new(None) };
         let consumer: Arc<GroupConsumer> = Arc::new(config.create_with_context(context)?);
         consumer.subscribe(&[topic])?;
         let (commands, inbox) = channel();
@@ -253,7 +268,9 @@ impl Reader {
                 }
                 Ok(Command::Start(_, assignment)) => {
                     if let Err(error) = self.consumer.assign(&assignment) {
-                        tracing::warn!(%error, "starting to read");
+                        let failed = SourceError::Lost(format!("the partitions cannot be read: {error}"));
+                        self.send(runtime, Event::Failed(failed));
+                        return;
                     }
                 }
                 Ok(Command::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
@@ -297,7 +314,7 @@ impl Reader {
                 }
                 Some(Err(error)) => match classify(&error) {
                     Some(failed) => return (batch, Some(failed)),
-                    None => tracing::warn!(%error, "reading from Kafka; it is tried again"),
+                    None => tracing::debug!(%error, "reading from Kafka; it is tried again"),
                 },
             }
             wait = Duration::ZERO;
@@ -347,7 +364,12 @@ impl Reader {
                     paused = Some(assignment);
                 }
                 // Paused partitions deliver nothing; a rebalance is answered and kept for the next round.
-                Err(_) => drop(self.consumer.poll(POLL_WAIT)),
+                Err(_) => match self.consumer.poll(POLL_WAIT) {
+                    Some(Err(error)) if classify(&error).is_some() => {
+                        tracing::error!(%error, "while reading is paused; it shows again when reading goes on");
+                    }
+                    _ => {}
+                },
             }
         }
     }
@@ -372,6 +394,39 @@ fn classify(error: &KafkaError) -> Option<SourceError> {
         }
         (_, Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed)) => Some(SourceError::Lost(text)),
         _ => None,
+    }
+}
+
+/// Waits until a group has no active member: one that joined beside another would take partitions away from it, and a
+/// rule needs them all. A stand-by waits here; a member that was killed is gone when its session has expired.
+///
+/// # Errors
+/// The group still has a member after `limit`.
+pub async fn wait_until_free(base: &ClientConfig, group: &str, limit: Option<Duration>) -> Result<(), SourceError> {
+    let failed = |error: &dyn std::fmt::Display| SourceError::Call(format!("asking for the group's members: {error}"));
+    let consumer: Arc<BaseConsumer> = Arc::new(base.create().map_err(|error| failed(&error))?);
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+    let mut told = false;
+    loop {
+        let (asked, name) = (Arc::clone(&consumer), group.to_owned());
+        let free = tokio::task::spawn_blocking(move || {
+            let list = asked.fetch_group_list(Some(&name), CALL_TIMEOUT)?;
+            Ok::<_, KafkaError>(list.groups().iter().all(|found| found.members().is_empty()))
+        });
+        match free.await.map_err(|error| failed(&error))? {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "asking for the group's members"),
+        }
+        if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+            return Err(SourceError::Fenced(format!(
+                "group {group} has an active member: stop that one, or use a group id of its own"
+            )));
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(group, "the group has an active member; standing by until it is gone");
+        }
+        tokio::time::sleep(STAND_BY).await;
     }
 }
 

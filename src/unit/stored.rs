@@ -35,6 +35,7 @@ impl Unit {
             topic: self.topic.clone(),
             offsets: self.offsets.clone(),
             at: now,
+            rules: self.versions().into_iter().collect(),
             alerts: std::mem::take(&mut self.alerts),
             waiting,
         }
@@ -61,31 +62,44 @@ impl Unit {
     /// The body is not what `store` writes.
     pub fn restore(&mut self, versions: &[(String, String)], body: &[u8]) -> Result<bool, postcard::Error> {
         let stored: Vec<StoredRule> = postcard::from_bytes(body)?;
-        let mut complete = self.rules.iter().all(|state| {
-            versions.iter().any(|(name, version)| *name == state.rule.name && *version == state.rule.version)
-        });
-        for ((name, version), stored) in versions.iter().zip(stored) {
-            let Some(state) = self.rules.iter_mut().find(|state| state.rule.name == *name) else { continue };
-            state.episodes = stored.episodes;
-            if complete && *version == state.rule.version {
-                state.window.refill(stored.window);
+        let now = self.versions();
+        let complete = now.iter().all(|rule| versions.contains(rule));
+        for (rule, stored) in versions.iter().zip(stored) {
+            let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule.0);
+            let Some((state, now)) = mine else { continue };
+            if same_keys(&rule.1, &now.1) {
+                state.episodes = stored.episodes;
             } else {
-                complete = false;
+                tracing::warn!(rule = rule.0, "its GROUP BY has changed: the episodes of the old keys are dropped");
+            }
+            if complete {
+                state.window.refill(stored.window);
             }
         }
         Ok(complete)
     }
 
-    /// Repeats the decisions of an epoch that was logged after the state was stored.
+    /// Repeats the decisions of an epoch that was logged after the state was stored. Those of a rule that grouped
+    /// otherwise are passed over, and its episodes dropped.
     pub fn redo(&mut self, epoch: &Epoch) {
-        for alert in &epoch.alerts {
-            if let Some(state) = self.rules.iter_mut().find(|state| state.rule.name == alert.rule) {
+        let now = self.versions();
+        for (state, now) in self.rules.iter_mut().zip(&now) {
+            let name = &state.rule.name;
+            if epoch.rules.get(name).is_some_and(|then| !same_keys(then, &now.1)) {
+                state.episodes = Episodes::default();
+                continue;
+            }
+            for alert in epoch.alerts.iter().filter(|alert| alert.rule == *name) {
                 state.episodes.decide(&alert.key, alert.status, alert.id, alert.emitted_at);
             }
-        }
-        for state in &mut self.rules {
-            let mine = epoch.waiting.iter().filter(|(rule, ..)| *rule == state.rule.name);
+            let mine = epoch.waiting.iter().filter(|(rule, ..)| rule == name);
             state.episodes.restore_candidates(mine.map(|(_, key, candidate)| (key.clone(), candidate.clone())));
         }
     }
+}
+
+/// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns and types.
+fn same_keys(a: &str, b: &str) -> bool {
+    let keys = |version: &str| version.split_once(' ').map(|(_, keys)| keys.to_owned());
+    keys(a) == keys(b)
 }

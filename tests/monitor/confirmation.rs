@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::support::{World, firing, resolved};
 use super::timeline::Timeline;
 use tripline::change::Op;
+use tripline::model::Timestamp;
 use tripline::unit::Counts;
 
 #[tokio::test(start_paused = true)]
@@ -46,6 +47,41 @@ async fn drift_is_mended() {
     let early = world.db.asked().iter().filter(|asked| asked.now.0 < world.now().0 - 41_000_000).count();
     assert_eq!(early, 5, "asked no more once the table's rows are held");
     assert!(world.sinks.alerts()[0].body.contains(r#""stream":{"transactions":2,"total":"3600.00"}"#));
+}
+
+/// The database is away when a group crosses, and when time takes it back: Postgres is asked as of the crossing.
+#[tokio::test(start_paused = true)]
+async fn what_time_took_while_the_database_was_away_is_told() {
+    let mut world = World::new();
+    let leaves_soon = Timestamp(world.now().0 - 7 * 86_400 * 1_000_000 + 10_000_000);
+    let mut line = Timeline::default();
+    line.at(1).does(|world| world.db.go_away(Some("away")));
+    line.at(2).does(move |world| {
+        world.create_at(1, 7, "4000.00", leaves_soon);
+    });
+    line.at(20).does(|world| world.db.go_away(None));
+    line.want(33, firing(7));
+    line.want(33, resolved(7));
+    line.play(&mut world, 100).await;
+    let body = &world.sinks.alerts()[0].body;
+    assert!(body.contains(r#""database":{"transactions":1,"total":"4000.00"}"#), "{body}");
+    assert!(body.contains(r#""stream":{"transactions":1,"total":"4000.00"}"#), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_pauses_at_the_bound_of_rows() {
+    let mut world = World::new();
+    world.settings.rows_max = Some(3);
+    let leaves_soon = Timestamp(world.now().0 - 7 * 86_400 * 1_000_000 + 30_000_000);
+    let mut line = Timeline::default();
+    for id in 1..=3 {
+        line.at(id).does(move |world| {
+            world.create_at(i64::try_from(id).unwrap(), 1, "1.00", leaves_soon);
+        });
+    }
+    line.at(10).create(4, 7, "4000.00"); // not read before the rows have left
+    line.want(30, firing(7));
+    line.play(&mut world, 100).await;
 }
 
 #[tokio::test(start_paused = true)]

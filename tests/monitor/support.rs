@@ -117,6 +117,8 @@ impl World {
                 keys_per_statement: 100,
                 statements_max: 4,
                 sweep_interval: None,
+                rows_max: None,
+                rss_max_mb: None,
                 stop_on_bad_record: false,
                 until_end: true,
             },

@@ -1,0 +1,372 @@
+//! `tripline alerts`: what the table of alerts holds, and what comes into it.
+
+use std::collections::HashSet;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use super::run::Failure;
+use super::table::Place;
+use super::{AlertsArgs, Exit, Output};
+use crate::clock::{Clock, SystemClock};
+use crate::model::Timestamp;
+use crate::sink::postgres::stored::{self, Cursor, Filter, Record};
+use crate::{config, telemetry};
+
+/// Between two looks with `--follow`.
+const POLL: Duration = Duration::from_secs(1);
+/// How far back each look reaches, for alerts that come into the table later than those decided after them: rows of
+/// one epoch are inserted together, and other groups write the same table.
+const OVERLAP: Duration = Duration::from_secs(10);
+/// Alerts read at once.
+const PAGE: u32 = 1_000;
+/// Widths that columns start with.
+const WIDTHS: [usize; 5] = [20, 8, 12, 16, 28];
+/// A message longer than this is cut in the table.
+const MESSAGE_MAX: usize = 60;
+
+/// Lists alerts, and follows.
+///
+/// # Errors
+/// A [`Failure`] that says how the process is to end.
+pub async fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
+    let wrong = |message: String| Failure::new(Exit::Misconfigured, message);
+    let config = config::load(&args.config, config::process_environment()).map_err(|e| wrong(e.to_string()))?;
+    telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
+    let place = Place::of_table(&config)?;
+    let mut connection = place.connect(Duration::ZERO).await?;
+    let now = SystemClock::default().now();
+    let filter = Filter {
+        rule: args.rule.clone(),
+        status: args.status.map(|status| status.as_str().to_owned()),
+        severity: args.severity.clone(),
+        key: args.key.clone(),
+        since: args.since.map(|since| since.at(now)),
+    };
+    let mut printer = Printer::new(args.output);
+    let ended = if args.follow {
+        let following = follow(&place, connection, &filter, args.limit, &mut printer);
+        tokio::select! {
+            ended = following => ended,
+            () = super::run::stopped() => Ok(()),
+        }
+    } else {
+        let found = stored::newest(&mut connection, &filter, args.limit).await.map_err(|e| place.failed(&e))?;
+        let _ = connection.close().await;
+        printer.print(&found)
+    };
+    match ended {
+        // Whoever read has read enough.
+        Ok(()) | Err(End::Closed) => Ok(()),
+        Err(End::Failed(failure)) => Err(failure),
+    }
+}
+
+/// Why printing ends.
+enum End {
+    Closed,
+    Failed(Failure),
+}
+
+impl From<std::io::Error> for End {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::Closed;
+        }
+        Self::Failed(Failure::new(Exit::Failed, format!("standard output: {error}")))
+    }
+}
+
+/// Prints the last alerts, oldest first, and then what comes. Ends only by an error.
+async fn follow(
+    place: &Place,
+    connection: PgConnection,
+    filter: &Filter,
+    limit: u32,
+    printer: &mut Printer,
+) -> Result<(), End> {
+    let mut connection = connection;
+    let failed = |error: &sqlx::Error| End::Failed(place.failed(error));
+    // One at least, to know where to go on from.
+    let mut last = stored::newest(&mut connection, filter, limit.max(1)).await.map_err(|e| failed(&e))?;
+    let mut reader = Reader::starting_after(last.first());
+    last.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    last.reverse();
+    printer.print(&last)?;
+    let mut connected = Some(connection);
+    loop {
+        tokio::time::sleep(POLL).await;
+        let looked = match &mut connected {
+            Some(connection) => reader.look(connection, filter).await,
+            None => match place.try_connect().await {
+                Ok(connection) => {
+                    tracing::info!(url = place.shown(), "Postgres is back");
+                    connected = Some(connection);
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
+        };
+        match looked {
+            Ok(new) => printer.print(&new)?,
+            Err(error) if super::run::refusal(&error).is_some() && is_of_the_server(&error) => {
+                return Err(failed(&error));
+            }
+            Err(error) => {
+                if connected.take().is_some() {
+                    tracing::warn!(url = place.shown(), %error, "Postgres is away; looking each second");
+                }
+            }
+        }
+    }
+}
+
+/// Whether the server said it, rather than a connection that broke.
+fn is_of_the_server(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(_))
+}
+
+/// What has been shown so far.
+struct Reader {
+    /// The newest alert at the start: nothing before it is shown later.
+    start: Option<Cursor>,
+    /// The newest alert since.
+    newest: Option<Cursor>,
+    /// Shown, of the last [`OVERLAP`].
+    shown: HashSet<Uuid>,
+}
+
+impl Reader {
+    fn starting_after(record: Option<&Record>) -> Self {
+        let start = record.map(|record| (record.emitted_at.clone(), record.id));
+        Self { newest: start.clone(), start, shown: HashSet::new() }
+    }
+
+    /// Where a look begins: a little before the newest alert, and not before the start.
+    fn from(&self) -> Option<Cursor> {
+        let newest = self.newest.as_ref().and_then(|(at, _)| stored::instant(at))?;
+        let back = i64::try_from(OVERLAP.as_micros()).unwrap_or(i64::MAX);
+        let from = Timestamp(newest.0.saturating_sub(back));
+        match &self.start {
+            Some((at, _)) if stored::instant(at).is_some_and(|start| start >= from) => self.start.clone(),
+            _ => Some((from.rfc3339(), Uuid::nil())),
+        }
+    }
+
+    /// What has come, oldest first.
+    async fn look(&mut self, connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Record>, sqlx::Error> {
+        let mut cursor = self.from();
+        let (mut new, mut seen) = (Vec::new(), HashSet::new());
+        loop {
+            let page = stored::later(connection, filter, cursor.as_ref(), PAGE).await?;
+            let full = page.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
+            if let Some(last) = page.last() {
+                cursor = Some((last.emitted_at.clone(), last.id));
+                self.newest = cursor.clone();
+            }
+            for record in page {
+                seen.insert(record.id);
+                if !self.shown.contains(&record.id) {
+                    new.push(record);
+                }
+            }
+            if !full {
+                break;
+            }
+        }
+        self.shown = seen;
+        Ok(new)
+    }
+}
+
+/// Writes records to standard output.
+struct Printer {
+    output: Output,
+    colour: bool,
+    widths: [usize; 5],
+    begun: bool,
+}
+
+impl Printer {
+    fn new(output: Output) -> Self {
+        Self { output, colour: colours(), widths: WIDTHS, begun: false }
+    }
+
+    fn print(&mut self, records: &[Record]) -> Result<(), End> {
+        let mut out = std::io::stdout().lock();
+        match self.output {
+            Output::Json => {
+                for record in records {
+                    let line = serde_json::to_string(record).map_err(std::io::Error::other)?;
+                    writeln!(out, "{line}")?;
+                }
+            }
+            Output::Table => {
+                for line in self.table(records) {
+                    writeln!(out, "{line}")?;
+                }
+            }
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Lines with columns as wide as what has been seen; the head comes with the first ones.
+    fn table(&mut self, records: &[Record]) -> Vec<String> {
+        let rows: Vec<[String; 6]> = records.iter().map(cells).collect();
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut lines = Vec::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            let head = ["TIME", "STATUS", "RULE", "KEY", "MESSAGE", "TOTALS"].map(str::to_owned);
+            lines.push(self.line(&head, None));
+        }
+        for (row, record) in rows.iter().zip(records) {
+            let colour = if record.status == "firing" { "\u{1b}[31m" } else { "\u{1b}[32m" };
+            lines.push(self.line(row, self.colour.then_some(colour)));
+        }
+        lines
+    }
+
+    fn line(&self, cells: &[String; 6], colour: Option<&str>) -> String {
+        let mut line = String::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let width = self.widths.get(index).copied().unwrap_or_default();
+            match colour.filter(|_| index == 1) {
+                // Padded outside of the colour, whose characters have no width.
+                Some(colour) => {
+                    let pad = width.saturating_sub(cell.chars().count());
+                    line.push_str(&format!("{colour}{cell}\u{1b}[0m{:pad$}  ", ""));
+                }
+                None => line.push_str(&format!("{cell:width$}  ")),
+            }
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+/// Whether standard output is a terminal that is to be coloured.
+pub(super) fn colours() -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !no_color && std::io::stdout().is_terminal()
+}
+
+fn cells(record: &Record) -> [String; 6] {
+    let key: Vec<String> = record.key.values().map(shown).collect();
+    let message = printable(&record.message);
+    let message = if message.chars().count() > MESSAGE_MAX {
+        let start: String = message.chars().take(MESSAGE_MAX.saturating_sub(1)).collect();
+        format!("{start}…")
+    } else {
+        message
+    };
+    let totals = match &record.database {
+        Some(database) => pairs(database),
+        None => format!("{} (not confirmed)", pairs(&record.stream)),
+    };
+    let at = stored::instant(&record.emitted_at).map(seconds);
+    [
+        at.unwrap_or_else(|| record.emitted_at.clone()),
+        printable(&record.status),
+        printable(&record.rule),
+        key.join(" | "),
+        message,
+        totals,
+    ]
+}
+
+fn seconds(at: Timestamp) -> String {
+    Timestamp(at.0.div_euclid(1_000_000).saturating_mul(1_000_000)).rfc3339()
+}
+
+/// `transactions 7, total 3441.50`
+pub(super) fn pairs(map: &Map<String, Json>) -> String {
+    let pairs: Vec<String> = map.iter().map(|(name, value)| format!("{} {}", printable(name), shown(value))).collect();
+    pairs.join(", ")
+}
+
+/// A value for people: text without quotes.
+pub(super) fn shown(value: &Json) -> String {
+    match value {
+        Json::String(text) => printable(text),
+        Json::Null => "NULL".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Text of somebody else's on a terminal: without control characters.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(status: &str, user: i64, message: &str, database: bool) -> Record {
+        let confirmed = if database { r#"{"transactions":7,"total":"3441.50"}"# } else { "null" };
+        let message = Json::from(message);
+        Record::parse(&format!(
+            r#"{{"id":"1c0c0000-0000-5000-8000-000000000000","group":"g","lineage":"l","rule":"weekly-spend",
+                "rule_version":"v","status":"{status}","severity":"critical","key":{{"user_id":{user}}},
+                "message":{message},"stream":{{"transactions":8,"total":"4000.00"}},"database":{confirmed},
+                "having":"SUM(amount) > 1","window":{{"from":null,"to":"2026-11-22T10:00:00Z"}},"trigger":null,
+                "confirmation":{{"required":true}},"emitted_at":"2026-11-22T10:00:00.123456+00:00"}}"#
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut printer = Printer { output: Output::Table, colour: false, widths: WIDTHS, begun: false };
+        let long = "x".repeat(80);
+        let records = [
+            record("firing", 27_956_157, "User 27956157 ($3,441.50)", true),
+            record("resolved", 1, "a\u{1b}[31m\nb", false),
+            record("firing", 2, &long, true),
+        ];
+        let cut = "x".repeat(59);
+        let want = [
+            format!("TIME                  STATUS    RULE          KEY               {:60}  TOTALS", "MESSAGE"),
+            format!(
+                "2026-11-22T10:00:00Z  firing    weekly-spend  27956157          {:60}  transactions 7, total 3441.50",
+                "User 27956157 ($3,441.50)"
+            ),
+            format!(
+                "2026-11-22T10:00:00Z  resolved  weekly-spend  1                 {:60}  transactions 8, total 4000.00 (not confirmed)",
+                "a\u{fffd}[31m\u{fffd}b"
+            ),
+            format!(
+                "2026-11-22T10:00:00Z  firing    weekly-spend  2                 {cut}…  transactions 7, total 3441.50"
+            ),
+        ];
+        assert_eq!(printer.table(&records), want);
+        // The head stands once.
+        assert_eq!(printer.table(&records[..1]).len(), 1);
+    }
+
+    #[test]
+    fn colours_do_not_move_columns() {
+        let mut printer = Printer { output: Output::Table, colour: true, widths: WIDTHS, begun: true };
+        let line = printer.table(&[record("firing", 1, "m", true)]).remove(0);
+        assert_eq!(line.replace("\u{1b}[31m", "").replace("\u{1b}[0m", "").find("weekly"), Some(32), "{line}");
+    }
+
+    #[test]
+    fn a_look_reaches_back_but_not_before_the_start() {
+        let mut first = record("firing", 1, "m", true);
+        let mut reader = Reader::starting_after(Some(&first));
+        assert_eq!(reader.from(), reader.start);
+        first.emitted_at = "2026-11-22T10:00:30Z".to_owned();
+        reader.newest = Some((first.emitted_at, first.id));
+        assert_eq!(reader.from(), Some(("2026-11-22T10:00:20Z".to_owned(), Uuid::nil())));
+        assert_eq!(Reader::starting_after(None).from(), None);
+    }
+}

@@ -1,0 +1,2 @@
+-- $1: the id.
+where id = ($1::text)::uuid

@@ -1,0 +1,85 @@
+//! The migrations of the table, built into the program: `migrations/*.sql`. Which have been applied stands in
+//! `tripline._sqlx_migrations`. An applied migration is never edited; a change is a new one.
+
+use std::borrow::Cow;
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnection;
+
+/// Version, name and text of each, in order.
+const ALL: [(i64, &str, &str); 1] = [(1, "alerts", include_str!("../../../migrations/0001_alerts.sql"))];
+
+/// Where sqlx keeps which of them have been applied.
+const BOOKS: &str = "tripline._sqlx_migrations";
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Migrations applied now, as `1 alerts`.
+    pub applied: Vec<String>,
+    /// How many there are.
+    pub all: usize,
+}
+
+/// Applies what has not been applied yet, each migration in a transaction of its own. A second process that does the
+/// same waits. Where nothing is missing, the right to read the bookkeeping is enough.
+///
+/// # Errors
+/// The role may not make the schema or the table, or an applied migration is not the one that is built in.
+pub async fn run(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
+    let before = applied(connection).await;
+    let missing: Vec<String> = ALL
+        .iter()
+        .filter(|(version, ..)| !before.contains(version))
+        .map(|(version, name, _)| format!("{version} {name}"))
+        .collect();
+    if !missing.is_empty() {
+        migrator().run(connection).await?;
+    }
+    Ok(Migrated { applied: missing, all: ALL.len() })
+}
+
+/// Nothing where the bookkeeping is not there or may not be read.
+async fn applied(connection: &mut PgConnection) -> Vec<i64> {
+    let read = sqlx::query_scalar(include_str!("applied.sql")).fetch_all(connection).await;
+    read.unwrap_or_default()
+}
+
+fn migrator() -> Migrator {
+    let migrations = ALL.iter().map(|(version, name, sql)| {
+        Migration::new(*version, Cow::Borrowed(*name), MigrationType::Simple, (*sql).into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.create_schema("tripline");
+    migrator.dangerous_set_table_name(BOOKS);
+    // A newer program may have been here before; the table only ever gains.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_built_in() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let mut files: Vec<String> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        let built_in: Vec<String> = ALL.iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect();
+        assert_eq!(files, built_in);
+    }
+
+    /// An applied migration is never edited: sqlx refuses a database whose checksum is another one.
+    #[test]
+    fn texts_are_final() {
+        let first = migrator().iter().map(|migration| migration.checksum.to_vec()).next().unwrap();
+        let shown: String = first.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(shown, "93e3fe309e4ec41d");
+        for (_, _, sql) in ALL {
+            assert_eq!(sql, sql.to_lowercase());
+        }
+    }
+}

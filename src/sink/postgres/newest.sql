@@ -1,0 +1,3 @@
+-- $6: how many at most.
+order by emitted_at desc, id desc
+limit $6

@@ -1,0 +1,20 @@
+-- an alert record as on the topic, as text. what follows says which.
+select json_build_object(
+    'id', id,
+    'group', "group",
+    'lineage', lineage,
+    'rule', rule,
+    'rule_version', rule_version,
+    'status', status,
+    'severity', severity,
+    'key', key,
+    'message', message,
+    'stream', stream,
+    'database', database,
+    'having', "having",
+    'window', json_build_object('from', window_from, 'to', window_to),
+    'trigger', trigger,
+    'confirmation', confirmation,
+    'emitted_at', emitted_at
+)::text as record
+from tripline.alerts
