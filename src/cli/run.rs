@@ -303,7 +303,7 @@ async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> 
     let (servers, topic) = (&config.kafka.bootstrap_servers, &config.source.topic);
     let consumer: BaseConsumer<LoginWatch> = client
         .create_with_context(LoginWatch::default())
-        .map_err(|e| Failure::new(Exit::Misconfigured, format!("kafka.properties: {e}")))?;
+        .map_err(|e| Failure::new(Exit::Misconfigured, format!("kafka.properties: {e}{}", hint(&e.to_string()))))?;
     let consumer = std::sync::Arc::new(consumer);
     let mut wait = RETRY_FIRST;
     let mut told = false;
@@ -345,6 +345,12 @@ async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> 
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);
     }
+}
+
+/// Where a build without TLS is the reason.
+fn hint(error: &str) -> &'static str {
+    let missing = ["OpenSSL not available", "No provider for SASL"].iter().any(|text| error.contains(text));
+    if missing && !cfg!(feature = "kafka-tls") { "; build tripline with --features kafka-tls" } else { "" }
 }
 
 fn partitions_of(consumer: &BaseConsumer<LoginWatch>, topic: &str) -> Result<usize, KafkaError> {

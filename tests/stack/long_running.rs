@@ -78,3 +78,54 @@ fn started_before_the_topic_exists() {
     assert_eq!(ended.code, Some(0), "{ended}");
     ended.fired([101]);
 }
+
+/// A second instance does not join beside the first: it waits, and takes over when the first is gone.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn stand_by() {
+    let t = Table::new("stand_by");
+    t.insert(&[(1, 101, "3500")]);
+    t.wait_in_kafka(1);
+    let job = t.job("v1");
+    let mut first = job.start();
+    first.wait_for_line("User 101 ($3,500.00)");
+    first.wait_committed(1);
+
+    let mut other = job.clone();
+    other.checkpoints = job.checkpoints.with_file_name("other-checkpoints");
+    let mut second = other.start();
+    second.wait_in_log("standing by until it is gone");
+    // The first is not disturbed.
+    t.insert(&[(2, 102, "3600")]);
+    first.wait_for_line("User 102 ($3,600.00)");
+    first.wait_committed(2);
+    assert_eq!(first.terminate().code, Some(0));
+
+    t.insert(&[(3, 103, "3700")]);
+    second.wait_for_line("User 103 ($3,700.00)");
+    second.wait_committed(3);
+    // With a folder of its own it does not know what was told.
+    second.wait_for_line("User 101 ($3,500.00)");
+    second.wait_for_line("User 102 ($3,600.00)");
+    let ended = second.terminate();
+    assert_eq!(ended.code, Some(0), "{ended}");
+}
+
+/// Beside an active member a run that is to end says so instead of waiting for ever.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn until_end_beside_an_active_member() {
+    let t = Table::new("beside");
+    t.insert(&[(1, 101, "3500")]);
+    t.wait_in_kafka(1);
+    let job = t.job("v1");
+    let mut first = job.start();
+    first.wait_committed(1);
+    let mut other = job.clone();
+    other.checkpoints = job.checkpoints.with_file_name("other-checkpoints");
+    other.top = "startup_wait_ms = 1000".to_owned();
+    let ended = other.try_run();
+    assert_eq!(ended.code, Some(5), "{ended}");
+    assert!(ended.everything().contains("has an active member"), "{ended}");
+    assert_eq!(first.terminate().code, Some(0));
+}
