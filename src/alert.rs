@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::episode::Status;
 use crate::model::{Key, Table, Timestamp, Value, decimal_text};
 use crate::rule::message::Field;
-use crate::rule::{Aggregate, Comparison, Confirm, OutputExpr, Query, Rule, Scalar};
+use crate::rule::{Aggregate, Confirm, OutputExpr, Query, Rule, Scalar};
 use crate::window::Trigger;
 
 /// The namespace of alert ids, itself a UUIDv5 of the DNS name `tripline.alerts`.
@@ -277,14 +277,7 @@ pub fn having_text(query: &Query) -> String {
         Some(Aggregate::Sum(scalar)) => format!("SUM({})", scalar_text(&query.table, scalar)),
         _ => "COUNT(*)".to_owned(),
     };
-    let operator = match having.comparison {
-        Comparison::Greater => ">",
-        Comparison::GreaterOrEqual => ">=",
-        Comparison::Less => "<",
-        Comparison::LessOrEqual => "<=",
-        Comparison::Equal => "=",
-        Comparison::NotEqual => "<>",
-    };
+    let operator = having.comparison.as_str();
     format!("{left} {operator} {}", having.threshold)
 }
 

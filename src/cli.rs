@@ -2,10 +2,12 @@
 //!
 //! - [`run`]: `tripline run`
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
-//! - `table`: what these share
+//! - [`failure`]: how a command ends otherwise than well
+//! - `table`: what the commands about alerts share
 
 pub mod alerts;
 pub mod explain;
+pub mod failure;
 pub mod migrate;
 pub mod run;
 mod table;

@@ -175,6 +175,20 @@ pub enum Comparison {
     NotEqual,
 }
 
+impl Comparison {
+    /// As SQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Equal => "=",
+            Self::NotEqual => "<>",
+        }
+    }
+}
+
 /// An error in a rule's text, with the place in its SQL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {problem}")]

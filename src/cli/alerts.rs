@@ -9,7 +9,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::run::Failure;
+use super::failure::Failure;
 use super::table::Place;
 use super::{AlertsArgs, Exit, Output};
 use crate::clock::{Clock, SystemClock};
@@ -113,7 +113,7 @@ async fn follow(
         };
         match looked {
             Ok(new) => printer.print(&new)?,
-            Err(error) if super::run::refusal(&error).is_some() && is_of_the_server(&error) => {
+            Err(error) if super::failure::refusal(&error).is_some() && is_of_the_server(&error) => {
                 return Err(failed(&error));
             }
             Err(error) => {

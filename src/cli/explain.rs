@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use sqlx::Connection;
 use uuid::Uuid;
 
-use super::run::Failure;
+use super::failure::Failure;
 use super::table::Place;
 use super::{Exit, ExplainArgs, Explanation};
 use crate::config::{self, Config, RuleSettings};

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use sqlx::Connection;
 
-use super::run::Failure;
+use super::failure::Failure;
 use super::table::Place;
 use super::{Exit, MigrateArgs};
 use crate::{config, telemetry};

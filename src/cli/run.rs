@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::Instant;
 
+use super::failure::{Failure, refusal};
 use super::{Exit, RunArgs};
 use crate::change::debezium::{self, Decoder};
 use crate::checkpoint::Folder;
@@ -24,10 +25,9 @@ use crate::monitor::{Monitor, MonitorError, Settings};
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
+use crate::sink::ConfiguredSinks;
 use crate::sink::kafka::{Producer, ensure_topics};
 use crate::sink::log::LogSink;
-use crate::sink::{ConfiguredSinks, SinkError};
-use crate::source::SourceError;
 use crate::source::kafka::{KafkaSource, client_config, wait_until_free};
 use crate::telemetry;
 
@@ -37,21 +37,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long one request for metadata may take.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why a command ends otherwise than well: its exit code and one message.
-#[derive(Debug)]
-pub struct Failure {
-    /// The exit code.
-    pub exit: Exit,
-    /// What is wrong, where, and what to do.
-    pub message: String,
-}
-
-impl Failure {
-    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
-    }
-}
 
 /// Runs the main job.
 ///
@@ -266,22 +251,6 @@ fn default_message(name: &str, query: &Query) -> String {
     format!("{}: {}", escape(name), shown.join(", "))
 }
 
-/// How the run ends when the server is there and says no; `None` where waiting may help. SQLSTATE class 28
-/// is a failed login, 3D a database that does not exist, 42501 a missing right.
-pub(super) fn refusal(error: &sqlx::Error) -> Option<Exit> {
-    match error {
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            Some(code) if code.starts_with("28") || code == "42501" => Some(Exit::Refused),
-            Some(code) if code.starts_with("3D") => Some(Exit::Misconfigured),
-            Some(code) if code.starts_with("57") || code.starts_with("53") || code.starts_with("08") => None,
-            _ => Some(Exit::Failed),
-        },
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => None,
-        sqlx::Error::Tls(_) => Some(Exit::Refused),
-        _ => Some(Exit::Failed),
-    }
-}
-
 /// Keeps what the client says of a login, since requests themselves only time out.
 #[derive(Default)]
 struct LoginWatch(std::sync::Mutex<Option<String>>);
@@ -381,21 +350,4 @@ pub(super) async fn stopped() {
         }
         std::process::exit(i32::from(Exit::Failed.code()));
     });
-}
-
-impl From<MonitorError> for Failure {
-    fn from(error: MonitorError) -> Self {
-        use crate::checkpoint::CheckpointError;
-        let exit = match &error {
-            MonitorError::Checkpoint(CheckpointError::Io { .. }) => Exit::Failed,
-            MonitorError::Checkpoint(_) => Exit::Protected,
-            MonitorError::Source(SourceError::Call(_)) => Exit::Unreachable,
-            MonitorError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
-            MonitorError::Sink(SinkError { sink: "log", .. }) => Exit::Failed,
-            MonitorError::Sink(_) => Exit::Refused,
-            MonitorError::BadRecord { .. } | MonitorError::Unsafe(_) => Exit::Protected,
-            MonitorError::Internal(_) | MonitorError::Cut | MonitorError::BeforeTheEnd => Exit::Failed,
-        };
-        Self::new(exit, error.to_string())
-    }
 }

@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Duration, Instant};
 
 use super::Exit;
-use super::run::{Failure, refusal};
+use super::failure::{Failure, refusal};
 use crate::config::{self, Config};
 use crate::sink::postgres::migrations::{self, Migrated};
 use crate::sink::postgres::{self, TableSink};

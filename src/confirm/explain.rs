@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::model::ColumnType;
 use crate::rule::render::quote_ident;
-use crate::rule::{Aggregate, Clock, Comparison, OutputExpr, Query, Scalar};
+use crate::rule::{Aggregate, Clock, OutputExpr, Query, Scalar};
 
 /// Rows that are listed at most; totals are of all.
 pub const ROWS_MAX: u32 = 1_000;
@@ -173,14 +173,7 @@ fn scalar(query: &Query, argument: &Scalar) -> String {
 
 fn having(query: &Query) -> String {
     let having = &query.having;
-    let operator = match having.comparison {
-        Comparison::Greater => ">",
-        Comparison::GreaterOrEqual => ">=",
-        Comparison::Less => "<",
-        Comparison::LessOrEqual => "<=",
-        Comparison::Equal => "=",
-        Comparison::NotEqual => "<>",
-    };
+    let operator = having.comparison.as_str();
     format!("({} {operator} ({}))", aggregate(query, having.aggregate), having.threshold)
 }
 

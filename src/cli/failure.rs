@@ -1,0 +1,54 @@
+//! How a command ends otherwise than well: one message and an exit code.
+
+use super::Exit;
+use crate::checkpoint::CheckpointError;
+use crate::monitor::MonitorError;
+use crate::sink::SinkError;
+use crate::source::SourceError;
+
+/// Why a command ends otherwise than well: its exit code and one message.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+/// How the run ends when the server is there and says no; `None` where waiting may help. SQLSTATE class 28
+/// is a failed login, 3D a database that does not exist, 42501 a missing right.
+pub(super) fn refusal(error: &sqlx::Error) -> Option<Exit> {
+    match error {
+        sqlx::Error::Database(error) => match error.code().as_deref() {
+            Some(code) if code.starts_with("28") || code == "42501" => Some(Exit::Refused),
+            Some(code) if code.starts_with("3D") => Some(Exit::Misconfigured),
+            Some(code) if code.starts_with("57") || code.starts_with("53") || code.starts_with("08") => None,
+            _ => Some(Exit::Failed),
+        },
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => None,
+        sqlx::Error::Tls(_) => Some(Exit::Refused),
+        _ => Some(Exit::Failed),
+    }
+}
+
+impl From<MonitorError> for Failure {
+    fn from(error: MonitorError) -> Self {
+        let exit = match &error {
+            MonitorError::Checkpoint(CheckpointError::Io { .. }) => Exit::Failed,
+            MonitorError::Checkpoint(_) => Exit::Protected,
+            MonitorError::Source(SourceError::Call(_)) => Exit::Unreachable,
+            MonitorError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
+            MonitorError::Sink(SinkError { sink: "log", .. }) => Exit::Failed,
+            MonitorError::Sink(_) => Exit::Refused,
+            MonitorError::BadRecord { .. } | MonitorError::Unsafe(_) => Exit::Protected,
+            MonitorError::Internal(_) | MonitorError::Cut | MonitorError::BeforeTheEnd => Exit::Failed,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
