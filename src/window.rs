@@ -223,11 +223,15 @@ impl Window {
         let mut transitions = std::mem::take(&mut self.transitions);
         for group in std::mem::take(&mut self.touched) {
             if self.clock == Clock::Wall {
-                transitions.extend(self.judge_group(group, now));
+                let named = self.judge_group(group, now);
+                // What is named is kept until it is known whether it waits for an answer: see `watch`.
+                if named.is_none() {
+                    self.drop_if_empty(group);
+                }
+                transitions.extend(named);
             } else if let Some(group) = self.groups.get_mut(group) {
                 group.touched = false;
             }
-            self.drop_if_empty(group);
         }
         transitions
     }
@@ -244,8 +248,11 @@ impl Window {
             if let Some(group) = self.groups.get_mut(group) {
                 group.judged = Verdict::Fails;
             }
-            transitions.extend(self.judge_group(group, now));
-            self.drop_if_empty(group);
+            let named = self.judge_group(group, now);
+            if named.is_none() {
+                self.drop_if_empty(group);
+            }
+            transitions.extend(named);
         }
         transitions.sort_by_cached_key(|transition| format!("{:?}", transition.key));
         transitions
@@ -254,7 +261,9 @@ impl Window {
     /// From here on a touched group is named at every judgement (or no longer): it waits for an answer, which
     /// any change may bring nearer.
     pub fn watch(&mut self, key: &Key, watched: bool) {
-        if let Some(index) = self.find_group(key)
+        // A group without rows too: the transactions that emptied it may not be visible yet.
+        let index = if watched { self.group_for(key.clone()) } else { self.find_group(key) };
+        if let Some(index) = index
             && let Some(group) = self.groups.get_mut(index)
         {
             group.watched = watched;

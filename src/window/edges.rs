@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use super::{Transition, Window};
 use crate::model::Timestamp;
 use crate::rule::Clock;
+use crate::rule::evaluate::Verdict;
 
 impl Window {
     /// Judges the groups that time has changed by `now`: rows left their windows. Under the event clock time
@@ -18,15 +19,23 @@ impl Window {
             self.edges.pop();
             let Some(group) = self.groups.get_mut(index).filter(|group| group.edge == Some(at)) else { continue };
             group.edge = None;
-            // What is watched is asked again by its back-off, not because time passes.
+            // What is watched is asked again by its back-off, not because time passes; what memory cannot judge is
+            // asked whenever rows have left.
             let (judged, touched) = (group.judged, group.touched);
+            if group.verdict == Verdict::Unknown {
+                group.since = None; // no change is to be named for what time does
+            }
             let named = self.judge_group(index, now);
-            transitions.extend(named.filter(|named| named.verdict != judged));
+            let named = named.filter(|named| named.verdict != judged || named.verdict == Verdict::Unknown);
+            let is_named = named.is_some();
+            transitions.extend(named);
             if let Some(group) = self.groups.get_mut(index) {
                 group.touched = touched; // it stays listed
             }
             self.schedule(index);
-            self.drop_if_empty(index);
+            if !is_named {
+                self.drop_if_empty(index);
+            }
         }
         transitions
     }

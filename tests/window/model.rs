@@ -334,7 +334,12 @@ impl Run {
             self.told(&transitions, &truth, false);
             if expire {
                 let transitions = self.window.expire(self.now);
-                assert_eq!(by_key(self.copy.expire(self.now)), by_key(transitions.clone()));
+                // What memory cannot judge may be named once too often, by an edge that a change has overtaken.
+                let judged = |mut named: Vec<Transition>| {
+                    named.retain(|named| named.verdict != Verdict::Unknown);
+                    by_key(named)
+                };
+                assert_eq!(judged(self.copy.expire(self.now)), judged(transitions.clone()));
                 self.told(&transitions, &truth, true);
                 self.holds_no_more_than_the_table();
             }
