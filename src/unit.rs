@@ -228,14 +228,12 @@ impl Unit {
     pub fn judge_all(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { continue };
-            let mut transitions = state.window.judge_all(now);
-            let firing: Vec<Key> = state.episodes.firing().cloned().collect();
-            for key in firing {
-                let (verdict, outputs) = state.window.look(&key, now);
-                if verdict == Verdict::Fails {
-                    transitions.push(Transition { key, verdict, now, trigger: None, outputs });
-                }
+            for key in state.episodes.firing() {
+                // Named whatever its verdict, and kept although it may be empty: the transactions that emptied it may
+                // not be visible yet.
+                state.window.watch(key, true);
             }
+            let transitions = state.window.judge_all(now);
             self.take(index, transitions, now);
         }
     }

@@ -29,5 +29,7 @@ mod long_running;
 mod replays;
 #[path = "stack/table.rs"]
 mod table;
+#[path = "stack/truth.rs"]
+mod truth;
 #[path = "stack/wrong.rs"]
 mod wrong;

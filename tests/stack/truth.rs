@@ -1,0 +1,34 @@
+//! Every alert proved, and none lost: what Postgres has not shown raises nothing, and what it shows is told once,
+//! however it was away in between.
+//!
+//! - `server`: a PostgreSQL of the test's own, which it may stop, starve or push to another epoch
+//! - `feed`: the changes of its table in Kafka, as Debezium writes them
+//! - `refuted`: the stream says yes and the database no; halves of transactions and of changes
+//! - `away`: the database stopped, its sessions killed, no connection to be had
+//! - `refused`: statements that time out or fail, for all keys or for one
+//! - `many`: 20,000 users at once
+//! - `hanging`: changes in Kafka whose commit is not visible yet
+//! - `passing`: time alone fires and resolves
+//! - `epochs`: transaction ids past 2^32
+//! - `histories`: random tables and clocks, against a naive model and against Postgres itself
+
+#[path = "truth/away.rs"]
+mod away;
+#[path = "truth/epochs.rs"]
+mod epochs;
+#[path = "truth/feed.rs"]
+mod feed;
+#[path = "truth/hanging.rs"]
+mod hanging;
+#[path = "truth/histories.rs"]
+mod histories;
+#[path = "truth/many.rs"]
+mod many;
+#[path = "truth/passing.rs"]
+mod passing;
+#[path = "truth/refused.rs"]
+mod refused;
+#[path = "truth/refuted.rs"]
+mod refuted;
+#[path = "truth/server.rs"]
+mod server;
