@@ -169,7 +169,7 @@ fn a_delete_that_hangs_is_undecided_and_resolves() {
 
 #[test]
 #[ignore = "needs the servers: scripts/test"]
-fn a_delete_that_hangs_outlives_a_kill() {
+fn slow_a_delete_that_hangs_outlives_a_kill() {
     a_delete_hangs("delete_killed", true);
 }
 
