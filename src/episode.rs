@@ -125,11 +125,6 @@ impl Episodes {
         self.open.contains_key(key)
     }
 
-    /// Open episodes.
-    pub fn open_count(&self) -> usize {
-        self.open.len()
-    }
-
     /// The groups that are firing, in order.
     pub fn firing(&self) -> impl Iterator<Item = &Key> {
         self.open.keys()

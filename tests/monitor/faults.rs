@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::support::{World, firing};
 use super::timeline::Timeline;
+use tripline::monitor::MonitorError;
 use tripline::source::{Event, SourceError};
 
 #[tokio::test(start_paused = true)]
@@ -123,6 +124,18 @@ async fn sink_refusing_for_good_ends_the_run_and_gets_the_logged_bytes_later() {
     world.want(&[firing(7), firing(8)]);
     assert_eq!(world.sinks.alerts()[0], logged[0]);
     assert_eq!(world.committed(), 2);
+}
+
+/// A run that was to read to the end and was stopped before must not look like one that did.
+#[tokio::test(start_paused = true)]
+async fn stopped_before_the_end() {
+    let world = World::new();
+    world.create(1, 7, "4000.00");
+    world.db.go_away(Some("away"));
+    let ended = world.monitor().run(tokio::time::sleep(Duration::from_secs(60))).await;
+    assert!(matches!(ended, Err(MonitorError::BeforeTheEnd)), "{ended:?}");
+    world.db.go_away(None);
+    assert_eq!(world.read().await.fired, 1, "the next run goes on from there");
 }
 
 #[tokio::test(start_paused = true)]

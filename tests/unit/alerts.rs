@@ -153,3 +153,15 @@ fn resolved_says_so() {
     assert_eq!((body["status"].as_str(), body["message"].as_str()), (Some("resolved"), Some("User a ($1.00)")));
     assert!(body["trigger"].is_null() && body["window"]["from"].is_null(), "{body}");
 }
+
+/// An alert that the broker refuses would be refused at every start: what a key can blow up is bounded.
+#[test]
+fn a_huge_key_makes_a_record_that_still_fits() {
+    let huge =
+        |last: &str| alert(&Named { key: Value::Text(format!("{}{last}", "é".repeat(150_000)).into()), ..usual() });
+    let (one, other) = (huge("1"), huge("2"));
+    assert!(one.record_key.len() < 1_200, "{} bytes", one.record_key.len());
+    assert_ne!(one.record_key, other.record_key, "still one record key per group");
+    assert!(one.line.len() < 17_000, "{} bytes", one.line.len());
+    assert!(one.body.len() < 400_000, "{} bytes: the key itself stands in it once", one.body.len());
+}

@@ -142,6 +142,27 @@ fn an_open_episode_without_rows_is_held_against_its_window() {
     assert_eq!(copy.lines(), ["Resolved: User 1 ($0.00)"]);
 }
 
+/// The keys of another GROUP BY mean nothing to the rule as it is now: neither to be resolved nor asked for.
+#[test]
+fn episodes_of_another_group_by_are_dropped() {
+    let mut bench = busy(weekly(Confirm::Required));
+    let mut table = transactions(ColumnType::Text);
+    table.columns[1].type_name = "text".to_owned();
+    let epoch = logged(&bench.close());
+    let (versions, body) = (bench.unit.versions(), body(&bench));
+
+    let mut copy = Bench::new(rule_on(&table, WEEKLY, Clock::Wall, Confirm::Required));
+    assert!(!copy.unit.restore(&versions, &body).unwrap(), "its windows are to be rebuilt");
+    copy.unit.redo(&epoch);
+    copy.unit.judge_all(copy.now());
+    assert_eq!(copy.unit.waiting(), 0, "no key of the old kind is held against the windows, and none waits");
+
+    let mut same = Bench::confirmed();
+    assert!(same.unit.restore(&versions, &body).unwrap());
+    same.unit.redo(&epoch);
+    assert!(same.unit.waiting() > 0, "where GROUP BY is the same they are kept");
+}
+
 #[test]
 fn a_rule_of_another_version_keeps_its_episodes_and_asks_for_its_windows() {
     let table = transactions(ColumnType::Int8);
