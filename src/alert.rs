@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use crate::episode::Status;
+use crate::episode::{EpisodeId, Open, Status};
 use crate::model::{Key, Table, Timestamp, Value, decimal_text};
 use crate::rule::message::Field;
 use crate::rule::{Aggregate, Confirm, OutputExpr, Query, Rule, Scalar};
@@ -34,6 +34,8 @@ pub struct Decision<'a> {
     pub key: &'a Key,
     /// Firing or resolved.
     pub status: Status,
+    /// The episode that it opens or closes.
+    pub episode: EpisodeId,
     /// The change that brought it, if not time alone.
     pub trigger: Option<&'a Trigger>,
     /// The aggregates in memory when Postgres was asked.
@@ -72,6 +74,8 @@ pub struct Alert {
     pub key: Key,
     /// Firing or resolved.
     pub status: Status,
+    /// The episode that it opens or closes.
+    pub episode: EpisodeId,
     /// Record key on the alert topic: `weekly-spend|27956157`.
     pub record_key: String,
     /// The line for the log.
@@ -83,6 +87,11 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// The episode as it is after this alert, if it is firing.
+    pub fn open(&self) -> Open {
+        Open { episode: self.episode, alert: self.id, since: self.emitted_at }
+    }
+
     /// Makes the bytes of a decision.
     pub fn new(decision: &Decision<'_>) -> Self {
         let rule = decision.rule;
@@ -95,6 +104,7 @@ impl Alert {
             "lineage": decision.lineage,
             "rule": rule.name,
             "rule_version": rule.version,
+            "episode": decision.episode.to_string(),
             "status": decision.status.as_str(),
             "severity": rule.severity,
             "key": key_json(query, decision.key),
@@ -119,6 +129,7 @@ impl Alert {
             rule: rule.name.clone(),
             key: decision.key.clone(),
             status: decision.status,
+            episode: decision.episode,
             record_key: record_key(&rule.name, &key_texts(query, decision.key)),
             line,
             emitted_at: decision.emitted_at,
@@ -127,16 +138,16 @@ impl Alert {
     }
 }
 
-/// UUIDv5 (RFC 9562) over group, rule, version, key, status, topic, partition and offset of the change that
-/// brought it; where time alone did, over the instant instead of the offset.
+/// The alert's place among those of its episode; so far one fires and one resolves.
+const REPEAT: u32 = 0;
+
+/// UUIDv5 (RFC 9562) over group, lineage, rule, version, key, episode, status and repeat.
 fn id_of(decision: &Decision<'_>) -> Uuid {
     let rule = decision.rule;
-    let place = match decision.trigger {
-        Some(trigger) => json!([decision.topic, trigger.position.partition, trigger.position.offset]),
-        None => json!([decision.topic, decision.window.1.0]),
-    };
     let key = key_texts(&rule.query, decision.key);
-    let name = json!([decision.group, rule.name, rule.version, key, decision.status.as_str(), place]);
+    let EpisodeId { epoch, ordinal } = decision.episode;
+    let (status, lineage) = (decision.status.as_str(), decision.lineage);
+    let name = json!([decision.group, lineage, rule.name, rule.version, key, epoch, ordinal, status, REPEAT]);
     Uuid::new_v5(&NAMESPACE, name.to_string().as_bytes())
 }
 

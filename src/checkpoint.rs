@@ -3,33 +3,40 @@
 //! ```text
 //! <dir>/<group>/
 //!   lock                held by the one process that works on the folder
-//!   lineage.json        id and format version of this life of the group's progress
+//!   lineage.json        this life of the group's progress: id, format, cluster, what it began from
 //!   offsets/N           epoch N: next offsets, candidates, finished alerts; readable, with a checksum
 //!   commits/N           epoch N has been delivered and committed
 //!   state/N             windows and open episodes as of epoch N
 //!   lineages/<id>/      earlier lineages, moved aside whole
 //! ```
 //!
-//! - this file: the folder and its files
-//! - [`start`]: which of the two layers to believe, pure
+//! - this file: the folder
+//! - [`format`](mod@format): what its files hold
 //! - [`file`]: how one file is written so that it is there whole or not at all
+//! - [`look`]: reading it from outside
+//! - [`disk`]: what is asked of the file system, and a twin of it that can lose power
+//! - [`start`]: which of the two layers to believe, pure
+//!
+//! What returns without an error is durable, but for [`Folder::finish`]. Which crash each sync is for is said where
+//! it is made; `tests/checkpoint` leaves out one after the other and looks for what breaks.
 
+pub mod disk;
 pub mod file;
+pub mod format;
+pub mod look;
 pub mod start;
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
 
-use crate::alert::Alert;
-use crate::episode::Candidate;
-use crate::model::{Key, NextOffset, Timestamp};
+pub use format::{Committed, Encoded, Epoch, FORMAT, Lineage, Mark, Marks, Offsets, StateHead};
+pub use look::Look;
 
-/// The format of the folder. A greater number in `lineage.json` was written by a later version.
-pub const FORMAT: u32 = 1;
+use disk::{Disk, Lock, RealDisk};
+use file::failed;
 
 /// Finished epochs that are kept for a reader.
 const EPOCHS_KEPT: u64 = 100;
@@ -37,17 +44,16 @@ const EPOCHS_KEPT: u64 = 100;
 /// Copies of the state that are kept: a torn one falls back to the one before.
 const STATES_KEPT: usize = 2;
 
-/// The folders of a lineage.
+/// The folders of a lineage. The epochs go first when it is moved aside: without them it has no progress.
 const PARTS: [&str; 3] = ["offsets", "commits", "state"];
 
-/// Next offsets by partition.
-pub type Offsets = BTreeMap<i32, NextOffset>;
+const LINEAGE: &str = "lineage.json";
 
 /// What can go wrong with the folder. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file system refused.
-    #[error("checkpoint folder: cannot {action} {path}: {source}")]
+    #[error("checkpoint folder: cannot {action} {path}: {source}{}", advice(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -62,7 +68,9 @@ pub enum CheckpointError {
     )]
     Locked(PathBuf),
     /// A linked file is damaged.
-    #[error("checkpoint file {path}: {problem}; restore it from a copy, or move the folder away to rebuild from Kafka")]
+    #[error(
+        "checkpoint file {path}: {problem}; restore it from a copy, or move the whole folder away: the next start then rebuilds it from what Kafka has"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -70,108 +78,79 @@ pub enum CheckpointError {
         problem: String,
     },
     /// Written by a version that this one does not know.
-    #[error("checkpoint folder {path} has format {found}, this version reads up to {FORMAT}: use a newer tripline")]
+    #[error("checkpoint file {path} has format {found}, this version reads up to {FORMAT}: use a newer tripline")]
     Format {
-        /// The folder.
+        /// The file.
         path: PathBuf,
         /// The format found.
         found: u32,
     },
 }
 
-/// `lineage.json`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Lineage {
-    /// Format version of the folder.
-    pub format: u32,
-    /// UUIDv7.
-    pub id: String,
-    /// Consumer group.
-    pub group: String,
-    /// The topic read.
-    pub topic: String,
-}
-
-/// One epoch: a range of offsets with the decisions taken in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch {
-    /// Counted from 0 in a lineage.
-    pub number: u64,
-    /// The lineage.
-    pub lineage: String,
-    /// The topic.
-    pub topic: String,
-    /// Next offsets after this epoch.
-    pub offsets: Offsets,
-    /// NOW() when it was closed.
-    pub at: Timestamp,
-    /// The rules it was decided by: name → version and keys.
-    pub rules: BTreeMap<String, String>,
-    /// Alerts decided in it, finished.
-    pub alerts: Vec<Alert>,
-    /// Candidates that were still waiting, by rule.
-    pub waiting: Vec<(String, Key, Candidate)>,
-}
-
-/// The second line of `offsets/N`, named as in Spark's offset log.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct EpochHead {
-    batch_watermark_ms: i64,
-    batch_timestamp_ms: i64,
-    at: Timestamp,
-    lineage: String,
-    conf: BTreeMap<String, String>,
-}
-
-/// The fourth line of `offsets/N`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EpochBody {
-    alerts: Vec<Alert>,
-    waiting: Vec<(String, Key, Candidate)>,
-}
-
-/// The head of `state/N`: a line of JSON before the compact body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StateHead {
-    /// Lineage.
-    pub lineage: String,
-    /// The epoch it was taken at.
-    pub epoch: u64,
-    /// Next offsets of that epoch.
-    pub offsets: Offsets,
-    /// Names and versions of the rules in the body, in order.
-    pub rules: Vec<(String, String)>,
+/// What to do about an error of the file system, where that is known.
+fn advice(source: &io::Error) -> &'static str {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match source.kind() {
+        StorageFull | QuotaExceeded => "; nothing is lost: free space and start again",
+        PermissionDenied | ReadOnlyFilesystem => "; nothing is lost: make it writable for this user and start again",
+        _ => "",
+    }
 }
 
 /// The open folder of one group. Locked until it is dropped.
 #[derive(Debug)]
 pub struct Folder {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Folder {
     /// Opens or makes `<dir>/<group>` and locks it.
     ///
     /// # Errors
-    /// The folder is locked by another process, or the file system refuses.
+    /// As for [`Folder::open_at`].
     pub fn open(dir: &Path, group: &str) -> Result<Self, CheckpointError> {
-        let root = dir.join(group);
-        for part in PARTS {
-            create(&root.join(part))?;
-        }
+        Self::open_on(Arc::new(RealDisk), dir, group)
+    }
+
+    /// Opens or makes `<dir>/<group>` on this disk and locks it.
+    ///
+    /// # Errors
+    /// As for [`Folder::open_at`].
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, group: &str) -> Result<Self, CheckpointError> {
+        Self::open_at(disk, dir.join(group))
+    }
+
+    /// Opens or makes the folder `root` and locks it. What a crash left half done is removed, and what a killed
+    /// process made visible is made durable, since from here on it is relied on. A folder of format 1 becomes
+    /// one of this format.
+    ///
+    /// # Errors
+    /// The folder is locked by another process, of a later format, its lineage is damaged, or the file system
+    /// refuses.
+    pub fn open_at(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Self, CheckpointError> {
+        file::make_folders(&*disk, &root)?;
         let path = root.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let lock = lock.map_err(|source| CheckpointError::Io { action: "open", path, source })?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { root, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(CheckpointError::Locked(root)),
-            Err(TryLockError::Error(source)) => Err(CheckpointError::Io { action: "lock", path: root, source }),
+        let lock = disk.lock(&path).map_err(failed("lock", &path))?;
+        let Some(lock) = lock else { return Err(CheckpointError::Locked(root)) };
+        let folder = Self { disk, root, _lock: lock };
+        let lineage = folder.lineage()?; // before anything of a later version's is touched
+        let disk = &*folder.disk;
+        file::clean(disk, &folder.root)?;
+        for part in PARTS {
+            file::make_folder(disk, &folder.root.join(part))?;
+            file::clean(disk, &folder.root.join(part))?;
         }
+        // For the parts just made, without whose names nothing in them is durable; and for a new lineage.json: the process
+        // that renamed it may have been killed before its sync.
+        file::sync_folder(disk, &folder.root)?;
+        // For an epoch that was linked just before a kill: it is about to be delivered, and may not vanish after.
+        file::sync_folder(disk, &folder.root.join("offsets"))?;
+        if let Some(old) = lineage.filter(|lineage| lineage.format < FORMAT) {
+            folder.write_lineage(&Lineage { format: FORMAT, ..old })?;
+        }
+        Ok(folder)
     }
 
     /// Where it is.
@@ -184,66 +163,83 @@ impl Folder {
     /// # Errors
     /// A damaged file or an unknown format.
     pub fn lineage(&self) -> Result<Option<Lineage>, CheckpointError> {
-        let path = self.root.join("lineage.json");
-        let Some(text) = file::read(&path)? else { return Ok(None) };
-        let damaged = |problem: String| CheckpointError::Damaged { path: path.clone(), problem };
-        let json: serde_json::Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
-        let found = json.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        if found > u64::from(FORMAT) {
-            let found = u32::try_from(found).unwrap_or(u32::MAX);
-            return Err(CheckpointError::Format { path: self.root.clone(), found });
-        }
-        serde_json::from_value(json).map(Some).map_err(|e| damaged(e.to_string()))
+        read_lineage(&*self.disk, &self.root)
     }
 
-    /// Starts a new lineage: what is there is moved aside whole.
+    /// Starts a new lineage: what is there is moved aside whole. After a crash part-way, the old one is there; or
+    /// there are no epochs, nor states and marks of other lineages; or the new one is.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn begin(&self, lineage: &Lineage) -> Result<(), CheckpointError> {
-        if self.lineage()?.is_some() || !self.numbers("offsets")?.is_empty() {
+        let mut empty = self.lineage()?.is_none();
+        for part in PARTS {
+            empty &= self.list(part)?.is_empty();
+        }
+        if !empty {
             self.set_aside()?;
         }
-        let text = serde_json::to_vec_pretty(lineage).unwrap_or_default();
-        file::replace(&self.root.join("lineage.json"), &text)
+        self.write_lineage(lineage)
     }
 
-    /// Moves the lineage that is here aside, its name last: after a crash part-way it is still known by it, and
-    /// the rest follows.
+    fn write_lineage(&self, lineage: &Lineage) -> Result<(), CheckpointError> {
+        let path = self.root.join(LINEAGE);
+        let bytes = lineage.encode().map_err(|e| failed("write", &path)(e.into()))?;
+        file::replace(&*self.disk, &path, &bytes)
+    }
+
+    /// Moves the lineage that is here aside, its epochs first and its name last: after a crash part-way it is still
+    /// known by it, and the rest follows.
     fn set_aside(&self) -> Result<(), CheckpointError> {
-        const NAME: &str = "lineage.json";
+        let disk = &*self.disk;
         let name = self.lineage()?.map_or_else(|| "unnamed".to_owned(), |lineage| lineage.id);
         let lineages = self.root.join("lineages");
         let mut aside = lineages.join(&name);
         // A lineage that goes on elsewhere can come here more than once.
         let mut times = 1;
-        while aside.join(NAME).exists() {
+        while self.is_taken(&aside)? {
             times += 1;
             aside = lineages.join(format!("{name}.{times}"));
         }
-        create(&aside)?;
-        for part in PARTS.into_iter().chain([NAME]) {
+        // Durable, so that what is moved there can be found.
+        file::make_folders(disk, &aside)?;
+        for part in PARTS {
             let (from, to) = (self.root.join(part), aside.join(part));
             // What was moved before the crash has been made anew since, and is empty.
-            let moved = if to.is_dir() { fs::remove_dir(&from) } else { fs::rename(&from, &to) };
-            match moved {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(CheckpointError::Io { action: "move aside", path: from, source });
-                }
-                _ => {}
+            if exists(disk, &to)? {
+                disk.remove_dir(&from).map_err(failed("remove", &from))?;
+            } else {
+                disk.rename(&from, &to).map_err(failed("move aside", &from))?;
+            }
+            if part == "offsets" {
+                // Before the rest: epochs without their state and marks would pass for a lineage.
+                file::sync_folder(disk, &aside)?;
             }
         }
-        for part in PARTS {
-            create(&self.root.join(part))?;
+        // Before the name: marks and states without it would be taken for those of the next lineage.
+        file::sync_folder(disk, &aside)?;
+        let (from, to) = (self.root.join(LINEAGE), aside.join(LINEAGE));
+        if exists(disk, &from)? {
+            disk.rename(&from, &to).map_err(failed("move aside", &from))?;
         }
-        file::sync_folder(&self.root)
+        // The new name's sync is for these as well.
+        PARTS.into_iter().try_for_each(|part| file::make_folder(disk, &self.root.join(part)))
+    }
+
+    /// Whether a lineage lies there already, in full or beside what is still here.
+    fn is_taken(&self, aside: &Path) -> Result<bool, CheckpointError> {
+        let mut taken = exists(&*self.disk, &aside.join(LINEAGE))?;
+        for part in PARTS {
+            taken |= exists(&*self.disk, &aside.join(part))? && !self.list(part)?.is_empty();
+        }
+        Ok(taken)
     }
 
     /// The newest epoch.
     ///
     /// # Errors
     /// A damaged file: its epoch may have been delivered, so it is not passed over.
-    pub fn newest_epoch(&self) -> Result<Option<Epoch>, CheckpointError> {
+    pub fn newest_epoch<B: DeserializeOwned>(&self) -> Result<Option<Epoch<B>>, CheckpointError> {
         match self.numbers("offsets")?.last() {
             Some(number) => self.epoch(*number).map(Some),
             None => Ok(None),
@@ -254,72 +250,70 @@ impl Folder {
     ///
     /// # Errors
     /// A damaged file.
-    pub fn epochs_after(&self, number: Option<u64>) -> Result<Vec<Epoch>, CheckpointError> {
+    pub fn epochs_after<B: DeserializeOwned>(&self, number: Option<u64>) -> Result<Vec<Epoch<B>>, CheckpointError> {
         self.numbers("offsets")?.into_iter().filter(|n| Some(*n) > number).map(|n| self.epoch(n)).collect()
     }
 
-    /// The epochs that were logged and not marked as delivered, in order.
+    /// The epochs that were logged and not marked as finished, in order.
     ///
     /// # Errors
     /// A damaged file.
-    pub fn undelivered(&self) -> Result<Vec<Epoch>, CheckpointError> {
-        let delivered = self.numbers("commits")?;
-        let logged = self.numbers("offsets")?.into_iter();
-        logged.filter(|n| delivered.binary_search(n).is_err()).map(|n| self.epoch(n)).collect()
-    }
-
-    fn epoch(&self, number: u64) -> Result<Epoch, CheckpointError> {
-        let path = self.root.join("offsets").join(number.to_string());
-        let damaged = |problem: &str| CheckpointError::Damaged { path: path.clone(), problem: problem.to_owned() };
-        let bytes = file::read(&path)?.ok_or_else(|| damaged("it is gone"))?;
-        let lines = file::checked_lines(&bytes).map_err(damaged)?;
-        let [version, head, offsets, body] = lines.as_slice() else {
-            return Err(damaged("it does not have the lines of an epoch"));
-        };
-        if *version != "v1" {
-            return Err(damaged(&format!("it has version {version}, this one reads v1")));
+    pub fn unfinished<B: DeserializeOwned>(&self) -> Result<Vec<Epoch<B>>, CheckpointError> {
+        let mut epochs = Vec::new();
+        for number in self.numbers("offsets")? {
+            if !self.is_finished(number)? {
+                epochs.push(self.epoch(number)?);
+            }
         }
-        let bad = |e: serde_json::Error| damaged(&e.to_string());
-        let head: EpochHead = serde_json::from_str(head).map_err(bad)?;
-        let topics: BTreeMap<String, Offsets> = serde_json::from_str(offsets).map_err(bad)?;
-        let body: EpochBody = serde_json::from_str(body).map_err(bad)?;
-        let (topic, offsets) = topics.into_iter().next().ok_or_else(|| damaged("it names no topic"))?;
-        let EpochHead { at, lineage, conf: rules, .. } = head;
-        Ok(Epoch { number, lineage, topic, offsets, at, rules, alerts: body.alerts, waiting: body.waiting })
+        Ok(epochs)
     }
 
-    /// Logs an epoch: the point of commit. No effect of the epoch may leave before this has returned.
+    /// The epoch of this number, with the checksum of its file; `None` where there is none.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn logged<B: DeserializeOwned>(&self, number: u64) -> Result<Option<(Epoch<B>, u32)>, CheckpointError> {
+        read_epoch(&*self.disk, &self.root, number)
+    }
+
+    fn epoch<B: DeserializeOwned>(&self, number: u64) -> Result<Epoch<B>, CheckpointError> {
+        let gone = || CheckpointError::Damaged { path: self.file("offsets", number), problem: "it is gone".to_owned() };
+        self.logged(number)?.map(|(epoch, _)| epoch).ok_or_else(gone)
+    }
+
+    /// Logs an epoch: the point of commit. No effect of the epoch may be seen before this has returned. After an
+    /// error it may be there or not: the folder has to be opened anew to know.
     ///
     /// # Errors
     /// The file system refuses, or the epoch is there already.
-    pub fn log(&self, epoch: &Epoch) -> Result<(), CheckpointError> {
-        let path = self.root.join("offsets").join(epoch.number.to_string());
-        let head = EpochHead {
-            batch_watermark_ms: 0,
-            batch_timestamp_ms: epoch.at.millis(),
-            at: epoch.at,
-            lineage: epoch.lineage.clone(),
-            conf: epoch.rules.clone(),
-        };
-        let topics = BTreeMap::from([(&epoch.topic, &epoch.offsets)]);
-        let body = EpochBody { alerts: epoch.alerts.clone(), waiting: epoch.waiting.clone() };
-        let lines = [serde_json::to_string(&head), serde_json::to_string(&topics), serde_json::to_string(&body)];
-        let mut text = "v1\n".to_owned();
-        for line in lines {
-            let line = line.map_err(|e| CheckpointError::Damaged { path: path.clone(), problem: e.to_string() })?;
-            text.push_str(&line);
-            text.push('\n');
-        }
-        file::create_new(&path, &file::with_checksum(text))
+    pub fn log(&self, epoch: &Encoded) -> Result<(), CheckpointError> {
+        file::create_new(&*self.disk, &self.file("offsets", epoch.number), &epoch.bytes)
     }
 
-    /// Marks an epoch as delivered to all sinks and committed to the group.
+    /// Whether an epoch has been marked as finished. A mark that is damaged is none.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn is_finished(&self, number: u64) -> Result<bool, CheckpointError> {
+        let mark = file::read(&*self.disk, &self.file("commits", number))?;
+        Ok(mark.is_some_and(|bytes| file::checked_lines(&bytes).is_ok()))
+    }
+
+    /// The number of the oldest epoch that is there.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn oldest_epoch(&self) -> Result<Option<u64>, CheckpointError> {
+        Ok(self.numbers("offsets")?.first().copied())
+    }
+
+    /// Marks an epoch as finished: it has gone to all sinks, and is committed to the group. Not synced: a loss of
+    /// power may take the mark, and then the epoch is only finished again.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn finish(&self, number: u64) -> Result<(), CheckpointError> {
-        let path = self.root.join("commits").join(number.to_string());
-        file::replace_unsynced(&path, &file::with_checksum("v1\n{}\n".to_owned()))
+        file::replace_unsynced(&*self.disk, &self.file("commits", number), &format::finished())
     }
 
     /// Stores the windows and episodes as of an epoch, then removes what is older and finished.
@@ -331,8 +325,8 @@ impl Folder {
         head: &StateHead,
         body: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<(), CheckpointError> {
-        let path = self.root.join("state").join(head.epoch.to_string());
-        file::replace_with(&path, |out| {
+        // Durable before anything older is removed.
+        file::replace_with(&*self.disk, &self.file("state", head.epoch), |out| {
             let mut out = file::Checksummed::new(out);
             out.write_all(&serde_json::to_vec(head)?)?;
             out.write_all(b"\n")?;
@@ -342,71 +336,92 @@ impl Folder {
         self.purge(head.epoch)
     }
 
-    /// The newest state that is whole, with its body. Damaged ones are passed over with a warning: the one
-    /// before serves as well, only more is read again.
+    /// The newest state that is whole, with its body. Damaged ones and those of another format are passed over with
+    /// a warning: the one before serves as well, only more is read again.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn newest_state(&self) -> Result<Option<(StateHead, Vec<u8>)>, CheckpointError> {
         for number in self.numbers("state")?.into_iter().rev() {
-            let path = self.root.join("state").join(number.to_string());
-            match file::read(&path)?.as_deref().and_then(split_state) {
-                Some(state) => return Ok(Some(state)),
+            let path = self.file("state", number);
+            match file::read(&*self.disk, &path)?.as_deref().and_then(format::split_state) {
+                Some((head, body)) if head.format == FORMAT && head.epoch == number => return Ok(Some((head, body))),
+                Some((head, _)) => tracing::warn!(
+                    path = %path.display(),
+                    format = head.format,
+                    epoch = head.epoch,
+                    "state of another format or epoch passed over; the windows are read again"
+                ),
                 None => tracing::warn!(path = %path.display(), "damaged state passed over; an older one serves"),
             }
         }
         Ok(None)
     }
 
+    /// Removes the states before the last two, and the finished epochs that nothing needs any more. One that is not
+    /// marked as finished stays, whatever its age.
     fn purge(&self, state: u64) -> Result<(), CheckpointError> {
         let states = self.numbers("state")?;
         let oldest_kept = states.iter().rev().nth(STATES_KEPT - 1).copied().unwrap_or(0);
         for number in states.iter().filter(|n| **n < oldest_kept) {
-            remove(&self.root.join("state").join(number.to_string()))?;
+            file::remove(&*self.disk, &self.file("state", *number))?;
         }
         let bound = state.saturating_sub(EPOCHS_KEPT).min(oldest_kept);
-        let finished = self.numbers("commits")?;
-        for number in finished.iter().filter(|n| **n < bound) {
-            remove(&self.root.join("offsets").join(number.to_string()))?;
-            remove(&self.root.join("commits").join(number.to_string()))?;
+        let mut removed = false;
+        for number in self.numbers("offsets")?.into_iter().filter(|n| *n < bound) {
+            if self.is_finished(number)? {
+                file::remove(&*self.disk, &self.file("offsets", number))?;
+                removed = true;
+            }
+        }
+        if removed {
+            // Before their marks: an old epoch that comes back without its own would be delivered again.
+            file::sync_folder(&*self.disk, &self.root.join("offsets"))?;
+        }
+        for number in self.numbers("commits")?.into_iter().filter(|n| *n < bound) {
+            if !exists(&*self.disk, &self.file("offsets", number))? {
+                file::remove(&*self.disk, &self.file("commits", number))?;
+            }
         }
         Ok(())
     }
 
-    /// The numbers of the files in a part of the folder, ascending. Temporary files are no numbers.
-    fn numbers(&self, part: &str) -> Result<Vec<u64>, CheckpointError> {
+    fn file(&self, part: &str, number: u64) -> PathBuf {
+        self.root.join(part).join(number.to_string())
+    }
+
+    fn list(&self, part: &str) -> Result<Vec<String>, CheckpointError> {
         let path = self.root.join(part);
-        let list = || -> io::Result<Vec<u64>> {
-            let mut numbers = Vec::new();
-            for entry in fs::read_dir(&path)? {
-                numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
-            }
-            numbers.sort_unstable();
-            Ok(numbers)
-        };
-        list().map_err(|source| CheckpointError::Io { action: "list", path: path.clone(), source })
+        self.disk.list(&path).map_err(failed("list", &path))
+    }
+
+    fn numbers(&self, part: &str) -> Result<Vec<u64>, CheckpointError> {
+        read_numbers(&*self.disk, &self.root.join(part))
     }
 }
 
-fn split_state(bytes: &[u8]) -> Option<(StateHead, Vec<u8>)> {
-    let (content, crc) = bytes.split_last_chunk::<4>()?;
-    if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
-        return None;
-    }
-    let end = content.iter().position(|byte| *byte == b'\n')?;
-    let head = serde_json::from_slice(content.get(..end)?).ok()?;
-    Some((head, content.get(end + 1..)?.to_vec()))
+fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, CheckpointError> {
+    disk.exists(path).map_err(failed("look for", path))
 }
 
-fn create(path: &Path) -> Result<(), CheckpointError> {
-    fs::create_dir_all(path).map_err(|source| CheckpointError::Io { action: "create", path: path.to_owned(), source })
+/// The numbers of the files in a part of the folder, ascending. Other names are no numbers.
+fn read_numbers(disk: &dyn Disk, part: &Path) -> Result<Vec<u64>, CheckpointError> {
+    let names = disk.list(part).map_err(failed("list", part))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
-fn remove(path: &Path) -> Result<(), CheckpointError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(CheckpointError::Io { action: "remove", path: path.to_owned(), source: e })
-        }
-        _ => Ok(()),
-    }
+fn read_lineage(disk: &dyn Disk, root: &Path) -> Result<Option<Lineage>, CheckpointError> {
+    let path = root.join(LINEAGE);
+    file::read(disk, &path)?.map(|bytes| Lineage::decode(&bytes, &path)).transpose()
+}
+
+fn read_epoch<B: DeserializeOwned>(
+    disk: &dyn Disk,
+    root: &Path,
+    number: u64,
+) -> Result<Option<(Epoch<B>, u32)>, CheckpointError> {
+    let path = root.join("offsets").join(number.to_string());
+    file::read(disk, &path)?.map(|bytes| Epoch::decode(&bytes, number, &path)).transpose()
 }

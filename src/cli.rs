@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: `tripline run`
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
+//! - [`offsets`]: both layers of progress, and moving the group
 //! - [`failure`]: how a command ends otherwise than well
 //! - `table`: what the commands about alerts share
 
@@ -9,6 +10,7 @@ pub mod alerts;
 pub mod explain;
 pub mod failure;
 pub mod migrate;
+pub mod offsets;
 pub mod run;
 mod table;
 
@@ -90,6 +92,10 @@ pub enum Command {
     /// Say why an alert came: rows, totals, snapshot, latencies, and what has changed since
     #[command(after_help = format!("{EXPLAIN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Explain(ExplainArgs),
+
+    /// Show how far the group has come, in the checkpoint folder and in Kafka, or move it
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", offsets::args::EXAMPLES))]
+    Offsets(offsets::args::OffsetsArgs),
 }
 
 /// Arguments of `tripline run`.
@@ -177,12 +183,12 @@ pub struct ExplainArgs {
     pub output: Explanation,
 }
 
-/// How alerts are listed.
+/// How lists are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Aligned columns.
     Table,
-    /// One record per line.
+    /// JSON.
     Json,
 }
 
@@ -215,21 +221,23 @@ impl Since {
 }
 
 fn since(text: &str) -> Result<Since, String> {
-    if let Some(at) = stored::instant(text) {
-        return Ok(Since::At(at));
-    }
+    let at = stored::instant(text).map(Since::At);
+    at.or_else(|| duration(text).map(Since::Ago)).ok_or_else(|| {
+        "write a duration such as 90s, 15m, 24h, 7d, 2w, or an instant such as 2026-11-22T10:00:00Z".to_owned()
+    })
+}
+
+/// The microseconds of a number and its unit, such as `90s`.
+fn duration(text: &str) -> Option<i64> {
     let unit = |suffix: &str, seconds: i64| Some((text.strip_suffix(suffix)?, seconds));
     let found = unit("s", 1)
         .or_else(|| unit("m", 60))
         .or_else(|| unit("h", 3_600))
         .or_else(|| unit("d", 86_400))
         .or_else(|| unit("w", 604_800));
-    found
-        .and_then(|(number, seconds)| Some((i64::from(number.parse::<u32>().ok()?), seconds)))
-        .map(|(number, seconds)| Since::Ago(number.saturating_mul(seconds).saturating_mul(1_000_000)))
-        .ok_or_else(|| {
-            "write a duration such as 90s, 15m, 24h, 7d, 2w, or an instant such as 2026-11-22T10:00:00Z".to_owned()
-        })
+    let (number, seconds) = found?;
+    let number = i64::from(number.parse::<u32>().ok()?);
+    Some(number.saturating_mul(seconds).saturating_mul(1_000_000))
 }
 
 fn status(text: &str) -> Result<Status, String> {

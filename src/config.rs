@@ -20,6 +20,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::change::debezium::{DecimalHandling, TimePrecision};
+use crate::model::Timestamp;
 use crate::rule::{Clock, Confirm};
 use crate::telemetry::Format;
 
@@ -61,6 +62,8 @@ pub struct Kafka {
     pub group_id: String,
     /// Where a group without any progress starts.
     pub auto_offset_reset: OffsetReset,
+    /// What happens when the group's offsets are gone and the checkpoint is there.
+    pub when_group_is_missing: WhenGroupIsMissing,
     /// Further librdkafka settings by their dotted names; values may be secrets.
     pub properties: BTreeMap<String, String>,
 }
@@ -73,19 +76,56 @@ impl fmt::Debug for Kafka {
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("group_id", &self.group_id)
             .field("auto_offset_reset", &self.auto_offset_reset)
+            .field("when_group_is_missing", &self.when_group_is_missing)
             .field("properties", &properties)
             .finish()
     }
 }
 
 /// Where a group without any progress starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetReset {
     /// At the first record that the topic still has.
     Earliest,
     /// After the last record.
     Latest,
+    /// At the first record that is not older than this.
+    Time(Timestamp),
+}
+
+impl<'de> serde::Deserialize<'de> for OffsetReset {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            other => crate::sink::postgres::stored::instant(other).map(Self::Time).ok_or_else(|| {
+                serde::de::Error::custom(format!(
+                    "unknown value `{other}`, expected `earliest`, `latest` or an instant such as 2026-11-22T10:00:00Z"
+                ))
+            }),
+        }
+    }
+}
+
+/// What happens when the group's offsets are gone and the checkpoint is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenGroupIsMissing {
+    /// They were deleted to have everything read again, unless they have expired.
+    Reprocess,
+    /// On from the checkpoint.
+    Resume,
+}
+
+/// What happens to open episodes when their rule has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRuleChange {
+    /// They go on.
+    Carry,
+    /// They are forgotten, and what holds fires anew.
+    Refire,
 }
 
 /// `[source]`
@@ -152,6 +192,10 @@ pub struct Checkpoint {
     pub trigger_interval: Duration,
     /// Time between two stored copies of the state.
     pub state_interval: Duration,
+    /// What happens to open episodes when their rule has changed.
+    pub on_rule_change: OnRuleChange,
+    /// The topic that keeps a copy of every open episode.
+    pub episodes_topic: String,
 }
 
 /// `[limits]`: at a bound reading pauses, and nothing is dropped.

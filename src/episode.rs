@@ -41,9 +41,26 @@ impl Status {
     }
 }
 
+/// Names an episode within its lineage. Epochs are counted up, so a number never comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EpisodeId {
+    /// The epoch that it fired in.
+    pub epoch: u64,
+    /// Counted from 0 in that epoch.
+    pub ordinal: u32,
+}
+
+impl std::fmt::Display for EpisodeId {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}.{}", self.epoch, self.ordinal)
+    }
+}
+
 /// An open episode: the group is firing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
+    /// Its name.
+    pub episode: EpisodeId,
     /// Id of the alert that opened it.
     pub alert: Uuid,
     /// When it was decided.
@@ -128,6 +145,16 @@ impl Episodes {
     /// The groups that are firing, in order.
     pub fn firing(&self) -> impl Iterator<Item = &Key> {
         self.open.keys()
+    }
+
+    /// The open episodes, in the order of their keys.
+    pub fn open(&self) -> impl Iterator<Item = (&Key, &Open)> {
+        self.open.iter()
+    }
+
+    /// The open episode of a group.
+    pub fn open_of(&self, key: &Key) -> Option<&Open> {
+        self.open.get(key)
     }
 
     /// Candidates, asked or waiting, in order.
@@ -270,11 +297,16 @@ impl Episodes {
     }
 
     /// An alert was decided: the episode opens or closes.
-    pub fn decide(&mut self, key: &Key, status: Status, alert: Uuid, now: Timestamp) {
+    pub fn decide(&mut self, key: &Key, status: Status, open: Open) {
         match status {
-            Status::Firing => drop(self.open.insert(key.clone(), Open { alert, since: now })),
+            Status::Firing => drop(self.open.insert(key.clone(), open)),
             Status::Resolved => drop(self.open.remove(key)),
         }
+    }
+
+    /// Puts open episodes of an earlier run back.
+    pub fn restore_open(&mut self, open: impl IntoIterator<Item = (Key, Open)>) {
+        self.open = open.into_iter().collect();
     }
 
     /// Puts candidates of an earlier run back, due at once.

@@ -21,7 +21,8 @@
 //! - [`checkpoint`]: progress in two layers
 //! - [`source`], [`confirm`], [`sink`], [`clock`]: the adapters
 //! - [`monitor`]: the main job's loop
-//! - [`config`], [`telemetry`], [`cli`]: how it is started
+//! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
+//! - [`fault`]: where tests end the process
 //!
 //! The modules from `model` to `unit` are pure: no clock, no socket, no runtime; `tests/tidy.rs` sees to it.
 
@@ -50,4 +51,6 @@ pub mod monitor;
 
 pub mod cli;
 pub mod config;
+pub mod fault;
+pub mod host;
 pub mod telemetry;

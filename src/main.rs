@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tripline::cli::{Cli, Command, Exit, alerts, explain, migrate, run};
+use tripline::cli::{Cli, Command, Exit, alerts, explain, migrate, offsets, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Alerts(args) => alerts::alerts(args).await,
             Command::Explain(args) => explain::explain(args).await,
+            Command::Offsets(args) => offsets::offsets(args).await,
         }
     });
     // A call into librdkafka may still hang on an unreachable broker; the protocol makes it safe to leave it.

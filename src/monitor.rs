@@ -31,13 +31,17 @@ use crate::confirm::Confirm;
 use crate::confirm::rows::TableRow;
 use crate::model::{Key, Timestamp};
 use crate::rule::Rule;
-use crate::sink::{SinkError, Sinks};
+use crate::sink::{SinkError, SinkErrorKind, Sinks};
 use crate::source::{Event, Source, SourceError};
 use crate::telemetry;
 use crate::unit::{Answer, Counts, Question, Reload};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a member that was given some of the partitions waits for the rest before it joins anew: longer than the
+/// session of one that has gone.
+const PARTLY_MAX: Duration = Duration::from_secs(20);
 
 /// The wait before a broker that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -49,8 +53,12 @@ pub struct Settings {
     pub group: String,
     /// Topic of the changes.
     pub topic: String,
-    /// Start at the end of the topic, rather than the beginning, where neither layer of progress exists.
-    pub from_latest: bool,
+    /// Where a group starts that has no progress in either layer.
+    pub start_at: StartAt,
+    /// A group without offsets goes on from its folder, rather than starting anew.
+    pub resume_without_group: bool,
+    /// Open episodes go on when their rule has changed, rather than firing anew.
+    pub carry_episodes: bool,
     /// An epoch is closed at least this often while there is progress.
     pub trigger_interval: Duration,
     /// The windows are stored about this often.
@@ -69,6 +77,17 @@ pub struct Settings {
     pub stop_on_bad_record: bool,
     /// End once everything that was there at the start has been read and every candidate answered.
     pub until_end: bool,
+}
+
+/// Where a lineage starts that nothing is known of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// At the first record that the topic still has.
+    Earliest,
+    /// At the end.
+    Latest,
+    /// At the first record that is not older.
+    Time(Timestamp),
 }
 
 /// Why a run ended before it was told to.
@@ -177,7 +196,7 @@ enum Ended {
     Revoked,
 }
 
-impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
+impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors
@@ -197,14 +216,39 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         let mut counts = Counts::default();
         loop {
             let Some(partitions) = self.assigned(stop.as_mut()).await? else { return Ok(counts) };
-            let mut session = self.recover(&partitions, std::mem::take(&mut counts)).await?;
-            let ended = self.work(&mut session, stop.as_mut()).await?;
+            let ended = match self.recover(&partitions, counts.clone()).await {
+                Ok(mut session) => {
+                    let ended = self.work(&mut session, stop.as_mut()).await;
+                    counts = session.counts; // what was done since the newest epoch is done again
+                    ended.map(|ended| (ended, session.unit.counts))
+                }
+                Err(error) => Err(error),
+            };
             match ended {
-                Ended::Revoked => tracing::warn!("the group took the partitions away; waiting for them to come back"),
-                Ended::Stopped if self.settings.until_end => return Err(MonitorError::BeforeTheEnd),
-                Ended::Stopped | Ended::Read => return Ok(session.unit.counts),
+                Ok((Ended::Revoked, _)) => {
+                    tracing::warn!(
+                        "the group took the partitions away: this instance stands by until the group is free"
+                    );
+                    self.rejoin(stop.as_mut()).await?;
+                }
+                Ok((Ended::Stopped, _)) if self.settings.until_end => return Err(MonitorError::BeforeTheEnd),
+                Ok((_, counts)) => return Ok(counts),
+                Err(MonitorError::Sink(error)) if error.kind == SinkErrorKind::Fenced && !self.settings.until_end => {
+                    tracing::warn!(
+                        %error,
+                        "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
+                    );
+                    self.rejoin(stop.as_mut()).await?;
+                }
+                Err(error) => return Err(error),
             }
-            counts = session.counts; // what was done since the newest epoch is done again
+        }
+    }
+
+    async fn rejoin(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<(), MonitorError> {
+        tokio::select! {
+            () = &mut stop => Ok(()), // whoever asks next is told
+            joined = self.source.rejoin() => joined.map_err(MonitorError::from),
         }
     }
 
@@ -213,29 +257,42 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         &mut self,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Option<Vec<i32>>, MonitorError> {
+        let mut partly = false;
         loop {
             let event = tokio::select! {
                 () = &mut stop => return Ok(None),
                 event = self.source.next() => event,
+                // What the broker remembers of this member may be older than the topic's newest partitions.
+                () = tokio::time::sleep(PARTLY_MAX), if partly => Event::Revoked,
             };
             let given = match event {
                 Event::Assigned(given) => given,
                 Event::Failed(error) => return Err(error.into()),
-                Event::Revoked | Event::Batch(_) => continue,
+                Event::Batch(_) => continue,
+                Event::Revoked => {
+                    partly = false;
+                    self.rejoin(stop.as_mut()).await?;
+                    continue;
+                }
             };
             let all = patiently(async || self.source.partitions().await).await?;
             if given.len() == all.len() && !all.is_empty() {
                 return Ok(Some(given));
             }
             let group = &self.settings.group;
-            if self.settings.until_end || !given.is_empty() {
+            if self.settings.until_end {
                 return Err(MonitorError::Unsafe(format!(
                     "group {group} has another active member: this one was given {} of {} partitions, and a rule needs all of them; stop the other one, or use a group id of its own",
                     given.len(),
                     all.len()
                 )));
             }
-            tracing::warn!(group, "another member of the group holds the partitions; standing by");
+            // Of several that joined at once, the first stays and is given the rest when the others have gone.
+            partly = patiently(async || self.source.is_first().await).await?;
+            tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
+            if !partly {
+                self.rejoin(stop.as_mut()).await?;
+            }
         }
     }
 
@@ -245,6 +302,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
         session: &mut Session,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, MonitorError> {
+        let member = self.source.member();
         let mut asking = FuturesUnordered::new();
         loop {
             let now = self.clock.now();
@@ -268,7 +326,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
             let now = self.clock.now();
             match wake {
                 Wake::Stop => {
-                    close(&self.settings, &mut self.sinks, &self.source, &self.folder, session, now, true).await?;
+                    close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, true).await?;
                     return Ok(Ended::Stopped);
                 }
                 Wake::Answered(reply) => session.answered(reply, now),
@@ -285,7 +343,7 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
             let ending = self.settings.until_end || session.stopped_by.is_some();
             let done = ending && session.is_done(now) && asking.is_empty();
             if done || session.is_due(now, &self.settings) {
-                close(&self.settings, &mut self.sinks, &self.source, &self.folder, session, now, done).await?;
+                close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, done).await?;
             }
             if done {
                 return session.stopped_by.take().map_or(Ok(Ended::Read), Err);

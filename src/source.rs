@@ -6,9 +6,12 @@
 pub mod kafka;
 pub mod memory;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::change::{Change, Reject};
-use crate::checkpoint::Offsets;
-use crate::model::{NextOffset, Position};
+use crate::checkpoint::{Marks, Offsets};
+use crate::model::{NextOffset, Position, Timestamp};
 
 /// Records of a batch at most: small enough that the loop looks up often, large enough to be cheap. A full
 /// batch means that there is more to read right now.
@@ -34,6 +37,8 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// Partitions whose end was reached after these records.
     pub ended: Vec<i32>,
+    /// The last record of each partition in the batch.
+    pub marks: Marks,
 }
 
 /// One record of the topic.
@@ -84,6 +89,15 @@ pub struct PartitionState {
     pub high: NextOffset,
 }
 
+/// What both ends know at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Id of the cluster, where the broker tells it.
+    pub cluster: Option<String>,
+    /// Every partition.
+    pub partitions: Vec<PartitionState>,
+}
+
 /// Why a source cannot go on, or a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
@@ -101,14 +115,20 @@ pub enum SourceError {
 /// A topic read in a consumer group.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Source {
+    /// What proves to the broker that this member works on the partitions.
+    type Member;
+
     /// The next event. Cancelling the future loses nothing.
     async fn next(&mut self) -> Event;
+
+    /// The member that the newest assignment was given to.
+    fn member(&self) -> Self::Member;
 
     /// What the group and the broker know of these partitions.
     ///
     /// # Errors
     /// The broker does not answer.
-    async fn layers(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, SourceError>;
+    async fn layers(&self, partitions: &[i32]) -> Result<Layers, SourceError>;
 
     /// All partitions of the topic.
     ///
@@ -116,12 +136,34 @@ pub trait Source {
     /// The broker does not answer.
     async fn partitions(&self) -> Result<Vec<i32>, SourceError>;
 
+    /// The timestamp in Kafka, in milliseconds since 1970, of the record at each of these offsets by partition;
+    /// nothing where there is no such record.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, SourceError>;
+
+    /// By partition, the offset of the first record that is not older than this.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    async fn first_since(&self, partitions: &[i32], at: Timestamp) -> Result<Offsets, SourceError>;
+
+    /// How long the broker keeps the offsets of a group without members; `None` where it does not tell.
+    async fn offsets_kept_for(&self) -> Option<Duration>;
+
     /// Starts to read the assigned partitions from here.
     fn start(&mut self, from: &Offsets);
 
-    /// Commits the group's offsets with this text, and waits for it.
+    /// Whether this member is the one to wait, where several have joined at once; the others leave.
     ///
     /// # Errors
-    /// The broker does not take it, or the partitions are no longer this member's.
-    async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError>;
+    /// The broker does not answer.
+    async fn is_first(&self) -> Result<bool, SourceError>;
+
+    /// Leaves the group, and joins it again once it has no other active member.
+    ///
+    /// # Errors
+    /// The source cannot be made anew.
+    async fn rejoin(&mut self) -> Result<(), SourceError>;
 }

@@ -4,8 +4,13 @@
 //!
 //! - this file: changes in, verdicts, questions, answers, decisions
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
+//! - [`backup`]: how far the group has come and how its episodes stand, for Kafka
 
+pub mod backup;
+mod question;
 pub mod stored;
+
+pub use question::{Answer, Asked, Question, Reload};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -14,7 +19,7 @@ use crate::alert::{Alert, Confirmation, Decision, key_texts};
 use crate::change::Change;
 use crate::checkpoint::Offsets;
 use crate::confirm::rows::TableRow;
-use crate::episode::{Candidate, Episodes, Outcome, Raised, Status};
+use crate::episode::{Candidate, EpisodeId, Episodes, Outcome, Raised, Status};
 use crate::model::{Key, NextOffset, Position, Timestamp};
 use crate::rule::evaluate::{Program, Verdict};
 use crate::rule::{Confirm, Rule};
@@ -42,53 +47,9 @@ pub struct Counts {
     pub rejected: u64,
 }
 
-/// Candidates of one rule to be asked of Postgres in one statement.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// Index of the rule.
-    pub rule: usize,
-    /// The groups asked for, with what memory knew of them.
-    pub asked: Vec<Asked>,
-}
-
-/// One group of a [`Question`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The group.
-    pub key: Key,
-    /// Its GROUP BY value as Postgres reads it; `None` for NULL.
-    pub text: Option<String>,
-    /// NOW() for it.
-    pub now: Timestamp,
-    /// The aggregates in memory.
-    pub stream: Map<String, Json>,
-}
-
-/// What Postgres says of one group.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// Whether HAVING holds.
-    pub holds: bool,
-    /// The aggregates: counts as numbers, the rest as text.
-    pub outputs: Map<String, Json>,
-    /// `pg_current_snapshot()`.
-    pub snapshot: String,
-    /// The statement's duration in milliseconds.
-    pub millis: u64,
-}
-
 /// Answers in a row that refute a candidate before its rows are read from the table: with the back-off that is
 /// four seconds in which the stream could have caught up.
 const REFUSALS_BEFORE_RELOAD: u32 = 5;
-
-/// A group whose rows are to be read from the table, because memory and database stay apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reload {
-    /// Index of the rule.
-    pub rule: usize,
-    /// The group.
-    pub asked: Asked,
-}
 
 /// One rule at work.
 #[derive(Debug)]
@@ -106,6 +67,12 @@ pub struct Unit {
     topic: String,
     rules: Vec<RuleState>,
     offsets: Offsets,
+    /// Whether open episodes go on under a changed rule.
+    pub carry: bool,
+    /// Number of the epoch that is being built.
+    epoch: u64,
+    /// Episodes that have fired in it.
+    fired: u32,
     /// Decided and not yet logged.
     alerts: Vec<Alert>,
     /// Groups to be read from the table.
@@ -132,6 +99,9 @@ impl Unit {
             topic: topic.to_owned(),
             rules: rules.into_iter().map(state).collect::<Result<_, _>>()?,
             offsets: Offsets::new(),
+            carry: true,
+            epoch: 0,
+            fired: 0,
             alerts: Vec::new(),
             reloads: Vec::new(),
             drifts: 0,
@@ -160,10 +130,21 @@ impl Unit {
         &self.offsets
     }
 
-    /// Starts to count from these offsets, in this lineage.
-    pub fn begin(&mut self, lineage: &str, offsets: Offsets) {
+    /// Starts to count from these offsets, in this lineage; the next epoch to be closed has this number.
+    pub fn begin(&mut self, lineage: &str, epoch: u64, offsets: Offsets) {
         lineage.clone_into(&mut self.lineage);
+        self.epoch = epoch;
         self.offsets = offsets;
+    }
+
+    /// Id of the lineage.
+    pub fn lineage(&self) -> &str {
+        &self.lineage
+    }
+
+    /// Number of the epoch that is being built.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Rows held, over all rules.
@@ -439,6 +420,14 @@ impl Unit {
         now: Timestamp,
     ) {
         let Some(state) = self.rules.get_mut(index) else { return };
+        let episode = match (status, state.episodes.open_of(&asked.key)) {
+            (Status::Resolved, Some(open)) => open.episode,
+            _ => {
+                let ordinal = self.fired;
+                self.fired += 1;
+                EpisodeId { epoch: self.epoch, ordinal }
+            }
+        };
         let alert = Alert::new(&Decision {
             group: &self.group,
             lineage: &self.lineage,
@@ -446,6 +435,7 @@ impl Unit {
             rule: &state.rule,
             key: &asked.key,
             status,
+            episode,
             trigger: candidate.trigger.as_deref(),
             stream: &asked.stream,
             database: answer.map(|answer| &answer.outputs),
@@ -458,7 +448,7 @@ impl Unit {
             }),
             emitted_at: now,
         });
-        state.episodes.decide(&asked.key, status, alert.id, now);
+        state.episodes.decide(&asked.key, status, alert.open());
         state.window.watch(&asked.key, false);
         match status {
             Status::Firing => self.counts.fired += 1,

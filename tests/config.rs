@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tripline::change::debezium::{DecimalHandling, TimePrecision};
 use tripline::config::{
-    self, Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OffsetReset, OnBadRecord, Postgres,
-    PostgresAlerts, RuleSettings, Source, redact_url,
+    self, Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OffsetReset, OnBadRecord, OnRuleChange,
+    Postgres, PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, redact_url,
 };
 use tripline::rule::{Clock, Confirm};
 use tripline::telemetry::Format;
@@ -105,6 +105,7 @@ fn the_file_of_the_readme() {
             bootstrap_servers: "localhost:29092".to_owned(),
             group_id: "flink-monitor-group-v3".to_owned(),
             auto_offset_reset: OffsetReset::Earliest,
+            when_group_is_missing: WhenGroupIsMissing::Reprocess,
             properties: BTreeMap::new(),
         },
         source: Source {
@@ -126,6 +127,8 @@ fn the_file_of_the_readme() {
             dir: PathBuf::from("checkpoints"),
             trigger_interval: Duration::from_secs(1),
             state_interval: Duration::from_secs(60),
+            on_rule_change: OnRuleChange::Carry,
+            episodes_topic: "tripline.episodes".to_owned(),
         },
         limits: Limits::default(),
         rules: vec![RuleSettings {
@@ -336,7 +339,7 @@ fn all_problems_at_once() {
     let expected = [
         "FILE: log: a section, not a value; write [log] in the file",
         "FILE: kafka.group_id: must be text in quotes; it is a whole number",
-        "FILE: kafka.topic: unknown key; known here: bootstrap_servers, group_id, auto_offset_reset, properties",
+        "FILE: kafka.topic: unknown key; known here: bootstrap_servers, group_id, auto_offset_reset, when_group_is_missing, properties",
         "FILE: source.topic: required, and not set; write it in the file or set TRIPLINE__SOURCE__TOPIC",
         "FILE: postgres.url: required, and not set; write it in the file or set TRIPLINE__POSTGRES__URL",
         "FILE: checkpoint.trigger_interval_ms: must be a whole number from 10 to 600000; it is 1",

@@ -25,6 +25,8 @@ mod encodings;
 mod harness;
 #[path = "stack/long_running.rs"]
 mod long_running;
+#[path = "stack/offsets.rs"]
+mod offsets;
 #[path = "stack/replays.rs"]
 mod replays;
 #[path = "stack/table.rs"]

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure part: modules of `src` from `model` to `unit`, and the pure rooms of others.
-const PURE: [&str; 11] = [
+const PURE: [&str; 15] = [
     "model",
     "change",
     "rule",
@@ -18,6 +18,10 @@ const PURE: [&str; 11] = [
     "checkpoint/start",
     "confirm/rows",
     "monitor/session",
+    "cli/offsets/csv",
+    "cli/offsets/layers",
+    "cli/offsets/plan",
+    "cli/offsets/report",
 ];
 
 /// What a pure module may not name: runtimes, sockets, files, clocks.

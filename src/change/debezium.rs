@@ -74,6 +74,7 @@ pub struct Settings {
 }
 
 /// Decodes the records of one table.
+#[derive(Clone)]
 pub struct Decoder {
     table_schema: String,
     table_name: String,

@@ -3,7 +3,7 @@
 use super::Exit;
 use crate::checkpoint::CheckpointError;
 use crate::monitor::MonitorError;
-use crate::sink::SinkError;
+use crate::sink::{SinkError, SinkErrorKind};
 use crate::source::SourceError;
 
 /// Why a command ends otherwise than well: its exit code and one message.
@@ -45,6 +45,7 @@ impl From<MonitorError> for Failure {
             MonitorError::Source(SourceError::Call(_)) => Exit::Unreachable,
             MonitorError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
             MonitorError::Sink(SinkError { sink: "log", .. }) => Exit::Failed,
+            MonitorError::Sink(SinkError { kind: SinkErrorKind::Fenced, .. }) => Exit::Protected,
             MonitorError::Sink(_) => Exit::Refused,
             MonitorError::BadRecord { .. } | MonitorError::Unsafe(_) => Exit::Protected,
             MonitorError::Internal(_) | MonitorError::Cut | MonitorError::BeforeTheEnd => Exit::Failed,

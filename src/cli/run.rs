@@ -17,18 +17,19 @@ use super::{Exit, RunArgs};
 use crate::change::debezium::{self, Decoder};
 use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, OffsetReset, OnBadRecord, RuleSettings};
+use crate::config::{self, Config, OffsetReset, OnBadRecord, OnRuleChange, RuleSettings, WhenGroupIsMissing};
 use crate::confirm::catalog::{self, CatalogError};
 use crate::confirm::postgres::{self, PostgresConfirm};
+use crate::host;
 use crate::model::Table;
-use crate::monitor::{Monitor, MonitorError, Settings};
+use crate::monitor::{Monitor, MonitorError, Settings, StartAt};
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
 use crate::sink::ConfiguredSinks;
-use crate::sink::kafka::{Producer, ensure_topics};
+use crate::sink::kafka::{KafkaSink, Topics, ensure_topics};
 use crate::sink::log::LogSink;
-use crate::source::kafka::{KafkaSource, client_config, wait_until_free};
+use crate::source::kafka::{KafkaSource, Membership, client_config, wait_until_free};
 use crate::telemetry;
 
 /// The first wait before a server that is not there is tried again.
@@ -55,29 +56,36 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let decoder = Decoder::new(&table, &wanted, decoding).map_err(wrong)?;
 
     let client = client_config(&config.kafka.bootstrap_servers, &config.kafka.properties);
-    find_topic(&config, &client, args.until_end).await?;
-    let alert_topic = config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone());
-    let mut topics = vec![config.source.dead_letter_topic.as_str()];
-    topics.extend(alert_topic.as_deref());
-    ensure_topics(&client, &topics).await.map_err(|e| Failure::new(Exit::Refused, format!("Kafka: {e}")))?;
+    find_topic(&config, &client, config.startup_wait, args.until_end).await?;
+    let topics = Topics {
+        alerts: config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone()),
+        episodes: config.checkpoint.episodes_topic.clone(),
+        dead_letters: config.source.dead_letter_topic.clone(),
+    };
+    let mut plain = vec![topics.dead_letters.as_str()];
+    plain.extend(topics.alerts.as_deref());
+    ensure_topics(&client, &plain, &[&topics.episodes])
+        .await
+        .map_err(|e| Failure::new(Exit::Refused, format!("Kafka: {e}")))?;
     let folder = Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(MonitorError::from)?;
 
     let group = &config.kafka.group_id;
-    let producer = Producer::new(&client, group).map_err(|e| wrong(format!("kafka.properties: {e}")))?;
+    let kafka = KafkaSink::new(&client, group, topics).map_err(|e| wrong(format!("kafka.properties: {e}")))?;
     let sinks = ConfiguredSinks {
         log: config.alerts.log.then(|| LogSink::new(std::io::stdout())),
-        kafka: alert_topic,
         table: super::table::sink(&config).await?,
-        dead_letter_topic: config.source.dead_letter_topic.clone(),
-        producer,
+        kafka,
     };
     let stop = stopped().shared();
     let limit = args.until_end.then_some(config.startup_wait);
+    // A run that ends by itself leaves the group at once; one that is to go on for ever comes back as the same member.
+    let instance = if args.until_end { None } else { host::instance(folder.path()) };
+    let membership = Membership { group: group.clone(), instance };
     tokio::select! {
-        free = wait_until_free(&client, group, limit) => free.map_err(MonitorError::from)?,
+        free = wait_until_free(&client, &membership, limit) => free.map_err(MonitorError::from)?,
         () = stop.clone() => return Ok(()),
     }
-    let source = KafkaSource::connect(&client, group, &config.source.topic, decoder)
+    let source = KafkaSource::join(&client, membership, &config.source.topic, decoder, limit)
         .map_err(|e| wrong(format!("kafka.properties: {e}")))?;
     let confirm = PostgresConfirm::new(
         options,
@@ -106,7 +114,13 @@ fn settings(config: &Config, args: &RunArgs) -> Settings {
     Settings {
         group: config.kafka.group_id.clone(),
         topic: config.source.topic.clone(),
-        from_latest: config.kafka.auto_offset_reset == OffsetReset::Latest,
+        start_at: match config.kafka.auto_offset_reset {
+            OffsetReset::Earliest => StartAt::Earliest,
+            OffsetReset::Latest => StartAt::Latest,
+            OffsetReset::Time(at) => StartAt::Time(at),
+        },
+        resume_without_group: config.kafka.when_group_is_missing == WhenGroupIsMissing::Resume,
+        carry_episodes: config.checkpoint.on_rule_change == OnRuleChange::Carry,
         trigger_interval: config.checkpoint.trigger_interval,
         state_interval: config.checkpoint.state_interval,
         keys_per_statement: config.postgres.keys_per_statement,
@@ -267,8 +281,13 @@ impl ClientContext for LoginWatch {
 impl ConsumerContext for LoginWatch {}
 
 /// Waits for the broker, and then for the topic, which Debezium makes with its first event.
-async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> Result<(), Failure> {
-    let deadline = Instant::now() + config.startup_wait;
+pub(super) async fn find_topic(
+    config: &Config,
+    client: &ClientConfig,
+    patience: Duration,
+    must_exist: bool,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + patience;
     let (servers, topic) = (&config.kafka.bootstrap_servers, &config.source.topic);
     let consumer: BaseConsumer<LoginWatch> = client
         .create_with_context(LoginWatch::default())
@@ -281,7 +300,7 @@ async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> 
         let found = tokio::task::spawn_blocking(move || partitions_of(&asked, &name)).await;
         match found.map_err(|e| Failure::new(Exit::Failed, e.to_string()))? {
             Ok(partitions) if partitions > 0 => return Ok(()),
-            Ok(_) if until_end => {
+            Ok(_) if must_exist => {
                 return Err(Failure::new(
                     Exit::Misconfigured,
                     format!(
@@ -300,7 +319,7 @@ async fn find_topic(config: &Config, client: &ClientConfig, until_end: bool) -> 
                     return Err(Failure::new(Exit::Refused, format!("Kafka at {servers} refused: {reason}")));
                 }
                 if Instant::now() + wait > deadline {
-                    let waited = config.startup_wait;
+                    let waited = patience;
                     return Err(Failure::new(
                         Exit::Unreachable,
                         format!(

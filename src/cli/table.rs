@@ -1,5 +1,7 @@
 //! What the commands on the table of alerts share: connecting, preparing it, and saying what is wrong.
 
+use std::borrow::Cow;
+
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Duration, Instant};
@@ -8,6 +10,7 @@ use super::Exit;
 use super::failure::{Failure, refusal};
 use crate::config::{self, Config};
 use crate::sink::postgres::migrations::{self, Migrated};
+use crate::sink::postgres::rights::{Found, rights};
 use crate::sink::postgres::{self, TableSink};
 
 /// The first wait before a server that is not there is tried again.
@@ -76,8 +79,10 @@ impl Place {
     /// How a command ends after this error.
     pub(super) fn failed(&self, error: &sqlx::Error) -> Failure {
         let Self { shown, setting, .. } = self;
-        if is_missing_table(error) {
-            return self.no_table();
+        match code(error).as_deref() {
+            Some("42P01" | "3F000") => return self.no_table(),
+            Some("42703") => return self.old_table(),
+            _ => {}
         }
         match refusal(error) {
             Some(exit) => Failure::new(exit, format!("Postgres at {shown} refused: {error}")),
@@ -93,6 +98,17 @@ impl Place {
             Exit::Misconfigured,
             format!(
                 "there is no table tripline.alerts at {} ({}): configure [alerts.postgres], or run `tripline migrate`",
+                self.shown, self.setting
+            ),
+        )
+    }
+
+    /// The table lacks what a later migration adds.
+    fn old_table(&self) -> Failure {
+        Failure::new(
+            Exit::Misconfigured,
+            format!(
+                "the table tripline.alerts at {} ({}) is of an older version of this program: run `tripline migrate`",
                 self.shown, self.setting
             ),
         )
@@ -118,9 +134,9 @@ impl Place {
     }
 }
 
-fn is_missing_table(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    matches!(code.as_deref(), Some("42P01" | "3F000"))
+/// The SQLSTATE of what the server says.
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error()?.code()
 }
 
 /// The table sink of a configuration, its table there and writable.
@@ -136,9 +152,13 @@ pub(super) async fn sink(config: &Config) -> Result<Option<TableSink>, Failure> 
             tracing::info!(url = place.shown, applied = done.applied.join(", "), "the table of alerts is up to date");
         }
     }
-    let rights = postgres::rights(&mut connection).await.map_err(|error| place.failed(&error))?;
+    let found = rights(&mut connection).await.map_err(|error| place.failed(&error))?;
     let _ = connection.close().await;
-    let rights = rights.ok_or_else(|| place.no_table())?;
+    let rights = match found {
+        Found::Nothing => return Err(place.no_table()),
+        Found::Older => return Err(place.old_table()),
+        Found::Tables(rights) => rights,
+    };
     if let Some(grants) = rights.missing() {
         let (role, shown) = (&rights.role, &place.shown);
         return Err(Failure::new(
@@ -146,5 +166,5 @@ pub(super) async fn sink(config: &Config) -> Result<Option<TableSink>, Failure> 
             format!("role {role} may not write to tripline.alerts at {shown}; have its owner run: {grants}"),
         ));
     }
-    Ok(Some(TableSink::new(place.options)))
+    Ok(Some(TableSink::new(place.options, &config.kafka.group_id)))
 }

@@ -28,7 +28,7 @@ const URL_PARAMETERS: [(&str, bool); 18] = [
 ];
 
 /// Properties that Tripline sets, and why they cannot be chosen.
-const OWN_PROPERTIES: [(&str, &str); 15] = [
+const OWN_PROPERTIES: [(&str, &str); 21] = [
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
     ("metadata.broker.list", "use kafka.bootstrap_servers"),
     ("group.id", "use kafka.group_id"),
@@ -39,6 +39,12 @@ const OWN_PROPERTIES: [(&str, &str); 15] = [
     ("enable.partition.eof", PROGRESS),
     ("isolation.level", PROGRESS),
     ("transactional.id", PROGRESS),
+    ("transaction.timeout.ms", PROGRESS),
+    ("group.instance.id", PROGRESS),
+    ("group.protocol", PROGRESS),
+    ("group.remote.assignor", PROGRESS),
+    ("partitioner", PROGRESS),
+    ("sticky.partitioning.linger.ms", PROGRESS),
     ("enable.idempotence", PROGRESS),
     ("enable.gapless.guarantee", PROGRESS),
     ("acks", PROGRESS),

@@ -31,8 +31,8 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let rules = rules(&mut root, report);
     let alerts = alerts(root.section("alerts"), postgres.as_ref());
     let log = log(root.section("log"));
-    if let (Some(source), Some(alerts)) = (&source, &alerts) {
-        distinct_topics(&root, source, alerts);
+    if let (Some(source), Some(alerts), Some(checkpoint)) = (&source, &alerts, &checkpoint) {
+        distinct_topics(&root, source, alerts, checkpoint);
     }
     root.finish();
     Some(Config {
@@ -52,12 +52,14 @@ fn kafka(mut section: Section<'_>) -> Option<Kafka> {
     let bootstrap_servers = section.text("bootstrap_servers", checks::servers);
     let group_id = section.text("group_id", checks::group_id);
     let auto_offset_reset = section.choice("auto_offset_reset");
+    let when_group_is_missing = section.choice("when_group_is_missing");
     let properties = section.section("properties").properties(checks::property);
     section.finish();
     Some(Kafka {
         bootstrap_servers: bootstrap_servers?,
         group_id: group_id?,
         auto_offset_reset: auto_offset_reset?,
+        when_group_is_missing: when_group_is_missing?,
         properties: properties?.into_iter().collect(),
     })
 }
@@ -109,8 +111,16 @@ fn checkpoint(mut section: Section<'_>) -> Option<Checkpoint> {
     let dir = section.text("dir", checks::any);
     let trigger_interval = section.millis("trigger_interval_ms", 10..=10 * MINUTE_MS);
     let state_interval = section.millis("state_interval_ms", SECOND_MS..=24 * HOUR_MS);
+    let on_rule_change = section.choice("on_rule_change");
+    let episodes_topic = section.text("episodes_topic", checks::topic);
     section.finish();
-    Some(Checkpoint { dir: PathBuf::from(dir?), trigger_interval: trigger_interval?, state_interval: state_interval? })
+    Some(Checkpoint {
+        dir: PathBuf::from(dir?),
+        trigger_interval: trigger_interval?,
+        state_interval: state_interval?,
+        on_rule_change: on_rule_change?,
+        episodes_topic: episodes_topic?,
+    })
 }
 
 fn rules(root: &mut Section<'_>, report: &Report) -> Option<Vec<RuleSettings>> {
@@ -198,16 +208,19 @@ fn log(mut section: Section<'_>) -> Option<Log> {
     Some(Log { level: level?, format: format? })
 }
 
-/// What Tripline writes must not come back as changes, nor dead letters as alerts.
-fn distinct_topics(root: &Section<'_>, source: &Source, alerts: &Alerts) {
-    let source_topic = ("source.topic", Some(source.topic.as_str()));
-    let dead_letters = ("source.dead_letter_topic", Some(source.dead_letter_topic.as_str()));
-    let alert_topic = ("alerts.kafka.topic", alerts.kafka.as_ref().map(|kafka| kafka.topic.as_str()));
-    for ((key, topic), (other, other_topic)) in
-        [(dead_letters, source_topic), (alert_topic, source_topic), (alert_topic, dead_letters)]
-    {
-        if topic.is_some() && topic == other_topic {
-            root.problem(None, key, format!("must not be the topic of {other} too; rename one"));
+/// What Tripline writes must not come back as changes, nor one kind of record as another.
+fn distinct_topics(root: &Section<'_>, source: &Source, alerts: &Alerts, checkpoint: &Checkpoint) {
+    let topics = [
+        ("source.topic", Some(source.topic.as_str())),
+        ("source.dead_letter_topic", Some(source.dead_letter_topic.as_str())),
+        ("alerts.kafka.topic", alerts.kafka.as_ref().map(|kafka| kafka.topic.as_str())),
+        ("checkpoint.episodes_topic", Some(checkpoint.episodes_topic.as_str())),
+    ];
+    for (index, (key, topic)) in topics.iter().enumerate() {
+        for (other, other_topic) in topics.iter().take(index) {
+            if topic.is_some() && topic == other_topic {
+                root.problem(None, key, format!("must not be the topic of {other} too; rename one"));
+            }
         }
     }
 }

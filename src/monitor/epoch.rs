@@ -1,13 +1,15 @@
-//! How an epoch is closed: logged, delivered, committed, in this order and no other.
+//! How an epoch is closed: prepared, logged, committed, told, in this order and no other.
 
 use std::time::Duration;
 
 use super::{MonitorError, Session, Settings};
-use crate::alert::Alert;
-use crate::checkpoint::{Folder, StateHead, start};
+use crate::checkpoint::start::Named;
+use crate::checkpoint::{Epoch, FORMAT, Folder, StateHead};
+use crate::fault;
 use crate::model::Timestamp;
-use crate::sink::{SinkError, Sinks};
-use crate::source::{Source, SourceError};
+use crate::sink::{SinkError, SinkErrorKind, Sinks, Transaction};
+use crate::unit::backup::{EpisodeRecord, Progress};
+use crate::unit::stored::Decisions;
 
 /// The first wait before a sink is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -17,20 +19,20 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Closes the epoch that the session stands in.
 ///
 /// 1. Records that were not understood are copied to the dead-letter topic.
-/// 2. `offsets/N` is durable: next offsets, finished alerts, waiting candidates. No alert leaves before.
-/// 3. Every sink has the alerts.
-/// 4. The group's offsets are committed, marked with lineage and epoch; `commits/N`.
-/// 5. Every so often, and at the end (`last`), the windows.
-///
-/// A crash between 2 and 4 delivers the logged bytes again: at least once, with the same ids.
+/// 2. A Kafka transaction is prepared: alerts, episodes, and the group's offsets with the name of the epoch. It fails
+///    where this instance is no longer the one that works for the group.
+/// 3. `offsets/N` is durable. From here on the epoch will happen, whatever comes.
+/// 4. The transaction is committed.
+/// 5. Table and log have the alerts; `commits/N`.
+/// 6. Every so often, and at the end (`last`), the windows are stored.
 ///
 /// # Errors
-/// The folder, a sink that refuses for good, or the partitions are no longer this member's. A broker that
-/// is merely away is waited for at 1 and 3, and passed over at 4: the next epoch commits as well.
-pub(super) async fn close<S: Source, K: Sinks>(
+/// The folder, a sink that refuses for good, or [`SinkErrorKind::Fenced`]: what is in memory is worth nothing then. A
+/// server that is merely away is waited for.
+pub(super) async fn close<K: Sinks>(
     settings: &Settings,
     sinks: &mut K,
-    source: &S,
+    member: &K::Member,
     folder: &Folder,
     session: &mut Session,
     now: Timestamp,
@@ -39,80 +41,158 @@ pub(super) async fn close<S: Source, K: Sinks>(
     if !session.rebuild.is_empty() {
         return Ok(()); // nothing has been read that was not there before
     }
-    let state_due = now.0.saturating_sub(session.stored_at.0) >= super::micros(settings.state_interval);
     let dead = std::mem::take(&mut session.dead);
     if !dead.is_empty() {
         retry("dead letters", async || sinks.bury(&dead).await).await?;
+        fault::point("buried");
     }
-    if *session.unit.offsets() != session.logged || session.unit.undelivered() > 0 {
-        let epoch = session.unit.close(session.epoch, now);
-        folder.log(&epoch)?;
-        deliver(sinks, &epoch.alerts).await?;
-        commit(source, session, epoch.number, &epoch.offsets).await?;
-        folder.finish(epoch.number)?;
-        session.logged = epoch.offsets;
+    let progress = *session.unit.offsets() != session.progress.offsets || session.unit.undelivered() > 0;
+    if progress {
+        let epoch = session.unit.close(&session.marks, now);
+        session.progress = publish(&settings.group, &session.progress.cluster, sinks, member, folder, &epoch).await?;
         session.counts = session.unit.counts.clone();
-        session.epoch += 1;
     }
     session.closed_at = now;
+    let state_due = now.0.saturating_sub(session.stored_at.0) >= super::micros(settings.state_interval);
     if state_due || last {
-        store(folder, session, now)?;
+        session.stored_at = now;
+        if !progress {
+            // Nothing may be written by an instance that is no longer the group's: it has to show that it is. And it
+            // says that the group is alive, though nothing comes.
+            session.progress.at = now;
+            recommit(sinks, member, &session.progress).await?;
+        }
+        store(folder, session)?;
+        fault::point("state.stored");
     }
     Ok(())
 }
 
-/// Delivers alerts, however long the sinks are away.
-pub(super) async fn deliver<K: Sinks>(sinks: &mut K, alerts: &[Alert]) -> Result<(), MonitorError> {
-    if alerts.is_empty() {
-        return Ok(());
-    }
-    retry("alerts", async || sinks.deliver(alerts).await).await
+/// Makes an epoch happen: steps 2 to 5 of [`close`]. Returns how far the group has come then.
+pub(super) async fn publish<K: Sinks>(
+    group: &str,
+    cluster: &Option<String>,
+    sinks: &mut K,
+    member: &K::Member,
+    folder: &Folder,
+    epoch: &Epoch<Decisions>,
+) -> Result<Progress, MonitorError> {
+    let encoded = epoch.encode()?;
+    let progress = progress_of(group, cluster, epoch, encoded.crc);
+    fault::point("epoch.closed");
+    prepare(sinks, member, epoch, &progress).await?;
+    fault::point("prepared");
+    folder.log(&encoded)?;
+    fault::point("logged");
+    commit(sinks).await?;
+    fault::point("committed");
+    tell(sinks, folder, epoch).await?;
+    Ok(progress)
 }
 
-async fn retry(what: &str, mut attempt: impl AsyncFnMut() -> Result<(), SinkError>) -> Result<(), MonitorError> {
+/// How far the group has come with this epoch, whose file has this checksum.
+pub(super) fn progress_of(group: &str, cluster: &Option<String>, epoch: &Epoch<Decisions>, crc: u32) -> Progress {
+    Progress {
+        group: group.to_owned(),
+        name: Named { lineage: epoch.lineage.clone(), epoch: epoch.number, crc }.to_string(),
+        topic: epoch.topic.clone(),
+        cluster: cluster.clone(),
+        offsets: epoch.offsets.clone(),
+        marks: epoch.marks.clone(),
+        at: epoch.at,
+    }
+}
+
+/// Makes an epoch happen that was logged before. `progress`: where its transaction was not committed.
+pub(super) async fn complete<K: Sinks>(
+    sinks: &mut K,
+    member: &K::Member,
+    folder: &Folder,
+    epoch: &Epoch<Decisions>,
+    progress: Option<&Progress>,
+) -> Result<(), MonitorError> {
+    if let Some(progress) = progress {
+        prepare(sinks, member, epoch, progress).await?;
+        fault::point("again.prepared");
+        commit(sinks).await?;
+        fault::point("again.committed");
+    }
+    tell(sinks, folder, epoch).await
+}
+
+async fn prepare<K: Sinks>(
+    sinks: &mut K,
+    member: &K::Member,
+    epoch: &Epoch<Decisions>,
+    progress: &Progress,
+) -> Result<(), MonitorError> {
+    let episodes = EpisodeRecord::of(&progress.group, epoch);
+    let transaction = Transaction { alerts: &epoch.body.alerts, episodes: &episodes, progress };
+    retry("an epoch", async || sinks.prepare(member, &transaction).await).await
+}
+
+async fn commit<K: Sinks>(sinks: &mut K) -> Result<(), MonitorError> {
+    retry("a transaction", async || sinks.commit().await).await
+}
+
+/// Step 5 of [`close`].
+pub(super) async fn tell<K: Sinks>(
+    sinks: &mut K,
+    folder: &Folder,
+    epoch: &Epoch<Decisions>,
+) -> Result<(), MonitorError> {
+    let alerts = &epoch.body.alerts;
+    if !alerts.is_empty() {
+        retry("alerts", async || sinks.tell(alerts).await).await?;
+        fault::point("told");
+    }
+    folder.finish(epoch.number)?;
+    fault::point("finished");
+    Ok(())
+}
+
+/// Commits the group's offsets once more, as they stand.
+pub(super) async fn recommit<K: Sinks>(
+    sinks: &mut K,
+    member: &K::Member,
+    progress: &Progress,
+) -> Result<(), MonitorError> {
+    let transaction = Transaction { alerts: &[], episodes: &[], progress };
+    retry("the group's offsets", async || sinks.prepare(member, &transaction).await).await?;
+    commit(sinks).await
+}
+
+/// Repeats until a server that is away is back.
+pub(super) async fn retry<T>(
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Result<T, SinkError>,
+) -> Result<T, MonitorError> {
     let mut wait = RETRY_FIRST;
     loop {
         match attempt().await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.fatal => return Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, "{what} could not be delivered; tried again in {wait:?}");
+            Err(error) if error.kind == SinkErrorKind::Away => {
+                tracing::warn!(%error, "{what}: a server is away; tried again in {wait:?}");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY_MAX);
             }
+            done => return done.map_err(MonitorError::from),
         }
     }
 }
 
-/// Commits to the group. The folder is the primary layer, so a failure is no reason to stop.
-pub(super) async fn commit<S: Source>(
-    source: &S,
-    session: &Session,
-    epoch: u64,
-    offsets: &crate::checkpoint::Offsets,
-) -> Result<(), MonitorError> {
-    match source.commit(offsets, &start::metadata(&session.lineage, epoch)).await {
-        Ok(()) => Ok(()),
-        Err(error @ SourceError::Fenced(_)) => Err(error.into()),
-        Err(error) => {
-            tracing::warn!(%error, epoch, "the group's offsets are not committed; the next epoch will");
-            Ok(())
-        }
-    }
-}
-
-fn store(folder: &Folder, session: &mut Session, now: Timestamp) -> Result<(), MonitorError> {
-    session.stored_at = now;
-    if session.stored.as_ref() == Some(&session.logged) || session.epoch == 0 {
+fn store(folder: &Folder, session: &mut Session) -> Result<(), MonitorError> {
+    let Some(epoch) = session.unit.epoch().checked_sub(1) else { return Ok(()) };
+    if session.stored == Some(epoch) {
         return Ok(());
     }
     let head = StateHead {
-        lineage: session.lineage.clone(),
-        epoch: session.epoch - 1,
-        offsets: session.logged.clone(),
+        format: FORMAT,
+        lineage: session.unit.lineage().to_owned(),
+        epoch,
+        offsets: session.progress.offsets.clone(),
         rules: session.unit.versions(),
     };
     folder.store_state(&head, |out| session.unit.store(out).map_err(std::io::Error::other))?;
-    session.stored = Some(session.logged.clone());
+    session.stored = Some(epoch);
     Ok(())
 }

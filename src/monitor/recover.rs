@@ -1,63 +1,108 @@
-//! Where an assignment goes on from: the folder, the group, and what has to be read again.
+//! Where an assignment goes on from: the folder, the group, the backup in Kafka, and what has to be read again.
+//!
+//! - this file: finding out, and going on
+//! - [`checks`]: whether what is to be gone on with is still there
 
-use super::{Monitor, MonitorError, Session, patiently};
-use crate::checkpoint::start::{self, Committed, Logged, Start};
-use crate::checkpoint::{FORMAT, Lineage, Offsets};
+mod checks;
+
+use checks::{check_readable, warn_of_gaps};
+
+use super::epoch::{complete, progress_of, publish, recommit, retry, tell};
+use super::{Monitor, MonitorError, Session, StartAt, patiently};
+use crate::checkpoint::start::{self, Logged, Missing, Named, Start};
+use crate::checkpoint::{Committed, Epoch, FORMAT, Lineage, Marks, Offsets};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
+use crate::fault;
 use crate::model::Timestamp;
 use crate::sink::Sinks;
-use crate::source::{PartitionState, Source};
+use crate::source::{Layers, PartitionState, Source};
+use crate::unit::backup::{Backup, EpisodeRecord, Progress};
+use crate::unit::stored::Decisions;
 use crate::unit::{Counts, Unit};
 
-impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
-    /// Puts a session together for these partitions and starts to read. Whatever is not in the folder's
-    /// state is rebuilt by reading again, without judging; then every group is judged once.
+impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
+    /// Shuts out whoever worked before, finds out where to go on from, completes what was logged and starts to read.
+    /// Whatever is not in the folder's state is rebuilt by reading again, without judging; then every group is judged
+    /// once.
     pub(super) async fn recover(&mut self, partitions: &[i32], counts: Counts) -> Result<Session, MonitorError> {
-        let layers = patiently(async || self.source.layers(partitions).await).await?;
         let settings = self.settings.clone();
+        // Only what is read after this can be believed: a transaction may have been under way.
+        retry("fencing", async || self.sinks.fence().await).await?;
+        fault::point("fenced");
+        let layers = patiently(async || self.source.layers(partitions).await).await?;
         let mut unit = Unit::new(&settings.group, &settings.topic, self.rules.clone(), &self.wanted)
             .map_err(MonitorError::Internal)?;
-        unit.counts = counts;
-        if let Some(newest) = self.folder.newest_epoch()? {
+        unit.carry = settings.carry_episodes;
+        unit.counts = counts.clone();
+        let newest = self.folder.newest_epoch::<Decisions>()?;
+        if let Some(newest) = &newest {
             self.clock.not_before(newest.at);
         }
-        let now = self.clock.now();
-        let logged = self.logged()?;
-        let committed = committed(&layers);
-        let plan = start::plan(logged.as_ref(), committed.as_ref());
+        let mut backup = None;
+        let mut group = committed(&layers.partitions);
+        if group.is_none() {
+            let known = self.backup().await?;
+            group = self.expired(known.progress.as_ref(), self.clock.now()).await;
+            backup = Some(known);
+        }
+        let plan = self.plan(newest.as_ref(), group.as_ref())?;
         tracing::info!(group = settings.group, plan = plan_text(&plan), "starting");
-        let counts = unit.counts.clone();
         let mut session = match plan {
-            Start::Resume => self.resume(unit, &layers, now).await?,
-            Start::Fresh | Start::Reprocess => {
-                let from = layers.iter().map(|p| (p.partition, if settings.from_latest { p.high } else { p.low }));
-                self.begin(unit, new_lineage(), 0, from.collect(), &layers, now).await?
+            Start::Resume(committed) => {
+                if let (Some(newest), Some(lineage)) = (&newest, self.folder.lineage()?) {
+                    self.check_same_topic(lineage.cluster.as_ref(), &newest.marks, &layers).await?;
+                }
+                self.resume(unit, &layers, committed).await?
             }
             Start::Rebuild(named, offsets) => {
-                let (lineage, epoch) =
-                    named.map_or_else(|| (new_lineage(), 0), |(lineage, epoch)| (lineage, epoch + 1));
-                self.begin(unit, lineage, epoch, with_new_partitions(offsets, &layers), &layers, now).await?
+                let known = match backup {
+                    Some(known) => known,
+                    None => self.backup().await?,
+                };
+                let progress = self.progress_named(known.progress.as_ref(), &named)?;
+                self.check_same_topic(progress.cluster.as_ref(), &progress.marks, &layers).await?;
+                self.clock.not_before(progress.at);
+                self.recall(&mut unit, &named, &known.episodes).await?;
+                let from = with_new_partitions(offsets, &layers);
+                let (lineage, marks) = (named.lineage, progress.marks.clone());
+                self.begin(unit, lineage, named.epoch + 1, from, marks, &layers, group).await?
             }
-            Start::Moved(offsets) => {
-                self.begin(unit, new_lineage(), 0, with_new_partitions(offsets, &layers), &layers, now).await?
+            Start::Fresh | Start::Reprocess | Start::Moved(_) => {
+                let from = match plan {
+                    Start::Moved(offsets) => with_new_partitions(offsets, &layers),
+                    _ => {
+                        if let (Some(newest), Some(lineage)) = (&newest, self.folder.lineage()?) {
+                            self.check_same_topic(lineage.cluster.as_ref(), &newest.marks, &layers).await?;
+                        }
+                        self.first_offsets(&layers).await?
+                    }
+                };
+                self.leave_behind().await?;
+                self.begin(unit, new_lineage(), 0, from, Marks::new(), &layers, group).await?
             }
         };
         session.counts = counts;
         if settings.until_end {
-            session.ends = layers.iter().map(|p| (p.partition, p.high)).collect();
+            session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
         }
         session.rebuild.retain(|partition, end| session.unit.offsets().get(partition) < Some(&*end));
         if session.rebuild.is_empty() {
-            session.unit.judge_all(now);
+            session.unit.judge_all(self.clock.now());
         }
         warn_of_gaps(&settings.topic, session.unit.offsets(), &layers);
+        fault::point("recovered");
         self.source.start(session.unit.offsets());
         Ok(session)
     }
 
-    fn logged(&self) -> Result<Option<Logged>, MonitorError> {
-        let Some(lineage) = self.folder.lineage()? else { return Ok(None) };
+    /// Holds the two layers against each other.
+    fn plan(&self, newest: Option<&Epoch<Decisions>>, group: Option<&Committed>) -> Result<Start, MonitorError> {
+        let missing = if self.settings.resume_without_group { Missing::Resume } else { Missing::Reprocess };
+        // Without an epoch the lineage has had no effect yet.
+        let (Some(lineage), Some(newest)) = (self.folder.lineage()?, newest) else {
+            return Ok(start::plan(None, group, missing));
+        };
         if lineage.topic != self.settings.topic {
             return Err(MonitorError::Unsafe(format!(
                 "{} holds the progress of topic {}, not {}: use another group id or checkpoint.dir",
@@ -66,111 +111,214 @@ impl<S: Source, C: Confirm, K: Sinks, T: Clock> Monitor<S, C, K, T> {
                 self.settings.topic
             )));
         }
-        let newest = self.folder.newest_epoch()?;
-        Ok(newest.map(|epoch| Logged { lineage: lineage.id, epoch: epoch.number, offsets: epoch.offsets }))
+        let named = group.and_then(|group| Named::parse(&group.metadata)).filter(|named| named.lineage == lineage.id);
+        let named = match named {
+            Some(named) => self.folder.logged::<Decisions>(named.epoch)?.map(|(epoch, crc)| (crc, epoch.offsets)),
+            None => None,
+        };
+        let first = self.folder.oldest_epoch()? == Some(newest.number);
+        let beginning = first && !self.folder.is_finished(newest.number)?;
+        let logged = Logged { lineage: lineage.id, origin: lineage.origin, beginning, named };
+        Ok(start::plan(Some(&logged), group, missing))
     }
 
-    /// A new lineage, or the rest of one whose folder is gone: its start is committed as an epoch at once.
+    /// The group has no offsets. If they have expired rather than been deleted, or are to be taken for it: what they
+    /// were, from the backup.
+    async fn expired(&self, progress: Option<&Progress>, now: Timestamp) -> Option<Committed> {
+        let progress = progress.filter(|progress| progress.topic == self.settings.topic)?;
+        let old = now.0.saturating_sub(progress.at.0);
+        let kept = self.source.offsets_kept_for().await;
+        if !self.settings.resume_without_group && kept.is_none_or(|kept| old < super::micros(kept)) {
+            return None;
+        }
+        tracing::warn!(
+            group = self.settings.group,
+            last_commit = progress.at.rfc3339(),
+            "the group has no offsets; they are taken for expired, so it goes on from where it was; to read everything again, use a new group id"
+        );
+        Some(progress.committed())
+    }
+
+    async fn backup(&mut self) -> Result<Backup, MonitorError> {
+        retry("reading the backup", async || self.sinks.backup().await).await
+    }
+
+    /// The backup's progress, if it is that of the group's own offsets: otherwise the episodes in it may be old.
+    fn progress_named<'a>(&self, found: Option<&'a Progress>, named: &Named) -> Result<&'a Progress, MonitorError> {
+        let name = named.to_string();
+        found.filter(|progress| progress.name == name).ok_or_else(|| {
+            let found = found.map_or("nothing of this group", |progress| progress.name.as_str());
+            MonitorError::Unsafe(format!(
+                "the checkpoint folder {} does not have epoch {name}, which group {} has committed, and the topic of episodes (checkpoint.episodes_topic), from which it could go on, has {found}: put the folder back, or go on as a new lineage, which tells anew what is over its threshold: tripline offsets reset --shift-by 0 --execute",
+                self.folder.path().display(),
+                self.settings.group,
+            ))
+        })
+    }
+
+    /// The lineage in the folder ends here. What Kafka has of it the table and the log get as well.
+    async fn leave_behind(&mut self) -> Result<(), MonitorError> {
+        let unfinished = self.folder.unfinished::<Decisions>()?;
+        if unfinished.iter().all(|epoch| epoch.body.alerts.is_empty()) {
+            return Ok(());
+        }
+        let newest = self.backup().await?.progress.and_then(|progress| progress.named());
+        for epoch in unfinished {
+            if newest.as_ref().is_some_and(|newest| newest.lineage == epoch.lineage && newest.epoch >= epoch.number) {
+                tell(&mut self.sinks, &self.folder, &epoch).await?;
+            } else {
+                let alerts = epoch.body.alerts.len();
+                tracing::warn!(
+                    epoch = epoch.number,
+                    alerts,
+                    "was logged and not committed: it is left behind with its lineage"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a lineage starts that nothing is known of.
+    async fn first_offsets(&self, layers: &Layers) -> Result<Offsets, MonitorError> {
+        let states = layers.partitions.iter();
+        Ok(match self.settings.start_at {
+            StartAt::Earliest => states.map(|p| (p.partition, p.low)).collect(),
+            StartAt::Latest => states.map(|p| (p.partition, p.high)).collect(),
+            StartAt::Time(at) => {
+                let all: Vec<i32> = states.map(|p| p.partition).collect();
+                patiently(async || self.source.first_since(&all, at).await).await?
+            }
+        })
+    }
+
+    /// The episodes of a lineage whose folder is not here, from Kafka. Alerts of its newest epoch may have reached Kafka
+    /// and nothing else.
+    async fn recall(&mut self, unit: &mut Unit, named: &Named, episodes: &[EpisodeRecord]) -> Result<(), MonitorError> {
+        let mine = || episodes.iter().filter(|record| record.lineage == named.lineage);
+        let newest = mine().filter(|record| record.epoch == named.epoch);
+        let alerts: Vec<_> = newest.flat_map(|record| record.alerts.iter().cloned()).collect();
+        if !alerts.is_empty() {
+            retry("alerts", async || self.sinks.tell(&alerts).await).await?;
+        }
+        unit.recall(mine().filter_map(EpisodeRecord::open));
+        fault::point("recalled");
+        Ok(())
+    }
+
+    /// A lineage comes into this folder: its start is an epoch, committed at once.
+    #[expect(clippy::too_many_arguments, reason = "all that a start consists of")]
     async fn begin(
         &mut self,
         mut unit: Unit,
         lineage: String,
-        epoch: u64,
+        number: u64,
         from: Offsets,
-        layers: &[PartitionState],
-        now: Timestamp,
+        marks: Marks,
+        layers: &Layers,
+        origin: Option<Committed>,
     ) -> Result<Session, MonitorError> {
-        check_readable(&self.settings.topic, &from, layers)?;
-        let settings = &self.settings;
-        self.folder.begin(&Lineage {
-            format: FORMAT,
-            id: lineage.clone(),
-            group: settings.group.clone(),
-            topic: settings.topic.clone(),
-        })?;
-        unit.begin(&lineage, from.clone());
-        let first = unit.close(epoch, now);
-        self.folder.log(&first)?;
-        let low: Offsets = layers.iter().map(|p| (p.partition, p.low)).collect();
-        unit.begin(&lineage, low);
-        let session = Session::new(unit, lineage, epoch + 1, from.clone(), from.clone(), now);
-        // This first commit must not be passed over: without it, the group would look deleted at the next start.
-        let text = start::metadata(&session.lineage, epoch);
-        patiently(async || self.source.commit(&from, &text).await).await?;
-        self.folder.finish(epoch)?;
-        Ok(session)
+        check_readable(&self.settings.topic, &from, &layers.partitions)?;
+        let (group, topic) = (self.settings.group.clone(), self.settings.topic.clone());
+        let cluster = layers.cluster.clone();
+        self.folder.begin(&Lineage { format: FORMAT, id: lineage.clone(), group, topic, cluster, origin })?;
+        fault::point("begun");
+        let now = self.clock.now();
+        unit.begin(&lineage, number, from.clone());
+        let mut first = unit.close(&marks, now);
+        first.body.open = Some(unit.open());
+        let member = self.source.member();
+        let group = &self.settings.group;
+        let progress = publish(group, &layers.cluster, &mut self.sinks, &member, &self.folder, &first).await?;
+        unit.begin(&lineage, number + 1, lows(layers));
+        Ok(Session::new(unit, from, progress, now))
     }
 
-    /// Goes on from the folder's newest epoch, delivering what was logged and not delivered.
+    /// Goes on from the folder's newest epoch. `committed`: the group's offsets are those of this epoch.
     async fn resume(
         &mut self,
         mut unit: Unit,
-        layers: &[PartitionState],
-        now: Timestamp,
+        layers: &Layers,
+        committed: Option<u64>,
     ) -> Result<Session, MonitorError> {
         let missing = || MonitorError::Internal("the newest epoch is gone".to_owned());
-        let newest = self.folder.newest_epoch()?.ok_or_else(missing)?;
+        let newest = self.folder.newest_epoch::<Decisions>()?.ok_or_else(missing)?;
         let target = with_new_partitions(newest.offsets.clone(), layers);
-        check_readable(&self.settings.topic, &target, layers)?;
-        let state = self.folder.newest_state()?.filter(|(head, _)| head.lineage == newest.lineage);
-        let low: Offsets = layers.iter().map(|p| (p.partition, p.low)).collect();
-        let mut from = low;
-        let mut redone = None;
-        if let Some((head, body)) = state {
-            let complete = unit.restore(&head.rules, &body).map_err(|error| {
-                MonitorError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
-            })?;
-            if complete {
-                // Never before what can still be read; what is gone by then has left the windows or the topic.
-                for (partition, low) in &mut from {
-                    *low = head.offsets.get(partition).map_or(*low, |held| (*low).max(*held));
-                }
+        check_readable(&self.settings.topic, &target, &layers.partitions)?;
+        let from = self.restore(&mut unit, &newest, layers).await?;
+        let member = self.source.member();
+        let mut last = committed;
+        for epoch in self.folder.unfinished::<Decisions>()? {
+            let in_kafka = committed.is_some_and(|newest| epoch.number <= newest);
+            let alerts = epoch.body.alerts.len();
+            tracing::info!(epoch = epoch.number, alerts, in_kafka, "completing what was logged before");
+            let progress = if in_kafka { None } else { self.progress_at(epoch.number, layers)? };
+            complete(&mut self.sinks, &member, &self.folder, &epoch, progress.as_ref()).await?;
+            if progress.is_some() {
+                last = Some(epoch.number);
             }
-            redone = Some(head.epoch);
         }
-        for epoch in self.folder.epochs_after(redone)? {
-            unit.redo(&epoch);
+        unit.begin(&newest.lineage, newest.number + 1, from);
+        let progress = self.progress_at(newest.number, layers)?.ok_or_else(missing)?;
+        let session = Session::new(unit, target, progress, self.clock.now());
+        if last != Some(newest.number) || layers.partitions.iter().all(|p| p.committed.is_none()) {
+            recommit(&mut self.sinks, &member, &session.progress).await?;
         }
-        for epoch in self.folder.undelivered()? {
-            tracing::info!(epoch = epoch.number, alerts = epoch.alerts.len(), "delivering what was logged before");
-            super::epoch::deliver(&mut self.sinks, &epoch.alerts).await?;
-            self.folder.finish(epoch.number)?;
-        }
-        unit.begin(&newest.lineage, from);
-        let session = Session::new(unit, newest.lineage, newest.number + 1, target.clone(), target.clone(), now);
-        super::epoch::commit(&self.source, &session, newest.number, &target).await?;
         Ok(session)
     }
-}
 
-impl Session {
-    fn new(unit: Unit, lineage: String, epoch: u64, rebuild: Offsets, logged: Offsets, now: Timestamp) -> Self {
-        Self {
-            unit,
-            lineage,
-            epoch,
-            rebuild,
-            ends: Offsets::new(),
-            ended: std::collections::BTreeSet::new(),
-            all_read_at: None,
-            full: None,
-            looked_at: None,
-            looked_from: None,
-            swept_at: now,
-            backlog: false,
-            dead: Vec::new(),
-            stopped_by: None,
-            counts: Counts::default(),
-            logged,
-            closed_at: now,
-            stored_at: now,
-            stored: None,
+    /// How far the group has come with an epoch that is in the log.
+    fn progress_at(&self, number: u64, layers: &Layers) -> Result<Option<Progress>, MonitorError> {
+        let logged = self.folder.logged::<Decisions>(number)?;
+        Ok(logged.map(|(epoch, crc)| progress_of(&self.settings.group, &layers.cluster, &epoch, crc)))
+    }
+
+    /// Windows and episodes as of the newest state, and the decisions since. Returns from where the windows have to be
+    /// read again.
+    async fn restore(
+        &mut self,
+        unit: &mut Unit,
+        newest: &Epoch<Decisions>,
+        layers: &Layers,
+    ) -> Result<Offsets, MonitorError> {
+        let mut from = lows(layers);
+        let state = self.folder.newest_state()?.filter(|(head, _)| head.lineage == newest.lineage);
+        let Some((head, body)) = state else {
+            let log = self.folder.epochs_after::<Decisions>(None)?;
+            if log.first().is_some_and(|first| first.body.open.is_some()) {
+                log.iter().for_each(|epoch| unit.redo(epoch));
+            } else {
+                tracing::warn!(
+                    "no stored state is whole, and the log does not reach back: episodes are taken from Kafka"
+                );
+                let known = self.backup().await?;
+                let mine = known.episodes.iter().filter(|record| record.lineage == newest.lineage);
+                unit.recall(mine.filter_map(EpisodeRecord::open));
+                unit.redo(newest);
+            }
+            return Ok(from);
+        };
+        let complete = unit.restore(&head.rules, &body).map_err(|error| {
+            MonitorError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
+        })?;
+        if complete {
+            // Never before what can still be read; what is gone by then has left the windows or the topic.
+            for (partition, low) in &mut from {
+                *low = head.offsets.get(partition).map_or(*low, |held| (*low).max(*held));
+            }
         }
+        for epoch in self.folder.epochs_after::<Decisions>(Some(head.epoch))? {
+            unit.redo(&epoch);
+        }
+        Ok(from)
     }
 }
 
 fn new_lineage() -> String {
     uuid::Uuid::now_v7().to_string()
+}
+
+fn lows(layers: &Layers) -> Offsets {
+    layers.partitions.iter().map(|p| (p.partition, p.low)).collect()
 }
 
 /// What the group committed, where it committed anything.
@@ -191,59 +339,25 @@ fn committed(layers: &[PartitionState]) -> Option<Committed> {
 }
 
 /// A partition that is new to the topic is read from its beginning.
-fn with_new_partitions(mut offsets: Offsets, layers: &[PartitionState]) -> Offsets {
-    for layer in layers {
+fn with_new_partitions(mut offsets: Offsets, layers: &Layers) -> Offsets {
+    for layer in &layers.partitions {
         offsets.entry(layer.partition).or_insert(layer.low);
     }
     offsets
 }
 
-/// Going on from an offset that is gone, or not there yet, would lose or repeat changes in silence.
-fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionState]) -> Result<(), MonitorError> {
-    for layer in layers {
-        let Some(next) = from.get(&layer.partition) else { continue };
-        let partition = layer.partition;
-        if *next < layer.low {
-            return Err(MonitorError::Unsafe(format!(
-                "{topic} partition {partition}: offsets {} to {} were removed by retention before they were read; to go on with what is left, reset the group to the earliest offset with Kafka's tools, or use a new group id",
-                next.0,
-                layer.low.0 - 1
-            )));
-        }
-        if *next > layer.high {
-            return Err(MonitorError::Unsafe(format!(
-                "{topic} partition {partition} ends at offset {}, but the group has already read up to {}: the topic was truncated or made anew; use a new group id to read it from the beginning",
-                layer.high.0, next.0
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Windows that are rebuilt from a topic whose beginning is gone may lack rows: totals are too low until those rows would
-/// have left the window.
-fn warn_of_gaps(topic: &str, from: &Offsets, layers: &[PartitionState]) {
-    for layer in layers {
-        let (partition, low) = (layer.partition, layer.low.0);
-        if low > 0 && from.get(&partition) == Some(&layer.low) {
-            tracing::warn!(
-                topic,
-                partition,
-                low,
-                "windows are rebuilt from a topic whose first records retention has removed: rows that only they held are missing, and totals may be too low; a fresh snapshot by the connector brings them back, and postgres.sweep_interval_ms finds what is missed"
-            );
-        }
-    }
-}
-
 fn plan_text(plan: &Start) -> &'static str {
     match plan {
         Start::Fresh => "a new group: from auto_offset_reset",
-        Start::Reprocess => "the group's offsets were deleted: everything again, from auto_offset_reset",
-        Start::Resume => "on from the last epoch",
-        Start::Rebuild(..) => {
-            "the checkpoint folder is missing or older than the group's offsets: windows are rebuilt from the topic, and what is still over its threshold is told again"
+        Start::Reprocess => {
+            "the group's offsets were deleted: everything again, from auto_offset_reset, as a new lineage"
         }
-        Start::Moved(_) => "the group's offsets were moved by hand: on from there, as a new lineage",
+        Start::Resume(_) => "on from the last epoch",
+        Start::Rebuild(..) => {
+            "the checkpoint folder is missing, or has not what the group has: on from the group's offsets, windows rebuilt from the topic, episodes taken from Kafka"
+        }
+        Start::Moved(_) => {
+            "the group's offsets were set by hand: on from there, as a new lineage; what is over its threshold is told anew"
+        }
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{MonitorError, Reply, Request, Settings, micros};
-use crate::checkpoint::Offsets;
+use crate::checkpoint::{Marks, Offsets};
 use crate::model::{NextOffset, Timestamp};
 use crate::snapshot::Snapshot;
 use crate::source::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter};
+use crate::unit::backup::Progress;
 use crate::unit::{Counts, Unit};
 
 /// Dead letters that are held before an epoch is closed for them.
@@ -28,9 +29,8 @@ const WAITING_MAX: usize = 100_000;
 /// Work on one assignment of the partitions.
 pub(super) struct Session {
     pub(super) unit: Unit,
-    pub(super) lineage: String,
-    /// Number of the next epoch.
-    pub(super) epoch: u64,
+    /// How far the group has come with the newest epoch.
+    pub(super) progress: Progress,
     /// Until these offsets records only rebuild windows; empty once they are rebuilt.
     pub(super) rebuild: Offsets,
     /// The end of each partition at the start, for `--until-end`.
@@ -53,13 +53,39 @@ pub(super) struct Session {
     pub(super) stopped_by: Option<MonitorError>,
     /// The counts as of the newest epoch.
     pub(super) counts: Counts,
-    pub(super) logged: Offsets,
+    /// The last record taken from each partition.
+    pub(super) marks: Marks,
     pub(super) closed_at: Timestamp,
     pub(super) stored_at: Timestamp,
-    pub(super) stored: Option<Offsets>,
+    /// The epoch that the windows were last stored at.
+    pub(super) stored: Option<u64>,
 }
 
 impl Session {
+    /// Up to the offsets `rebuild` records only fill windows.
+    pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, now: Timestamp) -> Self {
+        Self {
+            unit,
+            rebuild,
+            ends: Offsets::new(),
+            ended: BTreeSet::new(),
+            all_read_at: None,
+            full: None,
+            looked_at: None,
+            looked_from: None,
+            swept_at: now,
+            backlog: false,
+            dead: Vec::new(),
+            stopped_by: None,
+            counts: Counts::default(),
+            marks: progress.marks.clone(),
+            progress,
+            closed_at: now,
+            stored_at: now,
+            stored: None,
+        }
+    }
+
     /// Applies the records of one poll, then judges each touched group once.
     pub(super) fn step(&mut self, batch: Batch, now: Timestamp, settings: &Settings) {
         self.backlog = batch.records.len() >= BATCH_RECORDS_MAX;
@@ -88,6 +114,12 @@ impl Session {
             self.unit.advance(position.partition, NextOffset::after(position.offset));
             // At once, before what follows in the batch: that is news.
             self.end_rebuild(now);
+        }
+        for (partition, mark) in batch.marks {
+            let held = self.marks.entry(partition).or_insert(mark);
+            if mark.offset > held.offset {
+                *held = mark;
+            }
         }
         self.ended.extend(batch.ended);
         self.end_rebuild(now);
@@ -227,7 +259,7 @@ impl Session {
         }
         let passed = now.0.saturating_sub(self.closed_at.0);
         let alerts = self.unit.undelivered() > 0 && (!self.backlog || passed >= ALERT_WAIT_MICROS);
-        let progress = *self.unit.offsets() != self.logged && passed >= micros(settings.trigger_interval);
+        let progress = *self.unit.offsets() != self.progress.offsets && passed >= micros(settings.trigger_interval);
         // Due although nothing was read: time alone takes rows out of the windows.
         let state = now.0.saturating_sub(self.stored_at.0) >= micros(settings.state_interval);
         alerts || progress || state || self.dead.len() >= DEAD_LETTERS_MAX
@@ -237,7 +269,7 @@ impl Session {
     pub(super) fn until_next(&self, now: Timestamp, may_ask: bool, settings: &Settings) -> Duration {
         let mut next = now.0.saturating_add(SLEEP_MAX_MICROS);
         if self.rebuild.is_empty() {
-            if *self.unit.offsets() != self.logged {
+            if *self.unit.offsets() != self.progress.offsets {
                 next = next.min(self.closed_at.0.saturating_add(micros(settings.trigger_interval)));
             }
             if self.unit.undelivered() > 0 {

@@ -1,147 +1,331 @@
-//! The alert topic and the dead-letter topic, by one idempotent producer.
+//! What leaves for Kafka: alerts, episodes and the group's offsets in one transaction per epoch, by a producer that shuts
+//! out its predecessors; and dead letters, by a plain one.
+//!
+//! - this file: transactions
+//! - [`backup`]: reading the topic of episodes
+//! - [`records`]: what the records look like
 
+pub mod backup;
+pub mod records;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::util::Timeout;
+use rdkafka::{Offset, TopicPartitionList};
 
-use super::SinkError;
-use crate::alert::Alert;
-use crate::episode::Status;
+use super::{SinkError, SinkErrorKind, Transaction};
+use crate::checkpoint::Offsets;
 use crate::source::DeadLetter;
+use crate::unit::backup::Backup;
 
 /// How long the broker may take to answer an administrative request.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
-
+/// How long one request of a transaction may take before it counts as unanswered.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether the client has finished with what the broker acknowledged.
+const SETTLE: Duration = Duration::from_millis(1);
 /// Records under way at once: a bound on memory, not on speed.
 const RECORDS_IN_FLIGHT: usize = 1_000;
 
-/// Bytes of a dead letter's key and value that are copied. With its headers a record at the broker's own limit of 1 MB
-/// would no longer fit, and would be refused at every start; its place says where the whole of it is.
-const LETTER_KEY_MAX: usize = 64 * 1024;
-const LETTER_VALUE_MAX: usize = 768 * 1024;
+/// The group's member that the offsets are committed for; `None` before the first assignment.
+pub type Member = Option<Arc<ConsumerGroupMetadata>>;
 
-fn cut(bytes: &[u8], max: usize) -> &[u8] {
-    bytes.get(..max).unwrap_or(bytes)
+/// The topics that are written to.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// `[alerts.kafka]`; off where there is none.
+    pub alerts: Option<String>,
+    /// Episodes, compacted.
+    pub episodes: String,
+    /// Records that were not understood.
+    pub dead_letters: String,
 }
 
-/// Sends records and waits until the broker has all of them.
-pub struct Producer {
-    producer: FutureProducer,
+/// Writes to Kafka.
+pub struct KafkaSink {
+    base: ClientConfig,
     group: String,
+    topics: Topics,
+    letters: FutureProducer,
+    /// Since [`KafkaSink::fence`].
+    transactional: Option<FutureProducer>,
+    /// A transaction was begun, and neither committed nor aborted.
+    open: bool,
+    /// Keys of episodes whose last record says that they are over: removed by the next transaction but one, when no
+    /// sink can need their alerts any more.
+    over: Vec<String>,
+    /// The same, of the transaction that is open.
+    over_next: Vec<String>,
 }
 
-impl Producer {
-    /// Makes the producer; it connects by itself.
+impl KafkaSink {
+    /// Makes the producers' settings; they connect by themselves.
     ///
     /// # Errors
     /// A property that librdkafka does not take.
-    pub fn new(base: &ClientConfig, group: &str) -> Result<Self, KafkaError> {
+    pub fn new(base: &ClientConfig, group: &str, topics: Topics) -> Result<Self, KafkaError> {
         let mut config = base.clone();
         config.set("enable.idempotence", "true").set("linger.ms", "0");
-        Ok(Self { producer: config.create()?, group: group.to_owned() })
+        Ok(Self {
+            base: config.clone(),
+            group: group.to_owned(),
+            topics,
+            letters: config.create()?,
+            transactional: None,
+            open: false,
+            over: Vec::new(),
+            over_next: Vec::new(),
+        })
     }
 
-    /// Sends alerts: CloudEvents 1.0 in Kafka's binary content mode.
-    pub(super) async fn alerts(&self, topic: &str, alerts: &[Alert]) -> Result<(), SinkError> {
-        for part in alerts.chunks(RECORDS_IN_FLIGHT) {
-            let sent = part.iter().map(|alert| {
-                let id = alert.id.to_string();
-                let record = FutureRecord::to(topic).key(&alert.record_key).payload(&alert.body).headers(cloud_event(
-                    alert,
-                    &id,
-                    &self.group,
-                ));
-                self.producer.send(record, Timeout::Never)
-            });
-            for result in join_all(sent).await {
-                result.map_err(|(error, _)| refused("alert topic", &error))?;
+    /// Makes a producer anew under the group's transactional id: the broker aborts or completes what the one before
+    /// had under way, and refuses it from here on.
+    pub(super) async fn fence(&mut self) -> Result<(), SinkError> {
+        let before = self.transactional.take();
+        (self.open, self.over, self.over_next) = (false, Vec::new(), Vec::new());
+        let mut config = self.base.clone();
+        config.set("transactional.id", transactional_id(&self.group));
+        let fenced = blocking(move || {
+            drop(before);
+            let producer: FutureProducer = config.create()?;
+            producer.init_transactions(CALL_TIMEOUT)?;
+            Ok(producer)
+        })
+        .await;
+        match fenced {
+            Ok(producer) => {
+                self.transactional = Some(producer);
+                Ok(())
+            }
+            // Nothing is lost by asking once more, whatever it was, unless the right is missing.
+            Err(error) => Err(failed("fencing", &error, |kind| match kind {
+                SinkErrorKind::Refused => SinkErrorKind::Refused,
+                _ => SinkErrorKind::Away,
+            })),
+        }
+    }
+
+    pub(super) async fn prepare(&mut self, member: &Member, transaction: &Transaction<'_>) -> Result<(), SinkError> {
+        let producer = self.producer()?;
+        let member = member.clone().ok_or_else(|| lost("this member has no partitions"))?;
+        if self.open {
+            let aborting = producer.clone();
+            let aborted = blocking(move || aborting.abort_transaction(CALL_TIMEOUT)).await;
+            aborted.map_err(|error| failed("aborting", &error, unless_retriable(&error)))?;
+            self.open = false;
+        }
+        producer.begin_transaction().map_err(|error| failed("beginning", &error, unless_retriable(&error)))?;
+        self.open = true;
+        self.send(&producer, transaction).await?;
+        while producer.in_flight_count() > 0 {
+            tokio::time::sleep(SETTLE).await; // committing earlier would wait in steps of 100 ms
+        }
+        let progress = transaction.progress;
+        let offsets = offsets_list(&progress.topic, &progress.offsets, &progress.name);
+        let sent = blocking(move || producer.send_offsets_to_transaction(&offsets, &member, CALL_TIMEOUT)).await;
+        sent.map_err(|error| failed("adding the group's offsets", &error, |kind| kind))
+    }
+
+    /// Alerts, how their episodes stand, and the end of episodes that were over before.
+    async fn send(&mut self, producer: &FutureProducer, transaction: &Transaction<'_>) -> Result<(), SinkError> {
+        if let Some(topic) = &self.topics.alerts {
+            for part in transaction.alerts.chunks(RECORDS_IN_FLIGHT) {
+                let sent = part.iter().map(|alert| {
+                    let headers = records::cloud_event(alert, &self.group);
+                    let record = FutureRecord::to(topic).key(&alert.record_key).payload(&alert.body).headers(headers);
+                    producer.send(record, Timeout::Never)
+                });
+                delivered("alert topic", producer, join_all(sent).await)?;
             }
         }
+        let topic = &self.topics.episodes;
+        let mut over_next = Vec::new();
+        let mut told = std::collections::BTreeSet::new();
+        for part in transaction.episodes.chunks(RECORDS_IN_FLIGHT) {
+            let mut sent = Vec::new();
+            for episode in part {
+                let (key, body) = (episode.record_key(), serde_json::to_string(episode));
+                let body = body.map_err(|error| refused("topic of episodes", &error.to_string()))?;
+                if episode.is_resolved() {
+                    over_next.push(key.clone());
+                }
+                sent.push(send_owned(producer, topic, key.clone(), Some(body)));
+                told.insert(key);
+            }
+            delivered("topic of episodes", producer, join_all(sent).await)?;
+        }
+        let gone = self.over.iter().filter(|key| !told.contains(*key));
+        let sent = gone.map(|key| send_owned(producer, topic, key.clone(), None));
+        delivered("topic of episodes", producer, join_all(sent).await)?;
+        // The last record of the transaction: whoever finds it has found all.
+        let body = serde_json::to_string(transaction.progress);
+        let body = body.map_err(|error| refused("topic of episodes", &error.to_string()))?;
+        let sent = send_owned(producer, topic, self.group.clone(), Some(body)).await;
+        delivered("topic of episodes", producer, vec![sent])?;
+        self.over_next = over_next;
         Ok(())
+    }
+
+    pub(super) async fn commit(&mut self) -> Result<(), SinkError> {
+        let producer = self.producer()?;
+        let done = blocking(move || producer.commit_transaction(CALL_TIMEOUT)).await;
+        done.map_err(|error| failed("committing", &error, unless_retriable(&error)))?;
+        self.open = false;
+        self.over = std::mem::take(&mut self.over_next);
+        Ok(())
+    }
+
+    fn producer(&self) -> Result<FutureProducer, SinkError> {
+        self.transactional.clone().ok_or_else(|| lost("no producer has been fenced in"))
     }
 
     /// Copies records with their own headers and the reason why they were not understood.
-    pub(super) async fn dead_letters(&self, topic: &str, dead: &[DeadLetter]) -> Result<(), SinkError> {
+    pub(super) async fn bury(&self, dead: &[DeadLetter]) -> Result<(), SinkError> {
         for part in dead.chunks(RECORDS_IN_FLIGHT) {
             let sent = part.iter().map(|letter| {
-                let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(letter_headers(letter));
-                if let Some(key) = &letter.key {
-                    record = record.key(cut(key, LETTER_KEY_MAX));
-                }
-                if let Some(value) = &letter.value {
-                    record = record.payload(cut(value, LETTER_VALUE_MAX));
-                }
-                self.producer.send(record, Timeout::Never)
+                let record = records::letter(&self.topics.dead_letters, letter);
+                self.letters.send(record, Timeout::Never)
             });
-            for result in join_all(sent).await {
-                result.map_err(|(error, _)| refused("dead-letter topic", &error))?;
-            }
+            delivered("dead-letter topic", &self.letters, join_all(sent).await)?;
         }
         Ok(())
     }
+
+    pub(super) async fn backup(&self) -> Result<Backup, SinkError> {
+        let (config, topic, group) = (self.base.clone(), self.topics.episodes.clone(), self.group.clone());
+        let read = tokio::task::spawn_blocking(move || backup::read(&config, &topic, &group)).await;
+        let problem = match read {
+            Ok(Ok(backup)) => return Ok(backup),
+            Ok(Err(problem)) => problem,
+            Err(error) => error.to_string(),
+        };
+        Err(SinkError { sink: "topic of episodes", problem, kind: SinkErrorKind::Away })
+    }
 }
 
-fn refused(sink: &'static str, error: &KafkaError) -> SinkError {
+/// The id under which the instances of a group shut each other out.
+pub fn transactional_id(group: &str) -> String {
+    // 0 is the unit: so far one holds all partitions.
+    format!("tripline-{group}-0")
+}
+
+async fn send_owned(
+    producer: &FutureProducer,
+    topic: &str,
+    key: String,
+    body: Option<String>,
+) -> rdkafka::producer::future_producer::OwnedDeliveryResult {
+    // One partition, whatever their number: what is read from it up to a record is everything up to there.
+    let mut record: FutureRecord<'_, str, str> = FutureRecord::to(topic).partition(0).key(&key);
+    if let Some(body) = &body {
+        record = record.payload(body);
+    }
+    producer.send(record, Timeout::Never).await
+}
+
+/// Next offsets with a text on every partition.
+pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, next) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        let _ = element.set_offset(Offset::Offset(next.0)); // cannot fail: it is a plain number
+        element.set_metadata(metadata);
+    }
+    list
+}
+
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, KafkaError> + Send + 'static,
+) -> Result<T, KafkaError> {
+    tokio::task::spawn_blocking(call).await.unwrap_or(Err(KafkaError::Canceled))
+}
+
+fn lost(problem: &str) -> SinkError {
+    SinkError { sink: "Kafka", problem: problem.to_owned(), kind: SinkErrorKind::Fenced }
+}
+
+fn refused(sink: &'static str, problem: &str) -> SinkError {
+    SinkError { sink, problem: problem.to_owned(), kind: SinkErrorKind::Refused }
+}
+
+/// Whether all records have arrived.
+fn delivered(
+    sink: &'static str,
+    producer: &FutureProducer,
+    results: Vec<rdkafka::producer::future_producer::OwnedDeliveryResult>,
+) -> Result<(), SinkError> {
+    let Some((error, _)) = results.into_iter().find_map(Result::err) else { return Ok(()) };
+    let (problem, mut kind) = (error.to_string(), kind_of(&error));
+    if let Some((_, reason)) = producer.client().fatal_error() {
+        let problem = format!("{problem}: {reason}");
+        return Err(SinkError { sink, problem, kind: SinkErrorKind::Fenced });
+    }
+    if kind == SinkErrorKind::Fenced {
+        kind = SinkErrorKind::Away;
+    }
+    Err(SinkError { sink, problem, kind })
+}
+
+fn failed(step: &str, error: &KafkaError, adjust: impl FnOnce(SinkErrorKind) -> SinkErrorKind) -> SinkError {
+    SinkError { sink: "Kafka", problem: format!("{step}: {error}"), kind: adjust(kind_of(error)) }
+}
+
+/// A step that can only be repeated if the client says so: otherwise it is not known what has been done.
+fn unless_retriable(error: &KafkaError) -> impl FnOnce(SinkErrorKind) -> SinkErrorKind + use<> {
+    let again = matches!(error, KafkaError::Transaction(error)
+        if error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort());
+    move |kind| match kind {
+        SinkErrorKind::Away if !again => SinkErrorKind::Fenced,
+        kind => kind,
+    }
+}
+
+fn kind_of(error: &KafkaError) -> SinkErrorKind {
     use RDKafkaErrorCode as Code;
-    let fatal = matches!(
-        error.rdkafka_error_code(),
-        Some(Code::MessageSizeTooLarge | Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed)
-    );
-    SinkError { sink, problem: error.to_string(), fatal }
+    let fatal = matches!(error, KafkaError::Transaction(error) if error.is_fatal());
+    match error.rdkafka_error_code() {
+        Some(
+            Code::MessageSizeTooLarge
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed,
+        ) => SinkErrorKind::Refused,
+        Some(
+            Code::UnknownMemberId
+            | Code::IllegalGeneration
+            | Code::FencedInstanceId
+            | Code::Fenced
+            | Code::ProducerFenced
+            | Code::InvalidProducerEpoch
+            | Code::InvalidProducerIdMapping,
+        ) => SinkErrorKind::Fenced,
+        _ if fatal => SinkErrorKind::Fenced,
+        _ => SinkErrorKind::Away,
+    }
 }
 
-/// The attributes of CloudEvents 1.0 as headers (Kafka protocol binding, binary content mode).
-fn cloud_event(alert: &Alert, id: &str, group: &str) -> OwnedHeaders {
-    let kind = match alert.status {
-        Status::Firing => "tripline.alert.firing.v1",
-        Status::Resolved => "tripline.alert.resolved.v1",
-    };
-    let (source, time) = (format!("tripline/{group}"), alert.emitted_at.rfc3339());
-    let headers = [
-        ("ce_specversion", "1.0"),
-        ("ce_id", id),
-        ("ce_source", source.as_str()),
-        ("ce_type", kind),
-        ("ce_subject", alert.record_key.as_str()),
-        ("ce_time", time.as_str()),
-        ("content-type", "application/json"),
-    ];
-    let insert = |all: OwnedHeaders, (key, value)| all.insert(Header { key, value: Some(value) });
-    headers.into_iter().fold(OwnedHeaders::new(), insert)
-}
-
-fn letter_headers(letter: &DeadLetter) -> OwnedHeaders {
-    let own = letter
-        .headers
-        .iter()
-        .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_deref() }));
-    let place = [
-        ("tripline_partition", letter.position.partition.to_string()),
-        ("tripline_offset", letter.position.offset.to_string()),
-        ("tripline_reason", letter.reject.detail.clone()),
-        ("tripline_kind", letter.reject.kind.to_owned()),
-        ("tripline_value_bytes", letter.value.as_ref().map_or(0, Vec::len).to_string()),
-    ];
-    place.iter().fold(own, |all, (key, value)| all.insert(Header { key, value: Some(value.as_str()) }))
-}
-
-/// Makes topics that are not there yet, with the broker's own defaults for partitions and replication.
+/// Makes topics that are not there yet, with the broker's own defaults for partitions and replication; the second are
+/// compacted.
 ///
 /// # Errors
 /// The broker refuses or does not answer; the text names the topic.
-pub async fn ensure_topics(base: &ClientConfig, topics: &[&str]) -> Result<(), String> {
+pub async fn ensure_topics(base: &ClientConfig, topics: &[&str], compacted: &[&str]) -> Result<(), String> {
     let admin: AdminClient<DefaultClientContext> = base.create().map_err(|e| e.to_string())?;
-    let new: Vec<NewTopic<'_>> =
-        topics.iter().map(|topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1))).collect();
+    let new = |topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
+    let plain = topics.iter().map(|topic| new(topic));
+    let compacted = compacted.iter().map(|topic| new(topic).set("cleanup.policy", "compact"));
+    let all: Vec<NewTopic<'_>> = plain.chain(compacted).collect();
     let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
-    let results = admin.create_topics(&new, &options).await.map_err(|e| e.to_string())?;
+    let results = admin.create_topics(&all, &options).await.map_err(|e| e.to_string())?;
     for result in results {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::SinkError;
+use super::{SinkError, SinkErrorKind};
 use crate::alert::Alert;
 
 /// Writes one line per alert.
@@ -28,6 +28,6 @@ impl LogSink {
             }
             self.out.flush()
         };
-        write().map_err(|error| SinkError { sink: "log", problem: error.to_string(), fatal: true })
+        write().map_err(|error| SinkError { sink: "log", problem: error.to_string(), kind: SinkErrorKind::Refused })
     }
 }

@@ -1,9 +1,12 @@
 //! The table `tripline.alerts`: alerts as rows, each id once.
 //!
+//! - this file: writing, by one instance of a group at a time
 //! - [`migrations`]: how the table comes to be
+//! - [`rights`]: what a role may do with it
 //! - [`stored`]: reading it
 
 pub mod migrations;
+pub mod rights;
 pub mod stored;
 
 use std::borrow::Cow;
@@ -12,7 +15,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{Connection, Row};
 
-use super::SinkError;
+use super::{SinkError, SinkErrorKind};
 use crate::alert::Alert;
 use crate::confirm::postgres;
 
@@ -20,6 +23,8 @@ use crate::confirm::postgres;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one statement may run.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a transaction of a process that was stopped holds the group's generation.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Epochs are written one after the other; the second connection is for the moment in which the first breaks.
 const CONNECTIONS_MAX: u32 = 2;
 /// Alerts of one statement: a bound on memory in the server.
@@ -34,33 +39,82 @@ pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(postgres::options(url, STATEMENT_TIMEOUT)?.options([("default_transaction_read_only", "off")]))
 }
 
-/// Writes alerts into the table.
+/// Writes alerts into the table, for one instance of a consumer group.
+///
+/// Each instance raises the group's generation before it writes, and every transaction looks whether the generation is
+/// still its own. So one that was stopped, and goes on after another has taken over, writes nothing any more.
 pub struct TableSink {
     pool: PgPool,
+    group: String,
+    /// Host name and process id, for people.
+    owner: String,
+    /// What [`TableSink::fence`] has raised the group's generation to.
+    generation: Option<i64>,
 }
 
 impl TableSink {
-    /// Connects when there is something to write.
-    pub fn new(options: PgConnectOptions) -> Self {
+    /// A sink for this consumer group. It connects when there is something to do, and writes only after
+    /// [`TableSink::fence`].
+    pub fn new(options: PgConnectOptions, group: &str) -> Self {
+        let idle = IDLE_TIMEOUT.as_millis().to_string();
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options);
-        Self { pool }
+            .connect_lazy_with(options.options([("idle_in_transaction_session_timeout", idle.as_str())]));
+        Self { pool, group: group.to_owned(), owner: owner(), generation: None }
+    }
+
+    /// Raises the group's generation: from here on other instances of the group are refused. Waits until a transaction
+    /// that holds the generation has ended, one of a stopped process after [`IDLE_TIMEOUT`].
+    ///
+    /// An error may hide a raise that was done, or will be; raising again is safe. Until that has gone well nothing is
+    /// written.
+    ///
+    /// # Errors
+    /// The database is away, a transaction does not end within the statement timeout, or a table or right is missing.
+    pub async fn fence(&mut self) -> Result<(), SinkError> {
+        self.generation = None;
+        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let statement = sqlx::query_scalar(include_str!("postgres/fence.sql")).bind(&self.group).bind(&self.owner);
+        self.generation = Some(statement.fetch_one(&mut *connection).await.map_err(failed)?);
+        Ok(())
     }
 
     /// Writes all of them, or none. Those that are there already stay as they are.
     ///
     /// # Errors
-    /// The database is away, or does not take them: fatal where trying again would not help.
-    pub async fn write(&self, alerts: &[Alert]) -> Result<(), SinkError> {
-        let refused = |error: sqlx::Error| SinkError {
-            sink: "table tripline.alerts",
-            problem: problem(&error),
-            fatal: is_final(&error),
+    /// The database is away, or does not take them, or another instance of the group has raised the generation.
+    pub async fn write(&mut self, alerts: &[Alert]) -> Result<(), SinkError> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        match self.write_in(&mut transaction, alerts).await {
+            Ok(()) => transaction.commit().await.map_err(failed),
+            Err(error) => {
+                // At once, as it holds up who raises the generation. Where it fails the server does it.
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn write_in(&self, transaction: &mut PgConnection, alerts: &[Alert]) -> Result<(), SinkError> {
+        let group = &self.group;
+        let Some(own) = self.generation else {
+            return Err(fenced(format!("this instance has not raised the generation of group {group}")));
         };
-        let mut connection = self.pool.acquire().await.map_err(refused)?;
-        insert(&mut connection, alerts).await.map_err(refused).map(drop)
+        match newest(transaction, group).await.map_err(failed)? {
+            Some((newest, _)) if newest == own => insert(transaction, alerts).await.map_err(failed),
+            Some((newest, raised)) => Err(fenced(format!(
+                "another instance of group {group} has taken over: generation {newest} was raised by {raised}, this \
+                 one has {own}"
+            ))),
+            None => Err(fenced(format!(
+                "the row of group {group} in tripline.generations is gone, so this instance may not be the only one"
+            ))),
+        }
     }
 
     /// Closes the connections.
@@ -69,20 +123,28 @@ impl TableSink {
     }
 }
 
-/// Inserts alerts in one transaction, and returns how many were new.
-///
-/// # Errors
-/// The database's; nothing has been written then.
-pub async fn insert(connection: &mut PgConnection, alerts: &[Alert]) -> Result<u64, sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    let mut new = 0;
+/// Host name and process id: `db1:4711`.
+fn owner() -> String {
+    format!("{}:{}", crate::host::name(), std::process::id())
+}
+
+/// The group's newest generation, and by whom and when it was raised. Nobody raises it before the transaction's end.
+async fn newest(transaction: &mut PgConnection, group: &str) -> Result<Option<(i64, String)>, sqlx::Error> {
+    let row = sqlx::query(include_str!("postgres/generation.sql")).bind(group).fetch_optional(transaction).await?;
+    let read = |row: PgRow| {
+        let (owner, raised_at): (&str, &str) = (row.try_get("owner")?, row.try_get("raised_at")?);
+        Ok((row.try_get("generation")?, format!("{owner} at {raised_at}")))
+    };
+    row.map(read).transpose()
+}
+
+/// Inserts alerts; those that are there already stay as they are.
+async fn insert(transaction: &mut PgConnection, alerts: &[Alert]) -> Result<(), sqlx::Error> {
     for part in alerts.chunks(ALERTS_PER_STATEMENT) {
         let bodies: Vec<Cow<'_, str>> = part.iter().map(|alert| without_nul(&alert.body)).collect();
-        let done = sqlx::query(include_str!("postgres/insert.sql")).bind(&bodies).execute(&mut *transaction).await?;
-        new += done.rows_affected();
+        sqlx::query(include_str!("postgres/insert.sql")).bind(&bodies).execute(&mut *transaction).await?;
     }
-    transaction.commit().await?;
-    Ok(new)
+    Ok(())
 }
 
 /// JSON text as `jsonb` takes it: the character NUL, which Postgres's text cannot hold, becomes U+FFFD. Such a key is
@@ -103,51 +165,16 @@ fn without_nul(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What a role may do with the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rights {
-    /// The role's name.
-    pub role: String,
-    /// USAGE on the schema.
-    pub usage: bool,
-    /// INSERT on the table.
-    pub insert: bool,
-    /// SELECT on the table.
-    pub select: bool,
+/// The sink's name in errors.
+const SINK: &str = "table tripline.alerts";
+
+fn fenced(problem: String) -> SinkError {
+    SinkError { sink: SINK, problem, kind: SinkErrorKind::Fenced }
 }
 
-impl Rights {
-    /// The statement that gives what writing needs and is not there; `None` when nothing is missing.
-    pub fn missing(&self) -> Option<String> {
-        let role = crate::rule::render::quote_ident(&self.role);
-        let mut grants = Vec::new();
-        if !self.usage {
-            grants.push(format!("GRANT USAGE ON SCHEMA tripline TO {role}"));
-        }
-        let wanted = [(self.insert, "INSERT"), (self.select, "SELECT")];
-        let rights: Vec<&str> = wanted.iter().filter(|(there, _)| !there).map(|(_, right)| *right).collect();
-        if !rights.is_empty() {
-            grants.push(format!("GRANT {} ON tripline.alerts TO {role}", rights.join(", ")));
-        }
-        (!grants.is_empty()).then(|| grants.join("; "))
-    }
-}
-
-/// Reads what this connection's role may do with the table; `None` when there is no table.
-///
-/// # Errors
-/// The connection fails.
-pub async fn rights(connection: &mut PgConnection) -> Result<Option<Rights>, sqlx::Error> {
-    let row = sqlx::query(include_str!("postgres/rights.sql")).fetch_optional(connection).await?;
-    let read = |row: PgRow| {
-        Ok(Rights {
-            role: row.try_get("role")?,
-            usage: row.try_get("usage")?,
-            insert: row.try_get("may_insert")?,
-            select: row.try_get("may_select")?,
-        })
-    };
-    row.map(read).transpose()
+fn failed(error: sqlx::Error) -> SinkError {
+    let kind = if is_final(&error) { SinkErrorKind::Refused } else { SinkErrorKind::Away };
+    SinkError { sink: SINK, problem: problem(&error), kind }
 }
 
 /// Whether trying again is of no use: 42 is a missing table, column or right, 3F a missing schema, 22 and 23 data
@@ -162,8 +189,11 @@ fn is_final_code(code: &str) -> bool {
 
 fn problem(error: &sqlx::Error) -> String {
     match error.as_database_error().and_then(|error| error.code()).as_deref() {
-        Some("42P01" | "3F000") => format!("{error}; run `tripline migrate`"),
-        Some("42501") => format!("{error}; it needs USAGE on schema tripline, INSERT and SELECT on tripline.alerts"),
+        Some("42P01" | "42703" | "3F000") => format!("{error}; run `tripline migrate`"),
+        Some("42501") => format!(
+            "{error}; it needs USAGE on schema tripline, INSERT and SELECT on tripline.alerts, and INSERT, SELECT and \
+             UPDATE on tripline.generations"
+        ),
         _ => error.to_string(),
     }
 }
@@ -180,6 +210,7 @@ mod tests {
         check("3F000", true); // no such schema
         check("22P05", true); // a character that text cannot hold
         check("57P01", false); // shutting down
+        check("25P03", false); // a transaction that was idle for too long
         check("57014", false); // statement timeout
         check("53300", false); // too many connections
         check("25006", false); // read only: a standby, before it is promoted
@@ -195,21 +226,5 @@ mod tests {
         check(r#"{"a":"x\u0000\u0000y"}"#, "{\"a\":\"x\u{fffd}\u{fffd}y\"}");
         check(r#"{"a":"\\u0000"}"#, r#"{"a":"\\u0000"}"#); // a backslash, and then text
         check(r#"{"a":"\\\u0000"}"#, "{\"a\":\"\\\\\u{fffd}\"}"); // a backslash, and then NUL
-    }
-
-    #[test]
-    fn missing_rights_come_as_statements() {
-        let check = |usage, insert, select, want: Option<&str>| {
-            let rights = Rights { role: "a\"b".to_owned(), usage, insert, select };
-            assert_eq!(rights.missing().as_deref(), want);
-        };
-        check(true, true, true, None);
-        check(true, true, false, Some("GRANT SELECT ON tripline.alerts TO \"a\"\"b\""));
-        check(
-            false,
-            false,
-            false,
-            Some("GRANT USAGE ON SCHEMA tripline TO \"a\"\"b\"; GRANT INSERT, SELECT ON tripline.alerts TO \"a\"\"b\""),
-        );
     }
 }

@@ -3,42 +3,42 @@
 //! Rebalances are answered here: a revocation at once, an assignment only when the loop has found out where
 //! to go on from. The thread keeps polling whatever the loop does, pausing the partitions when it falls
 //! behind, so that the group does not take this member for dead.
+//!
+//! - this file: what the loop asks for
+//! - [`reader`]: the thread
+//! - [`group`]: who is in the group
+
+pub mod group;
+mod reader;
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, PartitionState, Record, Source, SourceError};
-use crate::change::Decoded;
+pub use group::{Membership, client_config, wait_until_free};
+use reader::{Command, Context, GroupConsumer, Reader};
+
+use super::{Event, Layers, PartitionState, Source, SourceError};
 use crate::change::debezium::Decoder;
 use crate::checkpoint::Offsets;
-use crate::model::{NextOffset, Position};
+use crate::model::{NextOffset, Timestamp};
 
 /// Batches that may wait for the loop.
 const BATCHES_AHEAD: usize = 8;
-/// How long a poll without records lasts, which bounds how long a command waits.
-const POLL_WAIT: Duration = Duration::from_millis(20);
-/// How long the loop may keep a batch waiting before the partitions are paused and polling goes on.
-const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a call to the broker may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a stand-by looks whether the group is free.
-const STAND_BY: Duration = Duration::from_millis(500);
 /// How long the consumer may take to leave the group.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-
-type GroupConsumer = BaseConsumer<Context>;
 
 /// Consumer settings that are Tripline's own; `[kafka.properties]` may add to them.
 const SETTINGS: [(&str, &str); 8] = [
@@ -55,61 +55,22 @@ const SETTINGS: [(&str, &str); 8] = [
     ("session.timeout.ms", "10000"),
 ];
 
-/// Keeps the rebalances for the thread that polls.
-struct Context {
-    rebalances: Mutex<Vec<Rebalance>>,
-    /// The error that was logged last: an outage repeats it many times a second.
-    told: Mutex<Option<RDKafkaErrorCode>>,
-}
-
-enum Rebalance {
-    Assign(Vec<i32>),
-    Revoke,
-}
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return; // the end of a partition is an event, not an error
-        }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *told, error.rdkafka_error_code()) == error.rdkafka_error_code() {
-            tracing::debug!(%error, reason, "Kafka client, again");
-        } else {
-            tracing::warn!(%error, reason, "Kafka client");
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let rebalance = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            if partitions.count() == 0 {
-                // Nothing to find out: without the call, librdkafka would hold up every later rebalance.
-                if let Err(error) = consumer.assign(partitions) {
-                    tracing::warn!(%error, "taking no partitions");
-                }
-            }
-            Rebalance::Assign(partitions.elements().iter().map(|element| element.partition()).collect())
-        } else {
-            if let Err(error) = consumer.unassign() {
-                tracing::warn!(%error, "giving the partitions back");
-            }
-            Rebalance::Revoke
-        };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
-    }
-}
-
-enum Command {
-    /// Read from here, unless the assignment that it is meant for (counted from 1) is over.
-    Start(u64, TopicPartitionList),
-    Stop,
-}
-
 /// A topic of a Kafka cluster, read in a consumer group.
 pub struct KafkaSource {
+    base: ClientConfig,
+    membership: Membership,
     topic: String,
+    decoder: Decoder,
+    reading: Reading,
+    member: reader::Member,
+    /// How often it has joined.
+    joined: u32,
+    /// How long it waits at most for other members to be gone.
+    patience: Option<Duration>,
+}
+
+/// A consumer and its thread.
+struct Reading {
     consumer: Arc<GroupConsumer>,
     commands: Sender<Command>,
     events: mpsc::Receiver<Event>,
@@ -118,45 +79,82 @@ pub struct KafkaSource {
     thread: Option<JoinHandle<()>>,
 }
 
-impl KafkaSource {
-    /// Makes the consumer, without joining the group yet.
-    ///
-    /// # Errors
-    /// A property that librdkafka does not take.
-    pub fn connect(base: &ClientConfig, group: &str, topic: &str, decoder: Decoder) -> Result<Self, KafkaError> {
+impl Reading {
+    /// `joined`: how often this instance has joined before.
+    fn start(
+        base: &ClientConfig,
+        membership: &Membership,
+        topic: &str,
+        decoder: Decoder,
+        joined: u32,
+    ) -> Result<Self, KafkaError> {
         let mut config = base.clone();
         for (name, value) in SETTINGS {
             if config.get(name).is_none() {
                 config.set(name, value);
             }
         }
-        config.set("group.id", group);
-        let context = Context { rebalances: Mutex::new(Vec::new()), told: Mutex::new(None) };
-        let consumer: Arc<GroupConsumer> = Arc::new(config.create_with_context(context)?);
+        config.set("group.id", &membership.group);
+        if let Some(instance) = &membership.instance {
+            // A name of its own for each time: what the broker remembers of the one before may be out of date.
+            let name = if joined == 0 { instance.clone() } else { format!("{instance}-{joined}") };
+            config.set("group.instance.id", name);
+        }
+        let consumer: Arc<GroupConsumer> = Arc::new(config.create_with_context(Context::default())?);
         consumer.subscribe(&[topic])?;
         let (commands, inbox) = channel();
         let (outbox, events) = mpsc::channel(BATCHES_AHEAD);
-        let reader =
-            Reader { consumer: Arc::clone(&consumer), decoder, inbox, outbox, assignments: 0, assigned: false };
+        let reader = Reader::new(Arc::clone(&consumer), decoder, inbox, outbox);
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("kafka-source".into()).spawn(move || reader.run(&runtime)).ok();
-        Ok(Self { topic: topic.to_owned(), consumer, commands, events, assignments: 0, thread })
+        Ok(Self { consumer, commands, events, assignments: 0, thread })
     }
 
     /// Leaves the group, waiting for it at most a few seconds: an unreachable broker must not hold up the end.
-    pub async fn close(mut self) {
+    async fn end(&mut self) {
         let _ = self.commands.send(Command::Stop);
         self.events.close();
+        while self.events.try_recv().is_ok() {}
         let thread = self.thread.take();
-        let consumer = self.consumer;
+        let consumer = Arc::clone(&self.consumer);
         let leave = tokio::task::spawn_blocking(move || {
             if let Some(thread) = thread {
                 let _ = thread.join();
             }
+            consumer.unsubscribe();
             drop(consumer);
         });
         if tokio::time::timeout(CLOSE_TIMEOUT, leave).await.is_err() {
             tracing::warn!("the consumer did not leave its group in time; its session will expire");
+        }
+    }
+}
+
+impl KafkaSource {
+    /// Joins the group. `patience`: how long it waits at most for others to be gone when it joins once more.
+    ///
+    /// # Errors
+    /// A property that librdkafka does not take.
+    pub fn join(
+        base: &ClientConfig,
+        membership: Membership,
+        topic: &str,
+        decoder: Decoder,
+        patience: Option<Duration>,
+    ) -> Result<Self, KafkaError> {
+        let reading = Reading::start(base, &membership, topic, decoder.clone(), 0)?;
+        let (base, topic) = (base.clone(), topic.to_owned());
+        Ok(Self { base, membership, topic, decoder, reading, member: None, joined: 1, patience })
+    }
+
+    /// Leaves the group, waiting for it at most a few seconds.
+    pub async fn close(mut self) {
+        self.reading.end().await;
+        let Self { reading, .. } = self;
+        // Closes the consumer, which may hang while the broker is away.
+        let closed = tokio::task::spawn_blocking(move || drop(reading));
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::warn!("the consumer did not close in time");
         }
     }
 
@@ -165,7 +163,7 @@ impl KafkaSource {
         what: &'static str,
         call: impl FnOnce(&GroupConsumer) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, SourceError> {
-        let consumer = Arc::clone(&self.consumer);
+        let consumer = Arc::clone(&self.reading.consumer);
         match tokio::task::spawn_blocking(move || call(&consumer)).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) if is_fenced(&error) => Err(SourceError::Fenced(format!("{what}: {error}"))),
@@ -184,17 +182,26 @@ fn is_fenced(error: &KafkaError) -> bool {
 }
 
 impl Source for KafkaSource {
+    type Member = reader::Member;
+
     async fn next(&mut self) -> Event {
-        match self.events.recv().await {
+        match self.reading.events.recv().await {
             Some(event) => {
-                self.assignments += u64::from(matches!(event, Event::Assigned(_)));
+                if matches!(event, Event::Assigned(_)) {
+                    self.reading.assignments += 1;
+                    self.member = self.reading.consumer.context().next_member();
+                }
                 event
             }
             None => Event::Failed(SourceError::Call("the reading thread has ended".to_owned())),
         }
     }
 
-    async fn layers(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, SourceError> {
+    fn member(&self) -> Self::Member {
+        self.member.clone()
+    }
+
+    async fn layers(&self, partitions: &[i32]) -> Result<Layers, SourceError> {
         let (topic, partitions) = (self.topic.clone(), partitions.to_vec());
         self.call("asking for the group's offsets", move |consumer| {
             let mut asked = TopicPartitionList::new();
@@ -212,7 +219,7 @@ impl Source for KafkaSource {
                 let (low, high) = (NextOffset(low), NextOffset(high));
                 states.push(PartitionState { partition, committed, low, high });
             }
-            Ok(states)
+            Ok(Layers { cluster: consumer.client().fetch_cluster_id(CALL_TIMEOUT), partitions: states })
         })
         .await
     }
@@ -227,215 +234,104 @@ impl Source for KafkaSource {
         .await
     }
 
+    async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, SourceError> {
+        let (topic, offsets, base) = (self.topic.clone(), offsets.clone(), self.base.clone());
+        self.call("looking at the last records", move |_| timestamps(&base, &topic, &offsets)).await
+    }
+
+    async fn first_since(&self, partitions: &[i32], at: Timestamp) -> Result<Offsets, SourceError> {
+        let (topic, partitions) = (self.topic.clone(), partitions.to_vec());
+        self.call("asking for offsets by time", move |consumer| {
+            let mut asked = TopicPartitionList::new();
+            for partition in &partitions {
+                asked.add_partition_offset(&topic, *partition, Offset::Offset(at.millis()))?;
+            }
+            let found = consumer.offsets_for_times(asked, CALL_TIMEOUT)?;
+            let mut offsets = Offsets::new();
+            for partition in partitions {
+                let next = match found.find_partition(&topic, partition).map(|found| found.offset()) {
+                    Some(Offset::Offset(next)) => next,
+                    _ => consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?.1,
+                };
+                offsets.insert(partition, NextOffset(next));
+            }
+            Ok(offsets)
+        })
+        .await
+    }
+
+    async fn offsets_kept_for(&self) -> Option<Duration> {
+        const SETTING: &str = "offsets.retention.minutes";
+        let broker = self
+            .call("asking for the brokers", |consumer| {
+                let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), CALL_TIMEOUT)?;
+                Ok(metadata.brokers().first().map(|broker| broker.id()))
+            })
+            .await
+            .ok()??;
+        let admin: AdminClient<_> = self.base.create().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
+        let found = admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options).await.ok()?;
+        let minutes = found.first()?.as_ref().ok()?.get(SETTING)?.value.as_ref()?.parse::<u64>().ok()?;
+        Some(Duration::from_secs(minutes.checked_mul(60)?))
+    }
+
     fn start(&mut self, from: &Offsets) {
         let mut assignment = TopicPartitionList::new();
         for (partition, next) in from {
             // Cannot fail: the offset is a plain number.
             let _ = assignment.add_partition_offset(&self.topic, *partition, Offset::Offset(next.0));
         }
-        let _ = self.commands.send(Command::Start(self.assignments, assignment));
+        let _ = self.reading.commands.send(Command::Start(self.reading.assignments, assignment));
     }
 
-    async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
-        let mut list = TopicPartitionList::new();
-        for (partition, next) in offsets {
-            let mut element = list.add_partition(&self.topic, *partition);
-            let _ = element.set_offset(Offset::Offset(next.0));
-            element.set_metadata(metadata);
-        }
-        self.call("committing the group's offsets", move |consumer| consumer.commit(&list, CommitMode::Sync)).await
+    async fn is_first(&self) -> Result<bool, SourceError> {
+        let membership = self.membership.clone();
+        self.call("asking for the group's members", move |consumer| group::is_first(consumer, &membership)).await
+    }
+
+    async fn rejoin(&mut self) -> Result<(), SourceError> {
+        self.member = None;
+        self.reading.end().await;
+        wait_until_free(&self.base, &self.membership, self.patience).await?;
+        let made = Reading::start(&self.base, &self.membership, &self.topic, self.decoder.clone(), self.joined);
+        self.joined += 1;
+        let made = made.map_err(|error| SourceError::Lost(error.to_string()))?;
+        let before = std::mem::replace(&mut self.reading, made);
+        tokio::task::spawn_blocking(move || drop(before));
+        Ok(())
     }
 }
 
-/// The state of the reading thread.
-struct Reader {
-    consumer: Arc<GroupConsumer>,
-    decoder: Decoder,
-    inbox: Receiver<Command>,
-    outbox: mpsc::Sender<Event>,
-    /// Assignments that the group has made.
-    assignments: u64,
-    /// Whether the last of them still stands.
-    assigned: bool,
-}
-
-impl Reader {
-    fn run(mut self, runtime: &tokio::runtime::Handle) {
-        loop {
-            match self.inbox.try_recv() {
-                Ok(Command::Start(number, _)) if !self.assigned || number != self.assignments => {
-                    tracing::debug!("the assignment was over before reading could start");
-                }
-                Ok(Command::Start(_, assignment)) => {
-                    if let Err(error) = self.consumer.assign(&assignment) {
-                        let failed = SourceError::Lost(format!("the partitions cannot be read: {error}"));
-                        self.send(runtime, Event::Failed(failed));
-                        return;
-                    }
-                }
-                Ok(Command::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
-                Err(std::sync::mpsc::TryRecvError::Empty) => {}
-            }
-            let (batch, failed) = self.fill();
-            let rebalances =
-                std::mem::take(&mut *self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner));
-            let mut events = Vec::new();
-            if !batch.records.is_empty() || !batch.ended.is_empty() {
-                events.push(Event::Batch(batch));
-            }
-            for rebalance in rebalances {
-                self.assigned = matches!(rebalance, Rebalance::Assign(_));
-                self.assignments += u64::from(self.assigned);
-                events.push(match rebalance {
-                    Rebalance::Assign(partitions) => Event::Assigned(partitions),
-                    Rebalance::Revoke => Event::Revoked,
-                });
-            }
-            events.extend(failed.map(Event::Failed));
-            for event in events {
-                if !self.send(runtime, event) {
-                    return;
+/// The timestamps of the records at these offsets, where there are records. Blocks.
+fn timestamps(
+    base: &ClientConfig,
+    topic: &str,
+    offsets: &BTreeMap<i32, i64>,
+) -> Result<BTreeMap<i32, i64>, KafkaError> {
+    let mut config = base.clone();
+    config.set("group.id", "tripline").set("enable.auto.commit", "false"); // never joined
+    config.set("enable.partition.eof", "true").set("auto.offset.reset", "latest");
+    let consumer: BaseConsumer = config.create()?;
+    let mut assignment = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    consumer.assign(&assignment)?;
+    let mut found = BTreeMap::new();
+    let mut left: std::collections::BTreeSet<i32> = offsets.keys().copied().collect();
+    while !left.is_empty() {
+        match consumer.poll(CALL_TIMEOUT) {
+            None => return Err(KafkaError::NoMessageReceived),
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(left.remove(&partition)),
+            Some(Err(error)) => tracing::debug!(%error, "looking at the last records"),
+            Some(Ok(message)) => {
+                let partition = message.partition();
+                if left.remove(&partition) && offsets.get(&partition) == Some(&message.offset()) {
+                    found.extend(message.timestamp().to_millis().map(|at| (partition, at)));
                 }
             }
         }
     }
-
-    /// Polls until there is nothing left, or a batch is full.
-    fn fill(&mut self) -> (Batch, Option<SourceError>) {
-        let mut batch = Batch::default();
-        let consumer = Arc::clone(&self.consumer);
-        let mut wait = POLL_WAIT;
-        while batch.records.len() < BATCH_RECORDS_MAX {
-            match consumer.poll(wait) {
-                None => break,
-                Some(Ok(message)) => batch.records.push(self.decode(&message)),
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    batch.ended.push(partition);
-                }
-                Some(Err(error)) => match classify(&error) {
-                    Some(failed) => return (batch, Some(failed)),
-                    None => tracing::debug!(%error, "reading from Kafka; it is tried again"),
-                },
-            }
-            wait = Duration::ZERO;
-        }
-        (batch, None)
-    }
-
-    fn decode(&mut self, message: &BorrowedMessage<'_>) -> Record {
-        let position = Position { partition: message.partition(), offset: message.offset() };
-        let content = match self.decoder.decode(message.key(), message.payload()) {
-            Ok(Decoded::Change(change)) => Content::Change(change),
-            Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
-            Err(reject) => Content::Rejected(Box::new(DeadLetter {
-                position,
-                reject,
-                key: message.key().map(<[u8]>::to_vec),
-                value: message.payload().map(<[u8]>::to_vec),
-                headers: headers_of(message),
-            })),
-        };
-        Record { position, content }
-    }
-
-    /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the
-    /// partitions paused. Whether the loop is still there.
-    fn send(&self, runtime: &tokio::runtime::Handle, event: Event) -> bool {
-        let mut paused: Option<TopicPartitionList> = None;
-        loop {
-            let wait = if paused.is_some() { Duration::ZERO } else { LAG_BEFORE_PAUSE };
-            match runtime.block_on(async { tokio::time::timeout(wait, self.outbox.reserve()).await }) {
-                Ok(Ok(permit)) => {
-                    permit.send(event);
-                    if let Some(partitions) = paused
-                        && let Err(error) = self.consumer.resume(&partitions)
-                    {
-                        tracing::warn!(%error, "resuming after a pause");
-                    }
-                    return true;
-                }
-                Ok(Err(_)) => return false,
-                Err(_) if paused.is_none() => {
-                    let assignment = self.consumer.assignment().unwrap_or_default();
-                    if let Err(error) = self.consumer.pause(&assignment) {
-                        tracing::warn!(%error, "pausing");
-                    }
-                    tracing::debug!("reading is paused: what was read before is still being worked on");
-                    paused = Some(assignment);
-                }
-                // Paused partitions deliver nothing; a rebalance is answered and kept for the next round.
-                Err(_) => match self.consumer.poll(POLL_WAIT) {
-                    Some(Err(error)) if classify(&error).is_some() => {
-                        tracing::error!(%error, "while reading is paused; it shows again when reading goes on");
-                    }
-                    _ => {}
-                },
-            }
-        }
-    }
-}
-
-fn headers_of(message: &BorrowedMessage<'_>) -> Vec<(String, Option<Vec<u8>>)> {
-    let header =
-        |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-    message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default()
-}
-
-/// Errors that the source does not get over by itself.
-fn classify(error: &KafkaError) -> Option<SourceError> {
-    use RDKafkaErrorCode as Code;
-    let text = error.to_string();
-    match (error, error.rdkafka_error_code()) {
-        (_, Some(Code::OffsetOutOfRange | Code::AutoOffsetReset)) => {
-            Some(SourceError::Lost(format!("{text}: the offset to go on from is no longer in the topic")))
-        }
-        (_, Some(Code::FencedInstanceId)) | (KafkaError::MessageConsumptionFatal(_), _) => {
-            Some(SourceError::Fenced(text))
-        }
-        (_, Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed)) => Some(SourceError::Lost(text)),
-        _ => None,
-    }
-}
-
-/// Waits until a group has no active member: one that joined beside another would take partitions away from it, and a
-/// rule needs them all. A stand-by waits here; a member that was killed is gone when its session has expired.
-///
-/// # Errors
-/// The group still has a member after `limit`.
-pub async fn wait_until_free(base: &ClientConfig, group: &str, limit: Option<Duration>) -> Result<(), SourceError> {
-    let failed = |error: &dyn std::fmt::Display| SourceError::Call(format!("asking for the group's members: {error}"));
-    let consumer: Arc<BaseConsumer> = Arc::new(base.create().map_err(|error| failed(&error))?);
-    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
-    let mut told = false;
-    loop {
-        let (asked, name) = (Arc::clone(&consumer), group.to_owned());
-        let free = tokio::task::spawn_blocking(move || {
-            let list = asked.fetch_group_list(Some(&name), CALL_TIMEOUT)?;
-            Ok::<_, KafkaError>(list.groups().iter().all(|found| found.members().is_empty()))
-        });
-        match free.await.map_err(|error| failed(&error))? {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "asking for the group's members"),
-        }
-        if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
-            return Err(SourceError::Fenced(format!(
-                "group {group} has an active member: stop that one, or use a group id of its own"
-            )));
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(group, "the group has an active member; standing by until it is gone");
-        }
-        tokio::time::sleep(STAND_BY).await;
-    }
-}
-
-/// The settings that every client of the cluster shares.
-pub fn client_config(bootstrap_servers: &str, properties: &BTreeMap<String, String>) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap_servers).set("client.id", "tripline");
-    for (name, value) in properties {
-        config.set(name, value);
-    }
-    config
+    Ok(found)
 }

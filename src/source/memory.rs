@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::{Batch, Content, DeadLetter, Event, PartitionState, Record, Source, SourceError};
+use super::{Batch, Content, DeadLetter, Event, Layers, PartitionState, Record, Source, SourceError};
 use crate::change::{Change, Reject};
-use crate::checkpoint::Offsets;
-use crate::model::{NextOffset, Position};
+use crate::checkpoint::{Mark, Offsets};
+use crate::model::{NextOffset, Position, Timestamp};
 
 /// Records of a batch at most, unless told otherwise.
 const BATCH_RECORDS: usize = 64;
@@ -28,10 +29,15 @@ pub struct MemoryTopic {
 struct State {
     partitions: BTreeMap<i32, Partition>,
     groups: BTreeMap<String, BTreeMap<i32, (NextOffset, String)>>,
+    /// Counted up with every assignment of a group.
+    generations: BTreeMap<String, u64>,
     /// For the one member that there is.
     events: VecDeque<Event>,
-    commit_error: Option<SourceError>,
     batch_records: usize,
+    cluster: String,
+    /// A record's timestamp is this and its offset.
+    born_ms: i64,
+    offsets_kept_for: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +51,13 @@ impl MemoryTopic {
     /// A topic of this many empty partitions.
     pub fn new(partitions: i32) -> Self {
         let partitions = (0..partitions).map(|partition| (partition, Partition::default())).collect();
-        let state = State { partitions, batch_records: BATCH_RECORDS, ..State::default() };
+        let state = State {
+            partitions,
+            batch_records: BATCH_RECORDS,
+            cluster: "cluster".to_owned(),
+            born_ms: 1_795_000_000_000,
+            ..State::default()
+        };
         Self { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(0) }
     }
 
@@ -160,9 +172,42 @@ impl MemoryTopic {
         self.change(|state| state.groups.remove(group));
     }
 
-    /// From here on commits fail with this, or succeed again.
-    pub fn fail_commits(&self, error: Option<SourceError>) {
-        self.change(|state| state.commit_error = error);
+    /// Commits as a member of this generation, or says that it no longer is one.
+    pub(crate) fn commit_group(&self, group: &str, offsets: &Offsets, metadata: &str) {
+        self.change(|state| {
+            let held = state.groups.entry(group.to_owned()).or_default();
+            held.extend(offsets.iter().map(|(partition, next)| (*partition, (*next, metadata.to_owned()))));
+        });
+    }
+
+    /// The generation of a group.
+    pub(crate) fn generation(&self, group: &str) -> u64 {
+        self.lock().generations.get(group).copied().unwrap_or(0)
+    }
+
+    /// Another member has taken the partitions over: what the present one commits is refused.
+    pub fn take_over(&self, group: &str) {
+        self.change(|state| *state.generations.entry(group.to_owned()).or_default() += 1);
+    }
+
+    /// The topic is deleted and made anew, with as many partitions and no record.
+    pub fn make_anew(&self) {
+        self.change(|state| {
+            for log in state.partitions.values_mut() {
+                *log = Partition::default();
+            }
+            state.born_ms += 1_000_000;
+        });
+    }
+
+    /// The servers are those of another cluster.
+    pub fn set_cluster(&self, id: &str) {
+        self.change(|state| id.clone_into(&mut state.cluster));
+    }
+
+    /// How long the offsets of a group without members are kept.
+    pub fn keep_offsets_for(&self, duration: Option<Duration>) {
+        self.change(|state| state.offsets_kept_for = duration);
     }
 
     /// Tells the reader something out of turn: a rebalance, or a failure.
@@ -188,6 +233,8 @@ impl MemoryTopic {
 pub struct MemorySource {
     topic: MemoryTopic,
     group: String,
+    /// Of the group, at the newest assignment.
+    generation: u64,
     changed: watch::Receiver<u64>,
     /// Next offsets; `None` until started.
     reading: Option<Offsets>,
@@ -208,6 +255,7 @@ impl MemorySource {
         Self {
             topic: topic.clone(),
             group: group.to_owned(),
+            generation: 0,
             changed: topic.changed.subscribe(),
             reading: None,
             ended: BTreeSet::new(),
@@ -220,10 +268,14 @@ impl MemorySource {
             if matches!(event, Event::Assigned(_) | Event::Revoked) {
                 self.reading = None;
                 self.ended.clear();
+                let generation = state.generations.entry(self.group.clone()).or_default();
+                *generation += 1;
+                self.generation = *generation;
             }
             return Some(event);
         }
         let mut batch = Batch::default();
+        let born_ms = state.born_ms;
         for (partition, next) in self.reading.iter_mut().flatten() {
             let Some(log) = state.partitions.get(partition) else { continue };
             if next.0 < log.low || next.0 > log.high {
@@ -234,6 +286,7 @@ impl MemorySource {
             for (offset, content) in log.records.range(next.0..).take(left) {
                 let position = Position { partition: *partition, offset: *offset };
                 batch.records.push(Record { position, content: copy(content) });
+                batch.marks.insert(*partition, Mark { offset: *offset, timestamp_ms: born_ms + offset });
                 *next = NextOffset::after(*offset);
                 self.ended.remove(partition);
             }
@@ -247,6 +300,12 @@ impl MemorySource {
 }
 
 impl Source for MemorySource {
+    type Member = u64;
+
+    fn member(&self) -> u64 {
+        self.generation
+    }
+
     async fn next(&mut self) -> Event {
         yield_now().await;
         loop {
@@ -259,7 +318,7 @@ impl Source for MemorySource {
         }
     }
 
-    async fn layers(&self, partitions: &[i32]) -> Result<Vec<PartitionState>, SourceError> {
+    async fn layers(&self, partitions: &[i32]) -> Result<Layers, SourceError> {
         yield_now().await;
         let state = self.topic.lock();
         let layer = |partition: &i32| {
@@ -271,7 +330,7 @@ impl Source for MemorySource {
                 high: NextOffset(log.map_or(0, |log| log.high)),
             }
         };
-        Ok(partitions.iter().map(layer).collect())
+        Ok(Layers { cluster: Some(state.cluster.clone()), partitions: partitions.iter().map(layer).collect() })
     }
 
     async fn partitions(&self) -> Result<Vec<i32>, SourceError> {
@@ -283,17 +342,40 @@ impl Source for MemorySource {
         self.reading = Some(from.clone());
     }
 
-    async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
+    async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, SourceError> {
         yield_now().await;
-        {
-            let mut state = self.topic.lock();
-            if let Some(error) = &state.commit_error {
-                return Err(error.clone());
-            }
-            let group = state.groups.entry(self.group.clone()).or_default();
-            group.extend(offsets.iter().map(|(partition, next)| (*partition, (*next, metadata.to_owned()))));
-        }
+        let state = self.topic.lock();
+        let has = |(partition, offset): &(&i32, &i64)| {
+            state.partitions.get(partition).is_some_and(|log| log.records.contains_key(offset))
+        };
+        Ok(offsets.iter().filter(has).map(|(partition, offset)| (*partition, state.born_ms + offset)).collect())
+    }
+
+    async fn first_since(&self, partitions: &[i32], at: Timestamp) -> Result<Offsets, SourceError> {
         yield_now().await;
+        let state = self.topic.lock();
+        let first = |partition: &i32| {
+            let (low, high) = state.partitions.get(partition).map_or((0, 0), |log| (log.low, log.high));
+            (*partition, NextOffset((at.millis() - state.born_ms).clamp(low, high)))
+        };
+        Ok(partitions.iter().map(first).collect())
+    }
+
+    async fn offsets_kept_for(&self) -> Option<Duration> {
+        self.topic.lock().offsets_kept_for
+    }
+
+    async fn is_first(&self) -> Result<bool, SourceError> {
+        Ok(true)
+    }
+
+    async fn rejoin(&mut self) -> Result<(), SourceError> {
+        yield_now().await;
+        self.reading = None;
+        self.topic.change(|state| {
+            let all = state.partitions.keys().copied().collect();
+            state.events = VecDeque::from([Event::Assigned(all)]);
+        });
         Ok(())
     }
 }

@@ -3,10 +3,23 @@
 use serde::{Deserialize, Serialize};
 
 use super::Unit;
-use crate::checkpoint::Epoch;
-use crate::episode::Episodes;
-use crate::model::Timestamp;
+use crate::alert::Alert;
+use crate::checkpoint::{Epoch, Marks};
+use crate::episode::{Candidate, Episodes, Open, Status};
+use crate::model::{Key, Timestamp};
 use crate::window::StoredWindow;
+
+/// What was decided in an epoch: the last line of `offsets/N`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decisions {
+    /// Alerts, finished.
+    pub alerts: Vec<Alert>,
+    /// Candidates that were still waiting, by rule.
+    pub waiting: Vec<(String, Key, Candidate)>,
+    /// All open episodes by rule, in the first epoch that a folder holds of its lineage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Vec<(String, Key, Open)>>,
+}
 
 /// What `state/N` holds of one rule, in the order of its head.
 #[derive(Debug, Deserialize)]
@@ -23,22 +36,34 @@ struct RuleOut<'a, W> {
 
 impl Unit {
     /// Closes an epoch: the decided alerts and the waiting candidates with the offsets that they stand at.
-    pub fn close(&mut self, number: u64, now: Timestamp) -> Epoch {
+    pub fn close(&mut self, marks: &Marks, now: Timestamp) -> Epoch<Decisions> {
         let mut waiting = Vec::new();
         for state in &self.rules {
             let name = &state.rule.name;
             waiting.extend(state.episodes.candidates().map(|(key, c)| (name.clone(), key.clone(), c.clone())));
         }
+        let number = self.epoch;
+        (self.epoch, self.fired) = (number + 1, 0);
         Epoch {
             number,
             lineage: self.lineage.clone(),
             topic: self.topic.clone(),
             offsets: self.offsets.clone(),
+            marks: marks.clone(),
             at: now,
-            rules: self.versions().into_iter().collect(),
-            alerts: std::mem::take(&mut self.alerts),
-            waiting,
+            conf: self.versions().into_iter().collect(),
+            body: Decisions { alerts: std::mem::take(&mut self.alerts), waiting, open: None },
         }
+    }
+
+    /// The open episodes of all rules.
+    pub fn open(&self) -> Vec<(String, Key, Open)> {
+        let mut open = Vec::new();
+        for state in &self.rules {
+            let name = &state.rule.name;
+            open.extend(state.episodes.open().map(|(key, o)| (name.clone(), key.clone(), o.clone())));
+        }
+        open
     }
 
     /// Writes the body of `state/N`, row by row: at no time is it in memory as a whole.
@@ -63,14 +88,18 @@ impl Unit {
     pub fn restore(&mut self, versions: &[(String, String)], body: &[u8]) -> Result<bool, postcard::Error> {
         let stored: Vec<StoredRule> = postcard::from_bytes(body)?;
         let now = self.versions();
+        let carry = self.carry;
         let complete = now.iter().all(|rule| versions.contains(rule));
         for (rule, stored) in versions.iter().zip(stored) {
             let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule.0);
             let Some((state, now)) = mine else { continue };
-            if same_keys(&rule.1, &now.1) {
+            if carries(carry, &rule.1, &now.1) {
                 state.episodes = stored.episodes;
             } else {
-                tracing::warn!(rule = rule.0, "its GROUP BY has changed: the episodes of the old keys are dropped");
+                tracing::warn!(
+                    rule = rule.0,
+                    "it has changed: its open episodes are dropped, and what holds now fires anew"
+                );
             }
             if complete {
                 state.window.refill(stored.window);
@@ -79,23 +108,48 @@ impl Unit {
         Ok(complete)
     }
 
-    /// Repeats the decisions of an epoch that was logged after the state was stored. Those of a rule that grouped
-    /// otherwise are passed over, and its episodes dropped.
-    pub fn redo(&mut self, epoch: &Epoch) {
+    /// Repeats the decisions of an epoch that was logged after the state was stored. Those of a rule that has
+    /// changed too much since are passed over, and its episodes dropped.
+    pub fn redo(&mut self, epoch: &Epoch<Decisions>) {
         let now = self.versions();
+        let carry = self.carry;
         for (state, now) in self.rules.iter_mut().zip(&now) {
             let name = &state.rule.name;
-            if epoch.rules.get(name).is_some_and(|then| !same_keys(then, &now.1)) {
+            if epoch.conf.get(name).is_some_and(|then| !carries(carry, then, &now.1)) {
                 state.episodes = Episodes::default();
                 continue;
             }
-            for alert in epoch.alerts.iter().filter(|alert| alert.rule == *name) {
-                state.episodes.decide(&alert.key, alert.status, alert.id, alert.emitted_at);
+            if let Some(open) = &epoch.body.open {
+                let mine = open.iter().filter(|(rule, ..)| rule == name);
+                state.episodes.restore_open(mine.map(|(_, key, open)| (key.clone(), open.clone())));
             }
-            let mine = epoch.waiting.iter().filter(|(rule, ..)| rule == name);
+            for alert in epoch.body.alerts.iter().filter(|alert| alert.rule == *name) {
+                state.episodes.decide(&alert.key, alert.status, alert.open());
+            }
+            let mine = epoch.body.waiting.iter().filter(|(rule, ..)| rule == name);
             state.episodes.restore_candidates(mine.map(|(_, key, candidate)| (key.clone(), candidate.clone())));
         }
     }
+
+    /// Takes open episodes from elsewhere: rule, its version as [`Unit::versions`] gives it, key.
+    pub fn recall(&mut self, open: impl IntoIterator<Item = (String, String, Key, Open)>) {
+        let now = self.versions();
+        let carry = self.carry;
+        for (rule, version, key, open) in open {
+            let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule);
+            if let Some((state, now)) = mine
+                && carries(carry, &version, &now.1)
+            {
+                state.episodes.decide(&key, Status::Firing, open);
+            }
+        }
+    }
+}
+
+/// Whether episodes of a rule go on under another version of it: never under other keys, and under another meaning
+/// only where `carry` says so.
+fn carries(carry: bool, then: &str, now: &str) -> bool {
+    same_keys(then, now) && (carry || then == now)
 }
 
 /// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns and types.

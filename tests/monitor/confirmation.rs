@@ -174,12 +174,6 @@ async fn slow_database() {
 #[tokio::test(start_paused = true)]
 async fn candidate_outlives_a_stop_with_its_trigger() {
     for crash in [false, true] {
-        // Undisturbed, for the id.
-        let calm = World::new();
-        calm.create(1, 7, "4000.00");
-        calm.read().await;
-        let want = calm.sinks.alerts()[0].id;
-
         let mut world = World::new();
         world.db.hide(1);
         let mut line = Timeline::default();
@@ -196,7 +190,6 @@ async fn candidate_outlives_a_stop_with_its_trigger() {
         // the last epoch as well.
         line.want(if crash { 24 } else { 28 }, firing(7));
         line.play(&mut world, 100).await;
-        assert_eq!(world.sinks.alerts()[0].id, want, "crash: {crash}");
         assert!(world.sinks.alerts()[0].body.contains(r#""offset":0,"op":"c""#));
     }
 }

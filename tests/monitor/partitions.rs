@@ -114,9 +114,8 @@ async fn taken_away_and_given_back() {
     line.at(4).create(2, 8, "4000.00");
     line.want(4, firing(8));
     line.at(5).does(|world| world.topic.tell(Event::Revoked));
-    line.at(6).create(3, 9, "4000.00"); // nobody reads
-    line.at(8).does(|world| world.topic.tell(Event::Assigned(vec![0, 1])));
-    line.want(8, firing(9));
+    line.at(6).create(3, 9, "4000.00"); // it has joined anew
+    line.want(6, firing(9));
     line.play(&mut world, 20).await;
 }
 
@@ -191,7 +190,7 @@ async fn retention_removed_what_was_not_read() {
     world.topic.retain_from(0, 20);
     let error = world.error().await;
     assert!(error.contains("offsets 10 to 19 were removed by retention before they were read"), "{error}");
-    assert!(error.contains("reset the group to the earliest offset"), "{error}");
+    assert!(error.contains("tripline offsets reset --to-earliest --execute"), "{error}");
     // And what it says helps.
     world.topic.move_group("monitor-v3", 0, 20);
     assert_eq!(world.read().await.read, 10);
@@ -221,6 +220,37 @@ async fn topic_made_anew() {
     world.read().await;
     world.topic.truncate_to(0, 4);
     let error = world.error().await;
-    assert!(error.contains("ends at offset 4, but the group has already read up to 10"), "{error}");
-    assert!(error.contains("use a new group id"), "{error}");
+    assert!(error.contains("offset 9 was, and it ends at offset 4; the topic was truncated or made anew"), "{error}");
+    assert!(error.contains("tripline offsets reset --to-earliest --execute, or a new group id"), "{error}");
+    // Made anew, and already longer than before; Kafka drops a group's offsets with the topic.
+    let world = World::new();
+    for id in 0..10 {
+        world.create(id, 7, "1.00");
+    }
+    world.read().await;
+    for with_offsets in [true, false] {
+        world.topic.make_anew();
+        for id in 100..120 {
+            world.create(id, 8, "200.00");
+        }
+        if !with_offsets {
+            world.topic.delete_group("monitor-v3");
+        }
+        let error = world.error().await;
+        assert!(error.contains("offset 9 was, and another record stands there"), "{error}");
+    }
+    // And what it says helps.
+    world.topic.move_group("monitor-v3", 0, 0);
+    assert_eq!(world.read().await.read, 20);
+    world.want(&[firing(8)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_cluster() {
+    let world = World::new();
+    world.create(1, 7, "1.00");
+    world.read().await;
+    world.topic.set_cluster("other");
+    let error = world.error().await;
+    assert!(error.contains("holds progress in Kafka cluster cluster, and this is cluster other"), "{error}");
 }

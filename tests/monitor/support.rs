@@ -7,18 +7,22 @@ use rust_decimal::Decimal;
 use tempfile::TempDir;
 use tripline::alert::Alert;
 use tripline::change::{Change, Op};
-use tripline::checkpoint::{Epoch, Folder};
+use tripline::checkpoint::{self, Folder};
 use tripline::clock::{Clock as _, TokioClock};
 use tripline::confirm::memory::{MemoryConfirm, MemoryTable};
 use tripline::episode::Status;
 use tripline::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value};
-use tripline::monitor::{Monitor, MonitorError, Settings};
+use tripline::monitor::{Monitor, MonitorError, Settings, StartAt};
 use tripline::rule::message::Template;
 use tripline::rule::{Clock, Confirm, Rule, compile, parse};
 use tripline::sink::memory::MemorySinks;
 use tripline::source::memory::{MemorySource, MemoryTopic};
 use tripline::unit::Counts;
+use tripline::unit::stored::Decisions;
 
+pub(crate) type Epoch = checkpoint::Epoch<Decisions>;
+
+pub(crate) const GROUP: &str = "monitor-v3";
 pub(crate) const TOPIC: &str = "postgres.public.transactions";
 pub(crate) const SPEND: &str = "SELECT user_id, COUNT(*) AS transactions, SUM(ABS(amount)) AS total \
      FROM public.transactions WHERE created_at >= NOW() - INTERVAL '7 days' \
@@ -100,18 +104,21 @@ impl World {
     pub(crate) fn of(partitions: i32) -> Self {
         let shm = Path::new("/dev/shm");
         let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
+        let topic = MemoryTopic::new(partitions);
         Self {
             dir: dir.unwrap(),
-            topic: MemoryTopic::new(partitions),
+            sinks: MemorySinks::new(&topic, GROUP),
+            topic,
             db: MemoryTable::default(),
-            sinks: MemorySinks::default(),
             // 2026-11-22T10:00:00Z
             clock: TokioClock::starting_at(Timestamp(1_795_341_600_000_000)),
             rules: vec![rule("weekly-spend", SPEND)],
             settings: Settings {
-                group: "monitor-v3".into(),
+                group: GROUP.into(),
                 topic: TOPIC.into(),
-                from_latest: false,
+                start_at: StartAt::Earliest,
+                resume_without_group: false,
+                carry_episodes: true,
                 trigger_interval: Duration::from_secs(1),
                 state_interval: Duration::from_secs(30),
                 keys_per_statement: 100,
@@ -234,7 +241,7 @@ impl World {
             source,
             confirm: MemoryConfirm::new(&self.db, &self.rules, &wanted),
             wanted,
-            sinks: self.sinks.clone(),
+            sinks: self.sinks.of(&self.settings.group),
             clock: self.clock,
             folder: self.folder(),
         }

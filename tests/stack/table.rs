@@ -1,4 +1,9 @@
 //! The table of alerts: what the sink writes, who may, and the commands that read it.
+//!
+//! - `generations`: one instance of a group writes, and another one no more; how an older table gets there
+
+#[path = "table/generations.rs"]
+mod generations;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -7,8 +12,10 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value as Json;
 use sqlx::ConnectOptions;
 use tripline::alert::Alert;
-use tripline::episode::Status;
+use tripline::episode::{EpisodeId, Status};
 use tripline::model::{Key, Timestamp};
+use tripline::sink::SinkErrorKind;
+use tripline::sink::postgres::rights::{Found, rights};
 use tripline::sink::postgres::{self, stored};
 
 use crate::harness::{Job, Stack, Table, psql, try_psql, wait_for};
@@ -118,8 +125,19 @@ fn the_table_holds_what_the_topic_holds() {
         let id = alert["id"].as_str().unwrap();
         let row = t.sql(&format!("SELECT to_jsonb(a) FROM tripline.alerts AS a WHERE id = '{id}'"));
         let row: Json = serde_json::from_str(&row[0][0]).unwrap();
-        let plain =
-            ["id", "group", "lineage", "rule", "rule_version", "status", "severity", "key", "message", "having"];
+        let plain = [
+            "id",
+            "group",
+            "lineage",
+            "rule",
+            "rule_version",
+            "status",
+            "severity",
+            "key",
+            "message",
+            "having",
+            "episode",
+        ];
         let whole = ["stream", "database", "trigger", "confirmation"];
         for name in plain.iter().chain(&whole) {
             assert_eq!(row[*name], alert[*name], "{name}");
@@ -171,7 +189,18 @@ fn odd(id: u128, more: &str) -> Alert {
             "confirmation":{{"required":false}},"emitted_at":"2026-11-22T10:00:00Z"{more}}}"#
     );
     let (rule, record_key, line) = ("r".to_owned(), String::new(), String::new());
-    Alert { id, rule, key: Key::Int(1), status: Status::Firing, record_key, line, emitted_at: Timestamp(0), body }
+    let episode = EpisodeId { epoch: 1, ordinal: 0 };
+    Alert {
+        id,
+        rule,
+        key: Key::Int(1),
+        status: Status::Firing,
+        episode,
+        record_key,
+        line,
+        emitted_at: Timestamp(0),
+        body,
+    }
 }
 
 #[test]
@@ -182,15 +211,17 @@ fn records_of_odd_shape() {
     runtime.block_on(async {
         let options = postgres::options(&Stack::get().url(&t.database.name)).unwrap();
         let mut connection = options.connect().await.unwrap();
-        let sink = postgres::TableSink::new(options);
-        let missing = sink.write(&[odd(1, "")]).await.unwrap_err();
-        assert!(missing.fatal && missing.problem.contains("tripline migrate"), "{missing:?}");
-        assert_eq!(postgres::rights(&mut connection).await.unwrap(), None);
+        let mut sink = postgres::TableSink::new(options, "g");
+        let missing = sink.fence().await.unwrap_err();
+        assert_eq!(missing.kind, SinkErrorKind::Refused, "{missing:?}");
+        assert!(missing.problem.contains("tripline migrate"), "{missing:?}");
+        assert_eq!(rights(&mut connection).await.unwrap(), Found::Nothing);
         postgres::migrations::run(&mut connection).await.unwrap();
-        assert_eq!(postgres::insert(&mut connection, &[odd(1, ""), odd(1, "")]).await.unwrap(), 1);
+        sink.fence().await.unwrap();
+        sink.write(&[odd(1, ""), odd(1, "")]).await.unwrap();
         // All of them or none.
         let refused = sink.write(&[odd(2, ""), odd(3, r#","emitted_at":"never""#)]).await.unwrap_err();
-        assert!(refused.fatal, "{refused:?}");
+        assert_eq!(refused.kind, SinkErrorKind::Refused, "{refused:?}");
         sink.write(&[]).await.unwrap();
         sink.close().await;
         let found = stored::newest(&mut connection, &stored::Filter::default(), 9).await.unwrap();
@@ -230,8 +261,10 @@ fn another_role_migrates() {
 
     let owner = Stack::get().url(&t.database.name);
     let migrate = ["migrate", "--url", owner.as_str()];
-    assert!(out(&write(false), &migrate).starts_with("applied migration 1 alerts at postgres://"));
-    assert!(out(&write(false), &migrate).contains("is up to date: migrations applied: 1"));
+    let applied = out(&write(false), &migrate);
+    assert!(applied.starts_with("applied migration 1 alerts at postgres://"), "{applied}");
+    assert!(applied.contains("\napplied migration 2 generations at postgres://"), "{applied}");
+    assert!(out(&write(false), &migrate).contains("is up to date: migrations applied: 2"));
     let books = t.sql("SELECT table_schema, table_name FROM information_schema.tables WHERE table_name ~ 'migrations'");
     assert_eq!(books, [["tripline", "_sqlx_migrations"]]);
 
@@ -242,7 +275,8 @@ fn another_role_migrates() {
     assert_eq!(
         grants,
         format!(
-            "GRANT USAGE ON SCHEMA tripline TO \"{0}\"; GRANT INSERT, SELECT ON tripline.alerts TO \"{0}\"",
+            "GRANT USAGE ON SCHEMA tripline TO \"{0}\"; GRANT INSERT, SELECT ON tripline.alerts TO \"{0}\"; \
+             GRANT INSERT, SELECT, UPDATE ON tripline.generations TO \"{0}\"",
             writer.0
         )
     );
@@ -267,8 +301,11 @@ fn a_right_that_is_taken_away_ends_the_run() {
     t.insert(&[(1, 101, "3500")]);
     t.wait_in_kafka(1);
     job(&t, "").run().fired([101]);
-    let grant =
-        format!("GRANT USAGE ON SCHEMA tripline TO {0}; GRANT INSERT, SELECT ON tripline.alerts TO {0}", writer.0);
+    let grant = format!(
+        "GRANT USAGE ON SCHEMA tripline TO {0}; GRANT INSERT, SELECT ON tripline.alerts TO {0};
+         GRANT INSERT, SELECT, UPDATE ON tripline.generations TO {0}",
+        writer.0
+    );
     t.sql(&grant);
     let mut run = job(&t, &format!("url = \"{}\"\nmigrate = false\n", writer.url(&t))).start();
     run.wait_in_log("INFO");

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tripline::alert::{Alert, Decision};
 use tripline::change::Op;
-use tripline::episode::Status;
+use tripline::episode::{EpisodeId, Status};
 use tripline::model::{Key, Lsn, Value};
 use tripline::rule::{Clock, Confirm};
 use tripline::window::Trigger;
@@ -19,7 +19,7 @@ fn the_record_has_every_field() {
     let question = bench.ask().unwrap();
     bench.now = 5;
     bench.answer(&question, answer(true, 7, "3441.50"));
-    let alert = bench.close().alerts.remove(0);
+    let alert = bench.close().body.alerts.remove(0);
     let want = json!({
         "id": alert.id, "group": "flink-monitor-group-v3", "lineage": "01J", "rule": "weekly-spend",
         "rule_version": weekly(Confirm::Required).version, "status": "firing", "severity": "critical",
@@ -53,6 +53,8 @@ struct Named {
     version: &'static str,
     key: Value,
     status: Status,
+    lineage: &'static str,
+    episode: (u64, u32),
     place: Option<(i32, i64)>,
     to: i64,
     emitted: i64,
@@ -73,11 +75,12 @@ fn alert(named_: &Named) -> Alert {
     });
     Alert::new(&Decision {
         group: named_.group,
-        lineage: "01J",
+        lineage: named_.lineage,
         topic: named_.topic,
         rule: &rule,
         key: &Key::new(vec![named_.key.clone()]),
         status: named_.status,
+        episode: EpisodeId { epoch: named_.episode.0, ordinal: named_.episode.1 },
         trigger: trigger.as_ref(),
         stream: &outputs(1, "1.00"),
         database: None,
@@ -95,6 +98,8 @@ fn usual() -> Named {
         version: "1",
         key: Value::Text("a".into()),
         status: Status::Firing,
+        lineage: "01J",
+        episode: (3, 0),
         place: Some((0, 7)),
         to: 0,
         emitted: 0,
@@ -108,6 +113,8 @@ fn an_id_is_that_of_its_inputs() {
         ("itself", usual()),
         ("decided later, after a retry", Named { emitted: 9, ..usual() }),
         ("asked later, by the same change", Named { to: DAY, ..usual() }),
+        ("by another change", Named { place: Some((1, 8)), ..usual() }),
+        ("by time alone", Named { place: None, ..usual() }),
     ];
     let id = alert(&usual()).id;
     assert_eq!(id.get_version_num(), 5);
@@ -116,16 +123,14 @@ fn an_id_is_that_of_its_inputs() {
     }
     let others = [
         ("group", Named { group: "other", ..usual() }),
-        ("topic", Named { topic: "other", ..usual() }),
+        ("lineage", Named { lineage: "01K", ..usual() }),
         ("rule", Named { rule: "other", ..usual() }),
         ("version", Named { version: "2", ..usual() }),
         ("key", Named { key: text("b"), ..usual() }),
         ("key with a quote", Named { key: text("a\",\""), ..usual() }),
         ("status", Named { status: Status::Resolved, ..usual() }),
-        ("offset", Named { place: Some((0, 8)), ..usual() }),
-        ("partition", Named { place: Some((1, 7)), ..usual() }),
-        ("time alone", Named { place: None, ..usual() }),
-        ("time alone, later", Named { place: None, to: 1, ..usual() }),
+        ("epoch", Named { episode: (4, 0), ..usual() }),
+        ("ordinal", Named { episode: (3, 1), ..usual() }),
     ];
     let mut ids = vec![id];
     for (name, named) in others {

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value as Json, json};
 use tripline::alert::Alert;
 use tripline::change::Op;
-use tripline::checkpoint::{Epoch, Offsets};
+use tripline::checkpoint::{Epoch, Marks, Offsets};
 use tripline::model::{ColumnType, NextOffset, Table, Timestamp, Value};
 use tripline::rule::{Clock, Confirm, Rule};
+use tripline::unit::stored::Decisions;
 use tripline::unit::{Answer, Question, Unit};
 
 use crate::support::{SECOND, WANTED, WEEKLY, change, position, row, rule_on, t, transactions};
@@ -18,7 +19,6 @@ pub(crate) struct Bench {
     /// Seconds since the test began.
     pub(crate) now: i64,
     pub(crate) offset: i64,
-    closed: u64,
 }
 
 /// The usual rule over integer users.
@@ -28,7 +28,7 @@ pub(crate) fn weekly(confirm: Confirm) -> Rule {
 
 pub(crate) fn of(rules: Vec<Rule>) -> Unit {
     let mut unit = Unit::new(GROUP, TOPIC, rules, &WANTED).unwrap();
-    unit.begin("01J", Offsets::from([(0, NextOffset(0))]));
+    unit.begin("01J", 0, Offsets::from([(0, NextOffset(0))]));
     unit
 }
 
@@ -55,7 +55,7 @@ impl Bench {
     }
 
     pub(crate) fn with(unit: Unit) -> Self {
-        Self { unit, now: 0, offset: 0, closed: 0 }
+        Self { unit, now: 0, offset: 0 }
     }
 
     pub(crate) fn confirmed() -> Self {
@@ -103,14 +103,13 @@ impl Bench {
         self.answer(&question, with);
     }
 
-    pub(crate) fn close(&mut self) -> Epoch {
-        self.closed += 1;
-        self.unit.close(self.closed - 1, self.now())
+    pub(crate) fn close(&mut self) -> Epoch<Decisions> {
+        self.unit.close(&Marks::new(), self.now())
     }
 
     /// The alerts decided since the last time, as their log lines.
     pub(crate) fn lines(&mut self) -> Vec<String> {
-        self.close().alerts.into_iter().map(|alert| alert.line).collect()
+        self.close().body.alerts.into_iter().map(|alert| alert.line).collect()
     }
 }
 

@@ -77,7 +77,7 @@ fn time_alone_resolves_with_no_trigger() {
     bench.now += 1;
     bench.unit.judge(bench.now());
     bench.settle(no());
-    let alerts = bench.close().alerts;
+    let alerts = bench.close().body.alerts;
     assert_eq!(alerts[0].line, RESOLVED);
     assert!(crate::bench::body(&alerts[0])["trigger"].is_null());
 }
@@ -105,7 +105,7 @@ fn a_refuted_or_failed_candidate_is_asked_again_with_back_off() {
         assert_eq!(counts(&bench), (1, 0, refuted, 0, 0), "{name}");
         bench.now = 100;
         bench.settle(yes());
-        let alerts = bench.close().alerts;
+        let alerts = bench.close().body.alerts;
         assert_eq!(crate::bench::body(&alerts[0])["confirmation"]["attempts"], 11, "{name}");
     }
 }
@@ -163,7 +163,7 @@ fn without_confirmation_memory_decides_at_once() {
     bench.delete(1);
     bench.put(3, 1, cents(344_150));
     assert_eq!((bench.ask(), bench.unit.waiting()), (None, 0));
-    let alerts = bench.close().alerts;
+    let alerts = bench.close().body.alerts;
     let lines: Vec<&str> = alerts.iter().map(|alert| alert.line.as_str()).collect();
     assert_eq!(lines, ["User 1 ($3,441.50)", "Resolved: User 1 ($0.01)", "User 1 ($3,441.51)"]);
     for alert in &alerts {
@@ -220,7 +220,7 @@ fn under_the_event_clock_postgres_is_asked_as_of_the_event() {
     let question = bench.ask().unwrap();
     assert_eq!(question.asked[0].now, t(5 * SECOND));
     bench.answer(&question, yes());
-    let alerts = bench.close().alerts;
+    let alerts = bench.close().body.alerts;
     assert_eq!(crate::bench::body(&alerts[0])["window"]["to"], "2026-11-22T10:00:05Z");
 }
 
@@ -242,7 +242,7 @@ fn keys_of_text_and_null() {
         let question = bench.ask().unwrap();
         assert_eq!(question.asked[0].text.as_deref(), asked, "{user:?}");
         bench.answer(&question, yes());
-        let alert = bench.close().alerts.remove(0);
+        let alert = bench.close().body.alerts.remove(0);
         assert_eq!((alert.line.as_str(), &alert.key), (line, &Key::new(vec![user.clone()])));
         assert_eq!(crate::bench::body(&alert)["key"]["user_id"].as_str(), asked, "{user:?}");
         // It keeps its episode under that key.
@@ -276,7 +276,7 @@ fn a_crossing_after_a_refuted_one_names_its_own_change() {
     bench.answer(&question, no());
     bench.put(2, 1, cents(400_000));
     bench.settle(yes());
-    assert_eq!(crate::bench::body(&bench.close().alerts[0])["trigger"]["offset"], 1);
+    assert_eq!(crate::bench::body(&bench.close().body.alerts[0])["trigger"]["offset"], 1);
 }
 
 // Once a bug: a change while the statement is under way sets `ask_at`, and an answer
@@ -300,7 +300,7 @@ fn two_episodes_of_a_group_that_memory_cannot_judge_have_two_ids() {
         bench.put(id, 1, Value::Opaque);
         bench.settle(answer);
     }
-    let alerts = bench.close().alerts;
+    let alerts = bench.close().body.alerts;
     assert_eq!(alerts.len(), 3);
     assert_ne!(alerts[0].id, alerts[2].id, "both firing, by other changes");
 }

@@ -1,8 +1,11 @@
 //! Closing, redoing, restoring.
 
-use tripline::checkpoint::{Epoch, Folder, Offsets};
+use tripline::checkpoint::{self, Folder, Offsets};
 use tripline::model::{ColumnType, Key, NextOffset, Value};
 use tripline::rule::{Clock, Confirm, Rule};
+use tripline::unit::stored::Decisions;
+
+type Epoch = checkpoint::Epoch<Decisions>;
 
 use crate::bench::{Bench, TOPIC, cents, named, no, of, weekly, yes};
 use crate::support::{SECOND, WEEKLY, rule_on, t, transactions};
@@ -24,12 +27,12 @@ fn busy(rule: Rule) -> Bench {
 fn logged(epoch: &Epoch) -> Epoch {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder::open(dir.path(), "group").unwrap();
-    folder.log(epoch).unwrap();
+    folder.log(&epoch.encode().unwrap()).unwrap();
     folder.newest_epoch().unwrap().unwrap()
 }
 
 fn candidates(epoch: &Epoch) -> Vec<(&str, &Key, u32)> {
-    epoch.waiting.iter().map(|(rule, key, candidate)| (rule.as_str(), key, candidate.attempts)).collect()
+    epoch.body.waiting.iter().map(|(rule, key, candidate)| (rule.as_str(), key, candidate.attempts)).collect()
 }
 
 fn body(bench: &Bench) -> Vec<u8> {
@@ -48,10 +51,14 @@ fn an_epoch_has_what_was_decided_and_what_waits() {
         (0, "01J", TOPIC, t(9 * SECOND))
     );
     assert_eq!(epoch.offsets, Offsets::from([(0, NextOffset(4))]));
-    assert_eq!(epoch.alerts.len(), 1);
+    assert_eq!(epoch.body.alerts.len(), 1);
     assert_eq!(candidates(&epoch), [("weekly-spend", &Key::Int(2), 1), ("weekly-spend", &Key::Int(3), 1)]);
     let next = bench.close();
-    assert_eq!((next.number, next.alerts.len(), next.waiting), (1, 0, epoch.waiting), "alerts are said once");
+    assert_eq!(
+        (next.number, next.body.alerts.len(), next.body.waiting),
+        (1, 0, epoch.body.waiting),
+        "alerts are said once"
+    );
 }
 
 #[test]
@@ -110,7 +117,7 @@ fn redone_epochs_give_back_episodes_and_candidates() {
     bench.delete(1);
     bench.settle(no()); // user 1 resolves
     let second = logged(&bench.close());
-    assert_eq!(second.alerts.len(), 2);
+    assert_eq!(second.body.alerts.len(), 2);
 
     let mut copy = Bench::confirmed();
     copy.unit.redo(&first);
@@ -136,7 +143,7 @@ fn an_open_episode_without_rows_is_held_against_its_window() {
     let mut bench = busy(weekly(Confirm::Required));
     let epoch = logged(&bench.close());
     let mut copy = Bench::confirmed();
-    copy.unit.redo(&Epoch { waiting: vec![], ..epoch });
+    copy.unit.redo(&Epoch { body: Decisions { waiting: vec![], ..epoch.body.clone() }, ..epoch });
     copy.unit.judge_all(copy.now());
     copy.settle(no());
     assert_eq!(copy.lines(), ["Resolved: User 1 ($0.00)"]);
@@ -202,7 +209,7 @@ fn rules_are_told_apart_and_keys_of_every_kind_come_back() {
     bench.settle(yes());
     bench.put_at(9, Value::Null, cents(100_000), 0);
     let epoch = bench.close();
-    assert_eq!(epoch.alerts.iter().map(|alert| alert.rule.as_str()).collect::<Vec<_>>(), ["high"; 3]);
+    assert_eq!(epoch.body.alerts.iter().map(|alert| alert.rule.as_str()).collect::<Vec<_>>(), ["high"; 3]);
     assert_eq!(candidates(&epoch), [("higher", &Key::new(vec![Value::Null]), 0)]);
     assert_eq!(logged(&epoch), epoch);
 

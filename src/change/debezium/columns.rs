@@ -12,6 +12,7 @@ use crate::model::{Column, Key, Table, Value};
 
 /// The wanted columns in their order, then those of the primary key that are not among them. A slot is an index
 /// into that.
+#[derive(Clone)]
 pub(super) struct Columns {
     /// Every column of the table in its order, since images have that order, and its slot if it is read.
     names: Vec<(String, Option<usize>)>,
@@ -21,6 +22,7 @@ pub(super) struct Columns {
     primary_key: Vec<usize>,
 }
 
+#[derive(Clone)]
 struct Slot {
     name: String,
     type_name: String,
@@ -150,7 +152,7 @@ impl Slot {
 }
 
 /// What has been read of one image, by slot. Reused from record to record.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Image {
     values: Vec<Option<Value>>,
     /// The first value that could not be read, and why.

@@ -8,6 +8,7 @@ select json_build_object(
     'status', status,
     'severity', severity,
     'key', key,
+    'episode', episode,
     'message', message,
     'stream', stream,
     'database', database,

@@ -20,6 +20,9 @@ pub struct Record {
     pub status: String,
     pub severity: String,
     pub key: Map<String, Json>,
+    /// The epoch in which the episode fired and its ordinal there: `12.0`; `None` in records of earlier programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub episode: Option<String>,
     pub message: String,
     pub stream: Map<String, Json>,
     pub database: Option<Map<String, Json>>,

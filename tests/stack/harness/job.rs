@@ -102,18 +102,25 @@ topic = "{alert_topic}"
         self.launch(&["--until-end"]).ended()
     }
 
-    fn launch(&self, arguments: &[&str]) -> Running {
+    /// A command of the binary with this configuration, its streams as pipes.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         std::fs::create_dir_all(&self.checkpoints).unwrap();
         let file = self.checkpoints.join(format!("{}.toml", self.group));
         std::fs::write(&file, self.toml()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tripline"));
-        command.arg("run").arg("--config").arg(&file).args(arguments).current_dir(&self.checkpoints);
+        command.args(arguments).arg("--config").arg(&file).current_dir(&self.checkpoints);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TRIPLINE__") || name == "RUST_LOG" {
                 command.env_remove(name);
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn launch(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(&["run"]);
+        command.args(arguments);
         let alerts_from = if self.reachable() { kafka::end_of(&self.alert_topic) } else { 0 };
         let mut child = command.spawn().unwrap();
         let out = Lines::of(child.stdout.take().unwrap());

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -42,11 +43,13 @@ fn consumer(group: &str) -> BaseConsumer {
         .set("bootstrap.servers", &Stack::get().bootstrap)
         .set("group.id", group)
         .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
         .create()
         .unwrap()
 }
 
-/// The offset after the last record; 0 for a topic that does not exist.
+/// The offset after the last record, or a transaction's marker; 0 for a topic that does not exist.
 pub fn end_of(topic: &str) -> i64 {
     end_seen_by(&consumer("tests"), topic)
 }
@@ -70,7 +73,7 @@ pub fn wait_for_end(topic: &str, records: i64) {
     });
 }
 
-/// The records from an offset to the end; none of a topic that does not exist.
+/// The committed records from an offset to the end; none of a topic that does not exist.
 pub fn records(topic: &str, from: i64) -> Vec<Record> {
     let consumer = consumer("tests");
     let end = end_seen_by(&consumer, topic);
@@ -84,8 +87,12 @@ pub fn records(topic: &str, from: i64) -> Vec<Record> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         assert!(Instant::now() < deadline, "{topic}: {} records after {PATIENCE:?}, not {end}", records.len());
-        let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
-        let message = message.unwrap();
+        let message = match consumer.poll(Duration::from_millis(100)) {
+            None => continue,
+            // The last offsets may be a transaction's markers.
+            Some(Err(KafkaError::PartitionEOF(_))) => return records,
+            Some(message) => message.unwrap(),
+        };
         let headers = message.headers().map(|headers| headers.iter().map(text).collect()).unwrap_or_default();
         records.push(Record {
             key: message.key().map(<[u8]>::to_vec),

@@ -100,7 +100,7 @@ fn envelopes(server: &Server, sql: &str) -> Vec<Record> {
 /// Until the alert topic holds exactly so many records.
 pub(super) fn wait_for_alerts(job: &Job, alerts: i64) {
     wait_for(&format!("{alerts} alerts"), || {
-        let told = kafka::end_of(&job.alert_topic);
+        let told = i64::try_from(kafka::records(&job.alert_topic, 0).len()).unwrap();
         assert!(told <= alerts, "{told} alerts, more than {alerts}");
         (told == alerts).then_some(())
     });

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tripline::alert::Alert;
 use tripline::change::{Change, Op};
-use tripline::checkpoint::Offsets;
+use tripline::checkpoint::{Marks, Offsets};
 use tripline::episode::Status;
 use tripline::model::{Key, Lsn, NextOffset, Position, Timestamp, Value};
 use tripline::rule::{Confirm, Rule};
@@ -114,7 +114,7 @@ impl Watcher {
         let twins: Vec<usize> = (0..TWINS.len()).filter(mine).collect();
         let rules = twins.iter().map(|index| rule(*index, confirm)).collect();
         let mut unit = Unit::new("group", "topic", rules, &WANTED).unwrap();
-        unit.begin("lineage", Offsets::from([(0, NextOffset(0))]));
+        unit.begin("lineage", 0, Offsets::from([(0, NextOffset(0))]));
         let firing = twins.iter().map(|index| (*index, BTreeSet::new())).collect();
         let name = if confirm == Confirm::Off { "by memory alone" } else { "confirmed" };
         Self { name, unit, twins, firing, ids: BTreeSet::new(), told: 0, epochs: 0 }
@@ -123,7 +123,7 @@ impl Watcher {
     /// Takes what was decided. `says`: what the table says at this instant.
     fn tell(&mut self, now: Timestamp, says: &BTreeMap<usize, BTreeSet<Key>>, must_hold: bool) {
         self.epochs += 1;
-        for alert in self.unit.close(self.epochs, now).alerts {
+        for alert in self.unit.close(&Marks::new(), now).body.alerts {
             let Alert { id, status, key, rule, .. } = alert;
             assert!(self.ids.insert(id), "an id twice: {rule} {key:?} {status:?}");
             self.told += 1;

@@ -1,0 +1,138 @@
+//! What the checkpoint folder asks of a file system.
+//!
+//! - this file: the trait, and the real file system behind it
+//! - [`memory`]: its twin in memory, which can lose power
+
+pub mod memory;
+
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+/// How often a lock is tried before it counts as held: [`Disk::is_locked`] of another process has it for an instant.
+const LOCK_TRIES: u32 = 10;
+/// The wait between two tries.
+const LOCK_WAIT: Duration = Duration::from_millis(10);
+
+/// A lock. Free again once it is dropped, or its process is dead.
+pub type Lock = Box<dyn Debug + Send + Sync>;
+
+/// A file that is being written.
+pub trait NewFile: Write {
+    /// Waits until what was written is on the disk. The file's name is not: that is [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// The file system refuses.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A file system. Each call does what its namesake in `std::fs` does, and has its errors.
+#[allow(clippy::missing_errors_doc, reason = "said once, above")]
+pub trait Disk: Debug + Send + Sync {
+    /// All bytes of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The names in a folder, in no order.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// Whether there is a file or folder of this name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Makes one folder.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes an empty file that must not be there yet.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
+    /// Gives a file a second name, which must not be there yet.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames a file or folder; a file of the new name is replaced.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file's name.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty folder.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+    /// Waits until the names in a folder are on the disk: those made, changed and removed.
+    fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+    /// Locks a file, which is made where it is missing; `None`: another has it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
+    /// Whether a file is locked. Makes nothing.
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// The file system of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct RealDisk;
+
+impl NewFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            names.extend(entry?.file_name().into_string()); // the folder itself makes no other names
+        }
+        Ok(names)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        fs::exists(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(File::create_new(path)?))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Box::new(file))),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_WAIT),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What the files of the checkpoint folder hold, and how that becomes bytes and is read again.
+//!
+//! | file | format 2 | format 1 |
+//! |---|---|---|
+//! | `lineage.json` | a line of JSON, a line with its CRC-32 | JSON only, without cluster and origin |
+//! | `offsets/N` | `v2`, head, offsets, body, CRC-32: a line each | `v1`; the head has neither number nor marks |
+//! | `commits/N` | `v2`, `{}`, CRC-32 | `v1`, `{}`, CRC-32 |
+//! | `state/N` | a line of JSON, the body, CRC-32 in four bytes | the head has no format; not read any more |
+//!
+//! Format 1 is read as far as the table says, and never written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::{CheckpointError, file};
+use crate::model::{NextOffset, Timestamp};
+
+/// The format of the folder. A greater number was written by a later version.
+pub const FORMAT: u32 = 2;
+
+/// Next offsets by partition.
+pub type Offsets = BTreeMap<i32, NextOffset>;
+
+/// The last record that was taken from a partition: the topic's fingerprint there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp in Kafka, milliseconds since 1970.
+    pub timestamp_ms: i64,
+}
+
+/// Marks by partition.
+pub type Marks = BTreeMap<i32, Mark>;
+
+/// What the group had committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Committed {
+    /// Next offset of every partition that has one.
+    pub offsets: Offsets,
+    /// The text that was committed with them; empty where the partitions do not agree.
+    pub metadata: String,
+}
+
+/// `lineage.json`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lineage {
+    /// Format version of the folder.
+    pub format: u32,
+    /// UUIDv7.
+    pub id: String,
+    /// Consumer group.
+    pub group: String,
+    /// The topic read.
+    pub topic: String,
+    /// Id of the Kafka cluster, where it was told.
+    #[serde(default)]
+    pub cluster: Option<String>,
+    /// What the group had committed when the lineage came into this folder.
+    #[serde(default)]
+    pub origin: Option<Committed>,
+}
+
+/// One epoch: a range of offsets, and what was decided in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch<B> {
+    /// Counted from 0 in a lineage.
+    pub number: u64,
+    /// The lineage.
+    pub lineage: String,
+    /// The topic.
+    pub topic: String,
+    /// Next offsets after this epoch.
+    pub offsets: Offsets,
+    /// The last records taken; none in an epoch of format 1.
+    pub marks: Marks,
+    /// NOW() when it was closed.
+    pub at: Timestamp,
+    /// What it was decided by: for the monitor, the rules' names → version and keys.
+    pub conf: BTreeMap<String, String>,
+    /// What was decided, by the job.
+    pub body: B,
+}
+
+/// The finished bytes of `offsets/N`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The epoch's number.
+    pub number: u64,
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// CRC-32 of its lines before the last, which holds it.
+    pub crc: u32,
+}
+
+/// The head of `state/N`: a line of JSON before the compact body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateHead {
+    /// Format version of the body: [`FORMAT`].
+    #[serde(default = "first_format")]
+    pub format: u32,
+    /// Lineage.
+    pub lineage: String,
+    /// The epoch it was taken at.
+    pub epoch: u64,
+    /// Next offsets of that epoch.
+    pub offsets: Offsets,
+    /// Names and versions of the rules in the body, in order.
+    pub rules: Vec<(String, String)>,
+}
+
+fn first_format() -> u32 {
+    1
+}
+
+/// The second line of `offsets/N`, named as in Spark's offset log.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct EpochHead {
+    batch_watermark_ms: i64,
+    batch_timestamp_ms: i64,
+    at: Timestamp,
+    lineage: String,
+    epoch: u64,
+    marks: Marks,
+    conf: BTreeMap<String, String>,
+}
+
+/// The same in format 1.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct EpochHeadV1 {
+    #[serde(rename = "batchWatermarkMs")]
+    _batch_watermark_ms: i64,
+    #[serde(rename = "batchTimestampMs")]
+    _batch_timestamp_ms: i64,
+    at: Timestamp,
+    lineage: String,
+    conf: BTreeMap<String, String>,
+}
+
+impl<B: Serialize> Epoch<B> {
+    /// The bytes of its file.
+    ///
+    /// # Errors
+    /// A body that JSON cannot hold.
+    pub fn encode(&self) -> Result<Encoded, CheckpointError> {
+        let head = EpochHead {
+            batch_watermark_ms: 0,
+            batch_timestamp_ms: self.at.millis(),
+            at: self.at,
+            lineage: self.lineage.clone(),
+            epoch: self.number,
+            marks: self.marks.clone(),
+            conf: self.conf.clone(),
+        };
+        let topics = BTreeMap::from([(&self.topic, &self.offsets)]);
+        let lines = [serde_json::to_string(&head), serde_json::to_string(&topics), serde_json::to_string(&self.body)];
+        let mut text = format!("v{FORMAT}\n");
+        for line in lines {
+            let path = PathBuf::from("offsets").join(self.number.to_string());
+            text.push_str(&line.map_err(|e| CheckpointError::Damaged { path, problem: e.to_string() })?);
+            text.push('\n');
+        }
+        let crc = crc32fast::hash(text.as_bytes());
+        Ok(Encoded { number: self.number, bytes: file::with_checksum(text), crc })
+    }
+}
+
+impl<B: DeserializeOwned> Epoch<B> {
+    /// Reads the bytes of `offsets/N`, with their checksum.
+    ///
+    /// # Errors
+    /// They are damaged, of another epoch, or of a later version.
+    pub(super) fn decode(bytes: &[u8], number: u64, path: &Path) -> Result<(Self, u32), CheckpointError> {
+        let damaged = |problem: &str| CheckpointError::Damaged {
+            path: path.to_owned(),
+            problem: format!("{problem}, and its alerts may have been told already, so it is not passed over"),
+        };
+        let (lines, crc) = file::checked_lines(bytes).map_err(damaged)?;
+        let version = lines.first().and_then(|line| line.strip_prefix('v')?.parse().ok());
+        let version: u32 = version.ok_or_else(|| damaged("it does not begin with its format"))?;
+        if version > FORMAT {
+            return Err(CheckpointError::Format { path: path.to_owned(), found: version });
+        }
+        let [_, head, offsets, body] = lines.as_slice() else {
+            return Err(damaged("it does not have the lines of an epoch"));
+        };
+        let bad = |e: serde_json::Error| damaged(&e.to_string());
+        let (lineage, marks, at, conf) = if version == 1 {
+            let head: EpochHeadV1 = serde_json::from_str(head).map_err(bad)?;
+            (head.lineage, Marks::new(), head.at, head.conf)
+        } else {
+            let head: EpochHead = serde_json::from_str(head).map_err(bad)?;
+            if head.epoch != number {
+                return Err(damaged(&format!("it holds epoch {}", head.epoch)));
+            }
+            (head.lineage, head.marks, head.at, head.conf)
+        };
+        let topics: BTreeMap<String, Offsets> = serde_json::from_str(offsets).map_err(bad)?;
+        let (topic, offsets) = topics.into_iter().next().ok_or_else(|| damaged("it names no topic"))?;
+        let body = serde_json::from_str(body).map_err(bad)?;
+        Ok((Self { number, lineage, topic, offsets, marks, at, conf, body }, crc))
+    }
+}
+
+impl Lineage {
+    /// The bytes of its file.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        Ok(file::with_checksum(serde_json::to_string(self)? + "\n"))
+    }
+
+    /// Reads the bytes of `lineage.json`; one of format 1 says so in its field.
+    ///
+    /// # Errors
+    /// They are damaged, or of a later version.
+    pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self, CheckpointError> {
+        let damaged = |problem: String| CheckpointError::Damaged { path: path.to_owned(), problem };
+        let (json, problem) = match file::checked_lines(bytes) {
+            Ok((lines, _)) => (serde_json::from_str::<Json>(&lines.concat()), None),
+            // The whole of it, where it has no checksum.
+            Err(problem) => (serde_json::from_slice(bytes), Some(problem)),
+        };
+        let json = json.map_err(|e| damaged(problem.map_or_else(|| e.to_string(), str::to_owned)))?;
+        let found = json.get("format").and_then(Json::as_u64).unwrap_or(0);
+        if found > u64::from(FORMAT) {
+            let found = u32::try_from(found).unwrap_or(u32::MAX);
+            return Err(CheckpointError::Format { path: path.to_owned(), found });
+        }
+        match problem {
+            Some(problem) if found != 1 => Err(damaged(problem.to_owned())),
+            _ => serde_json::from_value(json).map_err(|e| damaged(e.to_string())),
+        }
+    }
+}
+
+/// The bytes of `commits/N`.
+pub(super) fn finished() -> Vec<u8> {
+    file::with_checksum(format!("v{FORMAT}\n{{}}\n"))
+}
+
+/// Takes `state/N` apart into head and body; `None` where it is damaged.
+pub(super) fn split_state(bytes: &[u8]) -> Option<(StateHead, Vec<u8>)> {
+    let (content, crc) = bytes.split_last_chunk::<4>()?;
+    if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    let end = content.iter().position(|byte| *byte == b'\n')?;
+    let head = serde_json::from_slice(content.get(..end)?).ok()?;
+    Some((head, content.get(end + 1..)?.to_vec()))
+}

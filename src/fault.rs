@@ -1,0 +1,49 @@
+//! Places where a test can end or stop the process, to see what is left behind. A release build has none.
+//!
+//! `TRIPLINE_FAULT=NAME[:NTH[:stop]]` ends the process as by `kill -9`, or stops it as by SIGSTOP, when the place is
+//! reached for the NTH time (1 by default).
+
+/// A place by this name.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn point(_name: &str) {}
+
+/// A place by this name.
+#[cfg(debug_assertions)]
+pub fn point(name: &str) {
+    plan::reached(name);
+}
+
+#[cfg(debug_assertions)]
+mod plan {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Plan {
+        name: String,
+        left: AtomicU64,
+        signal: &'static str,
+    }
+
+    fn plan() -> Option<&'static Plan> {
+        static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+        let read = || {
+            let text = std::env::var("TRIPLINE_FAULT").ok()?;
+            let mut parts = text.split(':');
+            let name = parts.next()?.to_owned();
+            let nth = parts.next().and_then(|nth| nth.parse().ok()).unwrap_or(1);
+            let signal = if parts.next() == Some("stop") { "-STOP" } else { "-KILL" };
+            Some(Plan { name, left: AtomicU64::new(nth), signal })
+        };
+        PLAN.get_or_init(read).as_ref()
+    }
+
+    pub(super) fn reached(name: &str) {
+        let Some(plan) = plan().filter(|plan| plan.name == name) else { return };
+        if plan.left.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        // By the shell's own command: sending a signal to oneself is no part of the standard library.
+        let _ = std::process::Command::new("kill").arg(plan.signal).arg(std::process::id().to_string()).status();
+    }
+}

@@ -1,0 +1,259 @@
+//! The thread that polls librdkafka and decodes what it reads.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::mpsc;
+
+use super::super::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Record, SourceError};
+use crate::change::Decoded;
+use crate::change::debezium::Decoder;
+use crate::checkpoint::Mark;
+use crate::model::Position;
+
+/// How long a poll without records lasts, which bounds how long a command waits.
+const POLL_WAIT: Duration = Duration::from_millis(20);
+/// How long the loop may keep a batch waiting before the partitions are paused and polling goes on.
+const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) type GroupConsumer = BaseConsumer<Context>;
+
+/// How the broker knows a member of the group.
+pub(super) type Member = Option<Arc<ConsumerGroupMetadata>>;
+
+/// Keeps the rebalances for the thread that polls.
+#[derive(Default)]
+pub(super) struct Context {
+    rebalances: Mutex<Vec<Rebalance>>,
+    /// The member that each assignment was given to, in their order.
+    members: Mutex<VecDeque<Member>>,
+    /// The error that was logged last: an outage repeats it many times a second.
+    told: Mutex<Option<RDKafkaErrorCode>>,
+}
+
+enum Rebalance {
+    Assign(Vec<i32>),
+    Revoke,
+}
+
+impl Context {
+    /// The member that the next assignment was given to.
+    pub(super) fn next_member(&self) -> Member {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
+    }
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return; // the end of a partition is an event, not an error
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *told, error.rdkafka_error_code()) == error.rdkafka_error_code() {
+            tracing::debug!(%error, reason, "Kafka client, again");
+        } else {
+            tracing::warn!(%error, reason, "Kafka client");
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let rebalance = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if partitions.count() == 0 {
+                // Nothing to find out: without the call, librdkafka would hold up every later rebalance.
+                if let Err(error) = consumer.assign(partitions) {
+                    tracing::warn!(%error, "taking no partitions");
+                }
+            }
+            let member = consumer.group_metadata().map(Arc::new);
+            self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(member);
+            Rebalance::Assign(partitions.elements().iter().map(|element| element.partition()).collect())
+        } else {
+            if let Err(error) = consumer.unassign() {
+                tracing::warn!(%error, "giving the partitions back");
+            }
+            // The client would join again by itself, beside whoever has taken over meanwhile.
+            consumer.unsubscribe();
+            Rebalance::Revoke
+        };
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
+    }
+}
+
+pub(super) enum Command {
+    /// Read from here, unless the assignment that it is meant for (counted from 1) is over.
+    Start(u64, TopicPartitionList),
+    Stop,
+}
+
+/// The state of the reading thread.
+pub(super) struct Reader {
+    consumer: Arc<GroupConsumer>,
+    decoder: Decoder,
+    inbox: Receiver<Command>,
+    outbox: mpsc::Sender<Event>,
+    /// Assignments that the group has made.
+    assignments: u64,
+    /// Whether the last of them still stands.
+    assigned: bool,
+}
+
+impl Reader {
+    pub(super) fn new(
+        consumer: Arc<GroupConsumer>,
+        decoder: Decoder,
+        inbox: Receiver<Command>,
+        outbox: mpsc::Sender<Event>,
+    ) -> Self {
+        Self { consumer, decoder, inbox, outbox, assignments: 0, assigned: false }
+    }
+
+    pub(super) fn run(mut self, runtime: &tokio::runtime::Handle) {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Command::Start(number, _)) if !self.assigned || number != self.assignments => {
+                    tracing::debug!("the assignment was over before reading could start");
+                }
+                Ok(Command::Start(_, assignment)) => {
+                    if let Err(error) = self.consumer.assign(&assignment) {
+                        let failed = SourceError::Lost(format!("the partitions cannot be read: {error}"));
+                        self.send(runtime, Event::Failed(failed));
+                        return;
+                    }
+                }
+                Ok(Command::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+                Err(std::sync::mpsc::TryRecvError::Empty) => {}
+            }
+            let (batch, failed) = self.fill();
+            let rebalances =
+                std::mem::take(&mut *self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut events = Vec::new();
+            if !batch.records.is_empty() || !batch.ended.is_empty() {
+                events.push(Event::Batch(batch));
+            }
+            for rebalance in rebalances {
+                self.assigned = matches!(rebalance, Rebalance::Assign(_));
+                self.assignments += u64::from(self.assigned);
+                events.push(match rebalance {
+                    Rebalance::Assign(partitions) => Event::Assigned(partitions),
+                    Rebalance::Revoke => Event::Revoked,
+                });
+            }
+            events.extend(failed.map(Event::Failed));
+            for event in events {
+                if !self.send(runtime, event) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Polls until there is nothing left, or a batch is full.
+    fn fill(&mut self) -> (Batch, Option<SourceError>) {
+        let mut batch = Batch::default();
+        let consumer = Arc::clone(&self.consumer);
+        let mut wait = POLL_WAIT;
+        while batch.records.len() < BATCH_RECORDS_MAX {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let (offset, timestamp_ms) = (message.offset(), message.timestamp().to_millis().unwrap_or(-1));
+                    batch.marks.insert(message.partition(), Mark { offset, timestamp_ms });
+                    batch.records.push(self.decode(&message));
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    batch.ended.push(partition);
+                }
+                Some(Err(error)) => match classify(&error) {
+                    Some(failed) => return (batch, Some(failed)),
+                    None => tracing::debug!(%error, "reading from Kafka; it is tried again"),
+                },
+            }
+            wait = Duration::ZERO;
+        }
+        (batch, None)
+    }
+
+    fn decode(&mut self, message: &BorrowedMessage<'_>) -> Record {
+        let position = Position { partition: message.partition(), offset: message.offset() };
+        let content = match self.decoder.decode(message.key(), message.payload()) {
+            Ok(Decoded::Change(change)) => Content::Change(change),
+            Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
+            Err(reject) => Content::Rejected(Box::new(DeadLetter {
+                position,
+                reject,
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+                headers: headers_of(message),
+            })),
+        };
+        Record { position, content }
+    }
+
+    /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the
+    /// partitions paused. Whether the loop is still there.
+    fn send(&self, runtime: &tokio::runtime::Handle, event: Event) -> bool {
+        let mut paused: Option<TopicPartitionList> = None;
+        loop {
+            let wait = if paused.is_some() { Duration::ZERO } else { LAG_BEFORE_PAUSE };
+            match runtime.block_on(async { tokio::time::timeout(wait, self.outbox.reserve()).await }) {
+                Ok(Ok(permit)) => {
+                    permit.send(event);
+                    if let Some(partitions) = paused
+                        && let Err(error) = self.consumer.resume(&partitions)
+                    {
+                        tracing::warn!(%error, "resuming after a pause");
+                    }
+                    return true;
+                }
+                Ok(Err(_)) => return false,
+                Err(_) if paused.is_none() => {
+                    let assignment = self.consumer.assignment().unwrap_or_default();
+                    if let Err(error) = self.consumer.pause(&assignment) {
+                        tracing::warn!(%error, "pausing");
+                    }
+                    tracing::debug!("reading is paused: what was read before is still being worked on");
+                    paused = Some(assignment);
+                }
+                // Paused partitions deliver nothing; a rebalance is answered and kept for the next round.
+                Err(_) => match self.consumer.poll(POLL_WAIT) {
+                    Some(Err(error)) if classify(&error).is_some() => {
+                        tracing::error!(%error, "while reading is paused; it shows again when reading goes on");
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+fn headers_of(message: &BorrowedMessage<'_>) -> Vec<(String, Option<Vec<u8>>)> {
+    let header =
+        |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+    message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default()
+}
+
+/// Errors that the source does not get over by itself.
+fn classify(error: &KafkaError) -> Option<SourceError> {
+    use RDKafkaErrorCode as Code;
+    let text = error.to_string();
+    match (error, error.rdkafka_error_code()) {
+        (_, Some(Code::OffsetOutOfRange | Code::AutoOffsetReset)) => {
+            Some(SourceError::Lost(format!("{text}: the offset to go on from is no longer in the topic")))
+        }
+        (_, Some(Code::FencedInstanceId)) | (KafkaError::MessageConsumptionFatal(_), _) => {
+            Some(SourceError::Fenced(text))
+        }
+        (_, Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed)) => Some(SourceError::Lost(text)),
+        _ => None,
+    }
+}

@@ -1,0 +1,49 @@
+//! What is asked of Postgres, and what it says.
+
+use serde_json::{Map, Value as Json};
+
+use crate::model::{Key, Timestamp};
+
+/// Candidates of one rule to be asked of Postgres in one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Index of the rule.
+    pub rule: usize,
+    /// The groups asked for, with what memory knew of them.
+    pub asked: Vec<Asked>,
+}
+
+/// One group of a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The group.
+    pub key: Key,
+    /// Its GROUP BY value as Postgres reads it; `None` for NULL.
+    pub text: Option<String>,
+    /// NOW() for it.
+    pub now: Timestamp,
+    /// The aggregates in memory.
+    pub stream: Map<String, Json>,
+}
+
+/// What Postgres says of one group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Whether HAVING holds.
+    pub holds: bool,
+    /// The aggregates: counts as numbers, the rest as text.
+    pub outputs: Map<String, Json>,
+    /// `pg_current_snapshot()`.
+    pub snapshot: String,
+    /// The statement's duration in milliseconds.
+    pub millis: u64,
+}
+
+/// A group whose rows are to be read from the table, because memory and database stay apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Index of the rule.
+    pub rule: usize,
+    /// The group.
+    pub asked: Asked,
+}
