@@ -11,6 +11,7 @@ pub mod memory;
 pub mod postgres;
 
 use crate::alert::Alert;
+use crate::fault;
 use crate::source::DeadLetter;
 use crate::unit::backup::{Backup, EpisodeRecord, Progress};
 
@@ -117,6 +118,7 @@ impl Sinks for ConfiguredSinks {
 
     async fn fence(&mut self) -> Result<(), SinkError> {
         self.kafka.fence().await?;
+        fault::point("kafka.fenced");
         match &mut self.table {
             Some(table) => table.fence().await,
             None => Ok(()),
@@ -138,11 +140,13 @@ impl Sinks for ConfiguredSinks {
     async fn tell(&mut self, alerts: &[Alert]) -> Result<(), SinkError> {
         if let Some(table) = &mut self.table {
             table.write(alerts).await?;
+            fault::point("table.written");
         }
-        match &mut self.log {
-            Some(log) => log.write(alerts),
-            None => Ok(()),
+        if let Some(log) = &mut self.log {
+            log.write(alerts)?;
+            fault::point("log.written");
         }
+        Ok(())
     }
 
     async fn backup(&mut self) -> Result<Backup, SinkError> {

@@ -13,7 +13,7 @@ pub mod stored;
 pub use question::{Answer, Asked, Question, Reload};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use crate::alert::{Alert, Confirmation, Decision, key_texts};
 use crate::change::Change;

@@ -23,6 +23,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::{SinkError, SinkErrorKind, Transaction};
 use crate::checkpoint::Offsets;
+use crate::fault;
 use crate::source::DeadLetter;
 use crate::unit::backup::Backup;
 
@@ -124,7 +125,9 @@ impl KafkaSink {
         }
         producer.begin_transaction().map_err(|error| failed("beginning", &error, unless_retriable(&error)))?;
         self.open = true;
+        fault::point("kafka.begun");
         self.send(&producer, transaction).await?;
+        fault::point("kafka.sent");
         while producer.in_flight_count() > 0 {
             tokio::time::sleep(SETTLE).await; // committing earlier would wait in steps of 100 ms
         }

@@ -18,6 +18,7 @@ use sqlx::{Connection, Row};
 use super::{SinkError, SinkErrorKind};
 use crate::alert::Alert;
 use crate::confirm::postgres;
+use crate::fault;
 
 /// How long a write waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -91,7 +92,10 @@ impl TableSink {
         let mut connection = self.pool.acquire().await.map_err(failed)?;
         let mut transaction = connection.begin().await.map_err(failed)?;
         match self.write_in(&mut transaction, alerts).await {
-            Ok(()) => transaction.commit().await.map_err(failed),
+            Ok(()) => {
+                fault::point("table.inserted");
+                transaction.commit().await.map_err(failed)
+            }
             Err(error) => {
                 // At once, as it holds up who raises the generation. Where it fails the server does it.
                 let _ = transaction.rollback().await;
