@@ -29,6 +29,9 @@ pub trait Confirm {
     /// The rows of a group inside of its window, for memory to hold instead of its own.
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, String>;
 
+    /// Hands over the rows of all groups inside of the rule's window. After an error it can be done again.
+    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), String>;
+
     /// The groups that HAVING holds for in the whole table.
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String>;
 }

@@ -372,6 +372,13 @@ impl Unit {
         self.judge(now);
     }
 
+    /// Takes a row of a rule's window as the table has it, before anything is judged.
+    pub fn load(&mut self, rule: usize, row: &TableRow, now: Timestamp) {
+        if let Some(state) = self.rules.get_mut(rule) {
+            state.window.load(&row.pk, &row.row, now);
+        }
+    }
+
     /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a
     /// candidate, and is read from the table.
     pub fn swept(&mut self, rule: usize, keys: Vec<Key>, now: Timestamp) {

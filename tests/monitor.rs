@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+#[path = "monitor/backup.rs"]
+mod backup;
 #[path = "monitor/confirmation.rs"]
 mod confirmation;
 #[path = "monitor/crash.rs"]

@@ -78,12 +78,13 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     let stop = stopped().shared();
     let limit = args.until_end.then_some(config.startup_wait);
-    // A run that ends by itself leaves the group at once; one that is to go on for ever comes back as the same member.
-    let instance = if args.until_end { None } else { host::instance(folder.path()) };
-    let membership = Membership { group: group.clone(), instance };
-    tokio::select! {
-        free = wait_until_free(&client, &membership, limit) => free.map_err(MonitorError::from)?,
+    let mut membership = Membership { group: group.clone(), instance: host::instance(folder.path()) };
+    let left = tokio::select! {
+        left = wait_until_free(&client, &membership, limit) => left.map_err(MonitorError::from)?,
         () = stop.clone() => return Ok(()),
+    };
+    if args.until_end && !left {
+        membership.instance = None; // it leaves the group as soon as it ends
     }
     let source = KafkaSource::join(&client, membership, &config.source.topic, decoder, limit)
         .map_err(|e| wrong(format!("kafka.properties: {e}")))?;

@@ -163,6 +163,18 @@ impl Confirm for MemoryConfirm {
         table.rows(rows, asked)
     }
 
+    async fn load(&self, rule: usize, _now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), String> {
+        yield_now().await;
+        let state = self.table.lock();
+        if let Some(problem) = &state.away {
+            return Err(problem.clone());
+        }
+        self.rules.get(rule).ok_or("no such rule")?;
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        rows.iter().for_each(|(pk, row)| take(TableRow { pk: pk.clone(), row: row.clone() }));
+        Ok(())
+    }
+
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String> {
         yield_now().await;
         let state = self.table.lock();

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt;
 use serde_json::{Map, Value as Json};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode, Postgres};
 use sqlx::query::Query;
@@ -19,6 +20,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much longer than the statement's own limit its answer may take.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+
+/// How long a statement that reads many rows may bring none.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// The options of a connection: read only, in UTC, with a statement timeout; TLS is verified unless the
 /// server is on this machine or the URL says otherwise.
@@ -46,6 +50,7 @@ struct Statements {
     keyed: String,
     null: String,
     rows: String,
+    all_rows: String,
     holding: String,
     query: rule::Query,
     /// Name of each aggregate output, and whether it is a count.
@@ -185,6 +190,24 @@ impl Confirm for PostgresConfirm {
             .collect()
     }
 
+    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), String> {
+        let statements = self.rules.get(rule).ok_or("no such rule")?;
+        let failed = |error: sqlx::Error| error.to_string();
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // It reads what a confirmation never would: as long as it takes, but for a server that falls silent.
+        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(failed)?;
+        let query = sqlx::query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
+        let mut rows = query.fetch(&mut *transaction);
+        loop {
+            let next = tokio::time::timeout(SILENCE_MAX, rows.try_next()).await;
+            let Some(row) = next.map_err(|_| "Postgres does not answer".to_owned())?.map_err(failed)? else {
+                return Ok(());
+            };
+            let texts = (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Vec<_>, _>>();
+            take(table_row(&statements.query, &self.wanted, &texts.map_err(failed)?)?);
+        }
+    }
+
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String> {
         let statements = self.rules.get(rule).ok_or("no such rule")?;
         let query = sqlx::query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
@@ -212,6 +235,7 @@ impl Statements {
             keyed: render::confirmation(query, rule.clock).sql,
             null: render::confirmation_null(query, rule.clock).sql,
             rows: render::rows(query, wanted),
+            all_rows: render::all_rows(query, wanted, rule.clock),
             holding: render::holding(query),
             query: query.clone(),
             outputs: outputs.collect(),

@@ -5,14 +5,15 @@
 
 mod checks;
 
-use checks::{check_readable, warn_of_gaps};
+use checks::check_readable;
 
 use super::epoch::{complete, progress_of, publish, recommit, retry, tell};
-use super::{Monitor, MonitorError, Session, StartAt, patiently};
+use super::{ASK_AGAIN, Monitor, MonitorError, Session, StartAt, patiently};
 use crate::checkpoint::start::{self, Logged, Missing, Named, Start};
 use crate::checkpoint::{Committed, Epoch, FORMAT, Lineage, Marks, Offsets};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
+use crate::confirm::rows::TableRow;
 use crate::fault;
 use crate::model::Timestamp;
 use crate::sink::Sinks;
@@ -86,11 +87,11 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         if settings.until_end {
             session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
         }
+        self.fill(&mut session, partitions, &layers).await?;
         session.rebuild.retain(|partition, end| session.unit.offsets().get(partition) < Some(&*end));
         if session.rebuild.is_empty() {
             session.unit.judge_all(self.clock.now());
         }
-        warn_of_gaps(&settings.topic, session.unit.offsets(), &layers);
         fault::point("recovered");
         self.source.start(session.unit.offsets());
         Ok(session)
@@ -244,7 +245,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         let newest = self.folder.newest_epoch::<Decisions>()?.ok_or_else(missing)?;
         let target = with_new_partitions(newest.offsets.clone(), layers);
         check_readable(&self.settings.topic, &target, &layers.partitions)?;
-        let from = self.restore(&mut unit, &newest, layers).await?;
+        let (from, whole) = self.restore(&mut unit, &newest, layers).await?;
         let member = self.source.member();
         let mut last = committed;
         for epoch in self.folder.unfinished::<Decisions>()? {
@@ -259,11 +260,49 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         }
         unit.begin(&newest.lineage, newest.number + 1, from);
         let progress = self.progress_at(newest.number, layers)?.ok_or_else(missing)?;
-        let session = Session::new(unit, target, progress, self.clock.now());
+        let mut session = Session::new(unit, target, progress, self.clock.now());
+        session.whole = whole;
         if last != Some(newest.number) || layers.partitions.iter().all(|p| p.committed.is_none()) {
             recommit(&mut self.sinks, &member, &session.progress).await?;
         }
         Ok(session)
+    }
+
+    /// Windows that are read again from a topic whose first records retention has removed would lack rows: the table has
+    /// them. It may be ahead of the topic, so nothing is judged before the topic's end as it is after that.
+    async fn fill(&mut self, session: &mut Session, partitions: &[i32], layers: &Layers) -> Result<(), MonitorError> {
+        if session.whole {
+            return Ok(());
+        }
+        let offsets = session.unit.offsets();
+        let cut = |p: &&PartitionState| p.low.0 > 0 && offsets.get(&p.partition) == Some(&p.low);
+        let Some(cut) = layers.partitions.iter().find(cut) else { return Ok(()) };
+        let (topic, low) = (&self.settings.topic, cut.low.0);
+        tracing::info!(
+            topic,
+            partition = cut.partition,
+            low,
+            "the topic's first records are gone: windows are filled from the table"
+        );
+        let mut rows = 0_u64;
+        for rule in 0..self.rules.len() {
+            let now = self.clock.now();
+            let unit = &mut session.unit;
+            let mut take = |row: TableRow| {
+                rows += 1;
+                unit.load(rule, &row, now);
+            };
+            while let Err(problem) = self.confirm.load(rule, now, &mut take).await {
+                tracing::warn!(problem, "filling the windows from the table; tried again");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+        tracing::info!(rows, "windows are filled from the table");
+        for after in patiently(async || self.source.layers(partitions).await).await?.partitions {
+            let end = session.rebuild.entry(after.partition).or_insert(after.high);
+            *end = (*end).max(after.high);
+        }
+        Ok(())
     }
 
     /// How far the group has come with an epoch that is in the log.
@@ -273,13 +312,13 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
     }
 
     /// Windows and episodes as of the newest state, and the decisions since. Returns from where the windows have to be
-    /// read again.
+    /// read again, and whether they are whole up to there.
     async fn restore(
         &mut self,
         unit: &mut Unit,
         newest: &Epoch<Decisions>,
         layers: &Layers,
-    ) -> Result<Offsets, MonitorError> {
+    ) -> Result<(Offsets, bool), MonitorError> {
         let mut from = lows(layers);
         let state = self.folder.newest_state()?.filter(|(head, _)| head.lineage == newest.lineage);
         let Some((head, body)) = state else {
@@ -295,21 +334,23 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
                 unit.recall(mine.filter_map(EpisodeRecord::open));
                 unit.redo(newest);
             }
-            return Ok(from);
+            return Ok((from, false));
         };
         let complete = unit.restore(&head.rules, &body).map_err(|error| {
             MonitorError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
         })?;
+        let mut whole = complete;
         if complete {
-            // Never before what can still be read; what is gone by then has left the windows or the topic.
             for (partition, low) in &mut from {
-                *low = head.offsets.get(partition).map_or(*low, |held| (*low).max(*held));
+                let Some(held) = head.offsets.get(partition) else { continue };
+                whole &= held >= low;
+                *low = (*low).max(*held);
             }
         }
         for epoch in self.folder.epochs_after::<Decisions>(Some(head.epoch))? {
             unit.redo(&epoch);
         }
-        Ok(from)
+        Ok((from, whole))
     }
 }
 

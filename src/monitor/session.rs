@@ -31,6 +31,10 @@ pub(super) struct Session {
     pub(super) unit: Unit,
     /// How far the group has come with the newest epoch.
     pub(super) progress: Progress,
+    /// What is before these offsets has been read before.
+    known: Offsets,
+    /// The windows hold everything up to the offsets that are read on from.
+    pub(super) whole: bool,
     /// Until these offsets records only rebuild windows; empty once they are rebuilt.
     pub(super) rebuild: Offsets,
     /// The end of each partition at the start, for `--until-end`.
@@ -66,6 +70,8 @@ impl Session {
     pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, now: Timestamp) -> Self {
         Self {
             unit,
+            known: rebuild.clone(),
+            whole: false,
             rebuild,
             ends: Offsets::new(),
             ended: BTreeSet::new(),
@@ -91,7 +97,7 @@ impl Session {
         self.backlog = batch.records.len() >= BATCH_RECORDS_MAX;
         for record in batch.records {
             let position = record.position;
-            let replayed = self.rebuild.get(&position.partition).is_some_and(|end| position.offset < end.0);
+            let replayed = self.known.get(&position.partition).is_some_and(|end| position.offset < end.0);
             let counts = &mut self.unit.counts;
             if replayed {
                 counts.replayed += 1;

@@ -139,6 +139,24 @@ pub fn rows(query: &Query, wanted: &[usize]) -> String {
     )
 }
 
+/// The statement that reads the rows of all groups inside of the window, as [`rows`] does for one; under the event clock,
+/// where each group has a window of its own, all rows.
+///
+/// Parameter: `$1 text`, the instant that is NOW().
+pub fn all_rows(query: &Query, wanted: &[usize], clock: Clock) -> String {
+    let names = Names { query, prefix: ROW };
+    let columns: Vec<String> = query.table.primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();
+    let bounded = match clock {
+        Clock::Wall => names.bounded("asked.t"),
+        Clock::Event => String::new(),
+    };
+    format!(
+        "SELECT {} FROM {} AS r CROSS JOIN (SELECT ($1::text)::timestamptz AS t) AS asked WHERE true{bounded}",
+        columns.join(", "),
+        names.table(),
+    )
+}
+
 /// The statement that runs the whole rule: the keys, as text, of the groups that HAVING holds for.
 ///
 /// Parameter: `$1 text`, the instant that is NOW().

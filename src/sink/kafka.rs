@@ -73,13 +73,11 @@ impl KafkaSink {
     /// # Errors
     /// A property that librdkafka does not take.
     pub fn new(base: &ClientConfig, group: &str, topics: Topics) -> Result<Self, KafkaError> {
-        let mut config = base.clone();
-        config.set("enable.idempotence", "true").set("linger.ms", "0");
         Ok(Self {
-            base: config.clone(),
+            base: base.clone(),
             group: group.to_owned(),
             topics,
-            letters: config.create()?,
+            letters: producing(base).create()?,
             transactional: None,
             open: false,
             over: Vec::new(),
@@ -92,7 +90,7 @@ impl KafkaSink {
     pub(super) async fn fence(&mut self) -> Result<(), SinkError> {
         let before = self.transactional.take();
         (self.open, self.over, self.over_next) = (false, Vec::new(), Vec::new());
-        let mut config = self.base.clone();
+        let mut config = producing(&self.base);
         config.set("transactional.id", transactional_id(&self.group));
         let fenced = blocking(move || {
             drop(before);
@@ -212,6 +210,12 @@ impl KafkaSink {
         };
         Err(SinkError { sink: "topic of episodes", problem, kind: SinkErrorKind::Away })
     }
+}
+
+fn producing(base: &ClientConfig) -> ClientConfig {
+    let mut config = base.clone();
+    config.set("enable.idempotence", "true").set("linger.ms", "0");
+    config
 }
 
 /// The id under which the instances of a group shut each other out.

@@ -25,7 +25,7 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-pub use group::{Membership, client_config, wait_until_free};
+pub use group::{Membership, Quiet, client_config, wait_until_free};
 use reader::{Command, Context, GroupConsumer, Reader};
 
 use super::{Event, Layers, PartitionState, Source, SourceError};
@@ -312,7 +312,7 @@ fn timestamps(
     let mut config = base.clone();
     config.set("group.id", "tripline").set("enable.auto.commit", "false"); // never joined
     config.set("enable.partition.eof", "true").set("auto.offset.reset", "latest");
-    let consumer: BaseConsumer = config.create()?;
+    let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in offsets {
         assignment.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;

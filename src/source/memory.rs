@@ -205,6 +205,11 @@ impl MemoryTopic {
         self.change(|state| id.clone_into(&mut state.cluster));
     }
 
+    /// The timestamp of the record at an offset.
+    pub fn timestamp(&self, offset: i64) -> Timestamp {
+        Timestamp((self.lock().born_ms + offset) * 1_000)
+    }
+
     /// How long the offsets of a group without members are kept.
     pub fn keep_offsets_for(&self, duration: Option<Duration>) {
         self.change(|state| state.offsets_kept_for = duration);

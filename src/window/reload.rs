@@ -38,6 +38,20 @@ impl Window {
         }
     }
 
+    /// Holds a row as the table has it. It keeps the version that it had, so that what the stream brings later applies as
+    /// ever.
+    pub fn load(&mut self, pk: &Key, row: &[Value], now: Timestamp) {
+        let held = self.find_row(pk);
+        let version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
+        if let Some(left) = held.and_then(|row| self.take_out(row)) {
+            self.list(left);
+        }
+        if let Some(group) = self.put_in(pk, row, version, now, None) {
+            self.schedule(group);
+            self.list(group);
+        }
+    }
+
     /// Everything is gone: a truncate.
     pub(super) fn truncate(&mut self, change: &Change, position: Position, now: Timestamp) {
         self.floor = self.floor.max(change.lsn);

@@ -16,7 +16,7 @@ fn stop_and_start_again() {
     run.wait_committed(1);
     t.insert(&[(2, 101, "1500"), (3, 102, "100")]);
     run.wait_for_line("User 101 ($3,500.00)");
-    wait_for("the record is on the alert topic", || (kafka::end_of(&job.alert_topic) == 1).then_some(()));
+    wait_for("the record is on the alert topic", || (kafka::records(&job.alert_topic, 0).len() == 1).then_some(()));
     run.wait_committed(3);
     let asked = Instant::now();
     let ended = run.terminate();
@@ -104,11 +104,16 @@ fn stand_by() {
     t.insert(&[(3, 103, "3700")]);
     second.wait_for_line("User 103 ($3,700.00)");
     second.wait_committed(3);
-    // With a folder of its own it does not know what was told.
-    second.wait_for_line("User 101 ($3,500.00)");
-    second.wait_for_line("User 102 ($3,600.00)");
+    // With a folder of its own, it knows from Kafka what was told: nothing again, and the end of it.
+    t.sql("UPDATE streaming.transactions SET amount = 1 WHERE id = 1");
+    second.wait_for_line("Resolved: User 101 ($1.00)");
     let ended = second.terminate();
     assert_eq!(ended.code, Some(0), "{ended}");
+    assert_eq!(ended.out.len(), 3, "{ended}");
+    let told: Vec<String> =
+        kafka::records(&job.alert_topic, 0).iter().map(|record| record.header("ce_id").to_owned()).collect();
+    let ids: std::collections::BTreeSet<&String> = told.iter().collect();
+    assert_eq!((told.len(), ids.len()), (4, 4), "{told:?}");
 }
 
 /// Beside an active member a run that is to end says so instead of waiting for ever.

@@ -22,7 +22,7 @@ fn the_record_has_every_field() {
     let alert = bench.close().body.alerts.remove(0);
     let want = json!({
         "id": alert.id, "group": "flink-monitor-group-v3", "lineage": "01J", "rule": "weekly-spend",
-        "rule_version": weekly(Confirm::Required).version, "status": "firing", "severity": "critical",
+        "rule_version": weekly(Confirm::Required).version, "episode": "0.0", "status": "firing", "severity": "critical",
         "key": {"user_id": 27_956_157}, "message": "User 27956157 ($3,441.50)",
         "stream": {"transactions": 1, "total": "3441.50"}, "database": {"transactions": 7, "total": "3441.50"},
         "having": "SUM(ABS(amount)) > 3000",

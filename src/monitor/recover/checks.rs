@@ -74,19 +74,3 @@ pub(super) fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionSta
     }
     Ok(())
 }
-
-/// Windows that are rebuilt from a topic whose beginning is gone may lack rows: totals are too low until those rows would
-/// have left the window.
-pub(super) fn warn_of_gaps(topic: &str, from: &Offsets, layers: &Layers) {
-    for layer in &layers.partitions {
-        let (partition, low) = (layer.partition, layer.low.0);
-        if low > 0 && from.get(&partition) == Some(&layer.low) {
-            tracing::warn!(
-                topic,
-                partition,
-                low,
-                "windows are rebuilt from a topic whose first records retention has removed: rows that only they held are missing, and totals may be too low; a fresh snapshot by the connector brings them back, and postgres.sweep_interval_ms finds what is missed"
-            );
-        }
-    }
-}

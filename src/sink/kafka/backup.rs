@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 
+use crate::source::kafka::Quiet;
 use crate::unit::backup::{Backup, EpisodeRecord, Progress};
 
 /// How long a request, or the next record, may take.
@@ -27,7 +28,7 @@ const PARTITION: i32 = 0;
 #[expect(clippy::disallowed_methods, reason = "a time limit")]
 pub fn read(base: &ClientConfig, topic: &str, group: &str) -> Result<Backup, String> {
     let failed = |error: KafkaError| format!("{topic}: {error}");
-    let client = |isolation: &str| -> Result<BaseConsumer, String> {
+    let client = |isolation: &str| -> Result<BaseConsumer<Quiet>, String> {
         let mut config = base.clone();
         config
             .set("group.id", group) // never joined: the client asks for one
@@ -35,7 +36,7 @@ pub fn read(base: &ClientConfig, topic: &str, group: &str) -> Result<Backup, Str
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true")
             .set("isolation.level", isolation);
-        config.create().map_err(failed)
+        config.create_with_context(Quiet).map_err(failed)
     };
     let (everything, consumer) = (client("read_uncommitted")?, client("read_committed")?);
     let (_, end) = everything.fetch_watermarks(topic, PARTITION, CALL_TIMEOUT).map_err(failed)?;

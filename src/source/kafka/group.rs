@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -37,6 +38,7 @@ impl Membership {
 /// Waits until a group has no active member: one that joined beside another would take partitions away from it, and a
 /// rule needs them all. A stand-by waits here; a member that was killed is gone when its session has expired. What is
 /// left of this very instance, by its `group.instance.id`, is no hindrance: whoever calls holds the instance's lock.
+/// Returns whether there is something left of it.
 ///
 /// # Errors
 /// The group still has a member after `limit`.
@@ -44,25 +46,26 @@ pub async fn wait_until_free(
     base: &ClientConfig,
     membership: &Membership,
     limit: Option<Duration>,
-) -> Result<(), SourceError> {
+) -> Result<bool, SourceError> {
     let failed = |error: &dyn std::fmt::Display| SourceError::Call(format!("asking for the group's members: {error}"));
-    let consumer: Arc<BaseConsumer> = Arc::new(base.create().map_err(|error| failed(&error))?);
+    let consumer: Arc<BaseConsumer<Quiet>> = Arc::new(base.create_with_context(Quiet).map_err(|error| failed(&error))?);
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     let group = &membership.group;
     let mut told = false;
     let mut seen_free = false;
     loop {
         let (asked, looked) = (Arc::clone(&consumer), membership.clone());
-        let free = tokio::task::spawn_blocking(move || is_free(&asked, &looked));
-        match free.await.map_err(|error| failed(&error))? {
+        let found = tokio::task::spawn_blocking(move || find(&asked, &looked));
+        match found.await.map_err(|error| failed(&error))? {
             // Twice: a group whose coordinator has just moved may look empty once.
-            Ok(true) if seen_free => return Ok(()),
-            Ok(true) => {
+            Ok(Found::Mine) => return Ok(true),
+            Ok(Found::Nobody) if seen_free => return Ok(false),
+            Ok(Found::Nobody) => {
                 seen_free = true;
                 tokio::time::sleep(SEEN_FREE).await;
                 continue;
             }
-            Ok(false) => seen_free = false,
+            Ok(Found::Others) => seen_free = false,
             Err(error) => {
                 seen_free = false;
                 tracing::warn!(%error, "asking for the group's members");
@@ -80,15 +83,26 @@ pub async fn wait_until_free(
     }
 }
 
-/// Whether the group has no member but what is left of this instance.
-fn is_free(consumer: &BaseConsumer, membership: &Membership) -> Result<bool, KafkaError> {
+/// Who is in a group.
+enum Found {
+    Nobody,
+    /// Only what is left of this instance.
+    Mine,
+    Others,
+}
+
+fn find(consumer: &BaseConsumer<Quiet>, membership: &Membership) -> Result<Found, KafkaError> {
     let list = consumer.fetch_group_list(Some(&membership.group), CALL_TIMEOUT)?;
     // A group that is not known has no member.
-    Ok(list.groups().iter().all(|found| {
-        let settled = matches!(found.state(), "Empty" | "Dead");
-        let mine = !found.members().is_empty() && found.members().iter().all(|member| membership.is_mine(member.id()));
-        settled && found.members().is_empty() || mine
-    }))
+    let Some(found) = list.groups().first() else { return Ok(Found::Nobody) };
+    let members = found.members();
+    Ok(if members.is_empty() && matches!(found.state(), "Empty" | "Dead") {
+        Found::Nobody
+    } else if !members.is_empty() && members.iter().all(|member| membership.is_mine(member.id())) {
+        Found::Mine
+    } else {
+        Found::Others
+    })
 }
 
 /// Whether the first of the group's members by their ids is this instance.
@@ -100,6 +114,18 @@ pub(super) fn is_first<C: ConsumerContext>(
     let ids = list.groups().iter().flat_map(|found| found.members()).map(|member| member.id());
     Ok(ids.min().is_some_and(|first| membership.is_mine(first)))
 }
+
+/// A client that looks something up: what it is told meanwhile is no news.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// The settings that every client of the cluster shares.
 pub fn client_config(bootstrap_servers: &str, properties: &BTreeMap<String, String>) -> ClientConfig {
