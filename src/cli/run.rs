@@ -27,7 +27,7 @@ use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
 use crate::sink::ConfiguredSinks;
-use crate::sink::kafka::{KafkaSink, Topics, ensure_topics};
+use crate::sink::kafka::{KafkaSink, Topics, check_compacted, ensure_topics};
 use crate::sink::log::LogSink;
 use crate::source::kafka::{KafkaSource, Membership, client_config, wait_until_free};
 use crate::telemetry;
@@ -67,6 +67,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     ensure_topics(&client, &plain, &[&topics.episodes])
         .await
         .map_err(|e| Failure::new(Exit::Refused, format!("Kafka: {e}")))?;
+    check_compacted(&client, &topics.episodes).await.map_err(wrong)?;
     let folder = Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(MonitorError::from)?;
 
     let group = &config.kafka.group_id;

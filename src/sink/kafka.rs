@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -317,6 +317,24 @@ fn kind_of(error: &KafkaError) -> SinkErrorKind {
         ) => SinkErrorKind::Fenced,
         _ if fatal => SinkErrorKind::Fenced,
         _ => SinkErrorKind::Away,
+    }
+}
+
+/// Looks whether a topic keeps the newest record of every key, as the topic of episodes has to.
+///
+/// # Errors
+/// It does not; the text says what to do. Where the broker does not tell, there is no error.
+pub async fn check_compacted(base: &ClientConfig, topic: &str) -> Result<(), String> {
+    const SETTING: &str = "cleanup.policy";
+    let admin: AdminClient<DefaultClientContext> = base.create().map_err(|e| e.to_string())?;
+    let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
+    let Ok(found) = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await else { return Ok(()) };
+    let config = found.first().and_then(|found| found.as_ref().ok());
+    match config.and_then(|config| config.get(SETTING)).and_then(|entry| entry.value.as_deref()) {
+        Some("compact") | None => Ok(()),
+        Some(policy) => Err(format!(
+            "topic {topic} (checkpoint.episodes_topic) has {SETTING}={policy}, and would lose open episodes: set {SETTING}=compact, or name another topic"
+        )),
     }
 }
 
