@@ -18,6 +18,8 @@ mod faults;
 mod layers;
 #[path = "monitor/partitions.rs"]
 mod partitions;
+#[path = "monitor/power.rs"]
+mod power;
 #[path = "monitor/support.rs"]
 mod support;
 #[path = "monitor/timeline.rs"]

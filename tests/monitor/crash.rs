@@ -34,14 +34,14 @@ impl<F: Future> Future for Dies<F> {
 }
 
 /// Reads to the end, or dies after so many polls.
-async fn read_or_die(world: &World, polls: usize) -> Option<Result<Counts, MonitorError>> {
+pub(super) async fn read_or_die(world: &World, polls: usize) -> Option<Result<Counts, MonitorError>> {
     let mut monitor = world.monitor();
     let run = Box::pin(monitor.run(std::future::pending()));
     tokio::time::timeout(Duration::from_secs(36_000), Dies { run, polls }).await.expect("the run does not end")
 }
 
 /// One part of the script: written, then read to the end before the next.
-fn write(world: &World, part: usize) {
+pub(super) fn write(world: &World, part: usize) {
     let amounts: [&[(i64, i64, &'static str)]; 4] = [
         &[(1, 1, "2000.00"), (2, 2, "4000.00"), (3, 1, "1000.01"), (4, 3, "10.00"), (5, 4, "3500.00")],
         &[(6, 3, "3000.00"), (4, 3, "5.00"), (7, 5, "1.00")],
@@ -64,7 +64,7 @@ fn write(world: &World, part: usize) {
 }
 
 /// What may never be otherwise, looked at while no process is there.
-fn check_invariants(world: &World, seen: &str) {
+pub(super) fn check_invariants(world: &World, seen: &str) {
     let epochs: Vec<Epoch> = world.epochs();
     let newest = epochs.last();
     for (partition, (next, text)) in world.topic.committed(&world.settings.group) {
@@ -95,16 +95,16 @@ fn check_invariants(world: &World, seen: &str) {
 }
 
 /// Everything has arrived everywhere.
-fn check_settled(world: &World, seen: &str) {
+pub(super) fn check_settled(world: &World, seen: &str) {
     let ids = |alerts: Vec<Alert>| alerts.into_iter().map(|alert| alert.id).collect::<BTreeSet<_>>();
     assert_eq!(ids(world.sinks.table()), ids(world.sinks.alerts()), "{seen}: table and topic");
     assert_eq!(ids(world.sinks.log()), ids(world.sinks.alerts()), "{seen}: log and topic");
 }
 
-const PARTS: usize = 4;
+pub(super) const PARTS: usize = 4;
 const BAD: i64 = 8;
 
-fn world(state_interval: Duration) -> World {
+pub(super) fn world(state_interval: Duration) -> World {
     let mut world = World::new();
     world.settings.state_interval = state_interval;
     world.topic.set_batch_records(3);
@@ -112,9 +112,9 @@ fn world(state_interval: Duration) -> World {
 }
 
 /// What was told of each user: status, and what the database said.
-type History = BTreeMap<i64, Vec<(Status, String)>>;
+pub(super) type History = BTreeMap<i64, Vec<(Status, String)>>;
 
-fn history(world: &World) -> History {
+pub(super) fn history(world: &World) -> History {
     let mut history = History::new();
     for alert in world.sinks.alerts() {
         let body: serde_json::Value = serde_json::from_str(&alert.body).unwrap();
@@ -123,7 +123,7 @@ fn history(world: &World) -> History {
     history
 }
 
-async fn undisturbed(state_interval: Duration) -> History {
+pub(super) async fn undisturbed(state_interval: Duration) -> History {
     let world = world(state_interval);
     for part in 0..PARTS {
         write(&world, part);

@@ -1,12 +1,14 @@
 //! A world around the monitor: topic, table, sinks and a folder that outlive it, on virtual time.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
 use tempfile::TempDir;
 use tripline::alert::Alert;
 use tripline::change::{Change, Op};
+use tripline::checkpoint::disk::{Disk, RealDisk};
 use tripline::checkpoint::{self, Folder};
 use tripline::clock::{Clock as _, TokioClock};
 use tripline::confirm::memory::{MemoryConfirm, MemoryTable};
@@ -85,6 +87,7 @@ pub(crate) type TestMonitor = Monitor<MemorySource, MemoryConfirm, MemorySinks, 
 /// Everything that outlives a monitor.
 pub(crate) struct World {
     pub(crate) dir: TempDir,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) topic: MemoryTopic,
     pub(crate) db: MemoryTable,
     pub(crate) sinks: MemorySinks,
@@ -107,6 +110,7 @@ impl World {
         let topic = MemoryTopic::new(partitions);
         Self {
             dir: dir.unwrap(),
+            disk: Arc::new(RealDisk),
             sinks: MemorySinks::new(&topic, GROUP),
             topic,
             db: MemoryTable::default(),
@@ -198,8 +202,12 @@ impl World {
         i32::try_from(id % self.spread).unwrap()
     }
 
+    pub(crate) fn try_folder(&self) -> Result<Folder, checkpoint::CheckpointError> {
+        Folder::open_on(Arc::clone(&self.disk), self.dir.path(), &self.settings.group)
+    }
+
     pub(crate) fn folder(&self) -> Folder {
-        Folder::open(self.dir.path(), &self.settings.group).unwrap()
+        self.try_folder().unwrap()
     }
 
     pub(crate) fn folder_path(&self) -> std::path::PathBuf {
@@ -234,6 +242,10 @@ impl World {
     }
 
     pub(crate) fn monitor_of(&self, source: MemorySource) -> TestMonitor {
+        self.monitor_on(source, self.folder())
+    }
+
+    pub(crate) fn monitor_on(&self, source: MemorySource, folder: Folder) -> TestMonitor {
         let wanted = compile::wanted(&self.rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
         Monitor {
             settings: self.settings.clone(),
@@ -243,13 +255,14 @@ impl World {
             wanted,
             sinks: self.sinks.of(&self.settings.group),
             clock: self.clock,
-            folder: self.folder(),
+            folder,
         }
     }
 
     /// `tripline run --until-end`.
     pub(crate) async fn try_read(&self) -> Result<Counts, MonitorError> {
-        let mut monitor = self.monitor();
+        let folder = self.try_folder()?;
+        let mut monitor = self.monitor_on(MemorySource::join(&self.topic, &self.settings.group), folder);
         assert!(monitor.settings.until_end);
         let run = monitor.run(std::future::pending());
         tokio::time::timeout(Duration::from_secs(36_000), run).await.expect("the run does not end")

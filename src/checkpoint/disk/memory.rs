@@ -106,13 +106,15 @@ impl MemoryDisk {
         self.state().lose_power(&mut Random(seed));
     }
 
-    /// The process dies, and another can start: all stays visible, and what was not durable is not.
+    /// The process dies, and another can start: all stays visible, and what was not durable is not. What was to
+    /// die or fail later does not.
     pub fn kill(&self) {
         let mut state = self.state();
         state.locked.clear();
         state.life += 1;
         state.dead = false;
         state.dies_at = None;
+        state.fails_at = None;
     }
 
     /// Operations so far: everything that changes the disk, or syncs it.
@@ -350,10 +352,15 @@ impl Disk for MemoryDisk {
         state.operation()?;
         let id = state.find(from)?;
         let ((old_folder, old), (folder, name)) = (state.place(from)?, state.place(to)?);
-        if let Some(replaced) = state.names(folder)?.get(&name)
-            && state.names(*replaced).is_ok_and(|names| !names.is_empty())
-        {
-            return Err(ErrorKind::DirectoryNotEmpty.into());
+        match state.names(folder)?.get(&name) {
+            Some(replaced) if *replaced == id => return Ok(()), // two names of one file both stay
+            Some(replaced) => match (state.names(id).is_ok(), state.names(*replaced)) {
+                (true, Err(_)) => return Err(ErrorKind::NotADirectory.into()),
+                (false, Ok(_)) => return Err(ErrorKind::IsADirectory.into()),
+                (true, Ok(names)) if !names.is_empty() => return Err(ErrorKind::DirectoryNotEmpty.into()),
+                _ => {}
+            },
+            None => {}
         }
         state.change(vec![(old_folder, old, None), (folder, name, Some(id))]);
         Ok(())
