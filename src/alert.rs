@@ -75,6 +75,7 @@ pub struct Alert {
     /// Firing or resolved.
     pub status: Status,
     /// The episode that it opens or closes.
+    #[serde(default)]
     pub episode: EpisodeId,
     /// Record key on the alert topic: `weekly-spend|27956157`.
     pub record_key: String,

@@ -12,7 +12,7 @@
 //!
 //! - this file: the folder
 //! - [`format`](mod@format): what its files hold
-//! - [`file`]: how one file is written so that it is there whole or not at all
+//! - [`file`](mod@file): how one file is written so that it is there whole or not at all
 //! - [`look`]: reading it from outside
 //! - [`disk`]: what is asked of the file system, and a twin of it that can lose power
 //! - [`start`]: which of the two layers to believe, pure
@@ -142,8 +142,8 @@ impl Folder {
             file::make_folder(disk, &folder.root.join(part))?;
             file::clean(disk, &folder.root.join(part))?;
         }
-        // For the parts just made, without whose names nothing in them is durable; and for a new lineage.json: the process
-        // that renamed it may have been killed before its sync.
+        // For the parts just made, without whose names nothing in them is durable; and for a new lineage.json: the
+        // process that renamed it may have been killed before its sync.
         file::sync_folder(disk, &folder.root)?;
         // For an epoch that was linked just before a kill: it is about to be delivered, and may not vanish after.
         file::sync_folder(disk, &folder.root.join("offsets"))?;
@@ -378,12 +378,8 @@ impl Folder {
             // Before their marks: an old epoch that comes back without its own would be delivered again.
             file::sync_folder(&*self.disk, &self.root.join("offsets"))?;
         }
-        for number in self.numbers("commits")?.into_iter().filter(|n| *n < bound) {
-            if !exists(&*self.disk, &self.file("offsets", number))? {
-                file::remove(&*self.disk, &self.file("commits", number))?;
-            }
-        }
-        Ok(())
+        let mut marks = self.numbers("commits")?.into_iter().filter(|n| *n < bound);
+        marks.try_for_each(|number| file::remove(&*self.disk, &self.file("commits", number)))
     }
 
     fn file(&self, part: &str, number: u64) -> PathBuf {

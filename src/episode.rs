@@ -42,7 +42,7 @@ impl Status {
 }
 
 /// Names an episode within its lineage. Epochs are counted up, so a number never comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EpisodeId {
     /// The epoch that it fired in.
     pub epoch: u64,

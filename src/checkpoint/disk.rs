@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How often a lock is tried before it counts as held: [`Disk::is_locked`] of another process has it for an instant.
-const LOCK_TRIES: u32 = 10;
+const LOCK_TRIES: u32 = 20;
 /// The wait between two tries.
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 

@@ -1,14 +1,15 @@
 //! One file of the checkpoint folder: there whole, or not at all.
 //!
 //! A temporary file is written and synced, then linked (never replacing) or renamed (replacing), then the
-//! folder is synced, as fsync(2) asks for a new name to be durable. Without the first sync, a loss of power could leave the
-//! name on a file without its bytes; without the second, no name.
+//! folder is synced, as fsync(2) asks for a new name to be durable. Without the first sync, a loss of power could
+//! leave the name on a file without its bytes; without the second, no name.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::CheckpointError;
 use super::disk::Disk;
+use crate::fault;
 
 /// How the names of temporary files end.
 const TEMPORARY: &str = ".tmp";
@@ -36,7 +37,9 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, CheckpointE
 /// The file is there, or the file system refuses.
 pub fn create_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let temporary = write_temporary(disk, path, true, |out| out.write_all(bytes))?;
+    fault::point("epoch.written");
     let linked = disk.link(&temporary, path);
+    fault::point("epoch.linked");
     let removed = disk.remove(&temporary);
     linked.and(removed).map_err(failed("link", path))?;
     sync_parent(disk, path)
@@ -60,7 +63,9 @@ pub fn replace_with(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), CheckpointError> {
     let temporary = write_temporary(disk, path, true, write)?;
+    fault::point("file.written");
     disk.rename(&temporary, path).map_err(failed("rename", &temporary))?;
+    fault::point("file.renamed");
     sync_parent(disk, path)
 }
 

@@ -19,7 +19,9 @@ impl Named {
     pub fn parse(metadata: &str) -> Option<Self> {
         let mut parts = metadata.split(':');
         let (lineage, epoch, crc) = (parts.next()?, parts.next()?, parts.next()?);
-        if lineage.is_empty() || parts.next().is_some() {
+        // It names a folder: none of its characters may mean anything else.
+        let plain = lineage.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if lineage.is_empty() || !plain || parts.next().is_some() {
             return None;
         }
         Some(Self { lineage: lineage.to_owned(), epoch: epoch.parse().ok()?, crc: u32::from_str_radix(crc, 16).ok()? })
@@ -167,7 +169,7 @@ mod tests {
         let text = named("018f-a", 7, 0xabc).to_string();
         assert_eq!(text, "018f-a:7:00000abc");
         assert_eq!(Named::parse(&text), Some(named("018f-a", 7, 0xabc)));
-        for other in ["", "a", "a:7", ":7:0000000c", "a:-1:0000000c", "a:7:xyz", "a:7:0000000c:1"] {
+        for other in ["../a:7:0000000c", "", "a", "a:7", ":7:0000000c", "a:-1:0000000c", "a:7:xyz", "a:7:0000000c:1"] {
             assert_eq!(Named::parse(other), None, "{other}");
         }
     }
