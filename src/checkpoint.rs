@@ -172,7 +172,12 @@ impl Folder {
     /// # Errors
     /// The file system refuses.
     pub fn begin(&self, lineage: &Lineage) -> Result<(), CheckpointError> {
-        let mut empty = self.lineage()?.is_none();
+        // One that never had an epoch has had no effect: the new one takes its place, unless it is the name of what was
+        // being moved aside.
+        let mut empty = match self.lineage()? {
+            Some(begun) => !exists(&*self.disk, &self.root.join("lineages").join(&begun.id))?,
+            None => true,
+        };
         for part in PARTS {
             empty &= self.list(part)?.is_empty();
         }

@@ -229,7 +229,9 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
                     tracing::warn!(
                         "the group took the partitions away: this instance stands by until the group is free"
                     );
-                    self.rejoin(stop.as_mut()).await?;
+                    if self.rejoin(stop.as_mut()).await? {
+                        return Ok(counts);
+                    }
                 }
                 Ok((Ended::Stopped, _)) if self.settings.until_end => return Err(MonitorError::BeforeTheEnd),
                 Ok((_, counts)) => return Ok(counts),
@@ -238,17 +240,20 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
                         %error,
                         "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
                     );
-                    self.rejoin(stop.as_mut()).await?;
+                    if self.rejoin(stop.as_mut()).await? {
+                        return Ok(counts);
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn rejoin(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<(), MonitorError> {
+    /// Whether it was stopped before it had joined.
+    async fn rejoin(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool, MonitorError> {
         tokio::select! {
-            () = &mut stop => Ok(()), // whoever asks next is told
-            joined = self.source.rejoin() => joined.map_err(MonitorError::from),
+            () = &mut stop => Ok(true), // it can be asked only once
+            joined = self.source.rejoin() => joined.map(|()| false).map_err(MonitorError::from),
         }
     }
 
@@ -271,7 +276,9 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
                 Event::Batch(_) => continue,
                 Event::Revoked => {
                     partly = false;
-                    self.rejoin(stop.as_mut()).await?;
+                    if self.rejoin(stop.as_mut()).await? {
+                        return Ok(None);
+                    }
                     continue;
                 }
             };
@@ -290,8 +297,8 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
             // Of several that joined at once, the first stays and is given the rest when the others have gone.
             partly = patiently(async || self.source.is_first().await).await?;
             tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
-            if !partly {
-                self.rejoin(stop.as_mut()).await?;
+            if !partly && self.rejoin(stop.as_mut()).await? {
+                return Ok(None);
             }
         }
     }

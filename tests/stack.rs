@@ -21,12 +21,16 @@ mod canonical;
 mod changes;
 #[path = "stack/encodings.rs"]
 mod encodings;
+#[path = "stack/exactly_once.rs"]
+mod exactly_once;
 #[path = "stack/harness.rs"]
 mod harness;
 #[path = "stack/long_running.rs"]
 mod long_running;
 #[path = "stack/offsets.rs"]
 mod offsets;
+#[path = "stack/recovery.rs"]
+mod recovery;
 #[path = "stack/replays.rs"]
 mod replays;
 #[path = "stack/table.rs"]

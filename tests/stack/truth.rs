@@ -17,7 +17,7 @@ mod away;
 #[path = "truth/epochs.rs"]
 mod epochs;
 #[path = "truth/feed.rs"]
-mod feed;
+pub(crate) mod feed;
 #[path = "truth/hanging.rs"]
 mod hanging;
 #[path = "truth/histories.rs"]
@@ -31,4 +31,4 @@ mod refused;
 #[path = "truth/refuted.rs"]
 mod refuted;
 #[path = "truth/server.rs"]
-mod server;
+pub(crate) mod server;

@@ -78,11 +78,12 @@ impl ConsumerContext for Context {
             self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(member);
             Rebalance::Assign(partitions.elements().iter().map(|element| element.partition()).collect())
         } else {
+            // The client would join again by itself, as soon as the partitions are given back, beside whoever has taken over
+            // meanwhile.
+            consumer.unsubscribe();
             if let Err(error) = consumer.unassign() {
                 tracing::warn!(%error, "giving the partitions back");
             }
-            // The client would join again by itself, beside whoever has taken over meanwhile.
-            consumer.unsubscribe();
             Rebalance::Revoke
         };
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);

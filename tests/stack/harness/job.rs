@@ -35,6 +35,8 @@ pub struct Job {
     pub source: String,
     /// More lines before the first section.
     pub top: String,
+    /// More of the environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Job {
@@ -52,6 +54,7 @@ impl Job {
             checkpoints: folder.join("checkpoints"),
             source: String::new(),
             top: String::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -114,6 +117,7 @@ topic = "{alert_topic}"
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::harness::wait_for;
 
-pub(super) struct Server {
-    pub(super) port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     process: Option<Child>,
     bin: PathBuf,
     folder: tempfile::TempDir,
@@ -17,7 +17,7 @@ pub(super) struct Server {
 
 impl Server {
     /// With `streaming.transactions` in it, and `settings` in its configuration.
-    pub(super) fn new(settings: &str) -> Self {
+    pub(crate) fn new(settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("tripline-truth.").tempdir_in("/tmp").unwrap();
         let mut server = Self { port: free_port(), process: None, bin: bin(), folder };
         // Everybody may go in, and the server's user own what is in there.
@@ -46,25 +46,25 @@ impl Server {
         server
     }
 
-    pub(super) fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
     /// A folder for configuration and checkpoints.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.url_as("postgres")
     }
 
-    pub(super) fn url_as(&self, user: &str) -> String {
+    pub(crate) fn url_as(&self, user: &str) -> String {
         format!("postgres://{user}@127.0.0.1:{}/postgres", self.port)
     }
 
     /// One of the programs that come with the server, on its data and as its user.
-    pub(super) fn tool(&self, name: &str, arguments: &[&str]) {
+    pub(crate) fn tool(&self, name: &str, arguments: &[&str]) {
         run(self.command(name).args(arguments));
     }
 
@@ -78,7 +78,7 @@ impl Server {
     }
 
     /// Until it answers.
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = self.command("postgres");
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Sessions are cut off and what was committed is kept.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         signal("INT", process.id());
         process.wait().unwrap();
@@ -102,7 +102,7 @@ impl Server {
         self.folder.path().join("postgres.log")
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
@@ -115,7 +115,7 @@ impl Server {
         command
     }
 
-    pub(super) fn try_sql(&self, sql: &str) -> Result<Vec<Vec<String>>, String> {
+    pub(crate) fn try_sql(&self, sql: &str) -> Result<Vec<Vec<String>>, String> {
         let done = self.psql().arg("-c").arg(sql).output().map_err(|error| format!("psql: {error}"))?;
         if !done.status.success() {
             return Err(format!("{sql}\n{}", String::from_utf8_lossy(&done.stderr)));
@@ -124,24 +124,24 @@ impl Server {
         Ok(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
     }
 
-    pub(super) fn sql(&self, sql: &str) -> Vec<Vec<String>> {
+    pub(crate) fn sql(&self, sql: &str) -> Vec<Vec<String>> {
         self.try_sql(sql).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The only value of a result.
-    pub(super) fn value(&self, sql: &str) -> String {
+    pub(crate) fn value(&self, sql: &str) -> String {
         self.sql(sql).remove(0).remove(0)
     }
 
     /// Changes a setting of the running server.
-    pub(super) fn set(&self, name: &str, value: &str) {
+    pub(crate) fn set(&self, name: &str, value: &str) {
         self.sql(&format!("ALTER SYSTEM SET {name} = '{value}'"));
         self.sql("SELECT pg_reload_conf()");
         wait_for("the setting is taken", || (self.value(&format!("SHOW {name}")) == value).then_some(()));
     }
 
     /// A session that stays open; `None` when the server refuses it.
-    pub(super) fn session(&self) -> Option<Session> {
+    pub(crate) fn session(&self) -> Option<Session> {
         let mut command = self.psql();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -165,20 +165,20 @@ impl Drop for Server {
 }
 
 /// A session of psql.
-pub(super) struct Session {
+pub(crate) struct Session {
     child: Child,
     out: BufReader<ChildStdout>,
 }
 
 impl Session {
     /// Sends statements without waiting for what becomes of them.
-    pub(super) fn send(&mut self, sql: &str) {
+    pub(crate) fn send(&mut self, sql: &str) {
         let input = self.child.stdin.as_mut().unwrap();
         let _ = writeln!(input, "{sql};");
     }
 
     /// Sends a statement and waits for the first line of its result.
-    pub(super) fn ask(&mut self, sql: &str) -> Option<String> {
+    pub(crate) fn ask(&mut self, sql: &str) -> Option<String> {
         self.send(sql);
         let mut line = String::new();
         let read = self.out.read_line(&mut line).ok()?;
@@ -193,7 +193,7 @@ impl Drop for Session {
     }
 }
 
-pub(super) fn signal(name: &str, pid: u32) {
+pub(crate) fn signal(name: &str, pid: u32) {
     run(Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")));
 }
 

@@ -1,0 +1,24 @@
+//! Where a run goes on from after whatever has happened to it, to its checkpoint folder, to its group and to its
+//! topic; and who works when there are several. Every test ends with one alert each: on the topic, as a reader of
+//! committed records sees it, and in the table.
+//!
+//! - `world`: a table, its stream, instances, what they have told; `run`: a process; `cluster`: Kafka by hand
+//! - `layers`: the folder lost or old, the group deleted or moved, the topic cut or made anew
+//! - `killed`: killed at the very moments that look like something else
+//! - `folder`: two processes on one, files that are damaged, no space
+//! - `zombies`: stopped, replaced and continued
+
+#[path = "recovery/cluster.rs"]
+mod cluster;
+#[path = "recovery/folder.rs"]
+mod folder;
+#[path = "recovery/killed.rs"]
+mod killed;
+#[path = "recovery/layers.rs"]
+mod layers;
+#[path = "recovery/run.rs"]
+mod run;
+#[path = "recovery/world.rs"]
+mod world;
+#[path = "recovery/zombies.rs"]
+mod zombies;
