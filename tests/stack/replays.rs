@@ -72,3 +72,24 @@ fn the_checkpoint_folder_is_lost() {
     assert_eq!(run.count("replayed"), 2, "{run}");
     t.run("v1").read(0).quiet();
 }
+
+/// Retention has removed the first records: windows are filled from the table, and no total is too low.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_topic_is_cut() {
+    let t = Table::new("cut");
+    t.insert(&[(1, 101, "2000"), (2, 102, "2000"), (3, 103, "3500")]);
+    t.sql("UPDATE streaming.transactions SET amount = 1 WHERE id = 3");
+    t.wait_in_kafka(4);
+    t.run("v1").read(4).quiet();
+    kafka::cut(t.topic(), 3);
+    let job = t.job("v1");
+    std::fs::remove_dir_all(job.checkpoints.join(&job.group)).unwrap();
+    t.insert(&[(4, 101, "1500")]);
+    t.wait_in_kafka(5);
+    t.run("v1").fired([101]).total(101, 2, "3500.00");
+    t.insert(&[(5, 102, "1000.01")]);
+    t.wait_in_kafka(6);
+    t.run("v1").read(1).fired([102]).total(102, 2, "3000.01");
+    t.run("v2").fired([101, 102]).resolved([]).total(101, 2, "3500.00").total(102, 2, "3000.01");
+}

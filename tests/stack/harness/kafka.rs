@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -133,6 +135,18 @@ pub fn produce(topic: &str, records: &[Record]) {
     }
     producer.flush(CALL).unwrap();
     assert_eq!(end_of(topic), before + i64::try_from(records.len()).unwrap());
+}
+
+/// Removes the records before an offset, as retention does.
+pub fn cut(topic: &str, low: i64) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &Stack::get().bootstrap).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(low)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let done = runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
+    done.find_partition(topic, 0).unwrap().error().unwrap();
+    assert_eq!(consumer("tests").fetch_watermarks(topic, 0, CALL).unwrap().0, low);
 }
 
 /// The next offset that a group has committed, if it has.
