@@ -8,6 +8,8 @@
 pub mod backup;
 pub mod records;
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
@@ -124,55 +127,55 @@ impl KafkaSink {
         producer.begin_transaction().map_err(|error| failed("beginning", &error, unless_retriable(&error)))?;
         self.open = true;
         fault::point("kafka.begun");
-        self.send(&producer, transaction).await?;
+        let progress = transaction.progress;
+        let offsets = offsets_list(&progress.topic, &progress.offsets, &progress.name);
+        let records = self.records(transaction)?;
+        let adding = producer.clone();
+        let added = blocking(move || adding.send_offsets_to_transaction(&offsets, &member, CALL_TIMEOUT));
+        // Both at once: each is some round trips.
+        let (sent, added) = tokio::join!(send(&producer, &records), added);
+        sent?;
         fault::point("kafka.sent");
         while producer.in_flight_count() > 0 {
             tokio::time::sleep(SETTLE).await; // committing earlier would wait in steps of 100 ms
         }
-        let progress = transaction.progress;
-        let offsets = offsets_list(&progress.topic, &progress.offsets, &progress.name);
-        let sent = blocking(move || producer.send_offsets_to_transaction(&offsets, &member, CALL_TIMEOUT)).await;
-        sent.map_err(|error| failed("adding the group's offsets", &error, |kind| kind))
+        added.map_err(|error| failed("adding the group's offsets", &error, |kind| kind))
     }
 
-    /// Alerts, how their episodes stand, and the end of episodes that were over before.
-    async fn send(&mut self, producer: &FutureProducer, transaction: &Transaction<'_>) -> Result<(), SinkError> {
+    /// Alerts, how their episodes stand, the end of episodes that were over before; and how far the group has come, the
+    /// last record on its partition: whoever finds it has found all.
+    fn records<'a>(&mut self, transaction: &Transaction<'a>) -> Result<Vec<Outgoing<'a>>, SinkError> {
+        let mut records = Vec::new();
         if let Some(topic) = &self.topics.alerts {
-            for part in transaction.alerts.chunks(RECORDS_IN_FLIGHT) {
-                let sent = part.iter().map(|alert| {
-                    let headers = records::cloud_event(alert, &self.group);
-                    let record = FutureRecord::to(topic).key(&alert.record_key).payload(&alert.body).headers(headers);
-                    producer.send(record, Timeout::Never)
-                });
-                delivered("alert topic", producer, join_all(sent).await)?;
-            }
+            records.extend(transaction.alerts.iter().map(|alert| Outgoing {
+                topic: topic.clone(),
+                partition: None,
+                key: Cow::Borrowed(&alert.record_key),
+                body: Some(Cow::Borrowed(&alert.body)),
+                headers: Some(records::cloud_event(alert, &self.group)),
+            }));
         }
-        let topic = &self.topics.episodes;
         let mut over_next = Vec::new();
-        let mut told = std::collections::BTreeSet::new();
-        for part in transaction.episodes.chunks(RECORDS_IN_FLIGHT) {
-            let mut sent = Vec::new();
-            for episode in part {
-                let (key, body) = (episode.record_key(), serde_json::to_string(episode));
-                let body = body.map_err(|error| refused("topic of episodes", &error.to_string()))?;
-                if episode.is_resolved() {
-                    over_next.push(key.clone());
-                }
-                sent.push(send_owned(producer, topic, key.clone(), Some(body)));
-                told.insert(key);
+        let mut told = BTreeSet::new();
+        for episode in transaction.episodes {
+            let key = episode.record_key();
+            if episode.is_resolved() {
+                over_next.push(key.clone());
             }
-            delivered("topic of episodes", producer, join_all(sent).await)?;
+            records.push(self.backup_record(key.clone(), Some(json(episode)?)));
+            told.insert(key);
         }
         let gone = self.over.iter().filter(|key| !told.contains(*key));
-        let sent = gone.map(|key| send_owned(producer, topic, key.clone(), None));
-        delivered("topic of episodes", producer, join_all(sent).await)?;
-        // The last record of the transaction: whoever finds it has found all.
-        let body = serde_json::to_string(transaction.progress);
-        let body = body.map_err(|error| refused("topic of episodes", &error.to_string()))?;
-        let sent = send_owned(producer, topic, self.group.clone(), Some(body)).await;
-        delivered("topic of episodes", producer, vec![sent])?;
+        records.extend(gone.map(|key| self.backup_record(key.clone(), None)));
+        records.push(self.backup_record(self.group.clone(), Some(json(transaction.progress)?)));
         self.over_next = over_next;
-        Ok(())
+        Ok(records)
+    }
+
+    /// On one partition, whatever their number: what is read from it up to a record is everything up to there.
+    fn backup_record(&self, key: String, body: Option<String>) -> Outgoing<'static> {
+        let topic = self.topics.episodes.clone();
+        Outgoing { topic, partition: Some(0), key: Cow::Owned(key), body: body.map(Cow::Owned), headers: None }
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), SinkError> {
@@ -224,18 +227,37 @@ pub fn transactional_id(group: &str) -> String {
     format!("tripline-{group}-0")
 }
 
-async fn send_owned(
-    producer: &FutureProducer,
-    topic: &str,
-    key: String,
-    body: Option<String>,
-) -> rdkafka::producer::future_producer::OwnedDeliveryResult {
-    // One partition, whatever their number: what is read from it up to a record is everything up to there.
-    let mut record: FutureRecord<'_, str, str> = FutureRecord::to(topic).partition(0).key(&key);
-    if let Some(body) = &body {
-        record = record.payload(body);
+/// A record of a transaction.
+struct Outgoing<'a> {
+    topic: String,
+    /// By the key's hash where none is given.
+    partition: Option<i32>,
+    key: Cow<'a, str>,
+    body: Option<Cow<'a, str>>,
+    headers: Option<OwnedHeaders>,
+}
+
+/// Sends records, in order, and waits until the broker has them.
+async fn send(producer: &FutureProducer, records: &[Outgoing<'_>]) -> Result<(), SinkError> {
+    for part in records.chunks(RECORDS_IN_FLIGHT) {
+        let sent = part.iter().map(|outgoing| {
+            let mut record = FutureRecord::<str, str>::to(&outgoing.topic).key(&outgoing.key);
+            record.partition = outgoing.partition;
+            record.payload = outgoing.body.as_deref();
+            record.headers.clone_from(&outgoing.headers);
+            producer.send(record, Timeout::Never)
+        });
+        delivered("Kafka", producer, join_all(sent).await)?;
     }
-    producer.send(record, Timeout::Never).await
+    Ok(())
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, SinkError> {
+    serde_json::to_string(value).map_err(|error| SinkError {
+        sink: "Kafka",
+        problem: error.to_string(),
+        kind: SinkErrorKind::Refused,
+    })
 }
 
 /// Next offsets with a text on every partition.
@@ -257,10 +279,6 @@ async fn blocking<T: Send + 'static>(
 
 fn lost(problem: &str) -> SinkError {
     SinkError { sink: "Kafka", problem: problem.to_owned(), kind: SinkErrorKind::Fenced }
-}
-
-fn refused(sink: &'static str, problem: &str) -> SinkError {
-    SinkError { sink, problem: problem.to_owned(), kind: SinkErrorKind::Refused }
 }
 
 /// Whether all records have arrived.
