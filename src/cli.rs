@@ -3,6 +3,7 @@
 //! - [`run`]: `tripline run`
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
 //! - [`offsets`]: both layers of progress, and moving the group
+//! - [`reprocess`]: everything again as another group
 //! - [`failure`]: how a command ends otherwise than well
 //! - `table`: what the commands about alerts share
 
@@ -11,6 +12,7 @@ pub mod explain;
 pub mod failure;
 pub mod migrate;
 pub mod offsets;
+pub mod reprocess;
 pub mod run;
 mod table;
 
@@ -45,6 +47,16 @@ Examples:
 
 Any setting but the rules can be given as an environment variable TRIPLINE__SECTION__KEY, which wins over the
 file. RUST_LOG sets what is logged; NO_COLOR turns colours off.";
+
+const REPROCESS_EXAMPLES: &str = "\
+Examples:
+  tripline reprocess --config tripline.toml --shadow
+  tripline reprocess --config tripline.toml
+  tripline reprocess --config tripline.toml --to flink-monitor-group-v5 --output json
+
+The next group of …-v3 is …-v4. It must be new: without a checkpoint folder, offsets or episodes. Its alerts go to the
+configured sinks under new ids, but for their lines, which go to standard error. With --shadow nothing is sent or kept.
+At the end the episodes that are open now are held against those of the group of before, as Kafka has them.";
 
 const MIGRATE_EXAMPLES: &str = "\
 Examples:
@@ -81,6 +93,10 @@ pub enum Command {
     #[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(RunArgs),
 
+    /// Read everything again as the next group, and show what is open then and was not, and the other way round
+    #[command(after_help = format!("{REPROCESS_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Reprocess(ReprocessArgs),
+
     /// Make the table tripline.alerts, or bring it up to date
     #[command(after_help = format!("{MIGRATE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Migrate(MigrateArgs),
@@ -108,6 +124,26 @@ pub struct RunArgs {
     /// Stop where the topic ended at the start, and print what was done as one line of JSON
     #[arg(long)]
     pub until_end: bool,
+}
+
+/// Arguments of `tripline reprocess`.
+#[derive(Debug, Args)]
+pub struct ReprocessArgs {
+    /// The configuration file (TOML); its group is the one of before
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// The new group; by default the one that follows: …-v4 after …-v3
+    #[arg(long, value_name = "GROUP", value_parser = group)]
+    pub to: Option<String>,
+
+    /// Only look: send no alert, commit nothing, keep nothing. Postgres is asked all the same
+    #[arg(long)]
+    pub shadow: bool,
+
+    /// A table for people, or one JSON object
+    #[arg(long, short, default_value = "table")]
+    pub output: Output,
 }
 
 /// Arguments of `tripline migrate`.
@@ -240,6 +276,13 @@ fn duration(text: &str) -> Option<i64> {
     Some(number.saturating_mul(seconds).saturating_mul(1_000_000))
 }
 
+fn group(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("a group has a name".to_owned());
+    }
+    crate::config::check_group_id(text).map(|()| text.to_owned())
+}
+
 fn status(text: &str) -> Result<Status, String> {
     match text {
         "firing" => Ok(Status::Firing),
@@ -304,6 +347,17 @@ mod tests {
             matches!(&parsed, Ok(Command::Run(run)) if run.config.as_os_str() == "a.toml" && run.until_end),
             "{parsed:?}"
         );
+    }
+
+    #[test]
+    fn a_group_to_reprocess_as_is_checked() {
+        let parse = |to: &str| Cli::try_parse_from(["tripline", "reprocess", "-c", "a.toml", "--to", to]);
+        assert!(matches!(
+            parse("g-v4").map(|cli| cli.command),
+            Ok(Command::Reprocess(args)) if args.to.as_deref() == Some("g-v4") && !args.shadow
+        ));
+        assert_eq!(parse("../g").map(drop).map_err(|e| e.kind()), Err(clap::error::ErrorKind::ValueValidation));
+        assert_eq!(parse("").map(drop).map_err(|e| e.kind()), Err(clap::error::ErrorKind::ValueValidation));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::model::Timestamp;
 use crate::rule::{Clock, Confirm};
 use crate::telemetry::Format;
 
+pub(crate) use checks::group_id as check_group_id;
 pub use checks::{postgres_url as check_url, redact_url};
 pub use reader::Problem;
 

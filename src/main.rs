@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tripline::cli::{Cli, Command, Exit, alerts, explain, migrate, offsets, run};
+use tripline::cli::{Cli, Command, Exit, alerts, explain, migrate, offsets, reprocess, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match &cli.command {
             Command::Run(args) => run::run(args).await,
+            Command::Reprocess(args) => reprocess::reprocess(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Alerts(args) => alerts::alerts(args).await,
             Command::Explain(args) => explain::explain(args).await,

@@ -10,19 +10,23 @@
 //! - [`session`]: what happens in one assignment, step by step
 //! - [`recover`]: where an assignment goes on from
 //! - [`epoch`]: how progress is made durable
+//! - [`gauge`]: how far a run is, for whoever shows it
 
 pub mod epoch;
+pub mod gauge;
 pub mod recover;
 pub mod session;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
 use epoch::close;
+use gauge::Gauge;
 use session::Session;
 
 use crate::checkpoint::{CheckpointError, Folder};
@@ -148,6 +152,8 @@ pub struct Monitor<S, C, K, T> {
     pub clock: T,
     /// Where progress is kept.
     pub folder: Folder,
+    /// Shows how far it is.
+    pub gauge: Arc<Gauge>,
 }
 
 /// What is asked of the database.
@@ -311,6 +317,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
     ) -> Result<Ended, MonitorError> {
         let member = self.source.member();
         let mut asking = FuturesUnordered::new();
+        self.gauge.tell(session.left(), session.unit.waiting());
         loop {
             let now = self.clock.now();
             while asking.len() < self.settings.statements_max && session.rebuild.is_empty() {
@@ -347,6 +354,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
                 Wake::Source(Event::Failed(error)) => return Err(error.into()),
                 Wake::Tick => session.tick(now),
             }
+            self.gauge.tell(session.left(), session.unit.waiting());
             let ending = self.settings.until_end || session.stopped_by.is_some();
             let done = ending && session.is_done(now) && asking.is_empty();
             if done || session.is_due(now, &self.settings) {

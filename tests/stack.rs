@@ -33,6 +33,8 @@ mod offsets;
 mod recovery;
 #[path = "stack/replays.rs"]
 mod replays;
+#[path = "stack/reprocess.rs"]
+mod reprocess;
 #[path = "stack/table.rs"]
 mod table;
 #[path = "stack/truth.rs"]

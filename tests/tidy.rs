@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure part: modules of `src` from `model` to `unit`, and the pure rooms of others.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "model",
     "change",
     "rule",
@@ -22,6 +22,7 @@ const PURE: [&str; 15] = [
     "cli/offsets/layers",
     "cli/offsets/plan",
     "cli/offsets/report",
+    "cli/reprocess/difference",
 ];
 
 /// What a pure module may not name: runtimes, sockets, files, clocks.

@@ -22,6 +22,7 @@ use self::args::{ExportArgs, OffsetsArgs, OffsetsCommand, ResetArgs, Target, Vie
 use self::kafka::Kafka;
 use self::layers::{Agreement, Group, Partition};
 use self::plan::Goal;
+pub(super) use self::report::aligned;
 use self::report::{Reset, View};
 use super::failure::Failure;
 use super::{Exit, Output};
@@ -49,6 +50,13 @@ pub async fn offsets(args: &OffsetsArgs) -> Result<(), Failure> {
         (None, Some(args)) => view(args).await,
         (None, None) => Err(wrong("--config FILE is needed".to_owned())),
     }
+}
+
+/// The topic's partitions, and what the configuration's group has committed there.
+pub(super) async fn committed(config: &Config) -> Result<(Vec<i32>, Offsets), Failure> {
+    let partitions = Kafka::new(config)?.partitions().await?;
+    let committed = partitions.iter().filter_map(|found| Some((found.partition, found.group.as_ref()?.0))).collect();
+    Ok((partitions.iter().map(|found| found.partition).collect(), committed))
 }
 
 fn wrong(message: String) -> Failure {
@@ -278,7 +286,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// Data, to standard output.
-fn print(lines: &[String]) -> Result<(), Failure> {
+pub(super) fn print(lines: &[String]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
     match written {
@@ -289,7 +297,7 @@ fn print(lines: &[String]) -> Result<(), Failure> {
 }
 
 /// A word to people, to standard error: the log's level does not silence it.
-fn tell(text: &str) {
+pub(super) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 

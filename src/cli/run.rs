@@ -1,6 +1,8 @@
 //! `tripline run`: reads the configuration, checks it against the servers, wires the job and runs it.
 
 use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,15 +24,17 @@ use crate::confirm::catalog::{self, CatalogError};
 use crate::confirm::postgres::{self, PostgresConfirm};
 use crate::host;
 use crate::model::Table;
+use crate::monitor::gauge::Gauge;
 use crate::monitor::{Monitor, MonitorError, Settings, StartAt};
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
-use crate::sink::ConfiguredSinks;
-use crate::sink::kafka::{KafkaSink, Topics, check_compacted, ensure_topics};
+use crate::sink::kafka::{KafkaSink, Member, Topics, check_compacted, ensure_topics};
 use crate::sink::log::LogSink;
+use crate::sink::{ConfiguredSinks, Sinks};
 use crate::source::kafka::{KafkaSource, Membership, client_config, wait_until_free};
 use crate::telemetry;
+use crate::unit::Counts;
 
 /// The first wait before a server that is not there is tried again.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -44,67 +48,12 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// A [`Failure`] that says how the process is to end.
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {
-    let wrong = |message: String| Failure::new(Exit::Misconfigured, message);
-    let config = config::load(&args.config, config::process_environment()).map_err(|e| wrong(e.to_string()))?;
-    telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
-    let parsed = parse_rules(&config.rules).map_err(wrong)?;
-    let options = postgres::options(&config.postgres.url, config.postgres.statement_timeout)
-        .map_err(|e| wrong(format!("postgres.url: {e}")))?;
-    let (table, rules) = check_rules(&config, &options, &parsed).await?;
-    let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
-    let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
-    let decoder = Decoder::new(&table, &wanted, decoding).map_err(wrong)?;
-
-    let client = client_config(&config.kafka.bootstrap_servers, &config.kafka.properties);
-    find_topic(&config, &client, config.startup_wait, args.until_end).await?;
-    let topics = Topics {
-        alerts: config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone()),
-        episodes: config.checkpoint.episodes_topic.clone(),
-        dead_letters: config.source.dead_letter_topic.clone(),
-    };
-    let mut plain = vec![topics.dead_letters.as_str()];
-    plain.extend(topics.alerts.as_deref());
-    ensure_topics(&client, &plain, &[&topics.episodes])
-        .await
-        .map_err(|e| Failure::new(Exit::Refused, format!("Kafka: {e}")))?;
-    check_compacted(&client, &topics.episodes).await.map_err(wrong)?;
-    let folder = Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(MonitorError::from)?;
-
-    let group = &config.kafka.group_id;
-    let kafka = KafkaSink::new(&client, group, topics).map_err(|e| wrong(format!("kafka.properties: {e}")))?;
-    let sinks = ConfiguredSinks {
-        log: config.alerts.log.then(|| LogSink::new(std::io::stdout())),
-        table: super::table::sink(&config).await?,
-        kafka,
-    };
-    let stop = stopped().shared();
-    let limit = args.until_end.then_some(config.startup_wait);
-    let mut membership = Membership { group: group.clone(), instance: host::instance(folder.path()) };
-    let left = tokio::select! {
-        left = wait_until_free(&client, &membership, limit) => left.map_err(MonitorError::from)?,
-        () = stop.clone() => return Ok(()),
-    };
-    if args.until_end && !left {
-        membership.instance = None; // it leaves the group as soon as it ends
-    }
-    let source = KafkaSource::join(&client, membership, &config.source.topic, decoder, limit)
-        .map_err(|e| wrong(format!("kafka.properties: {e}")))?;
-    let confirm = PostgresConfirm::new(
-        options,
-        config.postgres.max_connections,
-        config.postgres.statement_timeout,
-        &rules,
-        &wanted,
-    );
-    let clock = SystemClock::default();
-    let settings = settings(&config, args);
-    let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder };
-    let ended = monitor.run(stop).await;
-    monitor.source.close().await;
-    monitor.confirm.close().await;
-    monitor.sinks.close().await;
-    let counts = ended?;
-    if args.until_end {
+    let config = configured(&args.config)?;
+    let job = Job::check(&config, args.until_end).await?;
+    let counts = job.work(std::io::stdout()).await?;
+    if args.until_end
+        && let Some(counts) = counts
+    {
         let line = serde_json::to_string(&counts).unwrap_or_default();
         let written = writeln!(std::io::stdout(), "{line}");
         written.map_err(|e| Failure::new(Exit::Failed, format!("standard output: {e}")))?;
@@ -112,7 +61,113 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn settings(config: &Config, args: &RunArgs) -> Settings {
+fn wrong(message: String) -> Failure {
+    Failure::new(Exit::Misconfigured, message)
+}
+
+/// Reads the configuration and starts the log.
+pub(super) fn configured(file: &Path) -> Result<Config, Failure> {
+    let config = config::load(file, config::process_environment()).map_err(|e| wrong(e.to_string()))?;
+    telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
+    Ok(config)
+}
+
+/// The main job, held against the servers: nothing has been made or joined yet.
+pub(super) struct Job<'a> {
+    config: &'a Config,
+    until_end: bool,
+    pub(super) client: ClientConfig,
+    pub(super) decoder: Decoder,
+    rules: Vec<Rule>,
+    wanted: Vec<usize>,
+    confirm: PostgresConfirm,
+    /// Shows how far it is.
+    pub(super) gauge: Arc<Gauge>,
+}
+
+impl<'a> Job<'a> {
+    /// Checks rules, database and topic, waiting for servers that are not there yet.
+    pub(super) async fn check(config: &'a Config, until_end: bool) -> Result<Self, Failure> {
+        let parsed = parse_rules(&config.rules).map_err(wrong)?;
+        let options = postgres::options(&config.postgres.url, config.postgres.statement_timeout)
+            .map_err(|e| wrong(format!("postgres.url: {e}")))?;
+        let (table, rules) = check_rules(config, &options, &parsed).await?;
+        let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
+        let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
+        let decoder = Decoder::new(&table, &wanted, decoding).map_err(wrong)?;
+        let client = client_config(&config.kafka.bootstrap_servers, &config.kafka.properties);
+        find_topic(config, &client, config.startup_wait, until_end).await?;
+        let confirm = PostgresConfirm::new(
+            options,
+            config.postgres.max_connections,
+            config.postgres.statement_timeout,
+            &rules,
+            &wanted,
+        );
+        Ok(Self { config, until_end, client, decoder, rules, wanted, confirm, gauge: Arc::default() })
+    }
+
+    /// Joins the group and works for it, with the configuration's sinks; alert lines go to `lines`. `None`: it was told
+    /// to stop before it had joined.
+    pub(super) async fn work(self, lines: impl Write + 'static) -> Result<Option<Counts>, Failure> {
+        let (config, client) = (self.config, &self.client);
+        let topics = Topics {
+            alerts: config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone()),
+            episodes: config.checkpoint.episodes_topic.clone(),
+            dead_letters: config.source.dead_letter_topic.clone(),
+        };
+        let mut plain = vec![topics.dead_letters.as_str()];
+        plain.extend(topics.alerts.as_deref());
+        ensure_topics(client, &plain, &[&topics.episodes])
+            .await
+            .map_err(|e| Failure::new(Exit::Refused, format!("Kafka: {e}")))?;
+        check_compacted(client, &topics.episodes).await.map_err(wrong)?;
+        let folder = Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(MonitorError::from)?;
+
+        let group = &config.kafka.group_id;
+        let kafka = KafkaSink::new(client, group, topics).map_err(|e| wrong(format!("kafka.properties: {e}")))?;
+        let sinks = ConfiguredSinks {
+            log: config.alerts.log.then(|| LogSink::new(lines)),
+            table: super::table::sink(config).await?,
+            kafka,
+        };
+        let stop = stopped().shared();
+        let limit = self.until_end.then_some(config.startup_wait);
+        let mut membership = Membership { group: group.clone(), instance: host::instance(folder.path()) };
+        let left = tokio::select! {
+            left = wait_until_free(client, &membership, limit) => left.map_err(MonitorError::from)?,
+            () = stop.clone() => return Ok(None),
+        };
+        if self.until_end && !left {
+            membership.instance = None; // it leaves the group as soon as it ends
+        }
+        let source = KafkaSource::join(client, membership, &config.source.topic, self.decoder.clone(), limit)
+            .map_err(|e| wrong(format!("kafka.properties: {e}")))?;
+        let (ended, sinks) = self.drive(source, sinks, folder, stop).await;
+        sinks.close().await;
+        Ok(Some(ended?))
+    }
+
+    /// Puts the monitor together and lets it run to its end. The sinks come back.
+    pub(super) async fn drive<K: Sinks<Member = Member>>(
+        self,
+        source: KafkaSource,
+        sinks: K,
+        folder: Folder,
+        stop: impl Future<Output = ()>,
+    ) -> (Result<Counts, MonitorError>, K) {
+        let settings = settings(self.config, self.until_end);
+        let Self { rules, wanted, confirm, gauge, .. } = self;
+        let clock = SystemClock::default();
+        let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder, gauge };
+        let ended = monitor.run(stop).await;
+        monitor.source.close().await;
+        monitor.confirm.close().await;
+        (ended, monitor.sinks)
+    }
+}
+
+fn settings(config: &Config, until_end: bool) -> Settings {
     Settings {
         group: config.kafka.group_id.clone(),
         topic: config.source.topic.clone(),
@@ -131,7 +186,7 @@ fn settings(config: &Config, args: &RunArgs) -> Settings {
         rows_max: config.limits.max_rows,
         rss_max_mb: config.limits.max_rss_mb,
         stop_on_bad_record: config.source.on_bad_record == OnBadRecord::Stop,
-        until_end: args.until_end,
+        until_end,
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn severity(text: &str) -> Result<(), String> {
 }
 
 /// A group id is the name of its checkpoint folder too.
-pub(super) fn group_id(id: &str) -> Result<(), String> {
+pub(crate) fn group_id(id: &str) -> Result<(), String> {
     if id.len() > 200 {
         return Err("must be at most 200 bytes long: it is also the name of a folder".to_owned());
     }

@@ -240,6 +240,15 @@ impl Session {
         self.rebuild.iter().all(reached)
     }
 
+    /// How many records are still to be read up to `ends`, by their offsets.
+    pub(super) fn left(&self) -> u64 {
+        let left = |(partition, end): (&i32, &NextOffset)| match self.unit.offsets().get(partition) {
+            Some(next) if !self.ended.contains(partition) => u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0),
+            _ => 0,
+        };
+        self.ends.iter().map(left).sum()
+    }
+
     /// Whether everything that was there at the start has been read, and every candidate answered since.
     pub(super) fn is_done(&mut self, now: Timestamp) -> bool {
         let read = |(partition, end): (&i32, &NextOffset)| {

@@ -61,6 +61,8 @@ pub struct KafkaSource {
     membership: Membership,
     topic: String,
     decoder: Decoder,
+    /// The partitions that it reads without joining the group.
+    alone: Option<Vec<i32>>,
     reading: Reading,
     member: reader::Member,
     /// How often it has joined.
@@ -80,12 +82,13 @@ struct Reading {
 }
 
 impl Reading {
-    /// `joined`: how often this instance has joined before.
+    /// `alone`: reads these partitions without joining. `joined`: how often this instance has joined before.
     fn start(
         base: &ClientConfig,
         membership: &Membership,
         topic: &str,
         decoder: Decoder,
+        alone: Option<&[i32]>,
         joined: u32,
     ) -> Result<Self, KafkaError> {
         let mut config = base.clone();
@@ -101,7 +104,10 @@ impl Reading {
             config.set("group.instance.id", name);
         }
         let consumer: Arc<GroupConsumer> = Arc::new(config.create_with_context(Context::default())?);
-        consumer.subscribe(&[topic])?;
+        match alone {
+            None => consumer.subscribe(&[topic])?,
+            Some(partitions) => consumer.context().give(partitions),
+        }
         let (commands, inbox) = channel();
         let (outbox, events) = mpsc::channel(BATCHES_AHEAD);
         let reader = Reader::new(Arc::clone(&consumer), decoder, inbox, outbox);
@@ -142,9 +148,27 @@ impl KafkaSource {
         decoder: Decoder,
         patience: Option<Duration>,
     ) -> Result<Self, KafkaError> {
-        let reading = Reading::start(base, &membership, topic, decoder.clone(), 0)?;
+        let reading = Reading::start(base, &membership, topic, decoder.clone(), None, 0)?;
         let (base, topic) = (base.clone(), topic.to_owned());
-        Ok(Self { base, membership, topic, decoder, reading, member: None, joined: 1, patience })
+        Ok(Self { base, membership, topic, decoder, alone: None, reading, member: None, joined: 1, patience })
+    }
+
+    /// Reads these partitions without joining the group: no member sees anything of it, and the group does not come to
+    /// be by it.
+    ///
+    /// # Errors
+    /// A property that librdkafka does not take.
+    pub fn alone(
+        base: &ClientConfig,
+        group: &str,
+        topic: &str,
+        decoder: Decoder,
+        partitions: Vec<i32>,
+    ) -> Result<Self, KafkaError> {
+        let membership = Membership { group: group.to_owned(), instance: None };
+        let reading = Reading::start(base, &membership, topic, decoder.clone(), Some(&partitions), 0)?;
+        let (base, topic, alone) = (base.clone(), topic.to_owned(), Some(partitions));
+        Ok(Self { base, membership, topic, decoder, alone, reading, member: None, joined: 1, patience: None })
     }
 
     /// Leaves the group, waiting for it at most a few seconds.
@@ -294,7 +318,8 @@ impl Source for KafkaSource {
         self.member = None;
         self.reading.end().await;
         wait_until_free(&self.base, &self.membership, self.patience).await?;
-        let made = Reading::start(&self.base, &self.membership, &self.topic, self.decoder.clone(), self.joined);
+        let (decoder, alone) = (self.decoder.clone(), self.alone.as_deref());
+        let made = Reading::start(&self.base, &self.membership, &self.topic, decoder, alone, self.joined);
         self.joined += 1;
         let made = made.map_err(|error| SourceError::Lost(error.to_string()))?;
         let before = std::mem::replace(&mut self.reading, made);

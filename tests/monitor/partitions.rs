@@ -7,6 +7,7 @@ use super::timeline::Timeline;
 use tripline::change::Op;
 use tripline::checkpoint::Offsets;
 use tripline::model::NextOffset;
+use tripline::monitor::gauge::Reading;
 use tripline::source::Event;
 use tripline::source::memory::MemorySource;
 
@@ -28,6 +29,23 @@ async fn two_partitions_are_judged_together() {
     }
     assert_eq!(world.read().await.read, 4);
     world.want(&[firing(7), firing(8)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gauge_counts_from_where_it_begins_to_the_end() {
+    let world = World::of(2);
+    let gauge = async |rows: std::ops::Range<i64>| {
+        for id in rows {
+            world.create(id, id, "4000.00");
+        }
+        let mut monitor = world.monitor();
+        assert_eq!(monitor.gauge.look(), Reading::default());
+        monitor.run(std::future::pending()).await.unwrap();
+        monitor.gauge.look()
+    };
+    assert_eq!(gauge(0..40).await, Reading { all: 40, read: 40, waiting: 0 });
+    assert_eq!(gauge(40..43).await, Reading { all: 3, read: 3, waiting: 0 });
+    assert_eq!(gauge(43..43).await, Reading::default());
 }
 
 #[tokio::test(start_paused = true)]

@@ -256,6 +256,7 @@ impl World {
             sinks: self.sinks.of(&self.settings.group),
             clock: self.clock,
             folder,
+            gauge: Arc::default(),
         }
     }
 

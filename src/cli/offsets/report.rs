@@ -245,7 +245,7 @@ fn shown(next: Option<NextOffset>) -> String {
 
 /// Lines with columns as wide as their widest cell: those in `text` from the left, the others, which are numbers, from
 /// the right.
-fn aligned<const N: usize>(rows: &[[String; N]], text: &[usize]) -> Vec<String> {
+pub(in crate::cli) fn aligned<const N: usize>(rows: &[[String; N]], text: &[usize]) -> Vec<String> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -45,6 +45,13 @@ enum Rebalance {
 }
 
 impl Context {
+    /// These partitions are read without a group that gives them.
+    pub(super) fn give(&self, partitions: &[i32]) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(None);
+        let given = Rebalance::Assign(partitions.to_vec());
+        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(given);
+    }
+
     /// The member that the next assignment was given to.
     pub(super) fn next_member(&self) -> Member {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()

@@ -1,0 +1,37 @@
+//! How far a run is on its way to the end that it reads to: told by the loop, looked at by whoever shows it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Shared between the loop and a reader; each number is of about the same moment.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    all: AtomicU64,
+    left: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// What a gauge shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Records to be read in all, counted by their offsets; 0 before that is known.
+    pub all: u64,
+    /// How many of them have been read.
+    pub read: u64,
+    /// Candidates that wait for an answer.
+    pub waiting: u64,
+}
+
+impl Gauge {
+    pub(super) fn tell(&self, left: u64, waiting: usize) {
+        self.all.fetch_max(left, Ordering::Relaxed); // at the beginning all of them are left
+        self.left.store(left, Ordering::Relaxed);
+        self.waiting.store(u64::try_from(waiting).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// What it shows now.
+    pub fn look(&self) -> Reading {
+        let all = self.all.load(Ordering::Relaxed);
+        let read = all.saturating_sub(self.left.load(Ordering::Relaxed));
+        Reading { all, read, waiting: self.waiting.load(Ordering::Relaxed) }
+    }
+}
