@@ -335,7 +335,7 @@ impl Folder {
             let mut out = file::Checksummed::new(out);
             out.write_all(&serde_json::to_vec(head)?)?;
             out.write_all(b"\n")?;
-            body(&mut out)?;
+            body(&mut out).map_err(|error| out.reason(error))?;
             out.finish()
         })?;
         self.purge(head.epoch)

@@ -158,12 +158,27 @@ fn parent(path: &Path) -> &Path {
 pub struct Checksummed<'a> {
     out: &'a mut dyn Write,
     crc: crc32fast::Hasher,
+    /// Why the writer refused: a serializer between does not say.
+    refused: Option<io::Error>,
 }
 
 impl<'a> Checksummed<'a> {
     /// Writes through to `out`.
     pub fn new(out: &'a mut dyn Write) -> Self {
-        Self { out, crc: crc32fast::Hasher::new() }
+        Self { out, crc: crc32fast::Hasher::new(), refused: None }
+    }
+
+    /// The writer's own error, where there was one, rather than what a serializer made of it.
+    pub fn reason(&mut self, made: io::Error) -> io::Error {
+        self.refused.take().unwrap_or(made)
+    }
+
+    fn kept<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.map_err(|error| {
+            let kind = error.kind();
+            self.refused = Some(error);
+            kind.into()
+        })
     }
 
     /// Ends with the checksum in four bytes, the least significant first.
@@ -177,13 +192,15 @@ impl<'a> Checksummed<'a> {
 
 impl Write for Checksummed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
+        let written = self.out.write(bytes);
+        let written = self.kept(written)?;
         self.crc.update(bytes.get(..written).unwrap_or_default());
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        let flushed = self.out.flush();
+        self.kept(flushed)
     }
 }
 
