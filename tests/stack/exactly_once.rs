@@ -30,15 +30,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use self::books::{Told, check};
-use self::run::{LOSE, Run};
-use self::script::{ALERTS, PARTS, last_word};
+use self::run::{LOSE, REST, Run};
+use self::script::{ALERTS, MIDDLE, PARTS, last_word};
 use crate::harness::Database;
 
-/// Where processes end, one after the other: a place, and the how manieth time that it is reached. N goes from 1 to
-/// the number beside, from one repeat to the next; the script must reach the place so often. After the last one a
+/// Where the first process ends.
+const FIRST: &[&[&str]] = &[&["kafka.fenced:1"], &["fenced:1"], &["begun:1"], &["recovered:1"]];
+
+/// Where processes end, one after the other: a place, and the how manieth time that it is reached. N takes the numbers
+/// from 1 to the one beside, from one repeat to the next; so often at least the script reaches the place. Every second
+/// repeat begins in the middle of the script, with a process that goes on from a stored state. After the last place a
 /// process goes on undisturbed.
 ///
-/// A place that is new in `src` needs a line of its own, and if it is passed at the start as well as later, one of those
+/// A place that is new in `src` needs a line of its own, and if it is passed at a start as well as later, one of those
 /// after "logged:N".
 const CHAINS: &[(&[&str], usize)] = &[
     // An epoch, step by step.
@@ -60,11 +64,6 @@ const CHAINS: &[(&[&str], usize)] = &[
     // The name of the lineage first, then states.
     (&["file.written:N"], 3),
     (&["file.renamed:N"], 3),
-    // The first start.
-    (&["kafka.fenced:1"], 1),
-    (&["fenced:1"], 1),
-    (&["begun:1"], 1),
-    (&["recovered:1"], 1),
     // A start after a crash.
     (&["logged:N", "kafka.fenced:1"], 6),
     (&["logged:N", "fenced:1"], 6),
@@ -79,11 +78,13 @@ const CHAINS: &[(&[&str], usize)] = &[
     (&["log.written:N", "told:1"], 5),
     (&["kafka.sent:N", "kafka.sent:1"], 5),
     // A start without the folder.
-    (&["logged:N", LOSE, "begun:1"], 6),
+    (&["logged:N", LOSE, "fenced:1"], 6),
     (&["committed:N", LOSE, "recalled:1"], 6),
+    (&["committed:N", LOSE, "file.renamed:1"], 6),
+    (&["committed:N", LOSE, "begun:1"], 6),
+    (&["finished:N", LOSE, "epoch.linked:1"], 6),
     (&["table.inserted:N", LOSE, "table.inserted:1"], 5),
     (&["told:N", LOSE, "recalled:1", LOSE, "recalled:1"], 5),
-    (&["finished:N", LOSE, "begun:1"], 6),
     (&["finished:N", LOSE, "kafka.sent:1"], 6),
     (&["finished:N", LOSE, "logged:1"], 6),
     (&["finished:N", LOSE, "logged:1", "again.prepared:1"], 6),
@@ -91,8 +92,22 @@ const CHAINS: &[(&[&str], usize)] = &[
     (&["finished:N", LOSE, "recovered:1"], 6),
 ];
 
+/// From the middle of the script on, places are reached at least this part as often, but for the first time.
+const FROM_REST: usize = 3;
+
+/// A chain as it is run for the nth time.
+fn links(chain: &[&str], most: usize, repeat: usize) -> Vec<String> {
+    let at_rest = !repeat.is_multiple_of(2);
+    // From both ends: 1, the last, 2, the last but one, and so on.
+    let (step, most) = if at_rest { (repeat / 2, (most / FROM_REST).max(1)) } else { (repeat / 2, most) };
+    let step = step % most;
+    let nth = if step.is_multiple_of(2) { 1 + step / 2 } else { most - step / 2 };
+    let named = chain.iter().map(|link| link.replace(":N", &format!(":{nth}")));
+    at_rest.then(|| REST.to_owned()).into_iter().chain(named).collect()
+}
+
 /// The names of the places in a chain.
-fn places(chain: &[&'static str]) -> impl Iterator<Item = &'static str> {
+fn places(chain: &'static [&'static str]) -> impl Iterator<Item = &'static str> {
     chain.iter().filter(|link| **link != LOSE).map(|link| link.split(':').next().unwrap())
 }
 
@@ -114,7 +129,8 @@ fn every_place_in_the_source_is_tried() {
             }
         }
     }
-    let tried: BTreeSet<String> = CHAINS.iter().flat_map(|(chain, _)| places(chain)).map(str::to_owned).collect();
+    let chains = FIRST.iter().copied().chain(CHAINS.iter().map(|(chain, _)| *chain));
+    let tried: BTreeSet<String> = chains.flat_map(places).map(str::to_owned).collect();
     assert_eq!(found, tried, "places in src, and those tried");
 }
 
@@ -127,6 +143,9 @@ fn play(database: &str, name: &str, faults: &[String]) -> Result<(Told, usize), 
     let mut run = Run::new(database, name, faults);
     let done = catch_unwind(AssertUnwindSafe(|| {
         for (index, (write, takes)) in PARTS.iter().enumerate() {
+            if index == MIDDLE {
+                run.rest();
+            }
             write(&mut run.feed);
             let at = run.feed.clock(*takes);
             run.feed.tell();
@@ -172,13 +191,13 @@ fn ended_at_any_place_it_tells_what_an_undisturbed_run_tells() {
 
     let picked = std::env::var("TRIPLINE_PLACE").ok();
     let is_picked =
-        |chain: &[&'static str]| picked.as_deref().is_none_or(|name| places(chain).any(|place| place == name));
+        |chain: &'static [&'static str]| picked.as_deref().is_none_or(|name| places(chain).any(|place| place == name));
     let mut runs: Vec<Vec<String>> = Vec::new();
     for repeat in 0..number("TRIPLINE_REPEATS", 3) {
-        for (chain, most) in CHAINS.iter().filter(|(chain, _)| is_picked(chain)) {
-            let nth = (repeat % most + 1).to_string();
-            runs.push(chain.iter().map(|link| link.replace(":N", &format!(":{nth}"))).collect());
-        }
+        let first = FIRST.iter().filter(|chain| is_picked(chain));
+        runs.extend(first.map(|chain| chain.iter().map(|link| (*link).to_owned()).collect()));
+        let later = CHAINS.iter().filter(|(chain, _)| is_picked(chain));
+        runs.extend(later.map(|(chain, most)| links(chain, *most, repeat)));
     }
     let (next, starts, failures) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {

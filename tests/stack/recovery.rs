@@ -7,7 +7,12 @@
 //! - `killed`: killed at the very moments that look like something else
 //! - `folder`: two processes on one, files that are damaged, no space
 //! - `zombies`: stopped, replaced and continued
+//! - `turns`: who works when several could; a slow database is no reason to lose the group
+//! - `partitions`: added to the topic
+//! - `outages`: Kafka away, or forgetful; `broker`: one of the test's own
 
+#[path = "recovery/broker.rs"]
+mod broker;
 #[path = "recovery/cluster.rs"]
 mod cluster;
 #[path = "recovery/folder.rs"]
@@ -16,8 +21,14 @@ mod folder;
 mod killed;
 #[path = "recovery/layers.rs"]
 mod layers;
+#[path = "recovery/outages.rs"]
+mod outages;
+#[path = "recovery/partitions.rs"]
+mod partitions;
 #[path = "recovery/run.rs"]
 mod run;
+#[path = "recovery/turns.rs"]
+mod turns;
 #[path = "recovery/world.rs"]
 mod world;
 #[path = "recovery/zombies.rs"]

@@ -1,4 +1,5 @@
-//! Killed at random under load: a few hundred changes a second, and no process lives longer than a few seconds.
+//! Killed at random under load: a few hundred changes a second, no process lives longer than a few seconds, and some lose
+//! their folder.
 //!
 //! `TRIPLINE_KILLS` (20) is how often, `TRIPLINE_SEED` repeats changes and moments as they were.
 
@@ -19,6 +20,11 @@ const LEFT: i64 = 2_500;
 const PACE: Duration = Duration::from_millis(1);
 /// A process lives between these, in milliseconds: some do not come to their first change.
 const LIVES: (u64, u64) = (100, 3_000);
+
+/// So many of the first kills take the checkpoint folder along, every so many-th; later ones would have to read more again
+/// than a process lives.
+const LOST_UNTIL: usize = 40;
+const LOST_EVERY: usize = 5;
 
 /// splitmix64
 struct Dice(u64);
@@ -106,13 +112,16 @@ fn killed_at_random_under_load_it_tells_everything_once() {
     // The moments do not depend on how many changes there were by then.
     let mut moments = Dice(!seed.0);
     run.start();
-    for _ in 0..kills {
+    for kill in 1..=kills {
         let dies = Instant::now() + Duration::from_millis(LIVES.0 + moments.roll(LIVES.1 - LIVES.0));
         while Instant::now() < dies {
             writer.change(&mut run.feed);
             std::thread::sleep(PACE);
         }
         run.look();
+        if kill.is_multiple_of(LOST_EVERY) && kill <= LOST_UNTIL {
+            run.lose_folder_next();
+        }
         run.kill();
     }
     let at = run.feed.clock(LEFT);

@@ -30,6 +30,9 @@ const COMES_BY_ITSELF: Duration = Duration::from_secs(5);
 /// In a chain of faults: the checkpoint folder is emptied before the next start.
 pub(super) const LOSE: &str = "the folder is lost";
 
+/// As the first of a chain of faults: the process is killed when it has told everything and stored its state.
+pub(super) const REST: &str = "killed at rest";
+
 const SIGKILL: i32 = 9;
 
 pub(super) struct Run {
@@ -146,7 +149,7 @@ impl Run {
             "[kafka]\nbootstrap_servers = \"{bootstrap}\"\ngroup_id = \"{group}\"\n\
              [source]\ntopic = \"{topic}\"\ndead_letter_topic = \"{dead_letter_topic}\"\n\
              [postgres]\nurl = \"{url}\"\nmax_connections = 2\n\
-             [checkpoint]\ndir = \"{}\"\ntrigger_interval_ms = 50\nstate_interval_ms = 1000\n\
+             [checkpoint]\ndir = \"{}\"\ntrigger_interval_ms = 300\nstate_interval_ms = 1000\n\
              episodes_topic = \"{database}.episodes\"\n\
              [alerts.log]\n[alerts.postgres]\n[alerts.kafka]\ntopic = \"{alert_topic}\"\n{rules}",
             dir.display()
@@ -179,7 +182,7 @@ impl Run {
         }
         command.env("RUST_LOG", "info").stdin(Stdio::null());
         command.stdout(self.file("out")).stderr(self.file("log"));
-        if let Some(fault) = &fault {
+        if let Some(fault) = fault.as_ref().filter(|fault| *fault != REST) {
             command.env("TRIPLINE_FAULT", fault);
         }
         self.process = Some(Process { child: command.spawn().unwrap(), fault });
@@ -254,6 +257,23 @@ impl Run {
             Some(Offset::Offset(next)) => next,
             _ => 0,
         })
+    }
+
+    /// Where the chain begins so, the next process takes over from here.
+    pub(super) fn rest(&mut self) {
+        if self.process.as_ref().unwrap().fault.as_deref() != Some(REST) {
+            return;
+        }
+        let states = self.checkpoints().join(&self.group).join("state");
+        let is_state =
+            |entry: std::io::Result<std::fs::DirEntry>| !entry.unwrap().file_name().to_string_lossy().ends_with(".tmp");
+        self.wait("a state is stored", |_| std::fs::read_dir(&states).unwrap().any(is_state));
+        self.kill();
+    }
+
+    /// The next process finds an empty folder.
+    pub(super) fn lose_folder_next(&mut self) {
+        self.faults.push_front(LOSE.to_owned());
     }
 
     /// Kills the process, wherever it is, and starts the next one.

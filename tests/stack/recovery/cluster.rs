@@ -1,5 +1,6 @@
 //! A Kafka cluster as its operator has it in his hands: records, topics, and the offsets of groups.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -21,12 +22,23 @@ type Admin = AdminClient<DefaultClientContext>;
 
 pub(super) struct Cluster {
     pub(super) bootstrap: String,
+    // Made once: connecting takes longer than what they are for.
+    reader: OnceCell<BaseConsumer>,
+    writer: OnceCell<BaseProducer>,
 }
 
 impl Cluster {
     /// The one that all tests use.
     pub(super) fn shared() -> Self {
-        Self { bootstrap: Stack::get().bootstrap.clone() }
+        Self::at(Stack::get().bootstrap.clone())
+    }
+
+    pub(super) fn at(bootstrap: String) -> Self {
+        Self { bootstrap, reader: OnceCell::new(), writer: OnceCell::new() }
+    }
+
+    fn reader(&self) -> &BaseConsumer {
+        self.reader.get_or_init(|| self.consumer("tests"))
     }
 
     fn client(&self) -> ClientConfig {
@@ -97,19 +109,24 @@ impl Cluster {
     /// How many the topic has; none when it is not there.
     fn partitions(&self, topic: &str) -> usize {
         // Of all topics: to ask for one by name makes it.
-        let metadata = wait_for("the cluster answers", || self.consumer("tests").fetch_metadata(None, CALL).ok());
+        let metadata = wait_for("the cluster answers", || self.reader().fetch_metadata(None, CALL).ok());
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         found.map_or(0, |found| found.partitions().len())
     }
 
     pub(super) fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
-        let consumer = self.consumer("tests");
-        wait_for("the partition has a leader", || consumer.fetch_watermarks(topic, partition, CALL).ok())
+        wait_for("the partition has a leader", || self.reader().fetch_watermarks(topic, partition, CALL).ok())
     }
 
     /// Appends records, in order; the topic is made with the first.
     pub(super) fn produce(&self, topic: &str, partition: i32, records: &[Record]) {
-        let producer: BaseProducer = self.client().set("enable.idempotence", "true").create().unwrap();
+        let make = || self.client().set("enable.idempotence", "true").set("linger.ms", "0").create().unwrap();
+        let producer = self.writer.get_or_init(make);
+        // It may not know the newest partitions; and a topic is made by asking for it.
+        wait_for("the partition is known", || {
+            let metadata = producer.client().fetch_metadata(Some(topic), CALL).ok()?;
+            (metadata.topics()[0].partitions().len() > usize::try_from(partition).unwrap()).then_some(())
+        });
         for record in records {
             let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
             out.key = record.key.as_deref();
@@ -121,7 +138,7 @@ impl Cluster {
 
     /// What a reader of committed records finds in all partitions; nothing of a topic that is not there.
     pub(super) fn records(&self, topic: &str) -> Vec<Record> {
-        let consumer = self.consumer("tests");
+        let consumer = self.reader();
         let mut list = TopicPartitionList::new();
         for partition in 0..self.partitions(topic) {
             list.add_partition_offset(topic, i32::try_from(partition).unwrap(), Offset::Beginning).unwrap();
@@ -134,13 +151,14 @@ impl Cluster {
             match consumer.poll(Duration::from_millis(100)) {
                 None => {}
                 Some(Err(KafkaError::PartitionEOF(_))) => left -= 1,
-                Some(message) => {
-                    let message = message.unwrap();
+                Some(Err(_)) => {} // a broker that is not back yet
+                Some(Ok(message)) => {
                     let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
                     records.push(Record { key, value, headers: Vec::new() });
                 }
             }
         }
+        consumer.unassign().unwrap();
         records
     }
 

@@ -52,8 +52,8 @@ pub(super) struct World {
     pub(super) group: String,
     name: String,
     folder: tempfile::TempDir,
-    /// More lines of the configuration.
-    pub(super) more: String,
+    /// `[kafka.properties]`
+    pub(super) properties: Vec<(&'static str, &'static str)>,
     pub(super) sql: String,
     pub(super) trigger_interval_ms: u32,
 }
@@ -75,7 +75,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let (topic, group) = (format!("{name}.changes"), format!("{name}.group"));
         let sql = crate::harness::RULE.to_owned();
-        Self { cluster, truth, topic, group, name, folder, more: String::new(), sql, trigger_interval_ms: 200 }
+        // The shortest that a broker takes.
+        let properties = vec![("session.timeout.ms", "6000")];
+        Self { cluster, truth, topic, group, name, folder, properties, sql, trigger_interval_ms: 200 }
     }
 
     pub(super) fn server(&mut self) -> &mut Server {
@@ -105,8 +107,8 @@ impl World {
             ("TRIPLINE__CHECKPOINT__EPISODES_TOPIC", format!("{}.episodes", self.name)),
             ("TRIPLINE__CHECKPOINT__TRIGGER_INTERVAL_MS", self.trigger_interval_ms.to_string()),
         ];
-        // The shortest that a broker takes.
-        job.source = format!("[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n[alerts.postgres]\n{}", self.more);
+        let properties = self.properties.iter().map(|(name, value)| format!("\"{name}\" = \"{value}\"\n"));
+        job.source = format!("[kafka.properties]\n{}[alerts.postgres]\n", properties.collect::<String>());
         job
     }
 
