@@ -34,6 +34,9 @@ use crate::unit::backup::Backup;
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request of a transaction may take before it counts as unanswered.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A transaction that follows another at once is told to come back, while the broker still writes the markers of the one
+/// before: the client's default of 100 ms would be most of an alert's latency. It grows by itself while a broker is away.
+const RETRY_BACKOFF_MS: &str = "5";
 /// How often it is looked whether the client has finished with what the broker acknowledged.
 const SETTLE: Duration = Duration::from_millis(1);
 /// Records under way at once: a bound on memory, not on speed.
@@ -95,6 +98,9 @@ impl KafkaSink {
         (self.open, self.over, self.over_next) = (false, Vec::new(), Vec::new());
         let mut config = producing(&self.base);
         config.set("transactional.id", transactional_id(&self.group));
+        if config.get("retry.backoff.ms").is_none() {
+            config.set("retry.backoff.ms", RETRY_BACKOFF_MS);
+        }
         let fenced = blocking(move || {
             drop(before);
             let producer: FutureProducer = config.create()?;
