@@ -48,12 +48,14 @@ pub async fn wait_until_free(
     limit: Option<Duration>,
 ) -> Result<bool, SourceError> {
     let failed = |error: &dyn std::fmt::Display| SourceError::Call(format!("asking for the group's members: {error}"));
-    let consumer: Arc<BaseConsumer<Quiet>> = Arc::new(base.create_with_context(Quiet).map_err(|error| failed(&error))?);
+    let client = || base.create_with_context(Quiet).map(Arc::new).map_err(|error| failed(&error));
+    let mut consumer: Arc<BaseConsumer<Quiet>> = client()?;
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     let group = &membership.group;
     let mut told = false;
     let mut seen_free = false;
     loop {
+        let mut away = None;
         let (asked, looked) = (Arc::clone(&consumer), membership.clone());
         let found = tokio::task::spawn_blocking(move || find(&asked, &looked));
         match found.await.map_err(|error| failed(&error))? {
@@ -65,19 +67,26 @@ pub async fn wait_until_free(
                 tokio::time::sleep(SEEN_FREE).await;
                 continue;
             }
-            Ok(Found::Others) => seen_free = false,
+            Ok(Found::Others) => {
+                seen_free = false;
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(group, "the group has an active member; standing by until it is gone");
+                }
+            }
             Err(error) => {
                 seen_free = false;
                 tracing::warn!(%error, "asking for the group's members");
+                away = Some(failed(&error));
+                // A client that was told of a cluster without brokers, as one is for a moment that comes back, can ask
+                // nobody for minutes.
+                let before = std::mem::replace(&mut consumer, client()?);
+                tokio::task::spawn_blocking(move || drop(before));
             }
         }
         if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
-            return Err(SourceError::Fenced(format!(
+            return Err(away.unwrap_or_else(|| SourceError::Fenced(format!(
                 "group {group} has an active member: stop that one, or use a group id of its own; a member that was killed counts as active until its session has expired"
-            )));
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(group, "the group has an active member; standing by until it is gone");
+            ))));
         }
         tokio::time::sleep(STAND_BY).await;
     }

@@ -44,6 +44,7 @@ fn outage(test: &str, how: Outage, lasts: Duration) {
         Outage::Hangs => broker.signal("CONT"),
         _ => broker.start(),
     }
+    w.cluster = Cluster::at(broker.bootstrap()); // a client can take minutes to get over it
     w.wait_for_alerts(10);
     w.spend(6..=6, "3500");
     w.wait_for_alerts(12);
