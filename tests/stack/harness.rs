@@ -10,7 +10,7 @@ mod job;
 pub mod kafka;
 
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -213,6 +213,7 @@ impl Connector {
     }
 
     fn put(&self, part: &str, body: Option<&Json>) -> u16 {
+        let _one = one_at_a_time();
         let request = agent().put(self.url(&format!("/{part}")));
         let answer = match body {
             Some(body) => request.send_json(body),
@@ -237,7 +238,10 @@ impl Connector {
 
 impl Drop for Connector {
     fn drop(&mut self) {
-        let removed = agent().delete(self.url("")).call().map(|answer| answer.status().as_u16());
+        let removed = {
+            let _one = one_at_a_time();
+            agent().delete(self.url("")).call().map(|answer| answer.status().as_u16())
+        };
         if !matches!(removed, Ok(204 | 404)) {
             eprintln!("connector {} not removed: {removed:?}", self.name);
         }
@@ -255,6 +259,13 @@ impl Drop for Connector {
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// Connect's standalone worker can lock itself up for good when a connector is paused or resumed while another one is made
+/// or removed: it takes two locks in either order.
+pub fn one_at_a_time() -> MutexGuard<'static, ()> {
+    static CONNECT: Mutex<()> = Mutex::new(());
+    CONNECT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn agent() -> ureq::Agent {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::harness::{Job, RULE, Stack, kafka, wait_for};
+use crate::harness::{Job, RULE, Stack, kafka, one_at_a_time, wait_for};
 
 use super::feed::{Feed, wait_for_alerts};
 use super::server::Server;
@@ -38,6 +38,7 @@ impl Connector {
         });
         let url = connector.url("/config");
         wait_for("the connector is made", || {
+            let _one = one_at_a_time();
             let answer = agent().put(&url).send_json(&config).ok()?;
             matches!(answer.status().as_u16(), 200 | 201).then_some(())
         });
@@ -57,6 +58,7 @@ impl Connector {
 
 impl Drop for Connector {
     fn drop(&mut self) {
+        let _one = one_at_a_time();
         if let Err(error) = agent().delete(self.url("")).call() {
             eprintln!("connector {} not removed: {error}", self.name);
         }
