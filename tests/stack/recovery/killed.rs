@@ -108,8 +108,9 @@ fn resolved_by_time(test: &str, fault: &str) {
     w.wait_for_alerts(1);
     run.killed();
     let lineage = w.lineage("a");
-    let run = Run::start(&job);
+    let mut run = Run::start(&job);
     w.wait_for_alerts(2);
+    run.wait("it has gone on", |run| run.times_in_log("starting") > 0 && w.finished("a"));
     run.terminate();
     assert_eq!((w.lineage("a"), w.aside("a")), (lineage, vec![]));
     w.one_each(&[&firing([1]), &resolved([1])]);

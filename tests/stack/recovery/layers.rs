@@ -104,6 +104,25 @@ fn the_group_is_deleted_and_the_folder_is_to_be_believed() {
     w.one_each(&[&firing(1..=3), &resolved([1, 2])]);
 }
 
+/// An instance with a folder of its own has begun anew meanwhile: its lineage is the group's.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn another_instance_began_another_lineage() {
+    let w = World::new("another");
+    w.spend(1..=3, "3500");
+    w.read("a");
+    let before = w.lineage("a");
+    w.cluster.delete_group(&w.group);
+    w.change(1, "1");
+    let run = w.read("b").said("a new group");
+    assert_eq!((run.count("read"), run.count("fired")), (4, 2), "{run}");
+    w.change(2, "1");
+    let run = w.read("a").said("has not what the group has");
+    assert_eq!((run.count("read"), run.count("resolved")), (1, 1), "{run}");
+    assert_eq!((w.lineage("a"), w.aside("a")), (w.lineage("b"), vec![before]));
+    w.one_each(&[&firing([1, 2, 3, 2, 3]), &resolved([2])]);
+}
+
 /// Kafka 4 drops the group's offsets with the topic, so that the group looks deleted.
 fn made_anew(test: &str, records: i64) {
     let w = World::new(test);

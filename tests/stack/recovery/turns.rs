@@ -112,7 +112,7 @@ impl Slow {
 
 #[test]
 #[ignore = "needs the servers: scripts/test"]
-fn the_database_is_slow_at_the_start() {
+fn the_database_takes_long_at_the_start() {
     let mut slow = Slow::new("slow_start");
     slow.w.spend(3..=3, "3500");
     slow.hold("tripline.generations");
@@ -126,7 +126,7 @@ fn the_database_is_slow_at_the_start() {
 /// First the answers to candidates do not come, and then the alerts cannot be written.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
-fn the_database_is_slow_in_the_middle() {
+fn the_database_takes_long_in_the_middle() {
     let mut slow = Slow::new("slow_middle");
     let mut run = Run::start(&slow.w.job("a"));
     run.wait_in_log(STARTS);
