@@ -3,10 +3,12 @@
 //! - [`debezium`]: the envelope, with and without its schema
 //! - [`decimal`]: exact numbers from strings and from Kafka Connect's Decimal
 //! - [`time`]: every representation of a time that the connector writes
+//! - [`whole`]: changes with every column, for the archive
 
 pub mod debezium;
 pub mod decimal;
 pub mod time;
+pub mod whole;
 
 use crate::model::{Key, Lsn, Timestamp, Value};
 
