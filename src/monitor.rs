@@ -29,6 +29,7 @@ use epoch::close;
 use gauge::Gauge;
 use session::Session;
 
+use crate::change::Change;
 use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
@@ -202,7 +203,7 @@ enum Ended {
     Revoked,
 }
 
-impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
+impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors

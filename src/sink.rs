@@ -114,7 +114,7 @@ impl ConfiguredSinks {
 }
 
 impl Sinks for ConfiguredSinks {
-    type Member = kafka::Member;
+    type Member = crate::source::kafka::Member;
 
     async fn fence(&mut self) -> Result<(), SinkError> {
         self.kafka.fence().await?;

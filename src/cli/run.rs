@@ -29,10 +29,10 @@ use crate::monitor::{Monitor, MonitorError, Settings, StartAt};
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
-use crate::sink::kafka::{KafkaSink, Member, Topics, check_compacted, ensure_topics};
+use crate::sink::kafka::{KafkaSink, Topics, check_compacted, ensure_topics};
 use crate::sink::log::LogSink;
 use crate::sink::{ConfiguredSinks, Sinks};
-use crate::source::kafka::{KafkaSource, Membership, client_config, wait_until_free};
+use crate::source::kafka::{KafkaSource, Member, Membership, client_config, wait_until_free};
 use crate::telemetry;
 use crate::unit::Counts;
 

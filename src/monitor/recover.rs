@@ -9,6 +9,7 @@ use checks::check_readable;
 
 use super::epoch::{complete, progress_of, publish, recommit, retry, tell};
 use super::{ASK_AGAIN, Monitor, MonitorError, Session, StartAt, patiently};
+use crate::change::Change;
 use crate::checkpoint::start::{self, Logged, Missing, Named, Start};
 use crate::checkpoint::{Committed, Epoch, FORMAT, Lineage, Marks, Offsets};
 use crate::clock::Clock;
@@ -22,7 +23,7 @@ use crate::unit::backup::{Backup, EpisodeRecord, Progress};
 use crate::unit::stored::Decisions;
 use crate::unit::{Counts, Unit};
 
-impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
+impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Shuts out whoever worked before, finds out where to go on from, completes what was logged and starts to read.
     /// Whatever is not in the folder's state is rebuilt by reading again, without judging; then every group is judged
     /// once.

@@ -10,24 +10,21 @@ pub mod records;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::util::Timeout;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::{SinkError, SinkErrorKind, Transaction};
-use crate::checkpoint::Offsets;
 use crate::fault;
 use crate::source::DeadLetter;
+use crate::source::kafka::{Member, offsets_list};
 use crate::unit::backup::Backup;
 
 /// How long the broker may take to answer an administrative request.
@@ -41,9 +38,6 @@ const RETRY_BACKOFF_MS: &str = "5";
 const SETTLE: Duration = Duration::from_millis(1);
 /// Records under way at once: a bound on memory, not on speed.
 const RECORDS_IN_FLIGHT: usize = 1_000;
-
-/// The group's member that the offsets are committed for; `None` before the first assignment.
-pub type Member = Option<Arc<ConsumerGroupMetadata>>;
 
 /// The topics that are written to.
 #[derive(Clone, Debug)]
@@ -264,17 +258,6 @@ fn json(value: &impl serde::Serialize) -> Result<String, SinkError> {
         problem: error.to_string(),
         kind: SinkErrorKind::Refused,
     })
-}
-
-/// Next offsets with a text on every partition.
-pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for (partition, next) in offsets {
-        let mut element = list.add_partition(topic, *partition);
-        let _ = element.set_offset(Offset::Offset(next.0)); // cannot fail: it is a plain number
-        element.set_metadata(metadata);
-    }
-    list
 }
 
 async fn blocking<T: Send + 'static>(

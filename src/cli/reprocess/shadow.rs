@@ -12,10 +12,9 @@ use crate::cli::failure::Failure;
 use crate::cli::run::{Job, stopped};
 use crate::config::Config;
 use crate::monitor::MonitorError;
-use crate::sink::kafka::Member;
 use crate::sink::{SinkError, Sinks, Transaction};
 use crate::source::DeadLetter;
-use crate::source::kafka::KafkaSource;
+use crate::source::kafka::{KafkaSource, Member};
 use crate::unit::Counts;
 use crate::unit::backup::{Backup, EpisodeRecord, Progress};
 

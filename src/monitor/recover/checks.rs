@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::change::Change;
 use crate::checkpoint::{Marks, Offsets};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
@@ -9,7 +10,7 @@ use crate::monitor::{Monitor, MonitorError, patiently};
 use crate::sink::Sinks;
 use crate::source::{Layers, PartitionState, Source};
 
-impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
+impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Offsets mean nothing in another cluster, or in a topic of the same name that was made anew.
     pub(super) async fn check_same_topic(
         &self,
