@@ -3,9 +3,11 @@
 //!
 //! - this file: transactions
 //! - [`backup`]: reading the topic of episodes
+//! - [`letters`]: the dead-letter topic
 //! - [`records`]: what the records look like
 
 pub mod backup;
+pub mod letters;
 pub mod records;
 
 use std::borrow::Cow;
@@ -23,7 +25,6 @@ use rdkafka::util::Timeout;
 
 use super::{SinkError, SinkErrorKind, Transaction};
 use crate::fault;
-use crate::source::DeadLetter;
 use crate::source::kafka::{Member, offsets_list};
 use crate::unit::backup::Backup;
 
@@ -46,8 +47,6 @@ pub struct Topics {
     pub alerts: Option<String>,
     /// Episodes, compacted.
     pub episodes: String,
-    /// Records that were not understood.
-    pub dead_letters: String,
 }
 
 /// Writes to Kafka.
@@ -55,34 +54,29 @@ pub struct KafkaSink {
     base: ClientConfig,
     group: String,
     topics: Topics,
-    letters: FutureProducer,
     /// Since [`KafkaSink::fence`].
     transactional: Option<FutureProducer>,
     /// A transaction was begun, and neither committed nor aborted.
     open: bool,
-    /// Keys of episodes whose last record says that they are over: removed by the next transaction but one, when no
-    /// sink can need their alerts any more.
+    /// Keys of episodes whose last record says that they are over: removed by the next transaction, when no sink can need
+    /// their alerts any more.
     over: Vec<String>,
     /// The same, of the transaction that is open.
     over_next: Vec<String>,
 }
 
 impl KafkaSink {
-    /// Makes the producers' settings; they connect by themselves.
-    ///
-    /// # Errors
-    /// A property that librdkafka does not take.
-    pub fn new(base: &ClientConfig, group: &str, topics: Topics) -> Result<Self, KafkaError> {
-        Ok(Self {
+    /// Nothing is asked yet.
+    pub fn new(base: &ClientConfig, group: &str, topics: Topics) -> Self {
+        Self {
             base: base.clone(),
             group: group.to_owned(),
             topics,
-            letters: producing(base).create()?,
             transactional: None,
             open: false,
             over: Vec::new(),
             over_next: Vec::new(),
-        })
+        }
     }
 
     /// Makes a producer anew under the group's transactional id: the broker aborts or completes what the one before
@@ -191,18 +185,6 @@ impl KafkaSink {
         self.transactional.clone().ok_or_else(|| lost("no producer has been fenced in"))
     }
 
-    /// Copies records with their own headers and the reason why they were not understood.
-    pub(super) async fn bury(&self, dead: &[DeadLetter]) -> Result<(), SinkError> {
-        for part in dead.chunks(RECORDS_IN_FLIGHT) {
-            let sent = part.iter().map(|letter| {
-                let record = records::letter(&self.topics.dead_letters, letter);
-                self.letters.send(record, Timeout::Never)
-            });
-            delivered("dead-letter topic", &self.letters, join_all(sent).await)?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn backup(&self) -> Result<Backup, SinkError> {
         let (config, topic, group) = (self.base.clone(), self.topics.episodes.clone(), self.group.clone());
         let read = tokio::task::spawn_blocking(move || backup::read(&config, &topic, &group)).await;
@@ -222,7 +204,7 @@ fn producing(base: &ClientConfig) -> ClientConfig {
 }
 
 /// The id under which the instances of a group shut each other out.
-pub fn transactional_id(group: &str) -> String {
+fn transactional_id(group: &str) -> String {
     // 0 is the unit: so far one holds all partitions.
     format!("tripline-{group}-0")
 }
