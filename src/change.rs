@@ -86,7 +86,8 @@ pub trait Decode: Clone + Send + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Reject {
-    /// A short name for counters: `json`, `envelope`, `value`, `key`, `table`.
+    /// A short name for counters: `json`, `envelope`, `value`, `key`, `table`; and of whole rows `schemaless` and
+    /// `unknown-column`.
     pub kind: &'static str,
     /// The explanation.
     pub detail: String,

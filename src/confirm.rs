@@ -1,6 +1,6 @@
 //! The source of truth: a candidate is asked of Postgres by the rule's own query.
 //!
-//! - [`catalog`]: what a table looks like, and whether a rule means the same to Postgres
+//! - [`catalog`]: what a table looks like (for the archive, in [`catalog::whole`]), and whether a rule means the same to Postgres
 //! - [`postgres`]: the statements
 //! - [`rows`]: rows of the table as memory holds them
 //! - [`memory`]: their twin for tests

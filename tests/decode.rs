@@ -21,3 +21,5 @@ mod replay;
 mod support;
 #[path = "decode/values.rs"]
 mod values;
+#[path = "decode/whole.rs"]
+mod whole;

@@ -10,12 +10,14 @@
 //! - [`value`]: one column's value by its type and encoding
 //! - [`schema`]: encodings from the schema of a record
 //! - [`named`]: small pieces of parsing
+//! - [`whole`]: the same records with every column, for the archive
 
 mod columns;
 mod envelope;
 mod named;
 mod schema;
 mod value;
+pub mod whole;
 
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
@@ -29,6 +31,8 @@ use self::value::Form;
 use super::{Change, Decode, Decoded, Op, Reject};
 use crate::model::{Key, Lsn, Table, Timestamp};
 
+/// Why a logical message is ignored.
+const MESSAGE: &str = "logical message";
 /// How a reject names the record's key.
 const RECORD_KEY: &str = "the record's key";
 
@@ -49,11 +53,11 @@ pub enum DecimalHandling {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimePrecision {
-    /// `timestamp` in milliseconds up to 3 fraction digits, else in microseconds. `adaptive_time_microseconds` is the
-    /// same but for the type `time`, which is not read.
+    /// `timestamp` and `time` in milliseconds up to 3 fraction digits, else in microseconds.
     #[default]
-    #[serde(alias = "adaptive_time_microseconds")]
     Adaptive,
+    /// The same, but `time` in microseconds always.
+    AdaptiveTimeMicroseconds,
     /// `timestamp` in microseconds.
     Microseconds,
     /// `timestamp` in nanoseconds.
@@ -126,7 +130,8 @@ impl Decoder {
             return self.tombstone(key);
         };
         let text = utf8(value, "the record's value", "json")?;
-        if let Some(payload) = self.behind_learnt_schema(text)
+        if let Some((schema, _)) = &self.learnt
+            && let Some(payload) = behind_schema(schema, text)
             && let Ok(envelope) = self.read(payload, Encoding::Learnt)
         {
             return self.finish(envelope, key, Encoding::Learnt);
@@ -144,14 +149,6 @@ impl Decoder {
         }
     }
 
-    /// The payload, if the text starts with the schema seen last. Comparing is some fifty times faster than skipping
-    /// those 3,000 bytes as JSON, and as sure: the schema was a whole JSON object.
-    fn behind_learnt_schema<'t>(&self, text: &'t str) -> Option<&'t str> {
-        let (schema, _) = self.learnt.as_ref()?;
-        let rest = text.strip_prefix("{\"schema\":")?.strip_prefix(schema.as_ref())?;
-        rest.strip_prefix(",\"payload\":")?.trim_ascii_end().strip_suffix('}')
-    }
-
     fn learn(&mut self, schema: Option<&RawValue>) -> Result<Encoding, Reject> {
         let Some(schema) = schema.map(RawValue::get).filter(|schema| schema.starts_with('{')) else {
             return Ok(Encoding::Plain);
@@ -164,29 +161,21 @@ impl Decoder {
         Ok(Encoding::Learnt)
     }
 
-    fn read<'t>(&mut self, text: &'t str, encoding: Encoding) -> serde_json::Result<Envelope<'t>> {
+    fn read<'t>(&mut self, text: &'t str, encoding: Encoding) -> serde_json::Result<Envelope<'t, bool>> {
         let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
         let (schema, table) = (self.table_schema.as_str(), self.table_name.as_str());
-        parse(EnvelopeSeed { schema, table, columns: &self.columns, forms, image: &mut self.image }, text)
+        let after = ImageSeed { columns: &self.columns, forms, part: Part::All, image: &mut self.image };
+        parse(EnvelopeSeed { schema, table, after }, text)
     }
 
-    fn finish(&mut self, envelope: Envelope<'_>, key: Option<&[u8]>, encoding: Encoding) -> Result<Decoded, Reject> {
-        let op = match envelope.op {
-            Letter::Of(op) => op,
-            Letter::Message => return Ok(Decoded::Ignored("logical message")),
-            Letter::Absent => {
-                return Err(reject(
-                    "envelope",
-                    "there is no op in the record: it has been unwrapped (ExtractNewRecordState), or is no change; the \
-                     plain envelope is needed for now: drop that transform from the connector",
-                ));
-            }
-            Letter::Unknown(op) => {
-                let detail = format!("op is {op:?}, which is none of c, u, d, r, t and m; is this topic Debezium's?");
-                return Err(reject("envelope", detail));
-            }
-        };
-        self.check_table(&envelope.source)?;
+    fn finish(
+        &mut self,
+        envelope: Envelope<'_, bool>,
+        key: Option<&[u8]>,
+        encoding: Encoding,
+    ) -> Result<Decoded, Reject> {
+        let Some(op) = operation(&envelope.op)? else { return Ok(Decoded::Ignored(MESSAGE)) };
+        check_table((&self.table_schema, &self.table_name), &envelope.source)?;
         let (pk, row) = match op {
             Op::Delete => (Some(self.deleted(envelope.before, key, encoding)?), None),
             Op::Truncate | Op::Tombstone => (None, None),
@@ -194,39 +183,11 @@ impl Decoder {
                 let pk = self.columns.key(&self.image, "after")?;
                 (Some(pk), Some(self.columns.row(&mut self.image, "after")?))
             }
-            Op::Create | Op::Update | Op::Read => {
-                let detail = format!("op is {:?} and after is null or not there; the row is needed", op.as_str());
-                return Err(reject("envelope", detail));
-            }
+            Op::Create | Op::Update | Op::Read => return Err(no_row(op)),
         };
-        let lsn = match envelope.source.lsn {
-            Number::Absent => None,
-            number => Some(Lsn(number.to_u64().ok_or_else(|| not_whole("lsn"))?)),
-        };
-        let tx_id = match envelope.source.tx_id {
-            Number::Absent => None,
-            // Java's int may have made it negative; the 32 bits are right.
-            number => Some(number.to_i64().and_then(low_bits).ok_or_else(|| not_whole("txId"))?),
-        };
-        let committed_at = committed_at(&envelope.source)?;
+        let (lsn, tx_id) = (lsn(&envelope.source)?, tx_id(&envelope.source)?);
+        let committed_at = committed_at(envelope.source.ts_us, envelope.source.ts_ms)?;
         Ok(Decoded::Change(Change { op, pk, row, lsn, tx_id, committed_at }))
-    }
-
-    fn check_table(&self, source: &Source) -> Result<(), Reject> {
-        if source.other_schema.is_none() && source.other_table.is_none() {
-            return Ok(());
-        }
-        let schema = source.other_schema.as_deref().unwrap_or(&self.table_schema);
-        let table = source.other_table.as_deref().unwrap_or(&self.table_name);
-        let expected = (&self.table_schema, &self.table_name);
-        Err(reject(
-            "table",
-            format!(
-                "source says that this is a change of {schema:?}.{table:?}, expected {:?}.{:?}; give each table a topic \
-                 of its own",
-                expected.0, expected.1
-            ),
-        ))
     }
 
     /// The primary key of a deleted row: from `before`, of which it is the one part that is never made up, or else
@@ -240,13 +201,7 @@ impl Decoder {
                 return self.columns.key(&self.image, "before");
             }
         }
-        self.record_key(key)?.ok_or_else(|| {
-            reject(
-                "key",
-                "a delete whose primary key is neither in before nor in the record's key; the table needs a replica \
-                 identity other than NOTHING",
-            )
-        })
+        self.record_key(key)?.ok_or_else(no_key)
     }
 
     fn tombstone(&mut self, key: Option<&[u8]>) -> Result<Decoded, Reject> {
@@ -298,6 +253,13 @@ impl Decode for Decoder {
     }
 }
 
+/// The payload, if the text starts with the schema seen last. Comparing is some fifty times faster than skipping
+/// those 3,000 bytes as JSON, and as sure: the schema was a whole JSON object.
+fn behind_schema<'t>(schema: &str, text: &'t str) -> Option<&'t str> {
+    let rest = text.strip_prefix("{\"schema\":")?.strip_prefix(schema)?;
+    rest.strip_prefix(",\"payload\":")?.trim_ascii_end().strip_suffix('}')
+}
+
 fn forms<'a>(plain: &'a [Form], learnt: Option<&'a (Box<str>, Vec<Form>)>, encoding: Encoding) -> &'a [Form] {
     match (encoding, learnt) {
         (Encoding::Learnt, Some((_, forms))) => forms,
@@ -312,8 +274,69 @@ fn parse<'t, S: DeserializeSeed<'t>>(seed: S, text: &'t str) -> serde_json::Resu
     Ok(value)
 }
 
-fn committed_at(source: &Source) -> Result<Option<Timestamp>, Reject> {
-    Ok(match (source.ts_us, source.ts_ms) {
+/// The operation; `None` for a logical message.
+fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
+    match letter {
+        Letter::Of(op) => Ok(Some(*op)),
+        Letter::Message => Ok(None),
+        Letter::Absent => Err(reject(
+            "envelope",
+            "there is no op in the record: it has been unwrapped (ExtractNewRecordState), or is no change; the \
+             plain envelope is needed for now: drop that transform from the connector",
+        )),
+        Letter::Unknown(op) => {
+            let detail = format!("op is {op:?}, which is none of c, u, d, r, t and m; is this topic Debezium's?");
+            Err(reject("envelope", detail))
+        }
+    }
+}
+
+fn no_row(op: Op) -> Reject {
+    reject("envelope", format!("op is {:?} and after is null or not there; the row is needed", op.as_str()))
+}
+
+fn no_key() -> Reject {
+    reject(
+        "key",
+        "a delete whose primary key is neither in before nor in the record's key; the table needs a replica \
+         identity other than NOTHING",
+    )
+}
+
+/// Schema and name of the table that is expected.
+fn check_table(expected: (&str, &str), source: &Source) -> Result<(), Reject> {
+    if source.other_schema.is_none() && source.other_table.is_none() {
+        return Ok(());
+    }
+    let schema = source.other_schema.as_deref().unwrap_or(expected.0);
+    let table = source.other_table.as_deref().unwrap_or(expected.1);
+    Err(reject(
+        "table",
+        format!(
+            "source says that this is a change of {schema:?}.{table:?}, expected {:?}.{:?}; give each table a topic \
+             of its own",
+            expected.0, expected.1
+        ),
+    ))
+}
+
+fn lsn(source: &Source) -> Result<Option<Lsn>, Reject> {
+    Ok(match source.lsn {
+        Number::Absent => None,
+        number => Some(Lsn(number.to_u64().ok_or_else(|| not_whole("lsn"))?)),
+    })
+}
+
+fn tx_id(source: &Source) -> Result<Option<u32>, Reject> {
+    Ok(match source.tx_id {
+        Number::Absent => None,
+        // Java's int may have made it negative; the 32 bits are right.
+        number => Some(number.to_i64().and_then(low_bits).ok_or_else(|| not_whole("txId"))?),
+    })
+}
+
+fn committed_at(micros: Number, millis: Number) -> Result<Option<Timestamp>, Reject> {
+    Ok(match (micros, millis) {
         (Number::Absent, Number::Absent) => None,
         (Number::Absent, millis) => Some(Timestamp::from_millis(millis.to_i64().ok_or_else(|| not_whole("ts_ms"))?)),
         (micros, _) => Some(Timestamp(micros.to_i64().ok_or_else(|| not_whole("ts_us"))?)),

@@ -3,6 +3,11 @@
 //! Kafka Connect's `org.apache.kafka.connect.data.Decimal` is the unscaled value as a big-endian two's-complement
 //! integer, in base64 once it is JSON; its scale stands in the schema, or beside it in Debezium's
 //! `io.debezium.data.VariableScaleDecimal`. Text is what Java's `BigDecimal` prints. Nothing is ever rounded.
+//!
+//! - this file: for sums, which bound what they hold
+//! - [`exact`]: every digit, for the archive
+
+pub mod exact;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,17 +36,10 @@ fn power_of_ten(exponent: i32) -> Option<i128> {
 /// A sentence, for what is no number, is longer than 1 KiB, has an exponent past 131072, or has more fraction digits
 /// than declared.
 pub fn from_text(text: &str, declared: Option<u8>) -> Result<Value, String> {
-    if text.len() > TEXT_LIMIT {
-        return Err(format!("{} bytes of text are too long for a number", text.len()));
-    }
     if is_special(text) {
         return Ok(Value::Opaque);
     }
-    let number = scan(text.as_bytes()).ok_or_else(|| format!("{text:?} is not a decimal number"))?;
-    if number.exponent.abs() > EXPONENT_LIMIT {
-        return Err(format!("the exponent of {text:?} is past {EXPONENT_LIMIT}"));
-    }
-    in_scale(number, declared).ok_or_else(|| misfit(text, declared))
+    in_scale(number_of_text(text)?, declared).ok_or_else(|| misfit(text, declared))
 }
 
 /// Reads base64 of a two's-complement integer, in `scale` fraction digits, as a value of a `numeric` column whose
@@ -52,6 +50,21 @@ pub fn from_text(text: &str, declared: Option<u8>) -> Result<Value, String> {
 /// A sentence, for what is not (padded, standard) base64 of at least one byte, is longer than 1 KiB, has a scale
 /// past 131072 either way, or has more fraction digits than declared.
 pub fn from_base64(text: &str, scale: i32, declared: Option<u8>) -> Result<Value, String> {
+    in_scale(number_of_base64(text, scale)?, declared).ok_or_else(|| misfit(text, declared))
+}
+
+fn number_of_text(text: &str) -> Result<Number, String> {
+    if text.len() > TEXT_LIMIT {
+        return Err(format!("{} bytes of text are too long for a number", text.len()));
+    }
+    let number = scan(text.as_bytes()).ok_or_else(|| format!("{text:?} is not a decimal number"))?;
+    if number.exponent.abs() > EXPONENT_LIMIT {
+        return Err(format!("the exponent of {text:?} is past {EXPONENT_LIMIT}"));
+    }
+    Ok(number)
+}
+
+fn number_of_base64(text: &str, scale: i32) -> Result<Number, String> {
     if text.len() > TEXT_LIMIT {
         return Err(format!("{} bytes of text are too long for a number", text.len()));
     }
@@ -70,11 +83,10 @@ pub fn from_base64(text: &str, scale: i32, declared: Option<u8>) -> Result<Value
         long.as_slice()
     };
     let first = *bytes.first().ok_or_else(bad)?;
-    let number = match integer(bytes, first >= 0x80) {
+    Ok(match integer(bytes, first >= 0x80) {
         Some(unscaled) => Number::of(unscaled, -scale),
         None => Number { coefficient: None, exponent: -scale },
-    };
-    in_scale(number, declared).ok_or_else(|| misfit(text, declared))
+    })
 }
 
 /// The integer `whole` as a value of a `numeric` column whose declared scale is `declared`.

@@ -62,6 +62,45 @@ pub fn from_iso(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| format!("{text:?} is not a time in ISO 8601, such as 2026-03-01T12:34:56.123456Z"))
 }
 
+/// Days since the epoch of a date in ISO 8601 (`2026-03-01`, `2026-03-01Z`). `infinity` is the greatest `i32`, as in
+/// Postgres, and `-infinity` the least.
+///
+/// # Errors
+/// A sentence, for anything else.
+pub fn days_from_iso(text: &str) -> Result<i64, String> {
+    match text {
+        "infinity" => return Ok(i32::MAX.into()),
+        "-infinity" => return Ok(i32::MIN.into()),
+        _ => {}
+    }
+    match date(text.as_bytes()) {
+        Some((days, [] | [b'Z'])) if text.len() <= TEXT_LIMIT => Ok(days),
+        _ => Err("it is not a date in ISO 8601, such as 2026-03-01".to_owned()),
+    }
+}
+
+/// Microseconds since midnight of a time in ISO 8601 (`12:34:56.123456Z`, `12:34:56`).
+///
+/// # Errors
+/// A sentence, for anything else.
+pub fn of_day_from_iso(text: &str) -> Result<i64, String> {
+    time_of_day(text.as_bytes())
+        .filter(|micros| text.len() <= TEXT_LIMIT && (0..=DAY_MICROS).contains(micros))
+        .ok_or_else(|| "it is not a time of day in ISO 8601, such as 12:34:56.123456".to_owned())
+}
+
+/// Microseconds since midnight of a count of these units; `None` outside of the day (24:00 is inside) and for text
+/// and days.
+pub fn of_day_from_count(count: i64, unit: Unit) -> Option<i64> {
+    let micros = match unit {
+        Unit::Millis => count.checked_mul(1_000)?,
+        Unit::Micros => count,
+        Unit::Nanos => count.div_euclid(1_000),
+        Unit::Days | Unit::Iso => return None,
+    };
+    (0..=DAY_MICROS).contains(&micros).then_some(micros)
+}
+
 fn parse(text: &[u8]) -> Option<i64> {
     let (days, rest) = date(text)?;
     let of_day = match rest {

@@ -1,5 +1,7 @@
 //! The catalog: what a table looks like, and whether Postgres reads a rule as memory does.
 
+pub mod whole;
+
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow};
 use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
 
@@ -28,9 +30,7 @@ pub enum CatalogError {
 pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> Result<Table, CatalogError> {
     let rows = sqlx::query(include_str!("catalog.sql")).bind(schema).bind(name).fetch_all(connection).await?;
     if rows.is_empty() {
-        return Err(CatalogError::Unfit(format!(
-            "table {schema}.{name} does not exist in this database, or this role may not see it"
-        )));
+        return Err(no_table(schema, name));
     }
     let mut columns = Vec::new();
     let mut key: Vec<(i32, usize)> = Vec::new();
@@ -48,6 +48,10 @@ pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> R
     }
     let primary_key = key.into_iter().map(|(_, index)| index).collect();
     Ok(Table { schema: schema.to_owned(), name: name.to_owned(), columns, primary_key })
+}
+
+fn no_table(schema: &str, name: &str) -> CatalogError {
+    CatalogError::Unfit(format!("table {schema}.{name} does not exist in this database, or this role may not see it"))
 }
 
 fn column(row: &PgRow) -> Result<Column, sqlx::Error> {

@@ -2,10 +2,13 @@
 
 use proptest::prelude::*;
 use tripline::change::debezium::Settings;
-use tripline::change::{decimal, time};
-use tripline::model::{DECIMAL_LIMIT, Table, Timestamp, Value};
+use tripline::change::debezium::whole::{Declared, WholeColumn, WholeDecoder, WholeTable, table_of};
+use tripline::change::whole::{Field, FieldType};
+use tripline::change::{Decoded, decimal, time};
+use tripline::model::{ColumnType, DECIMAL_LIMIT, Table, Timestamp, Value};
 
 use crate::support::*;
+use crate::whole::Outcome;
 
 proptest! {
     #[test]
@@ -47,6 +50,8 @@ proptest! {
     fn bytes_never_panic(key in any::<Option<Vec<u8>>>(), value in any::<Vec<u8>>()) {
         let _ = all_columns(&transactions(), AUTO).decode(key.as_deref(), Some(&value));
         let _ = all_columns(&transactions(), AUTO).decode(Some(&value), None);
+        check_whole(WholeDecoder::new(None, AUTO).decode(key.as_deref(), Some(&value)));
+        let _ = table_of(&value);
     }
 
     #[test]
@@ -57,7 +62,12 @@ proptest! {
             let (table, settings, (_, key, value)) = &all[pick.index(all.len())];
             let mut decoder = all_columns(table, *settings);
             let mut bytes = value.clone().or(key.clone()).unwrap_or_default().into_bytes();
+            let unharmed = bytes.clone();
+            let mut wholes = [whole_decoder(table, *settings), WholeDecoder::new(None, *settings)];
             // The unharmed one first, so that a schema is known.
+            for whole in &mut wholes {
+                check_whole(whole.decode(key.as_deref().map(str::as_bytes), Some(&bytes)));
+            }
             let _ = decoder.decode(key.as_deref().map(str::as_bytes), Some(&bytes));
             for (place, byte, edit) in &edits {
                 if bytes.is_empty() { break; }
@@ -70,8 +80,43 @@ proptest! {
                 }
                 let _ = decoder.decode(key.as_deref().map(str::as_bytes), Some(&bytes));
                 let _ = decoder.decode(Some(&bytes), None);
+                for whole in &mut wholes {
+                    check_whole(whole.decode(key.as_deref().map(str::as_bytes), Some(&bytes)));
+                    check_whole(whole.decode(Some(&bytes), Some(&unharmed)));
+                }
+                let _ = table_of(&bytes);
             }
         });
+    }
+}
+
+/// The same table as the archive has it, with all else taken for columns that were dropped.
+fn whole_decoder(table: &Table, settings: Settings) -> WholeDecoder {
+    let columns = table.columns.iter().map(|column| {
+        let (ty, declared) = match column.ty {
+            ColumnType::Int8 => (FieldType::Int64, Declared::Plain),
+            ColumnType::Int4 => (FieldType::Int32, Declared::Plain),
+            ColumnType::Numeric { scale: Some(scale) } => {
+                (FieldType::Decimal { precision: 38, scale }, Declared::Plain)
+            }
+            ColumnType::Numeric { scale: None } => (FieldType::Text, Declared::Number { scale: None }),
+            ColumnType::TimestampTz => (FieldType::TimestampTz, Declared::Plain),
+            ColumnType::Timestamp { precision } => (FieldType::Timestamp, Declared::Fraction { digits: precision }),
+            ColumnType::Date => (FieldType::Date, Declared::Plain),
+            _ => (FieldType::Text, Declared::Plain),
+        };
+        WholeColumn { field: Field { name: column.name.clone(), ty }, declared }
+    });
+    let (schema, name) = (table.schema.clone(), table.name.clone());
+    let whole = WholeTable { schema, name, fields: columns.collect(), primary_key: table.primary_key.clone() };
+    let dropped = ["user_id", "t", "t3", "ttz", "iv", "n5_m2", "m", "dp", "r"].map(str::to_owned);
+    WholeDecoder::new(Some(&whole), settings).with_dropped(dropped)
+}
+
+/// A change always has as many values as fields.
+fn check_whole(got: Outcome) {
+    if let Ok(Decoded::Change(change)) = got {
+        assert_eq!(change.fields.len(), change.cells.len());
     }
 }
 

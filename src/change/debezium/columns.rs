@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::Settings;
+use super::envelope::After;
 use super::named::Named;
 use super::value::{Form, ValueSeed};
 use crate::change::Reject;
@@ -173,6 +174,17 @@ pub(super) struct ImageSeed<'a> {
     pub(super) forms: &'a [Form],
     pub(super) part: Part,
     pub(super) image: &'a mut Image,
+}
+
+/// The whole of `after`: whether it is a row.
+impl<'de> After<'de> for ImageSeed<'_> {
+    type Read = bool;
+    const TIMES: bool = false;
+
+    fn read<D: Deserializer<'de>>(&mut self, json: D) -> Result<bool, D::Error> {
+        let image = &mut *self.image;
+        ImageSeed { columns: self.columns, forms: self.forms, part: self.part, image }.deserialize(json)
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for ImageSeed<'_> {

@@ -5,9 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::columns::{Columns, Image, ImageSeed, Part};
 use super::named::{Named, Number, NumberSeed, TextSeed};
-use super::value::Form;
 use crate::change::Op;
 
 /// `op` of an envelope.
@@ -21,15 +19,37 @@ pub(super) enum Letter {
     Unknown(String),
 }
 
-/// What an envelope said, apart from `after`, which is in the [`Image`].
+/// What `after` is read with.
+pub(super) trait After<'de> {
+    /// What becomes of it; the default where it is not there.
+    type Read: Default;
+    /// Whether the times of the envelope itself are wanted.
+    const TIMES: bool;
+
+    fn read<D: Deserializer<'de>>(&mut self, json: D) -> Result<Self::Read, D::Error>;
+}
+
+struct AfterSeed<'a, A>(&'a mut A);
+
+impl<'de, A: After<'de>> DeserializeSeed<'de> for AfterSeed<'_, A> {
+    type Value = A::Read;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<A::Read, D::Error> {
+        self.0.read(json)
+    }
+}
+
+/// What an envelope said.
 #[derive(Default)]
-pub(super) struct Envelope<'de> {
+pub(super) struct Envelope<'de, A> {
     pub(super) op: Letter,
     /// Kept as text: only a delete needs it, and `op` comes after it.
     pub(super) before: Option<&'de RawValue>,
-    /// Whether `after` is a row.
-    pub(super) after: bool,
+    pub(super) after: A,
     pub(super) source: Source,
+    /// When the connector wrote it, where that is wanted.
+    pub(super) ts_us: Number,
+    pub(super) ts_ms: Number,
     pub(super) schema: Option<&'de RawValue>,
     pub(super) payload: Option<&'de RawValue>,
 }
@@ -47,12 +67,10 @@ pub(super) struct Source {
 }
 
 /// What an envelope is read with.
-pub(super) struct EnvelopeSeed<'a> {
+pub(super) struct EnvelopeSeed<'a, A> {
     pub(super) schema: &'a str,
     pub(super) table: &'a str,
-    pub(super) columns: &'a Columns,
-    pub(super) forms: &'a [Form],
-    pub(super) image: &'a mut Image,
+    pub(super) after: A,
 }
 
 enum Field {
@@ -62,25 +80,27 @@ enum Field {
     Op,
     Schema,
     Payload,
+    Micros,
+    Millis,
     Other,
 }
 
-impl<'de> DeserializeSeed<'de> for EnvelopeSeed<'_> {
-    type Value = Envelope<'de>;
+impl<'de, A: After<'de>> DeserializeSeed<'de> for EnvelopeSeed<'_, A> {
+    type Value = Envelope<'de, A::Read>;
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Envelope<'de>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
         json.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
-    type Value = Envelope<'de>;
+impl<'de, A: After<'de>> Visitor<'de> for EnvelopeSeed<'_, A> {
+    type Value = Envelope<'de, A::Read>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object: Debezium's envelope")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Envelope<'de>, A::Error> {
+    fn visit_map<M: MapAccess<'de>>(mut self, mut fields: M) -> Result<Self::Value, M::Error> {
         let mut envelope = Envelope::default();
         while let Some(part) = fields.next_key_seed(Named(|name: &str| match name {
             "before" => Field::Before,
@@ -89,24 +109,21 @@ impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
             "op" => Field::Op,
             "schema" => Field::Schema,
             "payload" => Field::Payload,
+            "ts_us" if A::TIMES => Field::Micros,
+            "ts_ms" if A::TIMES => Field::Millis,
             _ => Field::Other,
         }))? {
             match part {
                 Field::Before => envelope.before = fields.next_value()?,
-                Field::After => {
-                    envelope.after = fields.next_value_seed(ImageSeed {
-                        columns: self.columns,
-                        forms: self.forms,
-                        part: Part::All,
-                        image: &mut *self.image,
-                    })?;
-                }
+                Field::After => envelope.after = fields.next_value_seed(AfterSeed(&mut self.after))?,
                 Field::Source => {
                     envelope.source = fields.next_value_seed(SourceSeed { schema: self.schema, table: self.table })?;
                 }
                 Field::Op => envelope.op = letter(fields.next_value_seed(TextSeed)?.as_deref()),
                 Field::Schema => envelope.schema = Some(fields.next_value()?),
                 Field::Payload => envelope.payload = Some(fields.next_value()?),
+                Field::Micros => envelope.ts_us = fields.next_value_seed(NumberSeed)?,
+                Field::Millis => envelope.ts_ms = fields.next_value_seed(NumberSeed)?,
                 Field::Other => _ = fields.next_value::<IgnoredAny>()?,
             }
         }

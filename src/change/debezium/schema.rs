@@ -12,8 +12,8 @@ struct Schema {
 }
 
 #[derive(Deserialize)]
-struct Field {
-    field: Option<String>,
+pub(super) struct Field {
+    pub(super) field: Option<String>,
     #[serde(rename = "type")]
     ty: Option<String>,
     name: Option<String>,
@@ -24,21 +24,46 @@ struct Field {
 #[derive(Deserialize)]
 struct Parameters {
     scale: Option<String>,
+    #[serde(rename = "connect.decimal.precision")]
+    precision: Option<String>,
+}
+
+impl Field {
+    pub(super) fn described(&self) -> Described<'_> {
+        Described {
+            ty: self.ty.as_deref().unwrap_or_default(),
+            name: self.name.as_deref(),
+            scale: self.parameters.as_ref().and_then(|parameters| parameters.scale.as_deref()),
+        }
+    }
+
+    /// Digits of a decimal, where it says so.
+    pub(super) fn precision(&self) -> Option<u8> {
+        self.parameters.as_ref()?.precision.as_ref()?.parse().ok()
+    }
 }
 
 /// The forms of all slots in records with this schema of an envelope. Columns that it does not describe keep the form
 /// of records without schema.
 pub(super) fn of_envelope(json: &str, columns: &Columns, plain: &[Form]) -> serde_json::Result<Vec<Form>> {
-    let fields = serde_json::from_str::<Schema>(json)?.fields.unwrap_or_default();
-    let image = |name| fields.iter().find(|field| field.field.as_deref() == Some(name));
-    let described = image("after").or_else(|| image("before")).and_then(|image| image.fields.as_deref());
-    Ok(apply(described.unwrap_or_default(), columns, plain))
+    Ok(apply(&of_images(json)?.unwrap_or_default(), columns, plain))
 }
 
 /// The same for the schema of a record's key.
 pub(super) fn of_key(json: &str, columns: &Columns, plain: &[Form]) -> serde_json::Result<Vec<Form>> {
-    let fields = serde_json::from_str::<Schema>(json)?.fields.unwrap_or_default();
-    Ok(apply(&fields, columns, plain))
+    Ok(apply(&of_struct(json)?, columns, plain))
+}
+
+/// What the schema of an envelope says of its images; `None` where it describes none.
+pub(super) fn of_images(json: &str) -> serde_json::Result<Option<Vec<Field>>> {
+    let mut fields = of_struct(json)?;
+    let mut image = |name| fields.iter_mut().find(|field| field.field.as_deref() == Some(name))?.fields.take();
+    Ok(image("after").or_else(|| image("before")))
+}
+
+/// What the schema of a struct says of its fields.
+pub(super) fn of_struct(json: &str) -> serde_json::Result<Vec<Field>> {
+    Ok(serde_json::from_str::<Schema>(json)?.fields.unwrap_or_default())
 }
 
 fn apply(fields: &[Field], columns: &Columns, plain: &[Form]) -> Vec<Form> {
@@ -48,11 +73,7 @@ fn apply(fields: &[Field], columns: &Columns, plain: &[Form]) -> Vec<Form> {
         let Some(form) = slot.and_then(|slot| forms.get_mut(slot)) else {
             continue;
         };
-        *form = form.described(Described {
-            ty: field.ty.as_deref().unwrap_or_default(),
-            name: field.name.as_deref(),
-            scale: field.parameters.as_ref().and_then(|parameters| parameters.scale.as_deref()),
-        });
+        *form = form.described(field.described());
     }
     forms
 }

@@ -11,9 +11,13 @@ use crate::change::time::{self, Unit};
 use crate::model::{Column, ColumnType, Value};
 
 /// `unavailable.value.placeholder`: stands for a TOASTed value that the change did not touch.
-const UNAVAILABLE: &str = "__debezium_unavailable_value";
+pub(super) const UNAVAILABLE: &str = "__debezium_unavailable_value";
 /// The same where the connector writes bytes.
-const UNAVAILABLE_BASE64: &str = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+pub(super) const UNAVAILABLE_BASE64: &str = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+
+/// What is wrong where a value's type has no room for the placeholder.
+pub(super) const UNTOUCHED: &str = "the value was not in the change: it is TOASTed and was not touched. A rule on this \
+                                    column needs ALTER TABLE … REPLICA IDENTITY FULL";
 
 /// How a column's JSON is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub(super) enum Wire {
     /// An object of scale and base64.
     Variable,
     /// Text or base64 in the declared scale: a point or a sign tells.
-    Guess(u8),
+    Guess(i32),
     /// Text or base64, and nothing tells: `1234` is both.
     Ambiguous,
     /// Binary floating point.
@@ -67,16 +71,10 @@ impl Form {
             ColumnType::Int8 => Self::Int { min: i64::MIN, max: i64::MAX },
             ColumnType::Text | ColumnType::Uuid => Self::Text,
             ColumnType::Numeric { scale } => {
-                Self::Decimal { declared: scale, wire: plain_decimal(scale, settings.decimals) }
+                Self::Decimal { declared: scale, wire: plain_decimal(scale.map(i32::from), settings.decimals) }
             }
             ColumnType::TimestampTz => Self::Time(Unit::Iso),
-            ColumnType::Timestamp { precision } => Self::Time(match settings.times {
-                TimePrecision::Adaptive if precision <= 3 => Unit::Millis,
-                TimePrecision::Adaptive | TimePrecision::Microseconds => Unit::Micros,
-                TimePrecision::Nanoseconds => Unit::Nanos,
-                TimePrecision::Connect => Unit::Millis,
-                TimePrecision::Isostring => Unit::Iso,
-            }),
+            ColumnType::Timestamp { precision } => Self::Time(timestamp_unit(settings.times, precision)),
             ColumnType::Date if settings.times == TimePrecision::Isostring => Self::Time(Unit::Iso),
             ColumnType::Date => Self::Time(Unit::Days),
             ColumnType::Other => {
@@ -92,7 +90,7 @@ impl Form {
     pub(super) fn described(&self, found: Described<'_>) -> Self {
         let foreign = || Self::Foreign(found.name.unwrap_or(found.ty).to_owned());
         match self {
-            Self::Decimal { declared, .. } => match decimal_wire(found, *declared) {
+            Self::Decimal { declared, .. } => match decimal_wire(found, declared.map(i32::from)) {
                 Some(wire) => Self::Decimal { declared: *declared, wire },
                 None => foreign(),
             },
@@ -104,21 +102,21 @@ impl Form {
     }
 }
 
-fn plain_decimal(scale: Option<u8>, handling: DecimalHandling) -> Wire {
+pub(super) fn plain_decimal(scale: Option<i32>, handling: DecimalHandling) -> Wire {
     match (handling, scale) {
         (DecimalHandling::String, _) | (DecimalHandling::Auto, None) => Wire::Text,
-        (DecimalHandling::Precise, Some(scale)) => Wire::Binary(scale.into()),
+        (DecimalHandling::Precise, Some(scale)) => Wire::Binary(scale),
         (DecimalHandling::Precise, None) => Wire::Variable,
-        (DecimalHandling::Auto, Some(0)) => Wire::Ambiguous,
+        (DecimalHandling::Auto, Some(..=0)) => Wire::Ambiguous,
         (DecimalHandling::Auto, Some(scale)) => Wire::Guess(scale),
     }
 }
 
-fn decimal_wire(found: Described<'_>, declared: Option<u8>) -> Option<Wire> {
+pub(super) fn decimal_wire(found: Described<'_>, declared: Option<i32>) -> Option<Wire> {
     Some(match (found.name, found.ty) {
         (Some("org.apache.kafka.connect.data.Decimal"), _) => Wire::Binary(match found.scale {
             Some(scale) => scale.parse().ok()?,
-            None => declared?.into(),
+            None => declared?,
         }),
         (Some("io.debezium.data.VariableScaleDecimal"), _) => Wire::Variable,
         (None, "string" | "int16" | "int32" | "int64") => Wire::Text,
@@ -128,7 +126,7 @@ fn decimal_wire(found: Described<'_>, declared: Option<u8>) -> Option<Wire> {
 }
 
 /// Debezium's and Kafka Connect's names of temporal types.
-fn time_unit(found: Described<'_>) -> Option<Unit> {
+pub(super) fn time_unit(found: Described<'_>) -> Option<Unit> {
     Some(match found.name {
         Some("io.debezium.time.Timestamp" | "org.apache.kafka.connect.data.Timestamp") => Unit::Millis,
         Some("io.debezium.time.MicroTimestamp") => Unit::Micros,
@@ -194,9 +192,7 @@ impl ValueSeed<'_> {
 
     fn text(&self, found: &str) -> Read {
         if matches!(found, UNAVAILABLE | UNAVAILABLE_BASE64) {
-            return Err("the value was not in the change: it is TOASTed and was not touched. A rule on this column \
-                        needs ALTER TABLE … REPLICA IDENTITY FULL"
-                .to_owned());
+            return Err(UNTOUCHED.to_owned());
         }
         match self.0 {
             Form::Text => Ok(Value::Text(found.into())),
@@ -209,6 +205,17 @@ impl ValueSeed<'_> {
     }
 }
 
+/// The unit of a `timestamp` of this precision in a record without schema.
+pub(super) fn timestamp_unit(times: TimePrecision, precision: u8) -> Unit {
+    match times {
+        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds if precision <= 3 => Unit::Millis,
+        TimePrecision::Adaptive | TimePrecision::AdaptiveTimeMicroseconds | TimePrecision::Microseconds => Unit::Micros,
+        TimePrecision::Nanoseconds => Unit::Nanos,
+        TimePrecision::Connect => Unit::Millis,
+        TimePrecision::Isostring => Unit::Iso,
+    }
+}
+
 fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Read {
     const SET: &str = "set source.decimals to \"string\" or \"precise\", as the connector's decimal.handling.mode is";
     match wire {
@@ -218,7 +225,7 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Read {
         Wire::Guess(_) if found.contains(['.', '-']) || decimal::is_special(found) => {
             decimal::from_text(found, declared)
         }
-        Wire::Guess(scale) => decimal::from_base64(found, scale.into(), declared),
+        Wire::Guess(scale) => decimal::from_base64(found, scale, declared),
         Wire::Ambiguous => Err(format!("it may be digits or base64 and the record has no schema to tell: {SET}")),
         Wire::Double if decimal::is_special(found) => Ok(Value::Opaque),
         Wire::Double => Err("text is no binary float".to_owned()),
@@ -226,7 +233,7 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Read {
     }
 }
 
-fn lossy(found: impl fmt::Display) -> String {
+pub(super) fn lossy(found: impl fmt::Display) -> String {
     format!(
         "found {found}, a binary float: decimal.handling.mode=double loses digits, and money is kept exact here; set \
          the connector's decimal.handling.mode to string or precise"
@@ -234,7 +241,7 @@ fn lossy(found: impl fmt::Display) -> String {
 }
 
 /// The first characters of a text, quoted, so that no message grows with its record.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     let mut start: String = text.chars().take(48).collect();
     if start.len() < text.len() {
         start.push('…');

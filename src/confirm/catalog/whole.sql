@@ -1,0 +1,31 @@
+with recursive column_type as (
+    -- a domain counts as the type that it is made of, and has that one's modifier if it is given none
+    select
+        attribute.attrelid,
+        attribute.attnum,
+        attribute.atttypid as type_id,
+        attribute.atttypmod as modifier
+    from pg_class as relation
+    join pg_namespace as namespace on namespace.oid = relation.relnamespace
+    join pg_attribute as attribute on attribute.attrelid = relation.oid and attribute.attnum > 0 and not attribute.attisdropped
+    where namespace.nspname = $1 and relation.relname = $2 and relation.relkind in ('r', 'p')
+    union all
+    select
+        column_type.attrelid,
+        column_type.attnum,
+        domain.typbasetype,
+        case when column_type.modifier = -1 then domain.typtypmod else column_type.modifier end
+    from column_type
+    join pg_type as domain on domain.oid = column_type.type_id and domain.typtype = 'd'
+)
+select
+    attribute.attname::text as name,
+    case when type_schema.nspname = 'pg_catalog' then type.typname::text else '' end as base_type,
+    column_type.modifier,
+    array_position(primary_key.indkey::int2[], attribute.attnum) as key_position
+from column_type
+join pg_attribute as attribute on attribute.attrelid = column_type.attrelid and attribute.attnum = column_type.attnum
+join pg_type as type on type.oid = column_type.type_id and type.typtype <> 'd'
+join pg_namespace as type_schema on type_schema.oid = type.typnamespace
+left join pg_index as primary_key on primary_key.indrelid = column_type.attrelid and primary_key.indisprimary
+order by attribute.attnum
