@@ -4,12 +4,16 @@
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
 //! - [`offsets`]: both layers of progress, and moving the group
 //! - [`reprocess`]: everything again as another group
+//! - [`archive`]: `tripline archive`
+//! - `database`: asking the database at start
 //! - `bar`: how far a run is, on standard error
 //! - [`failure`]: how a command ends otherwise than well
 //! - `table`: what the commands about alerts share
 
 pub mod alerts;
+pub mod archive;
 mod bar;
+mod database;
 pub mod explain;
 pub mod failure;
 pub mod migrate;
@@ -110,6 +114,10 @@ pub enum Command {
     /// Say why an alert came: rows, totals, snapshot, latencies, and what has changed since
     #[command(after_help = format!("{EXPLAIN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Explain(ExplainArgs),
+
+    /// Write the changes of a topic to Parquet files by date, each of them once, until stopped by Ctrl-C or SIGTERM
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", archive::EXAMPLES))]
+    Archive(archive::ArchiveArgs),
 
     /// Show how far the group has come, in the checkpoint folder and in Kafka, or move it
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", offsets::args::EXAMPLES))]

@@ -2,8 +2,10 @@
 //!
 //! - this file: one assignment after the other
 //! - [`checks`]: whether what is to be gone on with is still there
+//! - [`gauge`]: how far a run is, for whoever shows it
 
 pub mod checks;
+pub mod gauge;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -22,6 +22,7 @@
 //! - [`source`], [`confirm`], [`sink`], [`clock`]: the adapters
 //! - [`job`]: what the jobs share
 //! - [`monitor`]: the main job's loop
+//! - [`archive`]: the loop of the archive, which writes changes to Parquet
 //! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
 //! - [`fault`]: where tests end the process
 //!
@@ -48,6 +49,7 @@ pub mod confirm;
 pub mod sink;
 pub mod source;
 
+pub mod archive;
 pub mod job;
 pub mod monitor;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tripline::cli::{Cli, Command, Exit, alerts, explain, migrate, offsets, reprocess, run};
+use tripline::cli::{Cli, Command, Exit, alerts, archive, explain, migrate, offsets, reprocess, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Alerts(args) => alerts::alerts(args).await,
             Command::Explain(args) => explain::explain(args).await,
+            Command::Archive(args) => archive::archive(args).await,
             Command::Offsets(args) => offsets::offsets(args).await,
         }
     });

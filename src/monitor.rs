@@ -10,10 +10,8 @@
 //! - [`session`]: what happens in one assignment, step by step
 //! - [`recover`]: where an assignment goes on from
 //! - [`epoch`]: how progress is made durable
-//! - [`gauge`]: how far a run is, for whoever shows it
 
 pub mod epoch;
-pub mod gauge;
 pub mod recover;
 pub mod session;
 
@@ -26,7 +24,6 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 
 use epoch::close;
-use gauge::Gauge;
 use session::Session;
 
 use crate::change::Change;
@@ -34,6 +31,7 @@ use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::confirm::rows::TableRow;
+use crate::job::gauge::Gauge;
 use crate::job::{self, JobError, StartAt};
 use crate::model::{Key, Timestamp};
 use crate::rule::Rule;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::monitor::gauge::{Gauge, Reading};
+use crate::job::gauge::{Gauge, Reading};
 
 /// How often the line is drawn.
 const DRAWN_EVERY: Duration = Duration::from_millis(100);

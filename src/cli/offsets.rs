@@ -30,7 +30,7 @@ use crate::checkpoint::{CheckpointError, Folder, Offsets};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, OffsetReset};
 use crate::job::JobError;
-use crate::model::Timestamp;
+use crate::model::{NextOffset, Timestamp};
 use crate::source::kafka::client_config;
 use crate::telemetry;
 
@@ -57,6 +57,16 @@ pub(super) async fn committed(config: &Config) -> Result<(Vec<i32>, Offsets), Fa
     let partitions = Kafka::new(&config.kafka, &config.source.topic)?.partitions().await?;
     let committed = partitions.iter().filter_map(|found| Some((found.partition, found.group.as_ref()?.0))).collect();
     Ok((partitions.iter().map(|found| found.partition).collect(), committed))
+}
+
+/// By partition: its number, its oldest offset, its end, and what the group has committed.
+pub(super) async fn partitions(
+    kafka: &config::Kafka,
+    topic: &str,
+) -> Result<Vec<(i32, NextOffset, NextOffset, Option<NextOffset>)>, Failure> {
+    let found = Kafka::new(kafka, topic)?.partitions().await?;
+    let row = |found: Partition| (found.partition, found.oldest, found.end, found.group.map(|(next, _)| next));
+    Ok(found.into_iter().map(row).collect())
 }
 
 fn wrong(message: String) -> Failure {

@@ -14,7 +14,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::Instant;
 
-use super::failure::{Failure, refusal};
+use super::database::{self, AttemptError, RETRY_FIRST, RETRY_MAX};
+use super::failure::Failure;
 use super::{Exit, RunArgs};
 use crate::change::debezium::{self, Decoder};
 use crate::checkpoint::Folder;
@@ -23,9 +24,9 @@ use crate::config::{self, Config, OffsetReset, OnBadRecord, OnRuleChange, RuleSe
 use crate::confirm::catalog::{self, CatalogError};
 use crate::confirm::postgres::{self, PostgresConfirm};
 use crate::host;
+use crate::job::gauge::Gauge;
 use crate::job::{JobError, StartAt};
 use crate::model::Table;
-use crate::monitor::gauge::Gauge;
 use crate::monitor::{Monitor, Settings};
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
@@ -38,10 +39,6 @@ use crate::source::kafka::{KafkaSource, Member, Membership, client_config, wait_
 use crate::telemetry;
 use crate::unit::Counts;
 
-/// The first wait before a server that is not there is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-/// The longest wait before a server that is not there is tried again.
-const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long one request for metadata may take.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -93,7 +90,10 @@ impl<'a> Job<'a> {
         let parsed = parse_rules(&config.rules).map_err(wrong)?;
         let options = postgres::options(&config.postgres.url, config.postgres.statement_timeout)
             .map_err(|e| wrong(format!("postgres.url: {e}")))?;
-        let (table, rules) = check_rules(config, &options, &parsed).await?;
+        let (table, rules) = database::when_there(&config.postgres.url, config.startup_wait, async || {
+            try_rules(config, &options, &parsed).await
+        })
+        .await?;
         let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
         let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
         let decoder = Decoder::new(&table, &wanted, decoding).map_err(wrong)?;
@@ -227,54 +227,17 @@ fn parse_rules(rules: &[RuleSettings]) -> Result<Vec<Parsed>, String> {
     Ok(parsed)
 }
 
-/// Holds the rules against the catalog, waiting for the database at first.
-async fn check_rules(
-    config: &Config,
-    options: &PgConnectOptions,
-    parsed: &[Parsed],
-) -> Result<(Table, Vec<Rule>), Failure> {
-    let deadline = Instant::now() + config.startup_wait;
-    let mut wait = RETRY_FIRST;
-    loop {
-        let failed = match try_rules(config, options, parsed).await {
-            Ok(checked) => return Ok(checked),
-            Err(CheckError::Wrong(message)) => return Err(Failure::new(Exit::Misconfigured, message)),
-            Err(CheckError::Connection(error)) => error,
-        };
-        let url = config::redact_url(&config.postgres.url);
-        if let Some(exit) = refusal(&failed) {
-            return Err(Failure::new(exit, format!("Postgres at {url} refused: {failed}")));
-        }
-        if Instant::now() + wait > deadline {
-            let waited = config.startup_wait;
-            return Err(Failure::new(
-                Exit::Unreachable,
-                format!(
-                    "Postgres at {url} could not be reached within {waited:?}: {failed}; is it running, and is postgres.url right?"
-                ),
-            ));
-        }
-        tracing::warn!(url, error = %failed, "waiting for Postgres");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY_MAX);
-    }
-}
-
-enum CheckError {
-    Wrong(String),
-    Connection(sqlx::Error),
-}
-
+/// Holds the rules against the catalog.
 async fn try_rules(
     config: &Config,
     options: &PgConnectOptions,
     parsed: &[Parsed],
-) -> Result<(Table, Vec<Rule>), CheckError> {
-    let mut connection = options.connect().await.map_err(CheckError::Connection)?;
+) -> Result<(Table, Vec<Rule>), AttemptError> {
+    let mut connection = options.connect().await.map_err(AttemptError::Connection)?;
     let place = |rule: &RuleSettings, error: CatalogError| match error {
-        CatalogError::Connection(error) => CheckError::Connection(error),
-        CatalogError::Rule(error) => CheckError::Wrong(format!("rule {}: sql, {error}", rule.name)),
-        CatalogError::Unfit(problem) => CheckError::Wrong(format!("rule {}: {problem}", rule.name)),
+        CatalogError::Connection(error) => AttemptError::Connection(error),
+        CatalogError::Rule(error) => AttemptError::Wrong(format!("rule {}: sql, {error}", rule.name)),
+        CatalogError::Unfit(problem) => AttemptError::Wrong(format!("rule {}: {problem}", rule.name)),
     };
     let mut rules = Vec::new();
     let mut found = None;
@@ -286,22 +249,24 @@ async fn try_rules(
         catalog::prepare(&mut connection, &rule.sql).await.map_err(place)?;
         catalog::compare(&mut connection, &rule.sql, &query, &parsed.spelling).await.map_err(place)?;
         compile::check_nulls(&query, config.source.nulls_kept)
-            .map_err(|problem| CheckError::Wrong(format!("rule {}: {problem}", rule.name)))?;
-        rules.push(finish(rule, query).map_err(CheckError::Wrong)?);
+            .map_err(|problem| AttemptError::Wrong(format!("rule {}: {problem}", rule.name)))?;
+        rules.push(finish(rule, query).map_err(AttemptError::Wrong)?);
         found = Some(table);
     }
     refuse_standby(&mut connection).await?;
     let _ = connection.close().await;
-    let table = found.ok_or_else(|| CheckError::Wrong("there are no rules".to_owned()))?;
+    let table = found.ok_or_else(|| AttemptError::Wrong("there are no rules".to_owned()))?;
     Ok((table, rules))
 }
 
-async fn refuse_standby(connection: &mut PgConnection) -> Result<(), CheckError> {
-    let standby: bool =
-        sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await.map_err(CheckError::Connection)?;
+async fn refuse_standby(connection: &mut PgConnection) -> Result<(), AttemptError> {
+    let standby: bool = sqlx::query_scalar("select pg_is_in_recovery()")
+        .fetch_one(connection)
+        .await
+        .map_err(AttemptError::Connection)?;
     if standby {
         let problem = "postgres.url points at a standby, whose snapshots cannot confirm: point it at the primary";
-        return Err(CheckError::Wrong(problem.to_owned()));
+        return Err(AttemptError::Wrong(problem.to_owned()));
     }
     Ok(())
 }

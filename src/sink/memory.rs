@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::yield_now;
 use uuid::Uuid;
 
-use super::{SinkError, SinkErrorKind, Sinks, Transaction};
+use super::{Bury, SinkError, SinkErrorKind, Sinks, Transaction};
 use crate::alert::Alert;
 use crate::source::DeadLetter;
 use crate::source::memory::MemoryTopic;
@@ -234,5 +234,25 @@ impl Sinks for MemorySinks {
         let state = self.lock();
         let mine = state.episodes.values().filter(|episode| episode.group == self.group);
         Ok(Backup { progress: state.progress.get(&self.group).cloned(), episodes: mine.cloned().collect() })
+    }
+}
+
+/// A dead-letter topic. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryLetters(Arc<Mutex<Vec<DeadLetter>>>);
+
+impl MemoryLetters {
+    /// What is on it.
+    pub fn letters(&self) -> Vec<DeadLetter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Bury for MemoryLetters {
+    async fn bury(&self, dead: &[DeadLetter]) -> Result<(), SinkError> {
+        yield_now().await;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(dead);
+        yield_now().await;
+        Ok(())
     }
 }

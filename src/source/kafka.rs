@@ -7,8 +7,10 @@
 //! - this file: what the loop asks for
 //! - [`reader`]: the thread
 //! - [`group`]: who is in the group
+//! - [`peek`]: the first records, without joining
 
 pub mod group;
+pub mod peek;
 mod reader;
 
 use std::collections::BTreeMap;

@@ -6,8 +6,8 @@ use super::support::{World, firing};
 use super::timeline::Timeline;
 use tripline::change::Op;
 use tripline::checkpoint::Offsets;
+use tripline::job::gauge::Reading;
 use tripline::model::NextOffset;
-use tripline::monitor::gauge::Reading;
 use tripline::source::Event;
 use tripline::source::memory::MemorySource;
 

@@ -22,6 +22,20 @@ use super::{MESSAGE, RECORD_KEY, Settings, behind_schema, parse, reject, schema,
 use crate::change::whole::{Cell, Field, WholeChange};
 use crate::change::{Decode, Decoded, Op, Reject};
 
+/// The kind of a reject that the catalog would have prevented.
+pub const SCHEMALESS: &str = "schemaless";
+/// The kind of a reject that the catalog, read anew, may prevent.
+pub const UNKNOWN_COLUMN: &str = "unknown-column";
+
+/// What stands before and after the column's name in the text of the latter.
+const COLUMN: &str = "column \"";
+const NOT_THERE: &str = "\" of after is not in the table's description";
+
+/// Which column it was, out of the text of a reject.
+pub fn unknown_column(detail: &str) -> Option<&str> {
+    Some(detail.strip_prefix(COLUMN)?.split_once(NOT_THERE)?.0)
+}
+
 /// A table, as the catalog has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WholeTable {
@@ -190,7 +204,7 @@ impl WholeDecoder {
             }
             (_, None, _) => {
                 return Err(reject(
-                    "schemaless",
+                    SCHEMALESS,
                     "the record comes without its schema, so the types of its columns are not known: give \
                      postgres.url, so that they can be read from the catalog",
                 ));
@@ -225,10 +239,9 @@ impl WholeDecoder {
         }
         if let Some((name, _)) = row.unknown.iter().find(|(name, _)| !self.dropped.contains(name)) {
             let detail = format!(
-                "column {name:?} of after is not in the table's description: it was added since that was read, or has \
-                 been dropped since the change"
+                "{COLUMN}{name}{NOT_THERE}: it was added since that was read, or has been dropped since the change"
             );
-            return Err(reject("unknown-column", detail));
+            return Err(reject(UNKNOWN_COLUMN, detail));
         }
         let (mut names, mut more) = (Vec::new(), Vec::new());
         for (name, value) in row.unknown {

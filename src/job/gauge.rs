@@ -22,7 +22,8 @@ pub struct Reading {
 }
 
 impl Gauge {
-    pub(super) fn tell(&self, left: u64, waiting: usize) {
+    /// Says how many records are left, and how many candidates wait.
+    pub fn tell(&self, left: u64, waiting: usize) {
         self.all.fetch_max(left, Ordering::Relaxed); // at the beginning all of them are left
         self.left.store(left, Ordering::Relaxed);
         self.waiting.store(u64::try_from(waiting).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -1,0 +1,405 @@
+//! The archive job: the changes of a topic as rows in Parquet files, each of them once for any reader.
+//!
+//! ```text
+//! source ─ whole changes ─ draft (rows by date) ─ offsets/N ─ files ─ commits/N ─ the group's offsets
+//!                            │                      plan      output
+//!                            └─ dead letters
+//! ```
+//!
+//! - this file: the loop, and how an epoch is closed
+//! - [`draft`]: the rows of the epoch in the making
+//! - [`parquet`]: rows → the bytes of a file
+//! - [`names`]: what files are called
+//! - [`output`]: the folder of the files
+//! - [`start`]: which layer to believe, pure
+//! - [`recover`]: going on from there
+
+pub mod draft;
+pub mod names;
+pub mod output;
+pub mod parquet;
+pub mod recover;
+pub mod start;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use draft::{Draft, Limits, Take, Unfit};
+use names::{Plan, PlannedFile};
+use output::{Found, Output};
+
+use crate::change::debezium::whole::{SCHEMALESS, UNKNOWN_COLUMN};
+use crate::change::whole::WholeChange;
+use crate::checkpoint::start::Named;
+use crate::checkpoint::{Epoch, Folder, Marks, Offsets};
+use crate::clock::Clock;
+use crate::fault;
+use crate::job::gauge::Gauge;
+use crate::job::{self, JobError, StartAt, patiently};
+use crate::sink::Bury;
+use crate::source::{Batch, Event, Follow, Record, SourceError};
+
+/// The name in an epoch's `conf` of the column that its rows are dated by; absent for the commit time.
+const PARTITION_BY: &str = "partition_by";
+
+/// Settings of the job.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Consumer group.
+    pub group: String,
+    /// Topic of the changes.
+    pub topic: String,
+    /// Where it starts that nothing is known of.
+    pub start_at: StartAt,
+    /// A group without offsets starts over, rather than going on from its folder.
+    pub reprocess_without_group: bool,
+    /// What an epoch may hold.
+    pub limits: Limits,
+    /// An epoch is closed after this long at the latest.
+    pub trigger_interval: Duration,
+    /// Stop at a record that is not understood, rather than copying it to the dead-letter topic.
+    pub stop_on_bad_record: bool,
+    /// End once everything that was there at the start has been written.
+    pub until_end: bool,
+}
+
+/// What a run has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Records read.
+    pub read: u64,
+    /// Rows written.
+    pub written: u64,
+    /// Files published.
+    pub files: u64,
+    /// Records that were not understood.
+    pub rejected: u64,
+    /// Epochs closed.
+    pub epochs: u64,
+}
+
+/// The parts of the job.
+pub struct Archive<S, B, T> {
+    /// Settings.
+    pub settings: Settings,
+    /// Where changes come from.
+    pub source: S,
+    /// Where records go that are not understood.
+    pub letters: B,
+    /// What time it is.
+    pub clock: T,
+    /// Where progress is kept.
+    pub folder: Folder,
+    /// Where files go.
+    pub output: Output,
+    /// What has been done so far.
+    pub counts: Counts,
+    /// Shows how far it is.
+    pub gauge: Arc<Gauge>,
+}
+
+/// What happens in one assignment of the partitions.
+struct Session {
+    draft: Draft,
+    /// Records that came after the draft was full.
+    ahead: VecDeque<Record<WholeChange>>,
+    /// The last record of each partition that has come.
+    marks: Marks,
+    /// When the draft's first record came.
+    since: Option<Instant>,
+    /// What the group could not be told when its broker was away.
+    uncommitted: Option<(Offsets, String)>,
+    /// With `until_end`: where each partition ended at the start, while it has not been reached.
+    ends: Offsets,
+}
+
+impl Session {
+    fn new(draft: Draft) -> Self {
+        let (ahead, marks, ends) = (VecDeque::new(), Marks::new(), Offsets::new());
+        Self { draft, ahead, marks, since: None, uncommitted: None, ends }
+    }
+
+    fn take_in(&mut self, batch: Batch<WholeChange>) {
+        self.ahead.extend(batch.records);
+        self.marks.extend(batch.marks);
+        // What lies before the end and is no record will never come.
+        self.ends.retain(|partition, _| !batch.ended.contains(partition));
+    }
+
+    /// Records that are left to the end.
+    fn left(&mut self) -> u64 {
+        let next = self.draft.next();
+        self.ends.retain(|partition, end| next.get(partition).is_none_or(|next| next < end));
+        let left = |(partition, end): (&i32, &crate::model::NextOffset)| {
+            u64::try_from(end.0.saturating_sub(next.get(partition).map_or(0, |next| next.0))).unwrap_or(0)
+        };
+        self.ends.iter().map(left).sum()
+    }
+}
+
+/// How work on an assignment ended.
+enum Ended {
+    Stopped,
+    Read,
+    Revoked,
+}
+
+impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
+    /// Runs until `stop` is ready, or until the end with `until_end`.
+    ///
+    /// # Errors
+    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`.
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), JobError> {
+        let stop = stop.shared();
+        let hard_limit = stop.clone().then(|()| tokio::time::sleep(job::STOP_GRACE));
+        tokio::select! {
+            ended = self.run_until(stop) => ended,
+            () = hard_limit => Err(JobError::Cut),
+        }
+    }
+
+    async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<(), JobError> {
+        let mut stop = std::pin::pin!(stop);
+        let (group, until_end) = (self.settings.group.clone(), self.settings.until_end);
+        loop {
+            let Some(partitions) = job::assigned(&mut self.source, &group, until_end, stop.as_mut()).await? else {
+                return Ok(());
+            };
+            let ended = match self.recover(&partitions).await {
+                Ok(mut session) => self.work(&mut session, stop.as_mut()).await,
+                Err(error) => Err(error),
+            };
+            match ended {
+                Ok(Ended::Revoked) => {
+                    tracing::warn!(
+                        "the group took the partitions away: this instance stands by until the group is free"
+                    );
+                }
+                Ok(Ended::Stopped) if until_end => return Err(JobError::BeforeTheEnd),
+                Ok(_) => return Ok(()),
+                Err(JobError::Source(SourceError::Fenced(problem))) if !until_end => {
+                    tracing::warn!(problem, "this instance is no longer a member of its group: it stands by");
+                }
+                Err(error) => return Err(error),
+            }
+            if job::rejoin(&mut self.source, stop.as_mut()).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The loop.
+    async fn work(
+        &mut self,
+        session: &mut Session,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, JobError> {
+        let partition_by = self.settings.limits.partition_by.clone();
+        loop {
+            self.gauge.tell(session.left(), 0);
+            let bad = self.fill(session)?;
+            let read = self.settings.until_end && session.left() == 0 && session.ahead.is_empty();
+            let due = session.since.is_some_and(|since| since.elapsed() >= self.settings.trigger_interval);
+            if due || read || bad.is_some() || session.draft.is_full() || !session.ahead.is_empty() {
+                self.close(session, partition_by.clone()).await?;
+            }
+            if let Some(bad) = bad {
+                return Err(bad);
+            }
+            if read {
+                self.commit_last(session).await?;
+                return Ok(Ended::Read);
+            }
+            if !session.ahead.is_empty() {
+                continue;
+            }
+            let wait = session
+                .since
+                .map_or(Duration::MAX, |since| self.settings.trigger_interval.saturating_sub(since.elapsed()));
+            tokio::select! {
+                biased;
+                () = &mut stop => {
+                    self.close(session, partition_by).await?;
+                    self.commit_last(session).await?;
+                    return Ok(Ended::Stopped);
+                }
+                event = self.source.next() => match event {
+                    Event::Batch(batch) => session.take_in(batch),
+                    Event::Revoked => return Ok(Ended::Revoked),
+                    Event::Failed(error) => return Err(error.into()),
+                    Event::Assigned(_) => {
+                        return Err(JobError::Internal("partitions were assigned twice".to_owned()));
+                    }
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Takes what has come into the draft, until it is full. A record that the run is to stop before is an answer, so
+    /// that what came before it is written.
+    fn fill(&mut self, session: &mut Session) -> Result<Option<JobError>, JobError> {
+        while let Some(record) = session.ahead.pop_front() {
+            if let Some(bad) = self.stops_at(&record) {
+                session.ahead.clear();
+                return Ok(Some(bad));
+            }
+            match session.draft.take(record)? {
+                Take::Taken => drop(session.since.get_or_insert_with(Instant::now)),
+                Take::Full(record) => {
+                    session.ahead.push_front(*record);
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the run ends at a record: it is not understood, and that is not to be got over.
+    fn stops_at(&self, record: &Record<WholeChange>) -> Option<JobError> {
+        let crate::source::Content::Rejected(letter) = &record.content else { return None };
+        let (kind, reason) = (letter.reject.kind, letter.reject.detail.clone());
+        match kind {
+            // What is missing here is nothing in the record.
+            SCHEMALESS | UNKNOWN_COLUMN => Some(JobError::Columns { kind, reason }),
+            _ if self.settings.stop_on_bad_record => Some(JobError::BadRecord {
+                topic: self.settings.topic.clone(),
+                partition: record.position.partition,
+                offset: record.position.offset,
+                reason,
+            }),
+            _ => None,
+        }
+    }
+
+    /// Makes an epoch of the draft:
+    ///
+    /// 1. Records that were not understood are copied to the dead-letter topic.
+    /// 2. `offsets/N`, the plan, is durable. From here on the epoch has these records, whatever comes.
+    /// 3. Its files are published, each of them whole.
+    /// 4. `commits/N`.
+    /// 5. The group's offsets are committed, as far as the broker is there.
+    async fn close(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
+        if session.draft.is_empty() {
+            return Ok(());
+        }
+        session.draft.mark(&session.marks);
+        let dead = session.draft.dead();
+        if !dead.is_empty() {
+            job::retry("dead letters", async || self.letters.bury(dead).await).await?;
+            fault::point("archive.buried");
+        }
+        let draft = &mut session.draft;
+        let about = draft.about().clone();
+        let epoch = Epoch {
+            number: about.epoch,
+            lineage: about.lineage.clone(),
+            topic: about.topic.clone(),
+            offsets: draft.next().clone(),
+            marks: draft.marks().clone(),
+            at: self.clock.now(),
+            conf: self.conf(partition_by),
+            body: draft.plan(),
+        };
+        let encoded = epoch.encode()?;
+        self.folder.log(&encoded)?;
+        fault::point("archive.logged");
+        let (records, rows, rejected) = (draft.records(), draft.rows(), draft.dead().len());
+        self.publish(&epoch, Some(draft))?;
+        self.folder.finish(epoch.number)?;
+        fault::point("archive.finished");
+        self.folder.forget_before(epoch.number)?;
+        tracing::debug!(epoch = epoch.number, records, rows, files = epoch.body.files.len(), "written");
+        for (count, more) in [(&mut self.counts.read, records), (&mut self.counts.rejected, rejected)] {
+            *count += u64::try_from(more).unwrap_or(u64::MAX);
+        }
+        self.counts.written += rows;
+        self.counts.epochs += 1;
+
+        let name = Named { lineage: about.lineage.clone(), epoch: epoch.number, crc: encoded.crc };
+        let next = draft::About { epoch: epoch.number.saturating_add(1), ..about };
+        session.draft = Draft::new(next, self.settings.limits.clone(), epoch.offsets.clone(), epoch.marks);
+        session.since = None;
+        session.uncommitted = Some((epoch.offsets, name.to_string()));
+        self.commit(session).await?;
+        fault::point("archive.committed");
+        Ok(())
+    }
+
+    /// What `offsets/N` shows of the settings. The column is what the epoch is finished by after a crash.
+    fn conf(&self, partition_by: Option<String>) -> BTreeMap<String, String> {
+        let limit = self.settings.limits.records.to_string();
+        let mut conf = BTreeMap::from([("max_offsets_per_trigger".to_owned(), limit)]);
+        conf.extend(partition_by.map(|column| (PARTITION_BY.to_owned(), column)));
+        conf
+    }
+
+    /// Step 3 of [`Archive::close`]: what is there is left as it is. `draft`: the rows, where any file is missing.
+    fn publish(&mut self, epoch: &Epoch<Plan>, mut draft: Option<&mut Draft>) -> Result<(), JobError> {
+        for planned in &epoch.body.files {
+            let file = file_of(epoch, planned)?;
+            if self.output.has(&file)? {
+                continue;
+            }
+            let bytes = draft.as_mut().map(|draft| draft.encode(planned)).transpose();
+            let bytes = bytes.map_err(|error| JobError::Internal(format!("{}: {error}", file.name)))?.flatten();
+            let bytes = bytes.ok_or_else(|| JobError::Internal(format!("the rows of {} are not there", file.name)))?;
+            self.output.publish(&file, &bytes)?;
+            self.counts.files += 1;
+        }
+        let dates: BTreeSet<names::Date> = epoch.body.files.iter().map(|file| file.date).collect();
+        self.output.sync(&dates)?;
+        fault::point("archive.published");
+        Ok(())
+    }
+
+    /// Tells the group how far it is. The folder knows already, so a broker that is away does not hold up the archive.
+    async fn commit(&mut self, session: &mut Session) -> Result<(), JobError> {
+        let Some((offsets, name)) = &session.uncommitted else { return Ok(()) };
+        match self.source.commit(offsets, name).await {
+            Ok(()) => session.uncommitted = None,
+            Err(SourceError::Call(problem)) => {
+                tracing::warn!(problem, "the group's offsets could not be committed; it is tried again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn commit_last(&mut self, session: &mut Session) -> Result<(), JobError> {
+        if let Some((offsets, name)) = session.uncommitted.take() {
+            patiently(async || self.source.commit(&offsets, &name).await).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The file that was planned so.
+fn file_of(epoch: &Epoch<Plan>, planned: &PlannedFile) -> Result<Found, JobError> {
+    let name = draft::name_of(&epoch.lineage, &epoch.body, &epoch.offsets, planned);
+    let name = name.ok_or_else(|| {
+        JobError::Internal(format!(
+            "epoch {} plans a file of partition {}, of which it has no range",
+            epoch.number, planned.partition
+        ))
+    })?;
+    Ok(Found { name, date: planned.date })
+}
+
+impl From<Unfit> for JobError {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::PartitionBy(problem) => {
+                Self::Columns { kind: "partition-by", reason: format!("archive.partition_by: {problem}") }
+            }
+            Unfit::Row(_) => Self::Internal(unfit.to_string()),
+        }
+    }
+}

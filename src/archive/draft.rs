@@ -1,0 +1,293 @@
+//! The rows of the epoch that is being made, by partition and date. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::names::{Date, FileName, Plan, PlannedFile, ranges};
+use super::parquet::{FileWriter, WriteError};
+use crate::change::Op;
+use crate::change::whole::{Cell, Field, FieldType, WholeChange};
+use crate::checkpoint::{Marks, Offsets};
+use crate::model::{NextOffset, Timestamp};
+use crate::source::{Content, DeadLetter, Record};
+
+/// Rows that are not encoded yet may take so many bytes, over all files; then the largest one's become a row group.
+const PENDING_MAX: usize = 64 << 20;
+
+/// A draft that takes more than this is an epoch, however few rows it has.
+pub const MEMORY_MAX: usize = 192 << 20;
+
+/// How many records, and of which columns, go into an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records at most.
+    pub records: usize,
+    /// Bytes that it may take in memory; one row more than that, in fact.
+    pub memory: usize,
+    /// The column whose date names a row's folder; `None`: the commit time of the change.
+    pub partition_by: Option<String>,
+}
+
+/// Why a record cannot be taken at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// `partition_by` does not fit the table.
+    #[error("archive.partition_by: {0}")]
+    PartitionBy(String),
+    /// It cannot be written.
+    #[error(transparent)]
+    Row(#[from] WriteError),
+}
+
+/// What came of offering a record.
+#[derive(Debug)]
+pub enum Take {
+    /// It is in.
+    Taken,
+    /// It belongs into the next epoch.
+    Full(Box<Record<WholeChange>>),
+}
+
+/// What is common to all files of a draft, for their footers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The lineage.
+    pub lineage: String,
+    /// The number of the epoch.
+    pub epoch: u64,
+    /// The consumer group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+}
+
+/// The epoch in the making.
+pub struct Draft {
+    about: About,
+    limits: Limits,
+    from: Offsets,
+    next: Offsets,
+    marks: Marks,
+    records: usize,
+    rows: u64,
+    dead: Vec<DeadLetter>,
+    files: BTreeMap<(Date, i32), FileWriter>,
+    /// The columns of each partition: all rows of a file have the same.
+    fields: BTreeMap<i32, Arc<[Field]>>,
+    /// Where `partition_by` stands in the columns looked at last.
+    column: Option<(Arc<[Field]>, usize)>,
+    memory: usize,
+    pending: usize,
+}
+
+impl Draft {
+    /// Nothing yet, from these offsets on.
+    pub fn new(about: About, limits: Limits, from: Offsets, marks: Marks) -> Self {
+        Self {
+            about,
+            limits,
+            next: from.clone(),
+            from,
+            marks,
+            records: 0,
+            rows: 0,
+            dead: Vec::new(),
+            files: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            column: None,
+            memory: 0,
+            pending: 0,
+        }
+    }
+
+    /// Takes a record, if there is room for it.
+    ///
+    /// # Errors
+    /// It can be in no epoch: [`Unfit`].
+    pub fn take(&mut self, record: Record<WholeChange>) -> Result<Take, Unfit> {
+        if self.records >= self.limits.records || self.memory >= self.limits.memory {
+            return Ok(Take::Full(Box::new(record)));
+        }
+        let position = record.position;
+        match record.content {
+            Content::Change(change) => {
+                let fields = self.fields.entry(position.partition).or_insert_with(|| Arc::clone(&change.fields));
+                if !Arc::ptr_eq(fields, &change.fields) && *fields != change.fields {
+                    let content = Content::Change(change);
+                    return Ok(Take::Full(Box::new(Record { position, content })));
+                }
+                let date = self.date(&change)?;
+                self.push(date, position.partition, position.offset, &change)?;
+            }
+            Content::Ignored(_) => {}
+            Content::Rejected(letter) => self.dead.push(*letter),
+        }
+        self.records += 1;
+        self.next.insert(position.partition, NextOffset::after(position.offset));
+        Ok(Take::Taken)
+    }
+
+    fn push(&mut self, date: Date, partition: i32, offset: i64, change: &WholeChange) -> Result<(), WriteError> {
+        let file = match self.files.entry((date, partition)) {
+            std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let About { lineage, epoch, group, topic } = &self.about;
+                let partition_by = self.limits.partition_by.as_deref().unwrap_or_default();
+                let about = [
+                    ("tripline.lineage", lineage.as_str()),
+                    ("tripline.epoch", &epoch.to_string()),
+                    ("tripline.group", group),
+                    ("tripline.partition_by", partition_by),
+                ];
+                place.insert(FileWriter::new(topic, partition, Arc::clone(&change.fields), &about)?)
+            }
+        };
+        let (memory, pending) = (file.memory(), file.pending());
+        file.push(offset, change)?;
+        self.memory = self.memory.saturating_sub(memory).saturating_add(file.memory());
+        self.pending = self.pending.saturating_sub(pending).saturating_add(file.pending());
+        self.rows += 1;
+        if self.pending >= PENDING_MAX {
+            self.flush_largest()?;
+        }
+        Ok(())
+    }
+
+    fn flush_largest(&mut self) -> Result<(), WriteError> {
+        let Some(largest) = self.files.values_mut().max_by_key(|file| file.pending()) else { return Ok(()) };
+        largest.flush()?;
+        self.memory = self.files.values().map(FileWriter::memory).sum();
+        self.pending = self.files.values().map(FileWriter::pending).sum();
+        Ok(())
+    }
+
+    /// The date of a row: that of the column, where it has one; that of the commit for a delete, whose image is made
+    /// up, and for a truncate.
+    fn date(&mut self, change: &WholeChange) -> Result<Date, Unfit> {
+        let by_column = match (&self.limits.partition_by, change.op) {
+            (Some(name), Op::Create | Op::Update | Op::Read) => {
+                let index = match &self.column {
+                    Some((fields, index)) if Arc::ptr_eq(fields, &change.fields) => *index,
+                    _ => {
+                        let index = time_column(name, &change.fields).map_err(Unfit::PartitionBy)?;
+                        self.column = Some((Arc::clone(&change.fields), index));
+                        index
+                    }
+                };
+                instant(change, index).and_then(Date::of)
+            }
+            _ => None,
+        };
+        let impossible = || Unfit::PartitionBy(format!("the change was committed at {}", change.committed_at));
+        by_column.or_else(|| Date::of(change.committed_at)).ok_or_else(impossible)
+    }
+
+    /// Nothing more is to come from this partition before that offset: what lay between held no record.
+    pub fn skip_to(&mut self, partition: i32, next: NextOffset) {
+        let held = self.next.entry(partition).or_insert(next);
+        *held = (*held).max(next);
+    }
+
+    /// It begins with these offsets.
+    pub fn set_from(&mut self, from: Offsets) {
+        self.from = from;
+    }
+
+    /// What is common to its files.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The last record that was taken from a partition.
+    pub fn mark(&mut self, marks: &Marks) {
+        let taken = |(partition, mark): (&i32, &crate::checkpoint::Mark)| {
+            self.next.get(partition).is_some_and(|next| mark.offset < next.0).then_some((*partition, *mark))
+        };
+        let taken: Vec<_> = marks.iter().filter_map(taken).collect();
+        self.marks.extend(taken);
+    }
+
+    /// Records taken so far, with those that are no rows.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Whether it has all the records that it may have.
+    pub fn is_full(&self) -> bool {
+        self.records >= self.limits.records || self.memory >= self.limits.memory
+    }
+
+    /// Whether nothing has been read since its beginning.
+    pub fn is_empty(&self) -> bool {
+        self.from == self.next
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Next offsets.
+    pub fn next(&self) -> &Offsets {
+        &self.next
+    }
+
+    /// The last records taken.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// The records that were not understood.
+    pub fn dead(&self) -> &[DeadLetter] {
+        &self.dead
+    }
+
+    /// What it is going to write.
+    pub fn plan(&self) -> Plan {
+        let file = |((date, partition), file): (&(Date, i32), &FileWriter)| PlannedFile {
+            date: *date,
+            partition: *partition,
+            rows: file.rows(),
+        };
+        Plan { from: self.from.clone(), files: self.files.iter().map(file).collect() }
+    }
+
+    /// The bytes of a file of the plan, once. `None`: no row of it was taken.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn encode(&mut self, file: &PlannedFile) -> Result<Option<Vec<u8>>, WriteError> {
+        self.files.remove(&(file.date, file.partition)).map(FileWriter::finish).transpose()
+    }
+}
+
+/// The name of a planned file of an epoch that ends with these offsets.
+pub fn name_of(lineage: &str, plan: &Plan, to: &Offsets, file: &PlannedFile) -> Option<FileName> {
+    let range = *ranges(&plan.from, to).get(&file.partition)?;
+    Some(FileName { partition: file.partition, range, lineage: lineage.to_owned() })
+}
+
+/// The index of a column that says when.
+fn time_column(name: &str, fields: &[Field]) -> Result<usize, String> {
+    let Some(index) = fields.iter().position(|field| field.name == name) else {
+        let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+        return Err(format!(
+            "the table has no column {name:?}; it has {}; name one that all records have, or leave the setting out for the commit time",
+            names.join(", ")
+        ));
+    };
+    match fields.get(index).map(|field| field.ty) {
+        Some(FieldType::Date | FieldType::Timestamp | FieldType::TimestampTz) => Ok(index),
+        _ => Err(format!("column {name:?} is no date and no timestamp; leave the setting out for the commit time")),
+    }
+}
+
+/// When the column says that it was; a timestamp without a zone counts as UTC.
+fn instant(change: &WholeChange, index: usize) -> Option<Timestamp> {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    match (change.cells.get(index)?, change.fields.get(index)?.ty) {
+        (Cell::Int(days), FieldType::Date) => days.checked_mul(DAY_MICROS).map(Timestamp),
+        (Cell::Int(micros), _) => Some(Timestamp(*micros)),
+        _ => None,
+    }
+}

@@ -1,0 +1,283 @@
+//! A Parquet file of one partition's rows, in memory: rows go in, bytes come out. Pure.
+//!
+//! - this file: rows → row groups → the file
+//! - `schema`: the columns of a file, their names, types and encodings
+//! - `column`: the values of one column that wait for their row group
+//! - `footer`: what a file says of itself
+//!
+//! Rows wait column by column, 1 byte per cell beside the value, and are encoded a row group at a time. The same
+//! rows flushed at the same places make the same bytes.
+
+mod column;
+mod footer;
+mod schema;
+
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::TypePtr;
+
+use crate::change::Op;
+use crate::change::whole::{Field, FieldType, WholeChange};
+use column::{Column, Values};
+
+pub use footer::{Footer, footer};
+pub use schema::{OWN_COLUMNS, column_names};
+
+/// Rows of a row group at most. Readers share out whole row groups among their threads.
+const GROUP_ROWS: usize = 128 * 1024;
+
+/// Bytes of rows that wait for their row group at most, but for what one row adds.
+const GROUP_BYTES: usize = 64 << 20;
+
+/// Why rows could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A change that is not one of this file's rows. The file is as before it.
+    #[error("the change at offset {offset} of {topic}-{partition} does not fit its archive file: {problem}")]
+    Misfit {
+        /// Topic of the change.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// What does not fit: the column, what was found, and what the column takes.
+        problem: String,
+    },
+    /// A column whose type Parquet does not have.
+    #[error("column {column:?} cannot be archived: {problem}")]
+    Column {
+        /// Name in the table.
+        column: String,
+        /// What is wrong with its type.
+        problem: String,
+    },
+    /// The encoder gave up. What was in the file is lost.
+    #[error("rows of {topic}-{partition} cannot be encoded as Parquet: {source}")]
+    Encode {
+        /// Topic of the rows.
+        topic: Arc<str>,
+        /// Their partition.
+        partition: i32,
+        /// What the encoder says.
+        source: ParquetError,
+    },
+}
+
+/// A file that grows row by row.
+pub struct FileWriter {
+    topic: Arc<str>,
+    partition: i32,
+    fields: Arc<[Field]>,
+    about: Vec<KeyValue>,
+    schema: TypePtr,
+    columns: Columns,
+    waiting: usize,
+    pending: usize,
+    rows: u64,
+    /// Made with the first row group, whose values decide on the encodings.
+    file: Option<SerializedFileWriter<Vec<u8>>>,
+}
+
+/// The rows that wait. Topic and partition are the same in all of them and wait nowhere.
+struct Columns {
+    table: Vec<Column>,
+    op: Vec<Op>,
+    lsn: Column,
+    tx_id: Column,
+    offset: Vec<i64>,
+    event_time: Vec<i64>,
+}
+
+impl Columns {
+    fn new(fields: &[Field]) -> Self {
+        Self {
+            table: fields.iter().map(|field| Column::new(field.ty)).collect(),
+            op: Vec::new(),
+            lsn: Column::new(FieldType::Int64),
+            tx_id: Column::new(FieldType::Int64),
+            offset: Vec::new(),
+            event_time: Vec::new(),
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        let table: usize = self.table.iter().map(Column::capacity).sum();
+        let own = self.op.capacity() + 8 * (self.offset.capacity() + self.event_time.capacity());
+        table + self.lsn.capacity() + self.tx_id.capacity() + own
+    }
+}
+
+/// Bytes of a row's own columns while it waits: op, offset and event_time, and one each for the marks of lsn and txId.
+const OWN_BYTES: usize = 1 + 8 + 8 + 2;
+
+impl FileWriter {
+    /// A file of one partition's rows. `about` becomes the key-value metadata of the footer.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Column`] for a decimal that is none: a precision outside of 1 to 38, or a scale above it.
+    pub fn new(topic: &str, partition: i32, fields: Arc<[Field]>, about: &[(&str, &str)]) -> Result<Self, WriteError> {
+        let schema = schema::schema(&fields)?;
+        let about = about.iter().map(|(key, value)| KeyValue::new((*key).to_owned(), Some((*value).to_owned())));
+        Ok(Self {
+            topic: topic.into(),
+            partition,
+            about: about.collect(),
+            schema,
+            columns: Columns::new(&fields),
+            fields,
+            waiting: 0,
+            pending: 0,
+            rows: 0,
+            file: None,
+        })
+    }
+
+    /// The table's columns, as in the changes.
+    pub fn fields(&self) -> &Arc<[Field]> {
+        &self.fields
+    }
+
+    /// Rows so far, waiting ones too.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes held: rows that wait, with the room they have reserved, and what is encoded.
+    pub fn memory(&self) -> usize {
+        let encoded = self.file.as_ref().map_or(0, |file| file.inner().capacity());
+        encoded + self.columns.capacity()
+    }
+
+    /// Bytes of rows that wait for their row group.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Adds a row. At 512 Ki waiting rows, or 64 MiB of them, they become a row group.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Misfit`] for a change with other columns than the file's, with a value that its column does not
+    /// take, or for a tombstone; the file is then as it was. [`WriteError::Encode`] as in [`flush`](Self::flush).
+    pub fn push(&mut self, offset: i64, change: &WholeChange) -> Result<(), WriteError> {
+        if let Err(problem) = self.add(offset, change) {
+            self.undo();
+            return Err(WriteError::Misfit {
+                topic: Arc::clone(&self.topic),
+                partition: self.partition,
+                offset,
+                problem,
+            });
+        }
+        self.waiting += 1;
+        self.rows += 1;
+        if self.waiting >= GROUP_ROWS || self.pending >= GROUP_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Puts a row's cells to their columns; some of them, if one does not fit.
+    fn add(&mut self, offset: i64, change: &WholeChange) -> Result<(), String> {
+        if !Arc::ptr_eq(&change.fields, &self.fields) && change.fields != self.fields {
+            return Err("its table has other columns than the file".to_owned());
+        }
+        if change.cells.len() != self.fields.len() {
+            return Err(format!("{} values for {} columns", change.cells.len(), self.fields.len()));
+        }
+        if change.op == Op::Tombstone {
+            return Err("a tombstone is no row".to_owned());
+        }
+        let columns = &mut self.columns;
+        let mut bytes = OWN_BYTES;
+        for ((column, cell), field) in columns.table.iter_mut().zip(&change.cells).zip(self.fields.iter()) {
+            let added = column.push(cell).map_err(|problem| format!("column {:?}: {problem}", field.name))?;
+            bytes += added;
+        }
+        let lsn = match change.lsn {
+            Some(lsn) => Some(i64::try_from(lsn.0).map_err(|_| format!("LSN {} is past 2^63", lsn.0))?),
+            None => None,
+        };
+        bytes += columns.lsn.push_int(lsn) + columns.tx_id.push_int(change.tx_id.map(i64::from));
+        columns.op.push(change.op);
+        columns.offset.push(offset);
+        columns.event_time.push(change.committed_at.0);
+        self.pending += bytes;
+        Ok(())
+    }
+
+    /// Takes back the cells of a row that did not fit: the table's columns come first, the own ones cannot fail.
+    fn undo(&mut self) {
+        for column in &mut self.columns.table {
+            column.truncate(self.waiting);
+        }
+    }
+
+    /// Makes a row group of the rows that wait, if any do.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Encode`]: what was in the file is lost.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        if self.waiting == 0 {
+            return Ok(());
+        }
+        let columns = std::mem::replace(&mut self.columns, Columns::new(&self.fields));
+        let rows = std::mem::take(&mut self.waiting);
+        self.pending = 0;
+        self.encode(columns, rows).map_err(|source| self.failed(source))
+    }
+
+    fn encode(&mut self, columns: Columns, rows: usize) -> Result<(), ParquetError> {
+        let properties = || {
+            let distinct = columns.table.iter().map(Column::mostly_distinct);
+            schema::properties(&self.schema, &self.fields, distinct, &self.about)
+        };
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => open(&self.schema, properties()?)?,
+        };
+        let mut group = file.next_row_group()?;
+        let Columns { table, op, lsn, tx_id, offset, event_time } = columns;
+        for column in table {
+            column.encode(&mut group)?;
+        }
+        column::encode_texts(&mut group, op.into_iter().map(Op::as_str))?;
+        lsn.encode(&mut group)?;
+        tx_id.encode(&mut group)?;
+        column::encode_texts(&mut group, std::iter::repeat_n(&*self.topic, rows))?;
+        column::encode_all(&mut group, Values::Int32(vec![self.partition; rows]))?;
+        column::encode_all(&mut group, Values::Int64(offset))?;
+        column::encode_all(&mut group, Values::Int64(event_time))?;
+        group.close()?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Encodes what waits and ends the file.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Encode`].
+    pub fn finish(mut self) -> Result<Vec<u8>, WriteError> {
+        self.flush()?;
+        let ended = match self.file.take() {
+            Some(file) => file.into_inner(),
+            None => schema::properties(&self.schema, &self.fields, std::iter::repeat(false), &self.about)
+                .and_then(|properties| open(&self.schema, properties))
+                .and_then(SerializedFileWriter::into_inner),
+        };
+        ended.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: ParquetError) -> WriteError {
+        WriteError::Encode { topic: Arc::clone(&self.topic), partition: self.partition, source }
+    }
+}
+
+fn open(schema: &TypePtr, properties: WriterProperties) -> Result<SerializedFileWriter<Vec<u8>>, ParquetError> {
+    SerializedFileWriter::new(Vec::new(), Arc::clone(schema), Arc::new(properties))
+}

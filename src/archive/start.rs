@@ -1,0 +1,344 @@
+//! Where the archive goes on from: what the checkpoint folder, the output and the group say, held against each other.
+//! Pure.
+//!
+//! The folder is the first layer: while it is there it decides, and the group is set to it. Without it the output says
+//! what has been written, and the group what was finished. What the output has is never written again.
+
+use std::collections::BTreeMap;
+
+use super::names::{Owner, Range};
+use crate::checkpoint::start::{Missing, Named};
+use crate::checkpoint::{Committed, Offsets};
+use crate::model::NextOffset;
+
+/// What the folder says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Id of the lineage.
+    pub lineage: String,
+    /// Next offsets after its newest epoch, or where it began.
+    pub next: Offsets,
+    /// The number of its newest epoch.
+    pub newest: Option<u64>,
+    /// The checksum of the epoch that the group names, where this folder has one of its number.
+    pub named: Option<u32>,
+}
+
+/// What the output says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// `owner.json`
+    pub owner: Option<Owner>,
+    /// By partition, the last range of the owner's lineage, or else of the folder's.
+    pub last: BTreeMap<i32, Range>,
+    /// The number of the newest epoch that wrote one of those.
+    pub epoch: Option<u64>,
+    /// Something in it that is neither the owner's nor the folder's: a path in it.
+    pub stranger: Option<String>,
+}
+
+/// Everything that is known at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// This job's group.
+    pub group_id: String,
+    /// This job's topic.
+    pub topic: String,
+    /// What the folder says; `None` without a lineage whose start is known.
+    pub folder: Option<Folder>,
+    /// What the output says.
+    pub written: Written,
+    /// What the group has committed.
+    pub group: Option<Committed>,
+    /// What it means when it has nothing.
+    pub missing: Missing,
+}
+
+/// Where to go on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing is known: a new lineage from `starting_offsets`.
+    Fresh,
+    /// A new lineage from the group's offsets.
+    From(Offsets),
+    /// On from the folder.
+    Resume,
+    /// The folder is missing, or behind: the lineage goes on with this epoch.
+    Rebuild {
+        /// The lineage.
+        lineage: String,
+        /// The number of its next epoch.
+        epoch: u64,
+        /// Ranges that may have been written in part.
+        again: BTreeMap<i32, Range>,
+        /// Where to go on after them; partitions that are not in it are new.
+        next: Offsets,
+    },
+    /// Going on would write something twice. What to do.
+    Refuse(String),
+}
+
+/// Decides where to go on from.
+pub fn plan(known: &Known) -> Start {
+    let written = &known.written;
+    if let Some(owner) = &written.owner {
+        if owner.group != known.group_id || owner.topic != known.topic {
+            return Start::Refuse(format!(
+                "it holds what group {} archived of topic {}: give group {} an output_path of its own, or go on as group {}",
+                owner.group, owner.topic, known.group_id, owner.group
+            ));
+        }
+        if let Some(folder) = known.folder.as_ref().filter(|folder| folder.lineage != owner.lineage) {
+            return Start::Refuse(format!(
+                "it holds lineage {}, and the checkpoint folder lineage {}: set output_path or checkpoint_dir back to the one that goes with it, or move the checkpoint folder away to go on with what output_path has",
+                owner.lineage, folder.lineage
+            ));
+        }
+    }
+    // With both folder and owner nothing has to be told from the names.
+    if let Some(stranger) = written.stranger.as_ref().filter(|_| written.owner.is_none() || known.folder.is_none()) {
+        let or = if written.owner.is_none() { "put its _tripline/owner.json back" } else { "take that out of it" };
+        return Start::Refuse(format!(
+            "it holds {stranger}, which is none of this archive's files, so what it covers is not known: use an empty output_path, or {or}"
+        ));
+    }
+    let reprocess = known.missing == Missing::Reprocess && known.group.is_none();
+    match (&known.folder, &written.owner) {
+        (Some(_), _) | (_, Some(_)) if reprocess => {
+            if written.last.is_empty() {
+                return Start::Fresh;
+            }
+            Start::Refuse(format!(
+                "group {} has no offsets and when_group_is_missing = \"reprocess\" would write everything again beside what is there: use an empty output_path, or set when_group_is_missing = \"resume\" to go on",
+                known.group_id
+            ))
+        }
+        (Some(folder), _) if is_newest(folder, known) => Start::Resume,
+        (Some(folder), _) => rebuild(&folder.lineage, known),
+        (None, Some(owner)) => rebuild(&owner.lineage, known),
+        (None, None) => match &known.group {
+            Some(group) => Start::From(group.offsets.clone()),
+            None => Start::Fresh,
+        },
+    }
+}
+
+/// Whether neither the output nor the group knows of more than the folder.
+fn is_newest(folder: &Folder, known: &Known) -> bool {
+    let covered = |(partition, range): (&i32, &Range)| folder.next.get(partition).is_some_and(|next| *next >= range.to);
+    let named = named(known, &folder.lineage);
+    let has_named = match (&named, folder.newest) {
+        (None, _) => true,
+        (Some(named), Some(newest)) if named.epoch <= newest => folder.named.is_none_or(|crc| crc == named.crc),
+        (Some(_), _) => false,
+    };
+    has_named && known.written.last.iter().all(covered)
+}
+
+/// The group's commit, if it is this lineage's.
+fn named(known: &Known, lineage: &str) -> Option<Named> {
+    known.group.as_ref().and_then(|group| Named::parse(&group.metadata)).filter(|named| named.lineage == lineage)
+}
+
+/// Epochs come one after the other, so that only the last range of a partition can be written in part; and not even that
+/// one where the group has gone past it.
+fn rebuild(lineage: &str, known: &Known) -> Start {
+    let written = &known.written;
+    let empty = Offsets::new();
+    let committed = known.group.as_ref().map_or(&empty, |group| &group.offsets);
+    let mut next = written.owner.as_ref().map(|owner| owner.start.clone()).unwrap_or_default();
+    // Not what the folder says: its newest epoch may not have happened.
+    let covered = written.last.iter().map(|(partition, range)| (partition, &range.to));
+    for (partition, to) in covered.chain(committed) {
+        let held = next.entry(*partition).or_insert(*to);
+        *held = (*held).max(*to);
+    }
+    let done = |partition: &i32, range: &Range| committed.get(partition).is_some_and(|at: &NextOffset| *at >= range.to);
+    let again = written.last.iter().filter(|(partition, range)| !done(partition, range));
+    let newest = [
+        named(known, lineage).map(|named| named.epoch),
+        written.epoch,
+        known.folder.as_ref().and_then(|folder| folder.newest),
+    ];
+    let epoch = newest.into_iter().flatten().max().map_or(0, |newest| newest.saturating_add(1));
+    Start::Rebuild {
+        lineage: lineage.to_owned(),
+        epoch,
+        again: again.map(|(partition, range)| (*partition, *range)).collect(),
+        next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(list: &[(i32, i64)]) -> Offsets {
+        list.iter().map(|(partition, next)| (*partition, NextOffset(*next))).collect()
+    }
+
+    fn range(from: i64, to: i64) -> Range {
+        Range { from: NextOffset(from), to: NextOffset(to) }
+    }
+
+    fn owner(lineage: &str) -> Owner {
+        let (group, topic) = ("g".to_owned(), "t".to_owned());
+        Owner { lineage: lineage.to_owned(), group, topic, cluster: None, start: at(&[(0, 0), (1, 0)]) }
+    }
+
+    fn nothing() -> Known {
+        Known {
+            group_id: "g".to_owned(),
+            topic: "t".to_owned(),
+            folder: None,
+            written: Written::default(),
+            group: None,
+            missing: Missing::Resume,
+        }
+    }
+
+    /// Two partitions, three epochs, all of them finished.
+    fn settled() -> Known {
+        Known {
+            folder: Some(Folder {
+                lineage: "a".to_owned(),
+                next: at(&[(0, 30), (1, 40)]),
+                newest: Some(2),
+                named: Some(12),
+            }),
+            written: Written {
+                owner: Some(owner("a")),
+                last: BTreeMap::from([(0, range(20, 30)), (1, range(10, 40))]),
+                epoch: Some(2),
+                stranger: None,
+            },
+            group: Some(Committed { offsets: at(&[(0, 30), (1, 40)]), metadata: "a:2:0000000c".to_owned() }),
+            ..nothing()
+        }
+    }
+
+    fn moved(offsets: &[(i32, i64)]) -> Option<Committed> {
+        Some(Committed { offsets: at(offsets), metadata: String::new() })
+    }
+
+    fn rebuilt(known: &Known) -> (u64, BTreeMap<i32, Range>, Offsets) {
+        match plan(known) {
+            Start::Rebuild { lineage, epoch, again, next } if lineage == "a" => (epoch, again, next),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(known: &Known, want: &str) {
+        match plan(known) {
+            Start::Refuse(why) => assert!(why.contains(want), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_group() {
+        assert_eq!(plan(&nothing()), Start::Fresh);
+        let committed = Known { group: moved(&[(0, 7)]), ..nothing() };
+        assert_eq!(plan(&committed), Start::From(at(&[(0, 7)])));
+        // The output was exchanged for an empty one, and the folder is gone: the group still says how far it came.
+        let ours = Known { group: settled().group, ..nothing() };
+        assert_eq!(plan(&ours), Start::From(at(&[(0, 30), (1, 40)])));
+    }
+
+    #[test]
+    fn the_folder_decides_while_it_is_there() {
+        assert_eq!(plan(&settled()), Start::Resume);
+        for group in [None, moved(&[(0, 3)]), moved(&[(0, 3_000), (1, 4_000)]), Some(other_commit("b:9:00000001"))] {
+            assert_eq!(plan(&Known { group, ..settled() }), Start::Resume);
+        }
+        // Old files were taken away, or all of them with another path.
+        let mut known = settled();
+        known.written.last.clear();
+        assert_eq!(plan(&known), Start::Resume);
+        known.written = Written::default();
+        assert_eq!(plan(&known), Start::Resume);
+        // Merged by somebody.
+        let mut known = settled();
+        known.written.stranger = Some("merged.parquet".to_owned());
+        assert_eq!(plan(&known), Start::Resume);
+    }
+
+    fn other_commit(metadata: &str) -> Committed {
+        Committed { offsets: at(&[(0, 30), (1, 40)]), metadata: metadata.to_owned() }
+    }
+
+    #[test]
+    fn an_old_copy_of_the_folder_is_rebuilt() {
+        let behind = |next: &[(i32, i64)], newest, named| Known {
+            folder: Some(Folder { lineage: "a".to_owned(), next: at(next), newest, named }),
+            ..settled()
+        };
+        let want = (3, BTreeMap::new(), at(&[(0, 30), (1, 40)]));
+        assert_eq!(rebuilt(&behind(&[(0, 10), (1, 10)], Some(0), None)), want);
+        // The group has another epoch of that number.
+        assert_eq!(rebuilt(&behind(&[(0, 50), (1, 40)], Some(2), Some(13))), want);
+        // The group does not know either, but the output does.
+        let known = Known { group: None, ..behind(&[(0, 10), (1, 10)], Some(0), None) };
+        let again = BTreeMap::from([(0, range(20, 30)), (1, range(10, 40))]);
+        assert_eq!(rebuilt(&known), (3, again, at(&[(0, 30), (1, 40)])));
+        // A rebuild that was cut short before its first epoch.
+        assert_eq!(rebuilt(&behind(&[(0, 30), (1, 40)], None, None)), want);
+    }
+
+    #[test]
+    fn the_folder_is_lost() {
+        let known = Known { folder: None, ..settled() };
+        assert_eq!(rebuilt(&known), (3, BTreeMap::new(), at(&[(0, 30), (1, 40)])));
+        // In the middle of epoch 3: partition 0 has a file of it.
+        let mut begun = known.clone();
+        begun.written.last.insert(0, range(30, 45));
+        begun.written.epoch = Some(3);
+        assert_eq!(rebuilt(&begun), (4, BTreeMap::from([(0, range(30, 45))]), at(&[(0, 45), (1, 40)])));
+        // Epochs without rows leave no file.
+        let ahead = Committed { offsets: at(&[(0, 60), (1, 40)]), metadata: "a:7:0000000c".to_owned() };
+        let known = Known { group: Some(ahead), ..known };
+        assert_eq!(rebuilt(&known), (8, BTreeMap::new(), at(&[(0, 60), (1, 40)])));
+    }
+
+    #[test]
+    fn both_are_lost() {
+        let known = Known { folder: None, group: None, ..settled() };
+        let again = BTreeMap::from([(0, range(20, 30)), (1, range(10, 40))]);
+        assert_eq!(rebuilt(&known), (3, again.clone(), at(&[(0, 30), (1, 40)])));
+        // Rewound by hand: what is there is not written again.
+        let known = Known { group: moved(&[(0, 0), (1, 25)]), ..known };
+        assert_eq!(rebuilt(&known), (3, again, at(&[(0, 30), (1, 40)])));
+        // A partition without a file goes on from where the lineage began.
+        let mut known = Known { folder: None, group: None, ..settled() };
+        known.written.last.remove(&1);
+        assert_eq!(rebuilt(&known), (3, BTreeMap::from([(0, range(20, 30))]), at(&[(0, 30), (1, 0)])));
+    }
+
+    #[test]
+    fn what_would_write_something_twice_is_refused() {
+        refused(&Known { group_id: "h".to_owned(), ..settled() }, "group g archived of topic t");
+        refused(&Known { topic: "u".to_owned(), ..settled() }, "group g archived of topic t");
+        let mut other = settled();
+        other.written.owner = Some(owner("b"));
+        refused(&other, "it holds lineage b, and the checkpoint folder lineage a");
+        let mut stranger = Known { folder: None, ..settled() };
+        stranger.written.stranger = Some("x.parquet".to_owned());
+        refused(&stranger, "it holds x.parquet");
+        stranger.written.owner = None;
+        refused(&stranger, "owner.json");
+        stranger.folder = settled().folder;
+        refused(&stranger, "owner.json");
+    }
+
+    #[test]
+    fn everything_again_needs_an_empty_output() {
+        let known = Known { missing: Missing::Reprocess, group: None, ..settled() };
+        refused(&known, "reprocess");
+        refused(&Known { folder: None, ..known.clone() }, "reprocess");
+        let mut empty = known;
+        empty.written.last.clear();
+        assert_eq!(plan(&empty), Start::Fresh);
+        // It is there: nothing is missing.
+        assert_eq!(plan(&Known { missing: Missing::Reprocess, ..settled() }), Start::Resume);
+    }
+}

@@ -1,0 +1,54 @@
+//! Asking the database at start, when it may not be there yet.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Exit;
+use super::failure::{Failure, refusal};
+use crate::config;
+
+/// The first wait before a server that is not there is tried again.
+pub(super) const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// The longest wait before a server that is not there is tried again.
+pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Why an attempt failed.
+pub(super) enum AttemptError {
+    /// The database answered, and the settings do not fit what it said.
+    Wrong(String),
+    /// It did not answer, or refused.
+    Connection(sqlx::Error),
+}
+
+/// Repeats an attempt until the database of this URL is there.
+pub(super) async fn when_there<T>(
+    url: &str,
+    patience: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<T, AttemptError>,
+) -> Result<T, Failure> {
+    let deadline = Instant::now() + patience;
+    let mut wait = RETRY_FIRST;
+    loop {
+        let failed = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(AttemptError::Wrong(message)) => return Err(Failure::new(Exit::Misconfigured, message)),
+            Err(AttemptError::Connection(error)) => error,
+        };
+        let url = config::redact_url(url);
+        if let Some(exit) = refusal(&failed) {
+            return Err(Failure::new(exit, format!("Postgres at {url} refused: {failed}")));
+        }
+        if Instant::now() + wait > deadline {
+            return Err(Failure::new(
+                Exit::Unreachable,
+                format!(
+                    "Postgres at {url} could not be reached within {patience:?}: {failed}; is it running, and is postgres.url right?"
+                ),
+            ));
+        }
+        tracing::warn!(url, error = %failed, "waiting for Postgres");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
