@@ -63,11 +63,23 @@ pub struct Change {
 
 /// What a record turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decoded {
+pub enum Decoded<T = Change> {
     /// A change of a row.
-    Change(Change),
+    Change(T),
     /// Nothing to do, by its nature: the reason, for a counter.
     Ignored(&'static str),
+}
+
+/// Makes changes of records. Each reader has a copy of its own, which may learn as it goes.
+pub trait Decode: Clone + Send + 'static {
+    /// What a record that changes a row becomes.
+    type Change: Send + 'static;
+
+    /// Decodes one record of Kafka's, its key and value as they came.
+    ///
+    /// # Errors
+    /// A [`Reject`] for what is not understood. The next record is read as if this one had not been.
+    fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Change>, Reject>;
 }
 
 /// Why a record could not be understood. The text says what was found, where in the record, and what to do.

@@ -7,6 +7,7 @@
 //!   offsets/N           epoch N: next offsets, candidates, finished alerts; readable, with a checksum
 //!   commits/N           epoch N has been delivered and committed
 //!   state/N             windows and open episodes as of epoch N
+//!   sources/0           for the archive: where the lineage began
 //!   lineages/<id>/      earlier lineages, moved aside whole
 //! ```
 //!
@@ -49,11 +50,14 @@ const PARTS: [&str; 3] = ["offsets", "commits", "state"];
 
 const LINEAGE: &str = "lineage.json";
 
+/// Where a lineage began, for jobs that say so.
+const SOURCES: &str = "sources";
+
 /// What can go wrong with the folder. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file system refused.
-    #[error("checkpoint folder: cannot {action} {path}: {source}{}", advice(source))]
+    #[error("cannot {action} {path}: {source}{}", advice(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -193,6 +197,28 @@ impl Folder {
         file::replace(&*self.disk, &path, &bytes)
     }
 
+    /// Says where the lineage began.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn set_source(&self, topic: &str, from: &Offsets) -> Result<(), CheckpointError> {
+        let sources = self.root.join(SOURCES);
+        file::make_folder(&*self.disk, &sources)?;
+        file::sync_folder(&*self.disk, &self.root)?;
+        let path = sources.join("0");
+        let bytes = format::source(topic, from).map_err(|e| failed("write", &path)(e.into()))?;
+        file::replace(&*self.disk, &path, &bytes)
+    }
+
+    /// Where the lineage began; `None` where nobody has said.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn source(&self) -> Result<Option<Offsets>, CheckpointError> {
+        let path = self.root.join(SOURCES).join("0");
+        file::read(&*self.disk, &path)?.map(|bytes| format::read_source(&bytes, &path)).transpose()
+    }
+
     /// Moves the lineage that is here aside, its epochs first and its name last: after a crash part-way it is still
     /// known by it, and the rest follows.
     fn set_aside(&self) -> Result<(), CheckpointError> {
@@ -208,6 +234,12 @@ impl Folder {
         }
         // Durable, so that what is moved there can be found.
         file::make_folders(disk, &aside)?;
+        // Before the epochs: a beginning without them would be gone back to.
+        let (from, to) = (self.root.join(SOURCES), aside.join(SOURCES));
+        if exists(disk, &from)? {
+            disk.rename(&from, &to).map_err(failed("move aside", &from))?;
+            file::sync_folder(disk, &self.root)?;
+        }
         for part in PARTS {
             let (from, to) = (self.root.join(part), aside.join(part));
             // What was moved before the crash has been made anew since, and is empty.
@@ -371,7 +403,19 @@ impl Folder {
         for number in states.iter().filter(|n| **n < oldest_kept) {
             file::remove(&*self.disk, &self.file("state", *number))?;
         }
-        let bound = state.saturating_sub(EPOCHS_KEPT).min(oldest_kept);
+        self.forget(state.saturating_sub(EPOCHS_KEPT).min(oldest_kept))
+    }
+
+    /// Removes finished epochs of which nothing but their own effects is left to keep: all but the last hundred before
+    /// this one. Looks only each hundred epochs.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn forget_before(&self, epoch: u64) -> Result<(), CheckpointError> {
+        if epoch.is_multiple_of(EPOCHS_KEPT) { self.forget(epoch.saturating_sub(EPOCHS_KEPT)) } else { Ok(()) }
+    }
+
+    fn forget(&self, bound: u64) -> Result<(), CheckpointError> {
         let mut removed = false;
         for number in self.numbers("offsets")?.into_iter().filter(|n| *n < bound) {
             if self.is_finished(number)? {

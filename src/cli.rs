@@ -4,10 +4,12 @@
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
 //! - [`offsets`]: both layers of progress, and moving the group
 //! - [`reprocess`]: everything again as another group
+//! - `bar`: how far a run is, on standard error
 //! - [`failure`]: how a command ends otherwise than well
 //! - `table`: what the commands about alerts share
 
 pub mod alerts;
+mod bar;
 pub mod explain;
 pub mod failure;
 pub mod migrate;

@@ -54,6 +54,46 @@ pub struct Config {
     pub log: Log,
 }
 
+/// Everything that can be set for the archive, validated. Its `Debug` output shows no password.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArchiveConfig {
+    /// How long unreachable servers are waited for at start.
+    pub startup_wait: Duration,
+    /// The Kafka cluster; the group is that of `[archive]`.
+    pub kafka: Kafka,
+    /// How records are read; the topic is that of `[archive]`.
+    pub source: Source,
+    /// The database whose catalog says what the columns are, where one is given.
+    pub postgres: Option<Postgres>,
+    /// What is archived, and where.
+    pub archive: Archive,
+    /// The program's own log.
+    pub log: Log,
+}
+
+/// `[archive]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// The topic of changes.
+    pub topic: String,
+    /// The consumer group.
+    pub group_id: String,
+    /// Where it starts that nothing is known of.
+    pub starting_offsets: OffsetReset,
+    /// The folder of progress.
+    pub checkpoint_dir: PathBuf,
+    /// The folder of the Parquet files.
+    pub output_path: PathBuf,
+    /// Records of an epoch at most.
+    pub max_offsets_per_trigger: usize,
+    /// The longest time between two epochs.
+    pub trigger_interval: Duration,
+    /// The column whose date names the folder of a row; `None`: the commit time of the change.
+    pub partition_by: Option<String>,
+    /// What happens when the group's offsets are gone and the checkpoint is there.
+    pub when_group_is_missing: WhenGroupIsMissing,
+}
+
 /// `[kafka]`
 #[derive(Clone, PartialEq, Eq)]
 pub struct Kafka {
@@ -309,6 +349,19 @@ fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// Reads the settings of `tripline archive` like [`load`]: `[archive]` is required, and neither `kafka.group_id`,
+/// `source.topic`, `postgres.url` nor rules are. What the file holds for the other jobs is checked as well.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn load_archive(
+    path: &Path,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<ArchiveConfig, ConfigError> {
+    read(path, env, settings::read_archive)
+}
+
 /// Reads the built-in defaults, then the file at `path`, then those variables of `env` whose names start with
 /// [`ENVIRONMENT_PREFIX`]; later ones win. Other variables are ignored. [`process_environment`] gives the
 /// process's own.
@@ -318,10 +371,18 @@ fn lines(problems: &[Problem]) -> String {
 /// [`ConfigError`]: the file cannot be read or is not TOML; or keys are unknown, missing, of the wrong type or
 /// out of range, all of them reported together.
 pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    read(path, env, settings::read)
+}
+
+fn read<T>(
+    path: &Path,
+    env: impl IntoIterator<Item = (String, String)>,
+    settings: impl Fn(reader::Table, &reader::Report) -> Option<T>,
+) -> Result<T, ConfigError> {
     let report = reader::Report::new(path.display().to_string());
     let layers = [layers::defaults()?, layers::file(path)?, layers::environment(env, &report)];
     let merged = layers::merge(layers, &report)?;
-    let config = settings::read(merged, &report);
+    let config = settings(merged, &report);
     match (config, report.into_problems()) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
         (_, problems) => Err(ConfigError::Invalid(problems)),

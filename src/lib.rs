@@ -20,6 +20,7 @@
 //! - [`unit`]: the partitions that are judged together
 //! - [`checkpoint`]: progress in two layers
 //! - [`source`], [`confirm`], [`sink`], [`clock`]: the adapters
+//! - [`job`]: what the jobs share
 //! - [`monitor`]: the main job's loop
 //! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
 //! - [`fault`]: where tests end the process
@@ -47,6 +48,7 @@ pub mod confirm;
 pub mod sink;
 pub mod source;
 
+pub mod job;
 pub mod monitor;
 
 pub mod cli;

@@ -29,26 +29,18 @@ use epoch::close;
 use gauge::Gauge;
 use session::Session;
 
-use crate::checkpoint::{CheckpointError, Folder};
+use crate::change::Change;
+use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::confirm::rows::TableRow;
+use crate::job::{self, JobError, StartAt};
 use crate::model::{Key, Timestamp};
 use crate::rule::Rule;
-use crate::sink::{SinkError, SinkErrorKind, Sinks};
-use crate::source::{Event, Source, SourceError};
+use crate::sink::{SinkErrorKind, Sinks};
+use crate::source::{Event, Source};
 use crate::telemetry;
 use crate::unit::{Answer, Counts, Question, Reload};
-
-/// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
-const STOP_GRACE: Duration = Duration::from_secs(10);
-
-/// How long a member that was given some of the partitions waits for the rest before it joins anew: longer than the
-/// session of one that has gone.
-const PARTLY_MAX: Duration = Duration::from_secs(20);
-
-/// The wait before a broker that does not answer is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Settings of the loop.
 #[derive(Clone, Debug)]
@@ -81,57 +73,6 @@ pub struct Settings {
     pub stop_on_bad_record: bool,
     /// End once everything that was there at the start has been read and every candidate answered.
     pub until_end: bool,
-}
-
-/// Where a lineage starts that nothing is known of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// At the first record that the topic still has.
-    Earliest,
-    /// At the end.
-    Latest,
-    /// At the first record that is not older.
-    Time(Timestamp),
-}
-
-/// Why a run ended before it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum MonitorError {
-    /// The checkpoint folder.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// Kafka.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A sink that refuses for good.
-    #[error(transparent)]
-    Sink(#[from] SinkError),
-    /// `on_bad_record = "stop"`.
-    #[error(
-        "{topic} partition {partition} offset {offset}: {reason}; source.on_bad_record = \"stop\", so the run stops before this record"
-    )]
-    BadRecord {
-        /// Topic.
-        topic: String,
-        /// Partition.
-        partition: i32,
-        /// Offset of the record.
-        offset: i64,
-        /// Why it was not understood.
-        reason: String,
-    },
-    /// Going on would lose or repeat something.
-    #[error("{0}")]
-    Unsafe(String),
-    /// It was told to stop while a sink was away.
-    #[error("stopped before everything was delivered: what was logged is delivered at the next start")]
-    Cut,
-    /// It was told to stop before the end that it was to read to.
-    #[error("stopped before the end was reached; the next run goes on from here")]
-    BeforeTheEnd,
-    /// A rule or a stored state that does not fit.
-    #[error("{0}")]
-    Internal(String),
 }
 
 /// The parts of the main job.
@@ -202,26 +143,30 @@ enum Ended {
     Revoked,
 }
 
-impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
+impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors
-    /// What the run does not get over by itself; [`MonitorError::Cut`] when it does not end in time after
+    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after
     /// `stop`.
-    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, MonitorError> {
+    pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
         let stop = stop.shared();
-        let hard_limit = stop.clone().then(|()| tokio::time::sleep(STOP_GRACE));
+        let hard_limit = stop.clone().then(|()| tokio::time::sleep(job::STOP_GRACE));
         tokio::select! {
             ended = self.run_until(stop) => ended,
-            () = hard_limit => Err(MonitorError::Cut),
+            () = hard_limit => Err(JobError::Cut),
         }
     }
 
-    async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, MonitorError> {
+    async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
         let mut stop = std::pin::pin!(stop);
         let mut counts = Counts::default();
         loop {
-            let Some(partitions) = self.assigned(stop.as_mut()).await? else { return Ok(counts) };
+            let Some(partitions) =
+                job::assigned(&mut self.source, &self.settings.group, self.settings.until_end, stop.as_mut()).await?
+            else {
+                return Ok(counts);
+            };
             let ended = match self.recover(&partitions, counts.clone()).await {
                 Ok(mut session) => {
                     let ended = self.work(&mut session, stop.as_mut()).await;
@@ -235,76 +180,22 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
                     tracing::warn!(
                         "the group took the partitions away: this instance stands by until the group is free"
                     );
-                    if self.rejoin(stop.as_mut()).await? {
+                    if job::rejoin(&mut self.source, stop.as_mut()).await? {
                         return Ok(counts);
                     }
                 }
-                Ok((Ended::Stopped, _)) if self.settings.until_end => return Err(MonitorError::BeforeTheEnd),
+                Ok((Ended::Stopped, _)) if self.settings.until_end => return Err(JobError::BeforeTheEnd),
                 Ok((_, counts)) => return Ok(counts),
-                Err(MonitorError::Sink(error)) if error.kind == SinkErrorKind::Fenced && !self.settings.until_end => {
+                Err(JobError::Sink(error)) if error.kind == SinkErrorKind::Fenced && !self.settings.until_end => {
                     tracing::warn!(
                         %error,
                         "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
                     );
-                    if self.rejoin(stop.as_mut()).await? {
+                    if job::rejoin(&mut self.source, stop.as_mut()).await? {
                         return Ok(counts);
                     }
                 }
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Whether it was stopped before it had joined.
-    async fn rejoin(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool, MonitorError> {
-        tokio::select! {
-            () = &mut stop => Ok(true), // it can be asked only once
-            joined = self.source.rejoin() => joined.map(|()| false).map_err(MonitorError::from),
-        }
-    }
-
-    /// Waits until the group gives all partitions of the topic to this member; `None` when stopped before.
-    async fn assigned(
-        &mut self,
-        mut stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Option<Vec<i32>>, MonitorError> {
-        let mut partly = false;
-        loop {
-            let event = tokio::select! {
-                () = &mut stop => return Ok(None),
-                event = self.source.next() => event,
-                // What the broker remembers of this member may be older than the topic's newest partitions.
-                () = tokio::time::sleep(PARTLY_MAX), if partly => Event::Revoked,
-            };
-            let given = match event {
-                Event::Assigned(given) => given,
-                Event::Failed(error) => return Err(error.into()),
-                Event::Batch(_) => continue,
-                Event::Revoked => {
-                    partly = false;
-                    if self.rejoin(stop.as_mut()).await? {
-                        return Ok(None);
-                    }
-                    continue;
-                }
-            };
-            let all = patiently(async || self.source.partitions().await).await?;
-            if given.len() == all.len() && !all.is_empty() {
-                return Ok(Some(given));
-            }
-            let group = &self.settings.group;
-            if self.settings.until_end {
-                return Err(MonitorError::Unsafe(format!(
-                    "group {group} has another active member: this one was given {} of {} partitions, and a rule needs all of them; stop the other one, or use a group id of its own",
-                    given.len(),
-                    all.len()
-                )));
-            }
-            // Of several that joined at once, the first stays and is given the rest when the others have gone.
-            partly = patiently(async || self.source.is_first().await).await?;
-            tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
-            if !partly && self.rejoin(stop.as_mut()).await? {
-                return Ok(None);
             }
         }
     }
@@ -314,7 +205,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         &mut self,
         session: &mut Session,
         mut stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Ended, MonitorError> {
+    ) -> Result<Ended, JobError> {
         let member = self.source.member();
         let mut asking = FuturesUnordered::new();
         self.gauge.tell(session.left(), session.unit.waiting());
@@ -349,7 +240,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
                 }
                 Wake::Source(Event::Revoked) => return Ok(Ended::Revoked),
                 Wake::Source(Event::Assigned(_)) => {
-                    return Err(MonitorError::Internal("partitions were assigned twice".to_owned()));
+                    return Err(JobError::Internal("partitions were assigned twice".to_owned()));
                 }
                 Wake::Source(Event::Failed(error)) => return Err(error.into()),
                 Wake::Tick => session.tick(now),
@@ -363,19 +254,6 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
             if done {
                 return session.stopped_by.take().map_or(Ok(Ended::Read), Err);
             }
-        }
-    }
-}
-
-/// Repeats a request until the broker answers: after the start, outages are ridden out.
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    loop {
-        match ask().await {
-            Err(SourceError::Call(problem)) => {
-                tracing::warn!(problem, "asked again");
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-            answered => return answered,
         }
     }
 }

@@ -94,14 +94,26 @@ pub trait Sinks {
     async fn backup(&mut self) -> Result<Backup, SinkError>;
 }
 
+/// Where records go that were not understood.
+#[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
+pub trait Bury {
+    /// Copies them, at least once.
+    ///
+    /// # Errors
+    /// They were not all taken; copying all of them again is safe.
+    async fn bury(&self, dead: &[DeadLetter]) -> Result<(), SinkError>;
+}
+
 /// The sinks of a configuration.
 pub struct ConfiguredSinks {
     /// `[alerts.log]`
     pub log: Option<log::LogSink>,
     /// `[alerts.postgres]`
     pub table: Option<postgres::TableSink>,
-    /// Kafka: `[alerts.kafka]`, episodes, offsets, dead letters.
+    /// Kafka: `[alerts.kafka]`, episodes, offsets.
     pub kafka: kafka::KafkaSink,
+    /// The dead-letter topic.
+    pub letters: kafka::letters::DeadLetters,
 }
 
 impl ConfiguredSinks {
@@ -114,7 +126,7 @@ impl ConfiguredSinks {
 }
 
 impl Sinks for ConfiguredSinks {
-    type Member = kafka::Member;
+    type Member = crate::source::kafka::Member;
 
     async fn fence(&mut self) -> Result<(), SinkError> {
         self.kafka.fence().await?;
@@ -126,7 +138,7 @@ impl Sinks for ConfiguredSinks {
     }
 
     async fn bury(&mut self, dead: &[DeadLetter]) -> Result<(), SinkError> {
-        self.kafka.bury(dead).await
+        self.letters.bury(dead).await
     }
 
     async fn prepare(&mut self, member: &Self::Member, transaction: &Transaction<'_>) -> Result<(), SinkError> {

@@ -19,42 +19,48 @@ pub const BATCH_RECORDS_MAX: usize = 2_048;
 
 /// What a source tells the loop. Everything comes in the order in which it happened.
 #[derive(Debug)]
-pub enum Event {
+pub enum Event<T = Change> {
     /// The group gave these partitions to this member; nothing is read before [`Source::start`].
     Assigned(Vec<i32>),
     /// They were taken away.
     Revoked,
     /// Records, decoded.
-    Batch(Batch),
+    Batch(Batch<T>),
     /// The source cannot go on.
     Failed(SourceError),
 }
 
 /// The records of one poll.
-#[derive(Debug, Default)]
-pub struct Batch {
+#[derive(Debug)]
+pub struct Batch<T = Change> {
     /// In the order of each partition's offsets.
-    pub records: Vec<Record>,
+    pub records: Vec<Record<T>>,
     /// Partitions whose end was reached after these records.
     pub ended: Vec<i32>,
     /// The last record of each partition in the batch.
     pub marks: Marks,
 }
 
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self { records: Vec::new(), ended: Vec::new(), marks: Marks::default() }
+    }
+}
+
 /// One record of the topic.
 #[derive(Debug)]
-pub struct Record {
+pub struct Record<T = Change> {
     /// Where it stands.
     pub position: Position,
     /// What it turned out to be.
-    pub content: Content,
+    pub content: Content<T>,
 }
 
 /// What a record turned out to be.
-#[derive(Debug)]
-pub enum Content {
+#[derive(Clone, Debug)]
+pub enum Content<T = Change> {
     /// A change of a row.
-    Change(Change),
+    Change(T),
     /// Nothing to do, by its nature.
     Ignored(&'static str),
     /// Not understood: all of it, for the dead-letter topic.
@@ -117,9 +123,11 @@ pub enum SourceError {
 pub trait Source {
     /// What proves to the broker that this member works on the partitions.
     type Member;
+    /// What a record is decoded into.
+    type Change;
 
     /// The next event. Cancelling the future loses nothing.
-    async fn next(&mut self) -> Event;
+    async fn next(&mut self) -> Event<Self::Change>;
 
     /// The member that the newest assignment was given to.
     fn member(&self) -> Self::Member;
@@ -166,4 +174,26 @@ pub trait Source {
     /// # Errors
     /// The source cannot be made anew.
     async fn rejoin(&mut self) -> Result<(), SourceError>;
+}
+
+/// A source that carries its group's progress itself, where no sink does so in a transaction; and that can read twice.
+#[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
+pub trait Follow: Source {
+    /// Commits the group's offsets as this member, with this text on every partition.
+    ///
+    /// # Errors
+    /// [`SourceError::Fenced`]: this member has lost its place, and nothing was committed. After
+    /// [`SourceError::Call`] it is not known whether it was; committing the same again is safe.
+    async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError>;
+
+    /// A second reader of these partitions, which is not in the group and cannot commit.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn alone(&self, partitions: Vec<i32>) -> Result<Self, SourceError>
+    where
+        Self: Sized;
+
+    /// Leaves, and is gone.
+    async fn close(self);
 }

@@ -26,7 +26,7 @@ use self::columns::{Columns, Image, ImageSeed, Part};
 use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, WrappingSeed};
 use self::named::Number;
 use self::value::Form;
-use super::{Change, Decoded, Op, Reject};
+use super::{Change, Decode, Decoded, Op, Reject};
 use crate::model::{Key, Lsn, Table, Timestamp};
 
 /// How a reject names the record's key.
@@ -287,6 +287,14 @@ impl Decoder {
             return Ok(None);
         }
         self.columns.key(&self.image, RECORD_KEY).map(Some)
+    }
+}
+
+impl Decode for Decoder {
+    type Change = Change;
+
+    fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
+        Self::decode(self, key, value)
     }
 }
 

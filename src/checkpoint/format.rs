@@ -5,6 +5,7 @@
 //! | `lineage.json` | a line of JSON, a line with its CRC-32 | JSON only, without cluster and origin |
 //! | `offsets/N` | `v2`, head, offsets, body, CRC-32: a line each | `v1`; the head has neither number nor marks |
 //! | `commits/N` | `v2`, `{}`, CRC-32 | `v1`, `{}`, CRC-32 |
+//! | `sources/0` | `v2`, offsets, CRC-32 | not there |
 //! | `state/N` | a line of JSON, the body, CRC-32 in four bytes | the head has no format; not read any more |
 //!
 //! Format 1 is read as far as the table says, and never written.
@@ -245,6 +246,21 @@ impl Lineage {
 /// The bytes of `commits/N`.
 pub(super) fn finished() -> Vec<u8> {
     file::with_checksum(format!("v{FORMAT}\n{{}}\n"))
+}
+
+/// The bytes of `sources/0`: its format, then topic → partition → next offset, as Spark writes it; and a checksum.
+pub(super) fn source(topic: &str, from: &Offsets) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_string(&BTreeMap::from([(topic, from)]))?;
+    Ok(file::with_checksum(format!("v{FORMAT}\n{json}\n")))
+}
+
+/// Reads the bytes of `sources/0`.
+pub(super) fn read_source(bytes: &[u8], path: &Path) -> Result<Offsets, CheckpointError> {
+    let damaged = |problem: &str| CheckpointError::Damaged { path: path.to_owned(), problem: problem.to_owned() };
+    let (lines, _) = file::checked_lines(bytes).map_err(damaged)?;
+    let [_, json] = lines.as_slice() else { return Err(damaged("it does not have the lines of a source")) };
+    let topics: BTreeMap<String, Offsets> = serde_json::from_str(json).map_err(|e| damaged(&e.to_string()))?;
+    topics.into_values().next().ok_or_else(|| damaged("it names no topic"))
 }
 
 /// Takes `state/N` apart into head and body; `None` where it is damaged.

@@ -2,7 +2,7 @@
 
 use super::Exit;
 use crate::checkpoint::CheckpointError;
-use crate::monitor::MonitorError;
+use crate::job::JobError;
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::source::SourceError;
 
@@ -37,18 +37,19 @@ pub(super) fn refusal(error: &sqlx::Error) -> Option<Exit> {
     }
 }
 
-impl From<MonitorError> for Failure {
-    fn from(error: MonitorError) -> Self {
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
         let exit = match &error {
-            MonitorError::Checkpoint(CheckpointError::Io { .. }) => Exit::Failed,
-            MonitorError::Checkpoint(_) => Exit::Protected,
-            MonitorError::Source(SourceError::Call(_)) => Exit::Unreachable,
-            MonitorError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
-            MonitorError::Sink(SinkError { sink: "log", .. }) => Exit::Failed,
-            MonitorError::Sink(SinkError { kind: SinkErrorKind::Fenced, .. }) => Exit::Protected,
-            MonitorError::Sink(_) => Exit::Refused,
-            MonitorError::BadRecord { .. } | MonitorError::Unsafe(_) => Exit::Protected,
-            MonitorError::Internal(_) | MonitorError::Cut | MonitorError::BeforeTheEnd => Exit::Failed,
+            JobError::Checkpoint(CheckpointError::Io { .. }) => Exit::Failed,
+            JobError::Checkpoint(_) => Exit::Protected,
+            JobError::Source(SourceError::Call(_)) => Exit::Unreachable,
+            JobError::Source(SourceError::Fenced(_) | SourceError::Lost(_)) => Exit::Protected,
+            JobError::Sink(SinkError { sink: "log", .. }) => Exit::Failed,
+            JobError::Sink(SinkError { kind: SinkErrorKind::Fenced, .. }) => Exit::Protected,
+            JobError::Sink(_) => Exit::Refused,
+            JobError::Columns { .. } => Exit::Misconfigured,
+            JobError::BadRecord { .. } | JobError::Unsafe(_) => Exit::Protected,
+            JobError::Internal(_) | JobError::Cut | JobError::BeforeTheEnd => Exit::Failed,
         };
         Self::new(exit, error.to_string())
     }

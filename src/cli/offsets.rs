@@ -29,8 +29,8 @@ use super::{Exit, Output};
 use crate::checkpoint::{CheckpointError, Folder, Offsets};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, OffsetReset};
+use crate::job::JobError;
 use crate::model::Timestamp;
-use crate::monitor::MonitorError;
 use crate::source::kafka::client_config;
 use crate::telemetry;
 
@@ -54,7 +54,7 @@ pub async fn offsets(args: &OffsetsArgs) -> Result<(), Failure> {
 
 /// The topic's partitions, and what the configuration's group has committed there.
 pub(super) async fn committed(config: &Config) -> Result<(Vec<i32>, Offsets), Failure> {
-    let partitions = Kafka::new(config)?.partitions().await?;
+    let partitions = Kafka::new(&config.kafka, &config.source.topic)?.partitions().await?;
     let committed = partitions.iter().filter_map(|found| Some((found.partition, found.group.as_ref()?.0))).collect();
     Ok((partitions.iter().map(|found| found.partition).collect(), committed))
 }
@@ -68,8 +68,16 @@ async fn open(file: &Path) -> Result<(Config, Kafka), Failure> {
     let config = config::load(file, config::process_environment()).map_err(|error| wrong(error.to_string()))?;
     telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
     let client = client_config(&config.kafka.bootstrap_servers, &config.kafka.properties);
-    super::run::find_topic(&config, &client, PATIENCE.min(config.startup_wait), true).await?;
-    let kafka = Kafka::new(&config)?;
+    super::run::find_topic(
+        &config.kafka,
+        &config.source.topic,
+        "source.topic",
+        &client,
+        PATIENCE.min(config.startup_wait),
+        true,
+    )
+    .await?;
+    let kafka = Kafka::new(&config.kafka, &config.source.topic)?;
     Ok((config, kafka))
 }
 
@@ -78,7 +86,7 @@ async fn view(args: &ViewArgs) -> Result<(), Failure> {
     let clock = SystemClock::default();
     let partitions = kafka.partitions().await?;
     // After the group's offsets, as a run writes the folder before it commits: else it could look older than it is.
-    let checkpoint = look::look(&config.checkpoint.dir, &config.kafka.group_id).map_err(MonitorError::from)?;
+    let checkpoint = look::look(&config.checkpoint.dir, &config.kafka.group_id).map_err(JobError::from)?;
     let group = kafka.group().await?;
     let agreement = Agreement::of(checkpoint.as_ref(), &partitions);
     let latest = config.kafka.auto_offset_reset == OffsetReset::Latest;
@@ -213,7 +221,7 @@ fn lock(config: &Config) -> Result<Folder, Failure> {
             Exit::Protected,
             format!("checkpoint folder {} is in use by another process: stop that one first", path.display()),
         ),
-        other => MonitorError::from(other).into(),
+        other => JobError::from(other).into(),
     })
 }
 

@@ -3,10 +3,8 @@
 //!
 //! - this file: the command
 //! - `shadow`: the same, and nothing of it stays
-//! - `bar`: how far it is, on standard error
 //! - `difference`: what is open in one group and not in the other, pure
 
-mod bar;
 mod difference;
 mod shadow;
 
@@ -17,14 +15,14 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::time::Instant;
 
-use self::bar::Bar;
 use self::difference::{Difference, Report};
+use super::bar::Bar;
 use super::failure::Failure;
 use super::run::{Job, configured};
 use super::{Exit, Output, ReprocessArgs, offsets};
 use crate::checkpoint::Folder;
 use crate::config::{Config, OffsetReset};
-use crate::monitor::MonitorError;
+use crate::job::JobError;
 use crate::sink::kafka::backup;
 use crate::unit::Counts;
 use crate::unit::backup::Backup;
@@ -50,7 +48,7 @@ pub async fn reprocess(args: &ReprocessArgs) -> Result<(), Failure> {
     let client = job.client.clone();
     let partitions = unused(&config, &client).await?;
 
-    let bar = Bar::start(Arc::clone(&job.gauge));
+    let bar = Bar::start(Arc::clone(&job.gauge), "reprocessing");
     let ended =
         if args.shadow { shadow::run(&config, job, partitions).await } else { for_good(&config, job, &client).await };
     bar.end().await;
@@ -110,7 +108,7 @@ fn next_group(group: &str) -> Option<String> {
 async fn unused(config: &Config, client: &ClientConfig) -> Result<Vec<i32>, Failure> {
     let group = &config.kafka.group_id;
     let mut has = Vec::new();
-    if Folder::look(&config.checkpoint.dir, group).map_err(MonitorError::from)?.is_some() {
+    if Folder::look(&config.checkpoint.dir, group).map_err(JobError::from)?.is_some() {
         has.push(format!("a checkpoint folder, {}", config.checkpoint.dir.join(group).display()));
     }
     let (partitions, committed) = offsets::committed(config).await?;
@@ -146,7 +144,7 @@ async fn for_good(config: &Config, job: Job<'_>, client: &ClientConfig) -> Resul
         failure
     };
     // Standard output is for the difference.
-    let counts = job.work(bar::lines()).await.map_err(begun)?;
+    let counts = job.work(super::bar::lines()).await.map_err(begun)?;
     let stopped = || Failure::new(Exit::Failed, "stopped before anything was done");
     Ok((counts.ok_or_else(stopped)?, known(config, client, group).await?))
 }

@@ -23,16 +23,18 @@ use crate::config::{self, Config, OffsetReset, OnBadRecord, OnRuleChange, RuleSe
 use crate::confirm::catalog::{self, CatalogError};
 use crate::confirm::postgres::{self, PostgresConfirm};
 use crate::host;
+use crate::job::{JobError, StartAt};
 use crate::model::Table;
 use crate::monitor::gauge::Gauge;
-use crate::monitor::{Monitor, MonitorError, Settings, StartAt};
+use crate::monitor::{Monitor, Settings};
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
-use crate::sink::kafka::{KafkaSink, Member, Topics, check_compacted, ensure_topics};
+use crate::sink::kafka::letters::DeadLetters;
+use crate::sink::kafka::{KafkaSink, Topics, check_compacted, ensure_topics};
 use crate::sink::log::LogSink;
 use crate::sink::{ConfiguredSinks, Sinks};
-use crate::source::kafka::{KafkaSource, Membership, client_config, wait_until_free};
+use crate::source::kafka::{KafkaSource, Member, Membership, client_config, wait_until_free};
 use crate::telemetry;
 use crate::unit::Counts;
 
@@ -96,7 +98,8 @@ impl<'a> Job<'a> {
         let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
         let decoder = Decoder::new(&table, &wanted, decoding).map_err(wrong)?;
         let client = client_config(&config.kafka.bootstrap_servers, &config.kafka.properties);
-        find_topic(config, &client, config.startup_wait, until_end).await?;
+        find_topic(&config.kafka, &config.source.topic, "source.topic", &client, config.startup_wait, until_end)
+            .await?;
         let confirm = PostgresConfirm::new(
             options,
             config.postgres.max_connections,
@@ -114,28 +117,29 @@ impl<'a> Job<'a> {
         let topics = Topics {
             alerts: config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone()),
             episodes: config.checkpoint.episodes_topic.clone(),
-            dead_letters: config.source.dead_letter_topic.clone(),
         };
-        let mut plain = vec![topics.dead_letters.as_str()];
+        let mut plain = vec![config.source.dead_letter_topic.as_str()];
         plain.extend(topics.alerts.as_deref());
         ensure_topics(client, &plain, &[&topics.episodes])
             .await
             .map_err(|e| Failure::new(Exit::Refused, format!("Kafka: {e}")))?;
         check_compacted(client, &topics.episodes).await.map_err(wrong)?;
-        let folder = Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(MonitorError::from)?;
+        let folder = Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(JobError::from)?;
 
         let group = &config.kafka.group_id;
-        let kafka = KafkaSink::new(client, group, topics).map_err(|e| wrong(format!("kafka.properties: {e}")))?;
+        let letters = DeadLetters::new(client, &config.source.dead_letter_topic)
+            .map_err(|e| wrong(format!("kafka.properties: {e}")))?;
         let sinks = ConfiguredSinks {
             log: config.alerts.log.then(|| LogSink::new(lines)),
             table: super::table::sink(config).await?,
-            kafka,
+            kafka: KafkaSink::new(client, group, topics),
+            letters,
         };
         let stop = stopped().shared();
         let limit = self.until_end.then_some(config.startup_wait);
         let mut membership = Membership { group: group.clone(), instance: host::instance(folder.path()) };
         let left = tokio::select! {
-            left = wait_until_free(client, &membership, limit) => left.map_err(MonitorError::from)?,
+            left = wait_until_free(client, &membership, limit) => left.map_err(JobError::from)?,
             () = stop.clone() => return Ok(None),
         };
         if self.until_end && !left {
@@ -155,7 +159,7 @@ impl<'a> Job<'a> {
         sinks: K,
         folder: Folder,
         stop: impl Future<Output = ()>,
-    ) -> (Result<Counts, MonitorError>, K) {
+    ) -> (Result<Counts, JobError>, K) {
         let settings = settings(self.config, self.until_end);
         let Self { rules, wanted, confirm, gauge, .. } = self;
         let clock = SystemClock::default();
@@ -171,11 +175,7 @@ fn settings(config: &Config, until_end: bool) -> Settings {
     Settings {
         group: config.kafka.group_id.clone(),
         topic: config.source.topic.clone(),
-        start_at: match config.kafka.auto_offset_reset {
-            OffsetReset::Earliest => StartAt::Earliest,
-            OffsetReset::Latest => StartAt::Latest,
-            OffsetReset::Time(at) => StartAt::Time(at),
-        },
+        start_at: start_at(config.kafka.auto_offset_reset),
         resume_without_group: config.kafka.when_group_is_missing == WhenGroupIsMissing::Resume,
         carry_episodes: config.checkpoint.on_rule_change == OnRuleChange::Carry,
         trigger_interval: config.checkpoint.trigger_interval,
@@ -187,6 +187,14 @@ fn settings(config: &Config, until_end: bool) -> Settings {
         rss_max_mb: config.limits.max_rss_mb,
         stop_on_bad_record: config.source.on_bad_record == OnBadRecord::Stop,
         until_end,
+    }
+}
+
+pub(super) fn start_at(reset: OffsetReset) -> StartAt {
+    match reset {
+        OffsetReset::Earliest => StartAt::Earliest,
+        OffsetReset::Latest => StartAt::Latest,
+        OffsetReset::Time(at) => StartAt::Time(at),
     }
 }
 
@@ -337,15 +345,17 @@ impl ClientContext for LoginWatch {
 
 impl ConsumerContext for LoginWatch {}
 
-/// Waits for the broker, and then for the topic, which Debezium makes with its first event.
+/// Waits for the broker, and then for the topic, which Debezium makes with its first event. `setting` names it.
 pub(super) async fn find_topic(
-    config: &Config,
+    kafka: &config::Kafka,
+    topic: &str,
+    setting: &str,
     client: &ClientConfig,
     patience: Duration,
     must_exist: bool,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + patience;
-    let (servers, topic) = (&config.kafka.bootstrap_servers, &config.source.topic);
+    let servers = &kafka.bootstrap_servers;
     let consumer: BaseConsumer<LoginWatch> = client
         .create_with_context(LoginWatch::default())
         .map_err(|e| Failure::new(Exit::Misconfigured, format!("kafka.properties: {e}{}", hint(&e.to_string()))))?;
@@ -353,7 +363,7 @@ pub(super) async fn find_topic(
     let mut wait = RETRY_FIRST;
     let mut told = false;
     loop {
-        let (asked, name) = (std::sync::Arc::clone(&consumer), topic.clone());
+        let (asked, name) = (std::sync::Arc::clone(&consumer), topic.to_owned());
         let found = tokio::task::spawn_blocking(move || partitions_of(&asked, &name)).await;
         match found.map_err(|e| Failure::new(Exit::Failed, e.to_string()))? {
             Ok(partitions) if partitions > 0 => return Ok(()),
@@ -361,7 +371,7 @@ pub(super) async fn find_topic(
                 return Err(Failure::new(
                     Exit::Misconfigured,
                     format!(
-                        "topic {topic} does not exist at {servers}: is source.topic right? Debezium makes it with the table's first event"
+                        "topic {topic} does not exist at {servers}: is {setting} right? Debezium makes it with the table's first event"
                     ),
                 ));
             }

@@ -63,6 +63,11 @@ pub(super) fn property(name: &str) -> Result<(), String> {
     }
 }
 
+/// A path that names something.
+pub(super) fn folder(path: &str) -> Result<(), String> {
+    if path.trim().is_empty() { Err("is empty; name a folder".to_owned()) } else { Ok(()) }
+}
+
 /// Anything: for text without a form of its own.
 pub(super) fn any(_: &str) -> Result<(), String> {
     Ok(())

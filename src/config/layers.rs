@@ -26,7 +26,7 @@ pub(super) const ENVIRONMENT_ORIGIN: &str = "environment variable ";
 
 /// Sections by path. A plain value in the place of one would silently take the section's settings with it when
 /// the layers are merged, so it is taken out before.
-const SECTIONS: [&[&str]; 10] = [
+const SECTIONS: [&[&str]; 11] = [
     &["kafka"],
     &["kafka", "properties"],
     &["source"],
@@ -36,6 +36,7 @@ const SECTIONS: [&[&str]; 10] = [
     &["alerts", "log"],
     &["alerts", "kafka"],
     &["alerts", "postgres"],
+    &["archive"],
     &["log"],
 ];
 

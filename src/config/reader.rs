@@ -250,13 +250,22 @@ impl<'r> Section<'r> {
         Some(default)
     }
 
-    /// One of the names of an enum; its default where the setting is not there.
-    pub(super) fn choice_or_default<T: DeserializeOwned + Default>(&mut self, key: &'static str) -> Option<T> {
+    /// A whole number within `range`; `default` where it is not there.
+    pub(super) fn number_or(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
+        if self.has(key) {
+            return self.number(key, range);
+        }
+        self.known.push(key);
+        Some(default)
+    }
+
+    /// One of the names of an enum; `default` where the setting is not there.
+    pub(super) fn choice_or<T: DeserializeOwned>(&mut self, key: &'static str, default: T) -> Option<T> {
         if self.has(key) {
             return self.choice(key);
         }
         self.known.push(key);
-        Some(T::default())
+        Some(default)
     }
 
     /// One of the names of an enum.

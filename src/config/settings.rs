@@ -4,16 +4,22 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::reader::{Report, Section, Table};
 use super::{
-    Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, Postgres, PostgresAlerts, RuleSettings, Source, checks,
+    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OffsetReset, Postgres,
+    PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, checks,
 };
+use crate::rule::{Clock, Confirm};
 use crate::telemetry;
 
 /// Defaults of what is optional as a whole, and so is commented out in config/default.toml.
 const DEFAULT_SEVERITY: &str = "warning";
 const DEFAULT_ALERT_TOPIC: &str = "tripline.alerts";
+
+const DEFAULT_MAX_OFFSETS: u32 = 1_000;
+const DEFAULT_TRIGGER_MS: u32 = 5 * SECOND_MS;
 
 const SECOND_MS: u32 = 1_000;
 const MINUTE_MS: u32 = 60 * SECOND_MS;
@@ -23,8 +29,8 @@ const HOUR_MS: u32 = 60 * MINUTE_MS;
 pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let mut root = Section::new(merged, "", report);
     let startup_wait = root.millis("startup_wait_ms", 0..=HOUR_MS);
-    let kafka = kafka(root.section("kafka"));
-    let source = source(root.section("source"));
+    let kafka = kafka(root.section("kafka"), None);
+    let source = source(root.section("source"), None);
     let postgres = postgres(root.section("postgres"));
     let checkpoint = checkpoint(root.section("checkpoint"));
     let limits = limits(root.section("limits"));
@@ -34,6 +40,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     if let (Some(source), Some(alerts), Some(checkpoint)) = (&source, &alerts, &checkpoint) {
         distinct_topics(&root, source, alerts, checkpoint);
     }
+    root.section_if("archive").map(archive); // of another job, and checked all the same
     root.finish();
     Some(Config {
         startup_wait: startup_wait?,
@@ -48,9 +55,77 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     })
 }
 
-fn kafka(mut section: Section<'_>) -> Option<Kafka> {
-    let bootstrap_servers = section.text("bootstrap_servers", checks::servers);
+/// The same for the archive.
+pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConfig> {
+    let mut root = Section::new(merged, "", report);
+    let startup_wait = root.millis("startup_wait_ms", 0..=HOUR_MS);
+    let archive = archive(root.section("archive"));
+    let kafka = kafka(root.section("kafka"), Some(archive.as_ref().map_or("", |archive| &archive.group_id)));
+    let source = source(root.section("source"), Some(archive.as_ref().map_or("", |archive| &archive.topic)));
+    let database = root.section("postgres");
+    let postgres = if database.has("url") { postgres(database).map(Some) } else { Some(None) };
+    let log = log(root.section("log"));
+    if let Some(source) = source.as_ref().filter(|source| source.topic == source.dead_letter_topic) {
+        let text = format!("must not be {} too, the topic of archive.topic; rename one", source.topic);
+        root.problem(None, "source.dead_letter_topic", text);
+    }
+    // Of another job, and checked all the same.
+    checkpoint(root.section("checkpoint"));
+    limits(root.section("limits"));
+    if root.has("rules") {
+        rules(&mut root, report);
+    }
+    alerts(root.section("alerts"), postgres.as_ref().and_then(Option::as_ref));
+    root.finish();
+    Some(ArchiveConfig {
+        startup_wait: startup_wait?,
+        kafka: kafka?,
+        source: source?,
+        postgres: postgres?,
+        archive: archive?,
+        log: log?,
+    })
+}
+
+fn archive(mut section: Section<'_>) -> Option<Archive> {
+    let topic = section.text("topic", checks::topic);
     let group_id = section.text("group_id", checks::group_id);
+    let starting_offsets = section.choice_or("starting_offsets", OffsetReset::Earliest);
+    let checkpoint_dir = section.text("checkpoint_dir", checks::folder);
+    let output_path = section.text("output_path", checks::folder);
+    let max_offsets = section.number_or("max_offsets_per_trigger", DEFAULT_MAX_OFFSETS, 1..=100_000_000);
+    let trigger_ms = section.number_or("trigger_interval_ms", DEFAULT_TRIGGER_MS, 10..=HOUR_MS);
+    let partition_by = section.text_if("partition_by", checks::any);
+    let when_group_is_missing = section.choice_or("when_group_is_missing", WhenGroupIsMissing::Resume);
+    if let (Some(dir), Some(output)) = (&checkpoint_dir, &output_path)
+        && (PathBuf::from(dir).starts_with(output) || PathBuf::from(output).starts_with(dir))
+    {
+        section.problem(None, "output_path", "and checkpoint_dir must not lie in one another; rename one");
+    }
+    section.finish();
+    Some(Archive {
+        topic: topic?,
+        group_id: group_id?,
+        starting_offsets: starting_offsets?,
+        checkpoint_dir: PathBuf::from(checkpoint_dir?),
+        output_path: PathBuf::from(output_path?),
+        max_offsets_per_trigger: usize::try_from(max_offsets?).ok()?,
+        trigger_interval: Duration::from_millis(u64::from(trigger_ms?)),
+        partition_by,
+        when_group_is_missing: when_group_is_missing?,
+    })
+}
+
+/// `group`: the job's own, where that of the section is another job's.
+fn kafka(mut section: Section<'_>, group: Option<&str>) -> Option<Kafka> {
+    let bootstrap_servers = section.text("bootstrap_servers", checks::servers);
+    let group_id = match group {
+        None => section.text("group_id", checks::group_id),
+        Some(group) => {
+            section.text_if("group_id", checks::group_id);
+            Some(group.to_owned())
+        }
+    };
     let auto_offset_reset = section.choice("auto_offset_reset");
     let when_group_is_missing = section.choice("when_group_is_missing");
     let properties = section.section("properties").properties(checks::property);
@@ -64,8 +139,15 @@ fn kafka(mut section: Section<'_>) -> Option<Kafka> {
     })
 }
 
-fn source(mut section: Section<'_>) -> Option<Source> {
-    let topic = section.text("topic", checks::topic);
+/// `topic`: the job's own, where that of the section is another job's.
+fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
+    let topic = match topic {
+        None => section.text("topic", checks::topic),
+        Some(topic) => {
+            section.text_if("topic", checks::topic);
+            Some(topic.to_owned())
+        }
+    };
     let decimals = section.choice("decimals");
     let times = section.choice("times");
     let nulls_kept = section.flag("nulls_kept");
@@ -158,8 +240,8 @@ fn rule(mut section: Section<'_>) -> Option<RuleSettings> {
     let severity = section.text_or("severity", DEFAULT_SEVERITY, checks::severity);
     let message = section.text_if("message", checks::any);
     let sql = section.text("sql", checks::any);
-    let clock = section.choice_or_default("clock");
-    let confirm = section.choice_or_default("confirm");
+    let clock = section.choice_or("clock", Clock::default());
+    let confirm = section.choice_or("confirm", Confirm::default());
     section.finish();
     Some(RuleSettings { name: name?, severity: severity?, message, sql: sql?, clock: clock?, confirm: confirm? })
 }

@@ -1,20 +1,14 @@
 //! How an epoch is closed: prepared, logged, committed, told, in this order and no other.
 
-use std::time::Duration;
-
-use super::{MonitorError, Session, Settings};
+use super::{Session, Settings};
 use crate::checkpoint::start::Named;
 use crate::checkpoint::{Epoch, FORMAT, Folder, StateHead};
 use crate::fault;
+use crate::job::{JobError, retry};
 use crate::model::Timestamp;
-use crate::sink::{SinkError, SinkErrorKind, Sinks, Transaction};
+use crate::sink::{Sinks, Transaction};
 use crate::unit::backup::{EpisodeRecord, Progress};
 use crate::unit::stored::Decisions;
-
-/// The first wait before a sink is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// The longest wait before a sink is tried again.
-const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// Closes the epoch that the session stands in.
 ///
@@ -27,7 +21,7 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// 6. Every so often, and at the end (`last`), the windows are stored.
 ///
 /// # Errors
-/// The folder, a sink that refuses for good, or [`SinkErrorKind::Fenced`]: what is in memory is worth nothing then. A
+/// The folder, a sink that refuses for good, or [`SinkErrorKind::Fenced`](crate::sink::SinkErrorKind::Fenced): what is in memory is worth nothing then. A
 /// server that is merely away is waited for.
 pub(super) async fn close<K: Sinks>(
     settings: &Settings,
@@ -37,7 +31,7 @@ pub(super) async fn close<K: Sinks>(
     session: &mut Session,
     now: Timestamp,
     last: bool,
-) -> Result<(), MonitorError> {
+) -> Result<(), JobError> {
     if !session.rebuild.is_empty() {
         return Ok(()); // nothing has been read that was not there before
     }
@@ -76,7 +70,7 @@ pub(super) async fn publish<K: Sinks>(
     member: &K::Member,
     folder: &Folder,
     epoch: &Epoch<Decisions>,
-) -> Result<Progress, MonitorError> {
+) -> Result<Progress, JobError> {
     let encoded = epoch.encode()?;
     let progress = progress_of(group, cluster, epoch, encoded.crc);
     fault::point("epoch.closed");
@@ -110,7 +104,7 @@ pub(super) async fn complete<K: Sinks>(
     folder: &Folder,
     epoch: &Epoch<Decisions>,
     progress: Option<&Progress>,
-) -> Result<(), MonitorError> {
+) -> Result<(), JobError> {
     if let Some(progress) = progress {
         prepare(sinks, member, epoch, progress).await?;
         fault::point("again.prepared");
@@ -125,22 +119,18 @@ async fn prepare<K: Sinks>(
     member: &K::Member,
     epoch: &Epoch<Decisions>,
     progress: &Progress,
-) -> Result<(), MonitorError> {
+) -> Result<(), JobError> {
     let episodes = EpisodeRecord::of(&progress.group, epoch);
     let transaction = Transaction { alerts: &epoch.body.alerts, episodes: &episodes, progress };
     retry("an epoch", async || sinks.prepare(member, &transaction).await).await
 }
 
-async fn commit<K: Sinks>(sinks: &mut K) -> Result<(), MonitorError> {
+async fn commit<K: Sinks>(sinks: &mut K) -> Result<(), JobError> {
     retry("a transaction", async || sinks.commit().await).await
 }
 
 /// Step 5 of [`close`].
-pub(super) async fn tell<K: Sinks>(
-    sinks: &mut K,
-    folder: &Folder,
-    epoch: &Epoch<Decisions>,
-) -> Result<(), MonitorError> {
+pub(super) async fn tell<K: Sinks>(sinks: &mut K, folder: &Folder, epoch: &Epoch<Decisions>) -> Result<(), JobError> {
     let alerts = &epoch.body.alerts;
     if !alerts.is_empty() {
         retry("alerts", async || sinks.tell(alerts).await).await?;
@@ -152,35 +142,13 @@ pub(super) async fn tell<K: Sinks>(
 }
 
 /// Commits the group's offsets once more, as they stand.
-pub(super) async fn recommit<K: Sinks>(
-    sinks: &mut K,
-    member: &K::Member,
-    progress: &Progress,
-) -> Result<(), MonitorError> {
+pub(super) async fn recommit<K: Sinks>(sinks: &mut K, member: &K::Member, progress: &Progress) -> Result<(), JobError> {
     let transaction = Transaction { alerts: &[], episodes: &[], progress };
     retry("the group's offsets", async || sinks.prepare(member, &transaction).await).await?;
     commit(sinks).await
 }
 
-/// Repeats until a server that is away is back.
-pub(super) async fn retry<T>(
-    what: &str,
-    mut attempt: impl AsyncFnMut() -> Result<T, SinkError>,
-) -> Result<T, MonitorError> {
-    let mut wait = RETRY_FIRST;
-    loop {
-        match attempt().await {
-            Err(error) if error.kind == SinkErrorKind::Away => {
-                tracing::warn!(%error, "{what}: a server is away; tried again in {wait:?}");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_MAX);
-            }
-            done => return done.map_err(MonitorError::from),
-        }
-    }
-}
-
-fn store(folder: &Folder, session: &mut Session) -> Result<(), MonitorError> {
+fn store(folder: &Folder, session: &mut Session) -> Result<(), JobError> {
     let Some(epoch) = session.unit.epoch().checked_sub(1) else { return Ok(()) };
     if session.stored == Some(epoch) {
         return Ok(());

@@ -1,20 +1,15 @@
 //! Where an assignment goes on from: the folder, the group, the backup in Kafka, and what has to be read again.
-//!
-//! - this file: finding out, and going on
-//! - [`checks`]: whether what is to be gone on with is still there
 
-mod checks;
-
-use checks::check_readable;
-
-use super::epoch::{complete, progress_of, publish, recommit, retry, tell};
-use super::{ASK_AGAIN, Monitor, MonitorError, Session, StartAt, patiently};
+use super::epoch::{complete, progress_of, publish, recommit, tell};
+use super::{Monitor, Session};
+use crate::change::Change;
 use crate::checkpoint::start::{self, Logged, Missing, Named, Start};
 use crate::checkpoint::{Committed, Epoch, FORMAT, Lineage, Marks, Offsets};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::confirm::rows::TableRow;
 use crate::fault;
+use crate::job::{self, ASK_AGAIN, JobError, new_lineage, patiently, retry, with_new_partitions};
 use crate::model::Timestamp;
 use crate::sink::Sinks;
 use crate::source::{Layers, PartitionState, Source};
@@ -22,18 +17,21 @@ use crate::unit::backup::{Backup, EpisodeRecord, Progress};
 use crate::unit::stored::Decisions;
 use crate::unit::{Counts, Unit};
 
-impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
+/// How to read what a topic has now, where it is not what was read before.
+const READ_ANEW: &str = "tripline offsets reset --to-earliest --execute, or a new group id";
+
+impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Shuts out whoever worked before, finds out where to go on from, completes what was logged and starts to read.
     /// Whatever is not in the folder's state is rebuilt by reading again, without judging; then every group is judged
     /// once.
-    pub(super) async fn recover(&mut self, partitions: &[i32], counts: Counts) -> Result<Session, MonitorError> {
+    pub(super) async fn recover(&mut self, partitions: &[i32], counts: Counts) -> Result<Session, JobError> {
         let settings = self.settings.clone();
         // Only what is read after this can be believed: a transaction may have been under way.
         retry("fencing", async || self.sinks.fence().await).await?;
         fault::point("fenced");
         let layers = patiently(async || self.source.layers(partitions).await).await?;
         let mut unit = Unit::new(&settings.group, &settings.topic, self.rules.clone(), &self.wanted)
-            .map_err(MonitorError::Internal)?;
+            .map_err(JobError::Internal)?;
         unit.carry = settings.carry_episodes;
         unit.counts = counts.clone();
         let newest = self.folder.newest_epoch::<Decisions>()?;
@@ -41,7 +39,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
             self.clock.not_before(newest.at);
         }
         let mut backup = None;
-        let mut group = committed(&layers.partitions);
+        let mut group = job::committed(&layers.partitions);
         if group.is_none() {
             let known = self.backup().await?;
             group = self.expired(known.progress.as_ref(), self.clock.now()).await;
@@ -49,13 +47,13 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         }
         let plan = self.plan(newest.as_ref(), group.as_ref())?;
         tracing::info!(group = settings.group, plan = plan_text(&plan), "starting");
+        if let (false, Some(newest), Some(lineage)) =
+            (matches!(plan, Start::Rebuild(..) | Start::Moved(_)), &newest, self.folder.lineage()?)
+        {
+            self.check_same_topic(lineage.cluster.as_ref(), &newest.marks, &layers).await?;
+        }
         let mut session = match plan {
-            Start::Resume(committed) => {
-                if let (Some(newest), Some(lineage)) = (&newest, self.folder.lineage()?) {
-                    self.check_same_topic(lineage.cluster.as_ref(), &newest.marks, &layers).await?;
-                }
-                self.resume(unit, &layers, committed).await?
-            }
+            Start::Resume(committed) => self.resume(unit, &layers, committed).await?,
             Start::Rebuild(named, offsets) => {
                 let known = match backup {
                     Some(known) => known,
@@ -72,12 +70,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
             Start::Fresh | Start::Reprocess | Start::Moved(_) => {
                 let from = match plan {
                     Start::Moved(offsets) => with_new_partitions(offsets, &layers),
-                    _ => {
-                        if let (Some(newest), Some(lineage)) = (&newest, self.folder.lineage()?) {
-                            self.check_same_topic(lineage.cluster.as_ref(), &newest.marks, &layers).await?;
-                        }
-                        self.first_offsets(&layers).await?
-                    }
+                    _ => job::first_offsets(&self.source, settings.start_at, &layers).await?,
                 };
                 self.leave_behind().await?;
                 self.begin(unit, new_lineage(), 0, from, Marks::new(), &layers, group).await?
@@ -97,15 +90,21 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         Ok(session)
     }
 
+    async fn check_same_topic(&self, cluster: Option<&String>, marks: &Marks, layers: &Layers) -> Result<(), JobError> {
+        let place = self.folder.path().display().to_string();
+        let known = (cluster, marks);
+        job::check_same_topic(&self.source, &self.settings.topic, &place, known, layers, READ_ANEW).await
+    }
+
     /// Holds the two layers against each other.
-    fn plan(&self, newest: Option<&Epoch<Decisions>>, group: Option<&Committed>) -> Result<Start, MonitorError> {
+    fn plan(&self, newest: Option<&Epoch<Decisions>>, group: Option<&Committed>) -> Result<Start, JobError> {
         let missing = if self.settings.resume_without_group { Missing::Resume } else { Missing::Reprocess };
         // Without an epoch the lineage has had no effect yet.
         let (Some(lineage), Some(newest)) = (self.folder.lineage()?, newest) else {
             return Ok(start::plan(None, group, missing));
         };
         if lineage.topic != self.settings.topic {
-            return Err(MonitorError::Unsafe(format!(
+            return Err(JobError::Unsafe(format!(
                 "{} holds the progress of topic {}, not {}: use another group id or checkpoint.dir",
                 self.folder.path().display(),
                 lineage.topic,
@@ -140,16 +139,16 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         Some(progress.committed())
     }
 
-    async fn backup(&mut self) -> Result<Backup, MonitorError> {
+    async fn backup(&mut self) -> Result<Backup, JobError> {
         retry("reading the backup", async || self.sinks.backup().await).await
     }
 
     /// The backup's progress, if it is that of the group's own offsets: otherwise the episodes in it may be old.
-    fn progress_named<'a>(&self, found: Option<&'a Progress>, named: &Named) -> Result<&'a Progress, MonitorError> {
+    fn progress_named<'a>(&self, found: Option<&'a Progress>, named: &Named) -> Result<&'a Progress, JobError> {
         let name = named.to_string();
         found.filter(|progress| progress.name == name).ok_or_else(|| {
             let found = found.map_or("nothing of this group", |progress| progress.name.as_str());
-            MonitorError::Unsafe(format!(
+            JobError::Unsafe(format!(
                 "the checkpoint folder {} does not have epoch {name}, which group {} has committed, and the topic of episodes (checkpoint.episodes_topic), from which it could go on, has {found}: put the folder back, or go on as a new lineage, which tells anew what is over its threshold: tripline offsets reset --shift-by 0 --execute",
                 self.folder.path().display(),
                 self.settings.group,
@@ -158,7 +157,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
     }
 
     /// The lineage in the folder ends here. What Kafka has of it the table and the log get as well.
-    async fn leave_behind(&mut self) -> Result<(), MonitorError> {
+    async fn leave_behind(&mut self) -> Result<(), JobError> {
         let unfinished = self.folder.unfinished::<Decisions>()?;
         if unfinished.iter().all(|epoch| epoch.body.alerts.is_empty()) {
             return Ok(());
@@ -179,22 +178,9 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         Ok(())
     }
 
-    /// Where a lineage starts that nothing is known of.
-    async fn first_offsets(&self, layers: &Layers) -> Result<Offsets, MonitorError> {
-        let states = layers.partitions.iter();
-        Ok(match self.settings.start_at {
-            StartAt::Earliest => states.map(|p| (p.partition, p.low)).collect(),
-            StartAt::Latest => states.map(|p| (p.partition, p.high)).collect(),
-            StartAt::Time(at) => {
-                let all: Vec<i32> = states.map(|p| p.partition).collect();
-                patiently(async || self.source.first_since(&all, at).await).await?
-            }
-        })
-    }
-
     /// The episodes of a lineage whose folder is not here, from Kafka. Alerts of its newest epoch may have reached Kafka
     /// and nothing else.
-    async fn recall(&mut self, unit: &mut Unit, named: &Named, episodes: &[EpisodeRecord]) -> Result<(), MonitorError> {
+    async fn recall(&mut self, unit: &mut Unit, named: &Named, episodes: &[EpisodeRecord]) -> Result<(), JobError> {
         let mine = || episodes.iter().filter(|record| record.lineage == named.lineage);
         let newest = mine().filter(|record| record.epoch == named.epoch);
         let alerts: Vec<_> = newest.flat_map(|record| record.alerts.iter().cloned()).collect();
@@ -217,8 +203,8 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         marks: Marks,
         layers: &Layers,
         origin: Option<Committed>,
-    ) -> Result<Session, MonitorError> {
-        check_readable(&self.settings.topic, &from, &layers.partitions)?;
+    ) -> Result<Session, JobError> {
+        job::check_readable(&self.settings.topic, &from, &layers.partitions, READ_ANEW)?;
         let (group, topic) = (self.settings.group.clone(), self.settings.topic.clone());
         let cluster = layers.cluster.clone();
         self.folder.begin(&Lineage { format: FORMAT, id: lineage.clone(), group, topic, cluster, origin })?;
@@ -235,16 +221,11 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
     }
 
     /// Goes on from the folder's newest epoch. `committed`: the group's offsets are those of this epoch.
-    async fn resume(
-        &mut self,
-        mut unit: Unit,
-        layers: &Layers,
-        committed: Option<u64>,
-    ) -> Result<Session, MonitorError> {
-        let missing = || MonitorError::Internal("the newest epoch is gone".to_owned());
+    async fn resume(&mut self, mut unit: Unit, layers: &Layers, committed: Option<u64>) -> Result<Session, JobError> {
+        let missing = || JobError::Internal("the newest epoch is gone".to_owned());
         let newest = self.folder.newest_epoch::<Decisions>()?.ok_or_else(missing)?;
         let target = with_new_partitions(newest.offsets.clone(), layers);
-        check_readable(&self.settings.topic, &target, &layers.partitions)?;
+        job::check_readable(&self.settings.topic, &target, &layers.partitions, READ_ANEW)?;
         let (from, whole) = self.restore(&mut unit, &newest, layers).await?;
         let member = self.source.member();
         let mut last = committed;
@@ -270,7 +251,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
 
     /// Windows that are read again from a topic whose first records retention has removed would lack rows: the table has
     /// them. It may be ahead of the topic, so nothing is judged before the topic's end as it is after that.
-    async fn fill(&mut self, session: &mut Session, partitions: &[i32], layers: &Layers) -> Result<(), MonitorError> {
+    async fn fill(&mut self, session: &mut Session, partitions: &[i32], layers: &Layers) -> Result<(), JobError> {
         if session.whole {
             return Ok(());
         }
@@ -306,7 +287,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
     }
 
     /// How far the group has come with an epoch that is in the log.
-    fn progress_at(&self, number: u64, layers: &Layers) -> Result<Option<Progress>, MonitorError> {
+    fn progress_at(&self, number: u64, layers: &Layers) -> Result<Option<Progress>, JobError> {
         let logged = self.folder.logged::<Decisions>(number)?;
         Ok(logged.map(|(epoch, crc)| progress_of(&self.settings.group, &layers.cluster, &epoch, crc)))
     }
@@ -318,7 +299,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
         unit: &mut Unit,
         newest: &Epoch<Decisions>,
         layers: &Layers,
-    ) -> Result<(Offsets, bool), MonitorError> {
+    ) -> Result<(Offsets, bool), JobError> {
         let mut from = lows(layers);
         let state = self.folder.newest_state()?.filter(|(head, _)| head.lineage == newest.lineage);
         let Some((head, body)) = state else {
@@ -337,7 +318,7 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
             return Ok((from, false));
         };
         let complete = unit.restore(&head.rules, &body).map_err(|error| {
-            MonitorError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
+            JobError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
         })?;
         let mut whole = complete;
         if complete {
@@ -354,37 +335,8 @@ impl<S: Source, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C
     }
 }
 
-fn new_lineage() -> String {
-    uuid::Uuid::now_v7().to_string()
-}
-
 fn lows(layers: &Layers) -> Offsets {
     layers.partitions.iter().map(|p| (p.partition, p.low)).collect()
-}
-
-/// What the group committed, where it committed anything.
-fn committed(layers: &[PartitionState]) -> Option<Committed> {
-    let mut offsets = Offsets::new();
-    let mut metadata = None;
-    for layer in layers {
-        if let Some((next, text)) = &layer.committed {
-            offsets.insert(layer.partition, *next);
-            // Any foreign text is a sign of a hand; ours stands on all partitions.
-            let first = metadata.get_or_insert_with(|| text.clone());
-            if first != text {
-                first.clear();
-            }
-        }
-    }
-    metadata.map(|metadata| Committed { offsets, metadata })
-}
-
-/// A partition that is new to the topic is read from its beginning.
-fn with_new_partitions(mut offsets: Offsets, layers: &Layers) -> Offsets {
-    for layer in &layers.partitions {
-        offsets.entry(layer.partition).or_insert(layer.low);
-    }
-    offsets
 }
 
 fn plan_text(plan: &Start) -> &'static str {

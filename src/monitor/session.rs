@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{MonitorError, Reply, Request, Settings, micros};
+use super::{Reply, Request, Settings, micros};
 use crate::checkpoint::{Marks, Offsets};
+use crate::job::JobError;
 use crate::model::{NextOffset, Timestamp};
 use crate::snapshot::Snapshot;
 use crate::source::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter};
@@ -54,7 +55,7 @@ pub(super) struct Session {
     pub(super) backlog: bool,
     pub(super) dead: Vec<DeadLetter>,
     /// The record that the run stops before, once what came before it is done with.
-    pub(super) stopped_by: Option<MonitorError>,
+    pub(super) stopped_by: Option<JobError>,
     /// The counts as of the newest epoch.
     pub(super) counts: Counts,
     /// The last record taken from each partition.
@@ -215,10 +216,10 @@ impl Session {
         self.unit.judge_all(now);
     }
 
-    pub(super) fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), MonitorError> {
+    pub(super) fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), JobError> {
         let (position, reason) = (letter.position, letter.reject.detail.clone());
         if settings.stop_on_bad_record {
-            return Err(MonitorError::BadRecord {
+            return Err(JobError::BadRecord {
                 topic: settings.topic.clone(),
                 partition: position.partition,
                 offset: position.offset,

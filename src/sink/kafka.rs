@@ -3,31 +3,29 @@
 //!
 //! - this file: transactions
 //! - [`backup`]: reading the topic of episodes
+//! - [`letters`]: the dead-letter topic
 //! - [`records`]: what the records look like
 
 pub mod backup;
+pub mod letters;
 pub mod records;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::util::Timeout;
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::{SinkError, SinkErrorKind, Transaction};
-use crate::checkpoint::Offsets;
 use crate::fault;
-use crate::source::DeadLetter;
+use crate::source::kafka::{Member, offsets_list};
 use crate::unit::backup::Backup;
 
 /// How long the broker may take to answer an administrative request.
@@ -42,9 +40,6 @@ const SETTLE: Duration = Duration::from_millis(1);
 /// Records under way at once: a bound on memory, not on speed.
 const RECORDS_IN_FLIGHT: usize = 1_000;
 
-/// The group's member that the offsets are committed for; `None` before the first assignment.
-pub type Member = Option<Arc<ConsumerGroupMetadata>>;
-
 /// The topics that are written to.
 #[derive(Clone, Debug)]
 pub struct Topics {
@@ -52,8 +47,6 @@ pub struct Topics {
     pub alerts: Option<String>,
     /// Episodes, compacted.
     pub episodes: String,
-    /// Records that were not understood.
-    pub dead_letters: String,
 }
 
 /// Writes to Kafka.
@@ -61,34 +54,29 @@ pub struct KafkaSink {
     base: ClientConfig,
     group: String,
     topics: Topics,
-    letters: FutureProducer,
     /// Since [`KafkaSink::fence`].
     transactional: Option<FutureProducer>,
     /// A transaction was begun, and neither committed nor aborted.
     open: bool,
-    /// Keys of episodes whose last record says that they are over: removed by the next transaction but one, when no
-    /// sink can need their alerts any more.
+    /// Keys of episodes whose last record says that they are over: removed by the next transaction, when no sink can need
+    /// their alerts any more.
     over: Vec<String>,
     /// The same, of the transaction that is open.
     over_next: Vec<String>,
 }
 
 impl KafkaSink {
-    /// Makes the producers' settings; they connect by themselves.
-    ///
-    /// # Errors
-    /// A property that librdkafka does not take.
-    pub fn new(base: &ClientConfig, group: &str, topics: Topics) -> Result<Self, KafkaError> {
-        Ok(Self {
+    /// Nothing is asked yet.
+    pub fn new(base: &ClientConfig, group: &str, topics: Topics) -> Self {
+        Self {
             base: base.clone(),
             group: group.to_owned(),
             topics,
-            letters: producing(base).create()?,
             transactional: None,
             open: false,
             over: Vec::new(),
             over_next: Vec::new(),
-        })
+        }
     }
 
     /// Makes a producer anew under the group's transactional id: the broker aborts or completes what the one before
@@ -197,18 +185,6 @@ impl KafkaSink {
         self.transactional.clone().ok_or_else(|| lost("no producer has been fenced in"))
     }
 
-    /// Copies records with their own headers and the reason why they were not understood.
-    pub(super) async fn bury(&self, dead: &[DeadLetter]) -> Result<(), SinkError> {
-        for part in dead.chunks(RECORDS_IN_FLIGHT) {
-            let sent = part.iter().map(|letter| {
-                let record = records::letter(&self.topics.dead_letters, letter);
-                self.letters.send(record, Timeout::Never)
-            });
-            delivered("dead-letter topic", &self.letters, join_all(sent).await)?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn backup(&self) -> Result<Backup, SinkError> {
         let (config, topic, group) = (self.base.clone(), self.topics.episodes.clone(), self.group.clone());
         let read = tokio::task::spawn_blocking(move || backup::read(&config, &topic, &group)).await;
@@ -228,7 +204,7 @@ fn producing(base: &ClientConfig) -> ClientConfig {
 }
 
 /// The id under which the instances of a group shut each other out.
-pub fn transactional_id(group: &str) -> String {
+fn transactional_id(group: &str) -> String {
     // 0 is the unit: so far one holds all partitions.
     format!("tripline-{group}-0")
 }
@@ -264,17 +240,6 @@ fn json(value: &impl serde::Serialize) -> Result<String, SinkError> {
         problem: error.to_string(),
         kind: SinkErrorKind::Refused,
     })
-}
-
-/// Next offsets with a text on every partition.
-pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for (partition, next) in offsets {
-        let mut element = list.add_partition(topic, *partition);
-        let _ = element.set_offset(Offset::Offset(next.0)); // cannot fail: it is a plain number
-        element.set_metadata(metadata);
-    }
-    list
 }
 
 async fn blocking<T: Send + 'static>(

@@ -19,16 +19,18 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 pub use group::{Membership, Quiet, client_config, wait_until_free};
+pub use reader::Member;
 use reader::{Command, Context, GroupConsumer, Reader};
 
-use super::{Event, Layers, PartitionState, Source, SourceError};
+use super::{Event, Follow, Layers, PartitionState, Source, SourceError};
+use crate::change::Decode;
 use crate::change::debezium::Decoder;
 use crate::checkpoint::Offsets;
 use crate::model::{NextOffset, Timestamp};
@@ -56,15 +58,15 @@ const SETTINGS: [(&str, &str); 8] = [
 ];
 
 /// A topic of a Kafka cluster, read in a consumer group.
-pub struct KafkaSource {
+pub struct KafkaSource<D: Decode = Decoder> {
     base: ClientConfig,
     membership: Membership,
     topic: String,
-    decoder: Decoder,
+    decoder: D,
     /// The partitions that it reads without joining the group.
     alone: Option<Vec<i32>>,
-    reading: Reading,
-    member: reader::Member,
+    reading: Reading<D::Change>,
+    member: Member,
     /// How often it has joined.
     joined: u32,
     /// How long it waits at most for other members to be gone.
@@ -72,22 +74,22 @@ pub struct KafkaSource {
 }
 
 /// A consumer and its thread.
-struct Reading {
+struct Reading<T> {
     consumer: Arc<GroupConsumer>,
     commands: Sender<Command>,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Event<T>>,
     /// Assignments that the loop has been told of.
     assignments: u64,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Reading {
+impl<T: Send + 'static> Reading<T> {
     /// `alone`: reads these partitions without joining. `joined`: how often this instance has joined before.
-    fn start(
+    fn start<D: Decode<Change = T>>(
         base: &ClientConfig,
         membership: &Membership,
         topic: &str,
-        decoder: Decoder,
+        decoder: D,
         alone: Option<&[i32]>,
         joined: u32,
     ) -> Result<Self, KafkaError> {
@@ -136,7 +138,7 @@ impl Reading {
     }
 }
 
-impl KafkaSource {
+impl<D: Decode> KafkaSource<D> {
     /// Joins the group. `patience`: how long it waits at most for others to be gone when it joins once more.
     ///
     /// # Errors
@@ -145,7 +147,7 @@ impl KafkaSource {
         base: &ClientConfig,
         membership: Membership,
         topic: &str,
-        decoder: Decoder,
+        decoder: D,
         patience: Option<Duration>,
     ) -> Result<Self, KafkaError> {
         let reading = Reading::start(base, &membership, topic, decoder.clone(), None, 0)?;
@@ -162,7 +164,7 @@ impl KafkaSource {
         base: &ClientConfig,
         group: &str,
         topic: &str,
-        decoder: Decoder,
+        decoder: D,
         partitions: Vec<i32>,
     ) -> Result<Self, KafkaError> {
         let membership = Membership { group: group.to_owned(), instance: None };
@@ -201,14 +203,21 @@ fn is_fenced(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         error.rdkafka_error_code(),
-        Some(Code::IllegalGeneration | Code::UnknownMemberId | Code::FencedInstanceId | Code::AssignmentLost)
+        Some(
+            Code::IllegalGeneration
+                | Code::UnknownMemberId
+                | Code::FencedInstanceId
+                | Code::AssignmentLost
+                | Code::Fatal
+        )
     )
 }
 
-impl Source for KafkaSource {
-    type Member = reader::Member;
+impl<D: Decode> Source for KafkaSource<D> {
+    type Member = Member;
+    type Change = D::Change;
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> Event<D::Change> {
         match self.reading.events.recv().await {
             Some(event) => {
                 if matches!(event, Event::Assigned(_)) {
@@ -326,6 +335,38 @@ impl Source for KafkaSource {
         tokio::task::spawn_blocking(move || drop(before));
         Ok(())
     }
+}
+
+impl<D: Decode> Follow for KafkaSource<D> {
+    async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
+        const WHAT: &str = "committing the group's offsets";
+        // A client that has left its group commits as nobody, which the broker takes while the group is empty.
+        if self.alone.is_some() || !self.reading.consumer.context().holds(self.reading.assignments) {
+            return Err(SourceError::Fenced(format!("{WHAT}: this member no longer has the partitions")));
+        }
+        let offsets = offsets_list(&self.topic, offsets, metadata);
+        self.call(WHAT, move |consumer| consumer.commit(&offsets, CommitMode::Sync)).await
+    }
+
+    fn alone(&self, partitions: Vec<i32>) -> Result<Self, SourceError> {
+        Self::alone(&self.base, &self.membership.group, &self.topic, self.decoder.clone(), partitions)
+            .map_err(|error| SourceError::Lost(error.to_string()))
+    }
+
+    async fn close(self) {
+        Self::close(self).await;
+    }
+}
+
+/// Next offsets with a text on every partition.
+pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, next) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        let _ = element.set_offset(Offset::Offset(next.0)); // cannot fail: it is a plain number
+        element.set_metadata(metadata);
+    }
+    list
 }
 
 /// The timestamps of the records at these offsets, where there are records. Blocks.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::yield_now;
 
-use super::{Batch, Content, DeadLetter, Event, Layers, PartitionState, Record, Source, SourceError};
+use super::{Batch, Content, DeadLetter, Event, Follow, Layers, PartitionState, Record, Source, SourceError};
 use crate::change::{Change, Reject};
 use crate::checkpoint::{Mark, Offsets};
 use crate::model::{NextOffset, Position, Timestamp};
@@ -20,19 +20,19 @@ const BATCH_RECORDS: usize = 64;
 
 /// A topic with its consumer groups. Clones share it.
 #[derive(Clone, Debug)]
-pub struct MemoryTopic {
-    state: Arc<Mutex<State>>,
+pub struct MemoryTopic<T = Change> {
+    state: Arc<Mutex<State<T>>>,
     changed: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    partitions: BTreeMap<i32, Partition>,
+#[derive(Debug)]
+struct State<T> {
+    partitions: BTreeMap<i32, Partition<T>>,
     groups: BTreeMap<String, BTreeMap<i32, (NextOffset, String)>>,
     /// Counted up with every assignment of a group.
     generations: BTreeMap<String, u64>,
     /// For the one member that there is.
-    events: VecDeque<Event>,
+    events: VecDeque<Event<T>>,
     batch_records: usize,
     cluster: String,
     /// A record's timestamp is this and its offset.
@@ -40,38 +40,47 @@ struct State {
     offsets_kept_for: Option<Duration>,
 }
 
-#[derive(Debug, Default)]
-struct Partition {
+#[derive(Debug)]
+struct Partition<T> {
     low: i64,
     high: i64,
-    records: BTreeMap<i64, Content>,
+    records: BTreeMap<i64, Content<T>>,
 }
 
-impl MemoryTopic {
+impl<T> Default for Partition<T> {
+    fn default() -> Self {
+        Self { low: 0, high: 0, records: BTreeMap::new() }
+    }
+}
+
+impl<T: Clone> MemoryTopic<T> {
     /// A topic of this many empty partitions.
     pub fn new(partitions: i32) -> Self {
         let partitions = (0..partitions).map(|partition| (partition, Partition::default())).collect();
         let state = State {
             partitions,
+            groups: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            events: VecDeque::new(),
             batch_records: BATCH_RECORDS,
             cluster: "cluster".to_owned(),
             born_ms: 1_795_000_000_000,
-            ..State::default()
+            offsets_kept_for: None,
         };
         Self { state: Arc::new(Mutex::new(state)), changed: watch::Sender::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<R>(&self, change: impl FnOnce(&mut State<T>) -> R) -> R {
         let changed = change(&mut self.lock());
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         changed
     }
 
-    fn append(&self, partition: i32, content: impl FnOnce(Position) -> Content) -> i64 {
+    fn append(&self, partition: i32, content: impl FnOnce(Position) -> Content<T>) -> i64 {
         self.change(|state| {
             let log = state.partitions.entry(partition).or_default();
             let offset = log.high;
@@ -82,7 +91,7 @@ impl MemoryTopic {
     }
 
     /// Appends a change; its offset.
-    pub fn push(&self, partition: i32, change: Change) -> i64 {
+    pub fn push(&self, partition: i32, change: T) -> i64 {
         self.append(partition, |_| Content::Change(change))
     }
 
@@ -146,7 +155,7 @@ impl MemoryTopic {
     pub fn repeat_from(&self, partition: i32, from: i64) {
         self.change(|state| {
             let Some(log) = state.partitions.get_mut(&partition) else { return };
-            let again: Vec<Content> = log.records.range(from..).map(|(_, content)| copy(content)).collect();
+            let again: Vec<Content<T>> = log.records.range(from..).map(|(_, content)| content.clone()).collect();
             for content in again {
                 log.records.insert(log.high, content);
                 log.high += 1;
@@ -216,7 +225,7 @@ impl MemoryTopic {
     }
 
     /// Tells the reader something out of turn: a rebalance, or a failure.
-    pub fn tell(&self, event: Event) {
+    pub fn tell(&self, event: Event<T>) {
         self.change(|state| state.events.push_back(event));
     }
 
@@ -233,10 +242,10 @@ impl MemoryTopic {
     }
 }
 
-/// A member of a group that reads a [`MemoryTopic`].
+/// A member of a group that reads a [`MemoryTopic`], or a reader beside the group.
 #[derive(Debug)]
-pub struct MemorySource {
-    topic: MemoryTopic,
+pub struct MemorySource<T = Change> {
+    topic: MemoryTopic<T>,
     group: String,
     /// Of the group, at the newest assignment.
     generation: u64,
@@ -245,17 +254,19 @@ pub struct MemorySource {
     reading: Option<Offsets>,
     /// Partitions whose end was told and has not moved since.
     ended: BTreeSet<i32>,
+    /// Of a reader that is not in the group: its partitions, and whether it has been told of them.
+    alone: Option<(Vec<i32>, bool)>,
 }
 
-impl MemorySource {
+impl<T: Clone> MemorySource<T> {
     /// Joins a group: its only member, which is given all partitions.
-    pub fn join(topic: &MemoryTopic, group: &str) -> Self {
+    pub fn join(topic: &MemoryTopic<T>, group: &str) -> Self {
         let all = topic.lock().partitions.keys().copied().collect();
         Self::join_with(topic, group, all)
     }
 
     /// Joins a group, and is given only these partitions.
-    pub fn join_with(topic: &MemoryTopic, group: &str, given: Vec<i32>) -> Self {
+    pub fn join_with(topic: &MemoryTopic<T>, group: &str, given: Vec<i32>) -> Self {
         topic.change(|state| state.events = VecDeque::from([Event::Assigned(given)]));
         Self {
             topic: topic.clone(),
@@ -264,12 +275,19 @@ impl MemorySource {
             changed: topic.changed.subscribe(),
             reading: None,
             ended: BTreeSet::new(),
+            alone: None,
         }
     }
 
-    fn poll(&mut self) -> Option<Event> {
+    fn poll(&mut self) -> Option<Event<T>> {
         let mut state = self.topic.lock();
-        if let Some(event) = state.events.pop_front() {
+        if let Some((given, told)) = &mut self.alone {
+            if !std::mem::replace(told, true) {
+                self.reading = None;
+                self.ended.clear();
+                return Some(Event::Assigned(given.clone()));
+            }
+        } else if let Some(event) = state.events.pop_front() {
             if matches!(event, Event::Assigned(_) | Event::Revoked) {
                 self.reading = None;
                 self.ended.clear();
@@ -290,7 +308,7 @@ impl MemorySource {
             let left = state.batch_records.saturating_sub(batch.records.len());
             for (offset, content) in log.records.range(next.0..).take(left) {
                 let position = Position { partition: *partition, offset: *offset };
-                batch.records.push(Record { position, content: copy(content) });
+                batch.records.push(Record { position, content: content.clone() });
                 batch.marks.insert(*partition, Mark { offset: *offset, timestamp_ms: born_ms + offset });
                 *next = NextOffset::after(*offset);
                 self.ended.remove(partition);
@@ -304,14 +322,15 @@ impl MemorySource {
     }
 }
 
-impl Source for MemorySource {
+impl<T: Clone> Source for MemorySource<T> {
     type Member = u64;
+    type Change = T;
 
     fn member(&self) -> u64 {
         self.generation
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> Event<T> {
         yield_now().await;
         loop {
             self.changed.mark_unchanged();
@@ -377,6 +396,10 @@ impl Source for MemorySource {
     async fn rejoin(&mut self) -> Result<(), SourceError> {
         yield_now().await;
         self.reading = None;
+        if let Some((_, told)) = &mut self.alone {
+            *told = false;
+            return Ok(());
+        }
         self.topic.change(|state| {
             let all = state.partitions.keys().copied().collect();
             state.events = VecDeque::from([Event::Assigned(all)]);
@@ -385,10 +408,59 @@ impl Source for MemorySource {
     }
 }
 
-fn copy(content: &Content) -> Content {
-    match content {
-        Content::Change(change) => Content::Change(change.clone()),
-        Content::Ignored(reason) => Content::Ignored(reason),
-        Content::Rejected(letter) => Content::Rejected(letter.clone()),
+impl<T: Clone> Follow for MemorySource<T> {
+    async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
+        yield_now().await;
+        if self.alone.is_some() || self.generation != self.topic.generation(&self.group) {
+            return Err(SourceError::Fenced("committing: this member has lost its place".to_owned()));
+        }
+        self.topic.commit_group(&self.group, offsets, metadata);
+        yield_now().await;
+        Ok(())
+    }
+
+    fn alone(&self, partitions: Vec<i32>) -> Result<Self, SourceError> {
+        Ok(Self {
+            topic: self.topic.clone(),
+            group: self.group.clone(),
+            generation: 0,
+            changed: self.topic.changed.subscribe(),
+            reading: None,
+            ended: BTreeSet::new(),
+            alone: Some((partitions, false)),
+        })
+    }
+
+    async fn close(self) {
+        yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_newest_member_commits_and_others_may_read() {
+        let topic: MemoryTopic<u32> = MemoryTopic::new(1);
+        topic.push(0, 7);
+        let mut member = MemorySource::join(&topic, "g");
+        assert!(matches!(member.next().await, Event::Assigned(_)));
+        let next = Offsets::from([(0, NextOffset(1))]);
+        member.commit(&next, "text").await.unwrap();
+        assert_eq!(topic.committed("g"), BTreeMap::from([(0, (NextOffset(1), "text".to_owned()))]));
+
+        let mut beside = member.alone(vec![0]).unwrap();
+        assert!(matches!(beside.next().await, Event::Assigned(given) if given == [0]));
+        beside.start(&Offsets::from([(0, NextOffset(0))]));
+        let Event::Batch(batch) = beside.next().await else { panic!("no batch") };
+        assert!(matches!(batch.records.as_slice(), [Record { content: Content::Change(7), .. }]));
+        assert!(matches!(beside.commit(&next, "").await, Err(SourceError::Fenced(_))));
+        beside.close().await;
+        member.commit(&next, "again").await.unwrap();
+
+        topic.take_over("g");
+        assert!(matches!(member.commit(&next, "").await, Err(SourceError::Fenced(_))));
+        assert_eq!(topic.committed("g").get(&0).map(|(_, text)| text.as_str()), Some("again"));
     }
 }

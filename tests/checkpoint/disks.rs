@@ -114,7 +114,7 @@ fn a_full_disk_says_so_and_loses_nothing() {
     ];
     for (name, error) in errors {
         let text = error.to_string();
-        assert!(text.starts_with(&format!("checkpoint folder: cannot write {ROOT}/{name}: ")), "{text}");
+        assert!(text.starts_with(&format!("cannot write {ROOT}/{name}: ")), "{text}");
         assert!(text.ends_with("; nothing is lost: free space and start again"), "{text}");
         let temporary = Path::new(ROOT).join(format!("{name}.tmp"));
         assert!(!disk.exists(&temporary).unwrap(), "{name} still takes space");

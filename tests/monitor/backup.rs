@@ -204,7 +204,7 @@ async fn changed_rule_fires_anew_where_that_is_wanted() {
 async fn start_at_an_instant() {
     let mut world = World::new();
     twenty(&world);
-    world.settings.start_at = tripline::monitor::StartAt::Time(world.topic.timestamp(15));
+    world.settings.start_at = tripline::job::StartAt::Time(world.topic.timestamp(15));
     let counts = world.read().await;
     assert_eq!((counts.read, counts.replayed, counts.fired), (5, 15, 2));
 }

@@ -11,7 +11,7 @@ use super::timeline::statuses;
 use tripline::alert::Alert;
 use tripline::checkpoint::start::Named;
 use tripline::episode::Status;
-use tripline::monitor::MonitorError;
+use tripline::job::JobError;
 use tripline::unit::Counts;
 use tripline::unit::stored::Decisions;
 
@@ -34,7 +34,7 @@ impl<F: Future> Future for Dies<F> {
 }
 
 /// Reads to the end, or dies after so many polls.
-pub(super) async fn read_or_die(world: &World, polls: usize) -> Option<Result<Counts, MonitorError>> {
+pub(super) async fn read_or_die(world: &World, polls: usize) -> Option<Result<Counts, JobError>> {
     let mut monitor = world.monitor();
     let run = Box::pin(monitor.run(std::future::pending()));
     tokio::time::timeout(Duration::from_secs(36_000), Dies { run, polls }).await.expect("the run does not end")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::support::{World, firing};
 use super::timeline::Timeline;
-use tripline::monitor::MonitorError;
+use tripline::job::JobError;
 use tripline::source::{Event, SourceError};
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn table_away_gets_the_logged_bytes_later() {
     world.create(1, 7, "4000.00");
     world.sinks.table_away(true);
     let ended = world.monitor().run(tokio::time::sleep(Duration::from_secs(60))).await;
-    assert!(matches!(ended, Err(MonitorError::Cut)), "{ended:?}");
+    assert!(matches!(ended, Err(JobError::Cut)), "{ended:?}");
     world.want(&[firing(7)]);
     assert_eq!((world.sinks.table(), world.committed()), (vec![], 1));
     world.sinks.table_away(false);
@@ -154,7 +154,7 @@ async fn stopped_before_the_end() {
     world.create(1, 7, "4000.00");
     world.db.go_away(Some("away"));
     let ended = world.monitor().run(tokio::time::sleep(Duration::from_secs(60))).await;
-    assert!(matches!(ended, Err(MonitorError::BeforeTheEnd)), "{ended:?}");
+    assert!(matches!(ended, Err(JobError::BeforeTheEnd)), "{ended:?}");
     world.db.go_away(None);
     assert_eq!(world.read().await.fired, 1, "the next run goes on from there");
 }

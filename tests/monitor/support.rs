@@ -13,8 +13,9 @@ use tripline::checkpoint::{self, Folder};
 use tripline::clock::{Clock as _, TokioClock};
 use tripline::confirm::memory::{MemoryConfirm, MemoryTable};
 use tripline::episode::Status;
+use tripline::job::{JobError, StartAt};
 use tripline::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value};
-use tripline::monitor::{Monitor, MonitorError, Settings, StartAt};
+use tripline::monitor::{Monitor, Settings};
 use tripline::rule::message::Template;
 use tripline::rule::{Clock, Confirm, Rule, compile, parse};
 use tripline::sink::memory::MemorySinks;
@@ -261,7 +262,7 @@ impl World {
     }
 
     /// `tripline run --until-end`.
-    pub(crate) async fn try_read(&self) -> Result<Counts, MonitorError> {
+    pub(crate) async fn try_read(&self) -> Result<Counts, JobError> {
         let folder = self.try_folder()?;
         let mut monitor = self.monitor_on(MemorySource::join(&self.topic, &self.settings.group), folder);
         assert!(monitor.settings.until_end);

@@ -15,7 +15,7 @@ use super::layers::{Group, Member, Partition};
 use crate::checkpoint::Offsets;
 use crate::cli::Exit;
 use crate::cli::failure::Failure;
-use crate::config::Config;
+use crate::config;
 use crate::model::{NextOffset, Timestamp};
 use crate::source::kafka::client_config;
 
@@ -54,12 +54,12 @@ pub(super) struct Kafka {
 
 impl Kafka {
     /// Makes the clients. Nothing is asked yet.
-    pub(super) fn new(config: &Config) -> Result<Self, Failure> {
-        let mut settings = client_config(&config.kafka.bootstrap_servers, &config.kafka.properties);
+    pub(super) fn new(kafka: &config::Kafka, topic: &str) -> Result<Self, Failure> {
+        let mut settings = client_config(&kafka.bootstrap_servers, &kafka.properties);
         for (name, value) in SETTINGS {
             settings.set(name, value);
         }
-        settings.set("group.id", &config.kafka.group_id).remove("group.instance.id");
+        settings.set("group.id", &kafka.group_id).remove("group.instance.id");
         let make = |settings: &ClientConfig| {
             let made: Result<BaseConsumer, KafkaError> = settings.create();
             made.map(Arc::new).map_err(|error| Failure::new(Exit::Misconfigured, format!("kafka.properties: {error}")))
@@ -67,9 +67,9 @@ impl Kafka {
         let reader = make(&settings)?;
         let committer = make(settings.set("isolation.level", "read_uncommitted"))?;
         Ok(Self {
-            servers: config.kafka.bootstrap_servers.clone(),
-            topic: config.source.topic.clone(),
-            group: config.kafka.group_id.clone(),
+            servers: kafka.bootstrap_servers.clone(),
+            topic: topic.to_owned(),
+            group: kafka.group_id.clone(),
             reader,
             committer,
         })

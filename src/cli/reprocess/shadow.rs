@@ -11,11 +11,10 @@ use crate::cli::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::run::{Job, stopped};
 use crate::config::Config;
-use crate::monitor::MonitorError;
-use crate::sink::kafka::Member;
+use crate::job::JobError;
 use crate::sink::{SinkError, Sinks, Transaction};
 use crate::source::DeadLetter;
-use crate::source::kafka::KafkaSource;
+use crate::source::kafka::{KafkaSource, Member};
 use crate::unit::Counts;
 use crate::unit::backup::{Backup, EpisodeRecord, Progress};
 
@@ -24,13 +23,13 @@ pub(super) async fn run(config: &Config, job: Job<'_>, partitions: Vec<i32>) -> 
     let (group, topic) = (&config.kafka.group_id, &config.source.topic);
     let temporary = Temporary::new()
         .map_err(|error| Failure::new(Exit::Failed, format!("a temporary folder cannot be made: {error}")))?;
-    let folder = Folder::open(&temporary.0, group).map_err(MonitorError::from)?;
+    let folder = Folder::open(&temporary.0, group).map_err(JobError::from)?;
     let source = KafkaSource::alone(&job.client, group, topic, job.decoder.clone(), partitions)
         .map_err(|error| Failure::new(Exit::Misconfigured, format!("kafka.properties: {error}")))?;
     let (ended, mut sinks) = job.drive(source, Shadow::default(), folder, stopped()).await;
     match ended {
-        Ok(counts) => Ok((counts, sinks.backup().await.map_err(MonitorError::from)?)),
-        Err(MonitorError::BeforeTheEnd | MonitorError::Cut) => {
+        Ok(counts) => Ok((counts, sinks.backup().await.map_err(JobError::from)?)),
+        Err(JobError::BeforeTheEnd | JobError::Cut) => {
             Err(Failure::new(Exit::Failed, "stopped before the end was reached; a shadow keeps nothing to go on from"))
         }
         Err(error) => Err(error.into()),

@@ -1,6 +1,7 @@
 //! The thread that polls librdkafka and decodes what it reads.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,8 +15,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::mpsc;
 
 use super::super::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Record, SourceError};
-use crate::change::Decoded;
-use crate::change::debezium::Decoder;
+use crate::change::{Decode, Decoded};
 use crate::checkpoint::Mark;
 use crate::model::Position;
 
@@ -27,7 +27,7 @@ const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) type GroupConsumer = BaseConsumer<Context>;
 
 /// How the broker knows a member of the group.
-pub(super) type Member = Option<Arc<ConsumerGroupMetadata>>;
+pub type Member = Option<Arc<ConsumerGroupMetadata>>;
 
 /// Keeps the rebalances for the thread that polls.
 #[derive(Default)]
@@ -35,6 +35,10 @@ pub(super) struct Context {
     rebalances: Mutex<Vec<Rebalance>>,
     /// The member that each assignment was given to, in their order.
     members: Mutex<VecDeque<Member>>,
+    /// Assignments that the group has made.
+    made: AtomicU64,
+    /// The number of the one that stands, from 1; 0 for none.
+    held: AtomicU64,
     /// The error that was logged last: an outage repeats it many times a second.
     told: Mutex<Option<RDKafkaErrorCode>>,
 }
@@ -47,9 +51,20 @@ enum Rebalance {
 impl Context {
     /// These partitions are read without a group that gives them.
     pub(super) fn give(&self, partitions: &[i32]) {
+        self.gave();
         self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(None);
         let given = Rebalance::Assign(partitions.to_vec());
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(given);
+    }
+
+    /// Whether this assignment, counted from 1, is the one that stands.
+    pub(super) fn holds(&self, assignment: u64) -> bool {
+        assignment != 0 && self.held.load(Ordering::SeqCst) == assignment
+    }
+
+    fn gave(&self) {
+        let before = self.made.fetch_add(1, Ordering::SeqCst);
+        self.held.store(before.wrapping_add(1), Ordering::SeqCst);
     }
 
     /// The member that the next assignment was given to.
@@ -81,10 +96,12 @@ impl ConsumerContext for Context {
                     tracing::warn!(%error, "taking no partitions");
                 }
             }
+            self.gave();
             let member = consumer.group_metadata().map(Arc::new);
             self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(member);
             Rebalance::Assign(partitions.elements().iter().map(|element| element.partition()).collect())
         } else {
+            self.held.store(0, Ordering::SeqCst);
             // The client would join again by itself, as soon as the partitions are given back, beside whoever has taken over
             // meanwhile.
             consumer.unsubscribe();
@@ -104,23 +121,23 @@ pub(super) enum Command {
 }
 
 /// The state of the reading thread.
-pub(super) struct Reader {
+pub(super) struct Reader<D: Decode> {
     consumer: Arc<GroupConsumer>,
-    decoder: Decoder,
+    decoder: D,
     inbox: Receiver<Command>,
-    outbox: mpsc::Sender<Event>,
+    outbox: mpsc::Sender<Event<D::Change>>,
     /// Assignments that the group has made.
     assignments: u64,
     /// Whether the last of them still stands.
     assigned: bool,
 }
 
-impl Reader {
+impl<D: Decode> Reader<D> {
     pub(super) fn new(
         consumer: Arc<GroupConsumer>,
-        decoder: Decoder,
+        decoder: D,
         inbox: Receiver<Command>,
-        outbox: mpsc::Sender<Event>,
+        outbox: mpsc::Sender<Event<D::Change>>,
     ) -> Self {
         Self { consumer, decoder, inbox, outbox, assignments: 0, assigned: false }
     }
@@ -166,7 +183,7 @@ impl Reader {
     }
 
     /// Polls until there is nothing left, or a batch is full.
-    fn fill(&mut self) -> (Batch, Option<SourceError>) {
+    fn fill(&mut self) -> (Batch<D::Change>, Option<SourceError>) {
         let mut batch = Batch::default();
         let consumer = Arc::clone(&self.consumer);
         let mut wait = POLL_WAIT;
@@ -191,7 +208,7 @@ impl Reader {
         (batch, None)
     }
 
-    fn decode(&mut self, message: &BorrowedMessage<'_>) -> Record {
+    fn decode(&mut self, message: &BorrowedMessage<'_>) -> Record<D::Change> {
         let position = Position { partition: message.partition(), offset: message.offset() };
         let content = match self.decoder.decode(message.key(), message.payload()) {
             Ok(Decoded::Change(change)) => Content::Change(change),
@@ -209,7 +226,7 @@ impl Reader {
 
     /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the
     /// partitions paused. Whether the loop is still there.
-    fn send(&self, runtime: &tokio::runtime::Handle, event: Event) -> bool {
+    fn send(&self, runtime: &tokio::runtime::Handle, event: Event<D::Change>) -> bool {
         let mut paused: Option<TopicPartitionList> = None;
         loop {
             let wait = if paused.is_some() { Duration::ZERO } else { LAG_BEFORE_PAUSE };

@@ -192,7 +192,7 @@ fn no_space_is_left() {
     let Some(small) = Small::at(folder) else { return };
     w.spend(1..=2, "3500");
     w.read("a");
-    let full = ["checkpoint folder: cannot write", "No space left", "nothing is lost: free space and start again"];
+    let full = ["cannot write", "No space left", "nothing is lost: free space and start again"];
 
     let mut told = 2;
     for (turn, fault) in ["epoch.closed", "logged", "finished"].into_iter().enumerate() {

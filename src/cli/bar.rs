@@ -28,7 +28,8 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    pub(super) fn start(gauge: Arc<Gauge>) -> Self {
+    /// `doing`: what the log calls it.
+    pub(super) fn start(gauge: Arc<Gauge>, doing: &'static str) -> Self {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let showing = if is_drawn() {
             tokio::spawn(every(DRAWN_EVERY, gauge, move |seen, passed| {
@@ -37,11 +38,11 @@ impl Bar {
                 draw(format!("\x1b[?7l\r{}\x1b[K\r\x1b[?7h", line(seen, passed, colour)).as_bytes());
             }))
         } else {
-            tokio::spawn(every(LOGGED_EVERY, gauge, |seen, passed| {
+            tokio::spawn(every(LOGGED_EVERY, gauge, move |seen, passed| {
                 let Reading { all, read, waiting } = seen;
                 let (percent, per_second, left) = (percent(seen), per_second(read, passed), left(seen, passed));
                 let seconds_left = left.map(|left| left.as_secs());
-                tracing::info!(read, all, percent, per_second, seconds_left, waiting, "reprocessing");
+                tracing::info!(read, all, percent, per_second, seconds_left, waiting, "{doing}");
             }))
         };
         Self { showing }
