@@ -13,6 +13,8 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+#[path = "stack/archive.rs"]
+mod archive;
 #[path = "stack/bad_records.rs"]
 mod bad_records;
 #[path = "stack/canonical.rs"]

@@ -3,11 +3,17 @@
 //! - this file: the servers, a database, its connectors; everything a test makes is gone after it, also on panic
 //! - `kafka`: records in and out, watermarks, a group's offsets
 //! - `job`: the configuration of a run, the process, and what it did
+//! - `orders`: a table of orders and the configuration of its archive
+//! - `readers`: DuckDB and pyarrow, which read what an archive wrote
 
 #[path = "harness/job.rs"]
 mod job;
 #[path = "harness/kafka.rs"]
 pub mod kafka;
+#[path = "harness/orders.rs"]
+pub mod orders;
+#[path = "harness/readers.rs"]
+pub mod readers;
 
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};

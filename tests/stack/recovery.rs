@@ -14,7 +14,7 @@
 #[path = "recovery/broker.rs"]
 mod broker;
 #[path = "recovery/cluster.rs"]
-mod cluster;
+pub mod cluster;
 #[path = "recovery/folder.rs"]
 mod folder;
 #[path = "recovery/killed.rs"]
@@ -26,7 +26,7 @@ mod outages;
 #[path = "recovery/partitions.rs"]
 mod partitions;
 #[path = "recovery/run.rs"]
-mod run;
+pub mod run;
 #[path = "recovery/turns.rs"]
 mod turns;
 #[path = "recovery/world.rs"]

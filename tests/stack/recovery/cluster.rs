@@ -19,8 +19,8 @@ const CALL: Duration = Duration::from_secs(10);
 
 type Admin = AdminClient<DefaultClientContext>;
 
-pub(super) struct Cluster {
-    pub(super) bootstrap: String,
+pub struct Cluster {
+    pub bootstrap: String,
     // Made once: connecting takes longer than what they are for.
     reader: OnceCell<BaseConsumer>,
     writer: OnceCell<BaseProducer>,
@@ -28,11 +28,11 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// The one that all tests use.
-    pub(super) fn shared() -> Self {
+    pub fn shared() -> Self {
         Self::at(Stack::get().bootstrap.clone())
     }
 
-    pub(super) fn at(bootstrap: String) -> Self {
+    pub fn at(bootstrap: String) -> Self {
         Self { bootstrap, reader: OnceCell::new(), writer: OnceCell::new() }
     }
 
@@ -59,7 +59,7 @@ impl Cluster {
         runtime.block_on(async { request(self.client().create().unwrap(), options).await })
     }
 
-    pub(super) fn create_topic(&self, topic: &str, partitions: i32) {
+    pub fn create_topic(&self, topic: &str, partitions: i32) {
         wait_for("the topic is made", || {
             let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
             let made = self.administer(async |admin, options| admin.create_topics(&[new], &options).await);
@@ -76,13 +76,13 @@ impl Cluster {
         }
     }
 
-    pub(super) fn delete_topic(&self, topic: &str) {
+    pub fn delete_topic(&self, topic: &str) {
         let gone = self.administer(async |admin, options| admin.delete_topics(&[topic], &options).await);
         gone.unwrap().pop().unwrap().unwrap();
         wait_for("the topic is gone", || (self.partitions(topic) == 0).then_some(()));
     }
 
-    pub(super) fn add_partitions(&self, topic: &str, partitions: i32) {
+    pub fn add_partitions(&self, topic: &str, partitions: i32) {
         let wanted = NewPartitions::new(topic, usize::try_from(partitions).unwrap());
         let made = self.administer(async |admin, options| admin.create_partitions(&[wanted], &options).await);
         made.unwrap().pop().unwrap().unwrap();
@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// Removes the records before this offset, as retention does.
-    pub(super) fn truncate(&self, topic: &str, partition: i32, low: i64) {
+    pub fn truncate(&self, topic: &str, partition: i32, low: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
         self.administer(async |admin, options| admin.delete_records(&list, &options).await).unwrap();
@@ -98,7 +98,7 @@ impl Cluster {
     }
 
     /// Waits until it has no member.
-    pub(super) fn delete_group(&self, group: &str) {
+    pub fn delete_group(&self, group: &str) {
         wait_for("the group is deleted", || {
             let gone = self.administer(async |admin, options| admin.delete_groups(&[group], &options).await);
             gone.ok()?.pop()?.ok()
@@ -113,12 +113,12 @@ impl Cluster {
         found.map_or(0, |found| found.partitions().len())
     }
 
-    pub(super) fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
+    pub fn watermarks(&self, topic: &str, partition: i32) -> (i64, i64) {
         wait_for("the partition has a leader", || self.reader().fetch_watermarks(topic, partition, CALL).ok())
     }
 
     /// Appends records, in order; the topic is made with the first.
-    pub(super) fn produce(&self, topic: &str, partition: i32, records: &[Record]) {
+    pub fn produce(&self, topic: &str, partition: i32, records: &[Record]) {
         let make = || self.client().set("enable.idempotence", "true").set("linger.ms", "0").create().unwrap();
         let producer = self.writer.get_or_init(make);
         // It may not know the newest partitions; and a topic is made by asking for it.
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     /// What a reader of committed records finds in all partitions; nothing of a topic that is not there.
-    pub(super) fn records(&self, topic: &str) -> Vec<Record> {
+    pub fn records(&self, topic: &str) -> Vec<Record> {
         // A client that has seen a cluster without brokers can be of no use for minutes.
         let found = self.try_records(self.reader(), topic);
         found.unwrap_or_else(|| {
@@ -171,7 +171,7 @@ impl Cluster {
 
     /// The group's next offsets and the text that was committed with each, by partition. A transaction that is under way
     /// is no hindrance, and does not count.
-    pub(super) fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, (i64, String)> {
+    pub fn committed(&self, group: &str, topic: &str) -> BTreeMap<i32, (i64, String)> {
         let mut list = TopicPartitionList::new();
         for partition in 0..self.partitions(topic) {
             list.add_partition(topic, i32::try_from(partition).unwrap());
@@ -187,7 +187,7 @@ impl Cluster {
     }
 
     /// Commits for a group that has no member, without any text, as Kafka's own tool does.
-    pub(super) fn set_by_hand(&self, group: &str, topic: &str, next: &[(i32, i64)]) {
+    pub fn set_by_hand(&self, group: &str, topic: &str, next: &[(i32, i64)]) {
         let mut list = TopicPartitionList::new();
         for (partition, next) in next {
             list.add_partition_offset(topic, *partition, Offset::Offset(*next)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -11,7 +11,7 @@ use crate::truth::server::signal;
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
-pub(super) struct Run {
+pub struct Run {
     child: Child,
     out: Lines,
     log: Lines,
@@ -20,46 +20,51 @@ pub(super) struct Run {
 
 impl Run {
     /// Until it is stopped.
-    pub(super) fn start(job: &Job) -> Self {
+    pub fn start(job: &Job) -> Self {
         Self::launch(job, &["run"], &[])
     }
 
     /// Until it is stopped, or a fault ends it.
-    pub(super) fn with_fault(job: &Job, fault: &str) -> Self {
+    pub fn with_fault(job: &Job, fault: &str) -> Self {
         Self::launch(job, &["run"], &[("TRIPLINE_FAULT", fault)])
     }
 
     /// To the end of the topic.
-    pub(super) fn to_the_end(job: &Job) -> Self {
+    pub fn to_the_end(job: &Job) -> Self {
         Self::launch(job, &["run", "--until-end"], &[])
     }
 
-    pub(super) fn launch(job: &Job, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = job.command(arguments).envs(environment.iter().copied()).spawn().unwrap();
+    pub fn launch(job: &Job, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::of(job.command(arguments).envs(environment.iter().copied()))
+    }
+
+    /// A command whose streams are pipes.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let (out, out_reader) = lines(child.stdout.take().unwrap());
         let (log, log_reader) = lines(child.stderr.take().unwrap());
         Self { child, out, log, readers: vec![out_reader, log_reader] }
     }
 
-    pub(super) fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    pub(super) fn out(&self) -> Vec<String> {
+    pub fn out(&self) -> Vec<String> {
         self.out.lock().unwrap().clone()
     }
 
     /// Until the log has this.
-    pub(super) fn wait_in_log(&mut self, text: &str) {
+    pub fn wait_in_log(&mut self, text: &str) {
         self.wait(&format!("the log has {text:?}"), |run| run.times_in_log(text) > 0);
     }
 
-    pub(super) fn times_in_log(&self, text: &str) -> usize {
+    pub fn times_in_log(&self, text: &str) -> usize {
         self.log().iter().filter(|line| line.contains(text)).count()
     }
 
     /// Until something holds, while the run is there.
-    pub(super) fn wait(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub fn wait(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let mut ended = None;
         wait_for(what, || {
             assert!(ended.is_none(), "the run ended before {what}: {ended:?}\n{}", self.log().join("\n"));
@@ -69,39 +74,39 @@ impl Run {
     }
 
     /// Until a fault has stopped it, as SIGSTOP does.
-    pub(super) fn wait_stopped(&mut self) {
+    pub fn wait_stopped(&mut self) {
         self.wait("it has stopped itself", |run| {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", run.child.id())).unwrap_or_default();
             stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
         });
     }
 
-    pub(super) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         signal(name, self.child.id());
     }
 
     /// Until a fault has killed it.
-    pub(super) fn killed(self) -> Done {
+    pub fn killed(self) -> Done {
         let done = self.ended();
         assert_eq!(done.status.signal(), Some(9), "{done}");
         done
     }
 
     /// SIGTERM, which has to end it well.
-    pub(super) fn terminate(self) -> Done {
+    pub fn terminate(self) -> Done {
         self.signal("TERM");
         let done = self.ended();
         assert_eq!(done.code(), Some(0), "{done}");
         done
     }
 
-    pub(super) fn kill(self) -> Done {
+    pub fn kill(self) -> Done {
         self.signal("KILL");
         self.killed()
     }
 
     /// Waits for the end, however it comes.
-    pub(super) fn ended(mut self) -> Done {
+    pub fn ended(mut self) -> Done {
         let log = Arc::clone(&self.log);
         let mut looks = 0;
         let status = wait_for("the run ends", || {
@@ -139,10 +144,10 @@ fn lines(pipe: impl Read + Send + 'static) -> (Lines, JoinHandle<()>) {
 
 /// What a run has left behind.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub(super) status: ExitStatus,
-    pub(super) out: Vec<String>,
-    pub(super) log: Vec<String>,
+pub struct Done {
+    pub status: ExitStatus,
+    pub out: Vec<String>,
+    pub log: Vec<String>,
 }
 
 impl std::fmt::Display for Done {
@@ -152,18 +157,18 @@ impl std::fmt::Display for Done {
 }
 
 impl Done {
-    pub(super) fn code(&self) -> Option<i32> {
+    pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
     /// It went well.
-    pub(super) fn well(self) -> Self {
+    pub fn well(self) -> Self {
         assert_eq!(self.code(), Some(0), "{self}");
         self
     }
 
     /// It ended with this code and one message, which has these parts.
-    pub(super) fn refused(self, code: i32, parts: &[&str]) -> Self {
+    pub fn refused(self, code: i32, parts: &[&str]) -> Self {
         assert_eq!(self.code(), Some(code), "{self}");
         let first = self.log.iter().position(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{self}"));
         let message = self.log[first..].join("\n");
@@ -175,13 +180,13 @@ impl Done {
     }
 
     /// The log says this.
-    pub(super) fn said(self, part: &str) -> Self {
+    pub fn said(self, part: &str) -> Self {
         assert!(self.log.iter().any(|line| line.contains(part)), "no {part:?}: {self}");
         self
     }
 
     /// One number of the closing line of a run to the end.
-    pub(super) fn count(&self, name: &str) -> u64 {
+    pub fn count(&self, name: &str) -> u64 {
         let line = self.out.last().unwrap_or_else(|| panic!("{self}"));
         let counts: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{self}"));
         counts[name].as_u64().unwrap_or_else(|| panic!("no {name}: {self}"))
