@@ -292,6 +292,10 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         }
         session.draft.mark(&session.marks);
         let dead = session.draft.dead();
+        for letter in dead {
+            let (partition, offset) = (letter.position.partition, letter.position.offset);
+            tracing::warn!(topic = self.settings.topic, partition, offset, reason = %letter.reject, "record not understood");
+        }
         if !dead.is_empty() {
             job::retry("dead letters", async || self.letters.bury(dead).await).await?;
             fault::point("archive.buried");

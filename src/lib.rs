@@ -22,7 +22,7 @@
 //! - [`source`], [`confirm`], [`sink`], [`clock`]: the adapters
 //! - [`job`]: what the jobs share
 //! - [`monitor`]: the main job's loop
-//! - [`archive`]: the loop of the archive, which writes changes to Parquet
+//! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
 //! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
 //! - [`fault`]: where tests end the process
 //!

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::cast_possible_truncation,
     clippy::disallowed_methods,
     reason = "tests"
 )]
@@ -14,5 +15,7 @@
 mod crash;
 #[path = "archive/layers.rs"]
 mod layers;
+#[path = "archive/parquet.rs"]
+mod parquet_file;
 #[path = "archive/world.rs"]
 mod world;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure part: modules of `src` from `model` to `unit`, and the pure rooms of others.
-const PURE: [&str; 16] = [
+const PURE: [&str; 20] = [
     "model",
     "change",
     "rule",
@@ -15,6 +15,10 @@ const PURE: [&str; 16] = [
     "snapshot",
     "alert",
     "unit",
+    "archive/draft",
+    "archive/names",
+    "archive/parquet",
+    "archive/start",
     "checkpoint/start",
     "confirm/rows",
     "monitor/session",

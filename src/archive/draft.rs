@@ -278,7 +278,10 @@ fn time_column(name: &str, fields: &[Field]) -> Result<usize, String> {
     };
     match fields.get(index).map(|field| field.ty) {
         Some(FieldType::Date | FieldType::Timestamp | FieldType::TimestampTz) => Ok(index),
-        _ => Err(format!("column {name:?} is no date and no timestamp; leave the setting out for the commit time")),
+        Some(other) => Err(format!(
+            "column {name:?} is {other}, not a date or timestamp; leave the setting out for the commit time"
+        )),
+        None => Err(format!("column {name:?} is gone")),
     }
 }
 

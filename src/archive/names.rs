@@ -66,7 +66,7 @@ impl TryFrom<String> for Date {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let date = text.parse().ok().map(Self).filter(|date| date.to_string() == text);
+        let date = text.parse().ok().map(Self).filter(|date| text.len() == 10 && date.to_string() == text);
         date.ok_or_else(|| format!("{text:?} is no date of the form 2026-11-22"))
     }
 }

@@ -27,7 +27,8 @@ use column::{Column, Values};
 pub use footer::{Footer, footer};
 pub use schema::{OWN_COLUMNS, column_names};
 
-/// Rows of a row group at most. Readers share out whole row groups among their threads.
+/// Rows of a row group at most. Readers share out whole row groups among their threads; more rows in one take more
+/// memory here, and hardly fewer bytes: 0.2 % of orders at four times as many.
 const GROUP_ROWS: usize = 128 * 1024;
 
 /// Bytes of rows that wait for their row group at most, but for what one row adds.
@@ -159,7 +160,7 @@ impl FileWriter {
         self.pending
     }
 
-    /// Adds a row. At 512 Ki waiting rows, or 64 MiB of them, they become a row group.
+    /// Adds a row. At 128 Ki waiting rows, or 64 MiB of them, they become a row group.
     ///
     /// # Errors
     ///

@@ -62,10 +62,12 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             && (lineage.group != self.settings.group || lineage.topic != self.settings.topic)
         {
             return Err(JobError::Unsafe(format!(
-                "checkpoint_dir {} holds the progress of group {} in topic {}: give this archive one of its own",
+                "checkpoint_dir {} holds the progress of group {} in topic {}: give group {} in topic {} one of its own",
                 self.folder.path().display(),
                 lineage.group,
-                lineage.topic
+                lineage.topic,
+                self.settings.group,
+                self.settings.topic
             )));
         }
         let mut folder = None;

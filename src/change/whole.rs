@@ -1,6 +1,7 @@
 //! A change with every column of its row, as an archive wants it: rules read a few columns into numbers that can be
 //! summed; an archive keeps all of them, each in its own type. Pure.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::Op;
@@ -49,6 +50,27 @@ pub enum FieldType {
     Text,
     /// `bytea`.
     Bytes,
+}
+
+/// As Postgres calls it.
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "boolean",
+            Self::Int16 => "smallint",
+            Self::Int32 => "integer",
+            Self::Int64 => "bigint",
+            Self::Float32 => "real",
+            Self::Float64 => "double precision",
+            Self::Decimal { precision, scale } => return write!(f, "numeric({precision},{scale})"),
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Timestamp => "timestamp",
+            Self::TimestampTz => "timestamptz",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+        })
+    }
 }
 
 /// One value, in the form that its [`FieldType`] says.

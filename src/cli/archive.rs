@@ -7,7 +7,7 @@ pub mod status;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ use super::failure::Failure;
 use super::run::{find_topic, start_at, stopped};
 use super::{Exit, Output as Shown};
 use crate::archive::draft::{Limits, MEMORY_MAX};
-use crate::archive::output::Output;
+use crate::archive::output::{self, Output};
 use crate::archive::{Archive, Counts, Settings};
 use crate::change::debezium;
 use crate::change::debezium::whole::{UNKNOWN_COLUMN, WholeDecoder, WholeTable, unknown_column};
-use crate::checkpoint::Folder;
 use crate::checkpoint::disk::RealDisk;
+use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::SystemClock;
 use crate::config::{self, ArchiveConfig, OnBadRecord, WhenGroupIsMissing};
 use crate::confirm::catalog::CatalogError;
@@ -111,7 +111,7 @@ fn wrong(message: String) -> Failure {
 }
 
 /// Reads the configuration and starts the log.
-fn configured(file: &std::path::Path) -> Result<ArchiveConfig, Failure> {
+fn configured(file: &Path) -> Result<ArchiveConfig, Failure> {
     let config = config::load_archive(file, config::process_environment()).map_err(|e| wrong(e.to_string()))?;
     telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
     Ok(config)
@@ -150,8 +150,10 @@ async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> Resu
     let disk = Arc::new(RealDisk);
     let path = std::path::absolute(&config.archive.output_path)
         .map_err(|e| wrong(format!("archive.output_path {}: {e}", config.archive.output_path.display())))?;
-    let mut folder = Folder::open_at(disk.clone(), config.archive.checkpoint_dir.clone()).map_err(JobError::from)?;
-    let output = Output::open(disk, path).map_err(JobError::from)?;
+    refuse_strangers(&path)?;
+    let mut folder = Folder::open_at(disk.clone(), config.archive.checkpoint_dir.clone())
+        .map_err(|error| unusable("archive.checkpoint_dir", error))?;
+    let output = Output::open(disk, path).map_err(|error| unusable("archive.output_path", error))?;
     let mut output = output.ok_or_else(|| {
         Failure::new(
             Exit::Protected,
@@ -195,6 +197,29 @@ async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> Resu
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// A folder of the configuration that cannot be opened.
+fn unusable(setting: &str, error: CheckpointError) -> Failure {
+    match error {
+        CheckpointError::Io { .. } => wrong(format!("{setting}: {error}")),
+        other => JobError::from(other).into(),
+    }
+}
+
+/// A folder with files of others is left as it was.
+fn refuse_strangers(output_path: &Path) -> Result<(), Failure> {
+    if !output_path.is_dir() || output::owner(&RealDisk, output_path).map_err(JobError::from)?.is_some() {
+        return Ok(());
+    }
+    let Some(stranger) = output::files(&RealDisk, output_path).map_err(JobError::from)?.stranger else { return Ok(()) };
+    Err(Failure::new(
+        Exit::Protected,
+        format!(
+            "output_path {} holds {stranger}, which is none of this archive's files: use an empty folder",
+            output_path.display()
+        ),
+    ))
 }
 
 fn settings(config: &ArchiveConfig, until_end: bool) -> Settings {

@@ -60,9 +60,10 @@ pub fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionState], ad
         let partition = layer.partition;
         if *next < layer.low {
             return Err(JobError::Unsafe(format!(
-                "{topic} partition {partition}: offsets {} to {} were removed by retention before they were read; to go on with what is left: {advice}",
+                "{topic} partition {partition}: offsets {} to {} were removed by retention before they were read, and it begins at {} now; to go on with what is left: {advice}",
                 next.0,
-                layer.low.0 - 1
+                layer.low.0 - 1,
+                layer.low.0
             )));
         }
         if *next > layer.high {

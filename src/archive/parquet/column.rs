@@ -71,7 +71,10 @@ impl Column {
                 if *ty == FieldType::Time && !(0..=DAY).contains(value) {
                     return Err(format!("{value} microseconds are no time of a day"));
                 }
-                Some(keep(values, *value))
+                // Postgres's -infinity is i64::MIN. Readers that know infinities take the next one for it, and none that one.
+                let least =
+                    if matches!(ty, FieldType::Timestamp | FieldType::TimestampTz) { -i64::MAX } else { i64::MIN };
+                Some(keep(values, (*value).max(least)))
             }
             (Cell::Float(value), Values::Float(values)) => Some(keep(values, single(*value)?)),
             (Cell::Float(value), Values::Double(values)) => Some(keep(values, *value)),

@@ -17,7 +17,7 @@ pub const OWN_COLUMNS: [&str; 7] = ["op", "lsn", "txId", "topic", "partition", "
 /// The column that readers take from the names of the folders.
 const FOLDER_COLUMN: &str = "date";
 
-/// Level 3 instead of 1 costs 3 % of the time and saves 4 % of the bytes of orders.
+/// Orders take 3 % fewer bytes than at level 1 and 3 % more time; at level 6 another 2 %, for a third more time.
 const ZSTD_LEVEL: i32 = 3;
 
 /// The names of the table's columns in a file. One that equals a column of ours, the folders' `date`, or a column

@@ -6,8 +6,12 @@ use super::books::{Topic, parquet, same_places};
 use crate::harness::orders::{Archive, ORDERS, Orders};
 use crate::harness::readers::{arrow, duckdb, files};
 
-const SCHEMAS: [(&str, &str); 2] =
-    [("key.converter.schemas.enable", "true"), ("value.converter.schemas.enable", "true")];
+const SCHEMAS: [(&str, &str); 3] = [
+    ("key.converter.schemas.enable", "true"),
+    ("value.converter.schemas.enable", "true"),
+    // As text, a decimal's precision is nowhere.
+    ("decimal.handling.mode", "precise"),
+];
 
 fn types(job: &Archive) -> Vec<(String, String)> {
     let sql = format!("SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {})", files(&job.output));

@@ -255,7 +255,7 @@ fn values_beyond_every_file() {
     assert_eq!(done.count("rejected"), letters.len() as u64, "{done}");
     let mut seen: Vec<i64> = letters.iter().map(|letter| letter.header("tripline_offset").parse().unwrap()).collect();
     let from = files(&job.output);
-    let columns = "order_id - 1, price, day, at, plain";
+    let columns = "order_id - 1, price, day, \"at\", plain";
     let kept = duckdb(&format!("SELECT {columns} FROM {from} ORDER BY 1"));
     seen.extend(kept.iter().map(|row| row[0].parse::<i64>().unwrap()));
     seen.sort_unstable();
@@ -267,8 +267,9 @@ fn values_beyond_every_file() {
         told.iter_mut().for_each(|value| *value = value.replace(" BC", " (BC)"));
         assert_eq!(row, told);
     }
-    let folders =
-        duckdb(&format!("SELECT DISTINCT date FROM {from} WHERE at IS NULL OR year(at) NOT BETWEEN 1 AND 9999"));
+    let folders = duckdb(&format!(
+        "SELECT DISTINCT date FROM {from} WHERE \"at\" IS NULL OR year(\"at\") NOT BETWEEN 1 AND 9999"
+    ));
     let today = t.sql("SELECT now()::date")[0][0].clone();
     assert!(folders.iter().all(|row| row[0] == today), "{folders:?}");
 }
