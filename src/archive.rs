@@ -298,7 +298,6 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         }
         if !dead.is_empty() {
             job::retry("dead letters", async || self.letters.bury(dead).await).await?;
-            fault::point("archive.buried");
         }
         let draft = &mut session.draft;
         let about = draft.about().clone();

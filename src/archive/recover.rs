@@ -215,6 +215,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 self.finish(&epoch, layers).await?;
             }
             self.folder.finish(epoch.number)?;
+            fault::point("archive.finished");
         }
         let number = newest.as_ref().map_or(0, |newest| newest.number.saturating_add(1));
         if let Some(newest) = newest {
@@ -229,6 +230,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                     );
                 }
                 patiently(async || self.source.commit(&newest.offsets, &name).await).await?;
+                fault::point("archive.committed");
             }
         }
         let next = job::with_new_partitions(folder.next.clone(), layers);

@@ -84,8 +84,8 @@ pub fn plan(known: &Known) -> Start {
     if let Some(owner) = &written.owner {
         if owner.group != known.group_id || owner.topic != known.topic {
             return Start::Refuse(format!(
-                "it holds what group {} archived of topic {}: give group {} an output_path of its own, or go on as group {}",
-                owner.group, owner.topic, known.group_id, owner.group
+                "it holds what group {} archived of topic {}: give group {} in topic {} an output_path of its own, or go on as group {}",
+                owner.group, owner.topic, known.group_id, known.topic, owner.group
             ));
         }
         if let Some(folder) = known.folder.as_ref().filter(|folder| folder.lineage != owner.lineage) {

@@ -208,7 +208,7 @@ fn every_type_is_as_psql_shows_it() {
     let precise: Connector = t.second("_precise", &[("decimal.handling.mode", "precise")]);
     insert(&t);
     let jobs = [
-        ("plain", t.topic(), true, ""),
+        ("plain", t.topic(), true, "decimals = \"string\""),
         ("schema", with_schema.topic.as_str(), false, ""),
         ("precise", precise.topic.as_str(), true, "decimals = \"precise\""),
     ];

@@ -202,7 +202,7 @@ impl Form {
                 .map_err(|why| format!("found {json}; {why}")),
             Self::Date(Unit::Iso) => Err(self.misfit(json)),
             Self::Date(_) => match i32::try_from(whole()?) {
-                Ok(days) => Ok(Cell::Int(days.into())),
+                Ok(days) => Ok(Cell::Int(date(days).into())),
                 Err(_) => Err(self.misfit(json)),
             },
             Self::TimeOfDay(unit) => {
@@ -243,7 +243,7 @@ impl Form {
                 _ => Err(self.misfit(&excerpt(found))),
             },
             Self::Date(_) => match time::days_from_iso(found).map(i32::try_from) {
-                Ok(Ok(days)) => Ok(Cell::Int(days.into())),
+                Ok(Ok(days)) => Ok(Cell::Int(date(days).into())),
                 _ => Err(self.misfit(&excerpt(found))),
             },
             Self::TimeOfDay(_) => time::of_day_from_iso(found).map(Cell::Int).map_err(|_| self.misfit(&excerpt(found))),
@@ -364,5 +364,17 @@ fn written(found: &str, wire: Wire) -> Result<Option<i32>, String> {
         Wire::Ambiguous => Err(format!("it may be digits or base64 and the record has no schema to tell: {SET}")),
         Wire::Double => Err("text is no binary float".to_owned()),
         Wire::Variable => Err(format!("expected an object of scale and value: {SET}")),
+    }
+}
+
+/// Days since 1970-01-01. What lies past Postgres's own dates (5874897-12-31, and 4714-11-24 BC) is how the connector
+/// writes an infinity; readers of Parquet that know infinite dates have them at the ends of 32 bits.
+fn date(days: i32) -> i32 {
+    const LAST: i32 = 2_145_031_948;
+    const FIRST: i32 = -2_440_588;
+    match days {
+        ..FIRST => -i32::MAX,
+        FIRST..=LAST => days,
+        _ => i32::MAX,
     }
 }
