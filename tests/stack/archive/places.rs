@@ -26,7 +26,7 @@ const LIMITS: [u32; 2] = [30, 11];
 /// place a process goes on undisturbed.
 const CHAINS: &[(&[&str], usize)] = &[
     (&["archive.lineage:1"], 1),
-    (&["archive.lineage:1", "archive.source:1", "archive.begun:1"], 1),
+    (&["archive.lineage:1", "archive.source:1"], 1),
     (&["archive.source:1", "archive.recovered:1"], 1),
     (&["archive.begun:1", "archive.recovered:1"], 1),
     (&["epoch.written:N"], 4),

@@ -40,7 +40,7 @@ const COLUMNS: &[Column] = &[
     ("money_like", "numeric(12,2)", "DECIMAL(12,2)", Like::Psql, &["9999999999.99", "-9999999999.99", "0.01", "0"]),
     ("widest", "numeric(38,0)", "DECIMAL(38,0)", Like::Psql, &["99999999999999999999999999999999999999", "-1"]),
     ("finest", "numeric(38,37)", "DECIMAL(38,37)", Like::Psql, &["9.9999999999999999999999999999999999999", "-1e-37"]),
-    ("short", "numeric(4,4)", "DECIMAL(4,4)", Like::Psql, &["0.9999", "-0.0001"]),
+    ("short", "numeric(4,4)", "DECIMAL(4,4)", Like::Number, &["0.9999", "-0.0001"]),
     // No decimal of a file has so many digits.
     ("too_wide", "numeric(50,10)", "VARCHAR", Like::Psql, &["1234567890123456789012345678901234567890.0123456789"]),
     ("unbounded", "numeric", "VARCHAR", Like::Psql, &["123456789.000000000000000000000000000001", "-5"]),
@@ -203,7 +203,12 @@ fn wrong(t: &Orders, job: &Archive) -> Vec<String> {
 #[ignore = "needs the servers: scripts/test"]
 fn every_type_is_as_psql_shows_it() {
     let t = Orders::of("types", &table(), 1, &[]);
-    let schemas = [("key.converter.schemas.enable", "true"), ("value.converter.schemas.enable", "true")];
+    // As text, a decimal's precision is nowhere.
+    let schemas = [
+        ("key.converter.schemas.enable", "true"),
+        ("value.converter.schemas.enable", "true"),
+        ("decimal.handling.mode", "precise"),
+    ];
     let with_schema: Connector = t.second("_schema", &schemas);
     let precise: Connector = t.second("_precise", &[("decimal.handling.mode", "precise")]);
     insert(&t);
@@ -264,8 +269,13 @@ fn values_beyond_every_file() {
     for row in kept {
         let mut told =
             t.sql(&format!("SELECT {columns} FROM public.orders WHERE order_id = {} + 1", row[0])).swap_remove(0);
-        told.iter_mut().for_each(|value| *value = value.replace(" BC", " (BC)"));
-        assert_eq!(row, told);
+        // Where the era stands is a matter of taste.
+        let era = |value: &String| match value.replace(" (BC)", "").replace(" BC", "") {
+            bare if bare != *value => format!("{bare} BC"),
+            bare => bare,
+        };
+        told = told.iter().map(era).collect();
+        assert_eq!(row.iter().map(era).collect::<Vec<_>>(), told);
     }
     let folders = duckdb(&format!(
         "SELECT DISTINCT date FROM {from} WHERE \"at\" IS NULL OR year(\"at\") NOT BETWEEN 1 AND 9999"

@@ -370,7 +370,7 @@ fn written(found: &str, wire: Wire) -> Result<Option<i32>, String> {
 /// Days since 1970-01-01. What lies past Postgres's own dates (5874897-12-31, and 4714-11-24 BC) is how the connector
 /// writes an infinity; readers of Parquet that know infinite dates have them at the ends of 32 bits.
 fn date(days: i32) -> i32 {
-    const LAST: i32 = 2_145_031_948;
+    const LAST: i32 = 2_145_042_905;
     const FIRST: i32 = -2_440_588;
     match days {
         ..FIRST => -i32::MAX,
