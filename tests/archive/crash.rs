@@ -61,6 +61,12 @@ async fn lose_power(world: &mut World, part_hit: i64, operation: u64, seed: u64,
         if part == part_hit {
             world.disk.die_at(operation);
             lost = world.try_read().await.is_err();
+            // As a reader sees it, at each operation in turn.
+            let seen_now = world.disk.copy();
+            let disk = std::mem::replace(&mut world.disk, seen_now);
+            world.disk.kill();
+            world.check_no_duplicate(&seen);
+            world.disk = disk;
             world.disk.crash(seed);
             world.check_no_duplicate(&seen);
             if lost {
