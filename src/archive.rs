@@ -44,6 +44,7 @@ use crate::clock::Clock;
 use crate::fault;
 use crate::job::gauge::Gauge;
 use crate::job::{self, JobError, StartAt, patiently};
+use crate::model::NextOffset;
 use crate::sink::Bury;
 use crate::source::{Batch, Content, Event, Follow, Record, SourceError};
 
@@ -115,7 +116,7 @@ struct Session {
     since: Option<Instant>,
     /// What the group could not be told when its broker was away.
     uncommitted: Option<(Offsets, String)>,
-    /// With `until_end`: where each partition ended at the start, while it has not been reached.
+    /// Where each partition ended at the start, while it has not been reached.
     ends: Offsets,
 }
 
@@ -135,7 +136,7 @@ impl Session {
     fn left(&mut self) -> u64 {
         let next = self.draft.next();
         self.ends.retain(|partition, end| next.get(partition).is_none_or(|next| next < end));
-        let left = |(partition, end): (&i32, &crate::model::NextOffset)| {
+        let left = |(partition, end): (&i32, &NextOffset)| {
             u64::try_from(end.0.saturating_sub(next.get(partition).map_or(0, |next| next.0))).unwrap_or(0)
         };
         self.ends.iter().map(left).sum()
@@ -215,12 +216,9 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 self.commit_last(session).await?;
                 return Ok(Ended::Read);
             }
-            if !session.ahead.is_empty() {
-                continue;
-            }
-            let wait = session
-                .since
-                .map_or(Duration::MAX, |since| self.settings.trigger_interval.saturating_sub(since.elapsed()));
+            let due = session.since.map(|since| self.settings.trigger_interval.saturating_sub(since.elapsed()));
+            let again = session.uncommitted.is_some().then_some(job::ASK_AGAIN);
+            let wait = due.into_iter().chain(again).min().unwrap_or(Duration::MAX);
             tokio::select! {
                 biased;
                 () = &mut stop => {
@@ -228,6 +226,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                     self.commit_last(session).await?;
                     return Ok(Ended::Stopped);
                 }
+                () = std::future::ready(()), if !session.ahead.is_empty() => {}
                 event = self.source.next() => match event {
                     Event::Batch(batch) => session.take_in(batch),
                     Event::Revoked => return Ok(Ended::Revoked),

@@ -64,9 +64,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             }
         };
         self.check_readable(session.draft.next(), &layers)?;
-        if self.settings.until_end {
-            session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
-        }
+        session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
         fault::point("archive.recovered");
         self.source.start(session.draft.next());
         Ok(session)

@@ -120,11 +120,9 @@ fn configured(file: &Path) -> Result<ArchiveConfig, Failure> {
 async fn write(args: &WriteArgs) -> Result<(), Failure> {
     let config = configured(&args.config)?;
     let gauge = Arc::new(Gauge::default());
-    let bar = args.until_end.then(|| Bar::start(Arc::clone(&gauge), "archiving"));
+    let bar = Bar::start(Arc::clone(&gauge), "archiving", !args.until_end);
     let ended = run(&config, args.until_end, gauge).await;
-    if let Some(bar) = bar {
-        bar.end().await;
-    }
+    bar.end().await;
     let counts = ended?;
     if args.until_end
         && let Some(counts) = counts
