@@ -484,7 +484,7 @@ fn an_archive_and_its_defaults() {
     assert_eq!((archive.partition_by, archive.starting_offsets), (None, config::OffsetReset::Earliest));
     assert_eq!(archive.when_group_is_missing, config::WhenGroupIsMissing::Resume);
     // The same file may be the monitor's.
-    assert!(load(&format!("{README}\n{text}"), &[]).is_ok());
+    assert!(load(format!("{README}\n{text}"), &[]).is_ok());
     assert!(load_archive(&format!("{README}\n{text}")).is_ok());
 }
 
