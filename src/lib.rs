@@ -20,6 +20,7 @@
 //! - [`unit`]: the partitions that are judged together
 //! - [`checkpoint`]: progress in two layers
 //! - [`source`], [`confirm`], [`sink`], [`clock`]: the adapters
+//! - [`board`]: what a run shows of itself
 //! - [`job`]: what the jobs share
 //! - [`monitor`]: the main job's loop
 //! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
@@ -50,6 +51,7 @@ pub mod sink;
 pub mod source;
 
 pub mod archive;
+pub mod board;
 pub mod job;
 pub mod monitor;
 

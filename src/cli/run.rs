@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::database::{self, AttemptError, RETRY_FIRST, RETRY_MAX};
 use super::failure::Failure;
 use super::{Exit, RunArgs};
+use crate::board::Board;
 use crate::change::debezium::{self, Decoder};
 use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
@@ -82,6 +83,8 @@ pub(super) struct Job<'a> {
     confirm: PostgresConfirm,
     /// Shows how far it is.
     pub(super) gauge: Arc<Gauge>,
+    /// Shows everything else.
+    pub(super) board: Arc<Board>,
 }
 
 impl<'a> Job<'a> {
@@ -107,7 +110,17 @@ impl<'a> Job<'a> {
             &rules,
             &wanted,
         );
-        Ok(Self { config, until_end, client, decoder, rules, wanted, confirm, gauge: Arc::default() })
+        Ok(Self {
+            config,
+            until_end,
+            client,
+            decoder,
+            rules,
+            wanted,
+            confirm,
+            gauge: Arc::default(),
+            board: Arc::default(),
+        })
     }
 
     /// Joins the group and works for it, with the configuration's sinks; alert lines go to `lines`. `None`: it was told
@@ -161,9 +174,9 @@ impl<'a> Job<'a> {
         stop: impl Future<Output = ()>,
     ) -> (Result<Counts, JobError>, K) {
         let settings = settings(self.config, self.until_end);
-        let Self { rules, wanted, confirm, gauge, .. } = self;
+        let Self { rules, wanted, confirm, gauge, board, .. } = self;
         let clock = SystemClock::default();
-        let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder, gauge };
+        let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder, gauge, board };
         let ended = monitor.run(stop).await;
         monitor.source.close().await;
         monitor.confirm.close().await;
