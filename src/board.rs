@@ -138,6 +138,11 @@ impl Board {
         self.newest.subscribe()
     }
 
+    /// How many look.
+    pub fn lookers(&self) -> usize {
+        self.lookers.load(Ordering::Relaxed)
+    }
+
     /// Asks for the top keys for as long as the looker is held.
     pub fn looker(self: &Arc<Self>) -> Looker {
         self.lookers.fetch_add(1, Ordering::Relaxed);

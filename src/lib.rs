@@ -24,6 +24,7 @@
 //! - [`job`]: what the jobs share
 //! - [`monitor`]: the main job's loop
 //! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
+//! - [`web`]: the page, health and metrics
 //! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
 //! - [`fault`]: where tests end the process
 //!
@@ -60,3 +61,4 @@ pub mod config;
 pub mod fault;
 pub mod host;
 pub mod telemetry;
+pub mod web;

@@ -39,6 +39,7 @@ use crate::sink::{ConfiguredSinks, Sinks};
 use crate::source::kafka::{KafkaSource, Member, Membership, client_config, wait_until_free};
 use crate::telemetry;
 use crate::unit::Counts;
+use crate::web::Web;
 
 /// How long one request for metadata may take.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +51,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = configured(&args.config)?;
     let job = Job::check(&config, args.until_end).await?;
+    let _web = job.web().await?; // it ends with the run
     let counts = job.work(std::io::stdout()).await?;
     if args.until_end
         && let Some(counts) = counts
@@ -121,6 +123,15 @@ impl<'a> Job<'a> {
             gauge: Arc::default(),
             board: Arc::default(),
         })
+    }
+
+    /// Starts to serve the page, where it is on.
+    async fn web(&self) -> Result<Option<Web>, Failure> {
+        let Some(web) = &self.config.web else { return Ok(None) };
+        let postgres = &self.config.postgres;
+        let options = postgres::options(&postgres.url, postgres.statement_timeout)
+            .map_err(|e| wrong(format!("postgres.url: {e}")))?;
+        Web::start(web, Arc::clone(&self.board), &self.rules, options).await.map(Some).map_err(wrong)
     }
 
     /// Joins the group and works for it, with the configuration's sinks; alert lines go to `lines`. `None`: it was told
