@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::reader::{Report, Section, Table};
 use super::{
-    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OffsetReset, Postgres,
-    PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, checks,
+    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, OffsetReset,
+    Postgres, PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, checks,
 };
 use crate::rule::{Clock, Confirm};
 use crate::telemetry;
@@ -36,6 +36,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let limits = limits(root.section("limits"));
     let rules = rules(&mut root, report);
     let alerts = alerts(root.section("alerts"), postgres.as_ref());
+    let connect = connect(root.section_if("connect"));
     let log = log(root.section("log"));
     if let (Some(source), Some(alerts), Some(checkpoint)) = (&source, &alerts, &checkpoint) {
         distinct_topics(&root, source, alerts, checkpoint);
@@ -51,6 +52,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
         limits: limits?,
         rules: rules?,
         alerts: alerts?,
+        connect: connect?,
         log: log?,
     })
 }
@@ -76,6 +78,7 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
         rules(&mut root, report);
     }
     alerts(root.section("alerts"), postgres.as_ref().and_then(Option::as_ref));
+    connect(root.section_if("connect"));
     root.finish();
     Some(ArchiveConfig {
         startup_wait: startup_wait?,
@@ -281,6 +284,13 @@ fn postgres_alerts(mut section: Section<'_>, database: Option<&Postgres>) -> Opt
     let migrate = section.flag_or("migrate", true);
     section.finish();
     Some(PostgresAlerts { url: url?, migrate: migrate? })
+}
+
+fn connect(section: Option<Section<'_>>) -> Option<Option<Connect>> {
+    let Some(mut section) = section else { return Some(None) };
+    let url = section.text("url", checks::connect_url);
+    section.finish();
+    Some(Some(Connect { url: url? }))
 }
 
 fn log(mut section: Section<'_>) -> Option<Log> {
