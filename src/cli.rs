@@ -5,6 +5,8 @@
 //! - [`offsets`]: both layers of progress, and moving the group
 //! - [`reprocess`]: everything again as another group
 //! - [`archive`]: `tripline archive`
+//! - [`doctor`]: everything that a run needs, looked at
+//! - [`healthcheck`]: whether a run is alive, for containers
 //! - `database`: asking the database at start
 //! - `bar`: how far a run is, on standard error
 //! - [`failure`]: how a command ends otherwise than well
@@ -14,8 +16,10 @@ pub mod alerts;
 pub mod archive;
 mod bar;
 mod database;
+pub mod doctor;
 pub mod explain;
 pub mod failure;
+pub mod healthcheck;
 pub mod migrate;
 pub mod offsets;
 pub mod reprocess;
@@ -122,6 +126,14 @@ pub enum Command {
     /// Show how far the group has come, in the checkpoint folder and in Kafka, or move it
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", offsets::args::EXAMPLES))]
     Offsets(offsets::args::OffsetsArgs),
+
+    /// Look at everything that a run needs, on every server, and say how to mend what is wrong
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", doctor::EXAMPLES))]
+    Doctor(doctor::DoctorArgs),
+
+    /// Exit with 0 if a run with this configuration is alive and makes progress here, else with 1
+    #[command(after_help = healthcheck::NOTES)]
+    Healthcheck(healthcheck::HealthcheckArgs),
 }
 
 /// Arguments of `tripline run`.

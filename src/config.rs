@@ -26,7 +26,7 @@ use crate::rule::{Clock, Confirm};
 use crate::telemetry::Format;
 
 pub(crate) use checks::group_id as check_group_id;
-pub use checks::{postgres_url as check_url, redact_url};
+pub use checks::{connect_url as check_connect_url, postgres_url as check_url, redact_url, without_login};
 pub use reader::Problem;
 
 /// What names of environment variables start with: `TRIPLINE__SECTION__KEY`.
@@ -53,6 +53,8 @@ pub struct Config {
     pub alerts: Alerts,
     /// The page, where it is on.
     pub web: Option<Web>,
+    /// Kafka Connect, for `tripline doctor`.
+    pub connect: Option<Connect>,
     /// The program's own log.
     pub log: Log,
 }
@@ -309,6 +311,20 @@ pub struct Web {
     pub listen: SocketAddr,
     /// Further names by which it is reached.
     pub hosts: Vec<String>,
+}
+
+/// `[connect]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// `http://user:password@host:port`; a secret, print it by [`without_login`] only.
+    pub url: String,
+}
+
+/// The URL without its login.
+impl fmt::Debug for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect").field("url", &without_login(&self.url)).finish()
+    }
 }
 
 /// `[log]`

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tripline::cli::{Cli, Command, Exit, alerts, archive, explain, migrate, offsets, reprocess, run};
+use tripline::cli::{
+    Cli, Command, Exit, alerts, archive, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
             Command::Explain(args) => explain::explain(args).await,
             Command::Archive(args) => archive::archive(args).await,
             Command::Offsets(args) => offsets::offsets(args).await,
+            Command::Doctor(args) => doctor::doctor(args).await,
+            Command::Healthcheck(args) => healthcheck::healthcheck(args).await,
         }
     });
     // A call into librdkafka may still hang on an unreachable broker; the protocol makes it safe to leave it.

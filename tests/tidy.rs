@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The pure part: modules of `src` from `model` to `unit`, and the pure rooms of others.
-const PURE: [&str; 20] = [
+const PURE: [&str; 23] = [
     "model",
     "change",
     "rule",
@@ -22,6 +22,9 @@ const PURE: [&str; 20] = [
     "checkpoint/start",
     "confirm/rows",
     "monitor/session",
+    "cli/doctor/facts",
+    "cli/doctor/finding",
+    "cli/doctor/judge",
     "cli/offsets/csv",
     "cli/offsets/layers",
     "cli/offsets/plan",

@@ -59,6 +59,53 @@ pub(super) async fn committed(config: &Config) -> Result<(Vec<i32>, Offsets), Fa
     Ok((partitions.iter().map(|found| found.partition).collect(), committed))
 }
 
+/// What both layers say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// The group's active members.
+    pub(super) members: Vec<String>,
+    /// How the layers stand to each other: a name, and a sentence with what the next start does.
+    pub(super) agreement: &'static str,
+    pub(super) sentence: String,
+    /// Where the next start cannot go on.
+    pub(super) unreadable: Vec<String>,
+    /// Records that are not read yet, and the age of the oldest one where that is known.
+    pub(super) lag: i64,
+    pub(super) seconds: Option<i64>,
+    /// When the checkpoint's newest epoch was closed.
+    pub(super) epoch_at: Option<Timestamp>,
+}
+
+/// Looks at both layers.
+pub(super) async fn progress(config: &Config) -> Result<Progress, Failure> {
+    let kafka = Kafka::new(&config.kafka, &config.source.topic)?;
+    let partitions = kafka.partitions().await?;
+    let checkpoint = look::look(&config.checkpoint.dir, &config.kafka.group_id).map_err(JobError::from)?;
+    let group = kafka.group().await?;
+    let agreement = Agreement::of(checkpoint.as_ref(), &partitions);
+    let latest = config.kafka.auto_offset_reset == OffsetReset::Latest;
+    let next = agreement.next(checkpoint.as_ref(), &partitions, latest);
+    let timestamps = kafka.timestamps(layers::unread(&next, &partitions)).await?;
+    let ages = layers::seconds_since(&timestamps, SystemClock::default().now());
+    Ok(Progress {
+        members: report::names(&group),
+        agreement: agreement.name(),
+        sentence: agreement.sentence(reset_name(config.kafka.auto_offset_reset)),
+        unreadable: layers::unreadable(&next, &partitions),
+        lag: partitions.iter().map(|partition| layers::lag(&next, partition)).sum(),
+        seconds: ages.values().copied().flatten().max(),
+        epoch_at: checkpoint.map(|checkpoint| checkpoint.at),
+    })
+}
+
+fn reset_name(reset: OffsetReset) -> &'static str {
+    match reset {
+        OffsetReset::Earliest => "earliest",
+        OffsetReset::Latest => "latest",
+        OffsetReset::Time(_) => "a time",
+    }
+}
+
 /// By partition: its number, its oldest offset, its end, and what the group has committed.
 pub(super) async fn partitions(
     kafka: &config::Kafka,
@@ -111,11 +158,7 @@ async fn view(args: &ViewArgs) -> Result<(), Failure> {
         group_id: &config.kafka.group_id,
         topic: &config.source.topic,
         folder: &folder(&config).display().to_string(),
-        reset: match config.kafka.auto_offset_reset {
-            OffsetReset::Earliest => "earliest",
-            OffsetReset::Latest => "latest",
-            OffsetReset::Time(_) => "a time",
-        },
+        reset: reset_name(config.kafka.auto_offset_reset),
         group: &group,
         checkpoint: checkpoint.as_ref(),
         partitions: &partitions,

@@ -233,3 +233,24 @@ pub(super) fn shown(text: &str) -> String {
     let more = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{more}")
 }
+
+/// `http://host:port` or `https://…`, with or without a login.
+///
+/// # Errors
+/// What it is to look like; the text does not show it.
+pub fn connect_url(url: &str) -> Result<(), String> {
+    const SHAPE: &str = "must be a URL of the form http://host:8083, with user:password@ before the host if need be";
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(SHAPE)?;
+    let host = rest.split('/').next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '"' | '\'');
+    if host.is_empty() || host.starts_with(':') || url.contains(odd) { Err(SHAPE.to_owned()) } else { Ok(()) }
+}
+
+/// A URL without user and password, for people to see.
+pub fn without_login(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
+    // The last `@` of all, as a password may hold one that is not encoded.
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    format!("{scheme}://{}", rest.trim_end_matches('/'))
+}

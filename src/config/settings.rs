@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::reader::{Report, Section, Table};
 use super::{
-    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OffsetReset, Postgres,
-    PostgresAlerts, RuleSettings, Source, Web, WhenGroupIsMissing, checks,
+    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, OffsetReset,
+    Postgres, PostgresAlerts, RuleSettings, Source, Web, WhenGroupIsMissing, checks,
 };
 use crate::rule::{Clock, Confirm};
 use crate::telemetry;
@@ -38,6 +38,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let rules = rules(&mut root, report);
     let alerts = alerts(root.section("alerts"), postgres.as_ref());
     let web = root.section_if("web").map(web);
+    let connect = connect(root.section_if("connect"));
     let log = log(root.section("log"));
     if let (Some(source), Some(alerts), Some(checkpoint)) = (&source, &alerts, &checkpoint) {
         distinct_topics(&root, source, alerts, checkpoint);
@@ -54,6 +55,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
         rules: rules?,
         alerts: alerts?,
         web: web.map_or(Some(None), |web| web.map(Some))?,
+        connect: connect?,
         log: log?,
     })
 }
@@ -80,6 +82,7 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
         rules(&mut root, report);
     }
     alerts(root.section("alerts"), postgres.as_ref().and_then(Option::as_ref));
+    connect(root.section_if("connect"));
     root.finish();
     Some(ArchiveConfig {
         startup_wait: startup_wait?,
@@ -294,6 +297,13 @@ fn web(mut section: Section<'_>) -> Option<Web> {
     section.finish();
     let hosts = hosts.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect();
     Some(Web { listen: listen?.parse().ok()?, hosts })
+}
+
+fn connect(section: Option<Section<'_>>) -> Option<Option<Connect>> {
+    let Some(mut section) = section else { return Some(None) };
+    let url = section.text("url", checks::connect_url);
+    section.finish();
+    Some(Some(Connect { url: url? }))
 }
 
 fn log(mut section: Section<'_>) -> Option<Log> {

@@ -1,0 +1,192 @@
+//! Asking Postgres, in a read-only session: the server, the table, what lets its changes out, and each rule.
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use super::facts::{AlertsTable, Database, Plan, Publication, Relation, RuleFacts, Slot, Unanswered};
+use crate::cli::Exit;
+use crate::cli::failure::refusal;
+use crate::cli::table::Place;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, RuleSettings};
+use crate::confirm::catalog::{self, CatalogError};
+use crate::model::{Table, Timestamp};
+use crate::rule::parse::Parsed;
+use crate::rule::render::quote_ident;
+use crate::rule::{Clock as RuleClock, Query, compile, render};
+use crate::sink::postgres::rights::{Found, rights};
+
+/// What the database says, and what it says of each rule.
+pub(super) async fn database(
+    config: &Config,
+    clock: &SystemClock,
+    table: (&str, &str),
+    rules: &[(&RuleSettings, &Parsed)],
+) -> Result<(Database, Vec<RuleFacts>), Unanswered> {
+    let place = Place::of_rules(config).map_err(|failure| Unanswered { exit: failure.exit, text: failure.message })?;
+    let mut connection = place.try_connect().await.map_err(|error| unanswered(&error))?;
+    let asked = ask(&mut connection, clock, table).await;
+    let mut facts = Vec::new();
+    if let Ok(Database { relation: Some(Relation { table: Some(table), usage: true, select: true, .. }), .. }) = &asked
+    {
+        for (settings, parsed) in rules {
+            facts.push(rule(&mut connection, config, settings, parsed, table, clock.now()).await);
+        }
+    }
+    let _ = connection.close().await;
+    asked.map(|database| (database, facts)).map_err(|error| unanswered(&error))
+}
+
+fn unanswered(error: &sqlx::Error) -> Unanswered {
+    Unanswered { exit: refusal(error).unwrap_or(Exit::Unreachable), text: error.to_string() }
+}
+
+async fn ask(
+    connection: &mut PgConnection,
+    clock: &SystemClock,
+    (schema, name): (&str, &str),
+) -> Result<Database, sqlx::Error> {
+    // The first statement of a session is slower than others.
+    sqlx::query("select 1").execute(&mut *connection).await?;
+    let before = clock.now().0;
+    let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut *connection).await?;
+    let after = clock.now().0;
+    let within = after.saturating_sub(before) / 2;
+    let theirs: i64 = row.try_get("now_micros")?;
+    let ahead = (theirs.saturating_sub(before.saturating_add(within)), within);
+    let relation = sqlx::query(include_str!("relation.sql")).bind(schema).bind(name);
+    let relation = match relation.fetch_optional(&mut *connection).await? {
+        None => None,
+        Some(row) => {
+            let table = match catalog::table(connection, schema, name).await {
+                Ok(table) => Some(table),
+                Err(CatalogError::Connection(error)) => return Err(error),
+                Err(CatalogError::Rule(_) | CatalogError::Unfit(_)) => None, // without a primary key
+            };
+            Some(self::relation(&row, table)?)
+        }
+    };
+    let publications = sqlx::query(include_str!("publications.sql")).bind(schema).bind(name);
+    let publications = publications.fetch_all(&mut *connection).await?;
+    let slots = sqlx::query(include_str!("slots.sql")).fetch_all(&mut *connection).await?;
+    Ok(Database {
+        name: row.try_get("database")?,
+        version: row.try_get("version")?,
+        role: row.try_get("role")?,
+        standby: row.try_get("standby")?,
+        wal_level: row.try_get("wal_level")?,
+        ahead,
+        relation,
+        publications: publications.iter().map(publication).collect::<Result<_, _>>()?,
+        slots: slots.iter().map(slot).collect::<Result<_, _>>()?,
+    })
+}
+
+fn relation(row: &PgRow, table: Option<Table>) -> Result<Relation, sqlx::Error> {
+    Ok(Relation {
+        table,
+        identity: row.try_get("identity")?,
+        partitioned: row.try_get("partitioned")?,
+        bytes: row.try_get("bytes")?,
+        usage: row.try_get("may_use")?,
+        select: row.try_get("may_select")?,
+        index_leads: row.try_get("index_leads")?,
+    })
+}
+
+fn publication(row: &PgRow) -> Result<Publication, sqlx::Error> {
+    Ok(Publication {
+        name: row.try_get("name")?,
+        has_table: row.try_get("has_table")?,
+        leaves_out: row.try_get("leaves_out")?,
+    })
+}
+
+fn slot(row: &PgRow) -> Result<Slot, sqlx::Error> {
+    Ok(Slot {
+        name: row.try_get("name")?,
+        active: row.try_get("active")?,
+        wal_status: row.try_get("wal_status")?,
+        lag: row.try_get("lag")?,
+    })
+}
+
+async fn rule(
+    connection: &mut PgConnection,
+    config: &Config,
+    settings: &RuleSettings,
+    parsed: &Parsed,
+    table: &Table,
+    now: Timestamp,
+) -> RuleFacts {
+    let mut facts = RuleFacts { name: settings.name.clone(), ..RuleFacts::default() };
+    match held_against(connection, settings, parsed, table).await {
+        Err(CatalogError::Connection(error)) => {
+            facts.wrong = Some((error.to_string(), refusal(&error).unwrap_or(Exit::Unreachable)));
+        }
+        Err(error) => facts.wrong = Some((error.to_string(), Exit::Misconfigured)),
+        Ok(query) => {
+            facts.nulls = compile::check_nulls(&query, config.source.nulls_kept).err();
+            facts.plan = Some(plan(connection, &query, settings.clock, now).await.map_err(|error| error.to_string()));
+            facts.query = Some(query);
+        }
+    }
+    facts
+}
+
+async fn held_against(
+    connection: &mut PgConnection,
+    settings: &RuleSettings,
+    parsed: &Parsed,
+    table: &Table,
+) -> Result<Query, CatalogError> {
+    let query = compile::compile(parsed, table)?;
+    catalog::prepare(connection, &settings.sql).await?;
+    catalog::compare(connection, &settings.sql, &query, &parsed.spelling).await?;
+    Ok(query)
+}
+
+/// How Postgres would run the confirmation of one key that there is.
+async fn plan(
+    connection: &mut PgConnection,
+    query: &Query,
+    clock: RuleClock,
+    now: Timestamp,
+) -> Result<Plan, sqlx::Error> {
+    let column = query.group_by.first().and_then(|index| query.table.columns.get(*index));
+    let column = column.map(|column| quote_ident(&column.name)).unwrap_or_default();
+    let table = super::judge::database::quoted(&query.table.schema, &query.table.name);
+    let sample = format!("select ({column})::text from {table} where {column} is not null limit 1");
+    let key: Option<String> =
+        sqlx::query_scalar(AssertSqlSafe(sample)).fetch_optional(&mut *connection).await?.flatten();
+    let keys: Vec<String> = key.into_iter().collect();
+    let statement = format!("explain {}", render::confirmation(query, clock).sql);
+    let asked = sqlx::query(AssertSqlSafe(statement)).bind(&keys);
+    let asked = match clock {
+        RuleClock::Wall => asked.bind(now.rfc3339()),
+        RuleClock::Event => asked.bind(keys.iter().map(|_| now.rfc3339()).collect::<Vec<_>>()),
+    };
+    let rows = asked.fetch_all(connection).await?;
+    let lines = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Plan::read(lines.iter().map(String::as_str)))
+}
+
+/// What the role finds of the table of alerts.
+pub(super) async fn alerts_table(config: &Config) -> AlertsTable {
+    let asked = async {
+        let place =
+            Place::of_table(config).map_err(|failure| Unanswered { exit: failure.exit, text: failure.message })?;
+        let mut connection = place.try_connect().await.map_err(|error| unanswered(&error))?;
+        let found = rights(&mut connection).await.map_err(|error| unanswered(&error))?;
+        let create = "select has_database_privilege(current_database(), 'CREATE')";
+        let may_create: bool =
+            sqlx::query_scalar(create).fetch_one(&mut connection).await.map_err(|error| unanswered(&error))?;
+        let _ = connection.close().await;
+        Ok(match found {
+            Found::Nothing => AlertsTable::Missing { may_create },
+            Found::Older => AlertsTable::Older,
+            Found::Tables(rights) => AlertsTable::There { missing: rights.missing() },
+        })
+    };
+    asked.await.unwrap_or_else(AlertsTable::Unanswered)
+}
