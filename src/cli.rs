@@ -1,5 +1,6 @@
 //! The command line: its arguments and exit codes.
 //!
+//! - [`demo`]: `tripline demo`
 //! - [`run`]: `tripline run`
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
 //! - [`offsets`]: both layers of progress, and moving the group
@@ -14,6 +15,7 @@ pub mod alerts;
 pub mod archive;
 mod bar;
 mod database;
+pub mod demo;
 pub mod explain;
 pub mod failure;
 pub mod migrate;
@@ -95,6 +97,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it at work: a private PostgreSQL, people who buy, and alerts, for a minute
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", demo::EXAMPLES))]
+    Demo(demo::DemoArgs),
+
     /// Watch the change stream and raise alerts, until stopped by Ctrl-C or SIGTERM
     #[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(RunArgs),

@@ -24,6 +24,7 @@
 //! - [`monitor`]: the main job's loop
 //! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
 //! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
+//! - [`demo`]: servers and shoppers for a first look
 //! - [`fault`]: where tests end the process
 //!
 //! The modules from `model` to `unit` are pure: no clock, no socket, no runtime; `tests/tidy.rs` sees to it.
@@ -55,6 +56,7 @@ pub mod monitor;
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod fault;
 pub mod host;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tripline::cli::{Cli, Command, Exit, alerts, archive, explain, migrate, offsets, reprocess, run};
+use tripline::cli::{Cli, Command, Exit, alerts, archive, demo, explain, migrate, offsets, reprocess, run};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match &cli.command {
+            Command::Demo(args) => demo::demo(args).await,
             Command::Run(args) => run::run(args).await,
             Command::Reprocess(args) => reprocess::reprocess(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
