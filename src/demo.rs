@@ -23,7 +23,7 @@ pub mod shoppers;
 pub mod sinks;
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The topic of the table's changes.
 pub const TOPIC: &str = "postgres.streaming.transactions";
@@ -38,6 +38,8 @@ pub struct Done {
     pub changed: AtomicU64,
     /// Records that the topic has taken.
     pub carried: AtomicU64,
+    /// Nobody is to buy any more.
+    pub closed: AtomicBool,
 }
 
 /// Why a demo cannot go on: what, where, and what to do.

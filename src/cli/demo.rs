@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -144,14 +144,18 @@ pub async fn demo(args: &DemoArgs) -> Result<(), Failure> {
             shown.and_then(|summary| worked.map(|_| summary).map_err(Failure::from))
         }
     };
-    show.end();
-    let Show { console, .. } = show;
-    let summary = shown.inspect_err(|_| console.clear())?;
+    show.end().await;
+    let Show { mut console, .. } = show;
+    console.clear();
+    let summary = shown?;
     console.summary(&summary)?;
     if summary.agrees() {
         Ok(())
     } else {
-        Err(Failure::new(Exit::Failed, "the open alerts are not those that the rules' own queries find"))
+        Err(Failure::new(
+            Exit::Failed,
+            "what the pipeline has read, or the alerts that it has open, is not what the database has",
+        ))
     }
 }
 
@@ -239,8 +243,11 @@ impl Show {
             self.watch(seconds, |_| false).await?;
         }
         if let Some(shoppers) = self.shoppers.take() {
-            shoppers.abort();
-            let _ = shoppers.await;
+            // Not given up half-way: every row is to be counted.
+            self.done.closed.store(true, Ordering::Relaxed);
+            if let Err(failed) = shoppers.await.map_err(|error| DemoError::new(error.to_string())).flatten() {
+                return Err(failed.into());
+            }
         }
         self.console.line("Nobody buys any more; what is under way is waited for.");
         let open_in_sql = self.settle(config).await?;
@@ -292,9 +299,12 @@ impl Show {
         }
     }
 
-    fn end(&self) {
-        self.bridge.abort();
-        self.shoppers.iter().for_each(JoinHandle::abort);
+    /// The broker outlives its clients: they would complain.
+    async fn end(&mut self) {
+        for task in self.shoppers.iter_mut().chain([&mut self.bridge]).filter(|task| !task.is_finished()) {
+            task.abort();
+            let _ = task.await;
+        }
     }
 }
 

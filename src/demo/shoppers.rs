@@ -129,7 +129,7 @@ impl Script {
                 if self.frauds == 1 {
                     self.refund = Some((self.tick + REFUND_AFTER, user));
                 }
-                self.thieves.push(Thief { user, left: 8, every: 8, cents: (42_000, 40_000) });
+                self.thieves.push(Thief { user, left: 8, every: 5, cents: (42_000, 40_000) });
                 None
             }
             2 => {
@@ -193,14 +193,14 @@ pub async fn remember(connection: &mut PgConnection, done: &Done) -> Result<(), 
     Ok(())
 }
 
-/// Buys for as long as it is polled.
+/// Buys until the shops close.
 ///
 /// # Errors
 /// The server refuses.
 pub async fn run(mut connection: PgConnection, mut script: Script, done: Arc<Done>) -> Result<(), DemoError> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    while !done.closed.load(Ordering::Relaxed) {
         ticks.tick().await;
         let acts = script.next();
         buy(&mut connection, &acts.purchases, &done).await?;
@@ -213,6 +213,7 @@ pub async fn run(mut connection: PgConnection, mut script: Script, done: Arc<Don
             done.changed.fetch_add(made.rows_affected(), Ordering::Relaxed);
         }
     }
+    Ok(())
 }
 
 async fn buy(connection: &mut PgConnection, bought: &[Purchase], done: &Done) -> Result<(), DemoError> {

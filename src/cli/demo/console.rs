@@ -150,8 +150,14 @@ impl Console {
     /// What has happened since, and the picture.
     pub(super) fn draw(&mut self, board: &Board, done: &Done, program_began: Instant) {
         let mut lines = String::new();
-        for entry in board.since(self.seq) {
-            self.seq = entry.seq;
+        let mut news = board.since(self.seq);
+        self.seq = news.last().map_or(self.seq, |newest| newest.seq);
+        // An alert comes after the answer that it was decided by.
+        news.sort_by_key(|entry| match &entry.what {
+            What::Candidate(heard) => (heard.at, false),
+            What::Alert(alert) => (alert.emitted_at, true),
+        });
+        for entry in news {
             match &entry.what {
                 What::Candidate(heard) => lines.push_str(&self.candidate(heard)),
                 What::Alert(alert) => {
@@ -175,12 +181,11 @@ impl Console {
     }
 
     /// Takes the picture away.
-    pub(super) fn clear(mut self) {
+    pub(super) fn clear(&mut self) {
         self.put("", "");
     }
 
-    pub(super) fn summary(mut self, summary: &Summary) -> Result<(), Failure> {
-        self.put("", "");
+    pub(super) fn summary(&self, summary: &Summary) -> Result<(), Failure> {
         let text = match self.output {
             Output::Json => summary.json(),
             Output::Table => summary.text(self.colour),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::console::{Seen, millis};
 use crate::board::Reading;
@@ -72,7 +72,9 @@ impl Summary {
         let open: usize = self.seen.open().values().map(BTreeSet::len).sum();
         let in_sql: usize = self.open_in_sql.values().map(BTreeSet::len).sum();
         let mut text = format!("\n{}\n", bold("What happened"));
-        let mut line = |what: &str, told: String| drop(writeln!(text, "  {what:<11} {told}"));
+        let mut line = |what: &str, told: String| {
+            let _ = writeln!(text, "  {what:<11} {told}");
+        };
         line(
             "changes",
             format!("{} written by SQL, {} read from the topic", grouped(self.changed), grouped(self.reading.read)),
@@ -84,7 +86,10 @@ impl Summary {
         line("alerts", format!("{}, of which {} were resolved", self.seen.fired, self.seen.resolved));
         line(
             "open",
-            format!("{open}; the rules' own queries, run by hand, find {}", same(open, in_sql, self.agrees())),
+            format!(
+                "{open}; the rules' own queries, run by hand, find {}",
+                same(open, in_sql, *self.seen.open() == self.open_in_sql)
+            ),
         );
         let delays = &self.reading.delays;
         if let (Some(half), Some(most)) = (delays.quantile(50), delays.quantile(99)) {
@@ -110,8 +115,8 @@ impl Summary {
     }
 }
 
-fn same(open: usize, in_sql: usize, agrees: bool) -> String {
-    if agrees {
+fn same(open: usize, in_sql: usize, equal: bool) -> String {
+    if equal {
         "the same".to_owned()
     } else if open == in_sql {
         "as many, but not the same".to_owned()
@@ -139,7 +144,7 @@ mod tests {
             Summary::new(reading, 6, Seen::default(), Keys::new()),
         ] {
             assert!(!bad.agrees());
-            let told: Json = serde_json::from_str(&bad.json()).unwrap();
+            let told: serde_json::Value = serde_json::from_str(&bad.json()).unwrap();
             assert_eq!(told["agrees"], false);
         }
     }
