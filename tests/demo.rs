@@ -82,11 +82,17 @@ fn signal(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Waits for a line that begins like this.
-fn wait_for_line(child: &mut Child, wanted: &str) {
+/// Waits for a line that begins like this; what comes before it.
+fn wait_for_line(child: &mut Child, wanted: &str) -> Vec<String> {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    let found = lines.map_while(Result::ok).any(|line| line.starts_with(wanted));
-    assert!(found, "it ended without the line: {wanted}");
+    let mut before = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        if line.starts_with(wanted) {
+            return before;
+        }
+        before.push(line);
+    }
+    panic!("it ended without the line: {wanted}: {before:#?}");
 }
 
 fn as_json(child: Child) -> Json {
@@ -130,7 +136,9 @@ fn nothing_stays_after_a_signal_or_a_kill() {
     for (how, wanted) in [("-INT", Some(0)), ("-TERM", Some(0)), ("-HUP", Some(0)), ("-KILL", None)] {
         let mut child = demo(&["--for", "600"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let folder = wait_for_folder(&mut child);
-        wait_for_line(&mut child, "The week before");
+        let lines = wait_for_line(&mut child, "The week before");
+        let page = lines.iter().find_map(|line| line.trim().strip_prefix("page")?.split_whitespace().next()).unwrap();
+        assert_eq!(ureq::get(format!("{page}livez")).call().unwrap().status(), 200);
         assert!(folder.join("checkpoints").exists() && !processes_of(&folder).is_empty());
         signal(&child, how);
         // Nobody reads what it writes from here on.

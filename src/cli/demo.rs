@@ -112,11 +112,15 @@ pub async fn demo(args: &DemoArgs) -> Result<(), Failure> {
 
     let config = configuration(&place, &server, &broker)?;
     let job = Job::check(&config, false).await?;
+    let web = job.web().await?; // it ends with the demo
+    if let Some(web) = &web {
+        console.page(&format!("http://{}/", web.address()));
+    }
     let folder = Folder::open(&config.checkpoint.dir, GROUP).map_err(JobError::from)?;
     place.give(&config.checkpoint.dir)?;
     let membership = Membership { group: GROUP.to_owned(), instance: None };
-    let source = KafkaSource::join(&job.client, membership, TOPIC, job.decoder.clone(), None)
-        .map_err(|error| DemoError::from(error))?;
+    let source =
+        KafkaSource::join(&job.client, membership, TOPIC, job.decoder.clone(), None).map_err(DemoError::from)?;
     let sinks = PlainSinks::new(source.committer());
 
     let done = Arc::<Done>::default();
@@ -169,7 +173,7 @@ async fn find(args: &DemoArgs, place: &Place, console: &mut Console) -> Result<B
     if let Some(found) = binaries::fetched_before(&cache) {
         return Ok(found);
     }
-    console.line("This machine has no PostgreSQL: fetching one (about 30 MB, once)");
+    console.line("This machine has no PostgreSQL: fetching one (about 15 MB, once)");
     let began = Instant::now();
     let (found, bytes) =
         binaries::fetch(&cache).await.map_err(|error| Failure::new(Exit::Unreachable, error.to_string()))?;
@@ -187,6 +191,7 @@ fn configuration(place: &Place, server: &Server, broker: &Broker) -> Result<Conf
          [source]\ntopic = \"{TOPIC}\"\ndecimals = \"string\"\n\
          [postgres]\nurl = \"{url}\"\n\
          [checkpoint]\ndir = \"{dir}\"\n\
+         [web]\nlisten = \"127.0.0.1:0\"\n\
          [alerts.log]\n\n{RULES}",
         broker = broker.address(),
         url = server.url("tripline"),
@@ -249,7 +254,7 @@ impl Show {
                 return Err(failed.into());
             }
         }
-        self.console.line("Nobody buys any more; what is under way is waited for.");
+        self.console.line("The shops are closed; what is under way is waited for.");
         let open_in_sql = self.settle(config).await?;
         drop(looker);
         let (reading, changed) = (self.board.look(), self.done.changed.load(Ordering::Relaxed));

@@ -28,6 +28,11 @@ pub struct Binaries {
 }
 
 impl Binaries {
+    /// `18.6`
+    pub fn number(&self) -> &str {
+        number(&self.version).unwrap_or(&self.version)
+    }
+
     /// The path of one of them.
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -104,10 +109,13 @@ fn usable(folder: &Path) -> Option<Binaries> {
     (major(&version)? >= OLDEST).then(|| Binaries { folder: folder.to_owned(), version })
 }
 
-/// Of `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`.
 fn major(version: &str) -> Option<u32> {
-    let number = version.split_once("(PostgreSQL)")?.1.trim_start();
-    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    number(version)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// `15.13` of `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`.
+fn number(version: &str) -> Option<&str> {
+    version.split_once("(PostgreSQL)")?.1.split_whitespace().next()
 }
 
 #[cfg(test)]

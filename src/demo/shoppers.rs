@@ -24,8 +24,11 @@ const FRAUD_EVERY: u64 = 70;
 const FRAUD_FIRST: u64 = 20;
 /// Ticks after the first spree until the bank gives the money back.
 const REFUND_AFTER: u64 = 240;
-/// How long a wrong booking stands before it is taken back: about as long as the stream needs to tell of it.
-const MISTAKE_STANDS: Duration = Duration::from_millis(25);
+/// People whom one wrong booking concerns.
+const MISTAKES: usize = 3;
+/// How long it stands before it is taken back: about as long as the stream needs to tell of it, so that some of them are
+/// gone when PostgreSQL is asked.
+const MISTAKE_STANDS: Duration = Duration::from_millis(16);
 
 const MERCHANTS: [&str; 12] = [
     "Amazon",
@@ -64,8 +67,8 @@ pub struct Purchase {
 pub struct Acts {
     /// Bought, all of it in one transaction.
     purchases: Vec<Purchase>,
-    /// Booked in a transaction of its own, and taken back in the next.
-    mistake: Option<Purchase>,
+    /// Each booked in a transaction of its own, and taken back in the next.
+    mistakes: Vec<Purchase>,
     /// Whose large purchases are given back.
     refund: Option<i64>,
 }
@@ -98,11 +101,11 @@ impl Script {
         Self { seed, tick: 0, frauds: 0, thieves: Vec::new(), refund: None }
     }
 
-    /// The next tick.
-    pub fn next(&mut self) -> Acts {
+    /// What happens in the next tick.
+    pub fn next_tick(&mut self) -> Acts {
         let mut acts = Acts { purchases: (0..PURCHASES).map(|_| self.everyday()).collect(), ..Acts::default() };
         if self.tick % FRAUD_EVERY == FRAUD_FIRST {
-            acts.mistake = self.fraud();
+            acts.mistakes = self.fraud();
         }
         let tick = self.tick;
         let mut thieves = std::mem::take(&mut self.thieves);
@@ -120,8 +123,8 @@ impl Script {
         acts
     }
 
-    /// Begins the next act of fraud: a spree, cards being tried, or a wrong booking, which is none.
-    fn fraud(&mut self) -> Option<Purchase> {
+    /// Begins the next act of fraud: a spree, cards being tried, or a wrong bookings, which are none.
+    fn fraud(&mut self) -> Vec<Purchase> {
         let user = self.user(12, USERS);
         self.frauds += 1;
         match self.frauds % 3 {
@@ -130,13 +133,18 @@ impl Script {
                     self.refund = Some((self.tick + REFUND_AFTER, user));
                 }
                 self.thieves.push(Thief { user, left: 8, every: 5, cents: (42_000, 40_000) });
-                None
+                Vec::new()
             }
             2 => {
                 self.thieves.push(Thief { user, left: 16, every: 3, cents: (100, 150) });
-                None
+                Vec::new()
             }
-            _ => Some(Purchase { user, cents: 310_000 + self.below(90_000), merchant: self.merchant() }),
+            _ => {
+                let merchant = self.merchant();
+                let mut wrong =
+                    || Purchase { user: self.user(12, USERS), cents: 310_000 + self.below(90_000), merchant };
+                (0..MISTAKES).map(|_| wrong()).collect()
+            }
         }
     }
 
@@ -202,17 +210,23 @@ pub async fn run(mut connection: PgConnection, mut script: Script, done: Arc<Don
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !done.closed.load(Ordering::Relaxed) {
         ticks.tick().await;
-        let acts = script.next();
+        let acts = script.next_tick();
         buy(&mut connection, &acts.purchases, &done).await?;
-        if let Some(mistake) = acts.mistake {
+        for mistake in acts.mistakes {
             buy(&mut connection, &[mistake], &done).await?;
             tokio::time::sleep(MISTAKE_STANDS).await;
+            take_back(&mut connection, mistake.user, &done).await?;
         }
-        for user in acts.mistake.map(|mistake| mistake.user).into_iter().chain(acts.refund) {
-            let made = sqlx::query(TAKE_BACK).bind(user).execute(&mut connection).await?;
-            done.changed.fetch_add(made.rows_affected(), Ordering::Relaxed);
+        if let Some(user) = acts.refund {
+            take_back(&mut connection, user, &done).await?;
         }
     }
+    Ok(())
+}
+
+async fn take_back(connection: &mut PgConnection, user: i64, done: &Done) -> Result<(), DemoError> {
+    let made = sqlx::query(TAKE_BACK).bind(user).execute(connection).await?;
+    done.changed.fetch_add(made.rows_affected(), Ordering::Relaxed);
     Ok(())
 }
 
@@ -236,16 +250,16 @@ mod tests {
         let mut script = Script::new(7);
         let (mut spent, mut mistakes, mut refunded) = (BTreeMap::<i64, i64>::new(), 0, Vec::new());
         for _ in 0..1_200 {
-            let acts = script.next();
+            let acts = script.next_tick();
             for purchase in &acts.purchases {
                 *spent.entry(purchase.user).or_default() += purchase.cents;
             }
-            mistakes += u32::from(acts.mistake.is_some());
+            mistakes += acts.mistakes.len();
             refunded.extend(acts.refund);
         }
         let over = spent.values().filter(|cents| **cents > 300_000).count();
         assert!((4..=8).contains(&over), "{over} sprees");
-        assert!((4..=7).contains(&mistakes), "{mistakes} mistakes");
+        assert!((12..=18).contains(&mistakes), "{mistakes} mistakes");
         assert_eq!(refunded.len(), 1);
         assert!(spent.len() > 1_500, "{} people", spent.len());
     }
@@ -254,7 +268,7 @@ mod tests {
     fn a_seed_gives_the_same_again() {
         let draw = |seed| {
             let mut script = Script::new(seed);
-            (0..100).map(|_| script.next()).collect::<Vec<_>>()
+            (0..100).map(|_| script.next_tick()).collect::<Vec<_>>()
         };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));

@@ -19,7 +19,7 @@ use crate::demo::binaries::Binaries;
 use crate::demo::broker::Broker;
 use crate::demo::place::Place;
 use crate::demo::server::Server;
-use crate::demo::{Done, GROUP, TOPIC};
+use crate::demo::{Done, GROUP};
 use crate::episode::Status;
 use crate::unit::news::{Heard, Said};
 
@@ -50,6 +50,8 @@ pub(super) struct Console {
     rates: VecDeque<(Instant, u64)>,
     seen: Seen,
     began: Instant,
+    /// Where the page is.
+    page: Option<String>,
 }
 
 /// What went by.
@@ -105,6 +107,7 @@ impl Console {
             rates: VecDeque::new(),
             seen: Seen::default(),
             began: now,
+            page: None,
         }
     }
 
@@ -123,22 +126,24 @@ impl Console {
 
     pub(super) fn intro(&mut self, binaries: &Binaries, place: &Place, server: &Server, broker: &Broker) {
         let user = place.server_user.as_ref().map_or_else(String::new, |user| format!(", as user {}", user.name));
-        let version = &binaries.version;
-        self.line(&self.bold("tripline demo"));
-        self.line(&format!(
-            "  real      {version} on 127.0.0.1:{}{user}: rows by SQL, changes by logical decoding",
-            server.port()
-        ));
-        self.line(&format!(
-            "  real      the pipeline of `tripline run`, in group {GROUP}; every alert is confirmed by that PostgreSQL"
-        ));
-        self.line(&format!(
-            "  stand-in  the Kafka broker on {}, in this process: {TOPIC} in memory, no transactions,",
-            broker.address()
-        ));
-        self.line(
-            "            so offsets are committed plainly here. Exactly-once, fencing and fail-over need a real Kafka",
-        );
+        let (version, port, address) = (binaries.number(), server.port(), broker.address());
+        let lines = [
+            self.bold("tripline demo"),
+            format!(
+                "  real      PostgreSQL {version} on 127.0.0.1:{port}{user}: rows by SQL, changes by logical decoding"
+            ),
+            format!("  real      the pipeline of `tripline run`, in group {GROUP}, confirming with that PostgreSQL"),
+            format!("  stand-in  the Kafka broker on {address}, inside this process: in memory, without transactions,"),
+            "            so offsets are committed plainly. Exactly-once, fencing and fail-over need a real Kafka"
+                .to_owned(),
+        ];
+        lines.iter().for_each(|line| self.line(line));
+    }
+
+    /// Where the page is.
+    pub(super) fn page(&mut self, address: &str) {
+        self.page = Some(address.to_owned());
+        self.line(&format!("  page      {address} while the demo runs"));
         self.line("");
     }
 
@@ -236,20 +241,22 @@ impl Console {
         self.dim(&format!("{:>3}.{} s", passed.as_secs(), passed.subsec_millis() / 100))
     }
 
-    /// `candidate  weekly-spend 27956157  stream total 3120.50 → Postgres total 3120.50, 2 ms: confirmed`
+    /// `candidate  weekly-spend 27956157: stream 3120.50, Postgres 120.50 (2 ms): refuted, no alert`
     fn candidate(&self, heard: &Heard) -> String {
         let (outcome, colour) = match heard.said {
             Said::Confirmed => ("confirmed", "33"),
-            Said::Refuted => ("refuted: no alert", "36"),
-            Said::Undecided => ("not visible yet: asked again", "2"),
-            Said::Failed => ("no answer: asked again", "31"),
+            Said::Refuted => ("refuted, no alert", "36"),
+            Said::Undecided => ("not visible yet, asked again", "2"),
+            Said::Failed => ("no answer, asked again", "31"),
         };
-        let database = heard.database.as_ref().map_or_else(|| "-".to_owned(), numbers);
-        let (rule, label, stream) = (&heard.rule, &heard.label, numbers(&heard.stream));
-        let millis = heard.millis.unwrap_or(0);
-        let outcome = self.paint(colour, outcome);
-        let at = self.at();
-        format!("{at}  candidate  {rule} {label}: stream {stream} | Postgres {database} ({millis} ms) {outcome}\n")
+        let (rule, label) = (&heard.rule, &heard.label);
+        let stream = measure(rule, &heard.stream);
+        let database = heard.database.as_ref().map_or_else(|| "-".to_owned(), |database| measure(rule, database));
+        let (millis, outcome) = (heard.millis.unwrap_or(0), self.paint(colour, outcome));
+        format!(
+            "{}  candidate  {rule} {label}: stream {stream}, Postgres {database} ({millis} ms): {outcome}\n",
+            self.at()
+        )
     }
 
     fn alert(&self, alert: &Alert) -> String {
@@ -295,7 +302,8 @@ impl Console {
                 let _ = writeln!(text, "{}", self.user(top));
             }
         }
-        let _ = writeln!(text, "{}", self.dim("Ctrl-C ends it"));
+        let page = self.page.as_ref().map_or_else(String::new, |page| format!("   page: {page}"));
+        let _ = writeln!(text, "{}", self.dim(&format!("Ctrl-C ends it{page}")));
         text
     }
 
@@ -345,10 +353,11 @@ pub(super) fn millis(micros: u64) -> String {
     format!("{} ms", micros.div_ceil(1_000))
 }
 
-/// `transactions 4, total 3120.50`
-fn numbers(outputs: &Map<String, Json>) -> String {
-    let text = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    outputs.iter().map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")
+/// The output of a rule of the demo that its HAVING compares.
+fn measure(rule: &str, outputs: &Map<String, Json>) -> String {
+    let name = if rule == "card-testing" { "transactions" } else { "total" };
+    let value = outputs.get(name).unwrap_or(&Json::Null);
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The whole part of a number that is not below zero.
@@ -390,9 +399,12 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_told_by_name() {
-        let outputs = json!({ "transactions": 4, "total": "12.50", "nothing": null });
-        assert_eq!(outputs.as_object().map(numbers).as_deref(), Some("transactions 4, total 12.50, nothing null"));
+    fn what_is_compared_is_told() {
+        let outputs = json!({ "transactions": 4, "total": "12.50" });
+        let told = |rule, outputs: &Json| outputs.as_object().map(|outputs| measure(rule, outputs));
+        assert_eq!(told("weekly-spend", &outputs).as_deref(), Some("12.50"));
+        assert_eq!(told("card-testing", &outputs).as_deref(), Some("4"));
+        assert_eq!(told("weekly-spend", &json!({})).as_deref(), Some("null"));
     }
 
     #[test]
