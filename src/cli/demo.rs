@@ -48,7 +48,7 @@ use summary::Summary;
 /// How often the console is drawn.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
 /// How long the pipeline gets at the end to catch up with what was bought.
-const CATCH_UP: Duration = Duration::from_secs(15);
+const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// The rules, as a configuration has them.
 const RULES: &str = include_str!("../demo/rules.toml");
@@ -66,8 +66,8 @@ fetched, in ~/.cache/tripline (/var/cache/tripline for root).";
 /// Arguments of `tripline demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// How long people buy, in seconds; Ctrl-C ends it before
-    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    /// How long people buy, in seconds, up to 900; Ctrl-C ends it before
+    #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=900))]
     pub seconds: u32,
 
     /// A summary for people, or one JSON object; what happens until then goes to standard error with the latter

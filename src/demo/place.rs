@@ -15,6 +15,8 @@ use super::DemoError;
 
 /// What the names of such folders begin with.
 const PREFIX: &str = "tripline-demo-";
+/// What they begin with before they are locked.
+const UNLOCKED: &str = "tripline-new-demo-";
 
 /// Who the server runs as where this program is root, in the order of preference.
 const USERS: [&str; 2] = ["postgres", "nobody"];
@@ -46,12 +48,15 @@ impl Place {
     /// # Errors
     /// It cannot be made; or this is root, and there is nobody else.
     pub fn make() -> Result<Self, DemoError> {
-        let named = base().join(format!("{PREFIX}{}", Uuid::now_v7().simple()));
+        let id = Uuid::now_v7().simple().to_string();
+        let (unnamed, named) = (base().join(format!("{UNLOCKED}{id}")), base().join(format!("{PREFIX}{id}")));
         let failed = |error: io::Error| DemoError::file(&named, &error);
-        DirBuilder::new().mode(0o700).create(&named).map_err(failed)?;
+        DirBuilder::new().mode(0o700).create(&unnamed).map_err(failed)?;
+        // It gets its name when it is locked: another demo that starts now would take it for a dead one's.
         let lock = || {
-            let file = File::create(named.join("lock"))?;
+            let file = File::create(unnamed.join("lock"))?;
             file.try_lock()?;
+            fs::rename(&unnamed, &named)?;
             Ok(file)
         };
         let made = || -> Result<Self, DemoError> {
@@ -63,7 +68,9 @@ impl Place {
             sweep(&place);
             Ok(place)
         };
-        made().inspect_err(|_| drop(fs::remove_dir_all(&named)))
+        made().inspect_err(|_| {
+            let _ = fs::remove_dir_all(&unnamed).or_else(|_| fs::remove_dir_all(&named));
+        })
     }
 
     /// Where it is.

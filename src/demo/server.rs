@@ -194,7 +194,10 @@ async fn initialise(place: &Place, binaries: &Binaries, password: &str) -> Resul
             "initdb could not make a database:\n{}",
             String::from_utf8_lossy(&made.stderr).trim()
         ))),
-        Ok(Err(error)) => Err(DemoError::new(format!("{} could not be run: {error}", binaries.folder.display()))),
+        Ok(Err(error)) => Err(DemoError::new(format!(
+            "{} could not be run: {error}; --fetch uses another PostgreSQL",
+            binaries.folder.display()
+        ))),
         Err(error) => Err(DemoError::new(format!("initdb: {error}"))),
     }
 }
