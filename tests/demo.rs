@@ -1,6 +1,7 @@
 //! `tripline demo` from its start to its end, on a private PostgreSQL. Where this machine has none, it is fetched.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests of a process, against the real clock")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -25,13 +26,10 @@ fn demo(args: &[&str]) -> Command {
 
 /// The folder of the demo with this process, by what its server was started with.
 fn folder_of(pid: u32) -> Option<PathBuf> {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let all = fs::read_dir(format!("/proc/{pid}/task"))
-        .ok()?
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     let pids: Vec<String> =
-        all.chain([children]).flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+        children.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
     pids.iter().find_map(|child| {
         let command = fs::read(format!("/proc/{child}/cmdline")).ok()?;
         let words = command.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
