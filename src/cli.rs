@@ -1,5 +1,6 @@
 //! The command line: its arguments and exit codes.
 //!
+//! - [`demo`]: `tripline demo`
 //! - [`run`]: `tripline run`
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
 //! - [`offsets`]: both layers of progress, and moving the group
@@ -16,6 +17,7 @@ pub mod alerts;
 pub mod archive;
 mod bar;
 mod database;
+pub mod demo;
 pub mod doctor;
 pub mod explain;
 pub mod failure;
@@ -99,6 +101,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it at work: a private PostgreSQL, people who buy, and alerts, for a minute
+    #[command(after_help = format!("{}\n\n{EXIT_CODES}", demo::EXAMPLES))]
+    Demo(demo::DemoArgs),
+
     /// Watch the change stream and raise alerts, until stopped by Ctrl-C or SIGTERM
     #[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(RunArgs),

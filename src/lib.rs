@@ -26,6 +26,7 @@
 //! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
 //! - [`web`]: the page, health and metrics
 //! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
+//! - [`demo`]: servers and shoppers for a first look
 //! - [`fault`]: where tests end the process
 //!
 //! The modules from `model` to `unit` are pure: no clock, no socket, no runtime; `tests/tidy.rs` sees to it.
@@ -58,6 +59,7 @@ pub mod monitor;
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod fault;
 pub mod host;
 pub mod telemetry;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tripline::cli::{
-    Cli, Command, Exit, alerts, archive, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
+    Cli, Command, Exit, alerts, archive, demo, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
 };
 
 #[global_allocator]
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match &cli.command {
+            Command::Demo(args) => demo::demo(args).await,
             Command::Run(args) => run::run(args).await,
             Command::Reprocess(args) => reprocess::reprocess(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,

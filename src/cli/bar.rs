@@ -151,7 +151,7 @@ fn left(seen: Reading, passed: Duration) -> Option<Duration> {
 }
 
 /// `1,234,567`
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -126,7 +126,7 @@ impl<'a> Job<'a> {
     }
 
     /// Starts to serve the page, where it is on.
-    async fn web(&self) -> Result<Option<Web>, Failure> {
+    pub(super) async fn web(&self) -> Result<Option<Web>, Failure> {
         let Some(web) = &self.config.web else { return Ok(None) };
         let postgres = &self.config.postgres;
         let options = postgres::options(&postgres.url, postgres.statement_timeout)

@@ -188,20 +188,33 @@ impl<D: Decode> KafkaSource<D> {
         }
     }
 
+    /// Commits for this member.
+    pub fn committer(&self) -> Committer {
+        Committer { consumer: Arc::clone(&self.reading.consumer), topic: self.topic.clone() }
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         what: &'static str,
-        call: impl FnOnce(&GroupConsumer) -> Result<T, KafkaError> + Send + 'static,
+        ask: impl FnOnce(&GroupConsumer) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, SourceError> {
-        let consumer = Arc::clone(&self.reading.consumer);
-        match tokio::task::spawn_blocking(move || call(&consumer)).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) if is_fenced(&error) => Err(SourceError::Fenced(format!("{what}: {error}"))),
-            Ok(Err(error)) if is_refused(&error) => Err(SourceError::Lost(format!("{what}: {error}"))),
-            Ok(Err(error)) => Err(SourceError::Call(format!("{what}: {error}"))),
-            // It panicked, and would again.
-            Err(error) => Err(SourceError::Lost(format!("{what}: {error}"))),
-        }
+        call(&self.reading.consumer, what, ask).await
+    }
+}
+
+async fn call<T: Send + 'static>(
+    consumer: &Arc<GroupConsumer>,
+    what: &'static str,
+    ask: impl FnOnce(&GroupConsumer) -> Result<T, KafkaError> + Send + 'static,
+) -> Result<T, SourceError> {
+    let consumer = Arc::clone(consumer);
+    match tokio::task::spawn_blocking(move || ask(&consumer)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) if is_fenced(&error) => Err(SourceError::Fenced(format!("{what}: {error}"))),
+        Ok(Err(error)) if is_refused(&error) => Err(SourceError::Lost(format!("{what}: {error}"))),
+        Ok(Err(error)) => Err(SourceError::Call(format!("{what}: {error}"))),
+        // It panicked, and would again.
+        Err(error) => Err(SourceError::Lost(format!("{what}: {error}"))),
     }
 }
 
@@ -364,13 +377,8 @@ impl<D: Decode> Source for KafkaSource<D> {
 
 impl<D: Decode> Follow for KafkaSource<D> {
     async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
-        const WHAT: &str = "committing the group's offsets";
-        // A client that has left its group commits as nobody, which the broker takes while the group is empty.
-        if self.alone.is_some() || !self.reading.consumer.context().holds(self.reading.assignments) {
-            return Err(SourceError::Fenced(format!("{WHAT}: this member no longer has the partitions")));
-        }
-        let offsets = offsets_list(&self.topic, offsets, metadata);
-        self.call(WHAT, move |consumer| consumer.commit(&offsets, CommitMode::Sync)).await
+        let assignment = if self.alone.is_some() { 0 } else { self.reading.assignments };
+        commit(&self.reading.consumer, Some(assignment), &self.topic, offsets, metadata).await
     }
 
     fn alone(&self, partitions: Vec<i32>) -> Result<Self, SourceError> {
@@ -381,6 +389,41 @@ impl<D: Decode> Follow for KafkaSource<D> {
     async fn close(self) {
         Self::close(self).await;
     }
+}
+
+/// Commits offsets outside of any transaction, for sinks that have none, as the member that reads, for as long as that
+/// stays in its group. One that joins anew needs another.
+pub struct Committer {
+    consumer: Arc<GroupConsumer>,
+    topic: String,
+}
+
+impl Committer {
+    /// Commits the group's offsets, with this text on every partition.
+    ///
+    /// # Errors
+    /// As of [`Follow::commit`].
+    pub async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), SourceError> {
+        commit(&self.consumer, None, &self.topic, offsets, metadata).await
+    }
+}
+
+/// `assignment`: the one that it is for, counted from 1; `None`: whichever stands.
+async fn commit(
+    consumer: &Arc<GroupConsumer>,
+    assignment: Option<u64>,
+    topic: &str,
+    offsets: &Offsets,
+    metadata: &str,
+) -> Result<(), SourceError> {
+    const WHAT: &str = "committing the group's offsets";
+    // A client that has left its group commits as nobody, which the broker takes while the group is empty.
+    let held = assignment.map_or_else(|| consumer.context().holds_any(), |one| consumer.context().holds(one));
+    if !held {
+        return Err(SourceError::Fenced(format!("{WHAT}: this member no longer has the partitions")));
+    }
+    let offsets = offsets_list(topic, offsets, metadata);
+    call(consumer, WHAT, move |consumer| consumer.commit(&offsets, CommitMode::Sync)).await
 }
 
 /// Next offsets with a text on every partition.

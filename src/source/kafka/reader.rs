@@ -64,6 +64,11 @@ impl Context {
         assignment != 0 && self.held.load(Ordering::SeqCst) == assignment
     }
 
+    /// Whether any assignment stands.
+    pub(super) fn holds_any(&self) -> bool {
+        self.held.load(Ordering::SeqCst) != 0
+    }
+
     fn gave(&self) {
         let before = self.made.fetch_add(1, Ordering::SeqCst);
         self.held.store(before.wrapping_add(1), Ordering::SeqCst);

@@ -1,0 +1,414 @@
+//! What a demo shows while it runs: lines that stay, and below them, on a terminal, a picture that is drawn again and again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+use tokio::time::Instant;
+
+use super::super::Output;
+use super::super::bar::grouped;
+use super::summary::Summary;
+use crate::alert::Alert;
+use crate::board::{Board, Reading, Top, What};
+use crate::cli::{Exit, failure::Failure};
+use crate::demo::binaries::Binaries;
+use crate::demo::broker::Broker;
+use crate::demo::place::Place;
+use crate::demo::server::Server;
+use crate::demo::{Done, GROUP};
+use crate::episode::Status;
+use crate::unit::news::{Heard, Said};
+
+/// Without a terminal, a line about the whole is written this often.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// Throughput is that of so long.
+const RATE_OVER: Duration = Duration::from_secs(2);
+/// Users in the picture.
+const BARS: usize = 7;
+/// Characters of a bar up to the threshold, and in all.
+const TO_THRESHOLD: u64 = 24;
+const BAR_WIDTH: u64 = 36;
+
+/// Draws and writes.
+pub(super) struct Console {
+    /// Lines are for people, on standard output; else they go to standard error.
+    output: Output,
+    drawn: bool,
+    colour: bool,
+    /// Lines of the picture that is on the screen.
+    height: usize,
+    /// The number of the last thing that was told.
+    seq: u64,
+    told: Instant,
+    /// Since when people buy, and for how long.
+    buying: Option<(Instant, Duration)>,
+    /// Records read, at instants of the last seconds.
+    rates: VecDeque<(Instant, u64)>,
+    seen: Seen,
+    began: Instant,
+    /// Where the page is.
+    page: Option<String>,
+}
+
+/// What went by.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// Keys with an open alert, by rule.
+    open: BTreeMap<String, BTreeSet<String>>,
+    pub(super) fired: u64,
+    pub(super) resolved: u64,
+    /// From the start of the program to the first alert.
+    pub(super) first_alert: Option<Duration>,
+}
+
+impl Seen {
+    pub(super) fn open(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.open
+    }
+
+    fn take(&mut self, alert: &Alert, since: Duration) {
+        let key = alert.record_key.split_once('|').map_or("", |(_, key)| key).to_owned();
+        match alert.status {
+            Status::Firing => {
+                self.fired += 1;
+                self.first_alert.get_or_insert(since);
+                self.open.entry(alert.rule.clone()).or_default().insert(key);
+            }
+            Status::Resolved => {
+                self.resolved += 1;
+                if let Some(keys) = self.open.get_mut(&alert.rule) {
+                    keys.remove(&key);
+                }
+                self.open.retain(|_, keys| !keys.is_empty());
+            }
+        }
+    }
+}
+
+impl Console {
+    pub(super) fn new(output: Output) -> Self {
+        let people = output == Output::Table;
+        let is_terminal = if people { stdout().is_terminal() } else { stderr().is_terminal() };
+        let drawn = people && is_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let now = Instant::now();
+        Self {
+            output,
+            drawn,
+            colour: is_terminal && !plain,
+            height: 0,
+            seq: 0,
+            told: now,
+            buying: None,
+            rates: VecDeque::new(),
+            seen: Seen::default(),
+            began: now,
+            page: None,
+        }
+    }
+
+    pub(super) fn is_drawn(&self) -> bool {
+        self.drawn
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.clone()
+    }
+
+    /// From now on people buy, for so long.
+    pub(super) fn buying(&mut self, started: Instant, seconds: Duration) {
+        self.buying = Some((started, seconds));
+    }
+
+    pub(super) fn intro(&mut self, binaries: &Binaries, place: &Place, server: &Server, broker: &Broker) {
+        let user = place.server_user.as_ref().map_or_else(String::new, |user| format!(", as user {}", user.name));
+        let (version, port, address) = (binaries.number(), server.port(), broker.address());
+        let lines = [
+            self.bold("tripline demo"),
+            format!(
+                "  real      PostgreSQL {version} on 127.0.0.1:{port}{user}: rows by SQL, changes by logical decoding"
+            ),
+            format!("  real      the pipeline of `tripline run`, in group {GROUP}, confirming with that PostgreSQL"),
+            format!("  stand-in  the Kafka broker on {address}, inside this process: in memory, without transactions,"),
+            "            so offsets are committed plainly. Exactly-once, fencing and fail-over need a real Kafka"
+                .to_owned(),
+        ];
+        lines.iter().for_each(|line| self.line(line));
+    }
+
+    /// Where the page is.
+    pub(super) fn page(&mut self, address: &str) {
+        self.page = Some(address.to_owned());
+        self.line(&format!("  page      {address} while the demo runs"));
+        self.line("");
+    }
+
+    /// Writes a line that stays.
+    pub(super) fn line(&mut self, line: &str) {
+        self.put(&format!("{line}\n"), "");
+    }
+
+    /// What has happened since, and the picture.
+    pub(super) fn draw(&mut self, board: &Board, done: &Done, program_began: Instant) {
+        let mut lines = String::new();
+        let mut news = board.since(self.seq);
+        self.seq = news.last().map_or(self.seq, |newest| newest.seq);
+        // An alert comes after the answer that it was decided by.
+        news.sort_by_key(|entry| match &entry.what {
+            What::Candidate(heard) => (heard.at, false),
+            What::Alert(alert) => (alert.emitted_at, true),
+        });
+        for entry in news {
+            match &entry.what {
+                What::Candidate(heard) => lines.push_str(&self.candidate(heard)),
+                What::Alert(alert) => {
+                    self.seen.take(alert, program_began.elapsed());
+                    lines.push_str(&self.alert(alert));
+                }
+            }
+        }
+        let reading = board.look();
+        let rate = self.rate(reading.read);
+        if self.drawn {
+            let picture = self.picture(&reading, done, rate);
+            self.put(&lines, &picture);
+        } else {
+            if self.told.elapsed() >= TOLD_EVERY {
+                self.told = Instant::now();
+                let _ = writeln!(lines, "{}", self.whole(&reading, done, rate));
+            }
+            self.put(&lines, "");
+        }
+    }
+
+    /// Takes the picture away.
+    pub(super) fn clear(&mut self) {
+        self.put("", "");
+    }
+
+    pub(super) fn summary(&self, summary: &Summary) -> Result<(), Failure> {
+        let text = match self.output {
+            Output::Json => summary.json(),
+            Output::Table => summary.text(self.colour),
+        };
+        let written = writeln!(stdout(), "{text}").and_then(|()| stdout().flush());
+        written.map_err(|error| Failure::new(Exit::Failed, format!("standard output: {error}")))
+    }
+
+    /// Lines in place of the picture, and a new picture below them. What cannot be shown is no reason to stop.
+    fn put(&mut self, lines: &str, picture: &str) {
+        if lines.is_empty() && picture.is_empty() && self.height == 0 {
+            return;
+        }
+        let mut text = String::new();
+        if self.drawn {
+            text.push_str("\x1b[?2026h\x1b[?7l\r"); // at once, and cut rather than wrapped at the edge
+            if self.height > 0 {
+                let _ = write!(text, "\x1b[{}A", self.height);
+            }
+            text.push_str("\x1b[J");
+        }
+        text.push_str(lines);
+        text.push_str(picture);
+        self.height = picture.lines().count();
+        if self.drawn {
+            text.push_str("\x1b[?7h\x1b[?2026l");
+        }
+        let _ = match self.output {
+            Output::Table => stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()),
+            Output::Json => stderr().write_all(text.as_bytes()),
+        };
+    }
+
+    /// Records a second.
+    fn rate(&mut self, read: u64) -> u64 {
+        let now = Instant::now();
+        self.rates.push_back((now, read));
+        while self.rates.len() > 2 && self.rates.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
+            self.rates.pop_front();
+        }
+        let Some((at, before)) = self.rates.front().copied() else { return 0 };
+        let millis = u64::try_from(now.duration_since(at).as_millis()).unwrap_or(u64::MAX);
+        read.saturating_sub(before).saturating_mul(1_000).checked_div(millis).unwrap_or(0)
+    }
+
+    fn at(&self) -> String {
+        let passed = self.began.elapsed();
+        self.dim(&format!("{:>3}.{} s", passed.as_secs(), passed.subsec_millis() / 100))
+    }
+
+    /// `candidate  weekly-spend 27956157: stream 3120.50, Postgres 120.50 (2 ms): refuted, no alert`
+    fn candidate(&self, heard: &Heard) -> String {
+        let (outcome, colour) = match heard.said {
+            Said::Confirmed => ("confirmed", "33"),
+            Said::Refuted => ("refuted, no alert", "36"),
+            Said::Undecided => ("not visible yet, asked again", "2"),
+            Said::Failed => ("no answer, asked again", "31"),
+        };
+        let (rule, label) = (&heard.rule, &heard.label);
+        let stream = measure(rule, &heard.stream);
+        let database = heard.database.as_ref().map_or_else(|| "-".to_owned(), |database| measure(rule, database));
+        let (millis, outcome) = (heard.millis.unwrap_or(0), self.paint(colour, outcome));
+        format!(
+            "{}  candidate  {rule} {label}: stream {stream}, Postgres {database} ({millis} ms): {outcome}\n",
+            self.at()
+        )
+    }
+
+    fn alert(&self, alert: &Alert) -> String {
+        let (word, colour) = match alert.status {
+            Status::Firing => ("ALERT", "1;31"),
+            Status::Resolved => ("ALERT", "1;32"),
+        };
+        let body: Json = serde_json::from_str(&alert.body).unwrap_or_default();
+        let severity = body.get("severity").and_then(Json::as_str).unwrap_or_default();
+        let line = alert.line.replace(['\n', '\r'], " ");
+        format!("{}  {}\n", self.at(), self.paint(colour, &format!("{word}      {line}  [{severity}, {}]", alert.rule)))
+    }
+
+    /// One line about the whole.
+    fn whole(&self, reading: &Reading, done: &Done, rate: u64) -> String {
+        let changed = done.changed.load(Ordering::Relaxed);
+        let lag = changed.saturating_sub(reading.read);
+        let sum = |of: fn(&crate::unit::news::Tally) -> u64| reading.rules.iter().map(|rule| of(&rule.tally)).sum();
+        let (confirmed, refuted): (u64, u64) = (sum(|tally| tally.confirmed), sum(|tally| tally.refuted));
+        format!(
+            "{} read, {}/s, {} behind; {confirmed} confirmed, {refuted} refuted; {} alerts, {} resolved; {}",
+            grouped(reading.read),
+            grouped(rate),
+            grouped(lag),
+            self.seen.fired,
+            self.seen.resolved,
+            delays(reading),
+        )
+    }
+
+    fn picture(&self, reading: &Reading, done: &Done, rate: u64) -> String {
+        let clock = self.buying.map_or_else(String::new, |(started, limit)| {
+            let passed = started.elapsed().min(limit);
+            format!("{} of {} s   ", passed.as_secs(), limit.as_secs())
+        });
+        let mut text = format!("\n{}{}\n", self.bold(&clock), self.whole(reading, done, rate));
+        for rule in &reading.rules {
+            let mine = reading.top.iter().filter(|top| top.rule == rule.name);
+            let (name, having) = (self.bold(&rule.name), &rule.having);
+            let _ = writeln!(text, "{name}  {having}  {}", self.dim(&format!("{} open", rule.open)));
+            let shown = if rule.severity == "critical" { BARS } else { 3 };
+            for top in mine.take(shown) {
+                let _ = writeln!(text, "{}", self.user(top));
+            }
+        }
+        let page = self.page.as_ref().map_or_else(String::new, |page| format!("   page: {page}"));
+        let _ = writeln!(text, "{}", self.dim(&format!("Ctrl-C ends it{page}")));
+        text
+    }
+
+    /// `  27956157  ████████████████████████|██████        4,231.80  open`
+    fn user(&self, top: &Top) -> String {
+        let (total, threshold) = (whole_of(&top.total), whole_of(&top.threshold).max(1));
+        let full = total.saturating_mul(TO_THRESHOLD).checked_div(threshold).unwrap_or(0).min(BAR_WIDTH);
+        let part =
+            |from: u64, to: u64| -> String { (from..to).map(|at| if at < full { '█' } else { '·' }).collect() };
+        let open = self.seen.open.get(&top.rule).is_some_and(|keys| keys.contains(&top.label));
+        let colour = if open { "31" } else { "32" };
+        format!(
+            "  {:<10} {}{}{} {:>10}{}",
+            top.label,
+            self.paint(colour, &part(0, TO_THRESHOLD)),
+            self.bold("|"),
+            self.paint(colour, &part(TO_THRESHOLD, BAR_WIDTH)),
+            top.total,
+            if open { self.paint("1;31", "  ALERT") } else { String::new() },
+        )
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+}
+
+/// `commit to alert 41 ms, at most 90 ms`
+fn delays(reading: &Reading) -> String {
+    let at = |percent| reading.delays.quantile(percent).map(millis);
+    match (at(50), at(99)) {
+        (Some(half), Some(most)) => format!("commit to decision {half} (p99 {most})"),
+        _ => "nothing decided yet".to_owned(),
+    }
+}
+
+/// `41 ms`
+pub(super) fn millis(micros: u64) -> String {
+    format!("{} ms", micros.div_ceil(1_000))
+}
+
+/// The output of a rule of the demo that its HAVING compares.
+fn measure(rule: &str, outputs: &Map<String, Json>) -> String {
+    let name = if rule == "card-testing" { "transactions" } else { "total" };
+    let value = outputs.get(name).unwrap_or(&Json::Null);
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The whole part of a number that is not below zero.
+fn whole_of(number: &str) -> u64 {
+    number.split('.').next().and_then(|whole| whole.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plain() -> Console {
+        let mut console = Console::new(Output::Table);
+        (console.drawn, console.colour) = (false, false);
+        console
+    }
+
+    #[test]
+    fn bars_show_the_threshold() {
+        let check = |total: &str, want: &str| {
+            let top = Top {
+                rule: "r".to_owned(),
+                key: Json::Null,
+                label: "7".to_owned(),
+                total: total.to_owned(),
+                threshold: "3000".to_owned(),
+                over: false,
+                rows: 1,
+            };
+            assert_eq!(plain().user(&top), want);
+        };
+        check("0.00", "  7          ························|············       0.00");
+        check("1500.00", "  7          ████████████············|············    1500.00");
+        check("3000.01", "  7          ████████████████████████|············    3000.01");
+        check("99999.00", "  7          ████████████████████████|████████████   99999.00");
+        check("-5.00", "  7          ························|············      -5.00");
+    }
+
+    #[test]
+    fn what_is_compared_is_told() {
+        let outputs = json!({ "transactions": 4, "total": "12.50" });
+        let told = |rule, outputs: &Json| outputs.as_object().map(|outputs| measure(rule, outputs));
+        assert_eq!(told("weekly-spend", &outputs).as_deref(), Some("12.50"));
+        assert_eq!(told("card-testing", &outputs).as_deref(), Some("4"));
+        assert_eq!(told("weekly-spend", &json!({})).as_deref(), Some("null"));
+    }
+
+    #[test]
+    fn whole_parts() {
+        assert_eq!(["12.99", "7", "-3.2", "NULL", ""].map(whole_of), [12, 7, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,192 @@
+//! The folder of one demo: nothing of it is elsewhere, and nothing of it stays.
+//!
+//! A demo that is killed is cleaned up by the shell that watches over its server ([`super::server`]); what is left
+//! when that is killed too, the next demo removes. A lock on a file in the folder tells a dead one from a live one.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use uuid::Uuid;
+
+use super::DemoError;
+
+/// What the names of such folders begin with.
+const PREFIX: &str = "tripline-demo-";
+/// What they begin with before they are locked.
+const UNLOCKED: &str = "tripline-new-demo-";
+
+/// Who the server runs as where this program is root, in the order of preference.
+const USERS: [&str; 2] = ["postgres", "nobody"];
+
+/// A user of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub uid: u32,
+    /// The number of its first group.
+    pub gid: u32,
+}
+
+/// A folder for this demo alone.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
+    /// Who the server is to run as, where that is somebody else: it refuses to run as root.
+    pub server_user: Option<User>,
+    /// Held for as long as this demo lives.
+    _lock: File,
+}
+
+impl Place {
+    /// Makes the folder, and removes those of demos that are dead.
+    ///
+    /// # Errors
+    /// It cannot be made; or this is root, and there is nobody else.
+    pub fn make() -> Result<Self, DemoError> {
+        let id = Uuid::now_v7().simple().to_string();
+        let (unnamed, named) = (base().join(format!("{UNLOCKED}{id}")), base().join(format!("{PREFIX}{id}")));
+        let failed = |error: io::Error| DemoError::file(&named, &error);
+        DirBuilder::new().mode(0o700).create(&unnamed).map_err(failed)?;
+        // It gets its name when it is locked: another demo that starts now would take it for a dead one's.
+        let lock = || {
+            let file = File::create(unnamed.join("lock"))?;
+            file.try_lock()?;
+            fs::rename(&unnamed, &named)?;
+            Ok(file)
+        };
+        let made = || -> Result<Self, DemoError> {
+            let lock = lock().map_err(failed)?;
+            let me = fs::metadata(&named).map_err(failed)?.uid();
+            let server_user = if me == 0 { Some(other_user()?) } else { None };
+            let place = Self { path: named.clone(), server_user, _lock: lock };
+            place.give(&named)?;
+            sweep(&place);
+            Ok(place)
+        };
+        made().inspect_err(|_| {
+            let _ = fs::remove_dir_all(&unnamed).or_else(|_| fs::remove_dir_all(&named));
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives a folder or a file to the user of the server, where that is another: its shell has to be able to remove
+    /// what is in a folder.
+    ///
+    /// # Errors
+    /// It cannot be given away.
+    pub fn give(&self, path: &Path) -> Result<(), DemoError> {
+        let Some(user) = &self.server_user else { return Ok(()) };
+        chown(path, Some(user.uid), Some(user.gid)).map_err(|error| DemoError::file(path, &error))?;
+        if path.is_dir() && path != self.path {
+            for entry in fs::read_dir(path).map_err(|error| DemoError::file(path, &error))?.flatten() {
+                self.give(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where fetched binaries are kept. The server's user has to get there.
+    ///
+    /// # Errors
+    /// There is no home folder.
+    pub fn cache(&self) -> Result<PathBuf, DemoError> {
+        if self.server_user.is_some() {
+            return Ok(PathBuf::from("/var/cache/tripline"));
+        }
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let base =
+            set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| Some(set("HOME")?.join(".cache")));
+        base.map(|base| base.join("tripline")).ok_or_else(|| {
+            DemoError::new("there is no place for fetched programs: set HOME or XDG_CACHE_HOME to a folder of yours")
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path); // the server's shell may have done it already
+    }
+}
+
+/// A folder that every user can get to, where the server may be another's.
+fn base() -> PathBuf {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+    if is_root { PathBuf::from("/tmp") } else { std::env::temp_dir() }
+}
+
+fn other_user() -> Result<User, DemoError> {
+    let text = fs::read_to_string("/etc/passwd").map_err(|error| DemoError::file(Path::new("/etc/passwd"), &error))?;
+    USERS.iter().find_map(|name| user_named(&text, name)).ok_or_else(|| {
+        DemoError::new(format!(
+            "PostgreSQL does not run as root, and this machine has none of the users {}: run the demo as another user",
+            USERS.join(", ")
+        ))
+    })
+}
+
+fn user_named(passwd: &str, name: &str) -> Option<User> {
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let found = passwd.lines().map(fields).find(|fields| fields.first().is_some_and(|first| first == name))?;
+    let number = |index: usize| found.get(index)?.parse::<u32>().ok().filter(|number| *number != 0);
+    Some(User { name: name.to_owned(), uid: number(2)?, gid: number(3)? })
+}
+
+/// Removes what demos have left that are dead. Whatever does not work out is left to the next one.
+fn sweep(mine: &Place) {
+    let Some(base) = mine.path.parent() else { return };
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let named = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        // Whoever else may write here must not lead us anywhere.
+        let owned = fs::symlink_metadata(&path).is_ok_and(|found| {
+            let owners =
+                [mine.server_user.as_ref().map(|user| user.uid), fs::metadata(&mine.path).ok().map(|m| m.uid())];
+            found.is_dir() && owners.contains(&Some(found.uid())) && found.permissions().mode() & 0o022 == 0
+        });
+        if !named || !owned || path == mine.path {
+            continue;
+        }
+        let Ok(lock) = File::open(path.join("lock")) else { continue };
+        if lock.try_lock().is_ok() {
+            end_server(&path);
+            let _ = fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Ends the server of a dead demo, if there is one. Its pid may be another process's by now.
+fn end_server(place: &Path) {
+    let data = place.join("data");
+    let pid = fs::read_to_string(data.join("postmaster.pid")).ok();
+    let Some(pid) = pid.as_deref().and_then(|text| text.lines().next()?.trim().parse::<u32>().ok()) else { return };
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_it = command.split(|byte| *byte == 0).any(|word| word == data.as_os_str().as_encoded_bytes());
+    if is_it {
+        let kill = Command::new("kill").args(["-QUIT", &pid.to_string()]).stdin(Stdio::null()).status();
+        let _ = kill.inspect(|_| std::thread::sleep(std::time::Duration::from_millis(300)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_name_and_never_root() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65533:n:/:/bin/false\npostgres:x:0:5::/:/bin/sh\n";
+        let nobody = User { name: "nobody".to_owned(), uid: 65_534, gid: 65_533 };
+        assert_eq!(user_named(passwd, "nobody"), Some(nobody));
+        assert_eq!(user_named(passwd, "postgres"), None);
+        assert_eq!(user_named(passwd, "root"), None);
+        assert_eq!(user_named("nobody", "nobody"), None);
+    }
+}

@@ -1,0 +1,235 @@
+//! A PostgreSQL server for this demo alone: on loopback, with a password of its own, gone when the demo is.
+//!
+//! Its parent is a shell that holds the reading end of a pipe. When the demo ends, however that comes, the pipe is
+//! closed; the shell then ends the server and removes the folder.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::DemoError;
+use super::binaries::Binaries;
+use super::place::Place;
+
+/// How long it may take to be ready.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has ended, and how long between two looks.
+const STOP_LOOKS: u32 = 500;
+const STOP_LOOK: Duration = Duration::from_millis(20);
+/// How often another port is tried.
+const PORTS_TRIED: u32 = 3;
+
+/// `$1`: the folder to remove; `$2`: the log; the rest: the server. Signals to the terminal's processes are for the
+/// demo alone, which then closes the pipe. What is thrown away needs no clean shutdown.
+const SHELL: &str = r#"
+trap '' HUP INT TERM
+folder=$1 log=$2
+shift 2
+cd /
+"$@" </dev/null >"$log" 2>&1 &
+server=$!
+while read -r line; do :; done
+kill -QUIT "$server" 2>/dev/null
+wait "$server"
+rm -rf -- "$folder"
+"#;
+
+/// Settings of the server. Nothing of it is to survive a power cut.
+const SETTINGS: [&str; 12] = [
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "wal_level=logical",
+    "max_connections=50",
+    "shared_buffers=64MB",
+    "max_wal_size=1GB",
+    "fsync=off",
+    "full_page_writes=off",
+    "timezone=UTC",
+    "log_timezone=UTC",
+    "lc_messages=C",
+    "jit=off",
+];
+
+/// A server that runs.
+pub struct Server {
+    shell: Child,
+    pipe: Option<ChildStdin>,
+    port: u16,
+    password: String,
+}
+
+impl Server {
+    /// Makes the database and starts it.
+    ///
+    /// # Errors
+    /// What the programs said.
+    pub async fn start(place: &Place, binaries: &Binaries) -> Result<Self, DemoError> {
+        let password = format!("{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple());
+        initialise(place, binaries, &password).await?;
+        let mut tried = 1;
+        loop {
+            let mut server = Self::launch(place, binaries, password.clone())?;
+            match server.ready(place).await {
+                Ok(()) => return Ok(server),
+                Err(error) => {
+                    let taken = log_of(place).contains("could not bind");
+                    if !taken || tried == PORTS_TRIED {
+                        return Err(error);
+                    }
+                    tried += 1;
+                    // The shell would remove the folder, which the next server is to use.
+                    let _ = server.shell.kill();
+                    let _ = server.shell.wait();
+                }
+            }
+        }
+    }
+
+    fn launch(place: &Place, binaries: &Binaries, password: String) -> Result<Self, DemoError> {
+        let port = free_port()?;
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(SHELL).arg("tripline-demo").arg(place.path()).arg(log_path(place));
+        command.arg(binaries.program("postgres")).arg("-D").arg(data(place)).arg("-p").arg(port.to_string());
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        as_server_user(&mut command, place);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let mut shell = command.spawn().map_err(|error| DemoError::new(format!("sh could not be started: {error}")))?;
+        let pipe = shell.stdin.take();
+        Ok(Self { shell, pipe, port, password })
+    }
+
+    async fn ready(&self, place: &Place) -> Result<(), DemoError> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        let options = self.options();
+        loop {
+            let error = match options.connect().await {
+                Ok(connection) => return connection.close().await.map_err(DemoError::from),
+                Err(error) => error,
+            };
+            let log = log_of(place);
+            let ended = log.contains("database system is shut down") || log.contains("could not bind");
+            if ended || Instant::now() > deadline {
+                let last: Vec<&str> = log.lines().rev().take(5).collect();
+                let last: Vec<&str> = last.into_iter().rev().collect();
+                return Err(DemoError::new(format!("PostgreSQL did not start: {error}\n{}", last.join("\n"))));
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+
+    /// A connection as its superuser.
+    pub fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username("postgres")
+            .password(&self.password)
+            .database("postgres")
+            .application_name("tripline demo")
+    }
+
+    /// Connects as its superuser.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn connect(&self) -> Result<PgConnection, DemoError> {
+        self.options().connect().await.map_err(DemoError::from)
+    }
+
+    /// Its address, as another role, whose password is the same.
+    pub fn url(&self, role: &str) -> String {
+        format!("postgres://{role}:{}@127.0.0.1:{}/postgres", self.password, self.port)
+    }
+
+    /// The password of its roles.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Server {
+    /// Ends it, and waits until it has ended and the folder is gone.
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        for _ in 0..STOP_LOOKS {
+            if !matches!(self.shell.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(STOP_LOOK);
+        }
+        tracing::warn!("PostgreSQL did not end in time; the next demo removes what it leaves");
+    }
+}
+
+async fn initialise(place: &Place, binaries: &Binaries, password: &str) -> Result<(), DemoError> {
+    let secret = place.path().join("secret");
+    let written = fs::write(&secret, password);
+    written.map_err(|error| DemoError::file(&secret, &error))?;
+    place.give(&secret)?;
+    let mut command = Command::new(binaries.program("initdb"));
+    command.args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+    command.arg("--pwfile").arg(&secret).arg("-D").arg(data(place));
+    command.stdin(Stdio::null()).current_dir("/").process_group(0);
+    as_server_user(&mut command, place);
+    let made = tokio::task::spawn_blocking(move || command.output()).await;
+    let _ = fs::remove_file(&secret);
+    match made {
+        Ok(Ok(made)) if made.status.success() => Ok(()),
+        Ok(Ok(made)) => Err(DemoError::new(format!(
+            "initdb could not make a database:\n{}",
+            String::from_utf8_lossy(&made.stderr).trim()
+        ))),
+        Ok(Err(error)) => Err(DemoError::new(format!(
+            "{} could not be run: {error}; --fetch uses another PostgreSQL",
+            binaries.folder.display()
+        ))),
+        Err(error) => Err(DemoError::new(format!("initdb: {error}"))),
+    }
+}
+
+fn as_server_user(command: &mut Command, place: &Place) {
+    // Messages are looked through for what happened; settings of the user's own clients are not for this server.
+    command.env("LC_ALL", "C").env_remove("PGOPTIONS").env_remove("PGDATA").env_remove("PGPORT");
+    if let Some(user) = &place.server_user {
+        command.uid(user.uid).gid(user.gid);
+    }
+}
+
+fn data(place: &Place) -> PathBuf {
+    place.path().join("data")
+}
+
+fn log_path(place: &Place) -> PathBuf {
+    place.path().join("postgres.log")
+}
+
+fn log_of(place: &Place) -> String {
+    read_lossy(&log_path(place))
+}
+
+fn read_lossy(path: &Path) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16, DemoError> {
+    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    bound
+        .map(|address| address.port())
+        .map_err(|error| DemoError::new(format!("no port on 127.0.0.1 is free: {error}")))
+}

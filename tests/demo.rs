@@ -1,0 +1,167 @@
+//! `tripline demo` from its start to its end, on a private PostgreSQL. Where this machine has none, it is fetched.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests of a process, against the real clock")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+
+const DEMO: &str = env!("CARGO_BIN_EXE_tripline");
+
+/// How long the first alert may take from the start of the program, whose build is not optimised here.
+const FIRST_ALERT_MAX_MS: u64 = 40_000;
+/// How long whatever a demo has started may go on after it was killed.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+fn demo(args: &[&str]) -> Command {
+    let mut command = Command::new(DEMO);
+    command.arg("demo").args(args).env("NO_COLOR", "1").env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// The folder of the demo with this process, by what its server was started with.
+fn folder_of(pid: u32) -> Option<PathBuf> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids: Vec<String> =
+        children.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+    pids.iter().find_map(|child| {
+        let command = fs::read(format!("/proc/{child}/cmdline")).ok()?;
+        let words = command.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        words
+            .map(PathBuf::from)
+            .find(|word| word.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tripline-demo-")))
+    })
+}
+
+/// Processes that were started with this folder.
+fn processes_of(folder: &Path) -> Vec<String> {
+    let name = folder.to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if command.contains(&name) {
+            found.push(command);
+        }
+    }
+    found
+}
+
+fn wait_for_folder(child: &mut Child) -> PathBuf {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(folder) = folder_of(child.id()) {
+            return folder;
+        }
+        assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "no server was started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_gone(folder: &Path) -> bool {
+    let deadline = Instant::now() + GONE_WITHIN;
+    while folder.exists() || !processes_of(folder).is_empty() {
+        if Instant::now() > deadline {
+            eprintln!("{} exists: {}; processes: {:#?}", folder.display(), folder.exists(), processes_of(folder));
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    true
+}
+
+fn signal(child: &Child, signal: &str) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits for a line that begins like this; what comes before it.
+fn wait_for_line(child: &mut Child, wanted: &str) -> Vec<String> {
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    let mut before = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        if line.starts_with(wanted) {
+            return before;
+        }
+        before.push(line);
+    }
+    panic!("it ended without the line: {wanted}: {before:#?}");
+}
+
+fn as_json(child: Child) -> Json {
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success(), "{:?}: {told}", ended.status);
+    assert!(!told.contains("ERROR") && !told.contains("WARN"), "{told}");
+    serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {told}"))
+}
+
+#[test]
+fn alerts_come_and_nothing_stays() {
+    let mut child =
+        demo(&["--for", "15", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let folder = wait_for_folder(&mut child);
+    let told = as_json(child);
+    assert!(!folder.exists() && processes_of(&folder).is_empty(), "{} is left", folder.display());
+    let number = |name: &str| told[name].as_u64().unwrap_or_else(|| panic!("{name} in {told:#}"));
+    assert_eq!(told["agrees"], true, "{told:#}");
+    assert_eq!(told["open"], told["open_in_sql"], "{told:#}");
+    assert_eq!((number("changed"), number("rejected")), (number("read"), 0), "{told:#}");
+    assert!(number("fired") >= 2 && number("confirmed") >= number("fired"), "{told:#}");
+    assert!(number("first_alert_ms") < FIRST_ALERT_MAX_MS, "{told:#}");
+}
+
+#[test]
+fn two_at_once_do_not_meet() {
+    let start =
+        || demo(&["--for", "4", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut one, mut other) = (start(), start());
+    let folders = [wait_for_folder(&mut one), wait_for_folder(&mut other)];
+    assert_ne!(folders[0], folders[1]);
+    for child in [one, other] {
+        assert_eq!(as_json(child)["agrees"], true);
+    }
+    assert!(folders.iter().all(|folder| is_gone(folder)));
+}
+
+#[test]
+fn nothing_stays_after_a_signal_or_a_kill() {
+    for (how, wanted) in [("-INT", Some(0)), ("-TERM", Some(0)), ("-HUP", Some(0)), ("-KILL", None)] {
+        let mut child = demo(&["--for", "600"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let folder = wait_for_folder(&mut child);
+        let lines = wait_for_line(&mut child, "The week before");
+        let page = lines.iter().find_map(|line| line.trim().strip_prefix("page")?.split_whitespace().next()).unwrap();
+        assert_eq!(ureq::get(format!("{page}livez")).call().unwrap().status(), 200);
+        assert!(folder.join("checkpoints").exists() && !processes_of(&folder).is_empty());
+        signal(&child, how);
+        // Nobody reads what it writes from here on.
+        drop(child.stdout.take());
+        let code = child.wait().unwrap().code();
+        // Standard output is closed: a summary that cannot be written is a failure.
+        assert!(code == wanted || (wanted.is_some() && code == Some(1)), "{how}: {code:?}");
+        assert!(is_gone(&folder), "{how}");
+    }
+}
+
+#[test]
+fn the_next_one_removes_what_a_dead_one_has_left() {
+    let mut child = demo(&["--for", "600"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let folder = wait_for_folder(&mut child);
+    wait_for_line(&mut child, "tripline demo");
+    let server = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap();
+    let server = server.lines().next().unwrap().to_owned();
+    let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+    let shell = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    // The shell that would clean up goes first.
+    assert!(Command::new("kill").args(["-KILL", &shell, &child.id().to_string()]).status().unwrap().success());
+    child.wait().unwrap();
+    assert!(folder.exists() && !processes_of(&folder).is_empty());
+    let next = demo(&["--for", "1", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(as_json(next)["agrees"], true);
+    assert!(is_gone(&folder));
+}
