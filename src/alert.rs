@@ -191,6 +191,12 @@ pub fn key_texts(query: &Query, key: &Key) -> Vec<Option<String>> {
     texts.map(|(column, value)| value_text(&value, scale_at(&query.table, *column))).collect()
 }
 
+/// The key's values for a reader: `27956157`, or `27956157, EUR`.
+pub fn key_label(query: &Query, key: &Key) -> String {
+    let texts = key_texts(query, key).into_iter().map(|text| text.unwrap_or_else(|| "NULL".to_owned()));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
 /// `weekly-spend|27956157`. Text that could be taken for something else (the text NULL, a bar, a quote) is
 /// quoted as SQL quotes a name.
 fn record_key(rule: &str, key: &[Option<String>]) -> String {
@@ -251,7 +257,8 @@ fn columns_json<'a>(table: &Table, columns: impl Iterator<Item = &'a usize>, key
     Json::Object(columns.zip(key.values()).map(pair).collect())
 }
 
-fn key_json(query: &Query, key: &Key) -> Json {
+/// The key's columns by name, as the record has them.
+pub fn key_json(query: &Query, key: &Key) -> Json {
     columns_json(&query.table, query.group_by.iter(), key)
 }
 

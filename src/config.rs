@@ -15,6 +15,7 @@ mod reader;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
@@ -50,6 +51,8 @@ pub struct Config {
     pub rules: Vec<RuleSettings>,
     /// Where alerts go.
     pub alerts: Alerts,
+    /// The page, where it is on.
+    pub web: Option<Web>,
     /// Kafka Connect, for `tripline doctor`.
     pub connect: Option<Connect>,
     /// The program's own log.
@@ -299,6 +302,15 @@ impl fmt::Debug for PostgresAlerts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresAlerts").field("url", &redact_url(&self.url)).field("migrate", &self.migrate).finish()
     }
+}
+
+/// `[web]`: the page, health and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Where it listens: on the loopback, unless others are allowed.
+    pub listen: SocketAddr,
+    /// Further names by which it is reached.
+    pub hosts: Vec<String>,
 }
 
 /// `[connect]`

@@ -5,12 +5,14 @@
 //! - [`rows`]: rows of the table as memory holds them
 //! - [`memory`]: their twin for tests
 //! - [`explain`]: the rows behind an alert, as they are now
+//! - [`trace`]: the rows of a key as they add up
 
 pub mod catalog;
 pub mod explain;
 pub mod memory;
 pub mod postgres;
 pub mod rows;
+pub mod trace;
 
 use crate::model::{Key, Timestamp};
 use crate::unit::{Answer, Asked, Question};

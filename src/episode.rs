@@ -143,7 +143,7 @@ impl Episodes {
     }
 
     /// The groups that are firing, in order.
-    pub fn firing(&self) -> impl Iterator<Item = &Key> {
+    pub fn firing(&self) -> impl ExactSizeIterator<Item = &Key> {
         self.open.keys()
     }
 

@@ -20,9 +20,11 @@
 //! - [`unit`]: the partitions that are judged together
 //! - [`checkpoint`]: progress in two layers
 //! - [`source`], [`confirm`], [`sink`], [`clock`]: the adapters
+//! - [`board`]: what a run shows of itself
 //! - [`job`]: what the jobs share
 //! - [`monitor`]: the main job's loop
 //! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
+//! - [`web`]: the page, health and metrics
 //! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
 //! - [`fault`]: where tests end the process
 //!
@@ -50,6 +52,7 @@ pub mod sink;
 pub mod source;
 
 pub mod archive;
+pub mod board;
 pub mod job;
 pub mod monitor;
 
@@ -58,3 +61,4 @@ pub mod config;
 pub mod fault;
 pub mod host;
 pub mod telemetry;
+pub mod web;

@@ -26,6 +26,7 @@ use futures_util::{FutureExt, StreamExt};
 use epoch::close;
 use session::Session;
 
+use crate::board::{Board, Phase, Turn};
 use crate::change::Change;
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
@@ -93,6 +94,8 @@ pub struct Monitor<S, C, K, T> {
     pub folder: Folder,
     /// Shows how far it is.
     pub gauge: Arc<Gauge>,
+    /// Shows everything else.
+    pub board: Arc<Board>,
 }
 
 /// What is asked of the database.
@@ -150,21 +153,26 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
         let stop = stop.shared();
         let hard_limit = stop.clone().then(|()| tokio::time::sleep(job::STOP_GRACE));
-        tokio::select! {
+        let ended = tokio::select! {
             ended = self.run_until(stop) => ended,
             () = hard_limit => Err(JobError::Cut),
-        }
+        };
+        self.board.phase(Phase::Ended);
+        ended
     }
 
     async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
         let mut stop = std::pin::pin!(stop);
         let mut counts = Counts::default();
+        self.board.begin(&self.settings.group, &self.settings.topic, &self.rules);
         loop {
+            self.board.phase(Phase::Joining);
             let Some(partitions) =
                 job::assigned(&mut self.source, &self.settings.group, self.settings.until_end, stop.as_mut()).await?
             else {
                 return Ok(counts);
             };
+            self.board.phase(Phase::Recovering);
             let ended = match self.recover(&partitions, counts.clone()).await {
                 Ok(mut session) => {
                     let ended = self.work(&mut session, stop.as_mut()).await;
@@ -198,6 +206,20 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
     }
 
+    /// Lets the board know what a turn of the loop has brought. `last`: everything at once.
+    fn show(&self, session: &mut Session, now: Timestamp, last: bool) {
+        for kind in session.rejects.drain(..) {
+            self.board.rejected(kind);
+        }
+        let news = std::mem::take(&mut session.unit.news);
+        let (paused, rebuilds) = (session.full, !session.rebuild.is_empty());
+        self.board.turn(Turn { counts: &session.unit.counts, news, paused, rebuilds });
+        if let Some(long) = self.board.wants_glance().or(last.then_some(true)) {
+            let ends = (long || last).then(|| self.source.ends());
+            self.board.glance(&session.unit, &session.marks, ends.as_ref(), now);
+        }
+    }
+
     /// The loop.
     async fn work(
         &mut self,
@@ -206,6 +228,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     ) -> Result<Ended, JobError> {
         let member = self.source.member();
         let mut asking = FuturesUnordered::new();
+        self.board.assigned(&session.counts, &session.progress);
         self.gauge.tell(session.left(), session.unit.waiting());
         loop {
             let now = self.clock.now();
@@ -229,10 +252,15 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             let now = self.clock.now();
             match wake {
                 Wake::Stop => {
-                    close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, true).await?;
+                    let closed =
+                        close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, true).await?;
+                    closed.iter().for_each(|epoch| self.board.closed(epoch, &session.progress));
                     return Ok(Ended::Stopped);
                 }
-                Wake::Answered(reply) => session.answered(reply, now),
+                Wake::Answered(reply) => {
+                    self.board.asked(reply.took());
+                    session.answered(reply, now);
+                }
                 Wake::Source(Event::Batch(batch)) => {
                     session.step(batch, now, &self.settings);
                 }
@@ -247,11 +275,28 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             let ending = self.settings.until_end || session.stopped_by.is_some();
             let done = ending && session.is_done(now) && asking.is_empty();
             if done || session.is_due(now, &self.settings) {
-                close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, done).await?;
+                let closed = close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, done).await?;
+                closed.iter().for_each(|epoch| self.board.closed(epoch, &session.progress));
             }
+            self.show(session, now, done);
             if done {
                 return session.stopped_by.take().map_or(Ok(Ended::Read), Err);
             }
+        }
+    }
+}
+
+impl Reply {
+    /// How long a question of candidates took in milliseconds; or why Postgres did not answer.
+    fn took(&self) -> Result<Option<u64>, &str> {
+        match self {
+            Self::Answers(_, answers) => {
+                let failed = answers.iter().find_map(|answer| answer.as_ref().err());
+                let answered = answers.iter().find_map(|answer| answer.as_ref().ok()).map(|answer| answer.millis);
+                failed.filter(|_| answered.is_none()).map_or(Ok(answered), |problem| Err(problem))
+            }
+            Self::Snapshot(Err(problem)) | Self::Rows(_, Err(problem)) | Self::Swept(_, Err(problem)) => Err(problem),
+            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Swept(..) => Ok(None),
         }
     }
 }

@@ -138,6 +138,10 @@ pub trait Source {
     /// The broker does not answer.
     async fn layers(&self, partitions: &[i32]) -> Result<Layers, SourceError>;
 
+    /// The end of each assigned partition as it was last heard of, at no cost; for show. Where it is not known it is
+    /// left out.
+    fn ends(&self) -> Offsets;
+
     /// All partitions of the topic.
     ///
     /// # Errors

@@ -3,15 +3,18 @@
 //! can be one per partition.
 //!
 //! - this file: changes in, verdicts, questions, answers, decisions
+//! - [`news`]: what has happened, for whoever shows a run
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
 //! - [`backup`]: how far the group has come and how its episodes stand, for Kafka
 
 pub mod backup;
+pub mod news;
 mod question;
 pub mod stored;
 
 pub use question::{Answer, Asked, Question, Reload};
 
+use news::{News, Said};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -24,7 +27,7 @@ use crate::model::{Key, NextOffset, Position, Timestamp};
 use crate::rule::evaluate::{Program, Verdict};
 use crate::rule::{Confirm, Rule};
 use crate::snapshot::Snapshot;
-use crate::window::{Applied, Transition, Window};
+use crate::window::{Applied, Standing, Transition, Window};
 
 /// What a run has done so far; the closing line of `--until-end`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +84,8 @@ pub struct Unit {
     pub drifts: u64,
     /// What was done so far.
     pub counts: Counts,
+    /// What has happened since it was last taken from here.
+    pub news: News,
 }
 
 impl Unit {
@@ -106,6 +111,7 @@ impl Unit {
             reloads: Vec::new(),
             drifts: 0,
             counts: Counts::default(),
+            news: News::default(),
         })
     }
 
@@ -150,6 +156,21 @@ impl Unit {
     /// Rows held, over all rules.
     pub fn rows(&self) -> usize {
         self.rules.iter().map(|state| state.window.rows()).sum()
+    }
+
+    /// Groups held, over all rules.
+    pub fn keys(&self) -> usize {
+        self.rules.iter().map(|state| state.window.groups()).sum()
+    }
+
+    /// Open episodes by rule, in order.
+    pub fn firing(&self) -> impl Iterator<Item = usize> {
+        self.rules.iter().map(|state| state.episodes.firing().len())
+    }
+
+    /// Of each rule the groups that are nearest to its threshold, or furthest over it.
+    pub fn top(&self, count: usize) -> impl Iterator<Item = (&Rule, Vec<Standing>)> {
+        self.rules.iter().map(move |state| (&state.rule, state.window.top(count)))
     }
 
     /// Candidates that wait for an answer.
@@ -227,6 +248,7 @@ impl Unit {
             state.window.watch(&transition.key, matches!(raised, Raised::Candidate | Raised::Again));
             if raised == Raised::Candidate {
                 self.counts.candidates += 1;
+                self.news.raised(index);
             }
             if state.rule.confirm == Confirm::Off && matches!(raised, Raised::Candidate | Raised::Again) {
                 self.decide_unconfirmed(index, transition, now);
@@ -285,6 +307,7 @@ impl Unit {
                 Err(problem) => {
                     tracing::warn!(rule = state.rule.name, key = ?asked.key, problem, "not confirmed yet; asked again");
                     state.episodes.failed(&asked.key, now);
+                    self.news.heard(question.rule, &state.rule, asked, None, Said::Failed, now);
                     continue;
                 }
             };
@@ -301,9 +324,11 @@ impl Unit {
                 Verdict::Unknown => false,
             };
             let decided = unseen.is_empty();
+            let mut heard = |said| self.news.heard(question.rule, &state.rule, asked, Some(answer), said, now);
             match state.episodes.answer(&asked.key, answer.holds, decided, insists, now) {
                 Outcome::Confirmed(status, candidate) => {
                     self.counts.confirmed += 1;
+                    heard(Said::Confirmed);
                     self.decide(question.rule, asked, status, &candidate, Some(answer), now);
                     if candidate.overdue {
                         // It held then, and no longer does: Postgres is asked about that as well.
@@ -312,6 +337,7 @@ impl Unit {
                 }
                 Outcome::Refuted(again_at) => {
                     self.counts.refuted += 1;
+                    heard(Said::Refuted);
                     let (rule, key) = (&state.rule.name, &asked.key);
                     let again = again_at.map(Timestamp::rfc3339);
                     if refusals(&state.episodes, &asked.key) == REFUSALS_BEFORE_RELOAD {
@@ -323,6 +349,7 @@ impl Unit {
                     );
                 }
                 Outcome::Undecided(again_at) => {
+                    heard(Said::Undecided);
                     let (rule, key, again) = (&state.rule.name, &asked.key, again_at.rfc3339());
                     tracing::info!(
                         rule,
@@ -457,6 +484,7 @@ impl Unit {
         });
         state.episodes.decide(&asked.key, status, alert.open());
         state.window.watch(&asked.key, false);
+        self.news.decided(candidate, now);
         match status {
             Status::Firing => self.counts.fired += 1,
             Status::Resolved => self.counts.resolved += 1,

@@ -9,12 +9,14 @@
 //! - [`reload`]: rows exchanged at once, from the table or by a truncate
 //! - [`unseen`]: which transactions the database may not show yet
 //! - [`stored`]: the shape of a window in `state/N`
+//! - [`top`]: the groups nearest to their threshold
 //! - [`arena`]: where rows and groups lie
 
 mod arena;
 mod edges;
 mod reload;
 mod stored;
+mod top;
 mod unseen;
 
 use std::cmp::Reverse;
@@ -35,6 +37,7 @@ use crate::rule::evaluate::{Args, LeftEdge, Program, Running, Verdict};
 use crate::snapshot::Snapshot;
 
 pub use stored::StoredWindow;
+pub use top::Standing;
 
 /// How far a row may be dated ahead of its commit under the event clock; one dated further ahead is not in
 /// the window, neither here nor in the confirmation, whose NOW() it cannot reach.

@@ -49,7 +49,7 @@ fn ports_are_of_the_loopback_and_mounts_are_there() {
             ports += 1;
         }
     }
-    assert_eq!((ports, mounts), (3, 5), "{items:?}");
+    assert_eq!((ports, mounts), (4, 5), "{items:?}");
 }
 
 #[test]
@@ -65,6 +65,11 @@ fn the_configuration_fits_the_containers() {
         compose.contains("- tripline-data:/var/lib/tripline\n") && read.checkpoint.dir.starts_with("/var/lib/tripline")
     );
     assert_eq!(read.connect.unwrap().url, after(&compose, "CONNECT_URL:").remove(0));
+    let page = read.web.unwrap().listen;
+    assert!(
+        after(&compose, "- ").contains(&format!("127.0.0.1:{0}:{0}", page.port()).as_str())
+            && page.ip().is_unspecified()
+    );
     // The example's settings, but for where the servers are.
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.toml");
     let example = config::load(&example, Vec::new()).unwrap();

@@ -140,6 +140,7 @@ fn the_file_of_the_readme() {
             confirm: Confirm::Required,
         }],
         alerts: Alerts { log: true, kafka: Some(KafkaAlerts { topic: "tripline.alerts".to_owned() }), postgres: None },
+        web: None,
         connect: None,
         log: Log { level: "info".to_owned(), format: Format::Text },
     };

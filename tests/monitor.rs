@@ -6,6 +6,8 @@
 
 #[path = "monitor/backup.rs"]
 mod backup;
+#[path = "monitor/board.rs"]
+mod board;
 #[path = "monitor/confirmation.rs"]
 mod confirmation;
 #[path = "monitor/crash.rs"]

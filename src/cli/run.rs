@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::database::{self, AttemptError, RETRY_FIRST, RETRY_MAX};
 use super::failure::Failure;
 use super::{Exit, RunArgs};
+use crate::board::Board;
 use crate::change::debezium::{self, Decoder};
 use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
@@ -38,6 +39,7 @@ use crate::sink::{ConfiguredSinks, Sinks};
 use crate::source::kafka::{KafkaSource, Member, Membership, client_config, wait_until_free};
 use crate::telemetry;
 use crate::unit::Counts;
+use crate::web::Web;
 
 /// How long one request for metadata may take.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,6 +51,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let config = configured(&args.config)?;
     let job = Job::check(&config, args.until_end).await?;
+    let _web = job.web().await?; // it ends with the run
     let counts = job.work(std::io::stdout()).await?;
     if args.until_end
         && let Some(counts) = counts
@@ -82,6 +85,8 @@ pub(super) struct Job<'a> {
     confirm: PostgresConfirm,
     /// Shows how far it is.
     pub(super) gauge: Arc<Gauge>,
+    /// Shows everything else.
+    pub(super) board: Arc<Board>,
 }
 
 impl<'a> Job<'a> {
@@ -107,7 +112,26 @@ impl<'a> Job<'a> {
             &rules,
             &wanted,
         );
-        Ok(Self { config, until_end, client, decoder, rules, wanted, confirm, gauge: Arc::default() })
+        Ok(Self {
+            config,
+            until_end,
+            client,
+            decoder,
+            rules,
+            wanted,
+            confirm,
+            gauge: Arc::default(),
+            board: Arc::default(),
+        })
+    }
+
+    /// Starts to serve the page, where it is on.
+    async fn web(&self) -> Result<Option<Web>, Failure> {
+        let Some(web) = &self.config.web else { return Ok(None) };
+        let postgres = &self.config.postgres;
+        let options = postgres::options(&postgres.url, postgres.statement_timeout)
+            .map_err(|e| wrong(format!("postgres.url: {e}")))?;
+        Web::start(web, Arc::clone(&self.board), &self.rules, options).await.map(Some).map_err(wrong)
     }
 
     /// Joins the group and works for it, with the configuration's sinks; alert lines go to `lines`. `None`: it was told
@@ -161,9 +185,9 @@ impl<'a> Job<'a> {
         stop: impl Future<Output = ()>,
     ) -> (Result<Counts, JobError>, K) {
         let settings = settings(self.config, self.until_end);
-        let Self { rules, wanted, confirm, gauge, .. } = self;
+        let Self { rules, wanted, confirm, gauge, board, .. } = self;
         let clock = SystemClock::default();
-        let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder, gauge };
+        let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder, gauge, board };
         let ended = monitor.run(stop).await;
         monitor.source.close().await;
         monitor.confirm.close().await;

@@ -128,6 +128,17 @@ pub(super) fn servers(text: &str) -> Result<(), String> {
     }
 }
 
+/// An address and a port to listen at: of this machine alone, unless others are allowed.
+pub(super) fn listen(text: &str, remote: bool) -> Result<(), String> {
+    let Ok(address) = text.parse::<std::net::SocketAddr>() else {
+        return Err(format!("must be an address and a port such as 127.0.0.1:8787, not {}", shown(text)));
+    };
+    if remote || address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err("lets other machines look, without a password: use 127.0.0.1, or set web.allow_remote = true".to_owned())
+}
+
 /// A URL that the Postgres driver takes. Nothing of it is shown.
 ///
 /// # Errors

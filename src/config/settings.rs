@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::reader::{Report, Section, Table};
 use super::{
     Alerts, Archive, ArchiveConfig, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, OffsetReset,
-    Postgres, PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, checks,
+    Postgres, PostgresAlerts, RuleSettings, Source, Web, WhenGroupIsMissing, checks,
 };
 use crate::rule::{Clock, Confirm};
 use crate::telemetry;
 
 /// Defaults of what is optional as a whole, and so is commented out in config/default.toml.
 const DEFAULT_SEVERITY: &str = "warning";
+const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 const DEFAULT_ALERT_TOPIC: &str = "tripline.alerts";
 
 const DEFAULT_MAX_OFFSETS: u32 = 1_000;
@@ -36,6 +37,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let limits = limits(root.section("limits"));
     let rules = rules(&mut root, report);
     let alerts = alerts(root.section("alerts"), postgres.as_ref());
+    let web = root.section_if("web").map(web);
     let connect = connect(root.section_if("connect"));
     let log = log(root.section("log"));
     if let (Some(source), Some(alerts), Some(checkpoint)) = (&source, &alerts, &checkpoint) {
@@ -52,6 +54,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
         limits: limits?,
         rules: rules?,
         alerts: alerts?,
+        web: web.map_or(Some(None), |web| web.map(Some))?,
         connect: connect?,
         log: log?,
     })
@@ -72,6 +75,7 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
         root.problem(None, "source.dead_letter_topic", text);
     }
     // Of another job, and checked all the same.
+    root.section_if("web").map(web);
     checkpoint(root.section("checkpoint"));
     limits(root.section("limits"));
     if root.has("rules") {
@@ -284,6 +288,15 @@ fn postgres_alerts(mut section: Section<'_>, database: Option<&Postgres>) -> Opt
     let migrate = section.flag_or("migrate", true);
     section.finish();
     Some(PostgresAlerts { url: url?, migrate: migrate? })
+}
+
+fn web(mut section: Section<'_>) -> Option<Web> {
+    let allow_remote = section.flag_or("allow_remote", false);
+    let listen = section.text_or("listen", DEFAULT_LISTEN, |text| checks::listen(text, allow_remote == Some(true)));
+    let hosts = section.text_if("hosts", checks::any).unwrap_or_default();
+    section.finish();
+    let hosts = hosts.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect();
+    Some(Web { listen: listen?.parse().ok()?, hosts })
 }
 
 fn connect(section: Option<Section<'_>>) -> Option<Option<Connect>> {

@@ -146,17 +146,17 @@ fn rows_sql(query: &Query, clock: Clock) -> String {
     )
 }
 
-fn table(query: &Query) -> String {
+pub(super) fn table(query: &Query) -> String {
     format!("{}.{}", quote_ident(&query.table.schema), quote_ident(&query.table.name))
 }
 
 /// An index that no column has becomes a name that Postgres refuses.
-fn column(query: &Query, index: usize) -> String {
+pub(super) fn column(query: &Query, index: usize) -> String {
     let name = query.table.columns.get(index).map(|column| quote_ident(&column.name));
     format!("r.{}", name.unwrap_or_else(|| format!("\"column {index} is missing\"")))
 }
 
-fn aggregate(query: &Query, index: usize) -> String {
+pub(super) fn aggregate(query: &Query, index: usize) -> String {
     match query.aggregates.get(index) {
         Some(Aggregate::CountRows) => "count(*)".to_owned(),
         Some(Aggregate::Sum(argument)) => format!("sum({})", scalar(query, argument)),
@@ -164,7 +164,7 @@ fn aggregate(query: &Query, index: usize) -> String {
     }
 }
 
-fn scalar(query: &Query, argument: &Scalar) -> String {
+pub(super) fn scalar(query: &Query, argument: &Scalar) -> String {
     match argument {
         Scalar::Column(index) => column(query, *index),
         Scalar::Abs(inner) => format!("abs({})", scalar(query, inner)),
@@ -178,7 +178,7 @@ fn having(query: &Query) -> String {
 }
 
 /// The window as the alert had it, and the key. A NULL in the key equals nothing, so it is told apart.
-fn condition(query: &Query, clock: Clock) -> String {
+pub(super) fn condition(query: &Query, clock: Clock) -> String {
     let mut conditions = Vec::new();
     // Every parameter is named, as one that is nowhere cannot be bound.
     let mut left = "($1::text is null or true)".to_owned();

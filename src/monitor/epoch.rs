@@ -10,7 +10,7 @@ use crate::sink::{Sinks, Transaction};
 use crate::unit::backup::{EpisodeRecord, Progress};
 use crate::unit::stored::Decisions;
 
-/// Closes the epoch that the session stands in.
+/// Closes the epoch that the session stands in, and returns it, if there was anything to it.
 ///
 /// 1. Records that were not understood are copied to the dead-letter topic.
 /// 2. A Kafka transaction is prepared: alerts, episodes, and the group's offsets with the name of the epoch. It fails
@@ -31,26 +31,27 @@ pub(super) async fn close<K: Sinks>(
     session: &mut Session,
     now: Timestamp,
     last: bool,
-) -> Result<(), JobError> {
+) -> Result<Option<Epoch<Decisions>>, JobError> {
     if !session.rebuild.is_empty() {
-        return Ok(()); // nothing has been read that was not there before
+        return Ok(None); // nothing has been read that was not there before
     }
     let dead = std::mem::take(&mut session.dead);
     if !dead.is_empty() {
         retry("dead letters", async || sinks.bury(&dead).await).await?;
         fault::point("buried");
     }
-    let progress = *session.unit.offsets() != session.progress.offsets || session.unit.undelivered() > 0;
-    if progress {
+    let mut closed = None;
+    if *session.unit.offsets() != session.progress.offsets || session.unit.undelivered() > 0 {
         let epoch = session.unit.close(&session.marks, now);
         session.progress = publish(&settings.group, &session.progress.cluster, sinks, member, folder, &epoch).await?;
         session.counts = session.unit.counts.clone();
+        closed = Some(epoch);
     }
     session.closed_at = now;
     let state_due = now.0.saturating_sub(session.stored_at.0) >= super::micros(settings.state_interval);
     if state_due || last {
         session.stored_at = now;
-        if !progress {
+        if closed.is_none() {
             // Nothing may be written by an instance that is no longer the group's: it has to show that it is. And it
             // says that the group is alive, though nothing comes.
             session.progress.at = now;
@@ -59,7 +60,7 @@ pub(super) async fn close<K: Sinks>(
         store(folder, session)?;
         fault::point("state.stored");
     }
-    Ok(())
+    Ok(closed)
 }
 
 /// Makes an epoch happen: steps 2 to 5 of [`close`]. Returns how far the group has come then.

@@ -235,6 +235,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             tracing::info!(epoch = epoch.number, alerts, in_kafka, "completing what was logged before");
             let progress = if in_kafka { None } else { self.progress_at(epoch.number, layers)? };
             complete(&mut self.sinks, &member, &self.folder, &epoch, progress.as_ref()).await?;
+            self.board.told(&epoch);
             if progress.is_some() {
                 last = Some(epoch.number);
             }

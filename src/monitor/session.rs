@@ -54,6 +54,8 @@ pub(super) struct Session {
     /// The last batch was full: there is more to read right now.
     pub(super) backlog: bool,
     pub(super) dead: Vec<DeadLetter>,
+    /// Why records were not understood, since the board was last told.
+    pub(super) rejects: Vec<&'static str>,
     /// The record that the run stops before, once what came before it is done with.
     pub(super) stopped_by: Option<JobError>,
     /// The counts as of the newest epoch.
@@ -83,6 +85,7 @@ impl Session {
             swept_at: now,
             backlog: false,
             dead: Vec::new(),
+            rejects: Vec::new(),
             stopped_by: None,
             counts: Counts::default(),
             marks: progress.marks.clone(),
@@ -229,6 +232,7 @@ impl Session {
         self.unit.counts.rejected += 1;
         let (partition, offset) = (position.partition, position.offset);
         tracing::warn!(topic = settings.topic, partition, offset, reason, "record not understood");
+        self.rejects.push(letter.reject.kind);
         self.dead.push(letter);
         Ok(())
     }

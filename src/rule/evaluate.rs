@@ -221,6 +221,34 @@ impl Program {
         }
     }
 
+    /// The aggregate that HAVING compares, unscaled, with its scale; `None`: no rows, or memory cannot tell.
+    fn compared(&self, running: &Running) -> Option<(i128, u8)> {
+        if running.rows == 0 {
+            return None;
+        }
+        match self.aggregates.get(self.having.aggregate)? {
+            RunningKind::CountRows => Some((i128::from(running.rows), 0)),
+            RunningKind::Sum { arg, scale } => {
+                let sum = running.sums.get(*arg).filter(|sum| sum.opaque == 0 && sum.present > 0)?;
+                Some((sum.total, *scale))
+            }
+        }
+    }
+
+    /// The aggregate that HAVING compares, as text.
+    pub fn measure(&self, running: &Running) -> Option<String> {
+        self.compared(running).map(|(value, scale)| crate::model::decimal_text(value, scale))
+    }
+
+    /// Orders groups by how far HAVING is from failing (greater: further), for show.
+    pub fn rank(&self, running: &Running) -> Option<i128> {
+        let (value, _) = self.compared(running)?;
+        match self.having.comparison {
+            Comparison::Less | Comparison::LessOrEqual => value.checked_neg(),
+            _ => Some(value),
+        }
+    }
+
     /// The outputs that are aggregates, as the alert shows them: COUNT as a number, sums as exact text in
     /// the column's scale, NULL and what memory cannot tell as null.
     pub fn outputs(&self, running: &Running) -> serde_json::Map<String, serde_json::Value> {

@@ -45,7 +45,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Consumer settings that are Tripline's own; `[kafka.properties]` may add to them.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     // Where to start is decided by us; an offset that is gone is an error, never a silent jump.
@@ -55,6 +55,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("fetch.queue.backoff.ms", "2"),
     ("queued.min.messages", "200000"),
     ("queued.max.messages.kbytes", "65536"),
+    // How far the partitions' ends are: looked at for show alone.
+    ("statistics.interval.ms", "1000"),
     // After a kill the partitions are free again after this long, not after 45 s.
     ("session.timeout.ms", "10000"),
 ];
@@ -257,6 +259,10 @@ impl<D: Decode> Source for KafkaSource<D> {
             Ok(Layers { cluster: consumer.client().fetch_cluster_id(CALL_TIMEOUT), partitions: states })
         })
         .await
+    }
+
+    fn ends(&self) -> Offsets {
+        self.reading.consumer.context().ends()
     }
 
     async fn partitions(&self) -> Result<Vec<i32>, SourceError> {

@@ -330,6 +330,11 @@ impl<T: Clone> Source for MemorySource<T> {
         self.generation
     }
 
+    fn ends(&self) -> Offsets {
+        let state = self.topic.lock();
+        state.partitions.iter().map(|(partition, log)| (*partition, NextOffset(log.high))).collect()
+    }
+
     async fn next(&mut self) -> Event<T> {
         yield_now().await;
         loop {

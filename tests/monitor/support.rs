@@ -258,6 +258,7 @@ impl World {
             clock: self.clock,
             folder,
             gauge: Arc::default(),
+            board: Arc::default(),
         }
     }
 

@@ -132,6 +132,25 @@ fn a_healthy_stack() {
 
 #[test]
 #[ignore = "needs the servers: scripts/test"]
+fn the_health_of_a_run_that_shows_a_page() {
+    let t = table("page", &[]);
+    let mut job = job(&t);
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    job.environment.push(("TRIPLINE__WEB__LISTEN", format!("127.0.0.1:{port}")));
+    let healthy = || job.command(&["healthcheck"]).output().unwrap();
+    let before = healthy();
+    assert_eq!(before.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&before.stderr).contains("no run answers"), "{before:?}");
+    let mut run = job.start();
+    run.wait_for_line("User 101 ($3,500.25)");
+    let during = healthy();
+    assert_eq!((during.status.code(), &during.stdout[..]), (Some(0), &b"alive: ready\n"[..]), "{during:?}");
+    assert_eq!(run.terminate().code, Some(0));
+    assert_eq!(healthy().status.code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
 fn the_topic_is_missing() {
     let database = Database::new("dr_topic");
     index(&database);

@@ -6,18 +6,18 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::super::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Record, SourceError};
 use crate::change::{Decode, Decoded};
-use crate::checkpoint::Mark;
-use crate::model::Position;
+use crate::checkpoint::{Mark, Offsets};
+use crate::model::{NextOffset, Position};
 
 /// How long a poll without records lasts, which bounds how long a command waits.
 const POLL_WAIT: Duration = Duration::from_millis(20);
@@ -39,6 +39,8 @@ pub(super) struct Context {
     made: AtomicU64,
     /// The number of the one that stands, from 1; 0 for none.
     held: AtomicU64,
+    /// The partitions' ends as the client last knew them.
+    ends: Mutex<Offsets>,
     /// The error that was logged last: an outage repeats it many times a second.
     told: Mutex<Option<RDKafkaErrorCode>>,
 }
@@ -67,13 +69,32 @@ impl Context {
         self.held.store(before.wrapping_add(1), Ordering::SeqCst);
     }
 
+    /// The partitions' ends as the client last knew them.
+    pub(super) fn ends(&self) -> Offsets {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The member that the next assignment was given to.
     pub(super) fn next_member(&self) -> Member {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
     }
 }
 
+/// The end of a partition: past its last record, where all of it was fetched, as the last offsets may hold none.
+fn end_of(partition: &rdkafka::statistics::Partition) -> Option<NextOffset> {
+    let fetched = partition.eof_offset >= partition.hi_offset && partition.fetchq_cnt == 0;
+    let end = if fetched { partition.app_offset } else { partition.hi_offset };
+    (end >= 0).then_some(NextOffset(end))
+}
+
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let ends = partitions.filter(|partition| partition.desired);
+        let ends = ends.filter_map(|partition| Some((partition.partition, end_of(partition)?))).collect();
+        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return; // the end of a partition is an event, not an error

@@ -1,0 +1,201 @@
+//! The page, and what machines ask for: `/livez`, `/readyz`, `/metrics`. Read-only, off unless configured, on the
+//! loopback unless allowed; everything that it serves is built into the program.
+//!
+//! - this file: connections, and which path is what
+//! - [`guard`]: who may ask, and what a browser may do with the answer
+//! - [`api`]: what the page asks for, as JSON
+//! - [`events`]: what happens, as server-sent events
+//! - [`health`]: whether the run is well
+//! - [`metrics`]: Prometheus's text format
+//! - [`history`]: the last minutes, for a page that has just been opened
+
+mod api;
+mod events;
+mod guard;
+mod health;
+mod history;
+mod metrics;
+mod params;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::board::Board;
+use crate::config;
+use crate::confirm::trace::Tracer;
+use crate::rule::Rule;
+use guard::Guard;
+use history::History;
+
+/// Connections at once; more wait.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The wait after a connection could not be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A server at work; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Web {
+    address: SocketAddr,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// What every request is answered from.
+#[derive(Debug)]
+struct Site {
+    board: Arc<Board>,
+    tracer: Tracer,
+    history: History,
+    health: health::Health,
+    guard: Guard,
+    /// Of this process: numbers of things that happened mean nothing in another one.
+    run: String,
+}
+
+impl Web {
+    /// Starts to serve. `options`: how the rules' database is reached.
+    ///
+    /// # Errors
+    /// A text for the user: the address cannot be had.
+    pub async fn start(
+        settings: &config::Web,
+        board: Arc<Board>,
+        rules: &[Rule],
+        options: PgConnectOptions,
+    ) -> Result<Self, String> {
+        let listen = settings.listen;
+        let failed =
+            |error: std::io::Error| format!("web.listen: {listen} cannot be had: {error}; choose another port");
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let site = Arc::new(Site {
+            history: History::default(),
+            tracer: Tracer::new(options, rules)?,
+            health: health::Health::default(),
+            guard: Guard::new(&settings.hosts),
+            run: uuid::Uuid::now_v7().simple().to_string(),
+            board,
+        });
+        let sampled = Arc::clone(&site);
+        let sampling = tokio::spawn(async move { sampled.history.keep(&sampled.board).await });
+        let serving = tokio::spawn(serve(listener, site));
+        tracing::info!("the page is at http://{address}/");
+        Ok(Self { address, tasks: [serving, sampling] })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn serve(listener: TcpListener, site: Arc<Site>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open = tokio::task::JoinSet::new(); // they end with this task
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
+        while open.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let site = Arc::clone(&site);
+                open.spawn(async move {
+                    attend(stream, site).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection to the page could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn attend(stream: TcpStream, site: Arc<Site>) {
+    let answer = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(guard::sealed(site.answer(request).await)) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the page has ended");
+    }
+}
+
+impl Site {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        if let Err(problem) = self.guard.admits(request.headers()) {
+            return plain(StatusCode::MISDIRECTED_REQUEST, problem);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "this page is read-only\n".to_owned());
+        }
+        let query = params::parse(request.uri().query().unwrap_or_default());
+        match request.uri().path() {
+            "/" => file("text/html; charset=utf-8", include_str!("web/assets/index.html")),
+            "/app.css" => file("text/css; charset=utf-8", include_str!("web/assets/app.css")),
+            "/app.js" => file("text/javascript; charset=utf-8", include_str!("web/assets/app.js")),
+            "/chart.js" => file("text/javascript; charset=utf-8", include_str!("web/assets/chart.js")),
+            "/icon.svg" => file("image/svg+xml", include_str!("web/assets/icon.svg")),
+            "/api/state" => json(StatusCode::OK, self.state()),
+            "/api/alerts" => self.alerts(&query),
+            "/api/key" => self.key(&query).await,
+            "/api/events" => self.events(request.headers(), &query),
+            "/livez" => plain(StatusCode::OK, "alive\n".to_owned()),
+            "/readyz" => self.ready().await,
+            "/metrics" => {
+                let text = metrics::text(&self.board.look(), self.health.postgres(&self.tracer).await.is_ok());
+                typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
+            _ => plain(StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),
+        }
+    }
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn file(kind: &'static str, text: &'static str) -> Response<Body> {
+    typed(StatusCode::OK, kind, Bytes::from_static(text.as_bytes()))
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Body> {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+fn json(status: StatusCode, value: serde_json::Value) -> Response<Body> {
+    typed(status, "application/json", value.to_string())
+}

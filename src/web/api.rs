@@ -1,0 +1,171 @@
+//! What the page asks for, as JSON.
+
+use std::collections::BTreeMap;
+
+use hyper::{Response, StatusCode};
+use serde_json::{Value as Json, json};
+
+use super::{Body, Site, json as answer};
+use crate::board::What;
+use crate::rule::{OutputExpr, Query};
+
+/// Alerts in an answer, unless told otherwise, and at most.
+const ALERTS: usize = 200;
+const ALERTS_MAX: usize = 1_000;
+
+fn problem(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    answer(status, json!({ "problem": text.into() }))
+}
+
+impl Site {
+    /// `/api/state`: the numbers, and the last minutes of them.
+    pub(super) fn state(&self) -> Json {
+        let mut state = self.numbers();
+        if let Json::Object(state) = &mut state {
+            state.insert("history".to_owned(), json!(self.history.samples()));
+        }
+        state
+    }
+
+    /// The numbers alone.
+    pub(super) fn numbers(&self) -> Json {
+        let reading = self.board.look();
+        let lag = reading.lag_records();
+        let delays: Vec<_> = [50, 95, 99].map(|percent| reading.delays.quantile(percent)).into();
+        let mut state = serde_json::to_value(reading).unwrap_or_default();
+        if let Json::Object(state) = &mut state {
+            state.insert("run".to_owned(), json!(self.run));
+            state.insert("lag_records".to_owned(), json!(lag));
+            state.insert("delay_quantiles".to_owned(), json!(delays));
+            state.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
+        }
+        state
+    }
+
+    /// `/api/alerts`: those that are kept, the newest first.
+    pub(super) fn alerts(&self, query: &BTreeMap<String, String>) -> Response<Body> {
+        const KNOWN: [&str; 5] = ["rule", "status", "key", "severity", "limit"];
+        if let Some(name) = query.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+            return problem(StatusCode::BAD_REQUEST, format!("{name}: known are {}", KNOWN.join(", ")));
+        }
+        let wanted = |name: &str| query.get(name).filter(|value| !value.is_empty());
+        let limit = match wanted("limit").map_or(Ok(ALERTS), |text| text.parse()) {
+            Ok(limit) => limit.min(ALERTS_MAX),
+            Err(_) => return problem(StatusCode::BAD_REQUEST, "limit: a number is expected"),
+        };
+        let mut found = Vec::new();
+        for entry in self.board.alerts() {
+            let What::Alert(alert) = &entry.what else { continue };
+            let is = |name: &str, value: &str| wanted(name).is_none_or(|wanted| wanted == value);
+            if found.len() >= limit || !is("rule", &alert.rule) || !is("status", alert.status.as_str()) {
+                continue;
+            }
+            let Ok(body) = serde_json::from_str::<Json>(&alert.body) else { continue };
+            let severity = body.get("severity").and_then(Json::as_str).unwrap_or_default();
+            let key = wanted("key").is_none_or(|wanted| has_key(&body, wanted));
+            if key && is("severity", severity) {
+                found.push(json!({ "seq": entry.seq, "alert": body }));
+            }
+        }
+        answer(StatusCode::OK, json!({ "run": self.run, "alerts": found }))
+    }
+
+    /// `/api/key`: a key's rows in its window, added up by Postgres, and the alerts on it that are kept.
+    pub(super) async fn key(&self, query: &BTreeMap<String, String>) -> Response<Body> {
+        let (Some(name), Some(key)) = (query.get("rule"), query.get("key")) else {
+            return problem(StatusCode::BAD_REQUEST, "rule and key are needed");
+        };
+        let Some(rule) = self.tracer.rule(name) else {
+            return problem(StatusCode::NOT_FOUND, format!("there is no rule {name}"));
+        };
+        let Some(values) = key_values(&rule.query, key) else {
+            let columns = column_names(&rule.query).collect::<Vec<_>>().join(", ");
+            return problem(StatusCode::BAD_REQUEST, format!("key: an object with {columns} is expected"));
+        };
+        let trace = match self.tracer.trace(name, &values).await {
+            Ok(Some(trace)) => trace,
+            Ok(None) => return problem(StatusCode::NOT_FOUND, format!("there is no rule {name}")),
+            Err(error) if is_of_the_key(&error) => {
+                return problem(StatusCode::BAD_REQUEST, format!("key: {error}"));
+            }
+            Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, format!("Postgres: {error}")),
+        };
+        let measure = measure_of(&rule.query);
+        let columns: serde_json::Map<String, Json> = column_names(&rule.query)
+            .map(str::to_owned)
+            .zip(values.iter().map(|value| value.clone().map_or(Json::Null, Json::String)))
+            .collect();
+        let alerts = self.board.alerts();
+        let confirmed = alerts.iter().rev().filter_map(|entry| {
+            let What::Alert(alert) = &entry.what else { return None };
+            let body = serde_json::from_str::<Json>(&alert.body).ok().filter(|_| alert.rule == *name)?;
+            let same = column_names(&rule.query).all(|column| {
+                body.get("key").and_then(|key| key.get(column)).map(as_text) == columns.get(column).map(as_text)
+            });
+            let numbers = body.get("database").filter(|numbers| !numbers.is_null()).or(body.get("stream"))?;
+            same.then(|| {
+                json!({
+                    "id": body.get("id"),
+                    "status": alert.status.as_str(),
+                    "message": body.get("message"),
+                    "at": body.get("window").and_then(|window| window.get("to")),
+                    "total": measure.and_then(|measure| numbers.get(measure)).map(as_text),
+                })
+            })
+        });
+        let confirmed: Vec<Json> = confirmed.collect();
+        let having = &rule.query.having;
+        answer(
+            StatusCode::OK,
+            json!({
+                "rule": name,
+                "key": columns,
+                "threshold": having.threshold.to_string(),
+                "comparison": having.comparison.as_str(),
+                "measure": measure,
+                "trace": trace,
+                "confirmed": confirmed,
+            }),
+        )
+    }
+}
+
+fn column_names(query: &Query) -> impl Iterator<Item = &str> {
+    query.group_by.iter().filter_map(|index| query.table.columns.get(*index)).map(|column| column.name.as_str())
+}
+
+/// The name of the output that HAVING compares, if the select list has it.
+fn measure_of(query: &Query) -> Option<&str> {
+    let compared = OutputExpr::Aggregate(query.having.aggregate);
+    query.outputs.iter().find(|output| output.expr == compared).map(|output| output.name.as_str())
+}
+
+/// The key as an object of its columns, or, of one column, as plain text; `None`: it does not fit.
+fn key_values(query: &Query, text: &str) -> Option<Vec<Option<String>>> {
+    match serde_json::from_str::<Json>(text) {
+        Ok(Json::Object(key)) => column_names(query)
+            .map(|name| match key.get(name)? {
+                Json::Null => Some(None),
+                value => Some(Some(as_text(value))),
+            })
+            .collect(),
+        _ if query.group_by.len() == 1 => Some(vec![Some(text.to_owned())]),
+        _ => None,
+    }
+}
+
+fn as_text(value: &Json) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Whether an alert is of this key: one of its values as text, or all of it as JSON.
+fn has_key(body: &Json, wanted: &str) -> bool {
+    let Some(Json::Object(key)) = body.get("key") else { return false };
+    key.values().any(|value| as_text(value) == wanted)
+        || serde_json::from_str::<Json>(wanted).is_ok_and(|wanted| wanted.as_object() == Some(key))
+}
+
+/// SQLSTATE class 22: the text is none of the column's type.
+fn is_of_the_key(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("22"))
+}

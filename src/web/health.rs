@@ -1,0 +1,64 @@
+//! Whether the run is well.
+
+use std::time::Duration;
+
+use hyper::{Response, StatusCode};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Body, Site, plain};
+use crate::board::{Phase, Reading};
+use crate::confirm::trace::Tracer;
+
+/// How long an answer of Postgres is believed.
+const BELIEVED_FOR: Duration = Duration::from_secs(2);
+
+/// What Postgres last said.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    postgres: Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+impl Health {
+    /// Whether Postgres answers, asked anew only every so often.
+    pub(super) async fn postgres(&self, tracer: &Tracer) -> Result<(), String> {
+        let mut known = self.postgres.lock().await;
+        if let Some((at, answer)) = &*known
+            && at.elapsed() < BELIEVED_FOR
+        {
+            return answer.clone();
+        }
+        let answer = tracer.ping().await;
+        *known = Some((Instant::now(), answer.clone()));
+        answer
+    }
+}
+
+impl Site {
+    /// `/readyz`: everything that is not as it should be, a line each.
+    pub(super) async fn ready(&self) -> Response<Body> {
+        let mut problems = problems(&self.board.look());
+        if let Err(problem) = self.health.postgres(&self.tracer).await {
+            problems.push(format!("Postgres does not answer: {problem}"));
+        }
+        if problems.is_empty() {
+            return plain(StatusCode::OK, "ready\n".to_owned());
+        }
+        plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", problems.join("\n")))
+    }
+}
+
+fn problems(reading: &Reading) -> Vec<String> {
+    let phase = match reading.phase {
+        Phase::Joining => Some("it has not joined the group, or stands by until another instance is gone"),
+        Phase::Recovering => Some("it is finding out where to go on from"),
+        Phase::Rebuilding => Some("the windows are being rebuilt"),
+        Phase::Ended => Some("the run has ended"),
+        Phase::Working => None,
+    };
+    let mut problems: Vec<String> = phase.into_iter().map(str::to_owned).collect();
+    if let Some((why, since)) = &reading.stalled {
+        problems.push(format!("stalled for {} s: {why}", since.as_secs()));
+    }
+    problems
+}

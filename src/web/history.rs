@@ -1,0 +1,50 @@
+//! The last minutes, for a page that has just been opened.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::board::Board;
+
+/// Between two samples, and how many are kept.
+const EVERY: Duration = Duration::from_secs(1);
+const KEPT_MAX: usize = 600;
+
+/// One second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Sample {
+    /// Milliseconds since the process began.
+    uptime: u128,
+    read: u64,
+    replayed: u64,
+    lag: u64,
+}
+
+/// The samples.
+#[derive(Debug, Default)]
+pub(super) struct History(Mutex<VecDeque<Sample>>);
+
+impl History {
+    /// Takes samples for ever.
+    pub(super) async fn keep(&self, board: &Board) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let reading = board.look();
+            let lag = reading.lag_records();
+            let uptime = reading.uptime.as_millis();
+            let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if samples.len() >= KEPT_MAX {
+                samples.pop_front();
+            }
+            samples.push_back(Sample { uptime, read: reading.read, replayed: reading.replayed, lag });
+        }
+    }
+
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
