@@ -43,5 +43,7 @@ mod reprocess;
 mod table;
 #[path = "stack/truth.rs"]
 mod truth;
+#[path = "stack/web.rs"]
+mod web;
 #[path = "stack/wrong.rs"]
 mod wrong;

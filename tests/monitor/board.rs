@@ -11,7 +11,6 @@ use super::support::World;
 async fn shown(world: &World) -> Arc<Board> {
     let mut monitor = world.monitor();
     let board = Arc::clone(&monitor.board);
-    let _looker = board.looker();
     monitor.run(std::future::pending()).await.unwrap();
     board
 }
@@ -59,10 +58,29 @@ async fn what_a_run_shows() {
     assert!(said.contains(&(Said::Refuted, "9".to_owned())), "{said:?}");
     assert!(board.since(entry.seq).iter().all(|later| later.seq > entry.seq));
     assert_eq!(*board.newest().borrow(), board.since(0).last().map_or(0, |last| last.seq));
+}
 
-    let top: Vec<(&str, &str, bool)> =
-        reading.top.iter().map(|top| (top.label.as_str(), top.total.as_str(), top.over)).collect();
-    assert_eq!(top, [("9", "5000.00", true), ("7", "3500.50", true), ("8", "10.00", false)]);
+#[tokio::test(start_paused = true)]
+async fn the_keys_nearest_to_the_threshold_while_somebody_looks() {
+    let mut world = World::new();
+    world.settings.until_end = false;
+    world.create(1, 7, "3500.50");
+    world.create(2, 8, "10.00");
+    world.create(3, 9, "2999.99");
+    let mut monitor = world.monitor();
+    let board = Arc::clone(&monitor.board);
+    let run = monitor.run(std::future::pending());
+    let look = async {
+        let pause = std::time::Duration::from_secs(3);
+        tokio::time::sleep(pause).await;
+        assert_eq!(board.look().top, []);
+        let _looker = board.looker();
+        tokio::time::sleep(pause).await;
+        board.look().top
+    };
+    let top = tokio::select! { ended = run => panic!("{ended:?}"), top = look => top };
+    let top: Vec<(&str, &str, bool)> = top.iter().map(|top| (&*top.label, &*top.total, top.over)).collect();
+    assert_eq!(top, [("7", "3500.50", true), ("9", "2999.99", false), ("8", "10.00", false)]);
 }
 
 #[tokio::test(start_paused = true)]
