@@ -141,6 +141,7 @@ fn the_file_of_the_readme() {
         }],
         alerts: Alerts { log: true, kafka: Some(KafkaAlerts { topic: "tripline.alerts".to_owned() }), postgres: None },
         web: None,
+        connect: None,
         log: Log { level: "info".to_owned(), format: Format::Text },
     };
     assert_eq!(load(README, &[]), Ok(expected));

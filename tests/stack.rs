@@ -21,6 +21,8 @@ mod bad_records;
 mod canonical;
 #[path = "stack/changes.rs"]
 mod changes;
+#[path = "stack/doctor.rs"]
+mod doctor;
 #[path = "stack/encodings.rs"]
 mod encodings;
 #[path = "stack/exactly_once.rs"]

@@ -1,6 +1,8 @@
 //! `tripline healthcheck`: whether a run of this configuration is alive here and makes progress, for containers.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -12,10 +14,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::job::JobError;
 use crate::model::Timestamp;
 
+/// How long the run's own page may take to answer, which asks Postgres in turn.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
 pub(super) const NOTES: &str = "\
-It is to run where the run does, as it looks at the lock of the checkpoint folder. With records unread for longer than
---stalled-after and no epoch closed in that time, a run makes no progress. While the broker is away, a run waits for it:
-it is then alive, and no restart would help.
+It is to run on the machine, or in the container, of the run. With [web] it asks the run itself, by /readyz: alive, unless it
+says that it is stalled; one that stands by, rebuilds its windows or waits for Postgres is alive. Without [web] it looks at
+the lock of the checkpoint folder and at Kafka: with records unread for longer than --stalled-after and no epoch closed in
+that time, a run makes no progress. While the broker is away a run waits for it, and no restart would help: it is alive.
 
 Exit codes, of which containers know only these:
   0  alive
@@ -28,7 +34,7 @@ pub struct HealthcheckArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// Seconds that records may be unread while no epoch is closed
+    /// Seconds that records may be unread while no epoch is closed; without [web] only
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     pub stalled_after: u32,
 }
@@ -40,6 +46,10 @@ pub struct HealthcheckArgs {
 pub async fn healthcheck(args: &HealthcheckArgs) -> Result<(), Failure> {
     let unhealthy = |message: String| Failure::new(Exit::Failed, message);
     let config = run::configured(&args.config).map_err(|failure| unhealthy(failure.message))?;
+    // A port that was chosen freely is known to the run alone.
+    if let Some(page) = config.web.as_ref().map(|web| here(web.listen)).filter(|page| page.port() != 0) {
+        return offsets::print(&[by_the_page(page).await.map_err(unhealthy)?]);
+    }
     let (dir, group) = (&config.checkpoint.dir, &config.kafka.group_id);
     let locked = Folder::is_locked(dir, group).map_err(|error| unhealthy(JobError::from(error).to_string()))?;
     if !locked {
@@ -54,6 +64,45 @@ pub async fn healthcheck(args: &HealthcheckArgs) -> Result<(), Failure> {
     };
     let shown = judge(&progress, SystemClock::default().now(), i64::from(args.stalled_after)).map_err(unhealthy)?;
     offsets::print(&[shown])
+}
+
+/// Where this machine reaches what listens there.
+fn here(listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, listen.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, listen.port()).into(),
+        _ => listen,
+    }
+}
+
+/// What the run says of itself.
+async fn by_the_page(page: SocketAddr) -> Result<String, String> {
+    let asked = tokio::task::spawn_blocking(move || -> Result<(u16, String), ureq::Error> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PAGE_TIMEOUT))
+            .proxy(None)
+            .build()
+            .into();
+        let mut answer = agent.get(format!("http://{page}/readyz")).call()?;
+        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+    });
+    match asked.await {
+        Ok(Ok((status, text))) => ready(status, &text),
+        Ok(Err(error)) => Err(format!("no run answers at {page}: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether what `/readyz` says is that of a run that is alive and not stalled.
+fn ready(status: u16, text: &str) -> Result<String, String> {
+    let shown = text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
+    match status {
+        200 => Ok(format!("alive: {shown}")),
+        503 if !text.lines().any(|line| line.starts_with("stalled ")) => Ok(format!("alive: {shown}")),
+        503 => Err(format!("no progress: {shown}")),
+        _ => Err(format!("what answers is no run: HTTP status {status}")),
+    }
 }
 
 /// Whether a run that is alive makes progress.
@@ -96,5 +145,24 @@ mod tests {
         check(5, Some(120), Some(0), true); // has just come
         check(5, None, Some(0), true); // not known how old
         check(5, Some(999), None, false);
+    }
+
+    #[test]
+    fn what_the_page_says() {
+        let check = |status: u16, text: &str, healthy: bool| assert_eq!(ready(status, text).is_ok(), healthy, "{text}");
+        check(200, "ready\n", true);
+        check(503, "not ready\nthe windows are being rebuilt\n", true);
+        check(503, "not ready\nPostgres does not answer: stalled \n", true);
+        check(503, "not ready\nstalled for 61 s: reading pauses: the table is away\n", false);
+        check(404, "stalled", false);
+    }
+
+    #[test]
+    fn where_the_page_is() {
+        let check = |listen: &str, want: &str| assert_eq!(here(listen.parse().unwrap()).to_string(), want);
+        check("127.0.0.1:8787", "127.0.0.1:8787");
+        check("0.0.0.0:1", "127.0.0.1:1");
+        check("[::]:1", "[::1]:1");
+        check("10.1.2.3:1", "10.1.2.3:1");
     }
 }

@@ -127,7 +127,7 @@ impl At<'_> {
 fn cause(trace: Option<&str>) -> String {
     let trace = trace.unwrap_or("without a trace");
     let first = trace.lines().next().unwrap_or_default().trim();
-    let last = trace.lines().filter_map(|line| line.trim().strip_prefix("Caused by: ")).last();
+    let last = trace.lines().filter_map(|line| line.trim().strip_prefix("Caused by: ")).next_back();
     let text = last.map_or_else(|| first.to_owned(), |last| format!("{first} … caused by {last}"));
     let mut shown: String = text.chars().take(TRACE_MAX).collect();
     if shown.len() < text.len() {

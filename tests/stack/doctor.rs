@@ -1,0 +1,427 @@
+//! Stacks that are broken in one way each, on real servers: `doctor` names what is wrong, nothing else, and how to mend
+//! it; where the mend is SQL or a request, it is done as it stands there, and the finding is gone.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value as Json;
+
+use crate::harness::{Connector, Database, Job, Record, Stack, Table, kafka, one_at_a_time, psql, try_psql, wait_for};
+use crate::truth::server::Server;
+
+/// What the doctor said.
+struct Said {
+    code: Option<i32>,
+    json: Json,
+    everything: String,
+}
+
+impl Said {
+    fn findings(&self) -> impl Iterator<Item = &Json> {
+        self.json["findings"].as_array().into_iter().flatten()
+    }
+
+    fn of_grade(&self, grade: &str) -> BTreeSet<&str> {
+        self.findings().filter(|found| found["grade"] == grade).map(|found| found["check"].as_str().unwrap()).collect()
+    }
+
+    /// The mend of a problem or warning whose text has this in it.
+    fn mend(&self, check: &str, text: &str) -> String {
+        let found = self.findings().find(|found| {
+            found["check"] == check && found["grade"] != "ok" && found["text"].as_str().unwrap().contains(text)
+        });
+        let found = found.unwrap_or_else(|| panic!("no {check} with {text:?} in\n{}", self.everything));
+        found["mend"].as_str().unwrap().to_owned()
+    }
+}
+
+fn ask_at(job: &Job, connect: &str) -> Said {
+    let done = job.command(&["doctor", "--output", "json", "--connect", connect]).output().unwrap();
+    let (out, log) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let everything = format!("exit code {:?}\n{}\n{log}", done.status.code(), out.replace("},{", "},\n{"));
+    for never in ["hunter2", "panicked", "RUST_BACKTRACE"] {
+        assert!(!everything.contains(never), "{never} in {everything}");
+    }
+    let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {everything}"));
+    Said { code: done.status.code(), json, everything }
+}
+
+fn ask(job: &Job) -> Said {
+    ask_at(job, &Stack::get().connect)
+}
+
+/// Until exactly these checks are problems: servers take a moment to notice what has been done to them.
+fn problems(job: &Job, code: i32, checks: &[&str]) -> Said {
+    let want: BTreeSet<&str> = checks.iter().copied().collect();
+    let mut last = String::new();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    loop {
+        let said = ask(job);
+        if said.of_grade("problem") == want {
+            assert_eq!(said.code, Some(code), "{}", said.everything);
+            return said;
+        }
+        last.clone_from(&said.everything);
+        assert!(std::time::Instant::now() < deadline, "not the problems {want:?}, but\n{last}");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+}
+
+/// Does a mend that is a request.
+fn shell(command: &str) {
+    let _one = one_at_a_time();
+    let done = Command::new("sh").arg("-c").arg(command).output().unwrap();
+    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A table with its index, one row of which is in the topic.
+fn table(test: &str, settings: &[(&str, &str)]) -> Table {
+    let database = Database::new(&format!("dr_{test}"));
+    index(&database);
+    with_a_row(Table::of(database, settings))
+}
+
+fn index(database: &Database) {
+    database.sql("CREATE INDEX ON streaming.transactions (user_id, \"timestamp\") INCLUDE (amount)");
+}
+
+fn with_a_row(table: Table) -> Table {
+    table.insert(&[(1, 101, "3500.25")]);
+    wait_for("the row is in the topic", || (kafka::end_of(table.topic()) > 0).then_some(()));
+    table
+}
+
+/// Topics of the test's own, so that none that others made is looked at.
+fn job(table: &Table) -> Job {
+    let mut job = table.job("v1");
+    job.top = "startup_wait_ms = 2000".to_owned();
+    job.environment.push(("TRIPLINE__CHECKPOINT__EPISODES_TOPIC", format!("{}.episodes", table.database.name)));
+    job
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_healthy_stack() {
+    let t = table("healthy", &[]);
+    let mut job = job(&t);
+    job.environment.push(("TRIPLINE__ALERTS__POSTGRES__MIGRATE", "true".to_owned()));
+    let before = problems(&job, 0, &[]);
+    assert!(before.of_grade("warning").is_empty(), "{}", before.everything);
+    // Nothing was made by looking.
+    assert_eq!(t.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'tripline'"), [["0"]]);
+    assert_eq!((kafka::end_of(&job.alert_topic), job.committed()), (0, None));
+
+    let mut run = job.start();
+    run.wait_for_line("User 101 ($3,500.25)");
+    run.wait_committed(1);
+    let healthy =
+        |arguments: &[&str]| job.command(&[&["healthcheck"], arguments].concat()).output().unwrap().status.code();
+    assert_eq!(healthy(&[]), Some(0));
+    let during = problems(&job, 0, &[]);
+    assert!(during.of_grade("warning").is_empty(), "{}", during.everything);
+    assert!(during.everything.contains("one active member"), "{}", during.everything);
+    assert_eq!(run.terminate().code, Some(0));
+    assert_eq!(healthy(&[]), Some(1));
+
+    // For people.
+    let done = job.command(&["doctor", "--connect", &Stack::get().connect]).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(text.lines().last().unwrap().starts_with("0 problems, 0 warnings, "), "{text}");
+    assert!(text.contains("\nok       alerts.postgres     "), "{text}");
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_health_of_a_run_that_shows_a_page() {
+    let t = table("page", &[]);
+    let mut job = job(&t);
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    job.environment.push(("TRIPLINE__WEB__LISTEN", format!("127.0.0.1:{port}")));
+    let healthy = || job.command(&["healthcheck"]).output().unwrap();
+    let before = healthy();
+    assert_eq!(before.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&before.stderr).contains("no run answers"), "{before:?}");
+    let mut run = job.start();
+    run.wait_for_line("User 101 ($3,500.25)");
+    let during = healthy();
+    assert_eq!((during.status.code(), &during.stdout[..]), (Some(0), &b"alive: ready\n"[..]), "{during:?}");
+    assert_eq!(run.terminate().code, Some(0));
+    assert_eq!(healthy().status.code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_topic_is_missing() {
+    let database = Database::new("dr_topic");
+    index(&database);
+    let t = Table::of(database, &[]);
+    let said = problems(&job(&t), 2, &["topic"]);
+    assert!(said.mend("topic", "does not exist").contains("insert a row"));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_server_is_away() {
+    let t = table("away", &[]);
+    let job = job(&t);
+    let broker = Job { bootstrap: "127.0.0.1:1".to_owned(), ..job.clone() };
+    let said = problems(&broker, 3, &["broker"]);
+    assert!(said.mend("broker", "127.0.0.1:1").contains("kafka.bootstrap_servers"));
+    let postgres = Job { url: "postgres://bob:hunter2@127.0.0.1:1/shop".to_owned(), ..job.clone() };
+    let said = problems(&postgres, 3, &["postgres"]);
+    assert!(said.mend("postgres", "bob:***@127.0.0.1:1/shop").contains("postgres.url"));
+    let said = ask_at(&job, "http://bob:hunter2@127.0.0.1:1");
+    assert_eq!((said.code, said.of_grade("problem")), (Some(3), BTreeSet::from(["connect"])), "{}", said.everything);
+    assert!(said.mend("connect", "http://127.0.0.1:1").contains("connect.url"));
+    // A server of another kind.
+    let said = ask_at(&job, &format!("http://{}:{}", Stack::get().host, Stack::get().pg_port));
+    assert_eq!(said.of_grade("problem"), BTreeSet::from(["connect"]), "{}", said.everything);
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_connector_is_paused_or_stopped_and_its_slot_is_gone() {
+    let t = table("paused", &[]);
+    let job = job(&t);
+    t.connector.pause();
+    shell(&problems(&job, 5, &["connector"]).mend("connector", "is PAUSED"));
+    problems(&job, 0, &[]);
+    shell(&format!("curl -sf -X PUT {}/connectors/{}/stop", Stack::get().connect, t.database.name));
+    let said = problems(&job, 5, &["connector", "slot"]);
+    said.mend("connector", "is STOPPED");
+    said.mend("slot", "nobody reads");
+    let drop = format!("SELECT pg_drop_replication_slot('{}')", t.database.name);
+    wait_for("the slot is free", || try_psql(&t.database.name, &drop).ok());
+    let said = problems(&job, 5, &["connector", "slot"]);
+    assert!(said.mend("slot", "there is no replication slot").contains("DELETE /connectors/NAME/offsets"));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_task_has_failed() {
+    let settings = [
+        ("transforms", "boom"),
+        ("transforms.boom.type", "org.apache.kafka.connect.transforms.Cast$Value"),
+        ("transforms.boom.spec", "op:int32"),
+    ];
+    let database = Database::new("dr_task");
+    index(&database);
+    let t = Table::of(database, &settings);
+    t.insert(&[(1, 101, "5")]);
+    let said = problems(&job(&t), 2, &["topic", "task", "slot"]);
+    assert!(said.mend("task", "is FAILED: org.apache.kafka.connect.errors.").contains("/restart?includeTasks=true"));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_connector_is_missing() {
+    let database = Database::new("dr_gone");
+    index(&database);
+    let folder = tempfile::tempdir().unwrap();
+    let connector = Connector::start(&database, "", &[]);
+    let topic = connector.topic.clone();
+    database.insert(&[(1, 101, "3500")]);
+    kafka::wait_for_end(&topic, 1);
+    drop(connector);
+    let job = Job::new(folder.path(), &database.name, &database.name, &topic);
+    let said = problems(&job, 5, &["connector", "slot"]);
+    assert!(said.mend("connector", "no connector writes").contains("curl -X PUT"));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_table_does_not_fit() {
+    let t = table("table", &[]);
+    let job = job(&t);
+    let rule = |from: &str, to: &str| Job { sql: job.sql.replacen(from, to, 1), ..job.clone() };
+    let said = problems(&rule("streaming.transactions", "streaming.transaction"), 2, &["table", "connector"]);
+    assert!(said.mend("table", "streaming.transaction does not exist").contains("FROM"));
+    let said = problems(&rule("ABS(amount)", "ABS(amonut)"), 2, &["rule"]);
+    said.mend("rule", "did you mean \"amount\"?");
+    let said = problems(&rule("GROUP BY", "GRUOP BY"), 2, &["rule"]);
+    said.mend("rule", "weekly-spend: line 4");
+
+    t.sql("ALTER TABLE streaming.transactions REPLICA IDENTITY NOTHING");
+    let said = problems(&job, 5, &["table.identity"]);
+    t.sql(&said.mend("table.identity", "NOTHING"));
+    problems(&job, 0, &[]);
+
+    t.sql("ALTER TABLE streaming.transactions DROP CONSTRAINT transactions_pkey");
+    let said = problems(&job, 2, &["table.key"]);
+    let mend = said.mend("table.key", "no primary key");
+    t.sql(mend.split("; or").next().unwrap());
+    let said = ask(&job);
+    assert!(!said.of_grade("problem").contains("table.key"), "{}", said.everything);
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_publication_is_without_the_table() {
+    let t = table("publication", &[]);
+    t.sql(&format!("ALTER PUBLICATION {} DROP TABLE streaming.transactions", t.database.name));
+    let said = problems(&job(&t), 5, &["publication"]);
+    t.sql(&said.mend("publication", "does not have streaming.transactions"));
+    t.sql(&format!("ALTER PUBLICATION {} SET (publish = 'insert, delete')", t.database.name));
+    let said = problems(&job(&t), 5, &["publication"]);
+    t.sql(&said.mend("publication", "leaves out: update"));
+    problems(&job(&t), 0, &[]);
+}
+
+/// A role that needs a password, and may do no more than everybody.
+struct Role(String);
+
+impl Role {
+    fn new(test: &str) -> Self {
+        let name = format!("r_{test}_{}", std::process::id());
+        psql("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD 'hunter2' IN ROLE password_required"));
+        Self(name)
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        if let Err(error) = try_psql("postgres", &format!("DROP ROLE {}", self.0)) {
+            eprintln!("not removed: {error}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_role_may_not() {
+    // Roles can be dropped only after the databases in which they have rights.
+    let role = Role::new("doctor");
+    let t = table("role", &[]);
+    let job = job(&t);
+    let as_role = |password: &str| Job {
+        url: Stack::get().url_as(&format!("{}:{password}", role.0), &t.database.name),
+        ..job.clone()
+    };
+    let said = problems(&as_role("not-hunter2"), 4, &["postgres"]);
+    assert!(said.mend("postgres", "password authentication failed").contains("TRIPLINE__POSTGRES__URL"));
+    let reader = as_role("hunter2");
+    let said = problems(&reader, 4, &["table.rights"]);
+    t.sql(&said.mend("table.rights", "may not read streaming.transactions"));
+    problems(&reader, 0, &[]);
+    let mut writer = reader;
+    writer.environment.push(("TRIPLINE__ALERTS__POSTGRES__MIGRATE", "true".to_owned()));
+    let said = problems(&writer, 2, &["alerts.postgres"]);
+    assert!(said.mend("alerts.postgres", "there is no table").contains("tripline migrate"));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_large_table_has_no_index() {
+    let database = Database::new("dr_index");
+    database.sql(
+        "INSERT INTO streaming.transactions (user_id, amount, \"timestamp\")
+         SELECT n % 5000, 10, now() - n * interval '10 seconds' FROM generate_series(1, 200000) AS n;
+         ANALYZE streaming.transactions",
+    );
+    let t = Table::of(database, &[("snapshot.mode", "no_data")]);
+    t.insert(&[(1_000_000, 101, "5")]);
+    wait_for("the row is in the topic", || (kafka::end_of(t.topic()) > 0).then_some(()));
+    let said = problems(&job(&t), 5, &["index"]);
+    let mend = said.mend("index", "reads the whole table");
+    assert_eq!(
+        mend,
+        "CREATE INDEX CONCURRENTLY ON \"streaming\".\"transactions\" (\"user_id\", \"timestamp\") INCLUDE (\"amount\")"
+    );
+    t.sql(&mend);
+    let said = problems(&job(&t), 0, &[]);
+    assert!(
+        said.everything.contains("a confirmation uses transactions_user_id_timestamp_amount_idx"),
+        "{}",
+        said.everything
+    );
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn nulls_become_defaults() {
+    let t = table("nulls", &[("value.converter.replace.null.with.default", "true")]);
+    let said = ask(&job(&t));
+    assert_eq!((said.code, said.of_grade("warning")), (Some(0), BTreeSet::from(["nulls"])), "{}", said.everything);
+    let kept = Job { source: "nulls_kept = true".to_owned(), ..job(&t) };
+    problems(&kept, 5, &["nulls"]);
+    t.sql("ALTER TABLE streaming.transactions ALTER amount DROP NOT NULL, ALTER amount SET DEFAULT 0");
+    let said = problems(&job(&t), 2, &["nulls", "rule"]);
+    said.mend("rule", "replaces NULL with the default");
+    let mend = said.mend("nulls", "writes column amount's default");
+    assert!(
+        mend.contains("replace.null.with.default\"=\"false\"") && mend.contains("source.nulls_kept = true"),
+        "{mend}"
+    );
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn decimals_do_not_fit() {
+    let t = table("double", &[("decimal.handling.mode", "double")]);
+    let said = problems(&job(&t), 5, &["decimals", "records"]);
+    assert!(said.mend("decimals", "amounts are rounded").contains(".\"decimal.handling.mode\"=\"string\""));
+    drop(t);
+    let t = table("precise", &[("decimal.handling.mode", "precise")]);
+    let other = Job { source: "decimals = \"string\"".to_owned(), ..job(&t) };
+    let said = problems(&other, 2, &["decimals", "records"]);
+    let source = said.mend("decimals", "source.decimals = \"string\"").replacen("source.", "", 1);
+    problems(&Job { source, ..job(&t) }, 0, &[]);
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn records_are_keyed_otherwise() {
+    let t = table("keys", &[("message.key.columns", "streaming.transactions:user_id")]);
+    let said = problems(&job(&t), 5, &["keys"]);
+    let mend = said.mend("keys", "keyed by user_id, and the primary key is id");
+    t.sql(mend.rsplit_once("; or ").unwrap().1);
+    let said = problems(&job(&t), 0, &[]);
+    assert_eq!(said.of_grade("warning"), BTreeSet::from(["keys"]), "{}", said.everything);
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn records_are_unwrapped() {
+    let settings =
+        [("transforms", "unwrap"), ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState")];
+    let t = table("unwrapped", &settings);
+    let said = problems(&job(&t), 5, &["transforms", "records"]);
+    assert!(said.mend("transforms", "unwrap is ExtractNewRecordState").contains("del(.transforms)"));
+    said.mend("records", "are bare rows");
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn topics_are_not_what_they_should_be() {
+    let t = table("compacted", &[]);
+    let job = job(&t);
+    let episodes = format!("{}.episodes", t.database.name);
+    kafka::produce(&episodes, &[Record { value: Some(b"{}".to_vec()), ..Record::default() }]);
+    let said = problems(&job, 2, &["topic.episodes"]);
+    let mend = said.mend("topic.episodes", "cleanup.policy=delete");
+    assert!(mend.contains(&format!("--entity-name {episodes} --add-config cleanup.policy=compact")), "{mend}");
+
+    // Something else stands in the topic of changes.
+    let foreign = format!("{}.foreign", t.database.name);
+    kafka::produce(&foreign, &[Record { value: Some(b"hello".to_vec()), ..Record::default() }]);
+    let other = Job { topic: foreign, environment: Vec::new(), ..job };
+    let said = ask(&other);
+    assert!(said.mend("records", "are not Debezium's").contains("source.topic"));
+    assert!(said.mend("keys", "have no key").contains("message.key.columns"));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_standby_and_a_server_without_logical_decoding() {
+    let t = table("server", &[]);
+    let mut server = Server::new("wal_level = replica");
+    let job = Job { url: server.url(), ..job(&t) };
+    let said = ask(&job);
+    assert!(said.mend("postgres.wal_level", "wal_level is replica").contains("ALTER SYSTEM SET wal_level = 'logical'"));
+    server.stop();
+    std::fs::write(server.data().join("standby.signal"), "").unwrap();
+    server.start();
+    let said = ask(&job);
+    assert_eq!(said.mend("postgres.primary", "it is a standby"), "point postgres.url at the primary");
+    assert_eq!(said.code, Some(2), "{}", said.everything);
+}
