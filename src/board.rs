@@ -4,7 +4,7 @@
 //! - this file: what the loop tells, and what a reader sees
 //! - [`reading`]: the numbers
 //! - [`recent`]: what has happened lately, numbered
-//! - [`histogram`]: durations
+//! - [`histogram`]: how durations are counted
 
 pub mod histogram;
 pub mod reading;
@@ -198,7 +198,7 @@ impl Board {
         let news = !turn.news.heard.is_empty();
         if !turn.news.is_empty() {
             reading.count(&turn.news);
-            turn.news.heard.into_iter().for_each(|heard| recent.push(What::Candidate(heard)));
+            turn.news.heard.into_iter().for_each(|heard| recent.push(What::Candidate(Box::new(heard))));
         }
         state.turned = Instant::now();
         let newest = state.recent.newest();

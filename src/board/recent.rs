@@ -22,7 +22,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub enum What {
     /// Postgres was heard on a candidate.
-    Candidate(Heard),
+    Candidate(Box<Heard>),
     /// An alert is durable, and told.
     Alert(Box<Alert>),
 }
