@@ -115,6 +115,12 @@ try {
   step("filters survive a reload");
   for (const amount of ["2000", "2000"]) await insert(27956159, amount);
   await rows(27956159).waitFor();
+  await page.locator("#filters button[type=reset]").evaluate((button) => button.form.reset());
+  await rows(27956157).locator("a").focus();
+  for (const amount of ["2000", "2000"]) await insert(27956162, amount);
+  await rows(27956162).waitFor();
+  assert.match(await page.evaluate(() => document.activeElement.textContent), /27956157/, "a new alert takes the focus away");
+  await page.locator("#filters input").fill("27956159");
   await page.locator("#filters select[name=status]").selectOption("firing");
   assert.equal(await page.locator("#alerts tr").count(), 1);
   await page.reload();

@@ -117,7 +117,15 @@ function alertRow(alert) {
 
 function drawAlerts() {
   const found = seen.alerts.filter(matches);
-  $("alerts").replaceChildren(...found.slice(0, SHOWN).map(alertRow));
+  const body = $("alerts");
+  const shown = found.slice(0, SHOWN);
+  const ids = new Set(shown.map((alert) => alert.id));
+  // Rows that stay are left where they are: one of them may have the focus.
+  for (const row of [...body.children]) if (!ids.has(row.dataset.id)) row.remove();
+  let at = body.firstElementChild;
+  for (const alert of shown) {
+    if (at?.dataset.id === alert.id) at = at.nextElementSibling; else body.insertBefore(alertRow(alert), at);
+  }
   const of = found.length === seen.alerts.length ? `${found.length}` : `${found.length} of ${seen.alerts.length}`;
   $("alerts-count").textContent = `${of}${found.length > SHOWN ? `, the newest ${SHOWN} shown` : ""}`;
   $("none").hidden = found.length > 0;
@@ -206,20 +214,19 @@ function drawTop(state) {
   if (!$("top").contains(document.activeElement)) $("top").replaceChildren(...rows);
 }
 
-let rulesDrawn = "";
 function drawRules(state) {
-  const now = JSON.stringify(state.rules);
-  if (now === rulesDrawn) return;
-  rulesDrawn = now;
-  const open = new Set([...document.querySelectorAll("#rules details[open]")].map((d) => d.dataset.rule));
-  $("rules").replaceChildren(...state.rules.map((rule) => {
-    const details = el("details", { "data-rule": rule.name }, el("summary", {}, "its query"), el("pre", {}, rule.sql));
-    details.open = open.has(rule.name);
-    return el("article", {}, el("h3", {}, rule.name),
-      el("p", {}, `${rule.having} per ${rule.key.join(", ")}`),
-      el("p", { class: "quiet" }, `${rule.severity}; ${grouped(rule.open)} open, ${grouped(rule.fired)} fired, ${grouped(rule.resolved)} resolved${rule.confirmed_by_postgres ? "" : "; not confirmed by Postgres"}`),
-      details);
-  }));
+  const names = state.rules.map((rule) => rule.name).join("\n");
+  if ($("rules").dataset.names !== names) {
+    $("rules").dataset.names = names;
+    $("rules").replaceChildren(...state.rules.map((rule) => el("article", {}, el("h3", {}, rule.name),
+      el("p", {}, `${rule.having} per ${rule.key.join(", ")}`), el("p", { class: "quiet" }),
+      el("details", {}, el("summary", {}, "its query"), el("pre", {}, rule.sql)))));
+  }
+  state.rules.forEach((rule, index) => {
+    const asked = rule.confirmed_by_postgres ? "" : "; not confirmed by Postgres";
+    $("rules").children[index].querySelector("p.quiet").textContent =
+      `${rule.severity}; ${grouped(rule.open)} open, ${grouped(rule.fired)} fired, ${grouped(rule.resolved)} resolved${asked}`;
+  });
 }
 
 const SAID = { confirmed: "pill", refuted: "pill warm", undecided: "pill warm", failed: "pill hot" };
@@ -352,6 +359,7 @@ function listen() {
     if (!view.paused) drawState();
   });
   on("alert", (alert) => {
+    if (seen.alerts.some((known) => known.id === alert.id)) return;
     seen.alerts.unshift(alert);
     seen.alerts.length = Math.min(seen.alerts.length, KEPT);
     if (view.paused) view.held += 1;
@@ -409,6 +417,7 @@ $("pause").addEventListener("click", () => {
 });
 const filtered = () => {
   history.replaceState(null, "", address());
+  $("alerts").replaceChildren(); // their links hold the filters
   drawAlerts();
 };
 $("filters").addEventListener("input", filtered);
