@@ -4,11 +4,7 @@
 //! - this file: what the loop tells, and what a reader sees
 //! - [`reading`]: the numbers
 //! - [`recent`]: what has happened lately, numbered
-<<<<<<< HEAD
 //! - [`histogram`]: how durations are counted
-=======
-//! - [`histogram`]: durations, counted
->>>>>>> hP
 
 pub mod histogram;
 pub mod reading;
