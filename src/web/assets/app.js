@@ -155,7 +155,7 @@ function drawState() {
   if (!state) return;
   $("group").textContent = state.group;
   $("topic").textContent = state.topic;
-  const phases = { joining: "waits for the group", recovering: "recovers", rebuilding: "rebuilds windows", working: "works", ended: "has ended" };
+  const phases = { joining: "waiting for the group", recovering: "recovering", rebuilding: "rebuilding windows", working: "working", ended: "ended" };
   $("phase").textContent = phases[state.phase] ?? state.phase;
   $("phase").className = `pill ${state.phase === "working" ? "" : "warm"}`;
   const trouble = [
@@ -199,7 +199,7 @@ function drawState() {
 function drawTop(state) {
   const rows = state.top.slice(0, 12).map((top) => {
     const [total, threshold] = [Number(top.total), Number(top.threshold)];
-    const meter = el("meter", { min: 0, max: Math.max(threshold * 1.5, total), high: threshold, value: total, "aria-label": `${top.label}: ${top.total} against ${top.threshold}` });
+    const meter = el("meter", { min: 0, max: Math.max(threshold * 1.5, total), low: threshold * 0.8, high: threshold, optimum: 0, value: total, "aria-label": `${top.label}: ${top.total} against ${top.threshold}` });
     return el("li", {}, el("div", { class: "name" }, keyLink(top.rule, top.key, top.label), el("span", {}, `${grouped(top.total)} / ${grouped(top.threshold)}`)), meter);
   });
   // Not while somebody is on one of its links: the focus would be lost.
@@ -313,6 +313,7 @@ function redraw() {
 function fresh() {
   const cut = Date.now() - view.lastEvent > STALE_MS;
   document.body.classList.toggle("stale", cut);
+  $("phase").hidden = cut; // who knows
   const text = cut ? `stale since ${when(new Date(view.lastEvent))}` : "live";
   if ($("stream").textContent !== text) $("stream").textContent = text;
   $("stream").className = `pill ${cut ? "hot" : ""}`;
