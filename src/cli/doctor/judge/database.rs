@@ -1,7 +1,7 @@
 //! The database: the server, the table, and what lets its changes out. Pure.
 
 use super::super::facts::{Connector, Database, Publication, Relation, Slot, Unanswered};
-use super::super::finding::{Finding, ok, problem, warning};
+use super::super::finding::{Finding, Grade, ok, problem, warning};
 use crate::cli::Exit;
 use crate::config::{Config, redact_url};
 use crate::rule::render::quote_ident;
@@ -58,7 +58,18 @@ pub(in super::super) fn database(
     found.extend(relation_findings(database, relation, table));
     found.push(publication(database, table, connector));
     found.push(slot(database, connector));
+    if connector.is_none() && found.last().is_some_and(|slot| slot.grade == Grade::Ok) {
+        let idle = database.slots.iter().filter(|slot| !slot.active);
+        found.extend(idle.map(|slot| {
+            let mend = format!("SELECT pg_drop_replication_slot({}), if it is nobody's any more", literal(&slot.name));
+            warning("slot", format!("nobody reads slot {}: it keeps WAL", slot.name), mend)
+        }));
+    }
     found
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn relation_findings(database: &Database, relation: &Relation, (schema, name): (&str, &str)) -> Vec<Finding> {
@@ -152,8 +163,8 @@ fn slot(database: &Database, connector: Option<&Connector>) -> Finding {
     let named = connector.map(|connector| connector.setting("slot.name", "debezium"));
     let found = match named {
         Some(named) => database.slots.iter().find(|slot| slot.name == named),
-        // Which one it is cannot be told: the one that is worst off.
-        None => database.slots.iter().min_by_key(|slot| slot.active),
+        // Which one it is cannot be told: one that is read, if there is any.
+        None => database.slots.iter().max_by_key(|slot| slot.active),
     };
     let Some(Slot { name, active, wal_status, lag }) = found else {
         let text = match named {
@@ -171,8 +182,8 @@ fn slot(database: &Database, connector: Option<&Connector>) -> Finding {
             CHECK,
             format!("slot {name} is {wal_status}{behind}: WAL that it needs is, or is about to be, removed"),
             format!(
-                "ALTER SYSTEM SET max_slot_wal_keep_size = -1; where it is lost already: SELECT pg_drop_replication_slot('{}'), then a new snapshot",
-                name.replace('\'', "''")
+                "ALTER SYSTEM SET max_slot_wal_keep_size = -1; where it is lost already: SELECT pg_drop_replication_slot({}), then a new snapshot",
+                literal(name)
             ),
         );
     }

@@ -108,7 +108,7 @@ fn slots_and_publications() {
             ..Database::default()
         };
         let found = database::database(&config(""), &Ok(database), ("s", "t"), connector);
-        let of = |check: &str| found.iter().find(|finding| finding.check == check).unwrap().clone();
+        let of = |check: &str| found.iter().rfind(|finding| finding.check == check).unwrap().clone();
         (of("publication"), of("slot"))
     };
     check(&judged(vec![slot("a", true, "reserved", 0)], None).1, Grade::Ok, "");
@@ -116,9 +116,10 @@ fn slots_and_publications() {
     check(&judged(vec![slot("a'b", true, "lost", 0)], None).1, Grade::Problem, "pg_drop_replication_slot('a''b')");
     check(
         &judged(vec![slot("a", true, "reserved", 0), slot("b", false, "reserved", 0)], None).1,
-        Grade::Problem,
-        "start",
+        Grade::Warning,
+        "pg_drop_replication_slot('b')",
     );
+    check(&judged(vec![slot("b", false, "reserved", 0)], None).1, Grade::Problem, "start the connector");
     check(&judged(vec![], None).1, Grade::Problem, "/stop");
     let pairs = [("plugin.name", "pgoutput"), ("slot.name", "b"), ("publication.name", "q\"")];
     let config = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
