@@ -4,7 +4,7 @@
 //! - this file: what the loop tells, and what a reader sees
 //! - [`reading`]: the numbers
 //! - [`recent`]: what has happened lately, numbered
-//! - [`histogram`]: durations
+//! - [`histogram`]: durations, counted
 
 pub mod histogram;
 pub mod reading;
@@ -282,7 +282,7 @@ impl Board {
             }
         }
         let kept = alerts.len().saturating_sub(KEPT_MAX);
-        alerts.iter().skip(kept).for_each(|alert| state.recent.push(What::Alert(Box::new(alert.clone()))));
+        alerts.iter().skip(kept).for_each(|alert| state.recent.push(What::Alert(alert.clone())));
         let newest = state.recent.newest();
         drop(state);
         self.newest.send_replace(newest);

@@ -194,6 +194,8 @@ impl Reading {
             if let Some(ends) = ends {
                 partition.end = ends.get(number).map(|end| end.0);
             }
+            // What has been read was there, whenever the end was last heard of.
+            partition.end = partition.end.map(|end| end.max(next.0));
             if partition.lag() > 0 {
                 let written = marks.get(number).map(|mark| mark.timestamp_ms).filter(|millis| *millis >= 0);
                 oldest = [oldest, written].into_iter().flatten().min();
@@ -207,6 +209,7 @@ impl Reading {
         for (number, next) in &progress.offsets {
             let partition = self.partitions.entry(*number).or_default();
             (partition.logged, partition.committed) = (Some(next.0), Some(next.0));
+            partition.next = partition.next.max(next.0);
         }
         self.epoch = progress.named().map(|named| ClosedEpoch {
             number: named.epoch,

@@ -24,7 +24,7 @@ pub enum What {
     /// Postgres was heard on a candidate.
     Candidate(Heard),
     /// An alert is durable, and told.
-    Alert(Box<Alert>),
+    Alert(Alert),
 }
 
 /// The last of each kind.

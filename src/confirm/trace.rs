@@ -90,6 +90,8 @@ impl Tracer {
         let asked = sqlx::query("select 1").execute(&self.pool);
         match tokio::time::timeout(PING_TIMEOUT, asked).await {
             Ok(Ok(_)) => Ok(()),
+            // The pool keeps the reason to itself.
+            Ok(Err(sqlx::Error::PoolTimedOut)) => Err(format!("no connection within {ACQUIRE_TIMEOUT:?}")),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {PING_TIMEOUT:?}")),
         }

@@ -76,7 +76,11 @@ impl Out {
         self.gauge("resident_memory_bytes", "Resident memory of the process, to a MiB.", resident);
         if let Some(age) = reading.checkpoint_age {
             let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            self.gauge("checkpoint_age_seconds", "Since an epoch was last closed.", seconds(millis, 3));
+            self.gauge(
+                "checkpoint_age_seconds",
+                "Since an epoch was last closed; none is while nothing comes.",
+                seconds(millis, 3),
+            );
         }
         if let Some(epoch) = &reading.epoch {
             self.gauge("epoch", "Number of the newest epoch.", epoch.number);

@@ -22,6 +22,11 @@ async function ask(name, argument = "") {
 const sql = (text) => ask("sql", text);
 const insert = (user, amount) => sql(`INSERT INTO streaming.transactions (user_id, amount) VALUES (${user}, ${amount})`);
 
+setTimeout(() => {
+  console.error("page: not done within two minutes");
+  process.exit(1);
+}, 120000).unref();
+
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 try {
   const context = await browser.newContext({ viewport: { width: 1400, height: 1000 }, colorScheme: "light" });
@@ -53,7 +58,7 @@ try {
 
   step("an alert appears without reload");
   await page.goto(url);
-  await page.locator("#phase", { hasText: "works" }).waitFor();
+  await page.locator("#phase", { hasText: "working" }).waitFor();
   await page.locator("#stream", { hasText: "live" }).waitFor();
   await page.evaluate(() => { globalThis.loadedOnce = true; });
   assert.equal(await page.locator("#alerts tr").count(), 0);
@@ -110,6 +115,12 @@ try {
   step("filters survive a reload");
   for (const amount of ["2000", "2000"]) await insert(27956159, amount);
   await rows(27956159).waitFor();
+  await page.locator("#filters button[type=reset]").evaluate((button) => button.form.reset());
+  await rows(27956157).locator("a").focus();
+  for (const amount of ["2000", "2000"]) await insert(27956162, amount);
+  await rows(27956162).waitFor();
+  assert.match(await page.evaluate(() => document.activeElement.textContent), /27956157/, "a new alert takes the focus away");
+  await page.locator("#filters input").fill("27956159");
   await page.locator("#filters select[name=status]").selectOption("firing");
   assert.equal(await page.locator("#alerts tr").count(), 1);
   await page.reload();
@@ -138,13 +149,15 @@ try {
   await ask("stop");
   await page.locator("#stream", { hasText: /stale since .*\d\d:\d\d:\d\d/ }).waitFor();
   await accessible("a stale page");
+  await shot("stale");
   await ask("start");
   await page.locator("#stream", { hasText: "live" }).waitFor({ timeout: 30000 });
-  await page.locator("#phase", { hasText: "works" }).waitFor({ timeout: 30000 });
+  await page.locator("#phase", { hasText: "working" }).waitFor({ timeout: 30000 });
   for (const amount of ["2000", "2000"]) await insert(27956161, amount);
   await rows(27956161).waitFor();
   assert.deepEqual(wrong, []);
   console.log("passed");
 } finally {
   await browser.close();
+  process.stdin.destroy(); // it would be waited for
 }

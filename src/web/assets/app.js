@@ -117,7 +117,15 @@ function alertRow(alert) {
 
 function drawAlerts() {
   const found = seen.alerts.filter(matches);
-  $("alerts").replaceChildren(...found.slice(0, SHOWN).map(alertRow));
+  const body = $("alerts");
+  const shown = found.slice(0, SHOWN);
+  const ids = new Set(shown.map((alert) => alert.id));
+  // Rows that stay are left where they are: one of them may have the focus.
+  for (const row of [...body.children]) if (!ids.has(row.dataset.id)) row.remove();
+  let at = body.firstElementChild;
+  for (const alert of shown) {
+    if (at?.dataset.id === alert.id) at = at.nextElementSibling; else body.insertBefore(alertRow(alert), at);
+  }
   const of = found.length === seen.alerts.length ? `${found.length}` : `${found.length} of ${seen.alerts.length}`;
   $("alerts-count").textContent = `${of}${found.length > SHOWN ? `, the newest ${SHOWN} shown` : ""}`;
   $("none").hidden = found.length > 0;
@@ -155,7 +163,7 @@ function drawState() {
   if (!state) return;
   $("group").textContent = state.group;
   $("topic").textContent = state.topic;
-  const phases = { joining: "waits for the group", recovering: "recovers", rebuilding: "rebuilds windows", working: "works", ended: "has ended" };
+  const phases = { joining: "waiting for the group", recovering: "recovering", rebuilding: "rebuilding windows", working: "working", ended: "ended" };
   $("phase").textContent = phases[state.phase] ?? state.phase;
   $("phase").className = `pill ${state.phase === "working" ? "" : "warm"}`;
   const trouble = [
@@ -199,27 +207,26 @@ function drawState() {
 function drawTop(state) {
   const rows = state.top.slice(0, 12).map((top) => {
     const [total, threshold] = [Number(top.total), Number(top.threshold)];
-    const meter = el("meter", { min: 0, max: Math.max(threshold * 1.5, total), high: threshold, value: total, "aria-label": `${top.label}: ${top.total} against ${top.threshold}` });
+    const meter = el("meter", { min: 0, max: Math.max(threshold * 1.5, total), low: threshold * 0.8, high: threshold, optimum: 0, value: total, "aria-label": `${top.label}: ${top.total} against ${top.threshold}` });
     return el("li", {}, el("div", { class: "name" }, keyLink(top.rule, top.key, top.label), el("span", {}, `${grouped(top.total)} / ${grouped(top.threshold)}`)), meter);
   });
   // Not while somebody is on one of its links: the focus would be lost.
   if (!$("top").contains(document.activeElement)) $("top").replaceChildren(...rows);
 }
 
-let rulesDrawn = "";
 function drawRules(state) {
-  const now = JSON.stringify(state.rules);
-  if (now === rulesDrawn) return;
-  rulesDrawn = now;
-  const open = new Set([...document.querySelectorAll("#rules details[open]")].map((d) => d.dataset.rule));
-  $("rules").replaceChildren(...state.rules.map((rule) => {
-    const details = el("details", { "data-rule": rule.name }, el("summary", {}, "its query"), el("pre", {}, rule.sql));
-    details.open = open.has(rule.name);
-    return el("article", {}, el("h3", {}, rule.name),
-      el("p", {}, `${rule.having} per ${rule.key.join(", ")}`),
-      el("p", { class: "quiet" }, `${rule.severity}; ${grouped(rule.open)} open, ${grouped(rule.fired)} fired, ${grouped(rule.resolved)} resolved${rule.confirmed_by_postgres ? "" : "; not confirmed by Postgres"}`),
-      details);
-  }));
+  const names = state.rules.map((rule) => rule.name).join("\n");
+  if ($("rules").dataset.names !== names) {
+    $("rules").dataset.names = names;
+    $("rules").replaceChildren(...state.rules.map((rule) => el("article", {}, el("h3", {}, rule.name),
+      el("p", {}, `${rule.having} per ${rule.key.join(", ")}`), el("p", { class: "quiet" }),
+      el("details", {}, el("summary", {}, "its query"), el("pre", {}, rule.sql)))));
+  }
+  state.rules.forEach((rule, index) => {
+    const asked = rule.confirmed_by_postgres ? "" : "; not confirmed by Postgres";
+    $("rules").children[index].querySelector("p.quiet").textContent =
+      `${rule.severity}; ${grouped(rule.open)} open, ${grouped(rule.fired)} fired, ${grouped(rule.resolved)} resolved${asked}`;
+  });
 }
 
 const SAID = { confirmed: "pill", refuted: "pill warm", undecided: "pill warm", failed: "pill hot" };
@@ -313,6 +320,7 @@ function redraw() {
 function fresh() {
   const cut = Date.now() - view.lastEvent > STALE_MS;
   document.body.classList.toggle("stale", cut);
+  $("phase").hidden = cut; // who knows
   const text = cut ? `stale since ${when(new Date(view.lastEvent))}` : "live";
   if ($("stream").textContent !== text) $("stream").textContent = text;
   $("stream").className = `pill ${cut ? "hot" : ""}`;
@@ -351,6 +359,7 @@ function listen() {
     if (!view.paused) drawState();
   });
   on("alert", (alert) => {
+    if (seen.alerts.some((known) => known.id === alert.id)) return;
     seen.alerts.unshift(alert);
     seen.alerts.length = Math.min(seen.alerts.length, KEPT);
     if (view.paused) view.held += 1;
@@ -408,6 +417,7 @@ $("pause").addEventListener("click", () => {
 });
 const filtered = () => {
   history.replaceState(null, "", address());
+  $("alerts").replaceChildren(); // their links hold the filters
   drawAlerts();
 };
 $("filters").addEventListener("input", filtered);
