@@ -48,7 +48,8 @@ Exit codes:
   5  stopped to protect data";
 
 const EXAMPLES: &str = "\
-Example:
+Examples:
+  tripline demo
   tripline run --config tripline.toml";
 
 const RUN_EXAMPLES: &str = "\

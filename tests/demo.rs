@@ -77,7 +77,12 @@ fn is_gone(folder: &Path) -> bool {
 }
 
 fn signal(child: &Child, signal: &str) {
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    kill(signal, &[child.id().to_string()]);
+}
+
+fn kill(signal: &str, pids: &[String]) {
+    let mut shell = Command::new("sh");
+    assert!(shell.args(["-c", "kill \"$@\"", "sh", signal]).args(pids).status().unwrap().success());
 }
 
 /// Waits for a line that begins like this; what comes before it.
@@ -158,7 +163,7 @@ fn the_next_one_removes_what_a_dead_one_has_left() {
     let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
     let shell = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
     // The shell that would clean up goes first.
-    assert!(Command::new("kill").args(["-KILL", &shell, &child.id().to_string()]).status().unwrap().success());
+    kill("-KILL", &[shell, child.id().to_string()]);
     child.wait().unwrap();
     assert!(folder.exists() && !processes_of(&folder).is_empty());
     let next = demo(&["--for", "1", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

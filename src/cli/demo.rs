@@ -173,7 +173,7 @@ async fn find(args: &DemoArgs, place: &Place, console: &mut Console) -> Result<B
     if let Some(found) = binaries::fetched_before(&cache) {
         return Ok(found);
     }
-    console.line("This machine has no PostgreSQL: fetching one (about 15 MB, once)");
+    console.line("Fetching PostgreSQL (about 15 MB, once)");
     let began = Instant::now();
     let (found, bytes) =
         binaries::fetch(&cache).await.map_err(|error| Failure::new(Exit::Unreachable, error.to_string()))?;

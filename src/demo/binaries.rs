@@ -68,7 +68,7 @@ fn place_of(cache: &Path) -> PathBuf {
 pub async fn fetch(cache: &Path) -> Result<(Binaries, usize), DemoError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         DemoError::new(format!(
-            "PostgreSQL is not on this machine, and {what}: {error}; install it (Debian: apt-get install postgresql) or try again"
+            "PostgreSQL was to be fetched, and {what}: {error}; install it (Debian: apt-get install postgresql) or try again"
         ))
     };
     fs::create_dir_all(cache).map_err(|error| DemoError::file(cache, &error))?;

@@ -171,7 +171,9 @@ fn end_server(place: &Path) {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let is_it = command.split(|byte| *byte == 0).any(|word| word == data.as_os_str().as_encoded_bytes());
     if is_it {
-        let kill = Command::new("kill").args(["-QUIT", &pid.to_string()]).stdin(Stdio::null()).status();
+        // The shell has it built in; a program of that name need not be there.
+        let kill =
+            Command::new("sh").args(["-c", "kill -QUIT \"$1\"", "sh", &pid.to_string()]).stdin(Stdio::null()).status();
         let _ = kill.inspect(|_| std::thread::sleep(std::time::Duration::from_millis(300)));
     }
 }

@@ -179,7 +179,7 @@ impl Console {
         } else {
             if self.told.elapsed() >= TOLD_EVERY {
                 self.told = Instant::now();
-                let _ = writeln!(lines, "{}", self.whole(&reading, done, rate));
+                let _ = writeln!(lines, "{}", self.whole(&reading, done, rate).join("; "));
             }
             self.put(&lines, "");
         }
@@ -270,21 +270,17 @@ impl Console {
         format!("{}  {}\n", self.at(), self.paint(colour, &format!("{word}      {line}  [{severity}, {}]", alert.rule)))
     }
 
-    /// One line about the whole.
-    fn whole(&self, reading: &Reading, done: &Done, rate: u64) -> String {
-        let changed = done.changed.load(Ordering::Relaxed);
-        let lag = changed.saturating_sub(reading.read);
-        let sum = |of: fn(&crate::unit::news::Tally) -> u64| reading.rules.iter().map(|rule| of(&rule.tally)).sum();
-        let (confirmed, refuted): (u64, u64) = (sum(|tally| tally.confirmed), sum(|tally| tally.refuted));
-        format!(
-            "{} read, {}/s, {} behind; {confirmed} confirmed, {refuted} refuted; {} alerts, {} resolved; {}",
-            grouped(reading.read),
-            grouped(rate),
-            grouped(lag),
-            self.seen.fired,
-            self.seen.resolved,
-            delays(reading),
-        )
+    /// How it goes, and what came of it.
+    fn whole(&self, reading: &Reading, done: &Done, rate: u64) -> [String; 2] {
+        let lag = done.changed.load(Ordering::Relaxed).saturating_sub(reading.read);
+        let tallies = || reading.rules.iter().map(|rule| &rule.tally);
+        let confirmed: u64 = tallies().map(|tally| tally.confirmed).sum();
+        let refuted: u64 = tallies().map(|tally| tally.refuted).sum();
+        let (fired, resolved, delays) = (self.seen.fired, self.seen.resolved, delays(reading));
+        [
+            format!("{} changes read, {}/s, {} behind", grouped(reading.read), grouped(rate), grouped(lag)),
+            format!("{confirmed} confirmed, {refuted} refuted; {fired} alerts, {resolved} resolved; {delays}"),
+        ]
     }
 
     fn picture(&self, reading: &Reading, done: &Done, rate: u64) -> String {
@@ -292,7 +288,8 @@ impl Console {
             let passed = started.elapsed().min(limit);
             format!("{} of {} s   ", passed.as_secs(), limit.as_secs())
         });
-        let mut text = format!("\n{}{}\n", self.bold(&clock), self.whole(reading, done, rate));
+        let [going, came] = self.whole(reading, done, rate);
+        let mut text = format!("\n{}{going}\n{came}\n", self.bold(&clock));
         for rule in &reading.rules {
             let mine = reading.top.iter().filter(|top| top.rule == rule.name);
             let (name, having) = (self.bold(&rule.name), &rule.having);
@@ -339,11 +336,11 @@ impl Console {
     }
 }
 
-/// `commit to alert 41 ms, at most 90 ms`
+/// `from commit to decision 25 ms, p99 50 ms`
 fn delays(reading: &Reading) -> String {
     let at = |percent| reading.delays.quantile(percent).map(millis);
     match (at(50), at(99)) {
-        (Some(half), Some(most)) => format!("commit to decision {half} (p99 {most})"),
+        (Some(half), Some(most)) => format!("from commit to decision {half}, p99 {most}"),
         _ => "nothing decided yet".to_owned(),
     }
 }
