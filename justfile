@@ -22,5 +22,9 @@ down:
 bench:
     scripts/bench
 
+# 1,000,000 rows written as Parquet, beside pyarrow
+bench-archive:
+    scripts/bench-archive
+
 fmt:
     cargo fmt

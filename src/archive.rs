@@ -34,17 +34,19 @@ use tokio::time::Instant;
 use draft::{Draft, Limits, Take, Unfit};
 use names::{Plan, PlannedFile};
 use output::{Found, Output};
+use parquet::WriteError;
 
 use crate::change::debezium::whole::{SCHEMALESS, UNKNOWN_COLUMN};
 use crate::change::whole::WholeChange;
 use crate::checkpoint::start::Named;
-use crate::checkpoint::{Epoch, Folder, Marks, Offsets};
+use crate::checkpoint::{Epoch, Folder, Offsets};
 use crate::clock::Clock;
 use crate::fault;
 use crate::job::gauge::Gauge;
 use crate::job::{self, JobError, StartAt, patiently};
+use crate::model::NextOffset;
 use crate::sink::Bury;
-use crate::source::{Batch, Event, Follow, Record, SourceError};
+use crate::source::{Batch, Content, Event, Follow, Record, SourceError};
 
 /// The name in an epoch's `conf` of the column that its rows are dated by; absent for the commit time.
 const PARTITION_BY: &str = "partition_by";
@@ -110,25 +112,22 @@ struct Session {
     draft: Draft,
     /// Records that came after the draft was full.
     ahead: VecDeque<Record<WholeChange>>,
-    /// The last record of each partition that has come.
-    marks: Marks,
     /// When the draft's first record came.
     since: Option<Instant>,
     /// What the group could not be told when its broker was away.
     uncommitted: Option<(Offsets, String)>,
-    /// With `until_end`: where each partition ended at the start, while it has not been reached.
+    /// Where each partition ended at the start, while it has not been reached.
     ends: Offsets,
 }
 
 impl Session {
     fn new(draft: Draft) -> Self {
-        let (ahead, marks, ends) = (VecDeque::new(), Marks::new(), Offsets::new());
-        Self { draft, ahead, marks, since: None, uncommitted: None, ends }
+        let (ahead, ends) = (VecDeque::new(), Offsets::new());
+        Self { draft, ahead, since: None, uncommitted: None, ends }
     }
 
     fn take_in(&mut self, batch: Batch<WholeChange>) {
         self.ahead.extend(batch.records);
-        self.marks.extend(batch.marks);
         // What lies before the end and is no record will never come.
         self.ends.retain(|partition, _| !batch.ended.contains(partition));
     }
@@ -137,7 +136,7 @@ impl Session {
     fn left(&mut self) -> u64 {
         let next = self.draft.next();
         self.ends.retain(|partition, end| next.get(partition).is_none_or(|next| next < end));
-        let left = |(partition, end): (&i32, &crate::model::NextOffset)| {
+        let left = |(partition, end): (&i32, &NextOffset)| {
             u64::try_from(end.0.saturating_sub(next.get(partition).map_or(0, |next| next.0))).unwrap_or(0)
         };
         self.ends.iter().map(left).sum()
@@ -217,12 +216,9 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 self.commit_last(session).await?;
                 return Ok(Ended::Read);
             }
-            if !session.ahead.is_empty() {
-                continue;
-            }
-            let wait = session
-                .since
-                .map_or(Duration::MAX, |since| self.settings.trigger_interval.saturating_sub(since.elapsed()));
+            let due = session.since.map(|since| self.settings.trigger_interval.saturating_sub(since.elapsed()));
+            let again = session.uncommitted.is_some().then_some(job::ASK_AGAIN);
+            let wait = due.into_iter().chain(again).min().unwrap_or(Duration::MAX);
             tokio::select! {
                 biased;
                 () = &mut stop => {
@@ -230,6 +226,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                     self.commit_last(session).await?;
                     return Ok(Ended::Stopped);
                 }
+                () = std::future::ready(()), if !session.ahead.is_empty() => {}
                 event = self.source.next() => match event {
                     Event::Batch(batch) => session.take_in(batch),
                     Event::Revoked => return Ok(Ended::Revoked),
@@ -238,7 +235,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                         return Err(JobError::Internal("partitions were assigned twice".to_owned()));
                     }
                 },
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait) => self.commit(session).await?,
             }
         }
     }
@@ -264,19 +261,24 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
 
     /// Whether the run ends at a record: it is not understood, and that is not to be got over.
     fn stops_at(&self, record: &Record<WholeChange>) -> Option<JobError> {
-        let crate::source::Content::Rejected(letter) = &record.content else { return None };
-        let (kind, reason) = (letter.reject.kind, letter.reject.detail.clone());
-        match kind {
-            // What is missing here is nothing in the record.
-            SCHEMALESS | UNKNOWN_COLUMN => Some(JobError::Columns { kind, reason }),
-            _ if self.settings.stop_on_bad_record => Some(JobError::BadRecord {
+        let Content::Rejected(letter) = &record.content else { return None };
+        if self.settings.stop_on_bad_record {
+            return Some(JobError::BadRecord {
                 topic: self.settings.topic.clone(),
                 partition: record.position.partition,
                 offset: record.position.offset,
-                reason,
-            }),
-            _ => None,
+                reason: letter.reject.detail.clone(),
+            });
         }
+        self.columns_missing(record)
+    }
+
+    /// Whether nothing is wrong with a record but that its columns are not known.
+    fn columns_missing(&self, record: &Record<WholeChange>) -> Option<JobError> {
+        let Content::Rejected(letter) = &record.content else { return None };
+        let kind = letter.reject.kind;
+        let reason = letter.reject.detail.clone();
+        [SCHEMALESS, UNKNOWN_COLUMN].contains(&kind).then_some(JobError::Columns { kind, reason })
     }
 
     /// Makes an epoch of the draft:
@@ -287,10 +289,11 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     /// 4. `commits/N`.
     /// 5. The group's offsets are committed, as far as the broker is there.
     async fn close(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
-        if session.draft.is_empty() {
-            return Ok(());
-        }
-        session.draft.mark(&session.marks);
+        if session.draft.is_empty() { Ok(()) } else { self.epoch(session, partition_by).await }
+    }
+
+    /// The steps of [`Archive::close`].
+    async fn epoch(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
         let dead = session.draft.dead();
         for letter in dead {
             let (partition, offset) = (letter.position.partition, letter.position.offset);
@@ -312,10 +315,11 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             body: draft.plan(),
         };
         let encoded = epoch.encode()?;
+        self.check_owned(&about.lineage)?;
         self.folder.log(&encoded)?;
         fault::point("archive.logged");
         let (records, rows, rejected) = (draft.records(), draft.rows(), draft.dead().len());
-        self.publish(&epoch, Some(draft))?;
+        self.publish(&epoch, |planned| draft.encode(planned))?;
         self.folder.finish(epoch.number)?;
         fault::point("archive.finished");
         self.folder.forget_before(epoch.number)?;
@@ -324,7 +328,9 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             *count += u64::try_from(more).unwrap_or(u64::MAX);
         }
         self.counts.written += rows;
-        self.counts.epochs += 1;
+        if records > 0 {
+            self.counts.epochs += 1; // the one that a lineage begins with has none
+        }
 
         let name = Named { lineage: about.lineage.clone(), epoch: epoch.number, crc: encoded.crc };
         let next = draft::About { epoch: epoch.number.saturating_add(1), ..about };
@@ -336,6 +342,17 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         Ok(())
     }
 
+    /// Both folders may have been removed under a process that was stopped, and begun anew by another.
+    fn check_owned(&self, lineage: &str) -> Result<(), JobError> {
+        if self.output.owner()?.is_some_and(|owner| owner.lineage == lineage) {
+            return Ok(());
+        }
+        let output = self.output.path().display();
+        Err(JobError::Unsafe(format!(
+            "output_path {output} is no longer lineage {lineage}'s: somebody has exchanged or begun it anew while this run was going on; start again"
+        )))
+    }
+
     /// What `offsets/N` shows of the settings. The column is what the epoch is finished by after a crash.
     fn conf(&self, partition_by: Option<String>) -> BTreeMap<String, String> {
         let limit = self.settings.limits.records.to_string();
@@ -344,15 +361,18 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         conf
     }
 
-    /// Step 3 of [`Archive::close`]: what is there is left as it is. `draft`: the rows, where any file is missing.
-    fn publish(&mut self, epoch: &Epoch<Plan>, mut draft: Option<&mut Draft>) -> Result<(), JobError> {
+    /// Step 3 of [`Archive::close`]: what is there is left as it is, of the rest `encode` makes the bytes.
+    fn publish(
+        &mut self,
+        epoch: &Epoch<Plan>,
+        mut encode: impl FnMut(&PlannedFile) -> Result<Option<Vec<u8>>, WriteError>,
+    ) -> Result<(), JobError> {
         for planned in &epoch.body.files {
             let file = file_of(epoch, planned)?;
             if self.output.has(&file)? {
                 continue;
             }
-            let bytes = draft.as_mut().map(|draft| draft.encode(planned)).transpose();
-            let bytes = bytes.map_err(|error| JobError::Internal(format!("{}: {error}", file.name)))?.flatten();
+            let bytes = encode(planned).map_err(|error| JobError::Internal(format!("{}: {error}", file.name)))?;
             let bytes = bytes.ok_or_else(|| JobError::Internal(format!("the rows of {} are not there", file.name)))?;
             self.output.publish(&file, &bytes)?;
             self.counts.files += 1;

@@ -57,7 +57,7 @@ const SOURCES: &str = "sources";
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file system refused.
-    #[error("cannot {action} {path}: {source}{}", advice(source))]
+    #[error("cannot {action} {path}: {source}{}", advice(action, source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -81,6 +81,14 @@ pub enum CheckpointError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What says whose files an archive's are is damaged.
+    #[error("{path} is damaged, {problem}: remove it, and it is written anew, as long as checkpoint_dir is there")]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Written by a version that this one does not know.
     #[error("checkpoint file {path} has format {found}, this version reads up to {FORMAT}: use a newer tripline")]
     Format {
@@ -92,9 +100,14 @@ pub enum CheckpointError {
 }
 
 /// What to do about an error of the file system, where that is known.
-fn advice(source: &io::Error) -> &'static str {
-    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+fn advice(action: &str, source: &io::Error) -> &'static str {
+    use io::ErrorKind::{
+        CrossesDevices, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, Unsupported,
+    };
     match source.kind() {
+        CrossesDevices | PermissionDenied | Unsupported if action == "link" => {
+            "; nothing is lost: the folder and those in it have to be on one file system, which has hard links"
+        }
         StorageFull | QuotaExceeded => "; nothing is lost: free space and start again",
         PermissionDenied | ReadOnlyFilesystem => "; nothing is lost: make it writable for this user and start again",
         _ => "",
@@ -187,6 +200,12 @@ impl Folder {
         }
         if !empty {
             self.set_aside()?;
+        }
+        let sources = self.root.join(SOURCES);
+        if exists(&*self.disk, &sources)? {
+            // That of one that has had no effect, before it passes for the new one's.
+            file::remove(&*self.disk, &sources.join("0"))?;
+            file::sync_folder(&*self.disk, &sources)?;
         }
         self.write_lineage(lineage)
     }

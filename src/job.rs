@@ -16,7 +16,7 @@ use crate::model::Timestamp;
 use crate::sink::{SinkError, SinkErrorKind};
 use crate::source::{Event, Layers, PartitionState, Source, SourceError};
 
-pub use checks::{check_readable, check_same_topic};
+pub use checks::{Advice, check_readable, check_same_topic};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -92,7 +92,8 @@ pub enum JobError {
     Internal(String),
 }
 
-/// Waits until the group gives all partitions of the topic to this member; `None` when stopped before.
+/// Waits until the group gives all partitions of the topic to this member; `None` when stopped before. A run that is to
+/// come to the end ends otherwise then.
 ///
 /// # Errors
 /// With `until_end`, another member has some of them; or the source fails.
@@ -105,7 +106,7 @@ pub async fn assigned<S: Source>(
     let mut partly = false;
     loop {
         let event = tokio::select! {
-            () = &mut stop => return Ok(None),
+            () = &mut stop => return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) },
             event = source.next() => event,
             // What the broker remembers of this member may be older than the topic's newest partitions.
             () = tokio::time::sleep(PARTLY_MAX), if partly => Event::Revoked,

@@ -17,6 +17,9 @@ use crate::model::{NextOffset, Position, Timestamp};
 /// batch means that there is more to read right now.
 pub const BATCH_RECORDS_MAX: usize = 2_048;
 
+/// Bytes of a batch, after which it is full as well: several batches wait for the loop, whatever the size of a record.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+
 /// What a source tells the loop. Everything comes in the order in which it happened.
 #[derive(Debug)]
 pub enum Event<T = Change> {
@@ -52,6 +55,8 @@ impl<T> Default for Batch<T> {
 pub struct Record<T = Change> {
     /// Where it stands.
     pub position: Position,
+    /// Its timestamp in Kafka, milliseconds since 1970; -1 where it has none.
+    pub timestamp_ms: i64,
     /// What it turned out to be.
     pub content: Content<T>,
 }

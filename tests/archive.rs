@@ -11,6 +11,8 @@
 )]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+#[path = "archive/again.rs"]
+mod again;
 #[path = "archive/crash.rs"]
 mod crash;
 #[path = "archive/layers.rs"]

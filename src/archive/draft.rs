@@ -7,7 +7,7 @@ use super::names::{Date, FileName, Plan, PlannedFile, ranges};
 use super::parquet::{FileWriter, WriteError};
 use crate::change::Op;
 use crate::change::whole::{Cell, Field, FieldType, WholeChange};
-use crate::checkpoint::{Marks, Offsets};
+use crate::checkpoint::{Mark, Marks, Offsets};
 use crate::model::{NextOffset, Timestamp};
 use crate::source::{Content, DeadLetter, Record};
 
@@ -114,7 +114,7 @@ impl Draft {
                 let fields = self.fields.entry(position.partition).or_insert_with(|| Arc::clone(&change.fields));
                 if !Arc::ptr_eq(fields, &change.fields) && *fields != change.fields {
                     let content = Content::Change(change);
-                    return Ok(Take::Full(Box::new(Record { position, content })));
+                    return Ok(Take::Full(Box::new(Record { position, timestamp_ms: record.timestamp_ms, content })));
                 }
                 let date = self.date(&change)?;
                 self.push(date, position.partition, position.offset, &change)?;
@@ -124,6 +124,8 @@ impl Draft {
         }
         self.records += 1;
         self.next.insert(position.partition, NextOffset::after(position.offset));
+        let mark = Mark { offset: position.offset, timestamp_ms: record.timestamp_ms };
+        self.marks.insert(position.partition, mark);
         Ok(Take::Taken)
     }
 
@@ -182,29 +184,24 @@ impl Draft {
         by_column.or_else(|| Date::of(change.committed_at)).ok_or_else(impossible)
     }
 
+    /// Takes over the rows of a range that was read again.
+    pub fn take_over(&mut self, again: Self, partition: i32, to: NextOffset) {
+        self.files = again.files;
+        self.fields = again.fields;
+        self.marks.extend(again.marks);
+        (self.records, self.rows) = (again.records, again.rows);
+        self.next.insert(partition, to);
+    }
+
     /// Nothing more is to come from this partition before that offset: what lay between held no record.
     pub fn skip_to(&mut self, partition: i32, next: NextOffset) {
         let held = self.next.entry(partition).or_insert(next);
         *held = (*held).max(next);
     }
 
-    /// It begins with these offsets.
-    pub fn set_from(&mut self, from: Offsets) {
-        self.from = from;
-    }
-
     /// What is common to its files.
     pub fn about(&self) -> &About {
         &self.about
-    }
-
-    /// The last record that was taken from a partition.
-    pub fn mark(&mut self, marks: &Marks) {
-        let taken = |(partition, mark): (&i32, &crate::checkpoint::Mark)| {
-            self.next.get(partition).is_some_and(|next| mark.offset < next.0).then_some((*partition, *mark))
-        };
-        let taken: Vec<_> = marks.iter().filter_map(taken).collect();
-        self.marks.extend(taken);
     }
 
     /// Records taken so far, with those that are no rows.

@@ -37,13 +37,13 @@ pub struct Found {
     pub date: Date,
 }
 
-/// Everything in the output.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Files {
-    /// The archive's files.
-    pub found: Vec<Found>,
-    /// The first path that is none of them.
-    pub stranger: Option<String>,
+/// What is in the output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// One of the archive's files.
+    File(Found),
+    /// A path that is none of them.
+    Stranger(String),
 }
 
 impl Output {
@@ -89,12 +89,12 @@ impl Output {
         file::replace(&*self.disk, &path, &file::with_checksum(json + "\n"))
     }
 
-    /// Everything that is in it.
+    /// Shows everything that is in it.
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn files(&self) -> Result<Files, CheckpointError> {
-        files(&*self.disk, &self.root)
+    pub fn each(&self, show: impl FnMut(Entry)) -> Result<(), CheckpointError> {
+        each(&*self.disk, &self.root, show)
     }
 
     /// Whether a file is there.
@@ -134,7 +134,14 @@ impl Output {
         if !self.dates.contains(&file.date) {
             file::make_folder(disk, &self.root.join(file.date.folder()))?;
         }
-        match disk.link(&temporary, &path) {
+        let mut linked = disk.link(&temporary, &path);
+        if linked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            // The date's folder was moved away meanwhile.
+            file::make_folder(disk, &self.root.join(file.date.folder()))?;
+            file::sync_folder(disk, &self.root)?;
+            linked = disk.link(&temporary, &path);
+        }
+        match linked {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             linked => linked.map_err(failed("link", &path))?,
         }
@@ -174,37 +181,34 @@ fn path(root: &Path, file: &Found) -> PathBuf {
 pub fn owner(disk: &dyn Disk, root: &Path) -> Result<Option<Owner>, CheckpointError> {
     let path = owner_path(root);
     let Some(bytes) = file::read(disk, &path)? else { return Ok(None) };
-    let damaged = |problem: String| CheckpointError::Damaged { path: path.clone(), problem };
+    let damaged = |problem: String| CheckpointError::Owner { path: path.clone(), problem };
     let (lines, _) = file::checked_lines(&bytes).map_err(|problem| damaged(problem.to_owned()))?;
     serde_json::from_str(&lines.concat()).map(Some).map_err(|e| damaged(e.to_string()))
 }
 
-/// Everything that is in an output, from outside. Hidden names, as readers know them, do not count.
+/// Shows everything that is in an output, from outside, by date and name. Hidden names, as readers know them, do not
+/// count.
 ///
 /// # Errors
 /// The file system refuses.
-pub fn files(disk: &dyn Disk, root: &Path) -> Result<Files, CheckpointError> {
-    let mut files = Files::default();
-    let hidden = |name: &String| name.starts_with(['_', '.']);
+pub fn each(disk: &dyn Disk, root: &Path, mut show: impl FnMut(Entry)) -> Result<(), CheckpointError> {
     let list = |folder: &Path| {
         let mut names = disk.list(folder).map_err(failed("list", folder))?;
-        names.retain(|name| !hidden(name));
+        names.retain(|name| !name.starts_with(['_', '.']));
         names.sort_unstable();
         Ok(names)
     };
     for folder in list(root)? {
         let Some(date) = Date::parse_folder(&folder) else {
-            files.stranger.get_or_insert(folder);
+            show(Entry::Stranger(folder));
             continue;
         };
         for name in list(&root.join(&folder))? {
-            match FileName::parse(&name) {
-                Some(name) => files.found.push(Found { name, date }),
-                None => {
-                    files.stranger.get_or_insert(format!("{folder}/{name}"));
-                }
-            }
+            show(match FileName::parse(&name) {
+                Some(name) => Entry::File(Found { name, date }),
+                None => Entry::Stranger(format!("{folder}/{name}")),
+            });
         }
     }
-    Ok(files)
+    Ok(())
 }

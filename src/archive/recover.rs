@@ -1,11 +1,17 @@
-//! Where an assignment goes on from: finding out, finishing what was begun, and reading again what may be half written.
+//! Where an assignment goes on from: finding out, finishing what was begun, and going on with what another folder began.
+//!
+//! - this file: finding out, and going on
+//! - [`again`]: reading once more what may be half written
 
-use std::collections::{BTreeMap, BTreeSet};
+mod again;
 
-use super::draft::{About, Draft, Limits, Take};
-use super::names::{Owner, Plan, Range, ranges};
-use super::output::Found;
-use super::parquet;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::draft::{About, Draft};
+use super::names::{Owner, Plan, PlannedFile, Range, ranges};
+use super::output::{Entry, Found as File};
+use super::parquet::{self, Footer};
 use super::start::{self, Folder as FolderSays, Known, Start, Written};
 use super::{Archive, PARTITION_BY, Session, file_of};
 use crate::change::whole::WholeChange;
@@ -13,50 +19,59 @@ use crate::checkpoint::start::{Missing, Named};
 use crate::checkpoint::{Committed, Epoch, FORMAT, Lineage, Marks, Offsets};
 use crate::clock::Clock;
 use crate::fault;
-use crate::job::{self, JobError, patiently};
-use crate::model::NextOffset;
+use crate::job::{self, Advice, JobError, patiently};
 use crate::sink::Bury;
-use crate::source::{Event, Follow, Layers};
+use crate::source::{Follow, Layers};
 
 /// What to do where the topic no longer is what was archived.
-const ANEW: &str = "to archive what is there now: an output_path, a checkpoint_dir and a group_id of their own";
+const ADVICE: Advice = Advice { cluster: ANEW, anew: ANEW };
+const ANEW: &str = "to archive what is there now: an output_path apart from this one, a checkpoint_dir and a group_id of their own, and starting_offsets = \"earliest\"";
+
+/// What there is to go by at a start.
+struct Found {
+    known: Known,
+    /// The files of each partition's last range.
+    last: BTreeMap<i32, Vec<File>>,
+}
 
 impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     /// Finds out where to go on from, finishes what was begun, and starts to read.
     pub(super) async fn recover(&mut self, partitions: &[i32]) -> Result<Session, JobError> {
         let layers = patiently(async || self.source.layers(partitions).await).await?;
         let group = job::committed(&layers.partitions);
-        let known = self.known(group)?;
-        let start = start::plan(&known);
+        let found = self.find(group)?;
+        let start = start::plan(&found.known);
         let output = self.output.path().display();
         tracing::info!(group = self.settings.group, plan = plan_text(&start), output = %output, "starting");
-        self.check_cluster(known.written.owner.as_ref(), &layers)?;
+        let known = &found.known;
         let mut session = match start {
             Start::Refuse(why) => return Err(JobError::Unsafe(format!("output_path {output}: {why}"))),
             Start::Fresh => {
                 let from = job::first_offsets(&self.source, self.settings.start_at, &layers).await?;
-                self.begin(job::new_lineage(), 0, from, &known, &layers)?
+                self.begin(job::new_lineage(), 0, from, known, &layers).await?
             }
             Start::From(offsets) => {
                 let from = job::with_new_partitions(offsets, &layers);
-                self.begin(job::new_lineage(), 0, from, &known, &layers)?
+                self.begin(job::new_lineage(), 0, from, known, &layers).await?
             }
-            Start::Resume => self.resume(&known, &layers).await?,
+            Start::Resume => {
+                self.check_cluster(known.written.owner.as_ref(), &layers)?;
+                self.resume(known, &layers).await?
+            }
             Start::Rebuild { lineage, epoch, again, next } => {
-                self.rebuild(lineage, epoch, &again, next, &known, &layers).await?
+                self.check_cluster(known.written.owner.as_ref(), &layers)?;
+                self.rebuild(lineage, epoch, &again, next, &found, &layers).await?
             }
         };
         self.check_readable(session.draft.next(), &layers)?;
-        if self.settings.until_end {
-            session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
-        }
+        session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
         fault::point("archive.recovered");
         self.source.start(session.draft.next());
         Ok(session)
     }
 
     /// What the three layers say.
-    fn known(&self, group: Option<Committed>) -> Result<Known, JobError> {
+    fn find(&self, group: Option<Committed>) -> Result<Found, JobError> {
         let lineage = self.folder.lineage()?;
         if let Some(lineage) = &lineage
             && (lineage.group != self.settings.group || lineage.topic != self.settings.topic)
@@ -85,51 +100,63 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 named,
             });
         }
-        let written = self.written(folder.as_ref())?;
+        let (written, last) = self.written(folder.as_ref())?;
         let missing = if self.settings.reprocess_without_group { Missing::Reprocess } else { Missing::Resume };
         let (group_id, topic) = (self.settings.group.clone(), self.settings.topic.clone());
-        Ok(Known { group_id, topic, folder, written, group, missing })
+        Ok(Found { known: Known { group_id, topic, folder, written, group, missing }, last })
     }
 
-    /// What the names in the output tell.
-    fn written(&self, folder: Option<&FolderSays>) -> Result<Written, JobError> {
+    /// What the names in the output tell, and the files of each partition's last range.
+    fn written(&self, folder: Option<&FolderSays>) -> Result<(Written, BTreeMap<i32, Vec<File>>), JobError> {
         let owner = self.output.owner()?;
         let lineage = owner.as_ref().map(|owner| &owner.lineage).or(folder.map(|folder| &folder.lineage));
-        let files = self.output.files()?;
-        let mut written = Written { stranger: files.stranger, ..Written::default() };
-        let mut newest: BTreeMap<i32, Found> = BTreeMap::new();
-        for found in files.found {
-            if Some(&found.name.lineage) != lineage {
-                written.stranger.get_or_insert(format!("{}/{}", found.date.folder(), found.name));
-                continue;
+        let mut written = Written::default();
+        let mut last: BTreeMap<i32, Vec<File>> = BTreeMap::new();
+        self.output.each(|entry| match entry {
+            Entry::File(file) if Some(&file.name.lineage) == lineage => {
+                let held = last.entry(file.name.partition).or_default();
+                match held.first().map(|first| first.name.range.to.cmp(&file.name.range.to)) {
+                    Some(Ordering::Greater) => {}
+                    Some(Ordering::Equal) => held.push(file),
+                    Some(Ordering::Less) | None => *held = vec![file],
+                }
             }
-            match newest.get(&found.name.partition) {
-                Some(held) if held.name.range.to >= found.name.range.to => {}
-                _ => drop(newest.insert(found.name.partition, found)),
+            Entry::File(file) => {
+                written.stranger.get_or_insert(format!("{}/{}", file.date.folder(), file.name));
             }
-        }
-        written.last = newest.iter().map(|(partition, found)| (*partition, found.name.range)).collect();
+            Entry::Stranger(path) => {
+                written.stranger.get_or_insert(path);
+            }
+        })?;
+        let first = |(partition, files): (&i32, &Vec<File>)| Some((*partition, files.first()?.name.range));
+        written.last = last.iter().filter_map(first).collect();
         if folder.is_none() || owner.is_none() {
-            for found in newest.values() {
-                let epoch = self.footer(found)?.get("tripline.epoch").and_then(|epoch| epoch.parse().ok());
-                written.epoch = written.epoch.max(epoch);
+            for file in last.values().flatten() {
+                match self.footer(file) {
+                    Ok(footer) => {
+                        let epoch = footer.about.get("tripline.epoch").and_then(|epoch| epoch.parse().ok());
+                        written.epoch = written.epoch.max(epoch);
+                    }
+                    // Only its number is asked for here.
+                    Err(error) => tracing::warn!(%error, "passed over"),
+                }
             }
         }
         written.owner = owner;
-        Ok(written)
+        Ok((written, last))
     }
 
-    /// What a file's footer says of it.
-    fn footer(&self, found: &Found) -> Result<BTreeMap<String, String>, JobError> {
-        let read = parquet::footer(&bytes::Bytes::from(self.output.read(found)?));
-        let (path, name) = (self.output.path().display(), &found.name);
+    /// What a file says of itself.
+    fn footer(&self, file: &File) -> Result<Footer, JobError> {
         let damaged = |problem: ::parquet::errors::ParquetError| {
             JobError::Unsafe(format!(
-                "{path}/{}/{name} is damaged: {problem}; put it back from a copy, or take it out to have its rows written again",
-                found.date.folder()
+                "{}/{}/{} is damaged: {problem}; put it back from a copy",
+                self.output.path().display(),
+                file.date.folder(),
+                file.name
             ))
         };
-        read.map(|footer| footer.about).map_err(damaged)
+        parquet::footer(&bytes::Bytes::from(self.output.read(file)?)).map_err(damaged)
     }
 
     /// Offsets mean nothing in another cluster.
@@ -146,11 +173,11 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     }
 
     fn check_readable(&self, from: &Offsets, layers: &Layers) -> Result<(), JobError> {
-        job::check_readable(&self.settings.topic, from, &layers.partitions, ANEW)
+        job::check_readable(&self.settings.topic, from, &layers.partitions, ADVICE)
     }
 
-    /// A lineage comes into this folder, to begin with the epoch of this number.
-    fn begin(
+    /// A lineage comes into this folder: its start is an epoch without a file, of which the group is told at once.
+    async fn begin(
         &mut self,
         lineage: String,
         number: u64,
@@ -163,15 +190,16 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         let (cluster, origin) = (layers.cluster.clone(), known.group.clone());
         self.folder.begin(&Lineage { format: FORMAT, id: lineage.clone(), group, topic, cluster, origin })?;
         fault::point("archive.lineage");
-        // Without it the folder counts for nothing: the output is not this lineage's yet.
-        self.folder.set_source(&self.settings.topic, &from)?;
-        fault::point("archive.source");
-        let own = known.written.owner.as_ref().is_none_or(|owner| owner.lineage != lineage);
-        if own {
+        if known.written.owner.as_ref().is_none_or(|owner| owner.lineage != lineage) {
             self.own(&lineage, &from, layers)?;
         }
+        fault::point("archive.owned");
+        // Without it the folder counts for nothing, and the output decides.
+        self.folder.set_source(&self.settings.topic, &from)?;
         fault::point("archive.begun");
-        Ok(self.session(lineage, number, from, Marks::new()))
+        let mut session = self.session(lineage, number, from, Marks::new());
+        self.epoch(&mut session, None).await?;
+        Ok(session)
     }
 
     fn own(&self, lineage: &str, start: &Offsets, layers: &Layers) -> Result<(), JobError> {
@@ -194,23 +222,33 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             let cluster = self.folder.lineage()?.and_then(|lineage| lineage.cluster);
             let place = self.folder.path().display().to_string();
             let known = (cluster.as_ref(), &newest.marks);
-            job::check_same_topic(&self.source, &self.settings.topic, &place, known, layers, ANEW).await?;
+            job::check_same_topic(&self.source, &self.settings.topic, &place, known, layers, ADVICE).await?;
         }
         let unfinished = self.folder.unfinished::<Plan>()?;
+        let name = newest.as_ref().map(|newest| self.name(newest)).transpose()?;
+        // It is told only when everything is there.
+        let told = known.group.as_ref().is_some_and(|group| Some(&group.metadata) == name.as_ref());
         if known.written.owner.is_none() {
-            if let Some(epoch) = unfinished.first() {
+            let begun = unfinished.last().filter(|epoch| !told && !epoch.body.files.is_empty());
+            if let Some(epoch) = begun.filter(|_| known.written.last.is_empty()) {
                 return Err(JobError::Unsafe(format!(
-                    "epoch {} was begun in another output_path than {}: set it back for one run with --until-end, which finishes it",
+                    "epoch {} was begun in another output_path than {}: set it back for one run with --until-end, which finishes it; or, if that one is gone for good, move the checkpoint folder {} away, to go on from before that epoch",
                     epoch.number,
-                    self.output.path().display()
+                    self.output.path().display(),
+                    self.folder.path().display()
                 )));
             }
-            self.own(&folder.lineage, &folder.next, layers)?;
+            if newest.is_some() {
+                let output = self.output.path().display();
+                tracing::warn!(%output, "nothing here says that it is this archive's output_path; it is taken over: is its disk mounted?");
+            }
+            let start = begun.map_or(&folder.next, |epoch| &epoch.body.from);
+            self.own(&folder.lineage, start, layers)?;
         }
-        let mut marks = Marks::new();
         for epoch in unfinished {
             // One before the newest has happened, else there would be none after it; only its mark was lost.
-            if newest.as_ref().is_some_and(|newest| newest.number == epoch.number) {
+            let last = newest.as_ref().is_some_and(|newest| newest.number == epoch.number);
+            if last && !told {
                 tracing::info!(epoch = epoch.number, "finishing what was begun before");
                 self.finish(&epoch, layers).await?;
             }
@@ -218,12 +256,11 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             fault::point("archive.finished");
         }
         let number = newest.as_ref().map_or(0, |newest| newest.number.saturating_add(1));
-        if let Some(newest) = newest {
-            marks = newest.marks.clone();
-            let name = self.name(&newest)?;
+        let mut marks = Marks::new();
+        if let (Some(newest), Some(name)) = (newest, name) {
             let held = known.group.as_ref();
-            if held.is_none_or(|group| group.metadata != name || group.offsets != newest.offsets) {
-                if held.is_some_and(|group| Named::parse(&group.metadata).is_none()) {
+            if !told || held.is_none_or(|group| group.offsets != newest.offsets) {
+                if held.is_some_and(|group| Named::parse(&group.metadata).is_none_or(|n| n.lineage != newest.lineage)) {
                     tracing::warn!(
                         group = self.settings.group,
                         "the group's offsets were set by hand; the checkpoint folder decides, and what output_path has is not written again: the group is set back"
@@ -232,6 +269,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 patiently(async || self.source.commit(&newest.offsets, &name).await).await?;
                 fault::point("archive.committed");
             }
+            marks = newest.marks;
         }
         let next = job::with_new_partitions(folder.next.clone(), layers);
         Ok(self.session(folder.lineage.clone(), number, next, marks))
@@ -252,129 +290,55 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 missing.push(planned.clone());
             }
         }
-        let mut draft = None;
-        if !missing.is_empty() {
-            let read = ranges(&epoch.body.from, &epoch.offsets);
-            let wanted: BTreeSet<i32> = missing.iter().map(|file| file.partition).collect();
-            let read = read.into_iter().filter(|(partition, _)| wanted.contains(partition)).collect();
-            let partition_by = epoch.conf.get(PARTITION_BY).cloned();
-            let again = self.read_again(epoch.number, &epoch.lineage, partition_by, &read, layers).await?;
-            let found = again.plan().files;
-            if let Some(lost) = missing.iter().find(|file| !found.contains(file)) {
-                return Err(JobError::Unsafe(format!(
-                    "epoch {} was to write {} rows of partition {} dated {}, and the topic no longer has these records: they were removed by retention before they were written; to go on without them, move {} away",
-                    epoch.number,
-                    lost.rows,
-                    lost.partition,
-                    lost.date,
-                    self.folder.path().display()
-                )));
+        let mut drafts = BTreeMap::new();
+        for (partition, range) in ranges(&epoch.body.from, &epoch.offsets) {
+            let missing: Vec<&PlannedFile> = missing.iter().filter(|file| file.partition == partition).collect();
+            if missing.is_empty() {
+                continue;
             }
-            draft = Some(again);
+            let about = self.about(epoch.lineage.clone(), epoch.number);
+            let partition_by = epoch.conf.get(PARTITION_BY).cloned();
+            let again = self.read_again(about, partition_by, partition, range, layers).await?;
+            let found = again.plan().files;
+            if let Some(file) = missing.iter().find(|file| !found.contains(file)) {
+                let rows = found.iter().find(|other| other.date == file.date).map_or(0, |other| other.rows);
+                return Err(self.reads_otherwise(file, rows, partition, range, layers));
+            }
+            drafts.insert(partition, again);
         }
-        self.publish(epoch, draft.as_mut())
+        self.publish(epoch, |planned| {
+            drafts.get_mut(&planned.partition).map_or(Ok(None), |draft: &mut Draft| draft.encode(planned))
+        })
     }
 
-    /// Goes on with a lineage that the folder does not hold, or holds an old copy of.
+    /// Goes on with a lineage that the folder does not hold, or holds an old copy of. Each range that may have been written
+    /// in part is an epoch.
     async fn rebuild(
         &mut self,
         lineage: String,
         number: u64,
         again: &BTreeMap<i32, Range>,
         next: Offsets,
-        known: &Known,
+        found: &Found,
         layers: &Layers,
     ) -> Result<Session, JobError> {
         let next = job::with_new_partitions(next, layers);
-        let mut from = next.clone();
+        self.check_readable(&next, layers)?;
+        let mut from = next;
         from.extend(again.iter().map(|(partition, range)| (*partition, range.from)));
-        // Read before the folder is touched: it may not be possible.
-        let partition_by = self.partition_by_of(&lineage, again)?;
-        let draft = self.read_again(number, &lineage, partition_by.clone(), again, layers).await?;
-        let mut session = self.begin(lineage, number, from.clone(), known, layers)?;
-        if again.is_empty() {
-            return Ok(session);
+        let mut drafts = Vec::new();
+        for (partition, range) in again {
+            // Before the folder is touched: it may not be possible.
+            let files = found.last.get(partition).map(Vec::as_slice).unwrap_or_default();
+            let about = self.about(lineage.clone(), number);
+            drafts.push((*partition, *range, self.write_again(about, *partition, *range, files, layers).await?));
         }
-        session.draft = draft;
-        for (partition, next) in &next {
-            session.draft.skip_to(*partition, *next);
+        let mut session = self.begin(lineage, number, from, &found.known, layers).await?;
+        for (partition, range, (draft, partition_by)) in drafts {
+            session.draft.take_over(draft, partition, range.to);
+            self.close(&mut session, partition_by).await?;
         }
-        session.draft.set_from(from);
-        self.close(&mut session, partition_by).await?;
         Ok(session)
-    }
-
-    /// What the files of these ranges were dated by.
-    fn partition_by_of(&self, lineage: &str, again: &BTreeMap<i32, Range>) -> Result<Option<String>, JobError> {
-        let is_again = |found: &Found| {
-            found.name.lineage == lineage && again.get(&found.name.partition) == Some(&found.name.range)
-        };
-        let Some(found) = self.output.files()?.found.into_iter().find(is_again) else { return Ok(None) };
-        Ok(self.footer(&found)?.remove("tripline.partition_by").filter(|column| !column.is_empty()))
-    }
-
-    /// Reads ranges of the topic once more, beside the group.
-    async fn read_again(
-        &self,
-        epoch: u64,
-        lineage: &str,
-        partition_by: Option<String>,
-        read: &BTreeMap<i32, Range>,
-        layers: &Layers,
-    ) -> Result<Draft, JobError> {
-        let about = self.about(lineage.to_owned(), epoch);
-        let limits = Limits { records: usize::MAX, memory: usize::MAX, partition_by };
-        let from: Offsets = read.iter().map(|(partition, range)| (*partition, range.from)).collect();
-        let mut draft = Draft::new(about, limits, from.clone(), Marks::new());
-        if read.is_empty() {
-            return Ok(draft);
-        }
-        for layer in &layers.partitions {
-            if let Some(range) = read.get(&layer.partition).filter(|range| range.from < layer.low) {
-                return Err(JobError::Unsafe(format!(
-                    "{} partition {}: offsets {} to {} may have been written in part, and {} is the first that the topic still has; if output_path has their rows, commit the group at {} and move the checkpoint folder away, else take their files out and do the same",
-                    self.settings.topic,
-                    layer.partition,
-                    range.from.0,
-                    range.to.0 - 1,
-                    layer.low.0,
-                    range.to.0,
-                )));
-            }
-        }
-        let mut left: BTreeSet<i32> = read.keys().copied().collect();
-        let mut reader = self.source.alone(left.iter().copied().collect())?;
-        while !left.is_empty() {
-            match reader.next().await {
-                Event::Assigned(_) => reader.start(&from),
-                Event::Batch(batch) => {
-                    for record in batch.records {
-                        let partition = record.position.partition;
-                        let Some(range) = read.get(&partition).filter(|_| left.contains(&partition)) else { continue };
-                        let next = NextOffset::after(record.position.offset);
-                        if next <= range.to
-                            && let Take::Full(record) = draft.take(record)?
-                        {
-                            return Err(JobError::Internal(format!(
-                                "offset {} of partition {partition} does not go with the rows before it",
-                                record.position.offset
-                            )));
-                        }
-                        if next >= range.to {
-                            left.remove(&partition);
-                        }
-                    }
-                    left.retain(|partition| !batch.ended.contains(partition));
-                }
-                Event::Revoked => {}
-                Event::Failed(error) => return Err(error.into()),
-            }
-        }
-        reader.close().await;
-        for (partition, range) in read {
-            draft.skip_to(*partition, range.to);
-        }
-        Ok(draft)
     }
 
     fn session(&self, lineage: String, number: u64, from: Offsets, marks: Marks) -> Session {

@@ -95,17 +95,20 @@ pub fn plan(known: &Known) -> Start {
             ));
         }
     }
-    // With both folder and owner nothing has to be told from the names.
-    if let Some(stranger) = written.stranger.as_ref().filter(|_| written.owner.is_none() || known.folder.is_none()) {
-        let or = if written.owner.is_none() { "put its _tripline/owner.json back" } else { "take that out of it" };
+    let reprocess = known.missing == Missing::Reprocess && known.group.is_none();
+    // Nothing has to be told from the names while the folder decides, and the group proves that it is no old copy.
+    let proved = known.folder.as_ref().is_some_and(|folder| is_named(folder, known)) && written.owner.is_some();
+    if let Some(stranger) = written.stranger.as_ref().filter(|_| !proved && !reprocess) {
+        let ours = written.owner.as_ref().map(|owner| &owner.lineage).or(known.folder.as_ref().map(|f| &f.lineage));
+        let has_group = ours.is_some_and(|lineage| named(known, lineage).is_some());
+        let or = if has_group { ", or take that out of it for one start, and put it back after that" } else { "" };
         return Start::Refuse(format!(
-            "it holds {stranger}, which is none of this archive's files, so what it covers is not known: use an empty output_path, or {or}"
+            "it holds {stranger}, which is none of this archive's files, so what it covers is not known: use an empty output_path{or}"
         ));
     }
-    let reprocess = known.missing == Missing::Reprocess && known.group.is_none();
     match (&known.folder, &written.owner) {
         (Some(_), _) | (_, Some(_)) if reprocess => {
-            if written.last.is_empty() {
+            if written.last.is_empty() && written.stranger.is_none() {
                 return Start::Fresh;
             }
             Start::Refuse(format!(
@@ -120,6 +123,14 @@ pub fn plan(known: &Known) -> Start {
             Some(group) => Start::From(group.offsets.clone()),
             None => Start::Fresh,
         },
+    }
+}
+
+/// Whether the group has committed an epoch that this very folder has.
+fn is_named(folder: &Folder, known: &Known) -> bool {
+    match named(known, &folder.lineage) {
+        Some(named) => folder.named == Some(named.crc),
+        None => false,
     }
 }
 
@@ -141,32 +152,31 @@ fn named(known: &Known, lineage: &str) -> Option<Named> {
 }
 
 /// Epochs come one after the other, so that only the last range of a partition can be written in part; and not even that
-/// one where the group has gone past it.
+/// one where the group has gone past it. Offsets that somebody else has committed prove nothing, nor does what the folder
+/// says: its newest epoch may not have happened.
 fn rebuild(lineage: &str, known: &Known) -> Start {
     let written = &known.written;
+    let named = named(known, lineage);
     let empty = Offsets::new();
-    let committed = known.group.as_ref().map_or(&empty, |group| &group.offsets);
+    let committed = match (&named, &known.group) {
+        (Some(_), Some(group)) => &group.offsets,
+        _ => &empty,
+    };
     let mut next = written.owner.as_ref().map(|owner| owner.start.clone()).unwrap_or_default();
-    // Not what the folder says: its newest epoch may not have happened.
     let covered = written.last.iter().map(|(partition, range)| (partition, &range.to));
     for (partition, to) in covered.chain(committed) {
         let held = next.entry(*partition).or_insert(*to);
         *held = (*held).max(*to);
     }
-    let done = |partition: &i32, range: &Range| committed.get(partition).is_some_and(|at: &NextOffset| *at >= range.to);
-    let again = written.last.iter().filter(|(partition, range)| !done(partition, range));
-    let newest = [
-        named(known, lineage).map(|named| named.epoch),
-        written.epoch,
-        known.folder.as_ref().and_then(|folder| folder.newest),
-    ];
+    let begun = |(partition, range): &(&i32, &Range)| {
+        let done = committed.get(partition).is_some_and(|at: &NextOffset| *at >= range.to);
+        // Where more is known than its end, it was done long ago.
+        !done && next.get(partition) == Some(&range.to)
+    };
+    let again = written.last.iter().filter(begun).map(|(partition, range)| (*partition, *range)).collect();
+    let newest = [named.map(|named| named.epoch), written.epoch, known.folder.as_ref().and_then(|f| f.newest)];
     let epoch = newest.into_iter().flatten().max().map_or(0, |newest| newest.saturating_add(1));
-    Start::Rebuild {
-        lineage: lineage.to_owned(),
-        epoch,
-        again: again.map(|(partition, range)| (*partition, *range)).collect(),
-        next,
-    }
+    Start::Rebuild { lineage: lineage.to_owned(), epoch, again, next }
 }
 
 #[cfg(test)]
@@ -257,10 +267,12 @@ mod tests {
         assert_eq!(plan(&known), Start::Resume);
         known.written = Written::default();
         assert_eq!(plan(&known), Start::Resume);
-        // Merged by somebody.
+        // Merged by somebody: while the group proves that the folder is no old copy.
         let mut known = settled();
         known.written.stranger = Some("merged.parquet".to_owned());
         assert_eq!(plan(&known), Start::Resume);
+        refused(&Known { group: None, ..known.clone() }, "merged.parquet");
+        refused(&Known { group: moved(&[(0, 30)]), ..known }, "merged.parquet");
     }
 
     fn other_commit(metadata: &str) -> Committed {
@@ -294,6 +306,12 @@ mod tests {
         begun.written.last.insert(0, range(30, 45));
         begun.written.epoch = Some(3);
         assert_eq!(rebuilt(&begun), (4, BTreeMap::from([(0, range(30, 45))]), at(&[(0, 45), (1, 40)])));
+        // What somebody else has committed proves nothing.
+        for group in [moved(&[(0, 60), (1, 60)]), Some(other_commit("b:9:00000001"))] {
+            let foreign = Known { group, ..begun.clone() };
+            let again = BTreeMap::from([(0, range(30, 45)), (1, range(10, 40))]);
+            assert_eq!(rebuilt(&foreign), (4, again, at(&[(0, 45), (1, 40)])));
+        }
         // Epochs without rows leave no file.
         let ahead = Committed { offsets: at(&[(0, 60), (1, 40)]), metadata: "a:7:0000000c".to_owned() };
         let known = Known { group: Some(ahead), ..known };
@@ -308,6 +326,10 @@ mod tests {
         // Rewound by hand: what is there is not written again.
         let known = Known { group: moved(&[(0, 0), (1, 25)]), ..known };
         assert_eq!(rebuilt(&known), (3, again, at(&[(0, 30), (1, 40)])));
+        // One that was taken over into this path after its files had been written: they are whole.
+        let mut known = Known { folder: None, group: None, ..settled() };
+        known.written.owner = Some(Owner { start: at(&[(0, 35), (1, 40)]), ..owner("a") });
+        assert_eq!(rebuilt(&known), (3, BTreeMap::from([(1, range(10, 40))]), at(&[(0, 35), (1, 40)])));
         // A partition without a file goes on from where the lineage began.
         let mut known = Known { folder: None, group: None, ..settled() };
         known.written.last.remove(&1);
@@ -324,10 +346,13 @@ mod tests {
         let mut stranger = Known { folder: None, ..settled() };
         stranger.written.stranger = Some("x.parquet".to_owned());
         refused(&stranger, "it holds x.parquet");
+        refused(&stranger, "for one start");
+        stranger.group = None;
+        refused(&stranger, "use an empty output_path");
         stranger.written.owner = None;
-        refused(&stranger, "owner.json");
+        refused(&stranger, "it holds x.parquet");
         stranger.folder = settled().folder;
-        refused(&stranger, "owner.json");
+        refused(&stranger, "it holds x.parquet");
     }
 
     #[test]
@@ -338,6 +363,8 @@ mod tests {
         let mut empty = known;
         empty.written.last.clear();
         assert_eq!(plan(&empty), Start::Fresh);
+        empty.written.stranger = Some("merged.parquet".to_owned());
+        refused(&empty, "reprocess");
         // It is there: nothing is missing.
         assert_eq!(plan(&Known { missing: Missing::Reprocess, ..settled() }), Start::Resume);
     }

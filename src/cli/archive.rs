@@ -22,7 +22,7 @@ use super::failure::Failure;
 use super::run::{find_topic, start_at, stopped};
 use super::{Exit, Output as Shown};
 use crate::archive::draft::{Limits, MEMORY_MAX};
-use crate::archive::output::{self, Output};
+use crate::archive::output::{self, Entry, Output};
 use crate::archive::{Archive, Counts, Settings};
 use crate::change::debezium;
 use crate::change::debezium::whole::{UNKNOWN_COLUMN, WholeDecoder, WholeTable, unknown_column};
@@ -120,11 +120,9 @@ fn configured(file: &Path) -> Result<ArchiveConfig, Failure> {
 async fn write(args: &WriteArgs) -> Result<(), Failure> {
     let config = configured(&args.config)?;
     let gauge = Arc::new(Gauge::default());
-    let bar = args.until_end.then(|| Bar::start(Arc::clone(&gauge), "archiving"));
+    let bar = Bar::start(Arc::clone(&gauge), "archiving", !args.until_end);
     let ended = run(&config, args.until_end, gauge).await;
-    if let Some(bar) = bar {
-        bar.end().await;
-    }
+    bar.end().await;
     let counts = ended?;
     if args.until_end
         && let Some(counts) = counts
@@ -212,7 +210,14 @@ fn refuse_strangers(output_path: &Path) -> Result<(), Failure> {
     if !output_path.is_dir() || output::owner(&RealDisk, output_path).map_err(JobError::from)?.is_some() {
         return Ok(());
     }
-    let Some(stranger) = output::files(&RealDisk, output_path).map_err(JobError::from)?.stranger else { return Ok(()) };
+    let mut stranger = None;
+    let look = |entry| {
+        if let Entry::Stranger(path) = entry {
+            stranger.get_or_insert(path);
+        }
+    };
+    output::each(&RealDisk, output_path, look).map_err(JobError::from)?;
+    let Some(stranger) = stranger else { return Ok(()) };
     Err(Failure::new(
         Exit::Protected,
         format!(
@@ -284,6 +289,7 @@ impl Columns {
             tracing::warn!(column = unknown, "records have a column that the table no longer has: it is kept as text");
             self.dropped.insert(unknown);
         }
+        self.dropped.retain(|name| !found.fields.iter().any(|column| column.field.name == *name));
         self.table = Some(found);
         Ok(())
     }

@@ -28,17 +28,17 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// `doing`: what the log calls it.
-    pub(super) fn start(gauge: Arc<Gauge>, doing: &'static str) -> Self {
+    /// `doing`: what the log calls it. `until_read`: it ends by itself once everything that there was has been read.
+    pub(super) fn start(gauge: Arc<Gauge>, doing: &'static str, until_read: bool) -> Self {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let showing = if is_drawn() {
-            tokio::spawn(every(DRAWN_EVERY, gauge, move |seen, passed| {
+            tokio::spawn(every(DRAWN_EVERY, gauge, until_read, move |seen, passed| {
                 // Cut rather than wrapped at the terminal's edge; the cursor goes back, so that a line of the log that
                 // comes in between stands in place of this one.
                 draw(format!("\x1b[?7l\r{}\x1b[K\r\x1b[?7h", line(seen, passed, colour)).as_bytes());
             }))
         } else {
-            tokio::spawn(every(LOGGED_EVERY, gauge, move |seen, passed| {
+            tokio::spawn(every(LOGGED_EVERY, gauge, until_read, move |seen, passed| {
                 let Reading { all, read, waiting } = seen;
                 let (percent, per_second, left) = (percent(seen), per_second(read, passed), left(seen, passed));
                 let seconds_left = left.map(|left| left.as_secs());
@@ -91,11 +91,17 @@ fn draw(bytes: &[u8]) {
 }
 
 /// Shows the gauge again and again, with the time since the first record was read.
-async fn every(interval: Duration, gauge: Arc<Gauge>, show: impl Fn(Reading, Duration)) {
+async fn every(interval: Duration, gauge: Arc<Gauge>, until_read: bool, show: impl Fn(Reading, Duration)) {
     let (mut began, mut passed) = (None, Duration::ZERO);
     let mut last = Reading::default();
     loop {
         tokio::time::sleep(interval).await;
+        if until_read && gauge.is_read() {
+            if is_drawn() {
+                draw(CLEAR);
+            }
+            return;
+        }
         let seen = gauge.look();
         if seen.all > 0 && (seen.read < seen.all || seen.read > last.read) {
             passed = began.get_or_insert_with(Instant::now).elapsed(); // what comes after reading does not slow it down

@@ -48,7 +48,7 @@ pub async fn reprocess(args: &ReprocessArgs) -> Result<(), Failure> {
     let client = job.client.clone();
     let partitions = unused(&config, &client).await?;
 
-    let bar = Bar::start(Arc::clone(&job.gauge), "reprocessing");
+    let bar = Bar::start(Arc::clone(&job.gauge), "reprocessing", false);
     let ended =
         if args.shadow { shadow::run(&config, job, partitions).await } else { for_good(&config, job, &client).await };
     bar.end().await;

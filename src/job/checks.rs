@@ -6,8 +6,17 @@ use super::{JobError, patiently};
 use crate::checkpoint::{Marks, Offsets};
 use crate::source::{Layers, PartitionState, Source};
 
+/// What a job says to do where it cannot go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Advice {
+    /// In another cluster.
+    pub cluster: &'static str,
+    /// To read what the topic has now.
+    pub anew: &'static str,
+}
+
 /// Offsets mean nothing in another cluster, or in a topic of the same name that was made anew. `cluster` and `marks` are
-/// what `place` holds; `advice` is how to read what is there now.
+/// what `place` holds.
 ///
 /// # Errors
 /// It is not the same.
@@ -17,13 +26,14 @@ pub async fn check_same_topic<S: Source>(
     place: &str,
     (cluster, marks): (Option<&String>, &Marks),
     layers: &Layers,
-    advice: &str,
+    advice: Advice,
 ) -> Result<(), JobError> {
     if let (Some(then), Some(now)) = (cluster, &layers.cluster)
         && then != now
     {
         return Err(JobError::Unsafe(format!(
-            "{place} holds progress in Kafka cluster {then}, and this is cluster {now}: use a new group id, or move the folder away to go by what the group has committed here"
+            "{place} holds progress in Kafka cluster {then}, and this is cluster {now}: {}",
+            advice.cluster
         )));
     }
     let mut asked = BTreeMap::new();
@@ -54,16 +64,21 @@ pub async fn check_same_topic<S: Source>(
 ///
 /// # Errors
 /// It is so.
-pub fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionState], advice: &str) -> Result<(), JobError> {
+pub fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionState], advice: Advice) -> Result<(), JobError> {
+    let gone = |partition: &i32| layers.iter().all(|layer| layer.partition != *partition);
+    if let Some((partition, next)) = from.iter().find(|(partition, _)| gone(partition)) {
+        return Err(made_anew(topic, *partition, "there is no such partition", next.0 - 1, advice));
+    }
     for layer in layers {
         let Some(next) = from.get(&layer.partition) else { continue };
         let partition = layer.partition;
         if *next < layer.low {
             return Err(JobError::Unsafe(format!(
-                "{topic} partition {partition}: offsets {} to {} were removed by retention before they were read, and it begins at {} now; to go on with what is left: {advice}",
+                "{topic} partition {partition}: offsets {} to {} were removed by retention before they were read, and it begins at {} now; to go on with what is left: {}",
                 next.0,
                 layer.low.0 - 1,
-                layer.low.0
+                layer.low.0,
+                advice.anew
             )));
         }
         if *next > layer.high {
@@ -79,8 +94,9 @@ pub fn check_readable(topic: &str, from: &Offsets, layers: &[PartitionState], ad
     Ok(())
 }
 
-fn made_anew(topic: &str, partition: i32, found: &str, offset: i64, advice: &str) -> JobError {
+pub(crate) fn made_anew(topic: &str, partition: i32, found: &str, offset: i64, advice: Advice) -> JobError {
     JobError::Unsafe(format!(
-        "{topic} partition {partition} is not the one that was read: offset {offset} was, and {found}; the topic was truncated or made anew. To read what is there now from its beginning: {advice}"
+        "{topic} partition {partition} is not the one that was read: offset {offset} was, and {found}; the topic was truncated or made anew. To read what is there now from its beginning: {}",
+        advice.anew
     ))
 }

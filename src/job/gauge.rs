@@ -1,6 +1,6 @@
 //! How far a run is on its way to the end that it reads to: told by the loop, looked at by whoever shows it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Shared between the loop and a reader; each number is of about the same moment.
 #[derive(Debug, Default)]
@@ -8,6 +8,7 @@ pub struct Gauge {
     all: AtomicU64,
     left: AtomicU64,
     waiting: AtomicU64,
+    told: AtomicBool,
 }
 
 /// What a gauge shows.
@@ -24,9 +25,16 @@ pub struct Reading {
 impl Gauge {
     /// Says how many records are left, and how many candidates wait.
     pub fn tell(&self, left: u64, waiting: usize) {
+        self.told.store(true, Ordering::Relaxed);
         self.all.fetch_max(left, Ordering::Relaxed); // at the beginning all of them are left
         self.left.store(left, Ordering::Relaxed);
         self.waiting.store(u64::try_from(waiting).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether everything that there was to be read has been read.
+    pub fn is_read(&self) -> bool {
+        let Reading { all, read, .. } = self.look();
+        self.told.load(Ordering::Relaxed) && read >= all
     }
 
     /// What it shows now.

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::confirm::rows::TableRow;
 use crate::fault;
-use crate::job::{self, ASK_AGAIN, JobError, new_lineage, patiently, retry, with_new_partitions};
+use crate::job::{self, ASK_AGAIN, Advice, JobError, new_lineage, patiently, retry, with_new_partitions};
 use crate::model::Timestamp;
 use crate::sink::Sinks;
 use crate::source::{Layers, PartitionState, Source};
@@ -17,8 +17,11 @@ use crate::unit::backup::{Backup, EpisodeRecord, Progress};
 use crate::unit::stored::Decisions;
 use crate::unit::{Counts, Unit};
 
-/// How to read what a topic has now, where it is not what was read before.
-const READ_ANEW: &str = "tripline offsets reset --to-earliest --execute, or a new group id";
+/// What to do where a topic is not what was read before.
+const ADVICE: Advice = Advice {
+    cluster: "use a new group id, or move the folder away to go by what the group has committed here",
+    anew: "tripline offsets reset --to-earliest --execute, or a new group id",
+};
 
 impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Shuts out whoever worked before, finds out where to go on from, completes what was logged and starts to read.
@@ -93,7 +96,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     async fn check_same_topic(&self, cluster: Option<&String>, marks: &Marks, layers: &Layers) -> Result<(), JobError> {
         let place = self.folder.path().display().to_string();
         let known = (cluster, marks);
-        job::check_same_topic(&self.source, &self.settings.topic, &place, known, layers, READ_ANEW).await
+        job::check_same_topic(&self.source, &self.settings.topic, &place, known, layers, ADVICE).await
     }
 
     /// Holds the two layers against each other.
@@ -204,7 +207,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         layers: &Layers,
         origin: Option<Committed>,
     ) -> Result<Session, JobError> {
-        job::check_readable(&self.settings.topic, &from, &layers.partitions, READ_ANEW)?;
+        job::check_readable(&self.settings.topic, &from, &layers.partitions, ADVICE)?;
         let (group, topic) = (self.settings.group.clone(), self.settings.topic.clone());
         let cluster = layers.cluster.clone();
         self.folder.begin(&Lineage { format: FORMAT, id: lineage.clone(), group, topic, cluster, origin })?;
@@ -225,7 +228,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let missing = || JobError::Internal("the newest epoch is gone".to_owned());
         let newest = self.folder.newest_epoch::<Decisions>()?.ok_or_else(missing)?;
         let target = with_new_partitions(newest.offsets.clone(), layers);
-        job::check_readable(&self.settings.topic, &target, &layers.partitions, READ_ANEW)?;
+        job::check_readable(&self.settings.topic, &target, &layers.partitions, ADVICE)?;
         let (from, whole) = self.restore(&mut unit, &newest, layers).await?;
         let member = self.source.member();
         let mut last = committed;

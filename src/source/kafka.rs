@@ -197,10 +197,27 @@ impl<D: Decode> KafkaSource<D> {
         match tokio::task::spawn_blocking(move || call(&consumer)).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) if is_fenced(&error) => Err(SourceError::Fenced(format!("{what}: {error}"))),
+            Ok(Err(error)) if is_refused(&error) => Err(SourceError::Lost(format!("{what}: {error}"))),
             Ok(Err(error)) => Err(SourceError::Call(format!("{what}: {error}"))),
-            Err(error) => Err(SourceError::Call(format!("{what}: {error}"))),
+            // It panicked, and would again.
+            Err(error) => Err(SourceError::Lost(format!("{what}: {error}"))),
         }
     }
+}
+
+/// Whether asking again is of no use.
+fn is_refused(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::OffsetMetadataTooLarge
+                | Code::InvalidCommitOffsetSize
+        )
+    )
 }
 
 fn is_fenced(error: &KafkaError) -> bool {

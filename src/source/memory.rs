@@ -102,7 +102,12 @@ impl<T: Clone> MemoryTopic<T> {
 
     /// Appends a record that the decoder does not understand.
     pub fn push_bad(&self, partition: i32, reason: &str) -> i64 {
-        let reject = Reject { kind: "json", detail: reason.to_owned() };
+        self.push_reject(partition, "json", reason)
+    }
+
+    /// Appends a record that the decoder does not understand, for this kind of reason.
+    pub fn push_reject(&self, partition: i32, kind: &'static str, reason: &str) -> i64 {
+        let reject = Reject { kind, detail: reason.to_owned() };
         self.append(partition, |position| {
             let (key, value, headers) = (Some(b"key".to_vec()), Some(reason.as_bytes().to_vec()), Vec::new());
             Content::Rejected(Box::new(DeadLetter { position, reject, key, value, headers }))
@@ -118,6 +123,17 @@ impl<T: Clone> MemoryTopic<T> {
     pub fn add_partition(&self, partition: i32) {
         self.change(|state| {
             state.partitions.entry(partition).or_default();
+        });
+    }
+
+    /// What stands at an offset is read otherwise from now on, as by a decoder that knows other columns.
+    pub fn replace(&self, partition: i32, offset: i64, kind: &'static str, reason: &str) {
+        let position = Position { partition, offset };
+        let reject = Reject { kind, detail: reason.to_owned() };
+        let letter = DeadLetter { position, reject, key: None, value: None, headers: Vec::new() };
+        self.change(|state| {
+            let log = state.partitions.entry(partition).or_default();
+            log.records.insert(offset, Content::Rejected(Box::new(letter)));
         });
     }
 
@@ -308,7 +324,7 @@ impl<T: Clone> MemorySource<T> {
             let left = state.batch_records.saturating_sub(batch.records.len());
             for (offset, content) in log.records.range(next.0..).take(left) {
                 let position = Position { partition: *partition, offset: *offset };
-                batch.records.push(Record { position, content: content.clone() });
+                batch.records.push(Record { position, timestamp_ms: born_ms + offset, content: content.clone() });
                 batch.marks.insert(*partition, Mark { offset: *offset, timestamp_ms: born_ms + offset });
                 *next = NextOffset::after(*offset);
                 self.ended.remove(partition);

@@ -61,6 +61,12 @@ async fn lose_power(world: &mut World, part_hit: i64, operation: u64, seed: u64,
         if part == part_hit {
             world.disk.die_at(operation);
             lost = world.try_read().await.is_err();
+            // As a reader sees it, at each operation in turn.
+            let seen_now = world.disk.copy();
+            let disk = std::mem::replace(&mut world.disk, seen_now);
+            world.disk.kill();
+            world.check_no_duplicate(&seen);
+            world.disk = disk;
             world.disk.crash(seed);
             world.check_no_duplicate(&seen);
             if lost {
@@ -80,7 +86,8 @@ async fn lose_power(world: &mut World, part_hit: i64, operation: u64, seed: u64,
 #[tokio::test(start_paused = true)]
 async fn power_is_lost_at_every_operation() {
     for loss in LOSSES {
-        for part in 0..PARTS {
+        // The story repeats itself: the second part has all that can happen.
+        for part in if loss == Loss::Nothing { 0..PARTS } else { 1..2 } {
             let mut hits = 0;
             for operation in 0.. {
                 if !lose_power(&mut world(), part, operation, operation, loss).await {
@@ -147,7 +154,7 @@ async fn an_old_copy_of_the_folder() {
 /// Whether some loss of power is survived badly when these syncs are left out.
 fn goes_wrong(ignored: impl Fn(&Sync) -> bool + Clone + Send + std::marker::Sync + 'static) -> bool {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    (0..2).flat_map(|part| (0..50).flat_map(move |op| (0..2).map(move |seed| (part, op, seed)))).any(
+    (1..2).flat_map(|part| (0..60).flat_map(move |op| (0..2).map(move |seed| (part, op, seed)))).any(
         |(part, operation, seed)| {
             [Loss::Nothing, Loss::Both].into_iter().any(|loss| {
                 let mut world = world();

@@ -11,13 +11,13 @@ use tripline::job::StartAt;
 use super::world::{CHECKPOINT, OUTPUT, World};
 
 /// Ten orders in two partitions, of three days.
-fn orders(world: &mut World, first: i64) {
+pub fn orders(world: &mut World, first: i64) {
     for order in first..first + 10 {
         world.push(i32::from(order % 2 == 1), Op::Create, order, order % 3);
     }
 }
 
-async fn settled() -> World {
+pub async fn settled() -> World {
     let mut world = World::new();
     orders(&mut world, 0);
     world.read().await;
@@ -26,7 +26,7 @@ async fn settled() -> World {
 }
 
 /// Dies in the middle of an epoch: it is logged, and some of its files are there.
-async fn interrupted(world: &mut World) {
+pub async fn interrupted(world: &mut World) {
     let before = world.rows().len();
     for operation in 8.. {
         let copy = world.disk.copy();
@@ -61,7 +61,7 @@ async fn an_epoch_is_as_long_as_its_limit() {
     orders(&mut world, 0);
     assert_eq!(world.read().await.epochs, 4);
     world.check_whole("three by three");
-    let text = String::from_utf8(world.disk.read(&Path::new(CHECKPOINT).join("offsets/1")).unwrap()).unwrap();
+    let text = String::from_utf8(world.disk.read(&Path::new(CHECKPOINT).join("offsets/2")).unwrap()).unwrap();
     assert!(text.contains(r#"{"orders":{"0":5,"1":1}}"#), "{text}");
     for word in ["batchWatermarkMs", "batchTimestampMs", r#""conf":{"max_offsets_per_trigger":"3"}"#] {
         assert!(text.contains(word), "{word} in {text}");

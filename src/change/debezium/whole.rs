@@ -83,10 +83,6 @@ pub struct WholeDecoder {
     table: Option<Arc<WholeTable>>,
     /// For records without schema; `None` without a catalog.
     plain: Option<Arc<Layout>>,
-    /// Columns that the table no longer has.
-    dropped: Vec<String>,
-    /// The dropped columns seen last, of which layout, and the layout with them.
-    with_dropped: Option<(Vec<String>, Arc<Layout>, Arc<Layout>)>,
     /// The schema seen last, as its text, and what it stands for.
     learnt: Option<(Box<str>, Arc<Layout>)>,
     /// Of the change before this one.
@@ -118,17 +114,19 @@ impl WholeDecoder {
             expected: table.map(|table| (table.schema.clone(), table.name.clone())),
             table: table.map(|table| Arc::new(table.clone())),
             plain: table.map(|table| Arc::new(Layout::of_table(table, settings))),
-            dropped: Vec::new(),
-            with_dropped: None,
             learnt: None,
             seen: None,
         }
     }
 
-    /// Also takes records with these columns, which the table no longer has: as text, after the table's.
+    /// Also takes records with these columns, which the table no longer has: as text, after the table's. All rows have
+    /// them then, so that rows with and without go together.
     #[must_use]
     pub fn with_dropped(mut self, names: impl IntoIterator<Item = String>) -> Self {
-        self.dropped = names.into_iter().collect();
+        let names: Vec<String> = names.into_iter().collect();
+        if let Some(plain) = self.plain.as_ref().filter(|_| !names.is_empty()) {
+            self.plain = Some(Arc::new(plain.with_texts(&names)));
+        }
         self
     }
 
@@ -210,7 +208,7 @@ impl WholeDecoder {
                 ));
             }
             (Op::Delete, Some(layout), _) => (Arc::clone(&layout.fields), self.deleted(layout, envelope.before, key)?),
-            (_, Some(layout), _) => self.row(layout, envelope.after.ok_or_else(|| super::no_row(op))?)?,
+            (_, Some(layout), _) => Self::row(layout, envelope.after.ok_or_else(|| super::no_row(op))?)?,
         };
         let (lsn, tx_id) = (super::lsn(&envelope.source)?, super::tx_id(&envelope.source)?);
         let committed_at = match super::committed_at(envelope.source.ts_us, envelope.source.ts_ms)? {
@@ -230,41 +228,16 @@ impl WholeDecoder {
     }
 
     /// A row with all of its columns.
-    fn row(&mut self, layout: &Arc<Layout>, after: &RawValue) -> Result<Row, Reject> {
+    fn row(layout: &Arc<Layout>, after: &RawValue) -> Result<Row, Reject> {
         let read = parse(RowSeed(layout), after.get()).map_err(|error| unreadable(&error, "after"))?;
         let row = read.ok_or_else(|| reject("envelope", "after is null; the row is needed"))?;
-        if row.unknown.is_empty() {
-            let cells = layout.cells(&row.values, "after", "value")?;
-            return Ok((Arc::clone(&layout.fields), cells));
-        }
-        if let Some((name, _)) = row.unknown.iter().find(|(name, _)| !self.dropped.contains(name)) {
+        if let Some(name) = row.unknown {
             let detail = format!(
                 "{COLUMN}{name}{NOT_THERE}: it was added since that was read, or has been dropped since the change"
             );
             return Err(reject(UNKNOWN_COLUMN, detail));
         }
-        let (mut names, mut more) = (Vec::new(), Vec::new());
-        for (name, value) in row.unknown {
-            match names.iter().position(|known| *known == name) {
-                // A name given twice counts as the last one.
-                Some(at) => more.splice(at..=at, [Some(value)]).for_each(drop),
-                None => {
-                    names.push(name);
-                    more.push(Some(value));
-                }
-            }
-        }
-        let layout = match &self.with_dropped {
-            Some((known, of, made)) if *known == names && Arc::ptr_eq(of, layout) => Arc::clone(made),
-            _ => {
-                let made = Arc::new(layout.with_texts(&names));
-                self.with_dropped = Some((names, Arc::clone(layout), Arc::clone(&made)));
-                made
-            }
-        };
-        let mut values = row.values;
-        values.extend(more);
-        Ok((Arc::clone(&layout.fields), layout.cells(&values, "after", "value")?))
+        Ok((Arc::clone(&layout.fields), layout.cells(&row.values, "after", "value")?))
     }
 
     /// Of a deleted row only the primary key: from `before`, of which it is the one part that is never made up, or else

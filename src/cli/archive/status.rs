@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::{StatusArgs, configured, wrong};
 use crate::archive::names::Date;
-use crate::archive::{output, parquet};
+use crate::archive::output::{self, Entry};
+use crate::archive::parquet;
 use crate::checkpoint::disk::{Disk, RealDisk};
 use crate::checkpoint::{Folder, Look};
 use crate::cli::Output;
@@ -114,9 +115,16 @@ async fn look(config: &ArchiveConfig) -> Result<Status, Failure> {
 
 /// What the footers say, by date.
 fn files(root: &Path) -> Result<(Vec<DateFiles>, Option<String>), Failure> {
-    let files = output::files(&RealDisk, root).map_err(JobError::from)?;
+    let (mut files, mut stranger) = (Vec::new(), None);
+    let sort = |entry| match entry {
+        Entry::File(file) => files.push(file),
+        Entry::Stranger(path) => {
+            stranger.get_or_insert(path);
+        }
+    };
+    output::each(&RealDisk, root, sort).map_err(JobError::from)?;
     let mut dates: BTreeMap<Date, DateFiles> = BTreeMap::new();
-    for found in files.found {
+    for found in files {
         let path = root.join(found.date.folder()).join(found.name.to_string());
         let damaged = |problem: String| JobError::Unsafe(format!("{}: {problem}", path.display()));
         let file = File::open(&path).map_err(|e| damaged(e.to_string()))?;
@@ -128,7 +136,7 @@ fn files(root: &Path) -> Result<(Vec<DateFiles>, Option<String>), Failure> {
         date.bytes += bytes;
     }
     let named = |(date, files): (Date, DateFiles)| DateFiles { date: date.to_string(), ..files };
-    Ok((dates.into_iter().map(named).collect(), files.stranger))
+    Ok((dates.into_iter().map(named).collect(), stranger))
 }
 
 impl Status {

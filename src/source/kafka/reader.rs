@@ -14,7 +14,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::super::{BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Record, SourceError};
+use super::super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Record, SourceError};
 use crate::change::{Decode, Decoded};
 use crate::checkpoint::{Mark, Offsets};
 use crate::model::{NextOffset, Position};
@@ -208,13 +208,15 @@ impl<D: Decode> Reader<D> {
         let mut batch = Batch::default();
         let consumer = Arc::clone(&self.consumer);
         let mut wait = POLL_WAIT;
-        while batch.records.len() < BATCH_RECORDS_MAX {
+        let mut bytes = 0;
+        while batch.records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
             match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
                     let (offset, timestamp_ms) = (message.offset(), message.timestamp().to_millis().unwrap_or(-1));
                     batch.marks.insert(message.partition(), Mark { offset, timestamp_ms });
-                    batch.records.push(self.decode(&message));
+                    bytes += message.key_len() + message.payload_len();
+                    batch.records.push(self.decode(&message, timestamp_ms));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     batch.ended.push(partition);
@@ -229,7 +231,7 @@ impl<D: Decode> Reader<D> {
         (batch, None)
     }
 
-    fn decode(&mut self, message: &BorrowedMessage<'_>) -> Record<D::Change> {
+    fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> Record<D::Change> {
         let position = Position { partition: message.partition(), offset: message.offset() };
         let content = match self.decoder.decode(message.key(), message.payload()) {
             Ok(Decoded::Change(change)) => Content::Change(change),
@@ -242,7 +244,7 @@ impl<D: Decode> Reader<D> {
                 headers: headers_of(message),
             })),
         };
-        Record { position, content }
+        Record { position, timestamp_ms, content }
     }
 
     /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the

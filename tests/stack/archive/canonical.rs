@@ -113,6 +113,22 @@ fn canonical_orders() {
         total(psql(DATABASE, "SELECT sum(price) FROM public.orders"))
     );
 
+    // As its own command shows it.
+    insert(1, 3);
+    kafka::wait_for_end(TOPIC, 126);
+    let shown = job.command(&["status", "--output", "json"]).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let behind = serde_json::json!([{ "partition": 0, "checkpoint": 125, "group": 125, "end": 126, "lag": 1 }]);
+    assert_eq!((&status["partitions"], status["lag"].as_i64()), (&behind, Some(1)), "{status}");
+    assert_eq!((status["rows"].as_i64(), status["running"].as_bool()), (Some(125), Some(false)), "{status}");
+    let of_dates = duckdb(&format!("SELECT date, count(*) FROM {from} GROUP BY date ORDER BY date"));
+    let shown = status["dates"].as_array().unwrap().iter();
+    let shown: Vec<Vec<String>> =
+        shown.map(|date| vec![date["date"].as_str().unwrap().to_owned(), date["rows"].to_string()]).collect();
+    assert_eq!(shown, of_dates);
+    let table = String::from_utf8(job.command(&["status"]).output().unwrap().stdout).unwrap();
+    assert!(table.contains("PARTITION") && table.contains(GROUP) && table.contains("total"), "{table}");
+
     // As pyarrow reads it.
     let dataset = arrow(&job.output);
     for (name, _, ty) in COLUMNS.iter().chain(&ADDED) {
@@ -131,6 +147,9 @@ fn canonical_orders() {
     prices.sort_by_key(|[id, ..]| id.parse::<i64>().unwrap());
     assert_eq!(
         prices.iter().map(|row| row.to_vec()).collect::<Vec<_>>(),
-        psql(DATABASE, "SELECT order_id, price, customer_name FROM public.orders ORDER BY order_id")
+        psql(
+            DATABASE,
+            "SELECT order_id, price, customer_name FROM public.orders WHERE order_id <= 125 ORDER BY order_id"
+        )
     );
 }

@@ -26,8 +26,8 @@ const LIMITS: [u32; 2] = [30, 11];
 /// place a process goes on undisturbed.
 const CHAINS: &[(&[&str], usize)] = &[
     (&["archive.lineage:1"], 1),
-    (&["archive.lineage:1", "archive.source:1"], 1),
-    (&["archive.source:1", "archive.recovered:1"], 1),
+    (&["archive.lineage:1", "archive.owned:1"], 1),
+    (&["archive.owned:1", "archive.recovered:1"], 1),
     (&["archive.begun:1", "archive.recovered:1"], 1),
     (&["epoch.written:N"], 4),
     (&["epoch.linked:N"], 4),
@@ -47,11 +47,11 @@ const CHAINS: &[(&[&str], usize)] = &[
     (&["archive.published:N", "archive.committed:1", "epoch.linked:1"], 3),
     // A start without the folder.
     (&["archive.lineage:1", LOSE], 1),
-    (&["archive.source:1", LOSE], 1),
+    (&["archive.owned:1", LOSE], 1),
     (&["archive.begun:1", LOSE], 1),
     (&["archive.recovered:1", LOSE], 1),
     (&["archive.file.linked:N", LOSE, "archive.lineage:1"], 14),
-    (&["archive.file.linked:N", LOSE, "archive.source:1", "archive.logged:1"], 13),
+    (&["archive.file.linked:N", LOSE, "archive.owned:1", "archive.logged:1"], 13),
     (&["epoch.linked:N", LOSE], 4),
     (&["archive.logged:N", LOSE], 4),
     (&["archive.file.written:N", LOSE], 14),

@@ -12,8 +12,8 @@ use crate::change::debezium::named::Named;
 pub(super) struct Unread<'de> {
     /// By the layout's columns; `None` where it is not there.
     pub(super) values: Vec<Option<&'de RawValue>>,
-    /// Columns that the layout does not have.
-    pub(super) unknown: Vec<(String, &'de RawValue)>,
+    /// A column that the layout does not have.
+    pub(super) unknown: Option<String>,
 }
 
 /// Finds the columns of an image: `None` for null.
@@ -39,7 +39,7 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut columns: A) -> Result<Self::Value, A::Error> {
-        let (mut values, mut unknown) = (vec![None; self.0.fields.len()], Vec::new());
+        let (mut values, mut unknown) = (vec![None; self.0.fields.len()], None);
         let mut next = 0;
         while let Some(found) = columns.next_key_seed(Named(|name: &str| match self.0.find(name, &mut next) {
             Some(slot) => Ok(slot),
@@ -52,7 +52,9 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
                         *place = Some(value);
                     }
                 }
-                Err(name) => unknown.push((name, value)),
+                Err(name) => {
+                    unknown.get_or_insert(name);
+                }
             }
         }
         Ok(Some(Unread { values, unknown }))

@@ -1,0 +1,165 @@
+//! Reading a range once more, to write what is missing of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ADVICE, ANEW};
+use crate::archive::Archive;
+use crate::archive::draft::{About, Draft, Limits, Take};
+use crate::archive::names::{PlannedFile, Range};
+use crate::archive::output::Found as File;
+use crate::change::whole::WholeChange;
+use crate::checkpoint::{Marks, Offsets};
+use crate::clock::Clock;
+use crate::job::JobError;
+use crate::job::checks::made_anew;
+use crate::sink::Bury;
+use crate::source::{Event, Follow, Layers, Record};
+
+/// How long a partition has to be at its end before what lies between the last record and the end of a range is taken
+/// for no record: a broker that has just taken over may know of an earlier end for a moment.
+const END_HOLDS: Duration = Duration::from_secs(2);
+
+impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
+    /// The rows of a range that has files already: they must be as many, at the same dates.
+    pub(super) async fn write_again(
+        &self,
+        about: About,
+        partition: i32,
+        range: Range,
+        files: &[File],
+        layers: &Layers,
+    ) -> Result<(Draft, Option<String>), JobError> {
+        let mut partition_by = None;
+        let mut written = Vec::new();
+        for file in files {
+            let mut footer = self.footer(file)?;
+            partition_by = footer.about.remove("tripline.partition_by").filter(|column| !column.is_empty());
+            written.push(PlannedFile { date: file.date, partition, rows: footer.rows });
+        }
+        let draft = self.read_again(about, partition_by.clone(), partition, range, layers).await?;
+        let planned = draft.plan().files;
+        match written.iter().find(|file| !planned.contains(file)) {
+            None => Ok((draft, partition_by)),
+            Some(file) => {
+                let found = planned.iter().find(|other| other.date == file.date).map_or(0, |other| other.rows);
+                Err(self.reads_otherwise(file, found, partition, range, layers))
+            }
+        }
+    }
+
+    /// Reads a range of the topic once more, beside the group.
+    pub(super) async fn read_again(
+        &self,
+        about: About,
+        partition_by: Option<String>,
+        partition: i32,
+        range: Range,
+        layers: &Layers,
+    ) -> Result<Draft, JobError> {
+        let topic = &self.settings.topic;
+        let limits = Limits { records: usize::MAX, memory: usize::MAX, partition_by };
+        let begin = Offsets::from([(partition, range.from)]);
+        let mut draft = Draft::new(about, limits, begin, Marks::new());
+        let Some(layer) = layers.partitions.iter().find(|layer| layer.partition == partition) else {
+            return Err(made_anew(topic, partition, "there is no such partition", range.to.0 - 1, ADVICE));
+        };
+        if range.to > layer.high {
+            let found = format!("it ends at offset {}", layer.high.0);
+            return Err(made_anew(topic, partition, &found, range.to.0 - 1, ADVICE));
+        }
+        // Where some are gone, the counts tell whether they are missed.
+        let from = Offsets::from([(partition, range.from.max(layer.low))]);
+        let mut reader = self.source.alone(vec![partition])?;
+        let mut ended: Option<Instant> = None;
+        let done = loop {
+            let event = tokio::select! {
+                event = reader.next() => event,
+                () = tokio::time::sleep(END_HOLDS), if ended.is_some_and(|since| since.elapsed() < END_HOLDS) => continue,
+                () = std::future::ready(()), if ended.is_some_and(|since| since.elapsed() >= END_HOLDS) => break Ok(()),
+            };
+            match event {
+                Event::Assigned(_) => reader.start(&from),
+                Event::Batch(batch) => {
+                    if !batch.records.is_empty() {
+                        ended = None;
+                    }
+                    match self.take_again(&mut draft, batch.records, range) {
+                        Ok(true) => break Ok(()),
+                        Ok(false) => {}
+                        Err(error) => break Err(error),
+                    }
+                    if batch.ended.contains(&partition) {
+                        ended = Some(Instant::now());
+                    }
+                }
+                Event::Revoked => {}
+                Event::Failed(error) => break Err(error.into()),
+            }
+        };
+        reader.close().await;
+        done?;
+        draft.skip_to(partition, range.to);
+        Ok(draft)
+    }
+
+    /// Whether the range has been read.
+    fn take_again(&self, draft: &mut Draft, records: Vec<Record<WholeChange>>, range: Range) -> Result<bool, JobError> {
+        for record in records {
+            let (partition, offset) = (record.position.partition, record.position.offset);
+            if offset >= range.to.0 {
+                return Ok(true);
+            }
+            if let Some(error) = self.columns_missing(&record) {
+                return Err(error);
+            }
+            let place = || format!("{} partition {partition} offset {offset}", self.settings.topic);
+            match draft.take(record) {
+                Ok(Take::Taken) => {}
+                Ok(Take::Full(_)) => {
+                    return Err(JobError::Unsafe(format!(
+                        "{} was archived in one file with those before it, and does not go with them any more: its columns, or [source], are others than when that was begun; set them back for one run with --until-end",
+                        place()
+                    )));
+                }
+                Err(unfit) => {
+                    return Err(JobError::Unsafe(format!(
+                        "{} belongs to what was begun with other settings, and cannot be finished with them: {unfit}. To write it by the present ones: move the files part-{partition:05}-{:020}-… out of all date folders, and the checkpoint folder {} away",
+                        place(),
+                        range.from.0,
+                        self.folder.path().display()
+                    )));
+                }
+            }
+            if offset.saturating_add(1) >= range.to.0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Records that were to make these rows make others now, or are gone.
+    pub(super) fn reads_otherwise(
+        &self,
+        file: &PlannedFile,
+        found: u64,
+        partition: i32,
+        range: Range,
+        layers: &Layers,
+    ) -> JobError {
+        let low = layers.partitions.iter().find(|layer| layer.partition == partition).map_or(range.from, |p| p.low);
+        let (topic, date, rows) = (&self.settings.topic, file.date, file.rows);
+        let (first, last) = (range.from.0, range.to.0 - 1);
+        JobError::Unsafe(if range.from < low {
+            format!(
+                "{topic} partition {partition}: {rows} rows dated {date} of the offsets {first} to {last} were to be written, and {found} are still in the topic, which begins at {} now: retention has removed them before they were written; {ANEW}",
+                low.0
+            )
+        } else {
+            format!(
+                "{topic} partition {partition}: the offsets {first} to {last} made {rows} rows dated {date}, and make {found} now: a column they are dated by, or [source], was changed in the middle of an epoch; set it back for one run with --until-end"
+            )
+        })
+    }
+}
