@@ -206,16 +206,16 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
     }
 
-    /// Lets the board know what a turn of the loop has brought. `last`: everything at once.
-    fn show(&self, session: &mut Session, now: Timestamp, last: bool) {
+    /// Lets the board know what a turn of the loop has brought. `look`: it is to have a look now, and whether a long one.
+    fn show(&self, session: &mut Session, now: Timestamp, look: Option<bool>) {
         for kind in session.rejects.drain(..) {
             self.board.rejected(kind);
         }
         let news = std::mem::take(&mut session.unit.news);
         let (paused, rebuilds) = (session.full, !session.rebuild.is_empty());
         self.board.turn(Turn { counts: &session.unit.counts, news, paused, rebuilds });
-        if let Some(long) = self.board.wants_glance().or(last.then_some(true)) {
-            let ends = (long || last).then(|| self.source.ends());
+        if let Some(long) = self.board.wants_glance().max(look) {
+            let ends = long.then(|| self.source.ends());
             self.board.glance(&session.unit, &session.marks, ends.as_ref(), now);
         }
     }
@@ -274,11 +274,14 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             self.gauge.tell(session.left(), session.unit.waiting());
             let ending = self.settings.until_end || session.stopped_by.is_some();
             let done = ending && session.is_done(now) && asking.is_empty();
-            if done || session.is_due(now, &self.settings) {
-                let closed = close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, done).await?;
-                closed.iter().for_each(|epoch| self.board.closed(epoch, &session.progress));
-            }
-            self.show(session, now, done);
+            let due = done || session.is_due(now, &self.settings);
+            let closed = if due {
+                close(&self.settings, &mut self.sinks, &member, &self.folder, session, now, done).await?
+            } else {
+                None
+            };
+            self.show(session, now, if done { Some(true) } else { closed.as_ref().map(|_| false) });
+            closed.iter().for_each(|epoch| self.board.closed(epoch, &session.progress));
             if done {
                 return session.stopped_by.take().map_or(Ok(Ended::Read), Err);
             }

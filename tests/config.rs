@@ -464,6 +464,17 @@ fn secrets_are_not_shown() {
     }
 }
 
+#[test]
+fn the_page_is_off_unless_its_section_is_there() {
+    let web = |text: &str| load(edited("end", text), &[]).unwrap().web.map(|web| (web.listen.to_string(), web.hosts));
+    assert_eq!(web(""), None);
+    assert_eq!(web("[web]"), Some(("127.0.0.1:8787".to_owned(), Vec::new())));
+    let hosts = vec!["a.example".to_owned(), "b.example".to_owned()];
+    let remote = "[web]\nlisten = \"0.0.0.0:80\"\nallow_remote = true\nhosts = \"a.example, b.example\"";
+    assert_eq!(web(remote), Some(("0.0.0.0:80".to_owned(), hosts)));
+    assert_eq!(web("[web]\nlisten = \"[::1]:1\""), Some(("[::1]:1".to_owned(), Vec::new())));
+}
+
 fn load_archive(text: &str) -> Result<config::ArchiveConfig, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -515,14 +526,4 @@ fn what_is_wrong_with_an_archive() {
     );
     let unknown = load_archive(&with("outptu = 1")).map(drop).unwrap_err();
     assert!(unknown.contains("archive.outptu: unknown key"), "{unknown}");
-}
-#[test]
-fn the_page_is_off_unless_its_section_is_there() {
-    let web = |text: &str| load(edited("end", text), &[]).unwrap().web.map(|web| (web.listen.to_string(), web.hosts));
-    assert_eq!(web(""), None);
-    assert_eq!(web("[web]"), Some(("127.0.0.1:8787".to_owned(), Vec::new())));
-    let hosts = vec!["a.example".to_owned(), "b.example".to_owned()];
-    let remote = "[web]\nlisten = \"0.0.0.0:80\"\nallow_remote = true\nhosts = \"a.example, b.example\"";
-    assert_eq!(web(remote), Some(("0.0.0.0:80".to_owned(), hosts)));
-    assert_eq!(web("[web]\nlisten = \"[::1]:1\""), Some(("[::1]:1".to_owned(), Vec::new())));
 }

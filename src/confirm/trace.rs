@@ -105,7 +105,10 @@ impl Tracer {
         let Some((rule, program)) = self.rules.iter().find(|(rule, _)| rule.name == name) else { return Ok(None) };
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
-        let now = sqlx::query(AssertSqlSafe(now_sql(rule))).bind(None::<&str>).bind("").bind(key);
+        let now = match event_now_sql(rule) {
+            Some(sql) => sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind("").bind(key),
+            None => sqlx::query("select (extract(epoch from now()) * 1000000)::bigint"),
+        };
         let to = Timestamp(now.fetch_one(&mut *transaction).await?.try_get(0)?);
         let edge = program.left_edge(to);
         let from = (edge != LeftEdge::NONE).then(|| edge.at());
@@ -127,22 +130,18 @@ fn point(row: &PgRow) -> Result<Point, sqlx::Error> {
     Ok(Point { pk: pk?.unwrap_or_default(), at: at.map(Timestamp), value: value?, total: total? })
 }
 
-/// NOW() for a key in microseconds since 1970. Parameters as for [`condition`], which are all named.
-fn now_sql(rule: &Rule) -> String {
+/// NOW() for a key under the event clock in microseconds since 1970: its latest row's time. Parameters as for
+/// [`condition`].
+fn event_now_sql(rule: &Rule) -> Option<String> {
     let query = &rule.query;
-    let at = match (&query.bound, rule.clock) {
-        (Some(bound), Clock::Event) => {
-            let (at, table) = (column(query, bound.column), table(query));
-            let free = Query { bound: None, ..query.clone() };
-            format!(
-                "coalesce((select max({at}) from {table} as r where isfinite({at}) and {}), now())",
-                condition(&free, Clock::Wall)
-            )
-        }
-        _ => "case when $1::text is null and $2::text is not null and $3::text[] is not null then now() else now() end"
-            .to_owned(),
-    };
-    format!("select (extract(epoch from {at}) * 1000000)::bigint")
+    let bound = query.bound.as_ref().filter(|_| rule.clock == Clock::Event)?;
+    let at = column(query, bound.column);
+    let all = Query { bound: None, ..query.clone() };
+    Some(format!(
+        "select (extract(epoch from coalesce(max({at}), now())) * 1000000)::bigint from {} as r where isfinite({at}) and {}",
+        table(query),
+        condition(&all, Clock::Wall)
+    ))
 }
 
 /// Parameters: those of [`condition`], and `$4 bigint`, how many at most. The latest come first.

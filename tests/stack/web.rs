@@ -180,6 +180,40 @@ fn drill_down(table: &Table, url: &str) {
     }
 }
 
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn web_draws_the_keys_of_any_rule() {
+    let table = Table::new("web_rules");
+    table.sql(
+        "INSERT INTO streaming.transactions (user_id, amount, timestamp, merchant)
+         VALUES (1, 5, now() - interval '30 days', 'a|\"b'), (1, 6, now() - interval '40 days', 'a|\"b'), (2, -7, now(), NULL)",
+    );
+    let totals = |version: &str, sql: &str, key: &str| {
+        let (mut job, url) = job(&table, version);
+        job.sql = format!("{sql}\n");
+        let mut run = job.start();
+        run.wait_in_log("the page is at");
+        let found = get_json(&format!("{url}/api/key?rule=weekly-spend&key={key}"));
+        run.kill();
+        let points = found["trace"]["points"].as_array().unwrap();
+        let texts =
+            |name: &str| points.iter().map(|point| point[name].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        (texts("value"), texts("total"), found["trace"]["from"].is_null())
+    };
+    let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    // Without a time bound, by a text column, which may be NULL.
+    let count = "SELECT merchant AS user_id, COUNT(*) AS total FROM streaming.transactions GROUP BY merchant HAVING COUNT(*) >= 2";
+    let both = (strings(&["1", "1"]), strings(&["1", "2"]), true);
+    assert_eq!(totals("count", count, "%7B%22merchant%22%3A%22a%7C%5C%22b%22%7D"), both);
+    assert_eq!(totals("null", count, "%7B%22merchant%22%3Anull%7D"), (strings(&["1"]), strings(&["1"]), true));
+    // Rows in the order of time, whatever their ids; what has left the window is not drawn.
+    let sum = "SELECT user_id, SUM(amount) AS total FROM streaming.transactions WHERE timestamp > NOW() - INTERVAL '2 months' GROUP BY user_id HAVING SUM(amount) < 100";
+    assert_eq!(totals("sum", sum, "1"), (strings(&["6.00", "5.00"]), strings(&["6.00", "11.00"]), false));
+    let month = sum.replace("2 months", "35 days");
+    assert_eq!(totals("month", &month, "1"), (strings(&["5.00"]), strings(&["5.00"]), false));
+    assert_eq!(totals("month2", &month, "2"), (strings(&["-7.00"]), strings(&["-7.00"]), false));
+}
+
 /// Nothing for a page of elsewhere, nothing but reading, nothing from elsewhere.
 fn guarded(url: &str) {
     for path in ["/", "/metrics", "/api/alerts", "/readyz"] {
