@@ -12,6 +12,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -79,6 +80,17 @@ pub struct DemoArgs {
     pub fetch: bool,
 }
 
+/// Shows the page, where there is a desktop to show it on.
+fn open(address: &str) {
+    let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if has("DISPLAY") || has("WAYLAND_DISPLAY") {
+        let mut opener = Command::new("xdg-open");
+        opener.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Without a browser the address is still on the console.
+        let _ = opener.spawn();
+    }
+}
+
 impl From<DemoError> for Failure {
     fn from(error: DemoError) -> Self {
         Self::new(Exit::Failed, error.to_string())
@@ -114,7 +126,11 @@ pub async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let job = Job::check(&config, false).await?;
     let web = job.web().await?; // it ends with the demo
     if let Some(web) = &web {
-        console.page(&format!("http://{}/", web.address()));
+        let address = format!("http://{}/", web.address());
+        console.page(&address);
+        if console.is_drawn() {
+            open(&address);
+        }
     }
     let folder = Folder::open(&config.checkpoint.dir, GROUP).map_err(JobError::from)?;
     place.give(&config.checkpoint.dir)?;
