@@ -68,7 +68,7 @@ pub enum CheckpointError {
     },
     /// Another process works on it.
     #[error(
-        "checkpoint folder {0} is in use by another process: stop that one, or give this one a group id or checkpoint.dir of its own"
+        "checkpoint folder {0} is in use by another process: stop that one, or give this one a group id or a checkpoint folder of its own"
     )]
     Locked(PathBuf),
     /// A linked file is damaged.

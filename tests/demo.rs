@@ -170,3 +170,18 @@ fn the_next_one_removes_what_a_dead_one_has_left() {
     assert_eq!(as_json(next)["agrees"], true);
     assert!(is_gone(&folder));
 }
+
+/// What `create table` says of a table, without spaces and in small letters.
+fn table_in(sql: &str) -> String {
+    let sql = sql.to_lowercase().replace("if not exists ", "");
+    let (_, rest) = sql.split_once("create table streaming.transactions").expect("the table");
+    rest.split_once(");").expect("its end").0.split_whitespace().collect()
+}
+
+/// Two files make it, since the stack's may be repeated and uses psql: it has to be one table.
+#[test]
+fn the_table_is_that_of_the_stack() {
+    let stack = table_in(include_str!("../scripts/stack.d/postgres.sql"));
+    assert!(stack.contains("amountnumeric(12,2)notnull"), "{stack}");
+    assert_eq!(table_in(include_str!("../src/demo/schema.sql")), stack);
+}

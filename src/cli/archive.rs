@@ -6,7 +6,6 @@
 pub mod status;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use sqlx::{ConnectOptions, Connection};
 use super::bar::Bar;
 use super::database::{AttemptError, when_there};
 use super::failure::Failure;
-use super::run::{find_topic, start_at, stopped};
+use super::run::{find_topic, print_counts, start_at, stopped};
 use super::{Exit, Output as Shown};
 use crate::archive::draft::{Limits, MEMORY_MAX};
 use crate::archive::output::{self, Entry, Output};
@@ -123,15 +122,7 @@ async fn write(args: &WriteArgs) -> Result<(), Failure> {
     let bar = Bar::start(Arc::clone(&gauge), "archiving", !args.until_end);
     let ended = run(&config, args.until_end, gauge).await;
     bar.end().await;
-    let counts = ended?;
-    if args.until_end
-        && let Some(counts) = counts
-    {
-        let line = serde_json::to_string(&counts).unwrap_or_default();
-        let written = writeln!(std::io::stdout(), "{line}");
-        written.map_err(|e| Failure::new(Exit::Failed, format!("standard output: {e}")))?;
-    }
-    Ok(())
+    print_counts(ended?.filter(|_| args.until_end))
 }
 
 /// `None`: it was told to stop before it had joined.

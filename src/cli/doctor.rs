@@ -106,7 +106,7 @@ async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     );
     let progress = match &broker {
         Ok(Broker { topic: Some(_), .. }) => Some(
-            offsets::progress(config).await.map_err(|failure| Unanswered { exit: failure.exit, text: failure.message }),
+            offsets::standing(config).await.map_err(|failure| Unanswered { exit: failure.exit, text: failure.message }),
         ),
         _ => None,
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::Failure;
-use super::offsets::{self, Progress};
+use super::offsets::{self, Standing};
 use super::{Exit, run};
 use crate::checkpoint::Folder;
 use crate::clock::{Clock, SystemClock};
@@ -55,7 +55,7 @@ pub async fn healthcheck(args: &HealthcheckArgs) -> Result<(), Failure> {
     if !locked {
         return Err(unhealthy(format!("no process works on {}: no run is alive here", dir.join(group).display())));
     }
-    let progress = match offsets::progress(&config).await {
+    let progress = match offsets::standing(&config).await {
         Ok(progress) => progress,
         Err(Failure { exit: Exit::Unreachable, message }) => {
             return offsets::print(&[format!("alive; whether it makes progress cannot be told: {message}")]);
@@ -106,8 +106,8 @@ fn ready(status: u16, text: &str) -> Result<String, String> {
 }
 
 /// Whether a run that is alive makes progress.
-fn judge(progress: &Progress, now: Timestamp, stalled_after: i64) -> Result<String, String> {
-    let Progress { lag, seconds, epoch_at, .. } = progress;
+fn judge(progress: &Standing, now: Timestamp, stalled_after: i64) -> Result<String, String> {
+    let Standing { lag, seconds, epoch_at, .. } = progress;
     let since_epoch = epoch_at.map(|at| now.0.saturating_sub(at.0) / 1_000_000);
     let quiet = since_epoch.is_none_or(|since| since > stalled_after);
     match seconds {
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn what_is_no_progress() {
         let check = |lag: i64, seconds: Option<i64>, epoch_at: Option<i64>, healthy: bool| {
-            let progress = Progress {
+            let progress = Standing {
                 members: vec![],
                 agreement: "agree",
                 sentence: String::new(),

@@ -13,6 +13,7 @@ mod look;
 mod plan;
 mod report;
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use self::args::{ExportArgs, OffsetsArgs, OffsetsCommand, ResetArgs, Target, ViewArgs};
 use self::kafka::Kafka;
-use self::layers::{Agreement, Group, Partition};
+use self::layers::{Agreement, Checkpoint, Group, Partition};
 use self::plan::Goal;
 pub(super) use self::report::aligned;
 use self::report::{Reset, View};
@@ -61,7 +62,7 @@ pub(super) async fn committed(config: &Config) -> Result<(Vec<i32>, Offsets), Fa
 
 /// What both layers say together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Progress {
+pub(super) struct Standing {
     /// The group's active members.
     pub(super) members: Vec<String>,
     /// How the layers stand to each other: a name, and a sentence with what the next start does.
@@ -77,17 +78,10 @@ pub(super) struct Progress {
 }
 
 /// Looks at both layers.
-pub(super) async fn progress(config: &Config) -> Result<Progress, Failure> {
+pub(super) async fn standing(config: &Config) -> Result<Standing, Failure> {
     let kafka = Kafka::new(&config.kafka, &config.source.topic)?;
-    let partitions = kafka.partitions().await?;
-    let checkpoint = look::look(&config.checkpoint.dir, &config.kafka.group_id).map_err(JobError::from)?;
-    let group = kafka.group().await?;
-    let agreement = Agreement::of(checkpoint.as_ref(), &partitions);
-    let latest = config.kafka.auto_offset_reset == OffsetReset::Latest;
-    let next = agreement.next(checkpoint.as_ref(), &partitions, latest);
-    let timestamps = kafka.timestamps(layers::unread(&next, &partitions)).await?;
-    let ages = layers::seconds_since(&timestamps, SystemClock::default().now());
-    Ok(Progress {
+    let Looked { partitions, checkpoint, group, agreement, next, ages, .. } = look_at(config, &kafka).await?;
+    Ok(Standing {
         members: report::names(&group),
         agreement: agreement.name(),
         sentence: agreement.sentence(reset_name(config.kafka.auto_offset_reset)),
@@ -96,6 +90,34 @@ pub(super) async fn progress(config: &Config) -> Result<Progress, Failure> {
         seconds: ages.values().copied().flatten().max(),
         epoch_at: checkpoint.map(|checkpoint| checkpoint.at),
     })
+}
+
+/// Everything that there is to see of both layers.
+struct Looked {
+    partitions: Vec<Partition>,
+    checkpoint: Option<Checkpoint>,
+    group: Group,
+    agreement: Agreement,
+    /// Where the next start goes on.
+    next: Offsets,
+    /// The age of each partition's oldest unread record, where that is known.
+    ages: BTreeMap<i32, Option<i64>>,
+    /// As of when.
+    now: Timestamp,
+}
+
+async fn look_at(config: &Config, kafka: &Kafka) -> Result<Looked, Failure> {
+    let partitions = kafka.partitions().await?;
+    // After the group's offsets, as a run writes the folder before it commits: else it could look older than it is.
+    let checkpoint = look::look(&config.checkpoint.dir, &config.kafka.group_id).map_err(JobError::from)?;
+    let group = kafka.group().await?;
+    let agreement = Agreement::of(checkpoint.as_ref(), &partitions);
+    let latest = config.kafka.auto_offset_reset == OffsetReset::Latest;
+    let next = agreement.next(checkpoint.as_ref(), &partitions, latest);
+    let timestamps = kafka.timestamps(layers::unread(&next, &partitions)).await?;
+    let now = SystemClock::default().now();
+    let ages = layers::seconds_since(&timestamps, now);
+    Ok(Looked { partitions, checkpoint, group, agreement, next, ages, now })
 }
 
 fn reset_name(reset: OffsetReset) -> &'static str {
@@ -140,17 +162,7 @@ async fn open(file: &Path) -> Result<(Config, Kafka), Failure> {
 
 async fn view(args: &ViewArgs) -> Result<(), Failure> {
     let (config, kafka) = open(&args.config).await?;
-    let clock = SystemClock::default();
-    let partitions = kafka.partitions().await?;
-    // After the group's offsets, as a run writes the folder before it commits: else it could look older than it is.
-    let checkpoint = look::look(&config.checkpoint.dir, &config.kafka.group_id).map_err(JobError::from)?;
-    let group = kafka.group().await?;
-    let agreement = Agreement::of(checkpoint.as_ref(), &partitions);
-    let latest = config.kafka.auto_offset_reset == OffsetReset::Latest;
-    let next = agreement.next(checkpoint.as_ref(), &partitions, latest);
-    let timestamps = kafka.timestamps(layers::unread(&next, &partitions)).await?;
-    let now = clock.now();
-    let ages = layers::seconds_since(&timestamps, now);
+    let Looked { partitions, checkpoint, group, agreement, next, ages, now } = look_at(&config, &kafka).await?;
     if let Some((partition, _)) = ages.iter().find(|(_, age)| age.is_none()) {
         tracing::warn!(partition, "the oldest unread record could not be read in time: its age is not known");
     }

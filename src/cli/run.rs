@@ -53,14 +53,13 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let job = Job::check(&config, args.until_end).await?;
     let _web = job.web().await?; // it ends with the run
     let counts = job.work(std::io::stdout()).await?;
-    if args.until_end
-        && let Some(counts) = counts
-    {
-        let line = serde_json::to_string(&counts).unwrap_or_default();
-        let written = writeln!(std::io::stdout(), "{line}");
-        written.map_err(|e| Failure::new(Exit::Failed, format!("standard output: {e}")))?;
-    }
-    Ok(())
+    print_counts(counts.filter(|_| args.until_end))
+}
+
+/// What was done, as one line of JSON.
+pub(super) fn print_counts(counts: Option<impl serde::Serialize>) -> Result<(), Failure> {
+    let line = counts.map(|counts| serde_json::to_string(&counts).unwrap_or_default());
+    super::offsets::print(line.as_slice())
 }
 
 fn wrong(message: String) -> Failure {

@@ -14,7 +14,7 @@ pub(super) mod rules;
 use super::facts::{AlertsTable, Broker, Record, Unanswered};
 use super::finding::{Finding, ok, problem, warning};
 use crate::cli::Exit;
-use crate::cli::offsets::Progress;
+use crate::cli::offsets::Standing;
 use crate::config::{Config, redact_url};
 use crate::model::Timestamp;
 
@@ -106,10 +106,10 @@ fn set_policy(config: &Config, topic: &str, policy: &str) -> String {
 }
 
 /// Members, both layers, lag.
-pub(super) fn group(config: &Config, progress: &Result<Progress, Unanswered>) -> Vec<Finding> {
+pub(super) fn group(config: &Config, progress: &Result<Standing, Unanswered>) -> Vec<Finding> {
     let group = &config.kafka.group_id;
     let look = "tripline offsets --config FILE";
-    let Progress { members, agreement, sentence, unreadable, lag, seconds, epoch_at: _ } = match progress {
+    let Standing { members, agreement, sentence, unreadable, lag, seconds, epoch_at: _ } = match progress {
         Ok(progress) => progress,
         Err(Unanswered { exit, text }) => return vec![problem("group", text, look).ends(*exit)],
     };

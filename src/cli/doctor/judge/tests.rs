@@ -64,7 +64,7 @@ fn clocks() {
 #[test]
 fn groups() {
     let progress =
-        |members: &[&str], agreement: &'static str, lag: i64, seconds: Option<i64>, gone: &[&str]| Progress {
+        |members: &[&str], agreement: &'static str, lag: i64, seconds: Option<i64>, gone: &[&str]| Standing {
             members: members.iter().map(|name| (*name).to_owned()).collect(),
             agreement,
             sentence: "a sentence".to_owned(),
@@ -73,7 +73,7 @@ fn groups() {
             seconds,
             epoch_at: None,
         };
-    let grades = |progress: Progress| group(&config(""), &Ok(progress)).iter().map(|f| f.grade).collect::<Vec<_>>();
+    let grades = |progress: Standing| group(&config(""), &Ok(progress)).iter().map(|f| f.grade).collect::<Vec<_>>();
     use Grade::{Ok as Fine, Problem, Warning};
     assert_eq!(grades(progress(&[], "nothing-yet", 5, Some(9), &[])), [Fine, Fine, Fine]);
     assert_eq!(grades(progress(&["a"], "agree", 5, Some(61), &[])), [Fine, Fine, Warning]);
