@@ -16,7 +16,8 @@ fn two_processes_on_one_folder() {
     let run = Run::start(&job);
     w.wait_for_alerts(2);
     let folder = w.checkpoint("a");
-    let parts = [folder.to_str().unwrap(), "in use by another process", "stop that one", "checkpoint.dir of its own"];
+    let parts =
+        [folder.to_str().unwrap(), "in use by another process", "stop that one", "a checkpoint folder of its own"];
     Run::start(&job).ended().refused(5, &parts);
     Run::to_the_end(&job).ended().refused(5, &parts);
     w.spend(3..=3, "3500");
