@@ -141,13 +141,13 @@ fn main() -> Result<(), Failure> {
     fs::write("/proc/self/clear_refs", "5")?; // the peak begins anew
     let before = memory("VmRSS")?;
     let start = std::time::Instant::now();
-    let mut file = FileWriter::new("2025em1100102_food_orders_raw", 0, fields(), &[("tripline.example", "orders")])?;
+    let mut file = FileWriter::new("2025em1100102_food_orders_raw", 0, fields())?;
     for (offset, change) in (0..).zip(&changes) {
         file.push(offset, change)?;
     }
     let pushed = start.elapsed().as_millis();
     let rows = file.rows();
-    let bytes = file.finish()?;
+    let bytes = file.finish(&[("tripline.example", "orders")])?;
     let millis = start.elapsed().as_millis();
     let peak = memory("VmHWM")?.saturating_sub(before);
     fs::write(path, &bytes)?;

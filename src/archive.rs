@@ -171,7 +171,12 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             let Some(partitions) = job::assigned(&mut self.source, &group, until_end, stop.as_mut()).await? else {
                 return Ok(());
             };
-            let ended = match self.recover(&partitions).await {
+            // Wherever it is left, it is as after a crash.
+            let recovered = tokio::select! {
+                recovered = self.recover(&partitions) => recovered,
+                () = &mut stop => return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(()) },
+            };
+            let ended = match recovered {
                 Ok(mut session) => self.work(&mut session, stop.as_mut()).await,
                 Err(error) => Err(error),
             };

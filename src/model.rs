@@ -48,6 +48,12 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
+    /// The day in UTC, in the years 1 to 9999.
+    pub fn date(self) -> Option<chrono::NaiveDate> {
+        let date = chrono::DateTime::from_timestamp_micros(self.0)?.date_naive();
+        (1..=9999).contains(&chrono::Datelike::year(&date)).then_some(date)
+    }
+
     /// RFC 3339 in UTC with microseconds where there are any, e.g. `2026-11-22T10:00:00Z`; an instant outside
     /// of chrono's range prints as `infinity` or `-infinity`.
     pub fn rfc3339(self) -> String {

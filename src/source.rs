@@ -87,6 +87,15 @@ pub struct DeadLetter {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+impl DeadLetter {
+    /// The memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.key, &self.value].into_iter().chain(self.headers.iter().map(|(_, value)| value));
+        let names: usize = self.headers.iter().map(|(name, _)| name.len()).sum();
+        size_of::<Self>() + names + self.reject.detail.len() + texts.flatten().map(Vec::len).sum::<usize>()
+    }
+}
+
 /// What both ends know of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {

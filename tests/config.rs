@@ -520,6 +520,12 @@ fn what_is_wrong_with_an_archive() {
         &with("").replace("\"o\"", "\"c/out\""),
         "FILE: archive.output_path: and checkpoint_dir must not lie in one another; rename one",
     );
+    // The same place by two names.
+    let here = std::env::current_dir().unwrap().join("c/out");
+    check(
+        &with("").replace("\"o\"", &format!("{here:?}")),
+        "FILE: archive.output_path: and checkpoint_dir must not lie in one another; rename one",
+    );
     check(
         &with("[source]\ndead_letter_topic = \"t\""),
         "FILE: source.dead_letter_topic: must not be t too, the topic of archive.topic; rename one",

@@ -17,6 +17,21 @@ const PENDING_MAX: usize = 64 << 20;
 /// A draft that takes more than this is an epoch, however few rows it has.
 pub const MEMORY_MAX: usize = 192 << 20;
 
+/// What the footer of each file says, beside what Parquet has there.
+pub mod about {
+    /// The lineage.
+    pub const LINEAGE: &str = "tripline.lineage";
+    /// The number of the epoch.
+    pub const EPOCH: &str = "tripline.epoch";
+    /// The consumer group.
+    pub const GROUP: &str = "tripline.group";
+    /// The column that the rows are dated by; empty for the commit time.
+    pub const PARTITION_BY: &str = "tripline.partition_by";
+    /// The last record that the epoch took from the partition, as JSON: whether the topic is still the same can be told
+    /// from it without the checkpoint folder.
+    pub const MARK: &str = "tripline.mark";
+}
+
 /// How many records, and of which columns, go into an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -26,6 +41,13 @@ pub struct Limits {
     pub memory: usize,
     /// The column whose date names a row's folder; `None`: the commit time of the change.
     pub partition_by: Option<String>,
+}
+
+impl Limits {
+    /// Whatever there is goes into one epoch, with rows dated by this column.
+    pub fn none(partition_by: Option<String>) -> Self {
+        Self { records: usize::MAX, memory: usize::MAX, partition_by }
+    }
 }
 
 /// Why a record cannot be taken at all.
@@ -71,6 +93,7 @@ pub struct Draft {
     records: usize,
     rows: u64,
     dead: Vec<DeadLetter>,
+    dead_bytes: usize,
     files: BTreeMap<(Date, i32), FileWriter>,
     /// The columns of each partition: all rows of a file have the same.
     fields: BTreeMap<i32, Arc<[Field]>>,
@@ -92,6 +115,7 @@ impl Draft {
             records: 0,
             rows: 0,
             dead: Vec::new(),
+            dead_bytes: 0,
             files: BTreeMap::new(),
             fields: BTreeMap::new(),
             column: None,
@@ -105,7 +129,7 @@ impl Draft {
     /// # Errors
     /// It can be in no epoch: [`Unfit`].
     pub fn take(&mut self, record: Record<WholeChange>) -> Result<Take, Unfit> {
-        if self.records >= self.limits.records || self.memory >= self.limits.memory {
+        if self.is_full() {
             return Ok(Take::Full(Box::new(record)));
         }
         let position = record.position;
@@ -120,7 +144,10 @@ impl Draft {
                 self.push(date, position.partition, position.offset, &change)?;
             }
             Content::Ignored(_) => {}
-            Content::Rejected(letter) => self.dead.push(*letter),
+            Content::Rejected(letter) => {
+                self.dead_bytes = self.dead_bytes.saturating_add(letter.bytes());
+                self.dead.push(*letter);
+            }
         }
         self.records += 1;
         self.next.insert(position.partition, NextOffset::after(position.offset));
@@ -133,15 +160,7 @@ impl Draft {
         let file = match self.files.entry((date, partition)) {
             std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => {
-                let About { lineage, epoch, group, topic } = &self.about;
-                let partition_by = self.limits.partition_by.as_deref().unwrap_or_default();
-                let about = [
-                    ("tripline.lineage", lineage.as_str()),
-                    ("tripline.epoch", &epoch.to_string()),
-                    ("tripline.group", group),
-                    ("tripline.partition_by", partition_by),
-                ];
-                place.insert(FileWriter::new(topic, partition, Arc::clone(&change.fields), &about)?)
+                place.insert(FileWriter::new(&self.about.topic, partition, Arc::clone(&change.fields))?)
             }
         };
         let (memory, pending) = (file.memory(), file.pending());
@@ -184,15 +203,6 @@ impl Draft {
         by_column.or_else(|| Date::of(change.committed_at)).ok_or_else(impossible)
     }
 
-    /// Takes over the rows of a range that was read again.
-    pub fn take_over(&mut self, again: Self, partition: i32, to: NextOffset) {
-        self.files = again.files;
-        self.fields = again.fields;
-        self.marks.extend(again.marks);
-        (self.records, self.rows) = (again.records, again.rows);
-        self.next.insert(partition, to);
-    }
-
     /// Nothing more is to come from this partition before that offset: what lay between held no record.
     pub fn skip_to(&mut self, partition: i32, next: NextOffset) {
         let held = self.next.entry(partition).or_insert(next);
@@ -211,7 +221,7 @@ impl Draft {
 
     /// Whether it has all the records that it may have.
     pub fn is_full(&self) -> bool {
-        self.records >= self.limits.records || self.memory >= self.limits.memory
+        self.records >= self.limits.records || self.memory.saturating_add(self.dead_bytes) >= self.limits.memory
     }
 
     /// Whether nothing has been read since its beginning.
@@ -254,7 +264,18 @@ impl Draft {
     /// # Errors
     /// It cannot be encoded.
     pub fn encode(&mut self, file: &PlannedFile) -> Result<Option<Vec<u8>>, WriteError> {
-        self.files.remove(&(file.date, file.partition)).map(FileWriter::finish).transpose()
+        let Some(writer) = self.files.remove(&(file.date, file.partition)) else { return Ok(None) };
+        let About { lineage, epoch, group, .. } = &self.about;
+        let epoch = epoch.to_string();
+        let mark = serde_json::json!(self.marks.get(&file.partition)).to_string();
+        let about = [
+            (about::LINEAGE, lineage.as_str()),
+            (about::EPOCH, &epoch),
+            (about::GROUP, group),
+            (about::PARTITION_BY, self.limits.partition_by.as_deref().unwrap_or_default()),
+            (about::MARK, &mark),
+        ];
+        writer.finish(&about).map(Some)
     }
 }
 

@@ -46,9 +46,7 @@ pub struct Date(chrono::NaiveDate);
 impl Date {
     /// The UTC date of an instant; `None` outside of the years 1 to 9999, which have no name of this form.
     pub fn of(at: Timestamp) -> Option<Self> {
-        let date = chrono::DateTime::from_timestamp_micros(at.0)?.date_naive();
-        let year = chrono::Datelike::year(&date);
-        (1..=9999).contains(&year).then_some(Self(date))
+        at.date().map(Self)
     }
 
     /// The name of its folder.

@@ -74,7 +74,6 @@ pub struct FileWriter {
     topic: Arc<str>,
     partition: i32,
     fields: Arc<[Field]>,
-    about: Vec<KeyValue>,
     schema: TypePtr,
     columns: Columns,
     waiting: usize,
@@ -117,18 +116,16 @@ impl Columns {
 const OWN_BYTES: usize = 1 + 8 + 8 + 2;
 
 impl FileWriter {
-    /// A file of one partition's rows. `about` becomes the key-value metadata of the footer.
+    /// A file of one partition's rows.
     ///
     /// # Errors
     ///
     /// [`WriteError::Column`] for a decimal that is none: a precision outside of 1 to 38, or a scale above it.
-    pub fn new(topic: &str, partition: i32, fields: Arc<[Field]>, about: &[(&str, &str)]) -> Result<Self, WriteError> {
+    pub fn new(topic: &str, partition: i32, fields: Arc<[Field]>) -> Result<Self, WriteError> {
         let schema = schema::schema(&fields)?;
-        let about = about.iter().map(|(key, value)| KeyValue::new((*key).to_owned(), Some((*value).to_owned())));
         Ok(Self {
             topic: topic.into(),
             partition,
-            about: about.collect(),
             schema,
             columns: Columns::new(&fields),
             fields,
@@ -137,11 +134,6 @@ impl FileWriter {
             rows: 0,
             file: None,
         })
-    }
-
-    /// The table's columns, as in the changes.
-    pub fn fields(&self) -> &Arc<[Field]> {
-        &self.fields
     }
 
     /// Rows so far, waiting ones too.
@@ -235,7 +227,7 @@ impl FileWriter {
     fn encode(&mut self, columns: Columns, rows: usize) -> Result<(), ParquetError> {
         let properties = || {
             let distinct = columns.table.iter().map(Column::mostly_distinct);
-            schema::properties(&self.schema, &self.fields, distinct, &self.about)
+            schema::properties(&self.schema, &self.fields, distinct)
         };
         let mut file = match self.file.take() {
             Some(file) => file,
@@ -258,20 +250,25 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Encodes what waits and ends the file.
+    /// Encodes what waits and ends the file. `about` becomes the key-value metadata of its footer.
     ///
     /// # Errors
     ///
     /// [`WriteError::Encode`].
-    pub fn finish(mut self) -> Result<Vec<u8>, WriteError> {
+    pub fn finish(mut self, about: &[(&str, &str)]) -> Result<Vec<u8>, WriteError> {
         self.flush()?;
-        let ended = match self.file.take() {
-            Some(file) => file.into_inner(),
-            None => schema::properties(&self.schema, &self.fields, std::iter::repeat(false), &self.about)
-                .and_then(|properties| open(&self.schema, properties))
-                .and_then(SerializedFileWriter::into_inner),
+        self.end(about).map_err(|source| self.failed(source))
+    }
+
+    fn end(&mut self, about: &[(&str, &str)]) -> Result<Vec<u8>, ParquetError> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => open(&self.schema, schema::properties(&self.schema, &self.fields, std::iter::repeat(false))?)?,
         };
-        ended.map_err(|source| self.failed(source))
+        for (key, value) in about {
+            file.append_key_value_metadata(KeyValue::new((*key).to_owned(), Some((*value).to_owned())));
+        }
+        file.into_inner()
     }
 
     fn failed(&self, source: ParquetError) -> WriteError {

@@ -8,7 +8,7 @@ mod again;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::draft::{About, Draft};
+use super::draft::{About, Draft, Limits, about};
 use super::names::{Owner, Plan, PlannedFile, Range, ranges};
 use super::output::{Entry, Found as File};
 use super::parquet::{self, Footer};
@@ -32,6 +32,8 @@ struct Found {
     known: Known,
     /// The files of each partition's last range.
     last: BTreeMap<i32, Vec<File>>,
+    /// The last record of each partition that the folder or, where that does not decide, a file tells of.
+    marks: Marks,
 }
 
 impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
@@ -52,6 +54,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             }
             Start::From(offsets) => {
                 let from = job::with_new_partitions(offsets, &layers);
+                self.check_readable(&from, &layers)?;
                 self.begin(job::new_lineage(), 0, from, known, &layers).await?
             }
             Start::Resume => {
@@ -86,6 +89,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             )));
         }
         let mut folder = None;
+        let mut marks = Marks::new();
         if let (Some(lineage), Some(began)) = (&lineage, self.folder.source()?) {
             let newest = self.folder.newest_epoch::<Plan>()?;
             let named = group.as_ref().and_then(|group| Named::parse(&group.metadata));
@@ -93,21 +97,29 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 Some(named) => self.folder.logged::<Plan>(named.epoch)?.map(|(_, crc)| crc),
                 None => None,
             };
-            folder = Some(FolderSays {
-                lineage: lineage.id.clone(),
-                newest: newest.as_ref().map(|epoch| epoch.number),
-                next: newest.map_or(began, |epoch| epoch.offsets),
-                named,
-            });
+            let number = newest.as_ref().map(|epoch| epoch.number);
+            let next = match newest {
+                Some(newest) => {
+                    marks = newest.marks;
+                    newest.offsets
+                }
+                None => began,
+            };
+            folder = Some(FolderSays { lineage: lineage.id.clone(), newest: number, next, named });
         }
-        let (written, last) = self.written(folder.as_ref())?;
+        let (written, last) = self.written(folder.as_ref(), &mut marks)?;
         let missing = if self.settings.reprocess_without_group { Missing::Reprocess } else { Missing::Resume };
         let (group_id, topic) = (self.settings.group.clone(), self.settings.topic.clone());
-        Ok(Found { known: Known { group_id, topic, folder, written, group, missing }, last })
+        Ok(Found { known: Known { group_id, topic, folder, written, group, missing }, last, marks })
     }
 
-    /// What the names in the output tell, and the files of each partition's last range.
-    fn written(&self, folder: Option<&FolderSays>) -> Result<(Written, BTreeMap<i32, Vec<File>>), JobError> {
+    /// What the names in the output tell, and the files of each partition's last range. Where the folder does not decide,
+    /// these are asked for their epoch and their mark as well.
+    fn written(
+        &self,
+        folder: Option<&FolderSays>,
+        marks: &mut Marks,
+    ) -> Result<(Written, BTreeMap<i32, Vec<File>>), JobError> {
         let owner = self.output.owner()?;
         let lineage = owner.as_ref().map(|owner| &owner.lineage).or(folder.map(|folder| &folder.lineage));
         let mut written = Written::default();
@@ -134,10 +146,12 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             for file in last.values().flatten() {
                 match self.footer(file) {
                     Ok(footer) => {
-                        let epoch = footer.about.get("tripline.epoch").and_then(|epoch| epoch.parse().ok());
+                        let epoch = footer.about.get(about::EPOCH).and_then(|epoch| epoch.parse().ok());
                         written.epoch = written.epoch.max(epoch);
+                        let mark = footer.about.get(about::MARK).and_then(|mark| serde_json::from_str(mark).ok());
+                        marks.extend(mark.map(|mark| (file.name.partition, mark)));
                     }
-                    // Only its number is asked for here.
+                    // Its rows are not asked for here.
                     Err(error) => tracing::warn!(%error, "passed over"),
                 }
             }
@@ -172,6 +186,17 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         Ok(())
     }
 
+    /// Nor do they in a topic of the same name that was made anew.
+    async fn check_same_topic(
+        &self,
+        place: &str,
+        cluster: Option<&String>,
+        marks: &Marks,
+        layers: &Layers,
+    ) -> Result<(), JobError> {
+        job::check_same_topic(&self.source, &self.settings.topic, place, (cluster, marks), layers, ADVICE).await
+    }
+
     fn check_readable(&self, from: &Offsets, layers: &Layers) -> Result<(), JobError> {
         job::check_readable(&self.settings.topic, from, &layers.partitions, ADVICE)
     }
@@ -185,7 +210,6 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         known: &Known,
         layers: &Layers,
     ) -> Result<Session, JobError> {
-        self.check_readable(&from, layers)?;
         let (group, topic) = (self.settings.group.clone(), self.settings.topic.clone());
         let (cluster, origin) = (layers.cluster.clone(), known.group.clone());
         self.folder.begin(&Lineage { format: FORMAT, id: lineage.clone(), group, topic, cluster, origin })?;
@@ -221,27 +245,15 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         if let Some(newest) = &newest {
             let cluster = self.folder.lineage()?.and_then(|lineage| lineage.cluster);
             let place = self.folder.path().display().to_string();
-            let known = (cluster.as_ref(), &newest.marks);
-            job::check_same_topic(&self.source, &self.settings.topic, &place, known, layers, ADVICE).await?;
+            self.check_same_topic(&place, cluster.as_ref(), &newest.marks, layers).await?;
         }
         let unfinished = self.folder.unfinished::<Plan>()?;
         let name = newest.as_ref().map(|newest| self.name(newest)).transpose()?;
         // It is told only when everything is there.
         let told = known.group.as_ref().is_some_and(|group| Some(&group.metadata) == name.as_ref());
         if known.written.owner.is_none() {
+            // It has files of this lineage, or the start would have been refused.
             let begun = unfinished.last().filter(|epoch| !told && !epoch.body.files.is_empty());
-            if let Some(epoch) = begun.filter(|_| known.written.last.is_empty()) {
-                return Err(JobError::Unsafe(format!(
-                    "epoch {} was begun in another output_path than {}: set it back for one run with --until-end, which finishes it; or, if that one is gone for good, move the checkpoint folder {} away, to go on from before that epoch",
-                    epoch.number,
-                    self.output.path().display(),
-                    self.folder.path().display()
-                )));
-            }
-            if newest.is_some() {
-                let output = self.output.path().display();
-                tracing::warn!(%output, "nothing here says that it is this archive's output_path; it is taken over: is its disk mounted?");
-            }
             let start = begun.map_or(&folder.next, |epoch| &epoch.body.from);
             self.own(&folder.lineage, start, layers)?;
         }
@@ -296,13 +308,15 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             if missing.is_empty() {
                 continue;
             }
+            let limits = Limits::none(epoch.conf.get(PARTITION_BY).cloned());
             let about = self.about(epoch.lineage.clone(), epoch.number);
-            let partition_by = epoch.conf.get(PARTITION_BY).cloned();
-            let again = self.read_again(about, partition_by, partition, range, layers).await?;
+            let from = Offsets::from([(partition, range.from)]);
+            let again = Draft::new(about, limits, from, Marks::new());
+            let again = self.read_again(again, partition, range, layers).await?;
             let found = again.plan().files;
             if let Some(file) = missing.iter().find(|file| !found.contains(file)) {
                 let rows = found.iter().find(|other| other.date == file.date).map_or(0, |other| other.rows);
-                return Err(self.reads_otherwise(file, rows, partition, range, layers));
+                return Err(self.reads_otherwise(file, rows, range, layers));
             }
             drafts.insert(partition, again);
         }
@@ -322,21 +336,25 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         found: &Found,
         layers: &Layers,
     ) -> Result<Session, JobError> {
+        let output = self.output.path().display();
         let next = job::with_new_partitions(next, layers);
+        self.check_same_topic(&format!("output_path {output}"), None, &found.marks, layers).await?;
         self.check_readable(&next, layers)?;
         let mut from = next;
         from.extend(again.iter().map(|(partition, range)| (*partition, range.from)));
-        let mut drafts = Vec::new();
+        let files = |partition| found.last.get(partition).map(Vec::as_slice).unwrap_or_default();
+        // First only to see that it is possible, before the folder is touched. The rows of all partitions at once could
+        // be too many to be kept meanwhile.
+        let mut draft = self.session(lineage.clone(), number, from.clone(), Marks::new()).draft;
         for (partition, range) in again {
-            // Before the folder is touched: it may not be possible.
-            let files = found.last.get(partition).map(Vec::as_slice).unwrap_or_default();
-            let about = self.about(lineage.clone(), number);
-            drafts.push((*partition, *range, self.write_again(about, *partition, *range, files, layers).await?));
+            draft = self.write_again(&draft, *partition, *range, files(partition), layers).await?.0;
         }
+        drop(draft);
         let mut session = self.begin(lineage, number, from, &found.known, layers).await?;
-        for (partition, range, (draft, partition_by)) in drafts {
-            session.draft.take_over(draft, partition, range.to);
-            self.close(&mut session, partition_by).await?;
+        for (partition, range) in again {
+            let again = self.write_again(&session.draft, *partition, *range, files(partition), layers).await?;
+            session.draft = again.0;
+            self.close(&mut session, again.1).await?;
         }
         Ok(session)
     }

@@ -107,15 +107,16 @@ pub fn plan(known: &Known) -> Start {
         ));
     }
     match (&known.folder, &written.owner) {
-        (Some(_), _) | (_, Some(_)) if reprocess => {
-            if written.last.is_empty() && written.stranger.is_none() {
-                return Start::Fresh;
-            }
-            Start::Refuse(format!(
-                "group {} has no offsets and when_group_is_missing = \"reprocess\" would write everything again beside what is there: use an empty output_path, or set when_group_is_missing = \"resume\" to go on",
-                known.group_id
-            ))
-        }
+        _ if reprocess && written.last.is_empty() && written.stranger.is_none() => Start::Fresh,
+        _ if reprocess => Start::Refuse(format!(
+            "group {} has no offsets and when_group_is_missing = \"reprocess\" would write everything again beside what is there: use an empty output_path, or set when_group_is_missing = \"resume\" to go on",
+            known.group_id
+        )),
+        (Some(folder), None) if written.last.is_empty() => Start::Refuse(format!(
+            "it holds nothing of lineage {}, which the checkpoint folder is of: is its disk mounted? Set output_path back to where its files are; or, to begin in this one with what comes now, move the checkpoint folder away, so that {}",
+            folder.lineage,
+            if known.group.is_some() { "the group's offsets decide" } else { "starting_offsets decides" }
+        )),
         (Some(folder), _) if is_newest(folder, known) => Start::Resume,
         (Some(folder), _) => rebuild(&folder.lineage, known),
         (None, Some(owner)) => rebuild(&owner.lineage, known),
@@ -261,11 +262,12 @@ mod tests {
         for group in [None, moved(&[(0, 3)]), moved(&[(0, 3_000), (1, 4_000)]), Some(other_commit("b:9:00000001"))] {
             assert_eq!(plan(&Known { group, ..settled() }), Start::Resume);
         }
-        // Old files were taken away, or all of them with another path.
+        // Old files were taken away, or owner.json.
         let mut known = settled();
         known.written.last.clear();
         assert_eq!(plan(&known), Start::Resume);
-        known.written = Written::default();
+        let mut known = settled();
+        known.written.owner = None;
         assert_eq!(plan(&known), Start::Resume);
         // Merged by somebody: while the group proves that the folder is no old copy.
         let mut known = settled();
@@ -326,7 +328,7 @@ mod tests {
         // Rewound by hand: what is there is not written again.
         let known = Known { group: moved(&[(0, 0), (1, 25)]), ..known };
         assert_eq!(rebuilt(&known), (3, again, at(&[(0, 30), (1, 40)])));
-        // One that was taken over into this path after its files had been written: they are whole.
+        // One whose owner.json was written anew after its files: they are whole.
         let mut known = Known { folder: None, group: None, ..settled() };
         known.written.owner = Some(Owner { start: at(&[(0, 35), (1, 40)]), ..owner("a") });
         assert_eq!(rebuilt(&known), (3, BTreeMap::from([(1, range(10, 40))]), at(&[(0, 35), (1, 40)])));
@@ -356,10 +358,25 @@ mod tests {
     }
 
     #[test]
+    fn an_output_that_is_not_there_is_missed() {
+        let known = Known { written: Written::default(), ..settled() };
+        refused(&known, "nothing of lineage a");
+        refused(&known, "is its disk mounted?");
+        refused(&known, "the group's offsets decide");
+        refused(&Known { group: None, ..known.clone() }, "starting_offsets decides");
+        // As it says.
+        assert_eq!(plan(&Known { folder: None, ..known }), Start::From(at(&[(0, 30), (1, 40)])));
+    }
+
+    #[test]
     fn everything_again_needs_an_empty_output() {
         let known = Known { missing: Missing::Reprocess, group: None, ..settled() };
         refused(&known, "reprocess");
         refused(&Known { folder: None, ..known.clone() }, "reprocess");
+        // Neither folder nor owner.json: whose the files are is not known, but they are there.
+        let mut files = Known { folder: None, ..known.clone() };
+        files.written = Written { stranger: Some("date=2026-11-22/part-….parquet".to_owned()), ..Written::default() };
+        refused(&files, "reprocess");
         let mut empty = known;
         empty.written.last.clear();
         assert_eq!(plan(&empty), Start::Fresh);

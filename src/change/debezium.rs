@@ -336,11 +336,15 @@ fn tx_id(source: &Source) -> Result<Option<u32>, Reject> {
 }
 
 fn committed_at(micros: Number, millis: Number) -> Result<Option<Timestamp>, Reject> {
-    Ok(match (micros, millis) {
-        (Number::Absent, Number::Absent) => None,
-        (Number::Absent, millis) => Some(Timestamp::from_millis(millis.to_i64().ok_or_else(|| not_whole("ts_ms"))?)),
-        (micros, _) => Some(Timestamp(micros.to_i64().ok_or_else(|| not_whole("ts_us"))?)),
-    })
+    let at = match (micros, millis) {
+        (Number::Absent, Number::Absent) => return Ok(None),
+        (Number::Absent, millis) => Timestamp::from_millis(millis.to_i64().ok_or_else(|| not_whole("ts_ms"))?),
+        (micros, _) => Timestamp(micros.to_i64().ok_or_else(|| not_whole("ts_us"))?),
+    };
+    match at.date() {
+        Some(_) => Ok(Some(at)),
+        None => Err(reject("envelope", format!("it was committed {} µs after 1970, in no year from 1 to 9999", at.0))),
+    }
 }
 
 fn low_bits(number: i64) -> Option<u32> {

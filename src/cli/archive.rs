@@ -24,7 +24,7 @@ use crate::archive::draft::{Limits, MEMORY_MAX};
 use crate::archive::output::{self, Entry, Output};
 use crate::archive::{Archive, Counts, Settings};
 use crate::change::debezium;
-use crate::change::debezium::whole::{UNKNOWN_COLUMN, WholeDecoder, WholeTable, unknown_column};
+use crate::change::debezium::whole::{SCHEMALESS, UNKNOWN_COLUMN, WholeDecoder, WholeTable, unknown_column};
 use crate::checkpoint::disk::RealDisk;
 use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::SystemClock;
@@ -183,6 +183,8 @@ async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> Resu
         match ended {
             Ok(()) => return Ok(Some(counts)),
             Err(JobError::Columns { kind: UNKNOWN_COLUMN, reason }) => columns.look_again(&reason),
+            // The first change has come since the topic was looked at.
+            Err(JobError::Columns { kind: SCHEMALESS, .. }) if columns.may_name_it_now(config) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -246,6 +248,8 @@ struct Columns {
     dropped: BTreeSet<String>,
     /// The one that was not known.
     unknown: Option<String>,
+    /// Whether a record without schema came before its table was known.
+    came_early: bool,
 }
 
 impl Columns {
@@ -253,21 +257,31 @@ impl Columns {
     /// run waits for the first one, and one that reads to the end has nothing to read.
     async fn find(&mut self, config: &ArchiveConfig, client: &ClientConfig, until_end: bool) -> Result<(), Failure> {
         let Some(database) = &config.postgres else { return Ok(()) };
-        let mut told = false;
+        let mut told = None;
         while self.name.is_none() {
             let (base, topic) = (client.clone(), config.archive.topic.clone());
             let look = move || peek::first(&base, &topic, debezium::whole::table_of);
             let found = tokio::task::spawn_blocking(look).await;
+            let mut seen = 0;
             match found.map_err(|e| Failure::new(Exit::Failed, e.to_string()))? {
-                Ok(found) => self.name = found,
+                Ok(peeked) if peeked.is_all_in_vain() => {
+                    return Err(wrong(format!(
+                        "archive.topic {}: none of its first {} records names its table, as Debezium's do in source.schema and source.table; is it the topic of a Debezium connector with the plain envelope and JSON?",
+                        config.archive.topic, peeked.seen
+                    )));
+                }
+                Ok(peeked) => (self.name, seen) = (peeked.found, peeked.seen),
                 Err(error) => tracing::warn!(%error, "looking at the topic's first records"),
             }
             if self.name.is_none() {
                 if until_end {
                     return Ok(());
                 }
-                if !std::mem::replace(&mut told, true) {
-                    tracing::info!("the topic has no change yet; waiting for the first, which names its table");
+                if told.replace(seen) != Some(seen) {
+                    tracing::info!(
+                        records = seen,
+                        "the topic has no change yet; waiting for the first, which names its table"
+                    );
                 }
                 tokio::time::sleep(PEEK_AGAIN).await;
             }
@@ -283,6 +297,11 @@ impl Columns {
         self.dropped.retain(|name| !found.fields.iter().any(|column| column.field.name == *name));
         self.table = Some(found);
         Ok(())
+    }
+
+    /// A record needs the catalog, and its table was not known when the topic was looked at. Once: it may not name it.
+    fn may_name_it_now(&mut self, config: &ArchiveConfig) -> bool {
+        config.postgres.is_some() && self.table.is_none() && !std::mem::replace(&mut self.came_early, true)
     }
 
     /// A record has a column that was not known: it was added or dropped meanwhile.

@@ -105,7 +105,8 @@ fn archive(mut section: Section<'_>) -> Option<Archive> {
     let partition_by = section.text_if("partition_by", checks::any);
     let when_group_is_missing = section.choice_or("when_group_is_missing", WhenGroupIsMissing::Resume);
     if let (Some(dir), Some(output)) = (&checkpoint_dir, &output_path)
-        && (PathBuf::from(dir).starts_with(output) || PathBuf::from(output).starts_with(dir))
+        && let (Ok(dir), Ok(output)) = (std::path::absolute(dir), std::path::absolute(output))
+        && (dir.starts_with(&output) || output.starts_with(&dir))
     {
         section.problem(None, "output_path", "and checkpoint_dir must not lie in one another; rename one");
     }

@@ -119,6 +119,11 @@ impl<T: Clone> MemoryTopic<T> {
         self.change(|state| state.partitions.entry(partition).or_default().high += 1);
     }
 
+    /// Compaction: the record at an offset is gone, and the offset stays.
+    pub fn compact(&self, partition: i32, offset: i64) {
+        self.change(|state| state.partitions.entry(partition).or_default().records.remove(&offset));
+    }
+
     /// Adds an empty partition, of which a running reader learns by a rebalance only.
     pub fn add_partition(&self, partition: i32) {
         self.change(|state| {

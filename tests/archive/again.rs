@@ -2,10 +2,12 @@
 //! column, offsets that somebody else has committed, files that were merged, records that read otherwise.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tripline::change::Op;
 use tripline::change::debezium::whole::UNKNOWN_COLUMN;
 use tripline::checkpoint::disk::Disk;
+use tripline::job::JobError;
 
 use super::layers::{interrupted, orders, settled};
 use super::world::{CHECKPOINT, OUTPUT, World, remove_all, restore_folder};
@@ -189,7 +191,27 @@ async fn the_end_came_back() {
     }
 }
 
-/// Offsets without a record at a range's end, and an output that was taken over after them.
+/// A run that is told to stop while it still finds out where to go on: it waits for what a range may end with.
+#[tokio::test(start_paused = true)]
+async fn stopped_while_it_reads_again() {
+    let mut world = World::new();
+    orders(&mut world, 0);
+    let last = world.topic.push_ignored(1);
+    world.read().await;
+    world.topic.compact(1, last);
+    world.lose_folder();
+    world.topic.delete_group(&world.settings.group);
+    let mut archive = world.archive().unwrap();
+    let begun = tokio::time::Instant::now();
+    let ended = archive.run(tokio::time::sleep(Duration::from_secs(1))).await;
+    assert!(matches!(ended, Err(JobError::BeforeTheEnd)), "{ended:?}");
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+    drop(archive);
+    world.read().await;
+    world.check_whole("after it was stopped");
+}
+
+/// Offsets without a record at a range's end, and an output whose owner.json was written anew after them.
 #[tokio::test(start_paused = true)]
 async fn what_leaves_no_file() {
     let mut world = settled().await;
@@ -200,7 +222,7 @@ async fn what_leaves_no_file() {
     world.read().await;
     remove_all(&world.disk, &Path::new(OUTPUT).join("_tripline"));
     world.read().await;
-    world.check_whole("taken over");
+    world.check_whole("with owner.json written anew");
     world.lose_folder();
     world.topic.delete_group(&world.settings.group);
     world.read().await;
@@ -218,7 +240,7 @@ async fn another_output_in_the_middle_of_an_epoch() {
     interrupted(&mut world).await;
     remove_all(&world.disk, Path::new(OUTPUT));
     let why = world.error().await;
-    assert!(why.contains("set it back for one run"), "{why}");
+    assert!(why.contains("is its disk mounted"), "{why}");
     world.lose_folder();
     world.read().await;
     let rows: Vec<_> = world.expected.clone().into_iter().filter(|((_, offset), _)| *offset >= 5).collect();

@@ -176,6 +176,28 @@ async fn the_topic_is_made_anew() {
     assert!(why.contains("cluster another"), "{why}");
 }
 
+/// With more records than were read of the one before, so that only what the files say of it can tell.
+#[tokio::test(start_paused = true)]
+async fn the_topic_is_made_anew_and_the_folder_is_lost() {
+    for epochs in [1, 2] {
+        let mut world = settled().await;
+        if epochs == 2 {
+            orders(&mut world, 10);
+            world.read().await;
+        }
+        let rows = world.rows();
+        world.topic.make_anew();
+        for order in 0..40 {
+            world.push(0, Op::Create, order, 0);
+            world.push(1, Op::Create, order, 0);
+        }
+        world.lose_folder();
+        let why = world.error().await;
+        assert!(why.contains("made anew") && why.contains("another record stands there"), "{why}");
+        assert_eq!(world.rows(), rows);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_partition_is_added() {
     let mut world = settled().await;
@@ -188,6 +210,19 @@ async fn a_partition_is_added() {
     world.push(2, Op::Create, 101, 0);
     world.read().await;
     world.check_whole("with the new one, both lost");
+}
+
+/// They are held until their epoch is closed, and count for its size.
+#[tokio::test(start_paused = true)]
+async fn large_records_that_are_not_understood() {
+    let mut world = World::new();
+    world.settings.limits.memory = 100_000;
+    for _ in 0..50 {
+        world.topic.push_bad(0, &"x".repeat(5_000)); // its text twice: as reason and as value
+    }
+    let counts = world.read().await;
+    assert_eq!((counts.rejected, counts.epochs), (50, 5));
+    assert_eq!(world.letters.letters().len(), 50);
 }
 
 #[tokio::test(start_paused = true)]

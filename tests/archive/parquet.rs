@@ -56,7 +56,7 @@ fn change(fields: &Arc<[Field]>, cells: Vec<Cell>) -> WholeChange {
 }
 
 fn writer(fields: &Arc<[Field]>) -> FileWriter {
-    FileWriter::new(TOPIC, PARTITION, Arc::clone(fields), &[]).unwrap()
+    FileWriter::new(TOPIC, PARTITION, Arc::clone(fields)).unwrap()
 }
 
 fn on_disk(bytes: &[u8]) -> File {
@@ -130,7 +130,7 @@ fn assert_read_back(bytes: &[u8], changes: &[(i64, WholeChange)]) {
 
 #[test]
 fn every_type_has_its_own_in_parquet() {
-    let bytes = writer(&fields(&TYPES)).finish().unwrap();
+    let bytes = writer(&fields(&TYPES)).finish(&[]).unwrap();
     let mut schema = Vec::new();
     parquet::schema::printer::print_schema(&mut schema, reader(&bytes).metadata().file_metadata().schema());
     let wanted = "message change {
@@ -209,7 +209,7 @@ fn extremes_come_back() {
         file.push(offset, &change).unwrap();
         changes.push((offset, change));
     }
-    assert_read_back(&file.finish().unwrap(), &changes);
+    assert_read_back(&file.finish(&[]).unwrap(), &changes);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn rows_become_groups_when_told_to() {
         }
         assert_eq!(file.rows(), changes.len() as u64);
     }
-    let bytes = file.finish().unwrap();
+    let bytes = file.finish(&[]).unwrap();
     assert_eq!(reader(&bytes).metadata().num_row_groups(), 5);
     assert_read_back(&bytes, &changes);
 }
@@ -245,7 +245,7 @@ fn rows_become_groups_by_themselves_when_they_are_many() {
     for offset in 0..131_073 {
         file.push(offset, &change).unwrap();
     }
-    let bytes = file.finish().unwrap();
+    let bytes = file.finish(&[]).unwrap();
     let reader = reader(&bytes);
     let groups: Vec<i64> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
     assert_eq!(groups, [131_072, 1]);
@@ -265,7 +265,7 @@ fn rows_become_groups_by_themselves_when_they_are_big() {
         assert!(file.memory() < 200 << 20, "{}", file.memory());
     }
     assert!((63 << 20..64 << 20).contains(&most), "{most}");
-    let bytes = file.finish().unwrap();
+    let bytes = file.finish(&[]).unwrap();
     assert_eq!(reader(&bytes).metadata().num_row_groups(), 3);
     assert_read_back(&bytes, &(0..130).map(|offset| (offset, change.clone())).collect::<Vec<_>>());
 }
@@ -276,8 +276,8 @@ fn a_table_without_columns_and_a_file_without_rows() {
     let mut file = writer(&none);
     let change = WholeChange { op: Op::Truncate, lsn: None, tx_id: None, ..change(&none, vec![]) };
     file.push(5, &change).unwrap();
-    assert_read_back(&file.finish().unwrap(), &[(5, change)]);
-    assert_read_back(&writer(&fields(&TYPES)).finish().unwrap(), &[]);
+    assert_read_back(&file.finish(&[]).unwrap(), &[(5, change)]);
+    assert_read_back(&writer(&fields(&TYPES)).finish(&[]).unwrap(), &[]);
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn names_that_are_taken_get_underscores() {
         let fields: Vec<(&str, FieldType)> = names.iter().map(|name| (*name, FieldType::Text)).collect();
         let fields = self::fields(&fields);
         assert_eq!(column_names(&fields), wanted, "{names:?}");
-        let bytes = writer(&fields).finish().unwrap();
+        let bytes = writer(&fields).finish(&[]).unwrap();
         let metadata = reader(&bytes).metadata().file_metadata().schema_descr_ptr();
         let found: Vec<&str> = metadata.columns().iter().map(|column| column.name()).collect();
         assert_eq!(found, [wanted, &OWN_COLUMNS].concat());
@@ -351,14 +351,14 @@ fn what_does_not_fit_is_refused_and_leaves_the_file_as_it_was() {
     refused(&WholeChange { lsn: Some(Lsn(1 << 63)), ..fitting.clone() }, "LSN 9223372036854775808 is past 2^63");
     let same = WholeChange { fields: self::fields(&TYPES), ..fitting.clone() };
     file.push(1, &same).unwrap();
-    assert_read_back(&file.finish().unwrap(), &[(0, fitting), (1, same)]);
+    assert_read_back(&file.finish(&[]).unwrap(), &[(0, fitting), (1, same)]);
 }
 
 #[test]
 fn a_decimal_that_parquet_does_not_have_is_refused() {
     for (precision, scale) in [(0, 0), (39, 0), (4, 5), (255, 255)] {
         let fields = fields(&[("price", FieldType::Decimal { precision, scale })]);
-        let Err(error) = FileWriter::new(TOPIC, 0, fields, &[]) else { panic!("numeric({precision},{scale})") };
+        let Err(error) = FileWriter::new(TOPIC, 0, fields) else { panic!("numeric({precision},{scale})") };
         let wanted = format!(
             "column \"price\" cannot be archived: numeric({precision},{scale}) is no decimal of Parquet; it would have to be text"
         );
@@ -369,9 +369,7 @@ fn a_decimal_that_parquet_does_not_have_is_refused() {
 #[test]
 fn the_footer_says_what_it_was_given() {
     let about = [("tripline.epoch", "17"), ("tripline.lineage", "019"), ("empty", "")];
-    let file = FileWriter::new(TOPIC, 0, fields(&TYPES), &about).unwrap();
-    assert_eq!(file.fields().len(), TYPES.len());
-    let bytes = file.finish().unwrap();
+    let bytes = writer(&fields(&TYPES)).finish(&about).unwrap();
     let wanted: BTreeMap<String, String> = about.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let found = footer(&on_disk(&bytes)).unwrap();
     assert_eq!((found.rows, found.about), (0, wanted));
@@ -391,7 +389,7 @@ fn columns_are_encoded_by_what_they_hold() {
         let status = Cell::Text((if offset % 2 == 0 { "placed" } else { "delivered" }).into());
         file.push(offset, &change(&fields, vec![Cell::Int(offset * 7), code, status])).unwrap();
     }
-    let bytes = file.finish().unwrap();
+    let bytes = file.finish(&[]).unwrap();
     let reader = reader(&bytes);
     let group = reader.metadata().row_group(0);
     for (at, wanted) in [
@@ -464,7 +462,7 @@ proptest! {
                     file.flush().unwrap();
                 }
             }
-            file.finish().unwrap()
+            file.finish(&[]).unwrap()
         };
         let bytes = write();
         assert_read_back(&bytes, &changes);
@@ -474,9 +472,9 @@ proptest! {
     #[test]
     fn a_damaged_footer_is_an_error_or_another_footer(at in 0_usize..10_000, byte in any::<u8>()) {
         let fields = fields(&TYPES);
-        let mut file = FileWriter::new(TOPIC, PARTITION, Arc::clone(&fields), &[("tripline.epoch", "17")]).unwrap();
+        let mut file = writer(&fields);
         file.push(0, &change(&fields, TYPES.iter().map(|(_, ty)| extremes(*ty).swap_remove(0)).collect())).unwrap();
-        let mut bytes = file.finish().unwrap();
+        let mut bytes = file.finish(&[("tripline.epoch", "17")]).unwrap();
         let at = bytes.len() - 1 - at % bytes.len();
         bytes[at] = byte;
         let _ = footer(&on_disk(&bytes));

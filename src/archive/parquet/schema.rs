@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type as Physical, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
@@ -120,12 +119,10 @@ pub(super) fn properties(
     schema: &TypePtr,
     fields: &[Field],
     mostly_distinct: impl Iterator<Item = bool>,
-    about: &[KeyValue],
 ) -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("tripline version ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-        .set_key_value_metadata((!about.is_empty()).then(|| about.to_vec()));
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?));
     let rising = ["lsn", "txId", "offset", "event_time"];
     let own = OWN_COLUMNS.iter().map(|name| rising.contains(name));
     let plain = mostly_distinct.take(fields.len()).chain(own);

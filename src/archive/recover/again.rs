@@ -6,26 +6,27 @@ use tokio::time::Instant;
 
 use super::{ADVICE, ANEW};
 use crate::archive::Archive;
-use crate::archive::draft::{About, Draft, Limits, Take};
+use crate::archive::draft::{Draft, Limits, Take, about};
 use crate::archive::names::{PlannedFile, Range};
 use crate::archive::output::Found as File;
 use crate::change::whole::WholeChange;
-use crate::checkpoint::{Marks, Offsets};
+use crate::checkpoint::Offsets;
 use crate::clock::Clock;
 use crate::job::JobError;
 use crate::job::checks::made_anew;
 use crate::sink::Bury;
-use crate::source::{Event, Follow, Layers, Record};
+use crate::source::{Content, Event, Follow, Layers, Record};
 
 /// How long a partition has to be at its end before what lies between the last record and the end of a range is taken
 /// for no record: a broker that has just taken over may know of an earlier end for a moment.
 const END_HOLDS: Duration = Duration::from_secs(2);
 
 impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
-    /// The rows of a range that has files already: they must be as many, at the same dates.
+    /// The rows of a range that has files already, as the draft that follows on `before`; and the column that they are
+    /// dated by. There must be as many as in the files, at the same dates.
     pub(super) async fn write_again(
         &self,
-        about: About,
+        before: &Draft,
         partition: i32,
         range: Range,
         files: &[File],
@@ -35,33 +36,31 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         let mut written = Vec::new();
         for file in files {
             let mut footer = self.footer(file)?;
-            partition_by = footer.about.remove("tripline.partition_by").filter(|column| !column.is_empty());
+            partition_by = footer.about.remove(about::PARTITION_BY).filter(|column| !column.is_empty());
             written.push(PlannedFile { date: file.date, partition, rows: footer.rows });
         }
-        let draft = self.read_again(about, partition_by.clone(), partition, range, layers).await?;
+        let limits = Limits::none(partition_by.clone());
+        let draft = Draft::new(before.about().clone(), limits, before.next().clone(), before.marks().clone());
+        let draft = self.read_again(draft, partition, range, layers).await?;
         let planned = draft.plan().files;
         match written.iter().find(|file| !planned.contains(file)) {
             None => Ok((draft, partition_by)),
             Some(file) => {
                 let found = planned.iter().find(|other| other.date == file.date).map_or(0, |other| other.rows);
-                Err(self.reads_otherwise(file, found, partition, range, layers))
+                Err(self.reads_otherwise(file, found, range, layers))
             }
         }
     }
 
-    /// Reads a range of the topic once more, beside the group.
+    /// Reads a range of the topic into a draft once more, beside the group.
     pub(super) async fn read_again(
         &self,
-        about: About,
-        partition_by: Option<String>,
+        mut draft: Draft,
         partition: i32,
         range: Range,
         layers: &Layers,
     ) -> Result<Draft, JobError> {
         let topic = &self.settings.topic;
-        let limits = Limits { records: usize::MAX, memory: usize::MAX, partition_by };
-        let begin = Offsets::from([(partition, range.from)]);
-        let mut draft = Draft::new(about, limits, begin, Marks::new());
         let Some(layer) = layers.partitions.iter().find(|layer| layer.partition == partition) else {
             return Err(made_anew(topic, partition, "there is no such partition", range.to.0 - 1, ADVICE));
         };
@@ -106,13 +105,16 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
 
     /// Whether the range has been read.
     fn take_again(&self, draft: &mut Draft, records: Vec<Record<WholeChange>>, range: Range) -> Result<bool, JobError> {
-        for record in records {
+        for mut record in records {
             let (partition, offset) = (record.position.partition, record.position.offset);
             if offset >= range.to.0 {
                 return Ok(true);
             }
             if let Some(error) = self.columns_missing(&record) {
                 return Err(error);
+            }
+            if let Content::Rejected(_) = record.content {
+                record.content = Content::Ignored("it is on the dead-letter topic already");
             }
             let place = || format!("{} partition {partition} offset {offset}", self.settings.topic);
             match draft.take(record) {
@@ -140,20 +142,13 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     }
 
     /// Records that were to make these rows make others now, or are gone.
-    pub(super) fn reads_otherwise(
-        &self,
-        file: &PlannedFile,
-        found: u64,
-        partition: i32,
-        range: Range,
-        layers: &Layers,
-    ) -> JobError {
-        let low = layers.partitions.iter().find(|layer| layer.partition == partition).map_or(range.from, |p| p.low);
-        let (topic, date, rows) = (&self.settings.topic, file.date, file.rows);
-        let (first, last) = (range.from.0, range.to.0 - 1);
+    pub(super) fn reads_otherwise(&self, file: &PlannedFile, found: u64, range: Range, layers: &Layers) -> JobError {
+        let PlannedFile { partition, date, rows } = file;
+        let low = layers.partitions.iter().find(|layer| layer.partition == *partition).map_or(range.from, |p| p.low);
+        let (topic, first, last) = (&self.settings.topic, range.from.0, range.to.0 - 1);
         JobError::Unsafe(if range.from < low {
             format!(
-                "{topic} partition {partition}: {rows} rows dated {date} of the offsets {first} to {last} were to be written, and {found} are still in the topic, which begins at {} now: retention has removed them before they were written; {ANEW}",
+                "{topic} partition {partition}: the offsets {first} to {last} make {rows} rows dated {date}, and {found} of them are still in the topic, which begins at {} now: retention has removed the others before it was certain that all files of these offsets had been written; {ANEW}",
                 low.0
             )
         } else {

@@ -231,6 +231,9 @@ impl WholeDecoder {
     fn row(layout: &Arc<Layout>, after: &RawValue) -> Result<Row, Reject> {
         let read = parse(RowSeed(layout), after.get()).map_err(|error| unreadable(&error, "after"))?;
         let row = read.ok_or_else(|| reject("envelope", "after is null; the row is needed"))?;
+        if let Some(name) = row.unknown.as_ref().filter(|_| layout.described) {
+            return Err(reject("envelope", format!("after has a column {name:?} that the record's own schema has not")));
+        }
         if let Some(name) = row.unknown {
             let detail = format!(
                 "{COLUMN}{name}{NOT_THERE}: it was added since that was read, or has been dropped since the change"

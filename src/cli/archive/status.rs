@@ -17,7 +17,7 @@ use crate::cli::Output;
 use crate::cli::failure::Failure;
 use crate::cli::offsets::{aligned, partitions, print};
 use crate::cli::run::find_topic;
-use crate::config::ArchiveConfig;
+use crate::config::{ArchiveConfig, OffsetReset};
 use crate::job::JobError;
 use crate::model::NextOffset;
 use crate::source::kafka::client_config;
@@ -87,7 +87,9 @@ async fn look(config: &ArchiveConfig) -> Result<Status, Failure> {
     let mut found = Vec::new();
     for (partition, oldest, end, group) in partitions(&config.kafka, &archive.topic).await? {
         let checkpoint = epoch.as_ref().and_then(|(_, next, ..)| next.get(&partition)).copied();
-        let next = checkpoint.or(group).unwrap_or(oldest).max(oldest);
+        // Before it has begun, an instant counts as the oldest offset: no less than that is left.
+        let start = if archive.starting_offsets == OffsetReset::Latest { end } else { oldest };
+        let next = checkpoint.or(group).unwrap_or(start).max(oldest);
         let lag = end.0.saturating_sub(next.0).max(0);
         found.push(Partition { partition, checkpoint, group, end, lag });
     }

@@ -16,7 +16,22 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// Records that are looked at before it is given up.
 const RECORDS_MAX: usize = 100_000;
 
-/// The first answer that `look` has to a value, from the oldest records on; `None` where no record has one. Blocks.
+/// What a look at the first records has found.
+pub struct Peeked<T> {
+    /// The first answer.
+    pub found: Option<T>,
+    /// Records that were looked at.
+    pub seen: usize,
+}
+
+impl<T> Peeked<T> {
+    /// Whether there is no use in looking again when more has come.
+    pub fn is_all_in_vain(&self) -> bool {
+        self.found.is_none() && self.seen >= RECORDS_MAX
+    }
+}
+
+/// The first answer that `look` has to a value, from the oldest records on. Blocks.
 ///
 /// # Errors
 /// The broker does not answer.
@@ -24,7 +39,7 @@ pub fn first<T>(
     base: &ClientConfig,
     topic: &str,
     mut look: impl FnMut(&[u8]) -> Option<T>,
-) -> Result<Option<T>, KafkaError> {
+) -> Result<Peeked<T>, KafkaError> {
     let mut config = base.clone();
     config.set("group.id", "tripline").set("enable.auto.commit", "false"); // never joined
     config.set("enable.partition.eof", "true").set("auto.offset.reset", "earliest");
@@ -53,12 +68,13 @@ pub fn first<T>(
             }
             Some(Ok(message)) => {
                 seen += 1;
-                if let Some(found) = message.payload().and_then(&mut look) {
-                    return Ok(Some(found));
+                let found = message.payload().and_then(&mut look);
+                if found.is_some() {
+                    return Ok(Peeked { found, seen });
                 }
             }
         }
         silent = Duration::ZERO;
     }
-    Ok(None)
+    Ok(Peeked { found: None, seen })
 }

@@ -51,6 +51,8 @@ fn rejects_by_kind() {
         (None, r#"{"op":"c","ts_ms":1,"after":{"new":1}}"#, "unknown-column"),
         (None, r#"{"op":"c","ts_ms":1,"after":{},"source":{"table":"other"}}"#, "table"),
         (None, r#"{"op":"c","after":{},"source":{"ts_us":1.5}}"#, "envelope"),
+        (None, r#"{"op":"c","after":{},"source":{"ts_us":9223372036854775807}}"#, "envelope"),
+        (None, r#"{"op":"c","after":{},"source":{"ts_ms":-99999999999999}}"#, "envelope"),
         (None, r#"{"op":"m","ts_ms":1}"#, "logical message"),
         (None, r#"{"op":"x","ts_ms":1}"#, "envelope"),
         (None, r#"{"order_id":1}"#, "envelope"),
@@ -171,6 +173,32 @@ fn the_catalog_wins_over_the_schema() {
     let altered = (r#""type":"boolean","field":"at""#, r#""at":true"#);
     let reject = decode(&mut decoder, None, &described(&[ID, altered], r#","op":"c""#)).unwrap_err();
     assert!(reject.kind == "value" && reject.detail.contains("altered"), "{reject}");
+}
+
+/// The catalog, read anew, would not help: the record itself says which columns it has.
+#[test]
+fn a_column_that_the_records_own_schema_has_not() {
+    let more = (ID.0, r#""id":1,"more":2"#);
+    for table in [None, Some(orders())] {
+        let mut decoder = WholeDecoder::new(table.as_ref(), AUTO);
+        for _ in 0..2 {
+            let reject = decode(&mut decoder, None, &described(&[more], r#","op":"c""#)).unwrap_err();
+            assert!(reject.kind == "envelope" && reject.detail.contains("\"more\""), "{reject}");
+        }
+    }
+}
+
+#[test]
+fn a_real_that_is_none() {
+    let real = |value: &'static str| described(&[(r#""type":"float","field":"r""#, value)], r#","op":"c""#);
+    let mut decoder = WholeDecoder::new(None, AUTO);
+    for value in [r#""r":3.4028235E38"#, r#""r":-1.17549435E-38"#, r#""r":"Infinity""#, r#""r":1"#] {
+        assert_eq!(kind(&mut decoder, None, &real(value)), "change", "{value}");
+    }
+    for value in [r#""r":1e300"#, r#""r":3.5E38"#] {
+        let reject = decode(&mut decoder, None, &real(value)).unwrap_err();
+        assert!(reject.kind == "value" && reject.detail.contains("outside of the column's range"), "{reject}");
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(super) struct Layout {
     forms: Vec<Form>,
     /// The primary key's fields, where the catalog tells.
     pub(super) key: Vec<usize>,
+    /// Whether the records describe their columns themselves, so that the catalog has no more of them to tell.
+    pub(super) described: bool,
 }
 
 impl Layout {
@@ -26,7 +28,7 @@ impl Layout {
         let fields = table.fields.iter().map(|column| column.field.clone()).collect();
         let forms = table.fields.iter().map(|column| Form::of_catalog(column, settings)).collect();
         let key = table.primary_key.iter().copied().filter(|&at| at < table.fields.len()).collect();
-        Self { fields, forms, key }
+        Self { fields, forms, key, described: false }
     }
 
     /// Of records that describe their columns so. Types are those of the catalog where it has the column.
@@ -49,7 +51,7 @@ impl Layout {
             let slot = |name: &str| fields.iter().position(|field| field.name == name);
             table.primary_key.iter().map(|at| slot(name(at)?)).collect::<Option<Vec<usize>>>()
         });
-        Self { fields: fields.into(), forms, key: key.flatten().unwrap_or_default() }
+        Self { fields: fields.into(), forms, key: key.flatten().unwrap_or_default(), described: true }
     }
 
     /// Uses the list of fields of another layout where it is equal.
@@ -64,7 +66,8 @@ impl Layout {
         let texts = names.iter().map(|name| Field { name: name.clone(), ty: FieldType::Text });
         let mut forms = self.forms.clone();
         forms.resize(self.forms.len().saturating_add(names.len()), Form::of_type(FieldType::Text, Declared::Plain));
-        Self { fields: self.fields.iter().cloned().chain(texts).collect(), forms, key: self.key.clone() }
+        let fields = self.fields.iter().cloned().chain(texts).collect();
+        Self { fields, forms, key: self.key.clone(), described: self.described }
     }
 
     /// The place of the column of this name. `next` is where it is expected: after the one before it.

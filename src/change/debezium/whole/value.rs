@@ -26,7 +26,10 @@ pub(super) enum Form {
         min: i64,
         max: i64,
     },
-    Float,
+    /// `real`
+    Single,
+    /// `double precision`
+    Double,
     Decimal {
         precision: u8,
         scale: u8,
@@ -83,7 +86,8 @@ impl Form {
             FieldType::Int16 => Self::Int { min: i16::MIN.into(), max: i16::MAX.into() },
             FieldType::Int32 => Self::Int { min: i32::MIN.into(), max: i32::MAX.into() },
             FieldType::Int64 => Self::Int { min: i64::MIN, max: i64::MAX },
-            FieldType::Float32 | FieldType::Float64 => Self::Float,
+            FieldType::Float32 => Self::Single,
+            FieldType::Float64 => Self::Double,
             FieldType::Decimal { precision, scale } => {
                 Self::Decimal { precision, scale, wire: Wire::Binary(scale.into()) }
             }
@@ -191,7 +195,11 @@ impl Form {
                 Err(_) if json.contains(['.', 'e', 'E']) => Err(self.misfit(json)),
                 _ => Err(format!("found {json}, which is outside of the column's range {min} to {max}")),
             },
-            Self::Float => match json.parse::<f64>() {
+            Self::Single => match json.parse::<f32>() {
+                Ok(found) if found.is_finite() => Ok(Cell::Float(found.into())),
+                _ => Err(format!("found {json}, which is outside of the column's range")),
+            },
+            Self::Double => match json.parse::<f64>() {
                 Ok(found) if found.is_finite() => Ok(Cell::Float(found)),
                 _ => Err(self.misfit(json)),
             },
@@ -236,7 +244,7 @@ impl Form {
             Self::Decimal { precision, scale, wire } => decimal_text(found, *precision, *scale, *wire)
                 .map(Cell::Decimal)
                 .map_err(|why| format!("found {}; {why}", excerpt(found))),
-            Self::Float => match found {
+            Self::Single | Self::Double => match found {
                 "NaN" | "NAN" => Ok(Cell::Float(f64::NAN)),
                 "Infinity" | "POSITIVE_INFINITY" => Ok(Cell::Float(f64::INFINITY)),
                 "-Infinity" | "NEGATIVE_INFINITY" => Ok(Cell::Float(f64::NEG_INFINITY)),
@@ -275,7 +283,7 @@ impl Form {
         let wanted = match self {
             Self::Bool => "true or false",
             Self::Int { .. } => "a whole number",
-            Self::Float => "a number",
+            Self::Single | Self::Double => "a number",
             Self::Decimal { .. } | Self::Number(_) => "a decimal",
             Self::Date(Unit::Iso) | Self::TimeOfDay(Unit::Iso) | Self::Instant(Unit::Iso) => {
                 "a time in ISO 8601; set source.times to the connector's time.precision.mode"
