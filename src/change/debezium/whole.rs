@@ -232,7 +232,10 @@ impl WholeDecoder {
         let read = parse(RowSeed(layout), after.get()).map_err(|error| unreadable(&error, "after"))?;
         let row = read.ok_or_else(|| reject("envelope", "after is null; the row is needed"))?;
         if let Some(name) = row.unknown.as_ref().filter(|_| layout.described) {
-            return Err(reject("envelope", format!("after has a column {name:?} that the record's own schema has not")));
+            return Err(reject(
+                "envelope",
+                format!("after has a column {name:?} that the record's own schema has not"),
+            ));
         }
         if let Some(name) = row.unknown {
             let detail = format!(

@@ -95,6 +95,12 @@ fn canonical_orders() {
     let [rows, greatest, ids, places, dates]: [String; 5] = duckdb(&sql).swap_remove(0).try_into().unwrap();
     assert_eq!([rows, greatest, ids, places], ["125"; 4].map(str::to_owned));
     assert!(dates.parse::<u32>().unwrap() >= 3, "{dates} dates");
+    // By the README's own words.
+    let pattern = "read_parquet('output/records/**/*.parquet')";
+    let words = format!("SELECT count(*), max(order_id) FROM {pattern}");
+    assert!(include_str!("../../../README.md").contains(&words), "the README reads it otherwise");
+    let words = words.replace("output/records", job.output.to_str().unwrap());
+    assert_eq!(duckdb(&words), [["125", "125"]]);
     let types = duckdb(&format!(
         "SELECT column_name, column_type FROM (DESCRIBE SELECT * EXCLUDE (filename, date) FROM {from})"
     ));
@@ -126,6 +132,10 @@ fn canonical_orders() {
     let shown: Vec<Vec<String>> =
         shown.map(|date| vec![date["date"].as_str().unwrap().to_owned(), date["rows"].to_string()]).collect();
     assert_eq!(shown, of_dates);
+    let on_disk = |date: &str| std::fs::read_dir(job.output.join(format!("date={date}"))).unwrap().count();
+    for date in status["dates"].as_array().unwrap() {
+        assert_eq!(date["files"], on_disk(date["date"].as_str().unwrap()), "{date}");
+    }
     let table = String::from_utf8(job.command(&["status"]).output().unwrap().stdout).unwrap();
     assert!(table.contains("PARTITION") && table.contains(GROUP) && table.contains("total"), "{table}");
 

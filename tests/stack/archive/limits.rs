@@ -140,6 +140,11 @@ fn starting_offsets() {
     let latest = Archive { archive: "starting_offsets = \"latest\"".to_owned(), ..t.job("latest") };
     let taken = Archive { archive: "starting_offsets = \"latest\"".to_owned(), ..t.job("taken") };
     t.cluster.set_by_hand(&taken.group, t.topic(), &[(0, 4)]);
+    let lag = |job: &Archive| {
+        let shown = job.command(&["status", "--output", "json"]).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&shown.stdout).unwrap()["lag"].clone()
+    };
+    assert_eq!([lag(&latest), lag(&taken), lag(&t.job("earliest"))], [0, 6, 10]);
     assert_eq!(latest.run().count("written"), 0);
     assert_eq!(taken.run().count("written"), 6);
     t.insert(11..=15);
@@ -152,4 +157,38 @@ fn starting_offsets() {
         same_rows(job, &changes, By::CreatedAt);
         assert_eq!(committed(job), [(0, 15)]);
     }
+}
+
+/// How far it is, while it catches up: a bar on a terminal, lines of the log elsewhere.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_progress_is_shown() {
+    let t = Orders::new("progress");
+    t.sql(
+        "INSERT INTO public.orders (order_id, created_at) SELECT n, '2026-03-01Z' FROM generate_series(1, 2000) AS n",
+    );
+    t.wait_in_kafka(2_000);
+    let job = Archive { limit: 10, ..t.job("a") };
+    let command = job.command(&["--until-end"]);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    // A terminal of its own.
+    let drawn = std::process::Command::new("script")
+        .args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
+        .env("NO_COLOR", "1")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let drawn = String::from_utf8(drawn.stdout).unwrap();
+    let bars: Vec<&str> = drawn.split('\r').filter(|part| part.contains(" of 2,000 records")).collect();
+    assert!(bars.len() > 3 && bars.iter().any(|bar| bar.contains("##")) && bars[0].contains(" %"), "{drawn}");
+    assert!(drawn.contains("\"written\":2000"), "{drawn}");
+    check_now(&job);
+
+    let slow = Archive { limit: 1, ..t.job("b") };
+    let mut run = slow.start();
+    run.wait("the log tells how far it is", |run| {
+        run.log().iter().any(|line| line.contains("archiving") && line.contains("all=2000"))
+    });
+    run.terminate();
 }

@@ -2,6 +2,7 @@
 
 use super::books::parquet;
 use crate::harness::orders::{Archive, ORDERS, Orders};
+use crate::harness::{Record, kafka};
 
 /// One message, which has these parts, nothing on standard output, no file.
 #[track_caller]
@@ -94,6 +95,21 @@ fn folders() {
     std::fs::create_dir_all(&empty.output).unwrap();
     empty.run();
     super::books::check_now(&empty);
+}
+
+/// A topic of which no record says what table it is of: it is not waited for.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_topic_of_another_kind() {
+    let t = Orders::new("wrong_kind");
+    let topic = format!("{}.kind", t.topic());
+    t.cluster.create_topic(&topic, 1);
+    let value = Some(br#"{"id":1}"#.to_vec());
+    for _ in 0..4 {
+        kafka::produce(&topic, &vec![Record { value: value.clone(), ..Record::default() }; 25_000]);
+    }
+    let job = Archive { topic: topic.clone(), ..t.job("a") };
+    check("none of many", &job, 2, &[&topic, "none of its first 100000 records names its table"]);
 }
 
 /// With the schema in the records the column can be judged by nothing else.
