@@ -128,6 +128,11 @@ impl Board {
         self.lock().recent.since(seq)
     }
 
+    /// Whether everything that came after is kept.
+    pub fn has_all_since(&self, seq: u64) -> bool {
+        self.lock().recent.has_all_since(seq)
+    }
+
     /// The alerts that are kept, the newest first.
     pub fn alerts(&self) -> Vec<Arc<Entry>> {
         self.lock().recent.alerts()

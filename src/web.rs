@@ -31,7 +31,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use sqlx::postgres::PgConnectOptions;
+use serde_json::Value as Json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -72,15 +72,15 @@ struct Site {
 }
 
 impl Web {
-    /// Starts to serve. `options`: how the rules' database is reached.
+    /// Starts to serve. `database`: the rules'.
     ///
     /// # Errors
-    /// A text for the user: the address cannot be had.
+    /// A text for the user: the address cannot be had, or the database's is none.
     pub async fn start(
         settings: &config::Web,
         board: Arc<Board>,
         rules: &[Rule],
-        options: PgConnectOptions,
+        database: &config::Postgres,
     ) -> Result<Self, String> {
         let listen = settings.listen;
         let failed =
@@ -89,7 +89,7 @@ impl Web {
         let address = listener.local_addr().map_err(failed)?;
         let site = Arc::new(Site {
             history: History::default(),
-            tracer: Tracer::new(options, rules)?,
+            tracer: Tracer::new(&database.url, database.statement_timeout, rules)?,
             health: health::Health::default(),
             guard: Guard::new(&settings.hosts),
             run: uuid::Uuid::now_v7().simple().to_string(),
@@ -196,6 +196,37 @@ fn plain(status: StatusCode, text: String) -> Response<Body> {
     typed(status, "text/plain; charset=utf-8", text)
 }
 
-fn json(status: StatusCode, value: serde_json::Value) -> Response<Body> {
-    typed(status, "application/json", value.to_string())
+fn json(status: StatusCode, value: Json) -> Response<Body> {
+    typed(status, "application/json", for_browsers(value).to_string())
+}
+
+/// Integers that a browser would round, as text.
+fn for_browsers(value: Json) -> Json {
+    /// The greatest integer up to which each has a float of its own: 2^53 - 1.
+    const SAFE: i64 = (1 << 53) - 1;
+    match value {
+        Json::Number(number) if number.is_u64() || number.is_i64() => {
+            let safe = number.as_i64().is_some_and(|number| (-SAFE..=SAFE).contains(&number));
+            if safe { Json::Number(number) } else { Json::String(number.to_string()) }
+        }
+        Json::Array(items) => Json::Array(items.into_iter().map(for_browsers).collect()),
+        Json::Object(pairs) => pairs.into_iter().map(|(name, value)| (name, for_browsers(value))).collect(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_browser_would_round_is_text() {
+        let max = 9_007_199_254_740_991_i64;
+        let given = serde_json::json!({ "a": [max, max + 1, -max, -max - 1, u64::MAX, 0.5], "b": { "c": i64::MIN } });
+        let told = serde_json::json!({
+            "a": [max, "9007199254740992", -max, "-9007199254740992", "18446744073709551615", 0.5],
+            "b": { "c": "-9223372036854775808" },
+        });
+        assert_eq!(for_browsers(given), told);
+    }
 }

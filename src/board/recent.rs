@@ -31,6 +31,8 @@ pub enum What {
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     newest: u64,
+    /// The newest of those that are no longer kept.
+    dropped: u64,
     alerts: VecDeque<Arc<Entry>>,
     candidates: VecDeque<Arc<Entry>>,
 }
@@ -43,13 +45,19 @@ impl Recent {
             What::Alert(_) => &mut self.alerts,
         };
         if kept.len() >= KEPT_MAX {
-            kept.pop_front();
+            let dropped = kept.pop_front().map_or(0, |entry| entry.seq);
+            self.dropped = self.dropped.max(dropped);
         }
         kept.push_back(Arc::new(Entry { seq: self.newest, what }));
     }
 
     pub(super) fn newest(&self) -> u64 {
         self.newest
+    }
+
+    /// Whether everything that came after is kept.
+    pub(super) fn has_all_since(&self, seq: u64) -> bool {
+        seq >= self.dropped
     }
 
     /// Everything that is kept and came after, in order.
@@ -66,5 +74,41 @@ impl Recent {
     /// The alerts, the newest first.
     pub(super) fn alerts(&self) -> Vec<Arc<Entry>> {
         self.alerts.iter().rev().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::episode::{EpisodeId, Status};
+    use crate::model::{Key, Timestamp};
+
+    fn alert() -> What {
+        let text = String::new;
+        What::Alert(Alert {
+            id: uuid::Uuid::nil(),
+            rule: text(),
+            key: Key::Int(1),
+            status: Status::Firing,
+            episode: EpisodeId::default(),
+            record_key: text(),
+            line: text(),
+            emitted_at: Timestamp(0),
+            body: text(),
+        })
+    }
+
+    #[test]
+    fn a_reader_that_was_away_for_too_long_is_told() {
+        let mut recent = Recent::default();
+        assert!(recent.has_all_since(0));
+        for _ in 0..KEPT_MAX {
+            recent.push(alert());
+        }
+        assert!(recent.has_all_since(0));
+        assert_eq!(recent.since(0).len(), KEPT_MAX);
+        recent.push(alert());
+        assert!(!recent.has_all_since(0) && recent.has_all_since(1));
+        assert_eq!(recent.since(1).len(), KEPT_MAX);
     }
 }

@@ -127,10 +127,7 @@ impl<'a> Job<'a> {
     /// Starts to serve the page, where it is on.
     pub(super) async fn web(&self) -> Result<Option<Web>, Failure> {
         let Some(web) = &self.config.web else { return Ok(None) };
-        let postgres = &self.config.postgres;
-        let options = postgres::options(&postgres.url, postgres.statement_timeout)
-            .map_err(|e| wrong(format!("postgres.url: {e}")))?;
-        Web::start(web, Arc::clone(&self.board), &self.rules, options).await.map(Some).map_err(wrong)
+        Web::start(web, Arc::clone(&self.board), &self.rules, &self.config.postgres).await.map(Some).map_err(wrong)
     }
 
     /// Joins the group and works for it, with the configuration's sinks; alert lines go to `lines`. `None`: it was told

@@ -19,7 +19,7 @@ use crate::unit::{Answer, Asked, Question};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much longer than the statement's own limit its answer may take.
-const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
 /// How long a statement that reads many rows may bring none.
 const SILENCE_MAX: Duration = Duration::from_secs(120);

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::explain::{aggregate, column, condition, table};
+use super::postgres::{ANSWER_MARGIN, options};
 use crate::model::Timestamp;
 use crate::rule::evaluate::{LeftEdge, Program};
 use crate::rule::{Aggregate, Clock, Query, Rule, compile};
@@ -21,6 +22,8 @@ const CONNECTIONS_MAX: u32 = 2;
 /// How long a connection is waited for, and kept without use.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Statements of a trace that may each take as long as the server lets them.
+const STATEMENTS: u32 = 2;
 /// How long an answer may take that should take none.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -56,6 +59,9 @@ pub struct Point {
 #[derive(Debug)]
 pub struct Tracer {
     pool: PgPool,
+    /// Whether Postgres answers must not depend on whoever looks at keys.
+    pings: PgPool,
+    answer_timeout: Duration,
     rules: Vec<(Rule, Program)>,
 }
 
@@ -63,18 +69,26 @@ impl Tracer {
     /// For these rules; connects when first asked.
     ///
     /// # Errors
-    /// A rule that cannot be compiled.
-    pub fn new(options: PgConnectOptions, rules: &[Rule]) -> Result<Self, String> {
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(IDLE_TIMEOUT)
-            .connect_lazy_with(options);
+    /// A rule that cannot be compiled; or what is wrong with the URL.
+    pub fn new(url: &str, statement_timeout: Duration, rules: &[Rule]) -> Result<Self, String> {
+        let options = options(url, statement_timeout).map_err(|error| format!("postgres.url: {error}"))?;
+        let pool = |max| {
+            PgPoolOptions::new()
+                .max_connections(max)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(IDLE_TIMEOUT)
+                .connect_lazy_with(options.clone())
+        };
         let compiled = |rule: &Rule| {
             let wanted = compile::wanted(&[&rule.query]);
             Ok((rule.clone(), Program::new(&rule.query, &wanted)?))
         };
-        Ok(Self { pool, rules: rules.iter().map(compiled).collect::<Result<_, String>>()? })
+        Ok(Self {
+            pool: pool(CONNECTIONS_MAX),
+            pings: pool(1),
+            answer_timeout: statement_timeout * STATEMENTS + ANSWER_MARGIN,
+            rules: rules.iter().map(compiled).collect::<Result<_, String>>()?,
+        })
     }
 
     /// The rule of this name.
@@ -87,7 +101,7 @@ impl Tracer {
     /// # Errors
     /// Why not.
     pub async fn ping(&self) -> Result<(), String> {
-        let asked = sqlx::query("select 1").execute(&self.pool);
+        let asked = sqlx::query("select 1").execute(&self.pings);
         match tokio::time::timeout(PING_TIMEOUT, asked).await {
             Ok(Ok(_)) => Ok(()),
             // The pool keeps the reason to itself.
@@ -104,24 +118,40 @@ impl Tracer {
     pub async fn trace(&self, name: &str, key: &[Option<String>]) -> Result<Option<Trace>, sqlx::Error> {
         let Some((rule, program)) = self.rules.iter().find(|(rule, _)| rule.name == name) else { return Ok(None) };
         let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
-        let now = match event_now_sql(rule) {
-            Some(sql) => sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind("").bind(key),
-            None => sqlx::query("select (extract(epoch from now()) * 1000000)::bigint"),
-        };
-        let to = Timestamp(now.fetch_one(&mut *transaction).await?.try_get(0)?);
-        let edge = program.left_edge(to);
-        let from = (edge != LeftEdge::NONE).then(|| edge.at());
-        let bound = sqlx::query(AssertSqlSafe(points_sql(rule)));
-        let bound = bound.bind(from.map(Timestamp::rfc3339)).bind(to.rfc3339()).bind(key).bind(i64::from(POINTS_MAX));
-        let rows = bound.fetch_all(&mut *transaction).await?;
-        transaction.rollback().await?;
-        let mut points = rows.iter().map(point).collect::<Result<Vec<_>, _>>()?;
-        points.reverse();
-        let rows = rows.first().map_or(Ok(0), |row| row.try_get("rows_total"))?;
-        let total = points.last().and_then(|point| point.total.clone());
-        Ok(Some(Trace { from, to, rows, total, points }))
+        match tokio::time::timeout(self.answer_timeout, read(&mut connection, rule, program, key)).await {
+            Ok(trace) => trace.map(Some),
+            Err(_) => {
+                drop(connection.detach()); // it is closed, and not used again
+                Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer")))
+            }
+        }
     }
+}
+
+/// Two statements in one transaction, so that they see the same.
+async fn read(
+    connection: &mut PgConnection,
+    rule: &Rule,
+    program: &Program,
+    key: &[Option<String>],
+) -> Result<Trace, sqlx::Error> {
+    let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
+    let now = match event_now_sql(rule) {
+        Some(sql) => sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind("").bind(key),
+        None => sqlx::query("select (extract(epoch from now()) * 1000000)::bigint"),
+    };
+    let to = Timestamp(now.fetch_one(&mut *transaction).await?.try_get(0)?);
+    let edge = program.left_edge(to);
+    let from = (edge != LeftEdge::NONE).then(|| edge.at());
+    let bound = sqlx::query(AssertSqlSafe(points_sql(rule)));
+    let bound = bound.bind(from.map(Timestamp::rfc3339)).bind(to.rfc3339()).bind(key).bind(i64::from(POINTS_MAX));
+    let rows = bound.fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
+    let mut points = rows.iter().map(point).collect::<Result<Vec<_>, _>>()?;
+    points.reverse();
+    let rows = rows.first().map_or(Ok(0), |row| row.try_get("rows_total"))?;
+    let total = points.last().and_then(|point| point.total.clone());
+    Ok(Trace { from, to, rows, total, points })
 }
 
 fn point(row: &PgRow) -> Result<Point, sqlx::Error> {

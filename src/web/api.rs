@@ -158,11 +158,14 @@ fn as_text(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Whether an alert is of this key: one of its values as text, or all of it as JSON.
+/// Whether an alert is of this key: one of its values as text, or all of it as JSON, its numbers as such or as text.
 fn has_key(body: &Json, wanted: &str) -> bool {
     let Some(Json::Object(key)) = body.get("key") else { return false };
-    key.values().any(|value| as_text(value) == wanted)
-        || serde_json::from_str::<Json>(wanted).is_ok_and(|wanted| wanted.as_object() == Some(key))
+    let texts = |key: &serde_json::Map<String, Json>| -> BTreeMap<String, Option<String>> {
+        key.iter().map(|(name, value)| (name.clone(), (!value.is_null()).then(|| as_text(value)))).collect()
+    };
+    let is_whole = |wanted: Json| wanted.as_object().is_some_and(|wanted| texts(wanted) == texts(key));
+    key.values().any(|value| as_text(value) == wanted) || serde_json::from_str(wanted).is_ok_and(is_whole)
 }
 
 /// SQLSTATE class 22: the text is none of the column's type.

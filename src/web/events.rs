@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Interval;
 
-use super::{Body, Site, plain};
+use super::{Body, Site, for_browsers, plain};
 use crate::board::{Entry, Looker, What};
 
 /// How often the numbers come.
@@ -44,6 +44,7 @@ impl Site {
         let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
         let last = header.or(query.get("last").map(String::as_str)).unwrap_or_default();
         let known = last.split_once('.').filter(|(run, _)| *run == self.run).and_then(|(_, seq)| seq.parse().ok());
+        let known = known.filter(|seq| self.board.has_all_since(*seq));
         let hello = json!({ "run": self.run, "resumed": known.is_some() });
         let mut ticks = tokio::time::interval(NUMBERS_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -81,7 +82,8 @@ impl Stream {
                 tokio::select! {
                     changed = self.newest.changed() => if changed.is_err() { self.ticks.tick().await; },
                     _ = self.ticks.tick() => {
-                        self.ready.push_back(format!("event: state\ndata: {}\n\n", self.site.numbers()));
+                        let numbers = for_browsers(self.site.numbers());
+                        self.ready.push_back(format!("event: state\ndata: {numbers}\n\n"));
                     }
                 }
             }
@@ -92,8 +94,9 @@ impl Stream {
 fn told(run: &str, entry: &Entry) -> String {
     let seq = entry.seq;
     let (event, data) = match &entry.what {
-        What::Alert(alert) => ("alert", alert.body.clone()), // JSON on one line
-        What::Candidate(heard) => ("candidate", serde_json::to_string(heard).unwrap_or_default()),
+        What::Alert(alert) => ("alert", serde_json::from_str(&alert.body).unwrap_or_default()),
+        What::Candidate(heard) => ("candidate", serde_json::to_value(heard).unwrap_or_default()),
     };
+    let data = for_browsers(data); // on one line
     format!("id: {run}.{seq}\nevent: {event}\ndata: {data}\n\n")
 }
