@@ -27,7 +27,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -43,7 +42,7 @@ use crate::checkpoint::{Epoch, Folder, Offsets};
 use crate::clock::Clock;
 use crate::fault;
 use crate::job::gauge::Gauge;
-use crate::job::{self, JobError, StartAt, patiently};
+use crate::job::{self, Ended, Job, JobError, StartAt, patiently};
 use crate::model::NextOffset;
 use crate::sink::Bury;
 use crate::source::{Batch, Content, Event, Follow, Record, SourceError};
@@ -143,64 +142,18 @@ impl Session {
     }
 }
 
-/// How work on an assignment ended.
-enum Ended {
-    Stopped,
-    Read,
-    Revoked,
-}
-
 impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors
-    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`.
+    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
+    /// [`JobError::BeforeTheEnd`] when it was to read to the end.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), JobError> {
-        let stop = stop.shared();
-        let hard_limit = stop.clone().then(|()| tokio::time::sleep(job::STOP_GRACE));
-        tokio::select! {
-            ended = self.run_until(stop) => ended,
-            () = hard_limit => Err(JobError::Cut),
-        }
-    }
-
-    async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<(), JobError> {
-        let mut stop = std::pin::pin!(stop);
-        let (group, until_end) = (self.settings.group.clone(), self.settings.until_end);
-        loop {
-            let Some(partitions) = job::assigned(&mut self.source, &group, until_end, stop.as_mut()).await? else {
-                return Ok(());
-            };
-            // Wherever it is left, it is as after a crash.
-            let recovered = tokio::select! {
-                recovered = self.recover(&partitions) => recovered,
-                () = &mut stop => return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(()) },
-            };
-            let ended = match recovered {
-                Ok(mut session) => self.work(&mut session, stop.as_mut()).await,
-                Err(error) => Err(error),
-            };
-            match ended {
-                Ok(Ended::Revoked) => {
-                    tracing::warn!(
-                        "the group took the partitions away: this instance stands by until the group is free"
-                    );
-                }
-                Ok(Ended::Stopped) if until_end => return Err(JobError::BeforeTheEnd),
-                Ok(_) => return Ok(()),
-                Err(JobError::Source(SourceError::Fenced(problem))) if !until_end => {
-                    tracing::warn!(problem, "this instance is no longer a member of its group: it stands by");
-                }
-                Err(error) => return Err(error),
-            }
-            if job::rejoin(&mut self.source, stop.as_mut()).await? {
-                return Ok(());
-            }
-        }
+        job::run(self, stop).await
     }
 
     /// The loop.
-    async fn work(
+    async fn work_on(
         &mut self,
         session: &mut Session,
         mut stop: Pin<&mut impl Future<Output = ()>>,
@@ -406,6 +359,34 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             patiently(async || self.source.commit(&offsets, &name).await).await?;
         }
         Ok(())
+    }
+}
+
+impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Job for Archive<S, B, T> {
+    type Source = S;
+
+    fn source(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    fn group(&self) -> String {
+        self.settings.group.clone()
+    }
+
+    fn until_end(&self) -> bool {
+        self.settings.until_end
+    }
+
+    async fn work(
+        &mut self,
+        partitions: &[i32],
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, JobError> {
+        let recovered = tokio::select! {
+            recovered = self.recover(partitions) => recovered,
+            () = &mut stop => return Ok(Ended::Stopped), // wherever it is left, it is as after a crash
+        };
+        self.work_on(&mut recovered?, stop).await
     }
 }
 

@@ -11,6 +11,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use crate::checkpoint::{CheckpointError, Committed, Offsets};
 use crate::model::Timestamp;
 use crate::sink::{SinkError, SinkErrorKind};
@@ -19,7 +21,7 @@ use crate::source::{Event, Layers, PartitionState, Source, SourceError};
 pub use checks::{Advice, check_readable, check_same_topic};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
-pub const STOP_GRACE: Duration = Duration::from_secs(10);
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a member that was given some of the partitions waits for the rest before it joins anew: longer than the
 /// session of one that has gone.
@@ -92,12 +94,99 @@ pub enum JobError {
     Internal(String),
 }
 
+impl JobError {
+    /// Whether another instance may work for the group.
+    fn is_fenced(&self) -> bool {
+        match self {
+            Self::Sink(error) => error.kind == SinkErrorKind::Fenced,
+            Self::Source(SourceError::Fenced(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What a job does with the partitions of its topic while it has them.
+pub(crate) trait Job {
+    /// Where its changes come from.
+    type Source: Source;
+
+    /// Where its changes come from.
+    fn source(&mut self) -> &mut Self::Source;
+
+    /// Its consumer group.
+    fn group(&self) -> String;
+
+    /// Whether it ends once everything that was there at the start has been read.
+    fn until_end(&self) -> bool;
+
+    /// It has no partitions yet, or no longer.
+    fn joins(&mut self) {}
+
+    /// Goes on from what is durable, and works until `stop` is ready, the end has been read, or the partitions are taken
+    /// away.
+    ///
+    /// # Errors
+    /// What the run does not get over by itself.
+    async fn work(&mut self, partitions: &[i32], stop: Pin<&mut impl Future<Output = ()>>) -> Result<Ended, JobError>;
+}
+
+/// How work on an assignment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Everything that was there at the start has been read.
+    Read,
+    /// The partitions were taken away.
+    Revoked,
+}
+
+/// Runs a job until `stop` is ready, or until the end: one assignment of the partitions after the other.
+///
+/// # Errors
+/// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
+/// [`JobError::BeforeTheEnd`] when it was to read to the end.
+pub(crate) async fn run(job: &mut impl Job, stop: impl Future<Output = ()>) -> Result<(), JobError> {
+    let stop = stop.shared();
+    let hard_limit = stop.clone().then(|()| tokio::time::sleep(STOP_GRACE));
+    tokio::select! {
+        ended = run_until(job, stop) => ended,
+        () = hard_limit => Err(JobError::Cut),
+    }
+}
+
+async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()>) -> Result<(), JobError> {
+    let mut stop = std::pin::pin!(stop);
+    let (group, until_end) = (job.group(), job.until_end());
+    loop {
+        job.joins();
+        let Some(partitions) = assigned(job.source(), &group, until_end, stop.as_mut()).await? else { return Ok(()) };
+        match job.work(&partitions, stop.as_mut()).await {
+            Ok(Ended::Revoked) => {
+                tracing::warn!("the group took the partitions away: this instance stands by until the group is free");
+            }
+            Ok(Ended::Stopped) if until_end => return Err(JobError::BeforeTheEnd),
+            Ok(Ended::Stopped | Ended::Read) => return Ok(()),
+            Err(error) if error.is_fenced() && !until_end => {
+                tracing::warn!(
+                    %error,
+                    "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+        if rejoin(job.source(), stop.as_mut()).await? {
+            return Ok(());
+        }
+    }
+}
+
 /// Waits until the group gives all partitions of the topic to this member; `None` when stopped before. A run that is to
 /// come to the end ends otherwise then.
 ///
 /// # Errors
 /// With `until_end`, another member has some of them; or the source fails.
-pub async fn assigned<S: Source>(
+async fn assigned<S: Source>(
     source: &mut S,
     group: &str,
     until_end: bool,
@@ -147,7 +236,7 @@ pub async fn assigned<S: Source>(
 ///
 /// # Errors
 /// The source cannot be made anew.
-pub async fn rejoin<S: Source>(source: &mut S, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool, JobError> {
+async fn rejoin<S: Source>(source: &mut S, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool, JobError> {
     tokio::select! {
         () = &mut stop => Ok(true), // it can be asked only once
         joined = source.rejoin() => joined.map(|()| false).map_err(JobError::from),

@@ -20,8 +20,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 
 use epoch::close;
 use session::Session;
@@ -33,10 +33,10 @@ use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::confirm::rows::TableRow;
 use crate::job::gauge::Gauge;
-use crate::job::{self, JobError, StartAt};
+use crate::job::{self, Ended, Job, JobError, StartAt};
 use crate::model::{Key, Timestamp};
 use crate::rule::Rule;
-use crate::sink::{SinkErrorKind, Sinks};
+use crate::sink::Sinks;
 use crate::source::{Event, Source};
 use crate::telemetry;
 use crate::unit::{Answer, Counts, Question, Reload};
@@ -137,73 +137,64 @@ enum Wake {
     Tick,
 }
 
-/// How work on an assignment ended.
-enum Ended {
-    Stopped,
-    Read,
-    Revoked,
+/// A run of the monitor.
+struct Running<'m, S, C, K, T> {
+    monitor: &'m mut Monitor<S, C, K, T>,
+    /// What has been done so far.
+    counts: Counts,
+}
+
+impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Job for Running<'_, S, C, K, T> {
+    type Source = S;
+
+    fn source(&mut self) -> &mut S {
+        &mut self.monitor.source
+    }
+
+    fn group(&self) -> String {
+        self.monitor.settings.group.clone()
+    }
+
+    fn until_end(&self) -> bool {
+        self.monitor.settings.until_end
+    }
+
+    fn joins(&mut self) {
+        self.monitor.board.phase(Phase::Joining);
+    }
+
+    async fn work(
+        &mut self,
+        partitions: &[i32],
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Ended, JobError> {
+        self.monitor.board.phase(Phase::Recovering);
+        let recovered = tokio::select! {
+            recovered = self.monitor.recover(partitions, self.counts.clone()) => recovered,
+            () = &mut stop => return Ok(Ended::Stopped), // wherever it is left, it is as after a crash
+        };
+        let mut session = recovered?;
+        let ended = self.monitor.work(&mut session, stop).await;
+        // What was done since the newest epoch is done again where somebody else goes on.
+        let went_on = matches!(ended, Ok(Ended::Stopped | Ended::Read));
+        self.counts = if went_on { session.unit.counts } else { session.counts };
+        ended
+    }
 }
 
 impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors
-    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after
-    /// `stop`.
+    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
+    /// [`JobError::BeforeTheEnd`] when it was to read to the end.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
-        let stop = stop.shared();
-        let hard_limit = stop.clone().then(|()| tokio::time::sleep(job::STOP_GRACE));
-        let ended = tokio::select! {
-            ended = self.run_until(stop) => ended,
-            () = hard_limit => Err(JobError::Cut),
-        };
-        self.board.phase(Phase::Ended);
-        ended
-    }
-
-    async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
-        let mut stop = std::pin::pin!(stop);
-        let mut counts = Counts::default();
         self.board.begin(&self.settings.group, &self.settings.topic, &self.rules);
-        loop {
-            self.board.phase(Phase::Joining);
-            let Some(partitions) =
-                job::assigned(&mut self.source, &self.settings.group, self.settings.until_end, stop.as_mut()).await?
-            else {
-                return Ok(counts);
-            };
-            self.board.phase(Phase::Recovering);
-            let ended = match self.recover(&partitions, counts.clone()).await {
-                Ok(mut session) => {
-                    let ended = self.work(&mut session, stop.as_mut()).await;
-                    counts = session.counts; // what was done since the newest epoch is done again
-                    ended.map(|ended| (ended, session.unit.counts))
-                }
-                Err(error) => Err(error),
-            };
-            match ended {
-                Ok((Ended::Revoked, _)) => {
-                    tracing::warn!(
-                        "the group took the partitions away: this instance stands by until the group is free"
-                    );
-                    if job::rejoin(&mut self.source, stop.as_mut()).await? {
-                        return Ok(counts);
-                    }
-                }
-                Ok((Ended::Stopped, _)) if self.settings.until_end => return Err(JobError::BeforeTheEnd),
-                Ok((_, counts)) => return Ok(counts),
-                Err(JobError::Sink(error)) if error.kind == SinkErrorKind::Fenced && !self.settings.until_end => {
-                    tracing::warn!(
-                        %error,
-                        "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
-                    );
-                    if job::rejoin(&mut self.source, stop.as_mut()).await? {
-                        return Ok(counts);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let mut running = Running { monitor: self, counts: Counts::default() };
+        let ended = job::run(&mut running, stop).await;
+        let counts = running.counts;
+        self.board.phase(Phase::Ended);
+        ended.map(|()| counts)
     }
 
     /// Lets the board know what a turn of the loop has brought. `look`: it is to have a look now, and whether a long one.

@@ -219,25 +219,14 @@ impl Decoder {
 
     /// The primary key out of the record's key; `None` where its columns are not (all) there.
     fn record_key(&mut self, key: Option<&[u8]>) -> Result<Option<Key>, Reject> {
-        let Some(key) = key else { return Ok(None) };
-        let unreadable = |error| Reject { kind: "key", ..unreadable(&error, RECORD_KEY) };
-        let text = utf8(key, RECORD_KEY, "key")?;
-        if !text.trim_ascii_start().starts_with('{') {
-            // A bare text or number, as other converters and transforms write it.
-            serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(unreadable)?;
-            return Ok(None);
-        }
-        let wrapping = parse(WrappingSeed, text).map_err(unreadable)?;
-        let payload = wrapping.payload.map(RawValue::get).filter(|payload| payload.starts_with('{'));
-        // A column may be called payload; it is no object then.
-        let schema = wrapping.schema.map(RawValue::get).filter(|schema| payload.is_some() && schema.starts_with('{'));
+        let Some(KeyText { schema, columns }) = key_text(key)? else { return Ok(None) };
         let learnt = match schema {
-            Some(schema) => Some(schema::of_key(schema, &self.columns, &self.plain).map_err(unreadable)?),
+            Some(schema) => Some(schema::of_key(schema, &self.columns, &self.plain).map_err(unreadable_key)?),
             None => None,
         };
         let forms = learnt.as_deref().unwrap_or(&self.plain);
         let seed = ImageSeed { columns: &self.columns, forms, part: Part::PrimaryKey, image: &mut self.image };
-        parse(seed, payload.unwrap_or(text)).map_err(unreadable)?;
+        parse(seed, columns).map_err(unreadable_key)?;
         if !self.columns.has_key(&self.image) {
             return Ok(None);
         }
@@ -251,6 +240,32 @@ impl Decode for Decoder {
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
         Self::decode(self, key, value)
     }
+}
+
+/// A record's key that is an object.
+struct KeyText<'t> {
+    /// Where it brings one.
+    schema: Option<&'t str>,
+    columns: &'t str,
+}
+
+/// `None` where there is none, and for a bare text or number, as other converters and transforms write it.
+fn key_text(key: Option<&[u8]>) -> Result<Option<KeyText<'_>>, Reject> {
+    let Some(key) = key else { return Ok(None) };
+    let text = utf8(key, RECORD_KEY, "key")?;
+    if !text.trim_ascii_start().starts_with('{') {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(unreadable_key)?;
+        return Ok(None);
+    }
+    let wrapping = parse(WrappingSeed, text).map_err(unreadable_key)?;
+    // A column may be called payload; it is no object then.
+    let payload = wrapping.payload.map(RawValue::get).filter(|payload| payload.starts_with('{'));
+    let schema = wrapping.schema.map(RawValue::get).filter(|schema| payload.is_some() && schema.starts_with('{'));
+    Ok(Some(KeyText { schema, columns: payload.unwrap_or(text) }))
+}
+
+fn unreadable_key(error: serde_json::Error) -> Reject {
+    Reject { kind: "key", ..unreadable(&error, RECORD_KEY) }
 }
 
 /// The payload, if the text starts with the schema seen last. Comparing is some fifty times faster than skipping

@@ -17,8 +17,11 @@ use serde_json::value::RawValue;
 
 use self::image::{RowSeed, Unread};
 use self::layout::Layout;
-use super::envelope::{After, Envelope, EnvelopeSeed, Letter, Source, WrappingSeed};
-use super::{MESSAGE, RECORD_KEY, Settings, behind_schema, parse, reject, schema, unreadable, utf8};
+use super::envelope::{After, Envelope, EnvelopeSeed, Letter, Source};
+use super::{
+    KeyText, MESSAGE, RECORD_KEY, Settings, behind_schema, key_text, parse, reject, schema, unreadable, unreadable_key,
+    utf8,
+};
 use crate::change::whole::{Cell, Field, WholeChange};
 use crate::change::{Decode, Decoded, Op, Reject};
 
@@ -269,27 +272,16 @@ impl WholeDecoder {
 
     /// The columns that are in the record's key (of a known primary key, only those), and a row of their values.
     fn record_key(&self, layout: &Layout, key: Option<&[u8]>) -> Result<Option<Named>, Reject> {
-        let Some(key) = key.filter(|key| key.trim_ascii() != b"null") else { return Ok(None) };
-        let unreadable = |error| Reject { kind: "key", ..unreadable(&error, RECORD_KEY) };
-        let text = utf8(key, RECORD_KEY, "key")?;
-        if !text.trim_ascii_start().starts_with('{') {
-            // A bare text or number, as other converters and transforms write it.
-            serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(unreadable)?;
-            return Ok(None);
-        }
-        let wrapping = parse(WrappingSeed, text).map_err(unreadable)?;
-        let payload = wrapping.payload.map(RawValue::get).filter(|payload| payload.starts_with('{'));
-        // A column may be called payload; it is no object then.
-        let schema = wrapping.schema.map(RawValue::get).filter(|schema| payload.is_some() && schema.starts_with('{'));
+        let Some(KeyText { schema, columns }) = key_text(key)? else { return Ok(None) };
         let described = match schema {
             Some(schema) => {
-                let fields = schema::of_struct(schema).map_err(unreadable)?;
+                let fields = schema::of_struct(schema).map_err(unreadable_key)?;
                 Some(Layout::of_schema(&fields, self.table.as_deref()))
             }
             None => None,
         };
         let in_key = described.as_ref().unwrap_or(layout);
-        let Some(row): Option<Unread<'_>> = parse(RowSeed(in_key), payload.unwrap_or(text)).map_err(unreadable)? else {
+        let Some(row): Option<Unread<'_>> = parse(RowSeed(in_key), columns).map_err(unreadable_key)? else {
             return Ok(None);
         };
         let (mut named, mut cells) = (Vec::new(), layout.nulls());
