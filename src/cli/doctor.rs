@@ -32,7 +32,7 @@ Examples:
   tripline doctor --config tripline.toml --output json
 
 Exit code 0: no problem, though perhaps warnings. Else 3 where a server did not answer, 4 where one refused, 2 where the
-settings do not fit what is there, 5 for anything else that a run would stop at or tell wrongly. docs/doctor.md has all checks.";
+settings do not fit what is there, 5 for anything else that a run would stop at or report wrongly. docs/doctor.md has all checks.";
 
 /// How long a server is waited for that is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,6 +83,7 @@ async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
 
     // The servers do not depend on each other.
     let patience = PATIENCE.min(config.startup_wait);
+    let limit = patience + config.postgres.statement_timeout * 4;
     let (broker, connectors, database, alerts) = tokio::join!(
         kafka::broker(config, patience),
         async {
@@ -94,13 +95,13 @@ async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
         async {
             match table {
                 None => None,
-                Some(table) => Some(asked_database(config, &clock, patience, table, &parsed).await),
+                Some(table) => Some(within(limit, database::database(config, &clock, table, &parsed)).await),
             }
         },
         async {
             match &config.alerts.postgres {
                 None => None,
-                Some(_) => Some(database::alerts_table(config).await),
+                Some(_) => Some(within(limit, database::alerts_table(config)).await),
             }
         },
     );
@@ -166,16 +167,8 @@ fn connector<'a>(
 }
 
 /// Bounded in time: a server that accepts and never answers would hold it for ever.
-async fn asked_database(
-    config: &Config,
-    clock: &SystemClock,
-    patience: Duration,
-    table: (&str, &str),
-    parsed: &[(&RuleSettings, Parsed)],
-) -> Result<(Database, Vec<RuleFacts>), Unanswered> {
-    let rules: Vec<(&RuleSettings, &Parsed)> = parsed.iter().map(|(settings, parsed)| (*settings, parsed)).collect();
-    let limit = patience + config.postgres.statement_timeout * 4;
-    match tokio::time::timeout(limit, database::database(config, clock, table, &rules)).await {
+async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
+    match tokio::time::timeout(limit, asked).await {
         Ok(answered) => answered,
         Err(_) => Err(Unanswered { exit: Exit::Unreachable, text: format!("no answer within {limit:?}") }),
     }
@@ -227,3 +220,6 @@ fn parsed(rules: &[RuleSettings]) -> (Vec<(&RuleSettings, Parsed)>, Vec<Finding>
     }
     (good, wrong)
 }
+
+#[cfg(test)]
+mod tests;

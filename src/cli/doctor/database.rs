@@ -1,7 +1,7 @@
 //! Asking Postgres, in a read-only session: the server, the table, what lets its changes out, and each rule.
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Connection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::facts::{AlertsTable, Database, Plan, Publication, Relation, RuleFacts, Slot, Unanswered};
 use crate::cli::Exit;
@@ -9,6 +9,7 @@ use crate::cli::failure::refusal;
 use crate::cli::table::Place;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RuleSettings};
+use crate::confirm;
 use crate::confirm::catalog::{self, CatalogError};
 use crate::model::{Table, Timestamp};
 use crate::rule::parse::Parsed;
@@ -21,7 +22,7 @@ pub(super) async fn database(
     config: &Config,
     clock: &SystemClock,
     table: (&str, &str),
-    rules: &[(&RuleSettings, &Parsed)],
+    rules: &[(&RuleSettings, Parsed)],
 ) -> Result<(Database, Vec<RuleFacts>), Unanswered> {
     let place = Place::of_rules(config).map_err(|failure| Unanswered { exit: failure.exit, text: failure.message })?;
     let mut connection = place.try_connect().await.map_err(|error| unanswered(&error))?;
@@ -171,22 +172,23 @@ async fn plan(
     Ok(Plan::read(lines.iter().map(String::as_str)))
 }
 
-/// What the role finds of the table of alerts.
-pub(super) async fn alerts_table(config: &Config) -> AlertsTable {
+/// What the role finds of the table of alerts. Unlike a run's, the session is read only.
+pub(super) async fn alerts_table(config: &Config) -> Result<AlertsTable, Unanswered> {
+    let (url, setting) = config.table_url();
+    let options = confirm::postgres::options(url, config.postgres.statement_timeout)
+        .map_err(|error| Unanswered { exit: Exit::Misconfigured, text: format!("{setting}: {error}") })?;
+    let mut connection = options.connect().await.map_err(|error| unanswered(&error))?;
     let asked = async {
-        let place =
-            Place::of_table(config).map_err(|failure| Unanswered { exit: failure.exit, text: failure.message })?;
-        let mut connection = place.try_connect().await.map_err(|error| unanswered(&error))?;
-        let found = rights(&mut connection).await.map_err(|error| unanswered(&error))?;
         let create = "select has_database_privilege(current_database(), 'CREATE')";
-        let may_create: bool =
-            sqlx::query_scalar(create).fetch_one(&mut connection).await.map_err(|error| unanswered(&error))?;
-        let _ = connection.close().await;
-        Ok(match found {
-            Found::Nothing => AlertsTable::Missing { may_create },
+        Ok::<_, sqlx::Error>(match rights(&mut connection).await? {
+            Found::Nothing => {
+                AlertsTable::Missing { may_create: sqlx::query_scalar(create).fetch_one(&mut connection).await? }
+            }
             Found::Older => AlertsTable::Older,
             Found::Tables(rights) => AlertsTable::There { missing: rights.missing() },
         })
     };
-    asked.await.unwrap_or_else(AlertsTable::Unanswered)
+    let found = asked.await.map_err(|error| unanswered(&error));
+    let _ = connection.close().await;
+    found
 }

@@ -175,8 +175,6 @@ impl Plan {
 /// Where alerts are written to in Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AlertsTable {
-    /// It did not answer, or refused.
-    Unanswered(Unanswered),
     /// There is no table; whether the role may make it.
     Missing { may_create: bool },
     /// Migrations are to be run.

@@ -145,16 +145,20 @@ pub(super) fn group(config: &Config, progress: &Result<Standing, Unanswered>) ->
 }
 
 /// The table of alerts.
-pub(super) fn alerts_table(config: &Config, found: &AlertsTable) -> Finding {
+pub(super) fn alerts_table(config: &Config, found: &Result<AlertsTable, Unanswered>) -> Finding {
     const CHECK: &str = "alerts.postgres";
     let (url, setting) = config.table_url();
     let url = redact_url(url);
     let migrates = config.alerts.postgres.as_ref().is_some_and(|table| table.migrate);
     let migrate = "tripline migrate --config FILE, as a role that may make schemas and tables";
-    match found {
-        AlertsTable::Unanswered(Unanswered { exit, text }) => {
-            problem(CHECK, format!("Postgres at {url}: {text}"), format!("start it, or correct {setting}")).ends(*exit)
+    let found = match found {
+        Ok(found) => found,
+        Err(Unanswered { exit, text }) => {
+            let mend = format!("start it, or correct {setting}");
+            return problem(CHECK, format!("Postgres at {url}: {text}"), mend).ends(*exit);
         }
+    };
+    match found {
         AlertsTable::Missing { may_create: true } if migrates => {
             ok(CHECK, format!("tripline.alerts is not there yet at {url}: a run makes it"))
         }
