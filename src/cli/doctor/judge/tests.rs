@@ -82,6 +82,31 @@ fn groups() {
 }
 
 #[test]
+fn the_table_of_alerts() {
+    let judged = |migrate: bool, found: Result<AlertsTable, Unanswered>| {
+        let url = "postgres://u:hunter2@h/alerts";
+        let found =
+            alerts_table(&config(&format!("[alerts.postgres]\nurl = \"{url}\"\nmigrate = {migrate}\n")), &found);
+        assert!(found.text.contains("u:***@h/alerts"), "{found:?}");
+        found
+    };
+    let missing = |may_create| Ok(AlertsTable::Missing { may_create });
+    let migrate = "tripline migrate --config FILE";
+    check(&judged(true, missing(true)), Grade::Ok, "");
+    check(&judged(true, missing(false)), Grade::Problem, migrate);
+    check(&judged(false, missing(true)), Grade::Problem, migrate);
+    check(&judged(true, Ok(AlertsTable::Older)), Grade::Ok, "");
+    check(&judged(false, Ok(AlertsTable::Older)), Grade::Problem, migrate);
+    check(&judged(false, Ok(AlertsTable::There { missing: None })), Grade::Ok, "");
+    let grants = AlertsTable::There { missing: Some("GRANT INSERT".to_owned()) };
+    check(&judged(true, Ok(grants)), Grade::Problem, "GRANT INSERT");
+    let away = Unanswered { exit: Exit::Unreachable, text: "away".to_owned() };
+    let found = judged(true, Err(away));
+    check(&found, Grade::Problem, "alerts.postgres.url");
+    assert_eq!(found.exit, Exit::Unreachable);
+}
+
+#[test]
 fn a_topic_that_ends_like_the_one_wanted_is_named() {
     let names = ["__consumer_offsets", "other.t", "x.y"].map(str::to_owned).to_vec();
     let found = broker(&config(""), &Ok(Broker { brokers: 1, names, ..Broker::default() }));
