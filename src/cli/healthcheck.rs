@@ -75,16 +75,16 @@ fn here(listen: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Asks servers by HTTP, through no proxy; an answer of any status is an answer.
+pub(super) fn agent(timeout: Duration) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).proxy(None);
+    config.build().into()
+}
+
 /// What the run says of itself.
 async fn by_the_page(page: SocketAddr) -> Result<String, String> {
     let asked = tokio::task::spawn_blocking(move || -> Result<(u16, String), ureq::Error> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PAGE_TIMEOUT))
-            .proxy(None)
-            .build()
-            .into();
-        let mut answer = agent.get(format!("http://{page}/readyz")).call()?;
+        let mut answer = agent(PAGE_TIMEOUT).get(format!("http://{page}/readyz")).call()?;
         Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
     });
     match asked.await {

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::facts::{Connector, Unanswered};
 use super::judge::connect::connectors;
 use crate::cli::Exit;
+use crate::cli::healthcheck::agent;
 use crate::config::without_login;
 
 /// How long the answer may take: a worker is slow while it is busy with another connector.
@@ -24,16 +25,11 @@ pub(super) async fn ask(url: &str) -> Result<Vec<Connector>, Unanswered> {
 }
 
 fn get(url: &str) -> Result<Json, Unanswered> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .proxy(None)
-        .build()
-        .into();
     // An error may name the address with its login.
     let (secret, plain) = (url, without_login(url));
     let unanswered = |exit: Exit, text: String| Unanswered { exit, text: text.replace(secret, &plain) };
-    let mut answer = agent.get(url).call().map_err(|error| unanswered(Exit::Unreachable, error.to_string()))?;
+    let mut answer =
+        agent(TIMEOUT).get(url).call().map_err(|error| unanswered(Exit::Unreachable, error.to_string()))?;
     match answer.status().as_u16() {
         200 => answer.body_mut().read_json().map_err(|error| unanswered(Exit::Misconfigured, error.to_string())),
         status @ (401 | 403) => Err(unanswered(Exit::Refused, format!("it refuses (HTTP status {status})"))),
