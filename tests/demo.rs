@@ -5,11 +5,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
+use tripline::demo::binaries::{self, Binaries};
+use tripline::demo::place::Place;
+use tripline::demo::server::Server;
 
 const DEMO: &str = env!("CARGO_BIN_EXE_tripline");
 
@@ -168,6 +172,46 @@ fn the_next_one_removes_what_a_dead_one_has_left() {
     assert!(folder.exists() && !processes_of(&folder).is_empty());
     let next = demo(&["--for", "1", "--output", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     assert_eq!(as_json(next)["agrees"], true);
+    assert!(is_gone(&folder));
+}
+
+async fn postgres(place: &Place) -> Binaries {
+    match binaries::on_this_machine() {
+        Some(found) => found,
+        None => binaries::fetch(&place.cache().unwrap()).await.unwrap().0,
+    }
+}
+
+#[tokio::test]
+async fn another_port_is_tried_where_one_is_taken() {
+    let place = Place::make().unwrap();
+    let folder = place.path().to_owned();
+    let binaries = postgres(&place).await;
+    let listen = || TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let (taken, free) = (listen(), port(&listen()));
+    let mut ports = [port(&taken), free].into_iter();
+    let server = Server::start_at(&place, &binaries, || Ok(ports.next().unwrap())).await.unwrap();
+    assert_eq!(server.port(), free);
+    assert!(server.connect().await.is_ok());
+    drop(server);
+    assert!(is_gone(&folder));
+}
+
+#[tokio::test]
+async fn where_all_ports_are_taken_it_says_so_and_nothing_stays() {
+    let place = Place::make().unwrap();
+    let folder = place.path().to_owned();
+    let binaries = postgres(&place).await;
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (port, mut tried) = (taken.local_addr().unwrap().port(), 0);
+    let started = Server::start_at(&place, &binaries, || {
+        tried += 1;
+        Ok(port)
+    });
+    let error = started.await.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("could not bind") && tried == 3, "{tried}: {error}");
+    drop(place);
     assert!(is_gone(&folder));
 }
 

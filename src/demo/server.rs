@@ -4,6 +4,7 @@
 //! closed; the shell then ends the server and removes the folder.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,14 +22,16 @@ use super::place::Place;
 
 /// How long it may take to be ready.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it is looked whether it has ended, and how long between two looks.
 const STOP_LOOKS: u32 = 500;
 const STOP_LOOK: Duration = Duration::from_millis(20);
 /// How often another port is tried.
 const PORTS_TRIED: u32 = 3;
 
-/// `$1`: the folder to remove; `$2`: the log; the rest: the server. Signals to the terminal's processes are for the
-/// demo alone, which then closes the pipe. What is thrown away needs no clean shutdown.
+/// `$1`: the folder to remove, unless a line comes before the pipe's end; `$2`: the log; the rest: the server. Signals to
+/// the terminal's processes are for the demo alone, which then closes the pipe. What is thrown away needs no clean shutdown.
 const SHELL: &str = r#"
 trap '' HUP INT TERM
 folder=$1 log=$2
@@ -36,10 +39,10 @@ shift 2
 cd /
 "$@" </dev/null >"$log" 2>&1 &
 server=$!
-while read -r line; do :; done
+while read -r line; do folder=; done
 kill -QUIT "$server" 2>/dev/null
 wait "$server"
-rm -rf -- "$folder"
+[ -z "$folder" ] || rm -rf -- "$folder"
 "#;
 
 /// Settings of the server. Nothing of it is to survive a power cut.
@@ -72,11 +75,23 @@ impl Server {
     /// # Errors
     /// What the programs said.
     pub async fn start(place: &Place, binaries: &Binaries) -> Result<Self, DemoError> {
+        Self::start_at(place, binaries, free_port).await
+    }
+
+    /// The same on a port that `port` picks, which is asked again where that is taken.
+    ///
+    /// # Errors
+    /// What the programs said.
+    pub async fn start_at(
+        place: &Place,
+        binaries: &Binaries,
+        mut port: impl FnMut() -> Result<u16, DemoError>,
+    ) -> Result<Self, DemoError> {
         let password = format!("{}{}", Uuid::now_v7().simple(), Uuid::now_v7().simple());
         initialise(place, binaries, &password).await?;
         let mut tried = 1;
         loop {
-            let mut server = Self::launch(place, binaries, password.clone())?;
+            let server = Self::launch(place, binaries, password.clone(), port()?)?;
             match server.ready(place).await {
                 Ok(()) => return Ok(server),
                 Err(error) => {
@@ -85,16 +100,13 @@ impl Server {
                         return Err(error);
                     }
                     tried += 1;
-                    // The shell would remove the folder, which the next server is to use.
-                    let _ = server.shell.kill();
-                    let _ = server.shell.wait();
+                    server.leave(place)?;
                 }
             }
         }
     }
 
-    fn launch(place: &Place, binaries: &Binaries, password: String) -> Result<Self, DemoError> {
-        let port = free_port()?;
+    fn launch(place: &Place, binaries: &Binaries, password: String, port: u16) -> Result<Self, DemoError> {
         let mut command = Command::new("sh");
         command.arg("-c").arg(SHELL).arg("tripline-demo").arg(place.path()).arg(log_path(place));
         command.arg(binaries.program("postgres")).arg("-D").arg(data(place)).arg("-p").arg(port.to_string());
@@ -108,13 +120,25 @@ impl Server {
         Ok(Self { shell, pipe, port, password })
     }
 
+    /// Ends it, and leaves the folder to the next one.
+    fn leave(mut self, place: &Place) -> Result<(), DemoError> {
+        if let Some(pipe) = &mut self.pipe {
+            let _ = writeln!(pipe, "the folder stays");
+        }
+        drop(self); // waits for its end
+        // What stands in it is not to be taken for what the next one says.
+        let log = log_path(place);
+        fs::remove_file(&log).map_err(|error| DemoError::file(&log, &error))
+    }
+
     async fn ready(&self, place: &Place) -> Result<(), DemoError> {
         let deadline = Instant::now() + START_TIMEOUT;
         let options = self.options();
         loop {
-            let error = match options.connect().await {
-                Ok(connection) => return connection.close().await.map_err(DemoError::from),
-                Err(error) => error,
+            let error = match tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await {
+                Ok(Ok(connection)) => return connection.close().await.map_err(DemoError::from),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {CONNECT_TIMEOUT:?}"), // it may be another's port
             };
             let log = log_of(place);
             let ended = log.contains("database system is shut down") || log.contains("could not bind");
