@@ -92,14 +92,19 @@ fn kill(signal: &str, pids: &[String]) {
 /// Waits for a line that begins like this; what comes before it.
 fn wait_for_line(child: &mut Child, wanted: &str) -> Vec<String> {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    up_to(&mut lines.map_while(Result::ok), |line| line.starts_with(wanted))
+}
+
+/// Reads up to a line; what comes before it.
+fn up_to(lines: &mut impl Iterator<Item = String>, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let mut before = Vec::new();
-    for line in lines.map_while(Result::ok) {
-        if line.starts_with(wanted) {
+    for line in lines {
+        if wanted(&line) {
             return before;
         }
         before.push(line);
     }
-    panic!("it ended without the line: {wanted}: {before:#?}");
+    panic!("it ended without the line, after {before:#?}");
 }
 
 fn as_json(child: Child) -> Json {
@@ -139,8 +144,33 @@ fn two_at_once_do_not_meet() {
 }
 
 #[test]
+fn ctrl_c_ends_it_with_a_summary() {
+    let mut child = demo(&["--for", "600"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let folder = wait_for_folder(&mut child);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let intro = up_to(&mut lines, |line| line.starts_with("The week before"));
+    let said = |lines: &[String], wanted: &str| lines.iter().any(|line| line.starts_with(wanted));
+    for wanted in
+        ["  real      PostgreSQL", "  stand-in  the Kafka broker on 127.0.0.1:", "  page      http://127.0.0.1:"]
+    {
+        assert!(said(&intro, wanted), "{wanted}: {intro:#?}");
+    }
+    up_to(&mut lines, |line| line.contains("  ALERT      "));
+    signal(&child, "-INT");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:#?}");
+    let summary = &rest[rest.iter().position(|line| line == "What happened").expect("a summary")..];
+    for wanted in ["  changes ", "  candidates ", "  alerts ", "  latency ", "  first alert ", "What is next"] {
+        assert!(said(summary, wanted), "{wanted}: {summary:#?}");
+    }
+    assert!(summary.iter().any(|line| line.starts_with("  open ") && line.ends_with(" find the same")), "{summary:#?}");
+    assert!(summary.iter().any(|line| line.trim().starts_with("scripts/stack up ")), "{summary:#?}");
+    assert!(is_gone(&folder));
+}
+
+#[test]
 fn nothing_stays_after_a_signal_or_a_kill() {
-    for (how, wanted) in [("-INT", Some(0)), ("-TERM", Some(0)), ("-HUP", Some(0)), ("-KILL", None)] {
+    for (how, wanted) in [("-TERM", Some(0)), ("-HUP", Some(0)), ("-KILL", None)] {
         let mut child = demo(&["--for", "600"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let folder = wait_for_folder(&mut child);
         let lines = wait_for_line(&mut child, "The week before");
