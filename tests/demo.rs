@@ -1,4 +1,5 @@
-//! `tripline demo` from its start to its end, on a private PostgreSQL. Where this machine has none, it is fetched.
+//! `tripline demo` from its start to its end, on a private PostgreSQL: this machine's; where it has none, one that the
+//! first demo fetches. `slow_a_postgres_that_is_fetched` fetches one in any case.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests of a process, against the real clock")]
@@ -6,6 +7,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,11 +110,16 @@ fn up_to(lines: &mut impl Iterator<Item = String>, wanted: impl Fn(&str) -> bool
 }
 
 fn as_json(child: Child) -> Json {
+    told_as_json(child).0
+}
+
+/// What it wrote to standard output, and to standard error.
+fn told_as_json(child: Child) -> (Json, String) {
     let ended = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(ended.status.success(), "{:?}: {told}", ended.status);
     assert!(!told.contains("ERROR") && !told.contains("WARN"), "{told}");
-    serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {told}"))
+    (serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {told}")), told)
 }
 
 #[test]
@@ -243,6 +250,47 @@ async fn where_all_ports_are_taken_it_says_so_and_nothing_stays() {
     assert!(error.contains("could not bind") && tried == 3, "{tried}: {error}");
     drop(place);
     assert!(is_gone(&folder));
+}
+
+/// A demo with a home of its own, as a user that is not root: root's cache is the machine's.
+fn demo_at(home: &Path) -> Command {
+    const NOBODY: u32 = 65_534;
+    let mut command = if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        // What was built may be where only root gets.
+        let program = home.join("program");
+        if !program.exists() {
+            fs::copy(DEMO, &program).unwrap();
+        }
+        chown(home, Some(NOBODY), Some(NOBODY)).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+        command.arg(program);
+        command
+    } else {
+        Command::new(DEMO)
+    };
+    command.args(["demo", "--fetch", "--for", "3", "--output", "json"]);
+    command.env("HOME", home).env("XDG_CACHE_HOME", home).env("TMPDIR", home).env_remove("RUST_LOG");
+    command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+#[ignore = "needs the network: scripts/test --all"]
+fn slow_a_postgres_that_is_fetched() {
+    let home = tempfile::tempdir().unwrap();
+    let (told, said) = told_as_json(demo_at(home.path()).spawn().unwrap());
+    assert_eq!(told["agrees"], true, "{told:#}");
+    assert!(said.contains("Fetched "), "{said}");
+    assert!(home.path().join("tripline/postgresql-18.6.0/bin/postgres").is_file());
+    // Nothing could be fetched now.
+    let proxies = ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"];
+    let again = demo_at(home.path()).envs(proxies.map(|name| (name, "http://127.0.0.1:1"))).spawn().unwrap();
+    let (told, said) = told_as_json(again);
+    assert_eq!(told["agrees"], true, "{told:#}");
+    assert!(!said.contains("Fetch"), "{said}");
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(left.iter().all(|name| name == "tripline" || name == "program"), "{left:?}");
 }
 
 /// What `create table` says of a table, without spaces and in small letters.
