@@ -11,6 +11,7 @@ use super::offsets::{self, Standing};
 use super::{Exit, run};
 use crate::checkpoint::Folder;
 use crate::clock::{Clock, SystemClock};
+use crate::host;
 use crate::job::JobError;
 use crate::model::Timestamp;
 
@@ -21,7 +22,9 @@ pub(super) const NOTES: &str = "\
 It is to run on the machine, or in the container, of the run. With [web] it asks the run itself, by /readyz: alive, unless it
 says that it is stalled; one that stands by, rebuilds its windows or waits for Postgres is alive. Without [web] it looks at
 the lock of the checkpoint folder and at Kafka: with records unread for longer than --stalled-after and no epoch closed in
-that time, a run makes no progress. While the broker is away a run waits for it, and no restart would help: it is alive.
+that time, a run makes no progress. While the group's active member is another instance, this one stands by, and is alive
+as long as it holds the lock; the progress is the other's. While the broker is away a run waits for it, and no restart
+would help: it is alive.
 
 Exit codes, of which containers know only these:
   0  alive
@@ -62,6 +65,10 @@ pub async fn healthcheck(args: &HealthcheckArgs) -> Result<(), Failure> {
         }
         Err(failure) => return Err(unhealthy(failure.message)),
     };
+    let instance = host::instance(&dir.join(group));
+    if stands_by(&progress.members, instance.as_deref()) {
+        return offsets::print(&["alive; it stands by, as the group has another active member".to_owned()]);
+    }
     let shown = judge(&progress, SystemClock::default().now(), i64::from(args.stalled_after)).map_err(unhealthy)?;
     offsets::print(&[shown])
 }
@@ -105,6 +112,13 @@ fn ready(status: u16, text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether the group has active members, and this instance is none of them. The name of an instance is what its members'
+/// ids begin with, and the id stands in brackets behind what else there is to say of a member.
+fn stands_by(members: &[String], instance: Option<&str>) -> bool {
+    let Some(instance) = instance else { return false };
+    !members.is_empty() && !members.iter().any(|member| member.contains(&format!("({instance}-")))
+}
+
 /// Whether a run that is alive makes progress.
 fn judge(progress: &Standing, now: Timestamp, stalled_after: i64) -> Result<String, String> {
     let Standing { lag, seconds, epoch_at, .. } = progress;
@@ -145,6 +159,22 @@ mod tests {
         check(5, Some(120), Some(0), true); // has just come
         check(5, None, Some(0), true); // not known how old
         check(5, Some(999), None, false);
+    }
+
+    #[test]
+    fn who_stands_by() {
+        let check = |members: &[&str], instance: Option<&str>, want: bool| {
+            let members: Vec<String> = members.iter().map(|id| format!("tripline at 10.0.0.1 ({id})")).collect();
+            assert_eq!(stands_by(&members, instance), want, "{members:?} {instance:?}");
+        };
+        let (mine, again, other) = ("tripline-a-5f", "tripline-a-1-5f", "tripline-b-5f");
+        check(&[other], Some("tripline-a"), true);
+        check(&[mine], Some("tripline-a"), false);
+        check(&[again], Some("tripline-a"), false);
+        check(&[other, mine], Some("tripline-a"), false); // takes over, or is taken over from
+        check(&["tripline-ab-5f"], Some("tripline-a"), true);
+        check(&[], Some("tripline-a"), false); // is about to join
+        check(&[other], None, false); // who it is cannot be told
     }
 
     #[test]

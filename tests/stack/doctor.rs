@@ -2,7 +2,8 @@
 //! it; where the mend is SQL or a request, it is done as it stands there, and the finding is gone.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
@@ -54,7 +55,7 @@ fn ask(job: &Job) -> Said {
 fn problems(job: &Job, code: i32, checks: &[&str]) -> Said {
     let want: BTreeSet<&str> = checks.iter().copied().collect();
     let mut last = String::new();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(40);
     loop {
         let said = ask(job);
         if said.of_grade("problem") == want {
@@ -62,8 +63,8 @@ fn problems(job: &Job, code: i32, checks: &[&str]) -> Said {
             return said;
         }
         last.clone_from(&said.everything);
-        assert!(std::time::Instant::now() < deadline, "not the problems {want:?}, but\n{last}");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(Instant::now() < deadline, "not the problems {want:?}, but\n{last}");
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
 
@@ -147,6 +148,51 @@ fn the_health_of_a_run_that_shows_a_page() {
     assert_eq!((during.status.code(), &during.stdout[..]), (Some(0), &b"alive: ready\n"[..]), "{during:?}");
     assert_eq!(run.terminate().code, Some(0));
     assert_eq!(healthy().status.code(), Some(1));
+}
+
+/// Killed when the test is over.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The active instance is stopped, so that a record stays unread: it makes no progress, and who stands by is alive.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_health_of_an_instance_that_stands_by() {
+    let t = table("standby", &[]);
+    let mut job = job(&t);
+    // The one that is stopped stays a member.
+    job.environment.push(("TRIPLINE__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "120000".to_owned()));
+    let other = Job { checkpoints: job.checkpoints.with_file_name("other"), ..job.clone() };
+    let health = |job: &Job| {
+        let done = job.command(&["healthcheck", "--stalled-after", "1"]).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned())
+    };
+    let mut active = job.command(&["run"]);
+    let active = Process(active.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    wait_for("an epoch is closed", || (job.committed() == Some(1)).then_some(()));
+    let (code, said) = health(&job);
+    assert!(code == Some(0) && said.contains("0 records unread"), "{said}");
+
+    let mut run = other.start();
+    run.wait_in_log("standing by until it is gone");
+    shell(&format!("kill -STOP {}", active.0.id()));
+    t.insert(&[(2, 102, "1")]);
+    kafka::wait_for_end(t.topic(), 2);
+    let said = wait_for("the stopped one makes no progress", || {
+        let (code, said) = health(&job);
+        (code == Some(1)).then_some(said)
+    });
+    assert!(said.contains("no progress: 1 records unread"), "{said}");
+    let (code, said) = health(&other);
+    assert!(code == Some(0) && said.contains("stands by"), "{code:?}: {said}");
+    assert_eq!(run.terminate().code, Some(0));
+    assert_eq!(health(&other).0, Some(1));
 }
 
 #[test]
