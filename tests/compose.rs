@@ -29,6 +29,8 @@ fn versions_are_those_of_the_tests() {
     let debezium = format!("quay.io/debezium/connect:{}", version("DEBEZIUM"));
     let kafka = format!("apache/kafka:{}", version("KAFKA"));
     assert_eq!(after(&compose, "image:"), ["postgres:15", &kafka, &debezium, &debezium, "tripline:local"]);
+    // That this tag has not been pulled is said, by its name.
+    assert!(text("docs/containers.md").contains(&format!("has the tag `{}`", version("DEBEZIUM"))));
     let rust = format!("FROM rust:{}-bookworm AS build", env!("CARGO_PKG_RUST_VERSION"));
     assert!(text("Dockerfile").contains(&rust), "{rust}");
 }
