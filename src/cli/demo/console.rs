@@ -199,29 +199,27 @@ impl Console {
         written.map_err(|error| Failure::new(Exit::Failed, format!("standard output: {error}")))
     }
 
-    /// Lines in place of the picture, and a new picture below them. What cannot be shown is no reason to stop.
+    /// Writes a frame. What cannot be shown is no reason to stop.
     fn put(&mut self, lines: &str, picture: &str) {
         if lines.is_empty() && picture.is_empty() && self.height == 0 {
             return;
         }
-        let mut text = String::new();
-        if self.drawn {
-            text.push_str("\x1b[?2026h\x1b[?7l\r"); // at once, and cut rather than wrapped at the edge
-            if self.height > 0 {
-                let _ = write!(text, "\x1b[{}A", self.height);
-            }
-            text.push_str("\x1b[J");
-        }
-        text.push_str(lines);
-        text.push_str(picture);
-        self.height = picture.lines().count();
-        if self.drawn {
-            text.push_str("\x1b[?7h\x1b[?2026l");
-        }
+        let text = self.frame(lines, picture);
         let _ = match self.output {
             Output::Table => stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()),
             Output::Json => stderr().write_all(text.as_bytes()),
         };
+    }
+
+    /// Lines in place of the picture, and a new picture below them, all at once. At the terminal's edge lines are wrapped;
+    /// the picture is cut there, since its height has to be known.
+    fn frame(&mut self, lines: &str, picture: &str) -> String {
+        let before = std::mem::replace(&mut self.height, picture.lines().count());
+        if !self.drawn {
+            return format!("{lines}{picture}");
+        }
+        let up = if before > 0 { format!("\x1b[{before}A") } else { String::new() };
+        format!("\x1b[?2026h\r{up}\x1b[J{lines}\x1b[?7l{picture}\x1b[?7h\x1b[?2026l")
     }
 
     /// Records a second.
@@ -271,15 +269,16 @@ impl Console {
     }
 
     /// How it goes, and what came of it.
-    fn whole(&self, reading: &Reading, done: &Done, rate: u64) -> [String; 2] {
+    fn whole(&self, reading: &Reading, done: &Done, rate: u64) -> [String; 3] {
         let lag = done.changed.load(Ordering::Relaxed).saturating_sub(reading.read);
         let tallies = || reading.rules.iter().map(|rule| &rule.tally);
         let confirmed: u64 = tallies().map(|tally| tally.confirmed).sum();
         let refuted: u64 = tallies().map(|tally| tally.refuted).sum();
-        let (fired, resolved, delays) = (self.seen.fired, self.seen.resolved, delays(reading));
+        let (fired, resolved) = (self.seen.fired, self.seen.resolved);
         [
             format!("{} changes read, {}/s, {} behind", grouped(reading.read), grouped(rate), grouped(lag)),
-            format!("{confirmed} confirmed, {refuted} refuted; {fired} alerts, {resolved} resolved; {delays}"),
+            format!("{confirmed} confirmed, {refuted} refuted; {fired} alerts, {resolved} resolved"),
+            delays(reading),
         ]
     }
 
@@ -288,8 +287,8 @@ impl Console {
             let passed = started.elapsed().min(limit);
             format!("{} of {} s   ", passed.as_secs(), limit.as_secs())
         });
-        let [going, came] = self.whole(reading, done, rate);
-        let mut text = format!("\n{}{going}\n{came}\n", self.bold(&clock));
+        let [going, came, delays] = self.whole(reading, done, rate);
+        let mut text = format!("\n{}{going}\n{came}\n{delays}\n", self.bold(&clock));
         for rule in &reading.rules {
             let mine = reading.top.iter().filter(|top| top.rule == rule.name);
             let (name, having) = (self.bold(&rule.name), &rule.having);
@@ -363,49 +362,4 @@ fn whole_of(number: &str) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn plain() -> Console {
-        let mut console = Console::new(Output::Table);
-        (console.drawn, console.colour) = (false, false);
-        console
-    }
-
-    #[test]
-    fn bars_show_the_threshold() {
-        let check = |total: &str, want: &str| {
-            let top = Top {
-                rule: "r".to_owned(),
-                key: Json::Null,
-                label: "7".to_owned(),
-                total: total.to_owned(),
-                threshold: "3000".to_owned(),
-                over: false,
-                rows: 1,
-            };
-            assert_eq!(plain().user(&top), want);
-        };
-        check("0.00", "  7          ························|············       0.00");
-        check("1500.00", "  7          ████████████············|············    1500.00");
-        check("3000.01", "  7          ████████████████████████|············    3000.01");
-        check("99999.00", "  7          ████████████████████████|████████████   99999.00");
-        check("-5.00", "  7          ························|············      -5.00");
-    }
-
-    #[test]
-    fn what_is_compared_is_told() {
-        let outputs = json!({ "transactions": 4, "total": "12.50" });
-        let told = |rule, outputs: &Json| outputs.as_object().map(|outputs| measure(rule, outputs));
-        assert_eq!(told("weekly-spend", &outputs).as_deref(), Some("12.50"));
-        assert_eq!(told("card-testing", &outputs).as_deref(), Some("4"));
-        assert_eq!(told("weekly-spend", &json!({})).as_deref(), Some("null"));
-    }
-
-    #[test]
-    fn whole_parts() {
-        assert_eq!(["12.99", "7", "-3.2", "NULL", ""].map(whole_of), [12, 7, 0, 0, 0]);
-    }
-}
+mod tests;
