@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value as Json;
 
 use crate::harness::{Connector, Database, Job, Record, Stack, Table, kafka, one_at_a_time, psql, try_psql, wait_for};
@@ -148,6 +150,28 @@ fn the_health_of_a_run_that_shows_a_page() {
     assert_eq!((during.status.code(), &during.stdout[..]), (Some(0), &b"alive: ready\n"[..]), "{during:?}");
     assert_eq!(run.terminate().code, Some(0));
     assert_eq!(healthy().status.code(), Some(1));
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_group_is_anothers_too() {
+    let t = table("group", &[]);
+    let job = job(&t);
+    let member = || -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &job.bootstrap).set("group.id", &job.group).set("client.id", "another-job");
+        let member: BaseConsumer = config.create().unwrap();
+        member.subscribe(&[t.topic()]).unwrap();
+        member
+    };
+    let members = [member(), member()];
+    let said = wait_for("both are seen", || {
+        members.iter().for_each(|member| drop(member.poll(Duration::from_millis(100))));
+        let said = ask(&job);
+        said.of_grade("warning").contains("group").then_some(said)
+    });
+    assert!(said.mend("group", "has 2 active members: another-job at ").contains("kafka.group_id"));
+    assert_eq!(said.code, Some(0), "{}", said.everything);
 }
 
 /// Killed when the test is over.
