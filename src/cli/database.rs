@@ -1,5 +1,6 @@
 //! Asking the database at start, when it may not be there yet.
 
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,12 +14,35 @@ pub(super) const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest wait before a server that is not there is tried again.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// How long an attempt may take at least, however short the patience.
+const ATTEMPT_MIN: Duration = Duration::from_secs(5);
+
+/// Waits for an answer that a server may owe for ever: it has accepted the connection, and is stopped or stuck.
+///
+/// # Errors
+/// The server's, or that there was none within `limit`.
+pub(super) async fn answered<T, E: From<sqlx::Error>>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
+        let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+        Err(sqlx::Error::Io(silent).into())
+    })
+}
+
 /// Why an attempt failed.
 pub(super) enum AttemptError {
     /// The database answered, and the settings do not fit what it said.
     Wrong(String),
     /// It did not answer, or refused.
     Connection(sqlx::Error),
+}
+
+impl From<sqlx::Error> for AttemptError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Connection(error)
+    }
 }
 
 /// Repeats an attempt until the database of this URL is there.
@@ -30,7 +54,7 @@ pub(super) async fn when_there<T>(
     let deadline = Instant::now() + patience;
     let mut wait = RETRY_FIRST;
     loop {
-        let failed = match attempt().await {
+        let failed = match answered(patience.max(ATTEMPT_MIN), attempt()).await {
             Ok(done) => return Ok(done),
             Err(AttemptError::Wrong(message)) => return Err(Failure::new(Exit::Misconfigured, message)),
             Err(AttemptError::Connection(error)) => error,

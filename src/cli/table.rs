@@ -7,16 +7,15 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Duration, Instant};
 
 use super::Exit;
+use super::database::{RETRY_FIRST, RETRY_MAX, answered};
 use super::failure::{Failure, refusal};
 use crate::config::{self, Config};
 use crate::sink::postgres::migrations::{self, Migrated};
 use crate::sink::postgres::rights::{Found, rights};
 use crate::sink::postgres::{self, TableSink};
 
-/// The first wait before a server that is not there is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-/// The longest wait before a server that is not there is tried again.
-const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long connecting may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// A database of the configuration's, as errors name it.
 #[derive(Clone, Debug)]
@@ -55,7 +54,7 @@ impl Place {
 
     /// Connects, once.
     pub(super) async fn try_connect(&self) -> Result<PgConnection, sqlx::Error> {
-        self.options.connect().await
+        answered(CONNECT_MAX, self.options.connect()).await
     }
 
     /// Connects, waiting for a server that is not there yet.

@@ -117,6 +117,16 @@ fn servers_that_are_not_there() {
     let url = "postgres://bob:hunter2@127.0.0.1:1/shop".to_owned();
     let postgres = Job { url, ..job.clone() };
     check("database", &postgres.try_run(), 3, &["Postgres", "bob:***@127.0.0.1:1/shop", "postgres.url"]);
+    // It accepts, and never says anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://bob:hunter2@{}/shop", silent.local_addr().unwrap());
+    let stuck = Job { url, ..job.clone() };
+    check(
+        "stuck database",
+        &stuck.try_run(),
+        3,
+        &["Postgres", "bob:***@127.0.0.1", "no answer within", "postgres.url"],
+    );
     check("topic", &job.try_run(), 2, &["no.such.topic", "does not exist", "source.topic"]);
     let url = Stack::get().url("no_such_database");
     check("database's name", &Job { url, ..job }.try_run(), 2, &["no_such_database"]);
