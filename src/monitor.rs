@@ -164,7 +164,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
         let mut stop = std::pin::pin!(stop);
         let mut counts = Counts::default();
-        self.board.begin(&self.settings.group, &self.settings.topic, &self.rules);
+        self.board.begin(&self.settings.group, &self.settings.topic, &self.rules, self.source.cut_off());
         loop {
             self.board.phase(Phase::Joining);
             let Some(partitions) =
