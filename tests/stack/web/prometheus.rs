@@ -1,5 +1,6 @@
 //! Prometheus itself: it scrapes a run, and takes the metrics and the alert rules.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,6 +37,16 @@ fn accepted(arguments: &[&str], input: &str) -> String {
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "promtool {arguments:?}: {said}");
     said
+}
+
+/// An alert rule as Prometheus knows it.
+struct Rule {
+    name: String,
+    /// `ok`, or what is wrong with it.
+    health: String,
+    state: String,
+    /// When it was last looked at.
+    at: String,
 }
 
 /// A server of the test's own. It ends with the test.
@@ -89,15 +100,29 @@ impl Prometheus {
         wait_for(&format!("{query} is {want}"), || (self.value(query).as_deref() == Some(want)).then_some(()));
     }
 
-    /// The rules: name, health and state of each, or what is wrong with it.
-    fn rules(&mut self) -> Vec<(String, String, String)> {
+    /// The rules as they are now.
+    fn rules(&mut self) -> Vec<Rule> {
         let data = self.ask("rules").unwrap_or_default();
         let groups = data["groups"].as_array().cloned().unwrap_or_default();
         let rules = groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
         let text = |rule: &Json, field: &str| rule[field].as_str().unwrap_or_default().to_owned();
-        rules
-            .map(|rule| (text(&rule, "name"), text(&rule, "health") + &text(&rule, "lastError"), text(&rule, "state")))
-            .collect()
+        let rule = |rule: Json| Rule {
+            name: text(&rule, "name"),
+            health: text(&rule, "health") + &text(&rule, "lastError"),
+            state: text(&rule, "state"),
+            at: text(&rule, "lastEvaluation"),
+        };
+        rules.map(rule).collect()
+    }
+
+    /// The rules, each judged by what is there now.
+    fn judged(&mut self) -> Vec<Rule> {
+        let before: BTreeSet<String> = self.rules().into_iter().map(|rule| rule.at).collect();
+        wait_for("every rule has been looked at once more", || {
+            let rules = self.rules();
+            let later = !rules.is_empty() && rules.iter().all(|rule| !before.contains(&rule.at));
+            later.then_some(rules)
+        })
     }
 
     fn log(&self) -> String {
@@ -136,21 +161,16 @@ fn slow_prometheus_scrapes_and_promtool_accepts() {
     prometheus.wait_for("tripline_events_total", &kafka::end_of(table.topic()).to_string());
     prometheus.wait_for("tripline_alerts_total{status=\"firing\"}", "1");
     prometheus.wait_for("tripline_alert_delay_seconds_bucket{le=\"+Inf\"}", "1");
-    let rules = wait_for("every rule has been looked at", || {
-        let rules = prometheus.rules();
-        let looked = !rules.is_empty() && rules.iter().all(|(_, health, _)| health != "unknown");
-        looked.then_some(rules)
-    });
+    let rules = prometheus.judged();
     assert_eq!(rules.len(), written);
-    for (name, health, state) in rules {
+    for Rule { name, health, state, .. } in rules {
         assert_eq!((health.as_str(), state.as_str()), ("ok", "inactive"), "{name}");
     }
 
     // The rules see what they are for.
     run.terminate();
     prometheus.wait_for("up{job=\"tripline\"}", "0");
-    wait_for("it is seen to be down", || {
-        let down = |(name, _, state): &(String, String, String)| name == "TriplineDown" && state == "pending";
-        prometheus.rules().iter().any(down).then_some(())
-    });
+    let down = |rule: &Rule| rule.state != "inactive";
+    let down: Vec<String> = prometheus.judged().into_iter().filter(down).map(|rule| rule.name).collect();
+    assert_eq!(down, ["TriplineDown"]);
 }
