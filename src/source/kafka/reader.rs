@@ -318,3 +318,33 @@ fn classify(error: &KafkaError) -> Option<SourceError> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::statistics::Broker;
+
+    use super::*;
+
+    #[test]
+    fn cut_off_while_no_broker_is_connected() {
+        let cut_off = Arc::default();
+        let context = Context::new(&cut_off);
+        let table: [(&[&str], bool); 7] = [
+            (&["INIT", "UP"], false),
+            (&["INIT", "DOWN"], true),
+            (&["TRY_CONNECT", "CONNECT"], true),
+            (&["APIVERSION_QUERY", "AUTH_HANDSHAKE"], true),
+            (&["DOWN", "UPDATE"], false),
+            (&[], true),
+            (&["DOWN", "UP", "DOWN"], false),
+        ];
+        for (states, want) in table {
+            let broker = |(number, state): (usize, &&str)| {
+                (number.to_string(), Broker { state: (*state).to_owned(), ..Broker::default() })
+            };
+            let brokers = states.iter().enumerate().map(broker).collect();
+            context.stats(Statistics { brokers, ..Statistics::default() });
+            assert_eq!(cut_off.load(Ordering::Relaxed), want, "{states:?}");
+        }
+    }
+}
