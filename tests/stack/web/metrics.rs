@@ -10,6 +10,8 @@ use super::{Scrape, get, with_page};
 /// What a label may be called. A key's columns are not among them, and never will be: there are millions of keys.
 const LABELS: [&str; 8] = ["phase", "partition", "rule", "status", "outcome", "reason", "le", "version"];
 
+type Labels = &'static [(&'static str, &'static str)];
+
 const RULE: (&str, &str) = ("rule", "weekly-spend");
 
 /// Fires, and stays over.
@@ -61,7 +63,7 @@ fn web_metrics_say_what_happened() {
         done.then_some(scrape)
     });
     assert_eq!(job.committed(), Some(7));
-    let exactly: &[(&str, &[(&str, &str)], f64)] = &[
+    let exactly: &[(&str, Labels, f64)] = &[
         ("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
         ("phase", &[("phase", "working")], 1.0),
         ("phase", &[("phase", "joining")], 0.0),
@@ -115,6 +117,7 @@ fn web_metrics_say_what_happened() {
 }
 
 /// Buckets count all that is below them, the last one counts everything, and the sum fits.
+#[expect(clippy::float_arithmetic, reason = "bounds of a sum, for comparing alone")]
 fn histogram(scrape: &Scrape, name: &str, at_least: f64) {
     let buckets = scrape.samples.iter().filter(|sample| sample.name == format!("tripline_{name}_bucket"));
     let bound = |text: &str| if text == "+Inf" { f64::INFINITY } else { text.parse().unwrap() };

@@ -11,9 +11,9 @@ use crate::harness::{Job, Table, kafka, wait_for};
 use super::with_page;
 
 /// Whether the alert topic has an alert on this user.
-fn told(job: &Job, user: &str) -> Option<()> {
+fn told(job: &Job, user: i64) -> Option<()> {
     let alerts = kafka::records(&job.alert_topic, 0);
-    alerts.iter().any(|alert| alert.json()["key"]["user_id"].to_string() == user).then_some(())
+    alerts.iter().any(|alert| alert.json()["key"]["user_id"] == user).then_some(())
 }
 
 /// What both layers say, each as it is read without the program: the group by another client, the folder as a file.
@@ -58,7 +58,7 @@ fn web_page_in_a_browser() {
             ("sql", text) => json!(table.sql(text)),
             ("offsets", _) => offsets(&job),
             ("told", user) => {
-                wait_for(&format!("an alert on {user}"), || told(&job, user));
+                wait_for(&format!("an alert on {user}"), || told(&job, user.parse().unwrap()));
                 json!(null)
             }
             ("stop", _) => {
