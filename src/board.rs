@@ -59,7 +59,7 @@ struct State {
     recent: Recent,
     /// The session's counts at the last turn.
     counts: Counts,
-    /// Set while no broker of Kafka is connected.
+    /// Set while no broker of Kafka answers.
     cut_off: Arc<AtomicBool>,
     started: Instant,
     turned: Instant,
@@ -169,7 +169,7 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the run is about. `cut_off` is set while no broker of Kafka is connected.
+    /// What the run is about. `cut_off` is set while no broker of Kafka answers.
     pub(crate) fn begin(&self, group: &str, topic: &str, rules: &[Rule], cut_off: Arc<AtomicBool>) {
         let mut state = self.lock();
         state.cut_off = cut_off;

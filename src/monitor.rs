@@ -186,6 +186,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                     tracing::warn!(
                         "the group took the partitions away: this instance stands by until the group is free"
                     );
+                    self.board.phase(Phase::Joining);
                     if job::rejoin(&mut self.source, stop.as_mut()).await? {
                         return Ok(counts);
                     }
@@ -197,6 +198,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                         %error,
                         "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
                     );
+                    self.board.phase(Phase::Joining);
                     if job::rejoin(&mut self.source, stop.as_mut()).await? {
                         return Ok(counts);
                     }

@@ -149,7 +149,7 @@ pub trait Source {
     /// left out.
     fn ends(&self) -> Offsets;
 
-    /// Set while no broker is connected, as far as is known; for show, and for as long as the source is there.
+    /// Set while no broker answers, as far as is known; for show, and for as long as the source is there.
     fn cut_off(&self) -> Arc<AtomicBool>;
 
     /// All partitions of the topic.

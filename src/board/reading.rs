@@ -97,7 +97,7 @@ pub struct Reading {
     pub statements: Histogram,
     /// Why Postgres did not answer the last statement, if it did not.
     pub postgres: Option<String>,
-    /// Whether no broker of Kafka is connected, as its client last said.
+    /// Whether no broker of Kafka answers, as its client last said.
     pub cut_off: bool,
     /// Why reading pauses, if it does.
     #[serde(serialize_with = "pause")]

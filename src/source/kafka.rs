@@ -15,7 +15,7 @@ mod reader;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -373,8 +373,7 @@ impl<D: Decode> Source for KafkaSource<D> {
     async fn rejoin(&mut self) -> Result<(), SourceError> {
         self.member = None;
         self.reading.end().await;
-        self.cut_off.store(false, Ordering::Relaxed); // nobody looks meanwhile
-        wait_until_free(&self.base, &self.membership, self.patience).await?;
+        group::wait_telling(&self.base, &self.membership, self.patience, &self.cut_off).await?;
         let (decoder, alone) = (self.decoder.clone(), self.alone.as_deref());
         let made =
             Reading::start(&self.base, &self.membership, &self.topic, decoder, alone, self.joined, &self.cut_off);

@@ -58,7 +58,7 @@ fn problems(reading: &Reading) -> Vec<String> {
     };
     let mut problems: Vec<String> = phase.into_iter().map(str::to_owned).collect();
     if reading.cut_off {
-        problems.push("no broker of Kafka is connected".to_owned());
+        problems.push("no broker of Kafka answers".to_owned());
     }
     match (&reading.stalled, reading.paused) {
         (Some((why, since)), _) => problems.push(format!("stalled for {} s: {why}", since.as_secs())),

@@ -100,7 +100,7 @@ impl Out {
             self.line("reading_paused", &[("reason", reason)], u8::from(reading.paused == Some(why)));
         }
         self.gauge("postgres_up", "Whether Postgres answers.", u8::from(answers));
-        self.gauge("kafka_up", "Whether a broker of Kafka is connected.", u8::from(!reading.cut_off));
+        self.gauge("kafka_up", "Whether a broker of Kafka answers.", u8::from(!reading.cut_off));
         self.gauge("uptime_seconds", "Since the run began.", reading.uptime.as_secs());
     }
 

@@ -43,7 +43,7 @@ pub(super) struct Context {
     ends: Mutex<Offsets>,
     /// The error that was logged last: an outage repeats it many times a second.
     told: Mutex<Option<RDKafkaErrorCode>>,
-    /// Set while no broker is connected.
+    /// Set while no broker answers.
     cut_off: Arc<AtomicBool>,
 }
 

@@ -168,7 +168,7 @@ function drawState() {
   $("phase").className = `pill ${state.phase === "working" ? "" : "warm"}`;
   const trouble = [
     state.stalled && `Stalled: ${state.stalled}.`,
-    state.cut_off && "No broker of Kafka is connected.",
+    state.cut_off && "No broker of Kafka answers.",
     state.postgres && `Postgres did not answer: ${state.postgres}`,
     !state.stalled && state.paused && `Reading pauses: ${state.paused}.`,
   ].filter(Boolean).join(" ");

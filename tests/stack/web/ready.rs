@@ -73,7 +73,7 @@ fn web_is_not_ready_without_kafka() {
     wait_until(&url, 200, "ready");
     assert_eq!(metric(&url, "kafka_up"), 1.0);
     broker.signal("KILL");
-    let took = wait_until(&url, 503, "no broker of Kafka is connected");
+    let took = wait_until(&url, 503, "no broker of Kafka answers");
     // Long before a stall would show it.
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!((metric(&url, "kafka_up"), metric(&url, "postgres_up")), (0.0, 1.0));
@@ -99,4 +99,23 @@ fn web_is_not_ready_while_reading_pauses() {
     assert_eq!(get(&format!("{url}/readyz")).1, "not ready\nreading pauses: limits.max_rows is reached\n");
     assert_eq!(get_json(&format!("{url}/api/state"))["paused"], "limits.max_rows is reached");
     run.kill();
+}
+
+/// The connections stay open, and nothing comes through them.
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn slow_web_is_not_ready_while_kafka_hangs() {
+    let (broker, _database, _folder, job, url) = on_a_broker_of_its_own("web_hangs");
+    let _run = job.start();
+    wait_until(&url, 200, "ready");
+    broker.signal("STOP");
+    // The session expires, and it is one that stands by from then on.
+    let took = wait_until(&url, 503, "it has not joined the group, or stands by until another instance is gone");
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    let took = wait_until(&url, 503, "no broker of Kafka answers");
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    assert_eq!(metric(&url, "kafka_up"), 0.0);
+    broker.signal("CONT");
+    wait_until(&url, 200, "ready");
+    assert_eq!(metric(&url, "kafka_up"), 1.0);
 }
