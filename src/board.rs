@@ -10,7 +10,7 @@ pub mod histogram;
 pub mod reading;
 pub mod recent;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::unit::stored::Decisions;
 use crate::unit::{Counts, Unit};
 
 pub use histogram::Histogram;
-pub use reading::{ClosedEpoch, Partition, Phase, Reading, RuleReading, Top};
+pub use reading::{ClosedEpoch, Partition, Pause, Phase, Reading, RuleReading, Top};
 pub use recent::{Entry, What};
 use recent::{KEPT_MAX, Recent};
 
@@ -59,6 +59,8 @@ struct State {
     recent: Recent,
     /// The session's counts at the last turn.
     counts: Counts,
+    /// Set while no broker of Kafka answers.
+    cut_off: Arc<AtomicBool>,
     started: Instant,
     turned: Instant,
     progressed: Instant,
@@ -75,6 +77,7 @@ impl Default for Board {
             reading: Reading::default(),
             recent: Recent::default(),
             counts: Counts::default(),
+            cut_off: Arc::default(),
             started: now,
             turned: now,
             progressed: now,
@@ -107,6 +110,7 @@ impl Board {
         let works = matches!(reading.phase, Phase::Rebuilding | Phase::Working);
         reading.uptime = now.duration_since(state.started);
         reading.checkpoint_age = state.closed.map(|closed| now.duration_since(closed));
+        reading.cut_off = state.cut_off.load(Ordering::Relaxed);
         let still = now.duration_since(state.progressed);
         let silent = now.duration_since(state.turned);
         reading.stalled = match reading.paused {
@@ -114,7 +118,7 @@ impl Board {
             _ if silent >= STALL_AFTER => {
                 Some(("the loop waits for the disk, the alert topic or the commit of the group".to_owned(), silent))
             }
-            Some(why) if still >= STALL_AFTER => Some((format!("reading pauses: {why}"), still)),
+            Some(why) if still >= STALL_AFTER => Some((format!("reading pauses: {}", why.as_str()), still)),
             None if reading.lag_records() > 0 && still >= STALL_AFTER => {
                 Some(("there are records to read, and none comes".to_owned(), still))
             }
@@ -160,7 +164,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) counts: &'a Counts,
     pub(crate) news: News,
     /// Why reading pauses, if it does.
-    pub(crate) paused: Option<&'static str>,
+    pub(crate) paused: Option<Pause>,
     pub(crate) rebuilds: bool,
 }
 
@@ -170,9 +174,11 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the run is about.
-    pub(crate) fn begin(&self, group: &str, topic: &str, rules: &[Rule]) {
-        let reading = &mut self.lock().reading;
+    /// What the run is about. `cut_off` is set while no broker of Kafka answers.
+    pub(crate) fn begin(&self, group: &str, topic: &str, rules: &[Rule], cut_off: Arc<AtomicBool>) {
+        let mut state = self.lock();
+        state.cut_off = cut_off;
+        let reading = &mut state.reading;
         (reading.group, reading.topic) = (group.to_owned(), topic.to_owned());
         reading.rules = rules.iter().map(RuleReading::new).collect();
     }

@@ -158,8 +158,8 @@ pub(crate) async fn run(job: &mut impl Job, stop: impl Future<Output = ()>) -> R
 async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()>) -> Result<(), JobError> {
     let mut stop = std::pin::pin!(stop);
     let (group, until_end) = (job.group(), job.until_end());
+    job.joins();
     loop {
-        job.joins();
         let Some(partitions) = assigned(job.source(), &group, until_end, stop.as_mut()).await? else { return Ok(()) };
         match job.work(&partitions, stop.as_mut()).await {
             Ok(Ended::Revoked) => {
@@ -175,6 +175,7 @@ async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()>) -> Result
             }
             Err(error) => return Err(error),
         }
+        job.joins();
         if rejoin(job.source(), stop.as_mut()).await? {
             return Ok(());
         }

@@ -189,7 +189,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
     /// [`JobError::BeforeTheEnd`] when it was to read to the end.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
-        self.board.begin(&self.settings.group, &self.settings.topic, &self.rules);
+        self.board.begin(&self.settings.group, &self.settings.topic, &self.rules, self.source.cut_off());
         let mut running = Running { monitor: self, counts: Counts::default() };
         let ended = job::run(&mut running, stop).await;
         let counts = running.counts;

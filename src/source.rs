@@ -7,6 +7,8 @@ pub mod kafka;
 pub mod memory;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::change::{Change, Reject};
@@ -155,6 +157,9 @@ pub trait Source {
     /// The end of each assigned partition as it was last heard of, at no cost; for show. Where it is not known it is
     /// left out.
     fn ends(&self) -> Offsets;
+
+    /// Set while no broker answers, as far as is known; for show, and for as long as the source is there.
+    fn cut_off(&self) -> Arc<AtomicBool>;
 
     /// All partitions of the topic.
     ///

@@ -29,6 +29,31 @@ pub enum Phase {
     Ended,
 }
 
+/// Why reading pauses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// So many candidates wait.
+    Candidates,
+    /// `limits.max_rows`
+    Rows,
+    /// `limits.max_rss_mb`
+    Memory,
+}
+
+impl Pause {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Candidates, Self::Rows, Self::Memory];
+
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Candidates => "so many candidates wait for Postgres",
+            Self::Rows => "limits.max_rows is reached",
+            Self::Memory => "limits.max_rss_mb is reached",
+        }
+    }
+}
+
 /// What can be read off the board. Counts are of this process and never go back.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Reading {
@@ -72,8 +97,11 @@ pub struct Reading {
     pub statements: Histogram,
     /// Why Postgres did not answer the last statement, if it did not.
     pub postgres: Option<String>,
+    /// Whether no broker of Kafka answers, as its client last said.
+    pub cut_off: bool,
     /// Why reading pauses, if it does.
-    pub paused: Option<&'static str>,
+    #[serde(serialize_with = "pause")]
+    pub paused: Option<Pause>,
     /// Why there is no progress, and for how long, if there should be.
     #[serde(serialize_with = "stall")]
     pub stalled: Option<(String, Duration)>,
@@ -227,6 +255,13 @@ fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S:
 fn millis_if<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match duration {
         Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn pause<S: Serializer>(pause: &Option<Pause>, serializer: S) -> Result<S::Ok, S::Error> {
+    match pause {
+        Some(why) => serializer.serialize_some(why.as_str()),
         None => serializer.serialize_none(),
     }
 }

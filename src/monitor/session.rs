@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Reply, Request, Settings, micros};
+use crate::board::Pause;
 use crate::checkpoint::{Marks, Offsets};
 use crate::job::JobError;
 use crate::model::{NextOffset, Timestamp};
@@ -50,7 +51,7 @@ pub(super) struct Session {
     /// When the last sweep was started.
     pub(super) swept_at: Timestamp,
     /// Why reading pauses, if it does.
-    pub(super) full: Option<&'static str>,
+    pub(super) full: Option<Pause>,
     /// The last batch was full: there is more to read right now.
     pub(super) backlog: bool,
     pub(super) dead: Vec<DeadLetter>,
@@ -183,17 +184,17 @@ impl Session {
     pub(super) fn reads(&mut self, rss_mb: Option<usize>, settings: &Settings) -> bool {
         let (waiting, rows) = (self.unit.waiting(), self.unit.rows());
         let full = if waiting >= WAITING_MAX {
-            Some("so many candidates wait for Postgres")
+            Some(Pause::Candidates)
         } else if settings.rows_max.is_some_and(|max| rows >= max) {
-            Some("limits.max_rows is reached")
+            Some(Pause::Rows)
         } else if settings.rss_max_mb.zip(rss_mb).is_some_and(|(max, rss)| rss >= max) {
-            Some("limits.max_rss_mb is reached")
+            Some(Pause::Memory)
         } else {
             None
         };
         if full != std::mem::replace(&mut self.full, full) {
             match full {
-                Some(why) => tracing::warn!(waiting, rows, rss_mb, "reading pauses: {why}"),
+                Some(why) => tracing::warn!(waiting, rows, rss_mb, "reading pauses: {}", why.as_str()),
                 None => tracing::info!(waiting, rows, "reading goes on"),
             }
         }

@@ -15,6 +15,7 @@ mod reader;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,6 +72,7 @@ pub struct KafkaSource<D: Decode = Decoder> {
     alone: Option<Vec<i32>>,
     reading: Reading<D::Change>,
     member: Member,
+    cut_off: Arc<AtomicBool>,
     /// How often it has joined.
     joined: u32,
     /// How long it waits at most for other members to be gone.
@@ -96,6 +98,7 @@ impl<T: Send + 'static> Reading<T> {
         decoder: D,
         alone: Option<&[i32]>,
         joined: u32,
+        cut_off: &Arc<AtomicBool>,
     ) -> Result<Self, KafkaError> {
         let mut config = base.clone();
         for (name, value) in SETTINGS {
@@ -109,7 +112,7 @@ impl<T: Send + 'static> Reading<T> {
             let name = if joined == 0 { instance.clone() } else { format!("{instance}-{joined}") };
             config.set("group.instance.id", name);
         }
-        let consumer: Arc<GroupConsumer> = Arc::new(config.create_with_context(Context::default())?);
+        let consumer: Arc<GroupConsumer> = Arc::new(config.create_with_context(Context::new(cut_off))?);
         match alone {
             None => consumer.subscribe(&[topic])?,
             Some(partitions) => consumer.context().give(partitions),
@@ -154,9 +157,10 @@ impl<D: Decode> KafkaSource<D> {
         decoder: D,
         patience: Option<Duration>,
     ) -> Result<Self, KafkaError> {
-        let reading = Reading::start(base, &membership, topic, decoder.clone(), None, 0)?;
+        let cut_off = Arc::default();
+        let reading = Reading::start(base, &membership, topic, decoder.clone(), None, 0, &cut_off)?;
         let (base, topic) = (base.clone(), topic.to_owned());
-        Ok(Self { base, membership, topic, decoder, alone: None, reading, member: None, joined: 1, patience })
+        Ok(Self { base, membership, topic, decoder, alone: None, reading, member: None, cut_off, joined: 1, patience })
     }
 
     /// Reads these partitions without joining the group: no member sees anything of it, and the group does not come to
@@ -172,9 +176,10 @@ impl<D: Decode> KafkaSource<D> {
         partitions: Vec<i32>,
     ) -> Result<Self, KafkaError> {
         let membership = Membership { group: group.to_owned(), instance: None };
-        let reading = Reading::start(base, &membership, topic, decoder.clone(), Some(&partitions), 0)?;
+        let cut_off = Arc::default();
+        let reading = Reading::start(base, &membership, topic, decoder.clone(), Some(&partitions), 0, &cut_off)?;
         let (base, topic, alone) = (base.clone(), topic.to_owned(), Some(partitions));
-        Ok(Self { base, membership, topic, decoder, alone, reading, member: None, joined: 1, patience: None })
+        Ok(Self { base, membership, topic, decoder, alone, reading, member: None, cut_off, joined: 1, patience: None })
     }
 
     /// Leaves the group, waiting for it at most a few seconds.
@@ -295,6 +300,10 @@ impl<D: Decode> Source for KafkaSource<D> {
         self.reading.consumer.context().ends()
     }
 
+    fn cut_off(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cut_off)
+    }
+
     async fn partitions(&self) -> Result<Vec<i32>, SourceError> {
         let topic = self.topic.clone();
         self.call("asking for the topic's partitions", move |consumer| {
@@ -364,9 +373,10 @@ impl<D: Decode> Source for KafkaSource<D> {
     async fn rejoin(&mut self) -> Result<(), SourceError> {
         self.member = None;
         self.reading.end().await;
-        wait_until_free(&self.base, &self.membership, self.patience).await?;
+        group::wait_telling(&self.base, &self.membership, self.patience, &self.cut_off).await?;
         let (decoder, alone) = (self.decoder.clone(), self.alone.as_deref());
-        let made = Reading::start(&self.base, &self.membership, &self.topic, decoder, alone, self.joined);
+        let made =
+            Reading::start(&self.base, &self.membership, &self.topic, decoder, alone, self.joined, &self.cut_off);
         self.joined += 1;
         let made = made.map_err(|error| SourceError::Lost(error.to_string()))?;
         let before = std::mem::replace(&mut self.reading, made);

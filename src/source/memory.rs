@@ -4,6 +4,7 @@
 //! Every call yields before and after its effect, so that a test can end a run at either place.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -349,6 +350,10 @@ impl<T: Clone> Source for MemorySource<T> {
 
     fn member(&self) -> u64 {
         self.generation
+    }
+
+    fn cut_off(&self) -> Arc<AtomicBool> {
+        Arc::default() // there is nothing to be cut off from
     }
 
     fn ends(&self) -> Offsets {

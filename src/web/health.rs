@@ -57,8 +57,13 @@ fn problems(reading: &Reading) -> Vec<String> {
         Phase::Working => None,
     };
     let mut problems: Vec<String> = phase.into_iter().map(str::to_owned).collect();
-    if let Some((why, since)) = &reading.stalled {
-        problems.push(format!("stalled for {} s: {why}", since.as_secs()));
+    if reading.cut_off {
+        problems.push("no broker of Kafka answers".to_owned());
+    }
+    match (&reading.stalled, reading.paused) {
+        (Some((why, since)), _) => problems.push(format!("stalled for {} s: {why}", since.as_secs())),
+        (None, Some(why)) => problems.push(format!("reading pauses: {}", why.as_str())),
+        (None, None) => {}
     }
     problems
 }

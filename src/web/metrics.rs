@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::board::{Histogram, Phase, Reading};
+use crate::board::{Histogram, Pause, Phase, Reading};
 
 /// The metrics of a run. `answers`: whether Postgres does.
 pub(super) fn text(reading: &Reading, answers: bool) -> String {
@@ -90,8 +90,17 @@ impl Out {
             "Whether there is no progress though there should be.",
             u8::from(reading.stalled.is_some()),
         );
-        self.gauge("reading_paused", "Whether reading pauses at a bound.", u8::from(reading.paused.is_some()));
+        self.head("reading_paused", "gauge", "Whether reading pauses, by the bound that is reached.");
+        for why in Pause::ALL {
+            let reason = match why {
+                Pause::Candidates => "candidates",
+                Pause::Rows => "max_rows",
+                Pause::Memory => "max_rss_mb",
+            };
+            self.line("reading_paused", &[("reason", reason)], u8::from(reading.paused == Some(why)));
+        }
         self.gauge("postgres_up", "Whether Postgres answers.", u8::from(answers));
+        self.gauge("kafka_up", "Whether a broker of Kafka answers.", u8::from(!reading.cut_off));
         self.gauge("uptime_seconds", "Since the run began.", reading.uptime.as_secs());
     }
 
@@ -162,7 +171,15 @@ fn seconds(units: u64, digits: u8) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
     use super::*;
+    use crate::board::{ClosedEpoch, Partition, RuleReading};
+    use crate::model::Timestamp;
+
+    const RULES: &str = include_str!("../../docs/prometheus-rules.yml");
+    const PAGE: &str = include_str!("../../docs/page.md");
 
     #[test]
     fn numbers_and_labels() {
@@ -173,5 +190,95 @@ mod tests {
         let mut out = Out::default();
         out.line("x", &[("rule", "a\"b\\c")], 1);
         assert_eq!(out.text, "tripline_x{rule=\"a\\\"b\\\\c\"} 1\n");
+    }
+
+    /// Of a run that has something to say to everything.
+    fn everything() -> String {
+        let epoch = ClosedEpoch { number: 1, lineage: "l".to_owned(), name: "l:1:0".to_owned(), at: Timestamp(0) };
+        let partition = Partition { next: 1, end: Some(1), logged: Some(1), committed: Some(1) };
+        let reading = Reading {
+            rejected: BTreeMap::from([("json", 1)]),
+            rules: vec![RuleReading { name: "r".to_owned(), ..RuleReading::default() }],
+            partitions: BTreeMap::from([(0, partition)]),
+            lag_millis: Some(1),
+            resident_mb: Some(1),
+            epoch: Some(epoch),
+            checkpoint_age: Some(Duration::from_secs(1)),
+            ..Reading::default()
+        };
+        text(&reading, true)
+    }
+
+    /// A metric as Prometheus knows it: its kind, the names of its labels in order.
+    type Metrics = BTreeMap<String, (String, Vec<String>)>;
+
+    /// Name and labels of a line, each label with its value.
+    fn sample(line: &str) -> (&str, Vec<(&str, &str)>) {
+        let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        (name, labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('=')).collect())
+    }
+
+    fn written(text: &str) -> Metrics {
+        let mut metrics = Metrics::new();
+        let mut last = String::new();
+        for line in text.lines() {
+            if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+                last = name.to_owned();
+                let before = metrics.insert(last.clone(), (kind.to_owned(), Vec::new()));
+                assert_eq!(before, None, "{name} twice");
+            } else if !line.starts_with('#') {
+                let (name, labels) = sample(line);
+                assert!(name.starts_with(&last), "{name} is among the samples of {last}");
+                let known = metrics.get_mut(&last).map(|(_, labels)| labels).into_iter();
+                known.for_each(|known| {
+                    *known = labels
+                        .iter()
+                        .map(|(label, _)| *label)
+                        .filter(|label| *label != "le")
+                        .map(str::to_owned)
+                        .collect();
+                });
+            }
+        }
+        metrics
+    }
+
+    #[test]
+    fn the_documentation_has_every_metric_and_no_other() {
+        let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `tripline_"));
+        let documented: Metrics = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                let [name, kind, labels, what, _] = cells.as_slice() else { panic!("{row}") };
+                assert!(!what.is_empty(), "{row}");
+                let labels = labels.split(", ").filter(|label| !label.is_empty());
+                let labels = labels.map(|label| label.trim_matches('`').to_owned()).collect();
+                (format!("tripline_{}", name.trim_end_matches('`')), ((*kind).to_owned(), labels))
+            })
+            .collect();
+        assert_eq!(documented, written(&everything()));
+    }
+
+    #[test]
+    fn the_alert_rules_ask_for_what_is_written() {
+        let text = everything();
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(sample).collect();
+        let mut asked = BTreeSet::new();
+        for expression in RULES.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+            for (at, _) in expression.match_indices("tripline_") {
+                let rest = expression.get(at..).unwrap_or_default();
+                let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+                let (name, rest) = rest.split_at(end);
+                asked.insert(name);
+                let selector = rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(labels, _)| labels);
+                let wanted: Vec<_> =
+                    selector.unwrap_or_default().split(',').filter_map(|l| l.split_once('=')).collect();
+                let found =
+                    samples.iter().any(|(known, labels)| *known == name && wanted.iter().all(|l| labels.contains(l)));
+                assert!(found, "nothing is {name} with {wanted:?}: {expression}");
+            }
+        }
+        assert!(asked.len() > 8, "{asked:?}");
     }
 }

@@ -12,7 +12,7 @@
 //! - `outages`: Kafka away, or forgetful; `broker`: one of the test's own
 
 #[path = "recovery/broker.rs"]
-mod broker;
+pub mod broker;
 #[path = "recovery/cluster.rs"]
 pub mod cluster;
 #[path = "recovery/folder.rs"]

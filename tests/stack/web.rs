@@ -1,18 +1,38 @@
 //! The page and what machines ask for, on a live run.
+//!
+//! - `machines`: alerts, keys and events as JSON; who is answered, and how
+//! - `metrics`: every metric, and what it says
+//! - `ready`: what makes a run not ready
+//! - `page`: the page in a browser
+//! - `prometheus`: Prometheus itself on the metrics and the alert rules
 
-use std::io::{BufRead, BufReader, Write};
+#[path = "web/machines.rs"]
+mod machines;
+#[path = "web/metrics.rs"]
+mod metrics;
+#[path = "web/page.rs"]
+mod page;
+#[path = "web/prometheus.rs"]
+mod prometheus;
+#[path = "web/ready.rs"]
+mod ready;
+
+use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
-use crate::harness::{Job, Table, wait_for};
+use crate::harness::Job;
+
+/// An address that nobody listens at.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
 
 /// A run's configuration with the page at a free port.
-fn job(table: &Table, version: &str) -> (Job, String) {
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let mut job = table.job(version);
+fn with_page(mut job: Job) -> (Job, String) {
+    let listen = free_address();
     job.environment.push(("TRIPLINE__WEB__LISTEN", listen.clone()));
     (job, format!("http://{listen}"))
 }
@@ -40,237 +60,47 @@ fn get_json(url: &str) -> Json {
     serde_json::from_str(&body).unwrap()
 }
 
-/// The value of a metric's line, labels and all.
-fn metric(text: &str, name: &str) -> String {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).to_owned()
+/// What `/metrics` has answered.
+struct Scrape {
+    text: String,
+    samples: Vec<Sample>,
 }
 
-/// Reads events until `enough` of them with an id have come: (id, event, data).
-fn events(url: &str, last: Option<&str>, enough: usize) -> Vec<(String, String, String)> {
-    let mut request = agent().get(format!("{url}/api/events"));
-    if let Some(last) = last {
-        request = request.header("Last-Event-ID", last);
-    }
-    let body = request.call().unwrap().into_body();
-    let (mut found, mut id, mut event) = (Vec::new(), String::new(), String::new());
-    for line in BufReader::new(body.into_reader()).lines().map_while(Result::ok) {
-        match line.split_once(": ") {
-            Some(("id", value)) => id = value.to_owned(),
-            Some(("event", value)) => event = value.to_owned(),
-            Some(("data", value)) if event == "alert" || event == "hello" => {
-                found.push((std::mem::take(&mut id), event.clone(), value.to_owned()));
-            }
-            _ => {}
-        }
-        if found.len() > enough {
-            break;
-        }
-    }
-    found
+#[derive(Debug)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
 }
 
-#[test]
-#[ignore = "needs the servers of scripts/stack"]
-fn web_tells_machines_how_it_is() {
-    let table = Table::new("web_machines");
-    let (job, url) = job(&table, "v1");
-    table.insert(&[(1, 7, "2000.00")]);
-    let mut run = job.start();
-    run.wait_in_log("the page is at");
-    wait_for("it is ready", || (get(&format!("{url}/readyz")).0 == 200).then_some(()));
-    table.insert(&[(2, 7, "1500.50"), (3, 8, "10.00"), (4, 9, "2999.99"), (5, 9, "0.02")]);
-    run.wait_for_line("User 7 ($3,500.50)");
-    run.wait_for_line("User 9 ($3,000.01)");
-
-    // A second instance stands by, and says so.
-    let (mut second, second_url) = self::job(&table, "v1");
-    second.checkpoints = second.checkpoints.join("second");
-    let standing_by = second.start();
-    let said =
-        wait_for("the second one answers", || Some(get(&format!("{second_url}/readyz"))).filter(|got| got.0 != 0));
-    assert_eq!(said.0, 503);
-    assert!(said.1.contains("not ready\nit has not joined the group, or stands by"), "{said:?}");
-    assert_eq!(get(&format!("{second_url}/livez")).0, 200);
-    standing_by.kill();
-
-    let metrics = wait_for("five events are counted, and none is behind", || {
-        let text = get(&format!("{url}/metrics")).1;
-        let done = metric(&text, "tripline_next_offset{partition=\"0\"}") == "5";
-        (done && metric(&text, "tripline_lag_records{partition=\"0\"}") == "0").then_some(text)
-    });
-    let counted = [
-        ("tripline_events_total", "5"),
-        ("tripline_alerts_total{rule=\"weekly-spend\",status=\"firing\"}", "2"),
-        ("tripline_confirmations_total{rule=\"weekly-spend\",outcome=\"confirmed\"}", "2"),
-        ("tripline_alert_delay_seconds_count", "2"),
-        ("tripline_episodes_open{rule=\"weekly-spend\"}", "2"),
-        ("tripline_rows", "5"),
-        ("tripline_keys", "3"),
-        ("tripline_stalled", "0"),
-        ("tripline_postgres_up", "1"),
-        ("tripline_phase{phase=\"working\"}", "1"),
-    ];
-    for (name, value) in counted {
-        assert_eq!(metric(&metrics, name), value, "{name}");
+impl Scrape {
+    fn of(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Self { text: text.to_owned(), samples: lines.map(Sample::of).collect() }
     }
-    assert!(!metrics.contains("user"), "a key as a label:\n{metrics}");
 
-    let alerts = |query: &str| -> Vec<i64> {
-        let found = get_json(&format!("{url}/api/alerts?{query}"));
-        let user = |entry: &Json| entry["alert"]["key"]["user_id"].as_i64().unwrap();
-        found["alerts"].as_array().unwrap().iter().map(user).collect()
-    };
-    let mut both = alerts("");
-    both.sort_unstable();
-    assert_eq!(both, [7, 9]);
-    assert_eq!(alerts("key=9&status=firing&rule=weekly-spend&severity=critical"), [9]);
-    assert_eq!(alerts("key=%7B%22user_id%22%3A7%7D").len(), 1);
-    assert_eq!(alerts("status=resolved").len() + alerts("rule=other").len() + alerts("key=8").len(), 0);
-    assert_eq!(alerts("limit=1").len(), 1);
-    assert_eq!(get(&format!("{url}/api/alerts?sort=up")).0, 400);
-
-    drill_down(&table, &url);
-    guarded(&url);
-
-    // Alerts come with ids, from which a reader goes on.
-    let first = events(&url, None, 2);
-    let users: Vec<Json> = first[1..].iter().map(|(_, _, data)| serde_json::from_str(data).unwrap()).collect();
-    assert_eq!(serde_json::from_str::<Json>(&first[0].2).unwrap()["resumed"], false);
-    assert_eq!(users.len(), 2);
-    table.insert(&[(6, 8, "3000.00")]);
-    run.wait_for_line("User 8 ($3,010.00)");
-    let second = events(&url, Some(&first[2].0), 1);
-    assert_eq!(serde_json::from_str::<Json>(&second[0].2).unwrap()["resumed"], true);
-    assert!(second[1].2.contains("User 8 ($3,010.00)"), "{second:?}");
-    let other = events(&url, Some("0192.3"), 3);
-    assert_eq!(other.len(), 4, "the ids of another process mean nothing here: {other:?}");
-    run.terminate();
-    assert_eq!(get(&format!("{url}/livez")).0, 0, "it ends with the run");
-}
-
-/// What the drill-down adds up is what psql adds up.
-fn drill_down(table: &Table, url: &str) {
-    for (user, rows) in [(7, 2), (8, 1), (9, 2), (10, 0)] {
-        let found = get_json(&format!("{url}/api/key?rule=weekly-spend&key={user}"));
-        let sum = format!(
-            "SELECT SUM(ABS(amount)) FROM streaming.transactions WHERE timestamp >= NOW() - INTERVAL '7 days' AND user_id = {user}"
-        );
-        let want = table.sql(&sum)[0].first().filter(|text| !text.is_empty()).map_or(Json::Null, |text| json!(text));
-        assert_eq!((&found["trace"]["total"], &found["trace"]["rows"]), (&want, &json!(rows)), "{found}");
-        let last =
-            found["trace"]["points"].as_array().unwrap().last().map_or(Json::Null, |point| point["total"].clone());
-        assert_eq!(last, want, "{found}");
-    }
-    let found = get_json(&format!("{url}/api/key?rule=weekly-spend&key=%7B%22user_id%22%3A9%7D"));
-    let totals: Vec<&Json> = found["trace"]["points"].as_array().unwrap().iter().map(|point| &point["total"]).collect();
-    assert_eq!(totals, [&json!("2999.99"), &json!("3000.01")]);
-    assert_eq!((&found["threshold"], &found["comparison"]), (&json!("3000"), &json!(">")));
-    assert_eq!(
-        (&found["confirmed"][0]["total"], &found["confirmed"][0]["status"]),
-        (&json!("3000.01"), &json!("firing"))
-    );
-    for (query, status) in [
-        ("rule=weekly-spend", 400),
-        ("rule=no&key=1", 404),
-        ("rule=weekly-spend&key=x", 400),
-        ("rule=weekly-spend&key=%7B%7D", 400),
-    ] {
-        assert_eq!(get(&format!("{url}/api/key?{query}")).0, status, "{query}");
+    /// The one sample of this name, without `tripline_`, that has exactly these labels.
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let is = |sample: &&Sample| sample.name == format!("tripline_{name}") && sample.labels == labels;
+        let found: Vec<&Sample> = self.samples.iter().filter(is).collect();
+        assert_eq!(found.len(), 1, "{name} {labels:?} in\n{}", self.text);
+        found[0].value
     }
 }
 
-#[test]
-#[ignore = "needs the servers of scripts/stack"]
-fn web_draws_the_keys_of_any_rule() {
-    let table = Table::new("web_rules");
-    table.sql(
-        "INSERT INTO streaming.transactions (user_id, amount, timestamp, merchant)
-         VALUES (1, 5, now() - interval '30 days', 'a|\"b'), (1, 6, now() - interval '40 days', 'a|\"b'), (2, -7, now(), NULL)",
-    );
-    let totals = |version: &str, sql: &str, key: &str| {
-        let (mut job, url) = job(&table, version);
-        job.sql = format!("{sql}\n");
-        let mut run = job.start();
-        run.wait_in_log("the page is at");
-        let found = get_json(&format!("{url}/api/key?rule=weekly-spend&key={key}"));
-        run.kill();
-        let points = found["trace"]["points"].as_array().unwrap();
-        let texts =
-            |name: &str| points.iter().map(|point| point[name].as_str().unwrap().to_owned()).collect::<Vec<_>>();
-        (texts("value"), texts("total"), found["trace"]["from"].is_null())
-    };
-    let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    // Without a time bound, by a text column, which may be NULL.
-    let count = "SELECT merchant AS user_id, COUNT(*) AS total FROM streaming.transactions GROUP BY merchant HAVING COUNT(*) >= 2";
-    let both = (strings(&["1", "1"]), strings(&["1", "2"]), true);
-    assert_eq!(totals("count", count, "%7B%22merchant%22%3A%22a%7C%5C%22b%22%7D"), both);
-    assert_eq!(totals("null", count, "%7B%22merchant%22%3Anull%7D"), (strings(&["1"]), strings(&["1"]), true));
-    // Rows in the order of time, whatever their ids; what has left the window is not drawn.
-    let sum = "SELECT user_id, SUM(amount) AS total FROM streaming.transactions WHERE timestamp > NOW() - INTERVAL '2 months' GROUP BY user_id HAVING SUM(amount) < 100";
-    assert_eq!(totals("sum", sum, "1"), (strings(&["6.00", "5.00"]), strings(&["6.00", "11.00"]), false));
-    let month = sum.replace("2 months", "35 days");
-    assert_eq!(totals("month", &month, "1"), (strings(&["5.00"]), strings(&["5.00"]), false));
-    assert_eq!(totals("month2", &month, "2"), (strings(&["-7.00"]), strings(&["-7.00"]), false));
-}
-
-/// Nothing for a page of elsewhere, nothing but reading, nothing from elsewhere.
-fn guarded(url: &str) {
-    for path in ["/", "/metrics", "/api/alerts", "/readyz"] {
-        let answer = agent().get(format!("{url}{path}")).header("Host", "evil.example").call().unwrap();
-        assert_eq!(answer.status().as_u16(), 421, "{path}");
-    }
-    assert_eq!(agent().post(format!("{url}/api/alerts")).send_empty().unwrap().status().as_u16(), 405);
-    assert_eq!(get(&format!("{url}/../Cargo.toml")).0, 404);
-    for path in ["/", "/app.js", "/app.css", "/chart.js", "/icon.svg"] {
-        let mut answer = agent().get(format!("{url}{path}")).call().unwrap();
-        let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
-        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
-        let text = answer.body_mut().read_to_string().unwrap();
-        let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
-        assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"), "{path} names another place");
-    }
-}
-
-#[test]
-#[ignore = "needs the servers of scripts/stack"]
-fn web_page_in_a_browser() {
-    let modules = std::env::var("STACK_BROWSER").unwrap();
-    assert!(
-        std::path::Path::new(&modules).exists(),
-        "{modules} is not there: run scripts/test, or scripts/stack browser"
-    );
-    let table = Table::new("web_page");
-    let (job, url) = job(&table, "v1");
-    table.sql("INSERT INTO streaming.transactions (user_id, amount) VALUES (1, 0.01)");
-    let mut run = Some(job.start());
-    run.as_mut().unwrap().wait_in_log("the page is at");
-
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/web/page.mjs");
-    let mut command = Command::new("node");
-    command.arg(script).arg(&url).arg(&modules).args(std::env::var_os("TRIPLINE_SCREENSHOTS"));
-    let mut browser = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut answers = browser.stdin.take().unwrap();
-    let mut passed = false;
-    for line in BufReader::new(browser.stdout.take().unwrap()).lines().map_while(Result::ok) {
-        let answer = match line.split_once(' ').unwrap_or((&line, "")) {
-            ("sql", text) => json!(table.sql(text)),
-            ("stop", _) => {
-                run.take().unwrap().terminate();
-                json!(null)
-            }
-            ("start", _) => {
-                run = Some(job.start());
-                json!(null)
-            }
-            _ => {
-                passed |= line == "passed";
-                continue;
-            }
+impl Sample {
+    /// A line; the values of these labels hold neither commas nor quotes.
+    fn of(line: &str) -> Self {
+        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line:?}"));
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let labels = labels.strip_suffix('}').unwrap_or_else(|| panic!("no end of labels: {line:?}"));
+        let label = |text: &str| {
+            let (name, value) = text.split_once('=')?;
+            Some((name.to_owned(), value.strip_prefix('"')?.strip_suffix('"')?.to_owned()))
         };
-        writeln!(answers, "{answer}").unwrap();
+        let labels = labels.split(',').filter(|text| !text.is_empty());
+        let labels = labels.map(|text| label(text).unwrap_or_else(|| panic!("{text:?} in {line:?}"))).collect();
+        Self { name: name.to_owned(), labels, value: value.parse().unwrap() }
     }
-    assert!(browser.wait().unwrap().success() && passed, "see above what the page did");
-    run.unwrap().terminate();
 }

@@ -5,9 +5,11 @@
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
+import { connect, createServer } from "node:net";
 import { createInterface } from "node:readline";
+import { isDeepStrictEqual } from "node:util";
 
-const [url, modules, shots] = process.argv.slice(2);
+const [served, modules, shots] = process.argv.slice(2);
 const require = createRequire(`${modules}/`);
 const { chromium } = require("playwright-core");
 const axe = require("axe-core").source;
@@ -22,14 +24,47 @@ async function ask(name, argument = "") {
 const sql = (text) => ask("sql", text);
 const insert = (user, amount) => sql(`INSERT INTO streaming.transactions (user_id, amount) VALUES (${user}, ${amount})`);
 
+// The network between browser and run, as long as it is "whole". It can be "cut", or answer by itself as a proxy does whose
+// server is away ("bad gateway"): then what was open breaks as well.
+const network = { is: "whole", sockets: new Set() };
+const between = createServer((near) => {
+  if (network.is === "cut") return near.destroy();
+  if (network.is === "bad gateway") {
+    near.on("error", () => {}).resume();
+    return near.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+  }
+  const far = connect(new URL(served).port, "127.0.0.1");
+  for (const [socket, other] of [[near, far], [far, near]]) {
+    network.sockets.add(socket);
+    socket.on("error", () => {}).on("close", () => { other.destroy(); network.sockets.delete(socket); });
+    socket.pipe(other);
+  }
+});
+await new Promise((ready) => between.listen(0, "127.0.0.1", ready));
+const url = `http://127.0.0.1:${between.address().port}`;
+function networkIs(is) {
+  network.is = is;
+  if (is !== "whole") for (const socket of network.sockets) socket.destroy();
+}
+
 setTimeout(() => {
-  console.error("page: not done within two minutes");
+  console.error("page: not done within three minutes");
   process.exit(1);
-}, 120000).unref();
+}, 180000).unref();
 
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 try {
   const context = await browser.newContext({ viewport: { width: 1400, height: 1000 }, colorScheme: "light" });
+  // Each stream says whether it goes on from where the one before was cut.
+  await context.addInitScript(() => {
+    globalThis.hellos = [];
+    globalThis.EventSource = class extends EventSource {
+      constructor(...how) {
+        super(...how);
+        this.addEventListener("hello", (event) => globalThis.hellos.push(JSON.parse(event.data)));
+      }
+    };
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(15000);
   const wrong = [];
@@ -53,6 +88,17 @@ try {
     const told = bad.map((v) => `${v.id} (${v.impact}): ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join("; ")}`);
     assert.deepEqual(told, [], `axe, ${where}`);
   };
+  /** Until a look gives what is wanted; the page follows its run within a second. */
+  const becomes = async (what, look, want) => {
+    const deadline = Date.now() + 15000;
+    let got;
+    do {
+      got = await look();
+      if (isDeepStrictEqual(got, want)) return;
+      await page.evaluate(() => new Promise(requestAnimationFrame));
+    } while (Date.now() < deadline);
+    assert.deepEqual(got, want, what);
+  };
   const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const step = (text) => console.error(`page: ${text}`);
 
@@ -69,6 +115,56 @@ try {
   assert.match(await rows(27956157).innerText(), /firing\s+critical\s+weekly-spend\s+User 27956157 \(\$3,101\.25\)/);
   await page.locator("#candidates li", { hasText: "27956157" }).first().waitFor();
   await page.locator("#top li", { hasText: "27956158" }).waitFor();
+
+  step("the numbers are those of the run");
+  const one = async (query) => (await sql(query))[0][0];
+  const tiles = () => page.locator("#tiles > div").evaluateAll((all) => Object.fromEntries(all.map((tile) => {
+    const note = tile.querySelector("small")?.textContent ?? "";
+    return [tile.querySelector("dt").textContent, [tile.querySelector("dd").textContent.slice(0, -note.length || undefined), note]];
+  })));
+  const tile = async (name) => (await tiles())[name];
+  assert.deepEqual(Object.keys(await tiles()), ["events per second", "behind", "candidates", "confirmed", "alerts", "commit to alert", "keys", "memory"]);
+  const [records, users] = [await one("SELECT count(*) FROM streaming.transactions"), await one("SELECT count(DISTINCT user_id) FROM streaming.transactions")];
+  await becomes("all of the topic is read", async () => (await tile("events per second"))[1], `${records} read`);
+  await becomes("nothing is left to be read", () => tile("behind"), ["0", "at the end"]);
+  await becomes("rows and keys are those of the table", () => tile("keys"), [users, `${records} rows`]);
+  await becomes("one alert, and one key that is over", () => tile("alerts"), ["1", "1 open"]);
+  await becomes("one candidate", () => tile("candidates"), ["1", "0 waiting"]);
+  await becomes("it was confirmed", () => tile("confirmed"), ["1", "0 refuted, 0 undecided"]);
+  assert.match((await tile("commit to alert"))[0], /^≤ \d+(\.\d+)? (ms|s)$/);
+  assert.match((await tile("memory"))[0], /^[1-9]\d* MiB$/);
+
+  step("the charts tell what they show");
+  for (const [id, label] of [["rate", /^Events per second, now \d/], ["lag", /^Records behind, now 0$/]]) {
+    const drawn = page.locator(`#${id} svg[role=img]`);
+    await becomes(`${id} is labelled`, async () => label.test(await drawn.getAttribute("aria-label")), true);
+    await becomes(`${id} has a line`, async () => (await drawn.locator("path.line").getAttribute("d")).length > 10, true);
+    assert(await page.getByRole("img", { name: label }).isVisible());
+  }
+
+  step("the rule is there, and its query says who is over");
+  const rule = page.locator("#rules article");
+  assert.equal(await rule.count(), 1);
+  assert.equal(await rule.locator("h3").innerText(), "weekly-spend");
+  assert.equal(await rule.locator("pre").isVisible(), false);
+  await rule.locator("summary").click();
+  assert.equal(await rule.locator("pre").isVisible(), true);
+  const query = await rule.locator("pre").innerText();
+  assert.match(query, /SUM\(ABS\(.*HAVING/is);
+  assert.deepEqual((await sql(query)).map(([user]) => user), ["27956157"]);
+  await becomes("it has fired once", () => rule.locator("p.quiet").innerText(), "critical; 1 open, 1 fired, 0 resolved");
+
+  step("both layers have the offsets that the page shows");
+  const progress = async () => {
+    const cells = await page.locator("#offsets tr").evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
+    return [...cells, (await page.locator("#epoch").innerText()).replace(/:[^:]*$/, "")];
+  };
+  const same = async (what) => {
+    await becomes(`${what}: all is committed`, async () => (await ask("offsets")).group, Number(records));
+    const { end, folder, group, epoch, name } = await ask("offsets");
+    await becomes(what, progress, [["0", end, end, folder, group].map(String), `Epoch ${epoch}, committed as ${name}`]);
+  };
+  await same("after an alert");
 
   step("the drill-down equals SQL");
   await rows(27956157).locator("a").click();
@@ -132,6 +228,19 @@ try {
   await rows(27956157).waitFor();
   assert.equal(new URL(page.url()).search, "");
 
+  step("filters in use, dark");
+  await page.locator("#filters input").fill("27956159");
+  await page.emulateMedia({ colorScheme: "dark" });
+  assert.equal(await page.locator("#key").isVisible(), false);
+  assert.equal(await page.locator("#alerts tr").count(), 1);
+  await accessible("dark, with filters in use");
+  await page.locator("#filters input").fill("nobody");
+  assert.equal(await page.locator("#alerts tr").count(), 0);
+  await accessible("dark, where no alert fits the filters");
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.locator("#filters button[type=reset]").click();
+  await rows(27956157).waitFor();
+
   step("pause");
   await page.locator("#pause").click();
   for (const amount of ["2000", "2000"]) await insert(27956160, amount);
@@ -144,8 +253,37 @@ try {
   await page.setViewportSize({ width: 1400, height: 1000 });
   assert.deepEqual(wrong, []);
 
-  step("the stream is cut, and comes back");
   expectsErrors = true;
+  const texts = (where) => page.locator(where).evaluateAll((all) => all.map((row) => row.textContent));
+  for (const [is, one, two] of [["cut", 27956163, 27956164], ["bad gateway", 27956165, 27956166]]) {
+    step(`the network in mid-stream: ${is}`);
+    const before = { "#alerts tr": await texts("#alerts tr"), "#candidates li": await texts("#candidates li") };
+    const streams = await page.evaluate(() => globalThis.hellos.length);
+    networkIs(is);
+    for (const user of [one, two]) {
+      await insert(user, "3500");
+      await ask("told", String(user));
+    }
+    await page.locator("#stream", { hasText: /stale since/ }).waitFor();
+    assert.deepEqual(await texts("#alerts tr"), before["#alerts tr"]);
+    networkIs("whole");
+    for (const user of [one, two]) await rows(user).waitFor({ timeout: 30000 });
+    await page.locator("#stream", { hasText: "live" }).waitFor();
+    const hellos = (await page.evaluate(() => globalThis.hellos)).slice(streams);
+    assert(hellos.length > 0 && hellos.every((hello) => hello.resumed), `it began anew: ${JSON.stringify(hellos)}`);
+    // What was there is there once, what came meanwhile is there once, and nothing else.
+    for (const [where, known] of Object.entries(before)) {
+      const now = await texts(where);
+      assert.deepEqual(now.slice(now.length - known.length), known, `${where} as before`);
+      const came = now.slice(0, now.length - known.length).map((text) => text.match(/27956\d{3}/)?.[0] ?? text);
+      assert.deepEqual(came, [String(two), String(one)], where);
+    }
+  }
+  await insert(27956167, "3500");
+  await rows(27956167).waitFor();
+  assert.equal(await rows(27956167).count(), 1);
+
+  step("the run ends, and another one takes its place");
   await ask("stop");
   await page.locator("#stream", { hasText: /stale since .*\d\d:\d\d:\d\d/ }).waitFor();
   await accessible("a stale page");
@@ -159,5 +297,7 @@ try {
   console.log("passed");
 } finally {
   await browser.close();
+  between.close();
+  networkIs("cut");
   process.stdin.destroy(); // it would be waited for
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -47,6 +48,16 @@ pub async fn wait_until_free(
     membership: &Membership,
     limit: Option<Duration>,
 ) -> Result<bool, SourceError> {
+    wait_telling(base, membership, limit, &AtomicBool::default()).await
+}
+
+/// The same. `cut_off` tells meanwhile whether no broker answers.
+pub(super) async fn wait_telling(
+    base: &ClientConfig,
+    membership: &Membership,
+    limit: Option<Duration>,
+    cut_off: &AtomicBool,
+) -> Result<bool, SourceError> {
     let failed = |error: &dyn std::fmt::Display| SourceError::Call(format!("asking for the group's members: {error}"));
     let client = || base.create_with_context(Quiet).map(Arc::new).map_err(|error| failed(&error));
     let mut consumer: Arc<BaseConsumer<Quiet>> = client()?;
@@ -57,8 +68,9 @@ pub async fn wait_until_free(
     loop {
         let mut away = None;
         let (asked, looked) = (Arc::clone(&consumer), membership.clone());
-        let found = tokio::task::spawn_blocking(move || find(&asked, &looked));
-        match found.await.map_err(|error| failed(&error))? {
+        let found = tokio::task::spawn_blocking(move || find(&asked, &looked)).await.map_err(|error| failed(&error))?;
+        cut_off.store(found.is_err(), Ordering::Relaxed);
+        match found {
             // Twice: a group whose coordinator has just moved may look empty once.
             Ok(Found::Mine) => return Ok(true),
             Ok(Found::Nobody) if seen_free => return Ok(false),

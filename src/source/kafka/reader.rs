@@ -1,7 +1,7 @@
 //! The thread that polls librdkafka and decodes what it reads.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub(super) struct Context {
     ends: Mutex<Offsets>,
     /// The error that was logged last: an outage repeats it many times a second.
     told: Mutex<Option<RDKafkaErrorCode>>,
+    /// Set while no broker answers.
+    cut_off: Arc<AtomicBool>,
 }
 
 enum Rebalance {
@@ -51,6 +53,10 @@ enum Rebalance {
 }
 
 impl Context {
+    pub(super) fn new(cut_off: &Arc<AtomicBool>) -> Self {
+        Self { cut_off: Arc::clone(cut_off), ..Self::default() }
+    }
+
     /// These partitions are read without a group that gives them.
     pub(super) fn give(&self, partitions: &[i32]) {
         self.gave();
@@ -94,6 +100,8 @@ fn end_of(partition: &rdkafka::statistics::Partition) -> Option<NextOffset> {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        let connected = |broker: &rdkafka::statistics::Broker| matches!(broker.state.as_str(), "UP" | "UPDATE");
+        self.cut_off.store(!statistics.brokers.values().any(connected), Ordering::Relaxed);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let ends = partitions.filter(|partition| partition.desired);
         let ends = ends.filter_map(|partition| Some((partition.partition, end_of(partition)?))).collect();
@@ -308,5 +316,35 @@ fn classify(error: &KafkaError) -> Option<SourceError> {
         }
         (_, Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed)) => Some(SourceError::Lost(text)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::statistics::Broker;
+
+    use super::*;
+
+    #[test]
+    fn cut_off_while_no_broker_is_connected() {
+        let cut_off = Arc::default();
+        let context = Context::new(&cut_off);
+        let table: [(&[&str], bool); 7] = [
+            (&["INIT", "UP"], false),
+            (&["INIT", "DOWN"], true),
+            (&["TRY_CONNECT", "CONNECT"], true),
+            (&["APIVERSION_QUERY", "AUTH_HANDSHAKE"], true),
+            (&["DOWN", "UPDATE"], false),
+            (&[], true),
+            (&["DOWN", "UP", "DOWN"], false),
+        ];
+        for (states, want) in table {
+            let broker = |(number, state): (usize, &&str)| {
+                (number.to_string(), Broker { state: (*state).to_owned(), ..Broker::default() })
+            };
+            let brokers = states.iter().enumerate().map(broker).collect();
+            context.stats(Statistics { brokers, ..Statistics::default() });
+            assert_eq!(cut_off.load(Ordering::Relaxed), want, "{states:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ const FILTERS = ["rule", "status", "severity", "key"];
 const $ = (id) => document.getElementById(id);
 
 const seen = { alerts: [], candidates: [], samples: [], state: null, run: null };
-const view = { paused: false, held: 0, open: null, opener: null, lastEvent: Date.now(), draw: false, fetching: 0 };
+const view = { paused: false, held: 0, open: null, opener: null, lastEvent: Date.now(), last: "", draw: false, fetching: 0 };
 
 // ---------------------------------------------------------------- small things
 
@@ -168,6 +168,7 @@ function drawState() {
   $("phase").className = `pill ${state.phase === "working" ? "" : "warm"}`;
   const trouble = [
     state.stalled && `Stalled: ${state.stalled}.`,
+    state.cut_off && "No broker of Kafka answers.",
     state.postgres && `Postgres did not answer: ${state.postgres}`,
     !state.stalled && state.paused && `Reading pauses: ${state.paused}.`,
   ].filter(Boolean).join(" ");
@@ -334,9 +335,10 @@ function announce(alert) {
 }
 
 function listen() {
-  const stream = new EventSource("/api/events");
+  const stream = new EventSource(view.last ? `/api/events?${new URLSearchParams({ last: view.last })}` : "/api/events");
   const on = (name, take) => stream.addEventListener(name, (event) => {
     view.lastEvent = Date.now();
+    view.last = event.lastEventId || view.last;
     take(JSON.parse(event.data));
     fresh();
   });

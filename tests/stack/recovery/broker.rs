@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use crate::harness::Stack;
 use crate::truth::server::signal;
 
-pub(super) struct Broker {
+pub struct Broker {
     folder: tempfile::TempDir,
     port: u16,
 }
 
 impl Broker {
     /// With these settings besides those of the stack's own.
-    pub(super) fn new(settings: &str) -> Self {
+    pub fn new(settings: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("tripline-kafka.").tempdir_in("/tmp").unwrap();
         let broker = Self { folder, port: free_ports() };
         // The script takes its templates from beside itself.
@@ -27,7 +27,7 @@ impl Broker {
         broker
     }
 
-    pub(super) fn bootstrap(&self) -> String {
+    pub fn bootstrap(&self) -> String {
         format!("{}:{}", Stack::get().host, self.port)
     }
 
@@ -47,17 +47,17 @@ impl Broker {
     }
 
     /// Until it answers.
-    pub(super) fn start(&self) {
+    pub fn start(&self) {
         run(&mut self.stack(&["start-kafka"]));
     }
 
     /// Politely.
-    pub(super) fn stop(&self) {
+    pub fn stop(&self) {
         run(&mut self.stack(&["stop-kafka"]));
     }
 
     /// `KILL`, `STOP`, `CONT`
-    pub(super) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let pid = std::fs::read_to_string(self.path("stack/run/kafka.pid")).unwrap();
         signal(name, pid.trim().parse().unwrap());
     }

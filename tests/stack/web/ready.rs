@@ -1,0 +1,121 @@
+//! What makes a run not ready, and ready again.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Database, Job, Table, wait_for};
+use crate::recovery::broker::Broker;
+use crate::recovery::cluster::Cluster;
+use crate::truth::feed::Feed;
+
+use super::{Scrape, get, get_json, with_page};
+
+/// Until `/readyz` has this status and says this; how long it took.
+fn wait_until(url: &str, status: u16, said: &str) -> Duration {
+    let began = Instant::now();
+    let mut last = (0, String::new());
+    wait_for(&format!("{url}/readyz is {status} and says {said:?}"), || {
+        let got = get(&format!("{url}/readyz"));
+        if got != last {
+            eprintln!("{:?}: {got:?}", began.elapsed());
+            last.clone_from(&got);
+        }
+        (got.0 == status && got.1.lines().any(|line| line == said || line.starts_with(&format!("{said}:"))))
+            .then_some(())
+    });
+    began.elapsed()
+}
+
+/// The value of a metric without labels.
+fn metric(url: &str, name: &str) -> f64 {
+    Scrape::of(&get(&format!("{url}/metrics")).1).value(name, &[])
+}
+
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn web_is_not_ready_without_postgres() {
+    let mut feed = Feed::new("web_postgres", "");
+    feed.insert(1..=1, "10");
+    feed.tell_users(1..=1);
+    let (job, url) = with_page(feed.job(""));
+    let run = job.start();
+    wait_until(&url, 200, "ready");
+    assert_eq!(metric(&url, "postgres_up"), 1.0);
+    feed.server.stop();
+    let took = wait_until(&url, 503, "Postgres does not answer");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(get(&format!("{url}/livez")).0, 200, "it is no reason to be restarted");
+    assert_eq!((metric(&url, "postgres_up"), metric(&url, "kafka_up")), (0.0, 1.0));
+    let (status, said) = get(&format!("{url}/api/key?rule=weekly-spend&key=1"));
+    assert_eq!(status, 503, "{said}");
+    feed.server.start();
+    wait_until(&url, 200, "ready");
+    assert_eq!(metric(&url, "postgres_up"), 1.0);
+    run.terminate();
+}
+
+/// A run whose Kafka is the test's own.
+fn on_a_broker_of_its_own(test: &str) -> (Broker, Database, tempfile::TempDir, Job, String) {
+    let broker = Broker::new("");
+    let database = Database::new(test);
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = Job::new(folder.path(), &database.name, &database.name, &database.name);
+    job.bootstrap = broker.bootstrap();
+    Cluster::at(broker.bootstrap()).create_topic(&job.topic, 1);
+    let (job, url) = with_page(job);
+    (broker, database, folder, job, url)
+}
+
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn web_is_not_ready_without_kafka() {
+    let (broker, _database, _folder, job, url) = on_a_broker_of_its_own("web_kafka");
+    let _run = job.start();
+    wait_until(&url, 200, "ready");
+    assert_eq!(metric(&url, "kafka_up"), 1.0);
+    broker.signal("KILL");
+    let took = wait_until(&url, 503, "no broker of Kafka answers");
+    // Long before a stall would show it.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!((metric(&url, "kafka_up"), metric(&url, "postgres_up")), (0.0, 1.0));
+    assert_eq!(get_json(&format!("{url}/api/state"))["cut_off"], true);
+    assert_eq!(get(&format!("{url}/livez")).0, 200);
+    broker.start();
+    wait_until(&url, 200, "ready");
+    assert_eq!(metric(&url, "kafka_up"), 1.0);
+}
+
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn web_is_not_ready_while_reading_pauses() {
+    let table = Table::new("web_paused");
+    let (mut job, url) = with_page(table.job("v1"));
+    job.top = "[limits]\nmax_rows = 2".to_owned();
+    table.insert(&[(1, 1, "1.00")]);
+    table.wait_in_kafka(1);
+    let run = job.start();
+    wait_until(&url, 200, "ready");
+    table.insert(&[(2, 1, "1.00"), (3, 2, "1.00")]);
+    wait_until(&url, 503, "reading pauses");
+    assert_eq!(get(&format!("{url}/readyz")).1, "not ready\nreading pauses: limits.max_rows is reached\n");
+    assert_eq!(get_json(&format!("{url}/api/state"))["paused"], "limits.max_rows is reached");
+    run.kill();
+}
+
+/// The connections stay open, and nothing comes through them.
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn slow_web_is_not_ready_while_kafka_hangs() {
+    let (broker, _database, _folder, job, url) = on_a_broker_of_its_own("web_hangs");
+    let _run = job.start();
+    wait_until(&url, 200, "ready");
+    broker.signal("STOP");
+    // The session expires, and it is one that stands by from then on.
+    let took = wait_until(&url, 503, "it has not joined the group, or stands by until another instance is gone");
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    let took = wait_until(&url, 503, "no broker of Kafka answers");
+    assert!(took < Duration::from_secs(25), "{took:?}");
+    assert_eq!(metric(&url, "kafka_up"), 0.0);
+    broker.signal("CONT");
+    wait_until(&url, 200, "ready");
+    assert_eq!(metric(&url, "kafka_up"), 1.0);
+}
