@@ -67,8 +67,11 @@ impl Out {
         }
         self.one("events_total", "counter", "Records read for the first time.", &[], reading.read);
         self.one("replayed_events_total", "counter", "Records read again to rebuild windows.", &[], reading.replayed);
-        let lag = reading.lag_millis.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(0);
-        self.gauge("lag_seconds", "Age of the last record taken, where there are records to be read.", seconds(lag, 3));
+        let none = (reading.lag_records() == 0).then_some(0);
+        if let Some(lag) = reading.lag_millis.or(none) {
+            let lag = seconds(u64::try_from(lag).unwrap_or(0), 3);
+            self.gauge("lag_seconds", "Age of the last record taken, where there are records to be read.", lag);
+        }
         self.gauge("rows", "Rows held in the windows.", reading.rows);
         self.gauge("keys", "Keys held in the windows.", reading.keys);
         self.gauge("candidates_waiting", "Candidates that wait for an answer.", reading.waiting);

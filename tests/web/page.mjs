@@ -241,6 +241,19 @@ try {
   await page.locator("#filters button[type=reset]").click();
   await rows(27956157).waitFor();
 
+  step("a key that a browser would round");
+  for (const amount of ["2000", "2000"]) await insert("9007199254740993", amount);
+  await rows("9007199254740993").locator("a").click();
+  await page.locator("#key-total[data-total='4000.00']").waitFor();
+  assert.match(await page.locator("#key-heading").innerText(), /9007199254740993/);
+  await page.reload(); // by the address alone
+  await page.locator("#key-total[data-total='4000.00']").waitFor();
+  await page.locator("#key-close").click();
+  await page.locator("#filters input").fill("9007199254740993");
+  assert.equal(await page.locator("#alerts tr").count(), 1);
+  await page.locator("#filters button[type=reset]").click();
+  await rows(27956157).waitFor();
+
   step("pause");
   await page.locator("#pause").click();
   for (const amount of ["2000", "2000"]) await insert(27956160, amount);

@@ -158,6 +158,12 @@ function rates() {
   return points;
 }
 
+/** Of what has been read; nothing where no record has told its time yet. */
+function behindText(state) {
+  if (state.lag_records === 0) return "at the end";
+  return state.lag_millis === null ? "" : `${lasting(state.lag_millis)} behind`;
+}
+
 function drawState() {
   const state = seen.state;
   if (!state) return;
@@ -182,7 +188,7 @@ function drawState() {
   const upTo = (us) => (us === null ? "–" : `≤ ${lasting(us / 1000)}`);
   $("tiles").replaceChildren(
     tile("events per second", short.format(points.at(-1)?.y ?? 0), `${grouped(state.read)} read`),
-    tile("behind", `${grouped(state.lag_records)}`, state.lag_millis === null ? "at the end" : `${lasting(state.lag_millis)} behind`),
+    tile("behind", `${grouped(state.lag_records)}`, behindText(state)),
     tile("candidates", grouped(sum((r) => r.tally.candidates)), `${grouped(state.waiting)} waiting`),
     tile("confirmed", grouped(sum((r) => r.tally.confirmed)), `${grouped(sum((r) => r.tally.refuted))} refuted, ${grouped(sum((r) => r.tally.undecided))} undecided`),
     tile("alerts", grouped(sum((r) => r.fired)), `${grouped(sum((r) => r.open))} open`),

@@ -147,6 +147,14 @@ fn slow_prometheus_scrapes_and_promtool_accepts() {
     let said = accepted(&["check", "rules", &rules_file().display().to_string()], "");
     assert!(said.contains(&format!("SUCCESS: {written} rules found")), "{said}");
 
+    let folder = tempfile::tempdir().unwrap();
+    let over_time =
+        include_str!("../../web/prometheus-rules.test.yml").replace("RULES", rules_file().to_str().unwrap());
+    let file = folder.path().join("rules.yml");
+    std::fs::write(&file, over_time).unwrap();
+    let said = accepted(&["test", "rules", file.to_str().unwrap()], "");
+    assert!(said.contains("SUCCESS"), "{said}");
+
     let table = Table::new("web_prometheus");
     let (job, url) = with_page(table.job("v1"));
     table.insert(&[(1, 7, "2000.00"), (2, 7, "1500.50"), (3, 8, "10.00")]);

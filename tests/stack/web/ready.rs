@@ -53,6 +53,37 @@ fn web_is_not_ready_without_postgres() {
     run.terminate();
 }
 
+/// Whoever looks at keys holds up neither a confirmation nor what says whether Postgres answers.
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn web_is_ready_while_keys_are_waited_for() {
+    let feed = Feed::new("web_looked", "");
+    feed.insert(1..=1, "10");
+    feed.tell_users(1..=1);
+    let (job, url) = with_page(feed.job("statement_timeout_ms = 8000"));
+    let run = job.start();
+    wait_until(&url, 200, "ready");
+    let mut lock = feed.server.session().unwrap();
+    lock.send("BEGIN; LOCK TABLE streaming.transactions IN ACCESS EXCLUSIVE MODE");
+    assert_eq!(lock.ask("SELECT 'locked'").as_deref(), Some("locked"));
+    let looking: Vec<_> = (0..4)
+        .map(|_| {
+            let url = format!("{url}/api/key?rule=weekly-spend&key=1");
+            std::thread::spawn(move || get(&url))
+        })
+        .collect();
+    // What Postgres said is believed for two seconds, and a connection waited for three.
+    let until = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < until {
+        let said = get(&format!("{url}/readyz"));
+        assert_eq!(said.0, 200, "{said:?}");
+    }
+    drop(lock);
+    let answers: Vec<(u16, String)> = looking.into_iter().map(|looks| looks.join().unwrap()).collect();
+    assert!(answers.iter().any(|(status, _)| *status == 200), "{answers:?}");
+    run.terminate();
+}
+
 /// A run whose Kafka is the test's own.
 fn on_a_broker_of_its_own(test: &str) -> (Broker, Database, tempfile::TempDir, Job, String) {
     let broker = Broker::new("");
