@@ -384,7 +384,11 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Job for Archive<S, B, T
     ) -> Result<Ended, JobError> {
         let recovered = tokio::select! {
             recovered = self.recover(partitions) => recovered,
-            () = &mut stop => return Ok(Ended::Stopped), // wherever it is left, it is as after a crash
+            // Wherever it is left, it is as after a crash.
+            () = &mut stop => {
+                let whole = self.folder.unfinished::<Plan>()?.is_empty();
+                return if whole { Ok(Ended::Stopped) } else { Err(JobError::Cut) };
+            }
         };
         self.work_on(&mut recovered?, stop).await
     }

@@ -113,16 +113,13 @@ impl Board {
         reading.cut_off = state.cut_off.load(Ordering::Relaxed);
         let still = now.duration_since(state.progressed);
         let silent = now.duration_since(state.turned);
-        reading.stalled = match reading.paused {
-            _ if !works => None,
-            _ if silent >= STALL_AFTER => {
-                Some(("the loop waits for the disk, the alert topic or the commit of the group".to_owned(), silent))
-            }
-            Some(why) if still >= STALL_AFTER => Some((format!("reading pauses: {}", why.as_str()), still)),
-            None if reading.lag_records() > 0 && still >= STALL_AFTER => {
-                Some(("there are records to read, and none comes".to_owned(), still))
-            }
-            _ => None,
+        let is_behind = reading.lag_records() > 0 && reading.paused.is_none();
+        reading.stalled = if works && silent >= STALL_AFTER {
+            Some(("the loop waits for the disk, the alert topic or the commit of the group", silent))
+        } else if works && is_behind && still >= STALL_AFTER {
+            Some(("there are records to read, and none comes", still))
+        } else {
+            None
         };
         reading
     }

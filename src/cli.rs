@@ -110,7 +110,7 @@ pub enum Command {
     #[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Run(RunArgs),
 
-    /// Read everything again as the next group, and show what is open then and was not, and the other way round
+    /// Read everything again as a new group, and compare the open episodes with those of the old one
     #[command(after_help = format!("{REPROCESS_EXAMPLES}\n\n{EXIT_CODES}"))]
     Reprocess(ReprocessArgs),
 
@@ -135,7 +135,7 @@ pub enum Command {
     Offsets(offsets::args::OffsetsArgs),
 
     /// Look at everything that a run needs, on every server, and say how to mend what is wrong
-    #[command(after_help = format!("{}\n\n{EXIT_CODES}", doctor::EXAMPLES))]
+    #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
 
     /// Exit with 0 if a run with this configuration is alive and makes progress here, else with 1
@@ -182,8 +182,8 @@ pub struct MigrateArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// The database, as a role that may make the table; by default alerts.postgres.url, else postgres.url. Others see a
-    /// command line: a password better comes from the environment
+    /// The database, as a role that may make the table; by default alerts.postgres.url, else postgres.url. Other users
+    /// can see a command line: a password is better given in the environment
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
 }
@@ -211,7 +211,7 @@ pub struct AlertsArgs {
     #[arg(long, value_name = "SEVERITY")]
     pub severity: Option<String>,
 
-    /// Only alerts since then: a duration such as 90s, 15m, 24h, 7d, or an instant such as 2026-11-22T10:00:00Z
+    /// Only alerts since then: a duration such as 90s, 15m, 24h, 7d, 2w, or an instant such as 2026-11-22T10:00:00Z
     #[arg(long, value_name = "DURATION|RFC3339", value_parser = since)]
     pub since: Option<Since>,
 

@@ -8,7 +8,7 @@ pub mod checks;
 pub mod gauge;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -155,13 +155,14 @@ pub(crate) async fn run(job: &mut impl Job, stop: impl Future<Output = ()>) -> R
     }
 }
 
-async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()>) -> Result<(), JobError> {
-    let mut stop = std::pin::pin!(stop);
+/// `stop` may be ready at any place, and is asked after that: each step has one of its own.
+async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()> + Clone) -> Result<(), JobError> {
     let (group, until_end) = (job.group(), job.until_end());
     job.joins();
     loop {
-        let Some(partitions) = assigned(job.source(), &group, until_end, stop.as_mut()).await? else { return Ok(()) };
-        match job.work(&partitions, stop.as_mut()).await {
+        let partitions = assigned(job.source(), &group, until_end, pin!(stop.clone())).await?;
+        let Some(partitions) = partitions else { return Ok(()) };
+        match job.work(&partitions, pin!(stop.clone())).await {
             Ok(Ended::Revoked) => {
                 tracing::warn!("the group took the partitions away: this instance stands by until the group is free");
             }
@@ -176,7 +177,7 @@ async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()>) -> Result
             Err(error) => return Err(error),
         }
         job.joins();
-        if rejoin(job.source(), stop.as_mut()).await? {
+        if rejoin(job.source(), pin!(stop.clone())).await? {
             return Ok(());
         }
     }

@@ -39,6 +39,7 @@ use crate::rule::Rule;
 use crate::sink::Sinks;
 use crate::source::{Event, Source};
 use crate::telemetry;
+use crate::unit::stored::Decisions;
 use crate::unit::{Answer, Counts, Question, Reload};
 
 /// Settings of the loop.
@@ -171,7 +172,11 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         self.monitor.board.phase(Phase::Recovering);
         let recovered = tokio::select! {
             recovered = self.monitor.recover(partitions, self.counts.clone()) => recovered,
-            () = &mut stop => return Ok(Ended::Stopped), // wherever it is left, it is as after a crash
+            // Wherever it is left, it is as after a crash.
+            () = &mut stop => {
+                let whole = self.monitor.folder.unfinished::<Decisions>()?.is_empty();
+                return if whole { Ok(Ended::Stopped) } else { Err(JobError::Cut) };
+            }
         };
         let mut session = recovered?;
         let ended = self.monitor.work(&mut session, stop).await;

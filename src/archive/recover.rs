@@ -50,12 +50,12 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             Start::Refuse(why) => return Err(JobError::Unsafe(format!("output_path {output}: {why}"))),
             Start::Fresh => {
                 let from = job::first_offsets(&self.source, self.settings.start_at, &layers).await?;
-                self.begin(job::new_lineage(), 0, from, known, &layers).await?
+                self.begin(job::new_lineage(), 0, from, Marks::new(), known, &layers).await?
             }
             Start::From(offsets) => {
                 let from = job::with_new_partitions(offsets, &layers);
                 self.check_readable(&from, &layers)?;
-                self.begin(job::new_lineage(), 0, from, known, &layers).await?
+                self.begin(job::new_lineage(), 0, from, Marks::new(), known, &layers).await?
             }
             Start::Resume => {
                 self.check_cluster(known.written.owner.as_ref(), &layers)?;
@@ -207,6 +207,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         lineage: String,
         number: u64,
         from: Offsets,
+        marks: Marks,
         known: &Known,
         layers: &Layers,
     ) -> Result<Session, JobError> {
@@ -221,7 +222,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         // Without it the folder counts for nothing, and the output decides.
         self.folder.set_source(&self.settings.topic, &from)?;
         fault::point("archive.begun");
-        let mut session = self.session(lineage, number, from, Marks::new());
+        let mut session = self.session(lineage, number, from, marks);
         self.epoch(&mut session, None).await?;
         Ok(session)
     }
@@ -345,12 +346,11 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         let files = |partition| found.last.get(partition).map(Vec::as_slice).unwrap_or_default();
         // First only to see that it is possible, before the folder is touched. The rows of all partitions at once could
         // be too many to be kept meanwhile.
-        let mut draft = self.session(lineage.clone(), number, from.clone(), Marks::new()).draft;
+        let blank = self.session(lineage.clone(), number, from.clone(), Marks::new()).draft;
         for (partition, range) in again {
-            draft = self.write_again(&draft, *partition, *range, files(partition), layers).await?.0;
+            drop(self.write_again(&blank, *partition, *range, files(partition), layers).await?);
         }
-        drop(draft);
-        let mut session = self.begin(lineage, number, from, &found.known, layers).await?;
+        let mut session = self.begin(lineage, number, from, found.marks.clone(), &found.known, layers).await?;
         for (partition, range) in again {
             let again = self.write_again(&session.draft, *partition, *range, files(partition), layers).await?;
             session.draft = again.0;

@@ -104,7 +104,7 @@ pub struct Reading {
     pub paused: Option<Pause>,
     /// Why there is no progress, and for how long, if there should be.
     #[serde(serialize_with = "stall")]
-    pub stalled: Option<(String, Duration)>,
+    pub stalled: Option<(&'static str, Duration)>,
     /// The groups nearest to their threshold, or furthest over it, while somebody looks.
     pub top: Vec<Top>,
 }
@@ -266,7 +266,7 @@ fn pause<S: Serializer>(pause: &Option<Pause>, serializer: S) -> Result<S::Ok, S
     }
 }
 
-fn stall<S: Serializer>(stall: &Option<(String, Duration)>, serializer: S) -> Result<S::Ok, S::Error> {
+fn stall<S: Serializer>(stall: &Option<(&str, Duration)>, serializer: S) -> Result<S::Ok, S::Error> {
     match stall {
         Some((why, _)) => serializer.serialize_some(why),
         None => serializer.serialize_none(),

@@ -16,7 +16,7 @@ use rdkafka::config::ClientConfig;
 use sqlx::{ConnectOptions, Connection};
 
 use super::bar::Bar;
-use super::database::{AttemptError, when_there};
+use super::database::{AttemptError, CONNECT_MAX, answered, when_there};
 use super::failure::Failure;
 use super::run::{find_topic, print_counts, start_at, stopped};
 use super::{Exit, Output as Shown};
@@ -324,7 +324,7 @@ async fn read_catalog(
     let options = postgres::options(&database.url, database.statement_timeout)
         .map_err(|e| wrong(format!("postgres.url: {e}")))?;
     when_there(&database.url, patience, async || {
-        let mut connection = options.connect().await.map_err(AttemptError::Connection)?;
+        let mut connection = answered(CONNECT_MAX, options.connect()).await?;
         let found = whole_table(&mut connection, schema, table).await;
         let _ = connection.close().await;
         found.map_err(|error| match error {

@@ -14,8 +14,11 @@ pub(super) const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest wait before a server that is not there is tried again.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// How long an attempt may take at least, however short the patience.
-const ATTEMPT_MIN: Duration = Duration::from_secs(5);
+/// How long connecting may take.
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long an attempt may take in all, unless the patience is longer: statements have limits of their own in the server,
+/// which a server that is stuck does not keep.
+const ATTEMPT_MAX: Duration = Duration::from_secs(120);
 
 /// Waits for an answer that a server may owe for ever: it has accepted the connection, and is stopped or stuck.
 ///
@@ -54,7 +57,7 @@ pub(super) async fn when_there<T>(
     let deadline = Instant::now() + patience;
     let mut wait = RETRY_FIRST;
     loop {
-        let failed = match answered(patience.max(ATTEMPT_MIN), attempt()).await {
+        let failed = match answered(patience.max(ATTEMPT_MAX), attempt()).await {
             Ok(done) => return Ok(done),
             Err(AttemptError::Wrong(message)) => return Err(Failure::new(Exit::Misconfigured, message)),
             Err(AttemptError::Connection(error)) => error,

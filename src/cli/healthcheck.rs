@@ -20,7 +20,7 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) const NOTES: &str = "\
 It is to run on the machine, or in the container, of the run. With [web] it asks the run itself, by /readyz: alive, unless it
-says that it is stalled; one that stands by, rebuilds its windows or waits for Postgres is alive. Without [web] it looks at
+says that it is stalled; one that stands by, rebuilds its windows, waits for Postgres or pauses at a bound is alive. Without [web] it looks at
 the lock of the checkpoint folder and at Kafka: with records unread for longer than --stalled-after and no epoch closed in
 that time, a run makes no progress. While the group's active member is another instance, this one stands by, and is alive
 as long as it holds the lock; the progress is the other's. While the broker is away a run waits for it, and no restart
@@ -112,11 +112,19 @@ fn ready(status: u16, text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether the group has active members, and this instance is none of them. The name of an instance is what its members'
-/// ids begin with, and the id stands in brackets behind what else there is to say of a member.
+/// Whether another instance is an active member of the group, and this one is not. The name of an instance is what its
+/// members' ids begin with, and the id stands in brackets behind what else there is to say of a member. Members that are no
+/// instances, such as a console's, do nobody's work.
 fn stands_by(members: &[String], instance: Option<&str>) -> bool {
     let Some(instance) = instance else { return false };
-    !members.is_empty() && !members.iter().any(|member| member.contains(&format!("({instance}-")))
+    let mine = |member: &String| member.contains(&format!("({instance}-"));
+    members.iter().any(|member| is_instance(member)) && !members.iter().any(mine)
+}
+
+/// Whether a member's id begins with a name that [`host::instance`] gives.
+fn is_instance(member: &str) -> bool {
+    let name = member.split_once("(tripline-").and_then(|(_, rest)| rest.split_once('-')).map(|(name, _)| name);
+    name.is_some_and(|name| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Whether a run that is alive makes progress.
@@ -167,14 +175,20 @@ mod tests {
             let members: Vec<String> = members.iter().map(|id| format!("tripline at 10.0.0.1 ({id})")).collect();
             assert_eq!(stands_by(&members, instance), want, "{members:?} {instance:?}");
         };
-        let (mine, again, other) = ("tripline-a-5f", "tripline-a-1-5f", "tripline-b-5f");
-        check(&[other], Some("tripline-a"), true);
-        check(&[mine], Some("tripline-a"), false);
-        check(&[again], Some("tripline-a"), false);
-        check(&[other, mine], Some("tripline-a"), false); // takes over, or is taken over from
-        check(&["tripline-ab-5f"], Some("tripline-a"), true);
-        check(&[], Some("tripline-a"), false); // is about to join
-        check(&[other], None, false); // who it is cannot be told
+        let name = |digit: &str| format!("tripline-{}", digit.repeat(32));
+        let of = |digit: &str| format!("{}-550e8400-e29b-41d4-a716-446655440000", name(digit));
+        let (me, mine, other) = (name("a"), of("a"), of("b"));
+        let again = mine.replace("-550e", "-1-550e");
+        let me = Some(me.as_str());
+        check(&[&other], me, true);
+        check(&[&mine], me, false);
+        check(&[&again], me, false);
+        check(&[&other, &mine], me, false); // takes over, or is taken over from
+        check(&[], me, false); // is about to join
+        check(&[&other], None, false); // who it is cannot be told
+        // A console, and a run to the end: neither is what it would stand by for.
+        check(&["console-consumer-550e8400-e29b-41d4-a716-446655440000"], me, false);
+        check(&["tripline-550e8400-e29b-41d4-a716-446655440000"], me, false);
     }
 
     #[test]
@@ -183,7 +197,8 @@ mod tests {
         check(200, "ready\n", true);
         check(503, "not ready\nthe windows are being rebuilt\n", true);
         check(503, "not ready\nPostgres does not answer: stalled \n", true);
-        check(503, "not ready\nstalled for 61 s: reading pauses: the table is away\n", false);
+        check(503, "not ready\nreading pauses: limits.max_rows is reached\n", true);
+        check(503, "not ready\nstalled for 61 s: there are records to read, and none comes\n", false);
         check(404, "stalled", false);
     }
 

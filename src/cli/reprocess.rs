@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long one request for metadata may take.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads everything again as another group, and shows what is open then and was not, and the other way round.
+/// Reads everything again as a new group, and compares the open episodes with those of the old one.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end.

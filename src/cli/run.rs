@@ -14,7 +14,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::Instant;
 
-use super::database::{self, AttemptError, RETRY_FIRST, RETRY_MAX};
+use super::database::{self, AttemptError, CONNECT_MAX, RETRY_FIRST, RETRY_MAX, answered};
 use super::failure::Failure;
 use super::{Exit, RunArgs};
 use crate::board::Board;
@@ -253,7 +253,7 @@ async fn try_rules(
     options: &PgConnectOptions,
     parsed: &[Parsed],
 ) -> Result<(Table, Vec<Rule>), AttemptError> {
-    let mut connection = options.connect().await.map_err(AttemptError::Connection)?;
+    let mut connection = answered(CONNECT_MAX, options.connect()).await?;
     let place = |rule: &RuleSettings, error: CatalogError| match error {
         CatalogError::Connection(error) => AttemptError::Connection(error),
         CatalogError::Rule(error) => AttemptError::Wrong(format!("rule {}: sql, {error}", rule.name)),

@@ -7,15 +7,12 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::{Duration, Instant};
 
 use super::Exit;
-use super::database::{RETRY_FIRST, RETRY_MAX, answered};
+use super::database::{CONNECT_MAX, RETRY_FIRST, RETRY_MAX, answered};
 use super::failure::{Failure, refusal};
 use crate::config::{self, Config};
 use crate::sink::postgres::migrations::{self, Migrated};
 use crate::sink::postgres::rights::{Found, rights};
 use crate::sink::postgres::{self, TableSink};
-
-/// How long connecting may take.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// A database of the configuration's, as errors name it.
 #[derive(Clone, Debug)]

@@ -121,9 +121,11 @@ impl TableSink {
         }
     }
 
-    /// Closes the connections.
+    /// Closes the connections; one that does not answer is left to the end of the process.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.is_err() {
+            tracing::warn!("a connection to the table of alerts did not close in time");
+        }
     }
 }
 

@@ -60,10 +60,11 @@ fn problems(reading: &Reading) -> Vec<String> {
     if reading.cut_off {
         problems.push("no broker of Kafka answers".to_owned());
     }
-    match (&reading.stalled, reading.paused) {
-        (Some((why, since)), _) => problems.push(format!("stalled for {} s: {why}", since.as_secs())),
-        (None, Some(why)) => problems.push(format!("reading pauses: {}", why.as_str())),
-        (None, None) => {}
+    if let Some(why) = reading.paused {
+        problems.push(format!("reading pauses: {}", why.as_str()));
+    }
+    if let Some((why, since)) = reading.stalled {
+        problems.push(format!("stalled for {} s: {why}", since.as_secs()));
     }
     problems
 }

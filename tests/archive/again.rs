@@ -211,6 +211,22 @@ async fn stopped_while_it_reads_again() {
     world.check_whole("after it was stopped");
 }
 
+/// The same with an epoch under way: readers see a part of it, so that this is no good end.
+#[tokio::test(start_paused = true)]
+async fn stopped_while_it_finishes_an_epoch() {
+    let mut world = settled().await;
+    orders(&mut world, 10);
+    let last = [0, 1].map(|partition| (partition, world.topic.push_ignored(partition)));
+    interrupted(&mut world).await;
+    last.iter().for_each(|(partition, offset)| world.topic.compact(*partition, *offset));
+    let mut archive = world.archive().unwrap();
+    let ended = archive.run(tokio::time::sleep(Duration::from_secs(1))).await;
+    assert!(matches!(ended, Err(JobError::Cut)), "{ended:?}");
+    drop(archive);
+    world.read().await;
+    world.check_whole("after it was stopped");
+}
+
 /// Offsets without a record at a range's end, and an output whose owner.json was written anew after them.
 #[tokio::test(start_paused = true)]
 async fn what_leaves_no_file() {

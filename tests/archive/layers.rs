@@ -176,22 +176,22 @@ async fn the_topic_is_made_anew() {
     assert!(why.contains("cluster another"), "{why}");
 }
 
-/// With more records than were read of the one before, so that only what the files say of it can tell.
+/// With more records than were read of the one before, so that only what the files say of it can tell; also when a run in
+/// between has read nothing.
 #[tokio::test(start_paused = true)]
 async fn the_topic_is_made_anew_and_the_folder_is_lost() {
-    for epochs in [1, 2] {
+    for rebuilt in [false, true] {
         let mut world = settled().await;
-        if epochs == 2 {
-            orders(&mut world, 10);
+        let rows = world.rows();
+        world.lose_folder();
+        if rebuilt {
             world.read().await;
         }
-        let rows = world.rows();
         world.topic.make_anew();
         for order in 0..40 {
             world.push(0, Op::Create, order, 0);
             world.push(1, Op::Create, order, 0);
         }
-        world.lose_folder();
         let why = world.error().await;
         assert!(why.contains("made anew") && why.contains("another record stands there"), "{why}");
         assert_eq!(world.rows(), rows);
@@ -314,4 +314,24 @@ async fn deletes_go_by_commit_time() {
     world.read().await;
     world.check_whole("dates");
     assert!(world.disk.list(Path::new(OUTPUT)).unwrap().iter().all(|name| !name.contains("1970")));
+}
+
+/// The very moment of the stop: what was read is archived, and the group cannot be told.
+#[tokio::test(start_paused = true)]
+async fn stopped_when_another_has_just_taken_over() {
+    let mut world = World::new();
+    world.settings.until_end = false;
+    world.settings.trigger_interval = Duration::from_secs(60);
+    orders(&mut world, 0);
+    let mut archive = world.archive().unwrap();
+    let (topic, group) = (world.topic.clone(), world.settings.group.clone());
+    archive
+        .run(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            topic.take_over(&group);
+        })
+        .await
+        .unwrap();
+    drop(archive);
+    world.check_whole("what was read is there");
 }

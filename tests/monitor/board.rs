@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tripline::board::{Board, Phase, What};
+use tripline::board::{Board, Pause, Phase, Reading, What};
 use tripline::unit::news::Said;
 
 use super::support::World;
@@ -101,23 +101,36 @@ async fn counts_go_on_over_assignments() {
     assert_eq!(reading.partitions[&0].next, 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_loop_that_stands_still_shows() {
-    let mut world = World::new();
+/// What a run shows a minute after the second of two records has come.
+async fn a_minute_later(mut world: World, prepare: impl FnOnce(&World)) -> Reading {
     world.settings.until_end = false;
-    world.settings.rows_max = Some(1);
     world.create(1, 7, "10.00");
     let mut monitor = world.monitor();
     let board = Arc::clone(&monitor.board);
     let run = monitor.run(std::future::pending());
     let look = async {
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-        assert_eq!(board.look().stalled, None, "it has read all there was, though it would not read on");
+        assert_eq!(board.look().stalled, None, "it has read all there was");
+        prepare(&world);
         world.create(2, 7, "10.00");
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
-        board.look().stalled
+        board.look()
     };
-    let stalled = tokio::select! { ended = run => panic!("{ended:?}"), stalled = look => stalled };
-    let (why, _) = stalled.unwrap();
-    assert_eq!(why, "reading pauses: limits.max_rows is reached");
+    tokio::select! { ended = run => panic!("{ended:?}"), reading = look => reading }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_stands_still_shows() {
+    let reading = a_minute_later(World::new(), |world| world.topic.set_batch_records(0)).await;
+    assert_eq!(reading.stalled.map(|(why, _)| why), Some("there are records to read, and none comes"));
+}
+
+/// It waits, as it is told to: to start it anew would not help.
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_no_stall() {
+    let mut world = World::new();
+    world.settings.rows_max = Some(1);
+    let reading = a_minute_later(world, |_| ()).await;
+    assert_eq!((reading.paused, reading.stalled), (Some(Pause::Rows), None));
+    assert_eq!(reading.lag_records(), 1);
 }

@@ -153,7 +153,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             )
         } else {
             format!(
-                "{topic} partition {partition}: the offsets {first} to {last} made {rows} rows dated {date}, and make {found} now: a column they are dated by, or [source], was changed in the middle of an epoch; set it back for one run with --until-end"
+                "{topic} partition {partition}: the offsets {first} to {last} made {rows} rows dated {date}, and make {found} now: a column they are dated by, or [source], was changed in the middle of an epoch; set it back for one run with --until-end; or, where the topic is compacted, records are gone: {ANEW}"
             )
         })
     }

@@ -69,7 +69,7 @@ pub(super) async fn wait_telling(
         let mut away = None;
         let (asked, looked) = (Arc::clone(&consumer), membership.clone());
         let found = tokio::task::spawn_blocking(move || find(&asked, &looked)).await.map_err(|error| failed(&error))?;
-        cut_off.store(found.is_err(), Ordering::Relaxed);
+        cut_off.store(found.as_ref().is_err_and(is_away), Ordering::Relaxed);
         match found {
             // Twice: a group whose coordinator has just moved may look empty once.
             Ok(Found::Mine) => return Ok(true),
@@ -102,6 +102,13 @@ pub(super) async fn wait_telling(
         }
         tokio::time::sleep(STAND_BY).await;
     }
+}
+
+/// Whether nobody answered, rather than refused.
+fn is_away(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    let away = [Code::BrokerTransportFailure, Code::AllBrokersDown, Code::OperationTimedOut, Code::RequestTimedOut];
+    error.rdkafka_error_code().is_some_and(|code| away.contains(&code))
 }
 
 /// Who is in a group.

@@ -13,14 +13,15 @@ use super::{CALL_TIMEOUT, Quiet};
 
 /// How long a poll without records lasts.
 const POLL_WAIT: Duration = Duration::from_millis(100);
-/// Records that are looked at before it is given up.
+/// Records with a value that are looked at before it is given up, and records in all.
 const RECORDS_MAX: usize = 100_000;
+const ALL_MAX: usize = 10 * RECORDS_MAX;
 
 /// What a look at the first records has found.
 pub struct Peeked<T> {
     /// The first answer.
     pub found: Option<T>,
-    /// Records that were looked at.
+    /// Records with a value that were looked at.
     pub seen: usize,
 }
 
@@ -52,9 +53,9 @@ pub fn first<T>(
     }
     consumer.assign(&assignment)?;
     let mut left: BTreeSet<i32> = partitions.iter().map(|partition| partition.id()).collect();
-    let mut seen = 0;
+    let (mut all, mut seen) = (0, 0);
     let mut silent = Duration::ZERO;
-    while !left.is_empty() && seen < RECORDS_MAX {
+    while !left.is_empty() && seen < RECORDS_MAX && all < ALL_MAX {
         match consumer.poll(POLL_WAIT) {
             None if silent >= CALL_TIMEOUT => return Err(KafkaError::NoMessageReceived),
             None => {
@@ -67,7 +68,8 @@ pub fn first<T>(
                 continue;
             }
             Some(Ok(message)) => {
-                seen += 1;
+                all += 1;
+                seen += usize::from(message.payload().is_some_and(|value| value.trim_ascii() != b"null"));
                 let found = message.payload().and_then(&mut look);
                 if found.is_some() {
                     return Ok(Peeked { found, seen });

@@ -100,7 +100,7 @@ fn end_of(partition: &rdkafka::statistics::Partition) -> Option<NextOffset> {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        let connected = |broker: &rdkafka::statistics::Broker| matches!(broker.state.as_str(), "UP" | "UPDATE");
+        let connected = |broker: &rdkafka::statistics::Broker| matches!(broker.state.as_str(), "UP" | "REAUTH");
         self.cut_off.store(!statistics.brokers.values().any(connected), Ordering::Relaxed);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let ends = partitions.filter(|partition| partition.desired);
@@ -334,7 +334,7 @@ mod tests {
             (&["INIT", "DOWN"], true),
             (&["TRY_CONNECT", "CONNECT"], true),
             (&["APIVERSION_QUERY", "AUTH_HANDSHAKE"], true),
-            (&["DOWN", "UPDATE"], false),
+            (&["DOWN", "REAUTH"], false),
             (&[], true),
             (&["DOWN", "UP", "DOWN"], false),
         ];
