@@ -7,7 +7,7 @@
 //! - `readers`: DuckDB and pyarrow, which read what an archive wrote
 
 #[path = "harness/job.rs"]
-mod job;
+pub mod job;
 #[path = "harness/kafka.rs"]
 pub mod kafka;
 #[path = "harness/orders.rs"]
