@@ -157,9 +157,12 @@ fn ctrl_c_ends_it_with_a_summary() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let intro = up_to(&mut lines, |line| line.starts_with("The week before"));
     let said = |lines: &[String], wanted: &str| lines.iter().any(|line| line.starts_with(wanted));
-    for wanted in
-        ["  real      PostgreSQL", "  stand-in  the Kafka broker on 127.0.0.1:", "  page      http://127.0.0.1:"]
-    {
+    for wanted in [
+        "  real      PostgreSQL",
+        "  stand-in  the Kafka broker on 127.0.0.1:",
+        "  stand-in  Debezium",
+        "  page      http://127.0.0.1:",
+    ] {
         assert!(said(&intro, wanted), "{wanted}: {intro:#?}");
     }
     up_to(&mut lines, |line| line.contains("  ALERT      "));

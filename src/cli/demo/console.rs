@@ -136,6 +136,7 @@ impl Console {
             format!("  stand-in  the Kafka broker on {address}, inside this process: in memory, without transactions,"),
             "            so offsets are committed plainly. Exactly-once, fencing and fail-over need a real Kafka"
                 .to_owned(),
+            "  stand-in  Debezium: its envelopes are written here, from what logical decoding says".to_owned(),
         ];
         lines.iter().for_each(|line| self.line(line));
     }
