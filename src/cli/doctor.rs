@@ -18,6 +18,7 @@ use clap::Args;
 
 use self::facts::{Broker, Connector, Database, RuleFacts, Unanswered};
 use self::finding::{Finding, Report, ok, problem, warning};
+use super::database::answered;
 use super::failure::Failure;
 use super::{Exit, Output, offsets};
 use crate::clock::{Clock, SystemClock};
@@ -95,13 +96,13 @@ async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
         async {
             match table {
                 None => None,
-                Some(table) => Some(within(limit, database::database(config, &clock, table, &parsed)).await),
+                Some(table) => Some(answered(limit, database::database(config, &clock, table, &parsed)).await),
             }
         },
         async {
             match &config.alerts.postgres {
                 None => None,
-                Some(_) => Some(within(limit, database::alerts_table(config)).await),
+                Some(_) => Some(answered(limit, database::alerts_table(config)).await),
             }
         },
     );
@@ -164,14 +165,6 @@ fn connector<'a>(
 ) -> Option<&'a Connector> {
     let connectors = connectors?.as_ref().ok()?;
     judge::connect::of_topic(connectors, &config.source.topic, table)
-}
-
-/// Bounded in time: a server that accepts and never answers would hold it for ever.
-async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
-    match tokio::time::timeout(limit, asked).await {
-        Ok(answered) => answered,
-        Err(_) => Err(Unanswered { exit: Exit::Unreachable, text: format!("no answer within {limit:?}") }),
-    }
 }
 
 fn of_database(

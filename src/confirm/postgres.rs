@@ -57,6 +57,11 @@ struct Statements {
     outputs: Vec<(String, bool)>,
 }
 
+/// What an answer is that did not come in time.
+pub(super) fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer"))
+}
+
 /// Asks a Postgres server.
 pub struct PostgresConfirm {
     pool: PgPool,
@@ -101,8 +106,7 @@ impl PostgresConfirm {
             Ok(answered) => answered,
             Err(_) => {
                 drop(connection.detach());
-                let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer");
-                Err(sqlx::Error::Io(silent))
+                Err(no_answer())
             }
         }
     }

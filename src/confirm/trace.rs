@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::explain::{aggregate, column, condition, table};
-use super::postgres::{ANSWER_MARGIN, options};
+use super::postgres::{ANSWER_MARGIN, no_answer, options};
 use crate::model::Timestamp;
 use crate::rule::evaluate::{LeftEdge, Program};
 use crate::rule::{Aggregate, Clock, Query, Rule, compile};
@@ -122,7 +122,7 @@ impl Tracer {
             Ok(trace) => trace.map(Some),
             Err(_) => {
                 drop(connection.detach()); // it is closed, and not used again
-                Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer")))
+                Err(no_answer())
             }
         }
     }

@@ -9,7 +9,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::Value as Json;
 
-use crate::harness::{Connector, Database, Job, Record, Stack, Table, kafka, one_at_a_time, psql, try_psql, wait_for};
+use crate::harness::{Connector, Database, Job, Record, Role, Stack, Table, kafka, one_at_a_time, try_psql, wait_for};
 use crate::truth::server::Server;
 
 /// What the doctor said.
@@ -337,36 +337,13 @@ fn the_publication_is_without_the_table() {
     problems(&job(&t), 0, &[]);
 }
 
-/// A role that needs a password, and may do no more than everybody.
-struct Role(String);
-
-impl Role {
-    fn new(test: &str) -> Self {
-        let name = format!("r_{test}_{}", std::process::id());
-        psql("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD 'hunter2' IN ROLE password_required"));
-        Self(name)
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        if let Err(error) = try_psql("postgres", &format!("DROP ROLE {}", self.0)) {
-            eprintln!("not removed: {error}");
-        }
-    }
-}
-
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn the_role_may_not() {
-    // Roles can be dropped only after the databases in which they have rights.
     let role = Role::new("doctor");
     let t = table("role", &[]);
     let job = job(&t);
-    let as_role = |password: &str| Job {
-        url: Stack::get().url_as(&format!("{}:{password}", role.0), &t.database.name),
-        ..job.clone()
-    };
+    let as_role = |password: &str| Job { url: role.url_with(password, &t.database.name), ..job.clone() };
     let said = problems(&as_role("not-hunter2"), 4, &["postgres"]);
     assert!(said.mend("postgres", "password authentication failed").contains("TRIPLINE__POSTGRES__URL"));
     let reader = as_role("hunter2");

@@ -5,6 +5,7 @@
 //! - `job`: the configuration of a run, the process, and what it did
 //! - `orders`: a table of orders and the configuration of its archive
 //! - `readers`: DuckDB and pyarrow, which read what an archive wrote
+//! - `role`: a role of the databases' server
 
 #[path = "harness/job.rs"]
 pub mod job;
@@ -14,6 +15,8 @@ pub mod kafka;
 pub mod orders;
 #[path = "harness/readers.rs"]
 pub mod readers;
+#[path = "harness/role.rs"]
+mod role;
 
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,6 +26,7 @@ use serde_json::{Value as Json, json};
 
 pub use job::{Ended, Job, RULE};
 pub use kafka::Record;
+pub use role::Role;
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -18,7 +18,7 @@ use tripline::sink::SinkErrorKind;
 use tripline::sink::postgres::rights::{Found, rights};
 use tripline::sink::postgres::{self, stored};
 
-use crate::harness::{Job, Stack, Table, psql, try_psql, wait_for};
+use crate::harness::{Job, Role, Stack, Table, wait_for};
 
 /// A run's configuration with the table as a sink.
 fn job(t: &Table, more: &str) -> Job {
@@ -78,29 +78,6 @@ fn users(job: &Job, arguments: &[&str]) -> Vec<i64> {
 fn sorted(mut values: Vec<Json>) -> Vec<Json> {
     values.sort_by_key(|alert| alert["id"].to_string());
     values
-}
-
-/// A role that may log in and nothing else.
-struct Role(String);
-
-impl Role {
-    fn new(test: &str) -> Self {
-        let name = format!("t_{test}_{}", std::process::id());
-        psql("postgres", &format!("CREATE ROLE {name} LOGIN"));
-        Self(name)
-    }
-
-    fn url(&self, t: &Table) -> String {
-        Stack::get().url_as(&self.0, &t.database.name)
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        if let Err(error) = try_psql("postgres", &format!("DROP ROLE {}", self.0)) {
-            eprintln!("not removed: {error}");
-        }
-    }
 }
 
 #[test]
@@ -236,12 +213,11 @@ fn records_of_odd_shape() {
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn another_role_migrates() {
-    // Roles can be dropped only after the database in which they have rights.
     let (writer, reader) = (Role::new("table_writer"), Role::new("table_reader"));
     let t = Table::new("table_roles");
     t.insert(&[(1, 101, "3500")]);
     t.wait_in_kafka(1);
-    let write = |migrate: bool| job(&t, &format!("url = \"{}\"\nmigrate = {migrate}\n", writer.url(&t)));
+    let write = |migrate: bool| job(&t, &format!("url = \"{}\"\nmigrate = {migrate}\n", writer.url(&t.database.name)));
     let run = |job: &Job| {
         let run = job.try_run();
         (run.code, run.log.iter().filter(|line| line.starts_with("error: ")).cloned().collect::<Vec<_>>().join("\n"))
@@ -285,7 +261,7 @@ fn another_role_migrates() {
     assert_eq!(t.sql("SELECT count(*) FROM tripline.alerts"), [["1"]]);
 
     // A reader needs less.
-    let read = [("TRIPLINE__ALERTS__POSTGRES__URL", reader.url(&t))];
+    let read = [("TRIPLINE__ALERTS__POSTGRES__URL", reader.url(&t.database.name))];
     let refused = command(&write(false), &["alerts"]).envs(read.clone()).output().unwrap();
     fails(&refused, 4, &["permission denied"]);
     t.sql(&format!("GRANT USAGE ON SCHEMA tripline TO {0}; GRANT SELECT ON tripline.alerts TO {0}", reader.0));
@@ -307,7 +283,7 @@ fn a_right_that_is_taken_away_ends_the_run() {
         writer.0
     );
     t.sql(&grant);
-    let mut run = job(&t, &format!("url = \"{}\"\nmigrate = false\n", writer.url(&t))).start();
+    let mut run = job(&t, &format!("url = \"{}\"\nmigrate = false\n", writer.url(&t.database.name))).start();
     run.wait_in_log("INFO");
     t.sql(&format!("REVOKE INSERT ON tripline.alerts FROM {}", writer.0));
     t.insert(&[(2, 102, "3500")]);

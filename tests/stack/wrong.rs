@@ -1,6 +1,6 @@
 //! What is set up wrongly: one clear message, its exit code, and no secret shown.
 
-use crate::harness::{Database, Ended, Job, RULE, Stack, Table, psql, try_psql};
+use crate::harness::{Database, Ended, Job, RULE, Role, Stack, Table};
 
 /// The last lines of the log are one error with these parts in it, and nothing secret is anywhere.
 fn check(what: &str, run: &Ended, code: i32, parts: &[&str]) {
@@ -15,29 +15,6 @@ fn check(what: &str, run: &Ended, code: i32, parts: &[&str]) {
     let everything = run.everything();
     for never in ["panicked", "hunter2", "RUST_BACKTRACE"] {
         assert!(!everything.contains(never), "{what}: {never} in {run}");
-    }
-}
-
-/// A role that needs a password, and may do no more than everybody.
-struct Role(String);
-
-impl Role {
-    fn new(test: &str) -> Self {
-        let name = format!("r_{test}_{}", std::process::id());
-        psql("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD 'hunter2' IN ROLE password_required"));
-        Self(name)
-    }
-
-    fn url(&self, password: &str, database: &str) -> String {
-        Stack::get().url_as(&format!("{}:{password}", self.0), database)
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        if let Err(error) = try_psql("postgres", &format!("DROP ROLE {}", self.0)) {
-            eprintln!("not removed: {error}");
-        }
     }
 }
 
@@ -135,11 +112,10 @@ fn servers_that_are_not_there() {
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn rights() {
-    // Roles can be dropped only after the databases in which they have rights.
     let role = Role::new("rights");
     let (database, folder) = (Database::new("rights"), tempfile::tempdir().unwrap());
     let job = job(&database, &folder);
-    let as_role = |password: &str| Job { url: role.url(password, &database.name), ..job.clone() };
+    let as_role = |password: &str| Job { url: role.url_with(password, &database.name), ..job.clone() };
 
     let shown = format!("{}:***@", role.0);
     check("wrong password", &as_role("not-hunter2").try_run(), 4, &[&shown, "password authentication failed"]);
@@ -161,7 +137,7 @@ fn a_role_that_may_only_read_is_enough() {
     t.sql(&format!("GRANT USAGE ON SCHEMA streaming TO {0}; GRANT SELECT ON streaming.transactions TO {0}", role.0));
     t.insert(&[(1, 101, "3500")]);
     t.wait_in_kafka(1);
-    let run = Job { url: role.url("hunter2", &t.database.name), ..t.job("v1") }.run();
+    let run = Job { url: role.url(&t.database.name), ..t.job("v1") }.run();
     run.read(1).fired([101]).total(101, 1, "3500.00");
     assert!(!run.everything().contains("hunter2"), "{run}");
 }

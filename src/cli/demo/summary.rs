@@ -105,9 +105,9 @@ impl Summary {
             text,
             "\n{}\n  \
              The broker was a stand-in: what survives a crash, and alerts exactly once, needs a real Kafka:\n\n    \
-             scripts/stack up && eval \"$(scripts/stack env)\"      PostgreSQL, Kafka and Debezium on this machine\n    \
-             cargo run --release -- run --config config/example.toml\n    \
-             scripts/insert-transactions                          in another terminal\n\n  \
+             scripts/stack up                                      PostgreSQL, Kafka and Debezium on this machine\n    \
+             scripts/insert-transactions                           200 transactions\n    \
+             cargo run --release -- run --config config/example.toml\n\n  \
              On your own servers: README.md, and every setting in config/default.toml.",
             bold("What is next")
         );

@@ -25,7 +25,7 @@ pub(super) async fn database(
     rules: &[(&RuleSettings, Parsed)],
 ) -> Result<(Database, Vec<RuleFacts>), Unanswered> {
     let place = Place::of_rules(config).map_err(|failure| Unanswered { exit: failure.exit, text: failure.message })?;
-    let mut connection = place.try_connect().await.map_err(|error| unanswered(&error))?;
+    let mut connection = place.try_connect().await?;
     let asked = ask(&mut connection, clock, table).await;
     let mut facts = Vec::new();
     if let Ok(Database { relation: Some(Relation { table: Some(table), usage: true, select: true, .. }), .. }) = &asked
@@ -35,11 +35,13 @@ pub(super) async fn database(
         }
     }
     let _ = connection.close().await;
-    asked.map(|database| (database, facts)).map_err(|error| unanswered(&error))
+    Ok((asked?, facts))
 }
 
-fn unanswered(error: &sqlx::Error) -> Unanswered {
-    Unanswered { exit: refusal(error).unwrap_or(Exit::Unreachable), text: error.to_string() }
+impl From<sqlx::Error> for Unanswered {
+    fn from(error: sqlx::Error) -> Self {
+        Self { exit: refusal(&error).unwrap_or(Exit::Unreachable), text: error.to_string() }
+    }
 }
 
 async fn ask(
@@ -177,7 +179,7 @@ pub(super) async fn alerts_table(config: &Config) -> Result<AlertsTable, Unanswe
     let (url, setting) = config.table_url();
     let options = confirm::postgres::options(url, config.postgres.statement_timeout)
         .map_err(|error| Unanswered { exit: Exit::Misconfigured, text: format!("{setting}: {error}") })?;
-    let mut connection = options.connect().await.map_err(|error| unanswered(&error))?;
+    let mut connection = options.connect().await?;
     let asked = async {
         let create = "select has_database_privilege(current_database(), 'CREATE')";
         Ok::<_, sqlx::Error>(match rights(&mut connection).await? {
@@ -188,7 +190,7 @@ pub(super) async fn alerts_table(config: &Config) -> Result<AlertsTable, Unanswe
             Found::Tables(rights) => AlertsTable::There { missing: rights.missing() },
         })
     };
-    let found = asked.await.map_err(|error| unanswered(&error));
+    let found = asked.await.map_err(Unanswered::from);
     let _ = connection.close().await;
     found
 }
