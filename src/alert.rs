@@ -1,4 +1,8 @@
 //! Decisions and their bytes: the alert record, its id and its message. Pure.
+//!
+//! - [`record`]: an alert record read back
+
+pub mod record;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};

@@ -1,26 +1,28 @@
 //! The archive job: the changes of a topic as rows in Parquet files, each of them once for any reader.
 //!
 //! ```text
-//! source ─ whole changes ─ draft (rows by date) ─ offsets/N ─ files ─ commits/N ─ the group's offsets
+//! source ─ whole changes ─ batch (rows by date) ─ offsets/N ─ files ─ commits/N ─ the group's offsets
 //!                            │                      plan      output
 //!                            └─ dead letters
 //! ```
 //!
 //! - this file: the loop, and how an epoch is closed
-//! - [`draft`]: the rows of the epoch in the making
+//! - [`open_batch`]: the rows of the epoch in the making
 //! - [`parquet`]: rows → the bytes of a file
 //! - [`names`]: what files are called
 //! - [`output`]: the folder of the files
 //! - [`start`]: which layer to believe, pure
 //! - [`recover`]: going on from there
 
-pub mod draft;
 pub mod names;
+pub mod open_batch;
 pub mod output;
 pub mod parquet;
 pub mod recover;
 pub mod start;
 
+use crate::checkpoint::Encoded;
+use crate::retry::Retry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -30,22 +32,27 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use draft::{Draft, Limits, Take, Unfit};
 use names::{Plan, PlannedFile};
+use open_batch::{Limits, OpenBatch, Take, Unfit};
 use output::{Found, Output};
 use parquet::WriteError;
 
-use crate::change::debezium::whole::{SCHEMALESS, UNKNOWN_COLUMN};
-use crate::change::whole::WholeChange;
-use crate::checkpoint::start::Named;
-use crate::checkpoint::{Epoch, Folder, Offsets};
+use crate::change::RejectKind;
+use crate::change::full_row::FullRowChange;
+use crate::change::record::{BadRecord, Batch, Content, SourceRecord};
+use crate::checkpoint::Folder;
 use crate::clock::Clock;
+use crate::failure::HasKind;
 use crate::fault;
 use crate::job::gauge::Gauge;
-use crate::job::{self, Ended, Job, JobError, StartAt, patiently};
+use crate::job::{self, ColumnsError, Ended, Job, JobError};
 use crate::model::NextOffset;
-use crate::sink::Bury;
-use crate::source::{Batch, Content, Event, Follow, Record, SourceError};
+use crate::progress::{Epoch, EpochRef, Offsets, StartAt};
+use crate::sink::DeadLetterSink;
+use crate::source::{Event, Follow};
+
+/// The wait before the group's offsets are committed again.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
 /// The name in an epoch's `conf` of the column that its rows are dated by; absent for the commit time.
 const PARTITION_BY: &str = "partition_by";
@@ -92,8 +99,8 @@ pub struct Archive<S, B, T> {
     pub settings: Settings,
     /// Where changes come from.
     pub source: S,
-    /// Where records go that are not understood.
-    pub letters: B,
+    /// Where invalid records go.
+    pub dead_letters: B,
     /// What time it is.
     pub clock: T,
     /// Where progress is kept.
@@ -108,10 +115,10 @@ pub struct Archive<S, B, T> {
 
 /// What happens in one assignment of the partitions.
 struct Session {
-    draft: Draft,
-    /// Records that came after the draft was full.
-    ahead: VecDeque<Record<WholeChange>>,
-    /// When the draft's first record came.
+    batch: OpenBatch,
+    /// Records that came after the batch was full.
+    ahead: VecDeque<SourceRecord<FullRowChange>>,
+    /// When the batch's first record came.
     since: Option<Instant>,
     /// What the group could not be told when its broker was away.
     uncommitted: Option<(Offsets, String)>,
@@ -120,12 +127,12 @@ struct Session {
 }
 
 impl Session {
-    fn new(draft: Draft) -> Self {
+    fn new(batch: OpenBatch) -> Self {
         let (ahead, ends) = (VecDeque::new(), Offsets::new());
-        Self { draft, ahead, since: None, uncommitted: None, ends }
+        Self { batch, ahead, since: None, uncommitted: None, ends }
     }
 
-    fn take_in(&mut self, batch: Batch<WholeChange>) {
+    fn take_in(&mut self, batch: Batch<FullRowChange>) {
         self.ahead.extend(batch.records);
         // What lies before the end and is no record will never come.
         self.ends.retain(|partition, _| !batch.ended.contains(partition));
@@ -133,7 +140,7 @@ impl Session {
 
     /// Records that are left to the end.
     fn left(&mut self) -> u64 {
-        let next = self.draft.next();
+        let next = self.batch.next();
         self.ends.retain(|partition, end| next.get(partition).is_none_or(|next| next < end));
         let left = |(partition, end): (&i32, &NextOffset)| {
             u64::try_from(end.0.saturating_sub(next.get(partition).map_or(0, |next| next.0))).unwrap_or(0)
@@ -142,7 +149,7 @@ impl Session {
     }
 }
 
-impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
+impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, B, T> {
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors
@@ -160,11 +167,11 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     ) -> Result<Ended, JobError> {
         let partition_by = self.settings.limits.partition_by.clone();
         loop {
-            self.gauge.tell(session.left(), 0);
+            self.gauge.report(session.left(), 0);
             let bad = self.fill(session)?;
             let read = self.settings.until_end && session.left() == 0 && session.ahead.is_empty();
             let due = session.since.is_some_and(|since| since.elapsed() >= self.settings.trigger_interval);
-            if due || read || bad.is_some() || session.draft.is_full() || !session.ahead.is_empty() {
+            if due || read || bad.is_some() || session.batch.is_full() || !session.ahead.is_empty() {
                 self.close(session, partition_by.clone()).await?;
             }
             if let Some(bad) = bad {
@@ -175,7 +182,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 return Ok(Ended::Read);
             }
             let due = session.since.map(|since| self.settings.trigger_interval.saturating_sub(since.elapsed()));
-            let again = session.uncommitted.is_some().then_some(job::ASK_AGAIN);
+            let again = session.uncommitted.is_some().then_some(COMMIT_AGAIN);
             let wait = due.into_iter().chain(again).min().unwrap_or(Duration::MAX);
             tokio::select! {
                 biased;
@@ -198,7 +205,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         }
     }
 
-    /// Takes what has come into the draft, until it is full. A record that the run is to stop before is an answer, so
+    /// Takes what has come into the batch, until it is full. A record that the run is to stop before is an answer, so
     /// that what came before it is written.
     fn fill(&mut self, session: &mut Session) -> Result<Option<JobError>, JobError> {
         while let Some(record) = session.ahead.pop_front() {
@@ -206,7 +213,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 session.ahead.clear();
                 return Ok(Some(bad));
             }
-            match session.draft.take(record)? {
+            match session.batch.take(record)? {
                 Take::Taken => drop(session.since.get_or_insert_with(Instant::now)),
                 Take::Full(record) => {
                     session.ahead.push_front(*record);
@@ -217,29 +224,28 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         Ok(None)
     }
 
-    /// Whether the run ends at a record: it is not understood, and that is not to be got over.
-    fn stops_at(&self, record: &Record<WholeChange>) -> Option<JobError> {
+    /// Why the run ends at a record, if it is invalid and settings or missing columns forbid to go past it.
+    fn stops_at(&self, record: &SourceRecord<FullRowChange>) -> Option<JobError> {
         let Content::Rejected(letter) = &record.content else { return None };
         if self.settings.stop_on_bad_record {
-            return Some(JobError::BadRecord {
-                topic: self.settings.topic.clone(),
-                partition: record.position.partition,
-                offset: record.position.offset,
-                reason: letter.reject.detail.clone(),
-            });
+            let (topic, reason) = (self.settings.topic.clone(), letter.reject.detail.clone());
+            return Some(BadRecord { topic, position: record.position, reason }.into());
         }
         self.columns_missing(record)
     }
 
     /// Whether nothing is wrong with a record but that its columns are not known.
-    fn columns_missing(&self, record: &Record<WholeChange>) -> Option<JobError> {
+    fn columns_missing(&self, record: &SourceRecord<FullRowChange>) -> Option<JobError> {
         let Content::Rejected(letter) = &record.content else { return None };
-        let kind = letter.reject.kind;
         let reason = letter.reject.detail.clone();
-        [SCHEMALESS, UNKNOWN_COLUMN].contains(&kind).then_some(JobError::Columns { kind, reason })
+        match &letter.reject.kind {
+            RejectKind::Schemaless => Some(ColumnsError::Schemaless(reason).into()),
+            RejectKind::UnknownColumn(column) => Some(ColumnsError::Unknown { column: column.clone(), reason }.into()),
+            _ => None,
+        }
     }
 
-    /// Makes an epoch of the draft:
+    /// Makes an epoch of the batch:
     ///
     /// 1. Records that were not understood are copied to the dead-letter topic.
     /// 2. `offsets/N`, the plan, is durable. From here on the epoch has these records, whatever comes.
@@ -247,37 +253,37 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     /// 4. `commits/N`.
     /// 5. The group's offsets are committed, as far as the broker is there.
     async fn close(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
-        if session.draft.is_empty() { Ok(()) } else { self.epoch(session, partition_by).await }
+        if session.batch.is_empty() { Ok(()) } else { self.epoch(session, partition_by).await }
     }
 
     /// The steps of [`Archive::close`].
     async fn epoch(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
-        let dead = session.draft.dead();
+        let dead = session.batch.dead();
         for letter in dead {
             let (partition, offset) = (letter.position.partition, letter.position.offset);
             tracing::warn!(topic = self.settings.topic, partition, offset, reason = %letter.reject, "record not understood");
         }
         if !dead.is_empty() {
-            job::retry("dead letters", async || self.letters.bury(dead).await).await?;
+            Retry::WORKING.run("writing dead letters", async || self.dead_letters.dead_letter(dead).await).await?;
         }
-        let draft = &mut session.draft;
-        let about = draft.about().clone();
+        let batch = &mut session.batch;
+        let about = batch.about().clone();
         let epoch = Epoch {
             number: about.epoch,
             lineage: about.lineage.clone(),
             topic: about.topic.clone(),
-            offsets: draft.next().clone(),
-            marks: draft.marks().clone(),
+            offsets: batch.next().clone(),
+            last_records: batch.last_records().clone(),
             at: self.clock.now(),
             conf: self.conf(partition_by),
-            body: draft.plan(),
+            body: batch.plan(),
         };
-        let encoded = epoch.encode()?;
+        let encoded = Encoded::of(&epoch)?;
         self.check_owned(&about.lineage)?;
         self.folder.log(&encoded)?;
         fault::point("archive.logged");
-        let (records, rows, rejected) = (draft.records(), draft.rows(), draft.dead().len());
-        self.publish(&epoch, |planned| draft.encode(planned))?;
+        let (records, rows, rejected) = (batch.records(), batch.rows(), batch.dead().len());
+        self.publish(&epoch, |planned| batch.encode(planned))?;
         self.folder.finish(epoch.number)?;
         fault::point("archive.finished");
         self.folder.forget_before(epoch.number)?;
@@ -290,9 +296,9 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             self.counts.epochs += 1; // the one that a lineage begins with has none
         }
 
-        let name = Named { lineage: about.lineage.clone(), epoch: epoch.number, crc: encoded.crc };
-        let next = draft::About { epoch: epoch.number.saturating_add(1), ..about };
-        session.draft = Draft::new(next, self.settings.limits.clone(), epoch.offsets.clone(), epoch.marks);
+        let name = EpochRef { lineage: about.lineage.clone(), epoch: epoch.number, crc: encoded.crc };
+        let next = open_batch::About { epoch: epoch.number.saturating_add(1), ..about };
+        session.batch = OpenBatch::new(next, self.settings.limits.clone(), epoch.offsets.clone(), epoch.last_records);
         session.since = None;
         session.uncommitted = Some((epoch.offsets, name.to_string()));
         self.commit(session).await?;
@@ -346,8 +352,8 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         let Some((offsets, name)) = &session.uncommitted else { return Ok(()) };
         match self.source.commit(offsets, name).await {
             Ok(()) => session.uncommitted = None,
-            Err(SourceError::Call(problem)) => {
-                tracing::warn!(problem, "the group's offsets could not be committed; it is tried again");
+            Err(error) if error.is_retried() => {
+                tracing::warn!(%error, "the group's offsets could not be committed; tried again");
             }
             Err(error) => return Err(error.into()),
         }
@@ -356,13 +362,15 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
 
     async fn commit_last(&mut self, session: &mut Session) -> Result<(), JobError> {
         if let Some((offsets, name)) = session.uncommitted.take() {
-            patiently(async || self.source.commit(&offsets, &name).await).await?;
+            Retry::WORKING
+                .run("committing the group's offsets", async || self.source.commit(&offsets, &name).await)
+                .await?;
         }
         Ok(())
     }
 }
 
-impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Job for Archive<S, B, T> {
+impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Job for Archive<S, B, T> {
     type Source = S;
 
     fn source(&mut self) -> &mut S {
@@ -396,7 +404,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Job for Archive<S, B, T
 
 /// The file that was planned so.
 fn file_of(epoch: &Epoch<Plan>, planned: &PlannedFile) -> Result<Found, JobError> {
-    let name = draft::name_of(&epoch.lineage, &epoch.body, &epoch.offsets, planned);
+    let name = open_batch::name_of(&epoch.lineage, &epoch.body, &epoch.offsets, planned);
     let name = name.ok_or_else(|| {
         JobError::Internal(format!(
             "epoch {} plans a file of partition {}, of which it has no range",
@@ -409,9 +417,7 @@ fn file_of(epoch: &Epoch<Plan>, planned: &PlannedFile) -> Result<Found, JobError
 impl From<Unfit> for JobError {
     fn from(unfit: Unfit) -> Self {
         match unfit {
-            Unfit::PartitionBy(problem) => {
-                Self::Columns { kind: "partition-by", reason: format!("archive.partition_by: {problem}") }
-            }
+            Unfit::PartitionBy(problem) => ColumnsError::PartitionBy(problem).into(),
             Unfit::Row(_) => Self::Internal(unfit.to_string()),
         }
     }

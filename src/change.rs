@@ -1,14 +1,16 @@
 //! Change records: bytes of Kafka → [`Change`]. Pure.
 //!
 //! - [`debezium`]: the envelope, with and without its schema
+//! - [`record`]: records of a topic, decoded or rejected
 //! - [`decimal`]: exact numbers from strings and from Kafka Connect's Decimal
 //! - [`time`]: every representation of a time that the connector writes
-//! - [`whole`]: changes with every column, for the archive
+//! - [`full_row`]: changes with every column, for the archive
 
 pub mod debezium;
 pub mod decimal;
+pub mod full_row;
+pub mod record;
 pub mod time;
-pub mod whole;
 
 use crate::model::{Key, Lsn, Timestamp, Value};
 
@@ -82,13 +84,52 @@ pub trait Decode: Clone + Send + 'static {
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Change>, Reject>;
 }
 
-/// Why a record could not be understood. The text says what was found, where in the record, and what to do.
+/// Why a record is invalid. The text says what was found, where in the record, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Reject {
-    /// A short name for counters: `json`, `envelope`, `value`, `key`, `table`; and of whole rows `schemaless` and
-    /// `unknown-column`.
-    pub kind: &'static str,
+    /// What is wrong.
+    pub kind: RejectKind,
     /// The explanation.
     pub detail: String,
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RejectKind {
+    /// It is not JSON.
+    Json,
+    /// It is not Debezium's envelope.
+    Envelope,
+    /// A value of a column cannot be read.
+    Value,
+    /// The record's key cannot be read.
+    Key,
+    /// It is a change of another table.
+    Table,
+    /// It has no schema, and the table is not known: the catalog would help.
+    Schemaless,
+    /// It has this column, which is not known: reading the catalog again may help.
+    UnknownColumn(String),
+}
+
+impl RejectKind {
+    /// A short name for counters and headers.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Envelope => "envelope",
+            Self::Value => "value",
+            Self::Key => "key",
+            Self::Table => "table",
+            Self::Schemaless => "schemaless",
+            Self::UnknownColumn(_) => "unknown-column",
+        }
+    }
+}
+
+impl std::fmt::Display for RejectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }

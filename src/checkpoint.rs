@@ -14,9 +14,8 @@
 //! - this file: the folder
 //! - [`format`](mod@format): what its files hold
 //! - [`file`](mod@file): how one file is written so that it is there whole or not at all
-//! - [`look`]: reading it from outside
+//! - [`view`]: reading it from outside
 //! - [`disk`]: what is asked of the file system, and a twin of it that can lose power
-//! - [`start`]: which of the two layers to believe, pure
 //!
 //! What returns without an error is durable, but for [`Folder::finish`]. Which crash each sync is for is said where
 //! it is made; `tests/checkpoint` leaves out one after the other and looks for what breaks.
@@ -24,8 +23,7 @@
 pub mod disk;
 pub mod file;
 pub mod format;
-pub mod look;
-pub mod start;
+pub mod view;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -33,9 +31,11 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-pub use format::{Committed, Encoded, Epoch, FORMAT, Lineage, Mark, Marks, Offsets, StateHead};
-pub use look::Look;
+pub use format::{Encoded, FORMAT, Lineage, StateHead};
+pub use view::FolderView;
 
+use crate::failure::{HasKind, Kind};
+use crate::progress::{Epoch, Offsets};
 use disk::{Disk, Lock, RealDisk};
 use file::failed;
 
@@ -97,6 +97,15 @@ pub enum CheckpointError {
         /// The format found.
         found: u32,
     },
+}
+
+impl HasKind for CheckpointError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Io { .. } => Kind::Internal,
+            Self::Locked(_) | Self::Damaged { .. } | Self::Owner { .. } | Self::Format { .. } => Kind::Unsafe,
+        }
+    }
 }
 
 /// What to do about an error of the file system, where that is known.
@@ -363,7 +372,7 @@ impl Folder {
         Ok(self.numbers("offsets")?.first().copied())
     }
 
-    /// Marks an epoch as finished: it has gone to all sinks, and is committed to the group. Not synced: a loss of
+    /// LastRecords an epoch as finished: it has gone to all sinks, and is committed to the group. Not synced: a loss of
     /// power may take the mark, and then the epoch is only finished again.
     ///
     /// # Errors
@@ -487,5 +496,5 @@ fn read_epoch<B: DeserializeOwned>(
     number: u64,
 ) -> Result<Option<(Epoch<B>, u32)>, CheckpointError> {
     let path = root.join("offsets").join(number.to_string());
-    file::read(disk, &path)?.map(|bytes| Epoch::decode(&bytes, number, &path)).transpose()
+    file::read(disk, &path)?.map(|bytes| format::decode(&bytes, number, &path)).transpose()
 }

@@ -1,42 +1,31 @@
-//! The command line: its arguments and exit codes.
+//! The command line: arguments, one call of the application, and what is printed.
 //!
-//! - [`demo`]: `tripline demo`
-//! - [`run`]: `tripline run`
+//! - [`demo`], [`run`], [`archive`], [`reprocess`]: the jobs
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
-//! - [`offsets`]: both layers of progress, and moving the group
-//! - [`reprocess`]: everything again as another group
-//! - [`archive`]: `tripline archive`
-//! - [`doctor`]: everything that a run needs, looked at
-//! - [`healthcheck`]: whether a run is alive, for containers
-//! - `database`: asking the database at start
-//! - `bar`: how far a run is, on standard error
-//! - [`failure`]: how a command ends otherwise than well
-//! - `table`: what the commands about alerts share
+//! - [`offsets`], [`doctor`], [`healthcheck`]: looking at a run from outside
+//! - `terminal`: what all of them print with
+//! - `progress_bar`: how far a job is, on standard error
 
 pub mod alerts;
 pub mod archive;
-mod bar;
-mod database;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
-pub mod failure;
 pub mod healthcheck;
 pub mod migrate;
 pub mod offsets;
+mod progress_bar;
 pub mod reprocess;
 pub mod run;
-mod table;
+mod terminal;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use crate::episode::Status;
-use crate::model::Timestamp;
-use crate::sink::postgres::stored;
+use crate::model::{Timestamp, duration};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,12 +52,12 @@ file. RUST_LOG sets what is logged; NO_COLOR turns colours off.";
 
 const REPROCESS_EXAMPLES: &str = "\
 Examples:
-  tripline reprocess --config tripline.toml --shadow
+  tripline reprocess --config tripline.toml --dry-run
   tripline reprocess --config tripline.toml
   tripline reprocess --config tripline.toml --to flink-monitor-group-v5 --output json
 
 The next group of …-v3 is …-v4. It must be new: without a checkpoint folder, offsets or episodes. Its alerts go to the
-configured sinks under new ids, but for their lines, which go to standard error. With --shadow nothing is sent or kept.
+configured sinks under new ids, but for their lines, which go to standard error. With --dry-run nothing is sent or kept.
 At the end the episodes that are open now are held against those of the group of before, as Kafka has them.";
 
 const MIGRATE_EXAMPLES: &str = "\
@@ -134,7 +123,7 @@ pub enum Command {
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", offsets::args::EXAMPLES))]
     Offsets(offsets::args::OffsetsArgs),
 
-    /// Look at everything that a run needs, on every server, and say how to mend what is wrong
+    /// Check everything that a run needs, on every server, and suggest fixes
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),
 
@@ -166,8 +155,12 @@ pub struct ReprocessArgs {
     #[arg(long, value_name = "GROUP", value_parser = group)]
     pub to: Option<String>,
 
-    /// Only look: send no alert, commit nothing, keep nothing. Postgres is asked all the same
+    /// Only compare: send no alert, commit nothing, keep nothing. Postgres is asked all the same
     #[arg(long)]
+    pub dry_run: bool,
+
+    /// The former name of `--dry-run`
+    #[arg(long, hide = true)]
     pub shadow: bool,
 
     /// A table for people, or one JSON object
@@ -286,23 +279,10 @@ impl Since {
 }
 
 fn since(text: &str) -> Result<Since, String> {
-    let at = stored::instant(text).map(Since::At);
-    at.or_else(|| duration(text).map(Since::Ago)).ok_or_else(|| {
+    let at = Timestamp::parse(text).map(Since::At);
+    at.or_else(|| duration::parse(text).map(Since::Ago)).ok_or_else(|| {
         "write a duration such as 90s, 15m, 24h, 7d, 2w, or an instant such as 2026-11-22T10:00:00Z".to_owned()
     })
-}
-
-/// The microseconds of a number and its unit, such as `90s`.
-fn duration(text: &str) -> Option<i64> {
-    let unit = |suffix: &str, seconds: i64| Some((text.strip_suffix(suffix)?, seconds));
-    let found = unit("s", 1)
-        .or_else(|| unit("m", 60))
-        .or_else(|| unit("h", 3_600))
-        .or_else(|| unit("d", 86_400))
-        .or_else(|| unit("w", 604_800));
-    let (number, seconds) = found?;
-    let number = i64::from(number.parse::<u32>().ok()?);
-    Some(number.saturating_mul(seconds).saturating_mul(1_000_000))
 }
 
 fn group(text: &str) -> Result<String, String> {
@@ -320,48 +300,12 @@ fn status(text: &str) -> Result<Status, String> {
     }
 }
 
-/// How the process ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// 0: done.
-    Done,
-    /// 1: unexpected failure.
-    Failed,
-    /// 2: command line or configuration wrong. Clap's own errors end so, too.
-    Misconfigured,
-    /// 3: a server could not be reached.
-    Unreachable,
-    /// 4: a server refused: password or rights.
-    Refused,
-    /// 5: stopped to protect data.
-    Protected,
-}
-
-impl Exit {
-    /// The process's exit code.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Failed => 1,
-            Self::Misconfigured => 2,
-            Self::Unreachable => 3,
-            Self::Refused => 4,
-            Self::Protected => 5,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.code())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Cli, Command, Exit, Parser, Since, Timestamp, since};
+    use super::{Cli, Command, Parser, Since, Timestamp, since};
+    use crate::failure::Exit;
 
     #[test]
     fn definitions_are_sound() {
@@ -383,7 +327,7 @@ mod tests {
         let parse = |to: &str| Cli::try_parse_from(["tripline", "reprocess", "-c", "a.toml", "--to", to]);
         assert!(matches!(
             parse("g-v4").map(|cli| cli.command),
-            Ok(Command::Reprocess(args)) if args.to.as_deref() == Some("g-v4") && !args.shadow
+            Ok(Command::Reprocess(args)) if args.to.as_deref() == Some("g-v4") && !args.dry_run
         ));
         assert_eq!(parse("../g").map(drop).map_err(|e| e.kind()), Err(clap::error::ErrorKind::ValueValidation));
         assert_eq!(parse("").map(drop).map_err(|e| e.kind()), Err(clap::error::ErrorKind::ValueValidation));

@@ -21,8 +21,8 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::change::debezium::{DecimalHandling, TimePrecision};
-use crate::model::Timestamp;
-use crate::rule::{Clock, Confirm};
+use crate::progress::StartAt;
+use crate::rule::{Confirm, Time};
 use crate::telemetry::Format;
 
 pub(crate) use checks::group_id as check_group_id;
@@ -84,7 +84,7 @@ pub struct Archive {
     /// The consumer group.
     pub group_id: String,
     /// Where it starts that nothing is known of.
-    pub starting_offsets: OffsetReset,
+    pub starting_offsets: StartAt,
     /// The folder of progress.
     pub checkpoint_dir: PathBuf,
     /// The folder of the Parquet files.
@@ -107,7 +107,7 @@ pub struct Kafka {
     /// The consumer group; also the name of its folder under [`Checkpoint::dir`].
     pub group_id: String,
     /// Where a group without any progress starts.
-    pub auto_offset_reset: OffsetReset,
+    pub auto_offset_reset: StartAt,
     /// What happens when the group's offsets are gone and the checkpoint is there.
     pub when_group_is_missing: WhenGroupIsMissing,
     /// Further librdkafka settings by their dotted names; values may be secrets.
@@ -125,32 +125,6 @@ impl fmt::Debug for Kafka {
             .field("when_group_is_missing", &self.when_group_is_missing)
             .field("properties", &properties)
             .finish()
-    }
-}
-
-/// Where a group without any progress starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffsetReset {
-    /// At the first record that the topic still has.
-    Earliest,
-    /// After the last record.
-    Latest,
-    /// At the first record that is not older than this.
-    Time(Timestamp),
-}
-
-impl<'de> serde::Deserialize<'de> for OffsetReset {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "earliest" => Ok(Self::Earliest),
-            "latest" => Ok(Self::Latest),
-            other => crate::sink::postgres::stored::instant(other).map(Self::Time).ok_or_else(|| {
-                serde::de::Error::custom(format!(
-                    "unknown value `{other}`, expected `earliest`, `latest` or an instant such as 2026-11-22T10:00:00Z"
-                ))
-            }),
-        }
     }
 }
 
@@ -184,7 +158,7 @@ pub struct Source {
     /// The connector's `time.precision.mode`.
     pub times: TimePrecision,
     /// Whether the converter keeps NULL in a column that has a default.
-    pub nulls_kept: bool,
+    pub connector_keeps_nulls: bool,
     /// What happens at a record that cannot be understood.
     pub on_bad_record: OnBadRecord,
     /// Where such records are copied to.
@@ -265,7 +239,7 @@ pub struct RuleSettings {
     /// The query.
     pub sql: String,
     /// What NOW() is in it.
-    pub clock: Clock,
+    pub time: Time,
     /// Whether Postgres is asked before an alert.
     pub confirm: Confirm,
 }

@@ -1,39 +1,30 @@
 //! The source of truth: a candidate is asked of Postgres by the rule's own query.
 //!
-//! - [`catalog`]: what a table looks like (for the archive, in [`catalog::whole`]), and whether a rule means the same to Postgres
-//! - [`postgres`]: the statements
-//! - [`rows`]: rows of the table as memory holds them
-//! - [`memory`]: their twin for tests
-//! - [`explain`]: the rows behind an alert, as they are now
-//! - [`trace`]: the rows of a key as they add up
+//! - [`postgres`]: the adapter
 
-pub mod catalog;
-pub mod explain;
-pub mod memory;
 pub mod postgres;
-pub mod rows;
-pub mod trace;
 
+use crate::failure::CallError;
 use crate::model::{Key, Timestamp};
+use crate::rule::table_row::TableRow;
 use crate::unit::{Answer, Asked, Question};
-use rows::TableRow;
 
 /// Asks the database about candidates.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Confirm {
     /// Answers a question: one result per group asked, in order. An error is of that group alone, or
     /// stands at all of them when the database is away; either way it is asked again.
-    async fn ask(&self, question: &Question) -> Vec<Result<Answer, String>>;
+    async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>>;
 
     /// What the database shows at present: `pg_current_snapshot()`.
-    async fn snapshot(&self) -> Result<String, String>;
+    async fn snapshot(&self) -> Result<String, CallError>;
 
     /// The rows of a group inside of its window, for memory to hold instead of its own.
-    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, String>;
+    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError>;
 
     /// Hands over the rows of all groups inside of the rule's window. After an error it can be done again.
-    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), String>;
+    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), CallError>;
 
     /// The groups that HAVING holds for in the whole table.
-    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String>;
+    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError>;
 }

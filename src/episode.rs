@@ -1,4 +1,4 @@
-//! Episodes: from a group's verdict in memory, over the database's answer, to a decision. Pure.
+//! Episodes: from a group's evaluation in memory, over the database's answer, to a decision. Pure.
 //!
 //! A group is either quiet or firing. When memory disagrees with that, or cannot tell, the group is a
 //! *candidate*: Postgres is asked, and only its answer changes the state. An answer that agrees with the
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::{Key, Timestamp};
-use crate::rule::evaluate::Verdict;
+use crate::rule::evaluate::Evaluation;
 use crate::window::{Transition, Trigger};
 
 /// The first wait before a refuted or failed candidate is asked again.
@@ -171,10 +171,10 @@ impl Episodes {
     pub fn raise(&mut self, transition: &Transition, now: Timestamp) -> Raised {
         let key = &transition.key;
         let firing = self.open.contains_key(key);
-        let agrees = match transition.verdict {
-            Verdict::Holds => firing,
-            Verdict::Fails => !firing,
-            Verdict::Unknown => false,
+        let agrees = match transition.evaluation {
+            Evaluation::Holds => firing,
+            Evaluation::Fails => !firing,
+            Evaluation::Unknown => false,
         };
         if agrees {
             // It held until time took it, and Postgres has not been heard yet: asked as of that instant.
@@ -233,7 +233,7 @@ impl Episodes {
     }
 
     /// Makes every waiting candidate due at once: the last look before an end.
-    pub fn hurry(&mut self, now: Timestamp) {
+    pub fn make_due_now(&mut self, now: Timestamp) {
         for candidate in self.candidates.values_mut() {
             candidate.ask_at = candidate.ask_at.min(now);
             candidate.asked_at = None; // a question under way was asked too early
@@ -312,7 +312,7 @@ impl Episodes {
     /// Puts candidates of an earlier run back, due at once.
     pub fn restore_candidates(&mut self, waiting: impl IntoIterator<Item = (Key, Candidate)>) {
         self.candidates = waiting.into_iter().collect();
-        self.hurry(Timestamp::MIN);
+        self.make_due_now(Timestamp::MIN);
     }
 }
 

@@ -1,7 +1,9 @@
-//! Which machine this is, and which instance on it.
+//! Which machine this is, which instance on it, and when it is asked to stop.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::failure::Exit;
 
 /// The host's name, for people; `unknown` where the system does not say.
 pub fn name() -> String {
@@ -21,4 +23,25 @@ pub fn instance(folder: &Path) -> Option<String> {
 fn read(path: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?.trim().to_owned();
     (!text.is_empty()).then_some(text)
+}
+
+/// Ready when the process is asked to stop. A second signal ends it at once.
+pub async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        let _ = interrupt.await;
+        return;
+    };
+    tokio::select! {
+        _ = interrupt => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping; a second signal ends the process at once, which is as safe as a crash");
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(i32::from(Exit::Failed.code()));
+    });
 }

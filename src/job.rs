@@ -1,11 +1,11 @@
-//! What the jobs share: joining a group, asking a broker that may be away, and why a run ends.
+//! What the jobs share: joining a group, one assignment of partitions after the other, and why a run ends.
 //!
 //! - this file: one assignment after the other
-//! - [`checks`]: whether what is to be gone on with is still there
-//! - [`gauge`]: how far a run is, for whoever shows it
+//! - [`start`]: where an assignment goes on from
+//! - [`gauge`]: how far a run is, for a progress bar
 
-pub mod checks;
 pub mod gauge;
+pub mod start;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 
-use crate::checkpoint::{CheckpointError, Committed, Offsets};
-use crate::model::Timestamp;
-use crate::sink::{SinkError, SinkErrorKind};
-use crate::source::{Event, Layers, PartitionState, Source, SourceError};
-
-pub use checks::{Advice, check_readable, check_same_topic};
+use crate::change::record::BadRecord;
+use crate::checkpoint::CheckpointError;
+use crate::failure::{CallError, HasKind, Kind};
+use crate::retry::Retry;
+use crate::source::{Event, Source};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -27,80 +26,63 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// session of one that has gone.
 const PARTLY_MAX: Duration = Duration::from_secs(20);
 
-/// The wait before a broker that does not answer is asked again.
-pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// The first wait before a sink is tried again.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// The longest wait before a sink is tried again.
-const RETRY_MAX: Duration = Duration::from_secs(10);
-
-/// Where a lineage starts that nothing is known of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// At the first record that the topic still has.
-    Earliest,
-    /// At the end.
-    Latest,
-    /// At the first record that is not older.
-    Time(Timestamp),
-}
-
-/// Why a run ended before it was told to.
+/// Why a run ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// The checkpoint folder.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// Kafka.
+    /// Kafka, Postgres, or a sink that refuses for good.
     #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A sink that refuses for good.
-    #[error(transparent)]
-    Sink(#[from] SinkError),
+    Call(#[from] CallError),
     /// `on_bad_record = "stop"`.
-    #[error(
-        "{topic} partition {partition} offset {offset}: {reason}; source.on_bad_record = \"stop\", so the run stops before this record"
-    )]
-    BadRecord {
-        /// Topic.
-        topic: String,
-        /// Partition.
-        partition: i32,
-        /// Offset of the record.
-        offset: i64,
-        /// Why it was not understood.
-        reason: String,
-    },
+    #[error(transparent)]
+    BadRecord(#[from] BadRecord),
     /// Going on would lose or repeat something.
     #[error("{0}")]
     Unsafe(String),
-    /// It was told to stop while a sink was away.
+    /// It was asked to stop while a sink could not be reached.
     #[error("stopped before everything was delivered: what was logged is delivered at the next start")]
     Cut,
-    /// It was told to stop before the end that it was to read to.
+    /// It was asked to stop before the end that it was to read to.
     #[error("stopped before the end was reached; the next run goes on from here")]
     BeforeTheEnd,
     /// The columns of records are not known, or not what the settings say.
-    #[error("{reason}")]
-    Columns {
-        /// A short name of what is wrong.
-        kind: &'static str,
-        /// What, and what to do.
-        reason: String,
-    },
+    #[error(transparent)]
+    Columns(#[from] ColumnsError),
     /// A rule or a stored state that does not fit.
     #[error("{0}")]
     Internal(String),
 }
 
-impl JobError {
-    /// Whether another instance may work for the group.
-    fn is_fenced(&self) -> bool {
+/// Why the rows of a topic cannot be read, although the records are valid.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ColumnsError {
+    /// A record has a column that was not known.
+    #[error("{reason}")]
+    Unknown {
+        /// The column.
+        column: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// A record has no schema, and its table is not known.
+    #[error("{0}")]
+    Schemaless(String),
+    /// `archive.partition_by` does not fit the table.
+    #[error("archive.partition_by: {0}")]
+    PartitionBy(String),
+}
+
+impl HasKind for JobError {
+    fn kind(&self) -> Kind {
         match self {
-            Self::Sink(error) => error.kind == SinkErrorKind::Fenced,
-            Self::Source(SourceError::Fenced(_)) => true,
-            _ => false,
+            Self::Checkpoint(error) => error.kind(),
+            Self::Call(error) => error.kind,
+            Self::BadRecord(_) | Self::Unsafe(_) => Kind::Unsafe,
+            Self::Cut | Self::BeforeTheEnd => Kind::Interrupted,
+            Self::Columns(_) => Kind::Misconfigured,
+            Self::Internal(_) => Kind::Internal,
         }
     }
 }
@@ -168,7 +150,7 @@ async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()> + Clone) -
             }
             Ok(Ended::Stopped) if until_end => return Err(JobError::BeforeTheEnd),
             Ok(Ended::Stopped | Ended::Read) => return Ok(()),
-            Err(error) if error.is_fenced() && !until_end => {
+            Err(error) if error.kind() == Kind::Fenced && !until_end => {
                 tracing::warn!(
                     %error,
                     "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
@@ -214,7 +196,7 @@ async fn assigned<S: Source>(
                 continue;
             }
         };
-        let all = patiently(async || source.partitions().await).await?;
+        let all = Retry::WORKING.run("asking for the topic's partitions", async || source.partitions().await).await?;
         if given.len() == all.len() && !all.is_empty() {
             return Ok(Some(given));
         }
@@ -226,7 +208,7 @@ async fn assigned<S: Source>(
             )));
         }
         // Of several that joined at once, the first stays and is given the rest when the others have gone.
-        partly = patiently(async || source.is_first().await).await?;
+        partly = Retry::WORKING.run("asking for the group's members", async || source.is_first().await).await?;
         tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
         if !partly && rejoin(source, stop.as_mut()).await? {
             return Ok(None);
@@ -245,82 +227,7 @@ async fn rejoin<S: Source>(source: &mut S, mut stop: Pin<&mut impl Future<Output
     }
 }
 
-/// Repeats a request until the broker answers: after the start, outages are ridden out.
-///
-/// # Errors
-/// What asking again does not change.
-pub async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    loop {
-        match ask().await {
-            Err(SourceError::Call(problem)) => {
-                tracing::warn!(problem, "asked again");
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-            answered => return answered,
-        }
-    }
-}
-
-/// Repeats until a server that is away is back.
-///
-/// # Errors
-/// What repeating does not change.
-pub async fn retry<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, SinkError>) -> Result<T, JobError> {
-    let mut wait = RETRY_FIRST;
-    loop {
-        match attempt().await {
-            Err(error) if error.kind == SinkErrorKind::Away => {
-                tracing::warn!(%error, "{what}: a server is away; tried again in {wait:?}");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_MAX);
-            }
-            done => return done.map_err(JobError::from),
-        }
-    }
-}
-
 /// The id of a lineage that begins now.
 pub fn new_lineage() -> String {
     uuid::Uuid::now_v7().to_string()
-}
-
-/// Where a lineage starts that nothing is known of.
-///
-/// # Errors
-/// What asking again does not change.
-pub async fn first_offsets<S: Source>(source: &S, start_at: StartAt, layers: &Layers) -> Result<Offsets, JobError> {
-    let states = layers.partitions.iter();
-    Ok(match start_at {
-        StartAt::Earliest => states.map(|p| (p.partition, p.low)).collect(),
-        StartAt::Latest => states.map(|p| (p.partition, p.high)).collect(),
-        StartAt::Time(at) => {
-            let all: Vec<i32> = states.map(|p| p.partition).collect();
-            patiently(async || source.first_since(&all, at).await).await?
-        }
-    })
-}
-
-/// What the group committed, where it committed anything.
-pub fn committed(layers: &[PartitionState]) -> Option<Committed> {
-    let mut offsets = Offsets::new();
-    let mut metadata = None;
-    for layer in layers {
-        if let Some((next, text)) = &layer.committed {
-            offsets.insert(layer.partition, *next);
-            // Any foreign text is a sign of a hand; ours stands on all partitions.
-            let first = metadata.get_or_insert_with(|| text.clone());
-            if first != text {
-                first.clear();
-            }
-        }
-    }
-    metadata.map(|metadata| Committed { offsets, metadata })
-}
-
-/// A partition that is new to the topic is read from its beginning.
-pub fn with_new_partitions(mut offsets: Offsets, layers: &Layers) -> Offsets {
-    for layer in &layers.partitions {
-        offsets.entry(layer.partition).or_insert(layer.low);
-    }
-    offsets
 }

@@ -11,27 +11,31 @@
 //! In reading order:
 //!
 //! - [`model`]: the words that every stage shares
+//! - [`progress`]: how far a group has come, and where a start goes on from
 //! - [`change`]: bytes of Kafka → changes of rows
 //! - [`rule`]: SQL → typed rule → program over rows, and SQL again
 //! - [`window`]: rows by key and time, running aggregates
-//! - [`episode`]: verdict in memory → candidate → the database's answer → decision
+//! - [`episode`]: evaluation in memory → candidate → the database's answer → decision
 //! - [`snapshot`]: which transactions a statement has seen
 //! - [`alert`]: a decision's bytes and id
-//! - [`unit`]: the partitions that are judged together
-//! - [`checkpoint`]: progress in two layers
-//! - [`source`], [`confirm`], [`sink`], [`clock`]: the adapters
-//! - [`board`]: what a run shows of itself
+//! - [`unit`]: the partitions that are evaluated together
+//! - [`failure`]: what an error means: retried or not, exit code, hint
+//! - [`checkpoint`], [`retry`], [`clock`], [`telemetry`], [`host`], [`fault`]: what every layer above needs
+//! - [`source`], [`confirm`], [`sink`]: the ports, and their adapters
+//! - [`kafka`], [`postgres`]: the one door to each server
 //! - [`job`]: what the jobs share
-//! - [`monitor`]: the main job's loop
+//! - [`monitor`]: the main job's loop; [`run_status`]: what it shows
 //! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
-//! - [`web`]: the page, health and metrics
-//! - [`config`], [`telemetry`], [`host`], [`cli`]: how it is started
+//! - [`app`]: what each command does; [`config`]: its settings
+//! - [`cli`], [`web`]: what people and programs see
 //! - [`demo`]: servers and shoppers for a first look
-//! - [`fault`]: where tests end the process
 //!
-//! The modules from `model` to `unit` are pure: no clock, no socket, no runtime; `tests/tidy.rs` sees to it.
+//! ARCHITECTURE.md has the layers; `tests/tidy` holds every module to them.
 
+pub mod failure;
 pub mod model;
+pub mod progress;
+pub mod retry;
 
 pub mod change;
 pub mod rule;
@@ -52,15 +56,20 @@ pub mod confirm;
 pub mod sink;
 pub mod source;
 
+pub mod app;
 pub mod archive;
-pub mod board;
 pub mod job;
 pub mod monitor;
+pub mod run_status;
 
 pub mod cli;
 pub mod config;
 pub mod demo;
+#[cfg(feature = "fakes")]
+pub mod fakes;
 pub mod fault;
 pub mod host;
+pub mod kafka;
+pub mod postgres;
 pub mod telemetry;
 pub mod web;

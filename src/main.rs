@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tripline::cli::{
-    Cli, Command, Exit, alerts, archive, demo, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
+    Cli, Command, alerts, archive, demo, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
 };
+use tripline::failure::Exit;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: {error}");
-            return Exit::Failed.into();
+            return ExitCode::from(Exit::Failed.code());
         }
     };
     let ended = runtime.block_on(async {
@@ -36,10 +37,10 @@ fn main() -> ExitCode {
     // A call into librdkafka may still hang on an unreachable broker; the protocol makes it safe to leave it.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {
-        Ok(()) => Exit::Done.into(),
+        Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => {
             eprintln!("error: {}", failure.message);
-            failure.exit.into()
+            ExitCode::from(failure.exit.code())
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The words that every stage shares: values, keys, positions, instants. Pure.
 
+pub mod duration;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,11 @@ impl Timestamp {
     pub fn date(self) -> Option<chrono::NaiveDate> {
         let date = chrono::DateTime::from_timestamp_micros(self.0)?.date_naive();
         (1..=9999).contains(&chrono::Datelike::year(&date)).then_some(date)
+    }
+
+    /// Reads RFC 3339, to the microsecond.
+    pub fn parse(text: &str) -> Option<Self> {
+        chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| Self(at.timestamp_micros()))
     }
 
     /// RFC 3339 in UTC with microseconds where there are any, e.g. `2026-11-22T10:00:00Z`; an instant outside

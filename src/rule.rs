@@ -4,6 +4,7 @@
 //! - [`compile`]: names → columns of the catalog, types checked: [`Query`]
 //! - [`evaluate`]: what a row contributes, and whether HAVING holds
 //! - [`render`]: the same query as SQL again, for Postgres
+//! - [`table_row`]: rows of the table as memory holds them
 //! - [`message`]: the template of an alert's message
 
 pub mod compile;
@@ -11,6 +12,7 @@ pub mod evaluate;
 pub mod message;
 pub mod parse;
 pub mod render;
+pub mod table_row;
 
 use rust_decimal::Decimal;
 
@@ -28,7 +30,7 @@ pub struct Rule {
     /// How the alert reads.
     pub message: message::Template,
     /// What NOW() is.
-    pub clock: Clock,
+    pub time: Time,
     /// Whether Postgres is asked before an alert.
     pub confirm: Confirm,
     /// The query.
@@ -38,10 +40,10 @@ pub struct Rule {
 /// What NOW() means in a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Clock {
+pub enum Time {
     /// The time of day.
     #[default]
-    Wall,
+    Processing,
     /// The greatest event time seen for the key: for back-tests and replays.
     Event,
 }

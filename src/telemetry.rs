@@ -1,6 +1,7 @@
 //! The program's own log: `tracing`, on standard error, as text or as lines of JSON.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +22,39 @@ pub enum Format {
     Json,
 }
 
+/// Runs a write to standard error so that it does not run into what is drawn there.
+pub type LineGuard = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
+
+static LINE_GUARD: Mutex<Option<LineGuard>> = Mutex::new(None);
+
+/// From here on every line on standard error is written through this; `None`: nothing is drawn there.
+pub fn set_line_guard(guard: Option<LineGuard>) {
+    *LINE_GUARD.lock().unwrap_or_else(PoisonError::into_inner) = guard;
+}
+
+/// Writes to standard error, through the guard.
+pub fn guarded(write: &mut dyn FnMut()) {
+    let guard = LINE_GUARD.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match guard {
+        Some(guard) => guard(write),
+        None => write(),
+    }
+}
+
+struct GuardedStderr;
+
+impl Write for GuardedStderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = Ok(());
+        guarded(&mut || written = io::stderr().write_all(bytes));
+        written.map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Starts logging to standard error, once per process. `level` is one of `off`, `error`, `warn`, `info`, `debug`
 /// and `trace`, or a filter such as `info,tripline::source=debug`; the environment variable `RUST_LOG` takes its
 /// place when it is set and not empty. `NO_COLOR`, or an error output that is no terminal, turns colours off.
@@ -33,7 +67,7 @@ pub fn init(level: &str, format: Format) -> Result<(), String> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| GuardedStderr)
         .with_ansi(!no_color && std::io::stderr().is_terminal())
         // Else a closed error output would end the program: the crate reports it there, by a macro that panics.
         .log_internal_errors(false);

@@ -1,54 +1,33 @@
-//! A unit: the partitions that are judged together, with the windows, episodes and undelivered decisions of
+//! A unit: the partitions that are evaluated together, with the windows, episodes and undelivered decisions of
 //! every rule. Pure. One unit holds all partitions for now; where a topic is keyed by the rule's key there
 //! can be one per partition.
 //!
-//! - this file: changes in, verdicts, questions, answers, decisions
-//! - [`news`]: what has happened, for whoever shows a run
+//! - this file: changes in, evaluations, questions, answers, decisions
+//! - [`events`]: what has happened, for status pages
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
-//! - [`backup`]: how far the group has come and how its episodes stand, for Kafka
+//! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
 
-pub mod backup;
-pub mod news;
+pub mod events;
 mod question;
+pub mod recovery;
 pub mod stored;
 
 pub use question::{Answer, Asked, Question, Reload};
 
-use news::{News, Said};
-use serde::{Deserialize, Serialize};
+use events::{ConfirmationOutcome, UnitEvents};
 use serde_json::Value as Json;
 
 use crate::alert::{Alert, Confirmation, Decision, key_texts};
 use crate::change::Change;
-use crate::checkpoint::Offsets;
-use crate::confirm::rows::TableRow;
 use crate::episode::{Candidate, EpisodeId, Episodes, Outcome, Raised, Status};
+use crate::failure::CallError;
 use crate::model::{Key, NextOffset, Position, Timestamp};
-use crate::rule::evaluate::{Program, Verdict};
+use crate::progress::Offsets;
+use crate::rule::evaluate::{Evaluation, Program};
+use crate::rule::table_row::TableRow;
 use crate::rule::{Confirm, Rule};
 use crate::snapshot::Snapshot;
 use crate::window::{Applied, Standing, Transition, Window};
-
-/// What a run has done so far; the closing line of `--until-end`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Records read for the first time in this lineage, of whatever kind.
-    pub read: u64,
-    /// Records read again to rebuild windows.
-    pub replayed: u64,
-    /// Groups that became candidates.
-    pub candidates: u64,
-    /// Candidates that Postgres confirmed.
-    pub confirmed: u64,
-    /// Answers of Postgres that did not confirm.
-    pub refuted: u64,
-    /// Firing alerts.
-    pub fired: u64,
-    /// Resolved alerts.
-    pub resolved: u64,
-    /// Records that were not understood.
-    pub rejected: u64,
-}
 
 /// Answers in a row that refute a candidate before its rows are read from the table: with the back-off that is
 /// four seconds in which the stream could have caught up.
@@ -62,16 +41,24 @@ struct RuleState {
     episodes: Episodes,
 }
 
+/// What a unit is made for.
+#[derive(Clone, Debug)]
+pub struct UnitSettings {
+    /// Consumer group.
+    pub group: String,
+    /// Topic of the changes.
+    pub topic: String,
+    /// Open episodes go on when their rule has changed, rather than firing again.
+    pub carry_episodes: bool,
+}
+
 /// Windows, episodes and decisions of a set of partitions.
 #[derive(Debug)]
 pub struct Unit {
-    group: String,
+    settings: UnitSettings,
     lineage: String,
-    topic: String,
     rules: Vec<RuleState>,
     offsets: Offsets,
-    /// Whether open episodes go on under a changed rule.
-    pub carry: bool,
     /// Number of the epoch that is being built.
     epoch: u64,
     /// Episodes that have fired in it.
@@ -80,12 +67,8 @@ pub struct Unit {
     alerts: Vec<Alert>,
     /// Groups to be read from the table.
     reloads: Vec<Reload>,
-    /// Groups that were found to differ from the table and have been reloaded.
-    pub drifts: u64,
-    /// What was done so far.
-    pub counts: Counts,
     /// What has happened since it was last taken from here.
-    pub news: News,
+    events: UnitEvents,
 }
 
 impl Unit {
@@ -93,26 +76,27 @@ impl Unit {
     ///
     /// # Errors
     /// A rule that cannot be compiled against the columns.
-    pub fn new(group: &str, topic: &str, rules: Vec<Rule>, wanted: &[usize]) -> Result<Self, String> {
+    pub fn new(settings: UnitSettings, rules: Vec<Rule>, wanted: &[usize]) -> Result<Self, String> {
         let state = |rule: Rule| -> Result<RuleState, String> {
-            let window = Window::new(Program::new(&rule.query, wanted)?, rule.clock);
+            let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
             Ok(RuleState { rule, window, episodes: Episodes::default() })
         };
         Ok(Self {
-            group: group.to_owned(),
+            settings,
             lineage: String::new(),
-            topic: topic.to_owned(),
             rules: rules.into_iter().map(state).collect::<Result<_, _>>()?,
             offsets: Offsets::new(),
-            carry: true,
             epoch: 0,
             fired: 0,
             alerts: Vec::new(),
             reloads: Vec::new(),
-            drifts: 0,
-            counts: Counts::default(),
-            news: News::default(),
+            events: UnitEvents::default(),
         })
+    }
+
+    /// What has happened since this was last called.
+    pub fn take_events(&mut self) -> UnitEvents {
+        std::mem::take(&mut self.events)
     }
 
     /// The rule with this index.
@@ -198,11 +182,11 @@ impl Unit {
         *held = (*held).max(next);
     }
 
-    /// Ends a step: every group that a change or time has touched is judged once at `now`.
-    pub fn judge(&mut self, now: Timestamp) {
+    /// Ends a micro-batch: every group that a change or time has touched is evaluated once at `now`.
+    pub fn evaluate(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { continue };
-            let mut transitions = state.window.judge(now);
+            let mut transitions = state.window.evaluate_touched(now);
             transitions.extend(state.window.expire(now));
             self.take(index, transitions, now);
         }
@@ -225,17 +209,17 @@ impl Unit {
         }
     }
 
-    /// Windows were rebuilt without judging: every group is judged once, and every open episode held
+    /// Windows were rebuilt without evaluating: every group is evaluated once, and every open episode held
     /// against its window.
-    pub fn judge_all(&mut self, now: Timestamp) {
+    pub fn evaluate_all(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { continue };
             for key in state.episodes.firing() {
-                // Named whatever its verdict, and kept although it may be empty: the transactions that emptied it may
+                // Named whatever its evaluation, and kept although it may be empty: the transactions that emptied it may
                 // not be visible yet.
                 state.window.watch(key, true);
             }
-            let transitions = state.window.judge_all(now);
+            let transitions = state.window.evaluate_all(now);
             self.take(index, transitions, now);
         }
     }
@@ -244,11 +228,10 @@ impl Unit {
         for transition in transitions {
             let Some(state) = self.rules.get_mut(index) else { return };
             let raised = state.episodes.raise(&transition, now);
-            tracing::debug!(rule = state.rule.name, key = ?transition.key, verdict = ?transition.verdict, ?raised, "judged");
+            tracing::debug!(rule = state.rule.name, key = ?transition.key, evaluation = ?transition.evaluation, ?raised, "evaluated a key");
             state.window.watch(&transition.key, matches!(raised, Raised::Candidate | Raised::Again));
             if raised == Raised::Candidate {
-                self.counts.candidates += 1;
-                self.news.raised(index);
+                self.events.raised(index);
             }
             if state.rule.confirm == Confirm::Off && matches!(raised, Raised::Candidate | Raised::Again) {
                 self.decide_unconfirmed(index, transition, now);
@@ -259,12 +242,12 @@ impl Unit {
     fn decide_unconfirmed(&mut self, index: usize, transition: Transition, now: Timestamp) {
         let Some(state) = self.rules.get_mut(index) else { return };
         let Some(candidate) = state.episodes.take(&transition.key) else { return };
-        let status = match transition.verdict {
-            Verdict::Holds => Status::Firing,
-            Verdict::Fails => Status::Resolved,
-            Verdict::Unknown => {
+        let status = match transition.evaluation {
+            Evaluation::Holds => Status::Firing,
+            Evaluation::Fails => Status::Resolved,
+            Evaluation::Unknown => {
                 let (rule, key) = (&state.rule.name, &transition.key);
-                tracing::warn!(rule, ?key, "memory cannot judge this group, and confirm is off: no alert either way");
+                tracing::warn!(rule, ?key, "memory cannot evaluate this key, and confirm is off: no alert either way");
                 return;
             }
         };
@@ -287,7 +270,7 @@ impl Unit {
                     }
                     None => {
                         let now = state.window.now_for(&key, now);
-                        (now, state.window.look(&key, now).1)
+                        (now, state.window.evaluate(&key, now).1)
                     }
                 };
                 let text = key_texts(&state.rule.query, &key).into_iter().next().flatten();
@@ -299,15 +282,15 @@ impl Unit {
     }
 
     /// Takes Postgres's answers, in the order asked; a group whose statement failed is asked again later.
-    pub fn answer(&mut self, question: &Question, answers: &[Result<Answer, String>], now: Timestamp) {
+    pub fn answer(&mut self, question: &Question, answers: &[Result<Answer, CallError>], now: Timestamp) {
         for (asked, answer) in question.asked.iter().zip(answers) {
             let Some(state) = self.rules.get_mut(question.rule) else { return };
             let answer = match answer {
                 Ok(answer) => answer,
-                Err(problem) => {
-                    tracing::warn!(rule = state.rule.name, key = ?asked.key, problem, "not confirmed yet; asked again");
+                Err(error) => {
+                    tracing::warn!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
                     state.episodes.failed(&asked.key, now);
-                    self.news.heard(question.rule, &state.rule, asked, None, Said::Failed, now);
+                    self.events.answered(question.rule, &state.rule, asked, None, ConfirmationOutcome::Failed, now);
                     continue;
                 }
             };
@@ -317,18 +300,18 @@ impl Unit {
             if let Some(snapshot) = &snapshot {
                 state.window.saw(snapshot);
             }
-            let (verdict, _) = state.window.look(&asked.key, now);
-            let insists = match verdict {
-                Verdict::Holds => !state.episodes.is_firing(&asked.key),
-                Verdict::Fails => state.episodes.is_firing(&asked.key),
-                Verdict::Unknown => false,
+            let (evaluation, _) = state.window.evaluate(&asked.key, now);
+            let insists = match evaluation {
+                Evaluation::Holds => !state.episodes.is_firing(&asked.key),
+                Evaluation::Fails => state.episodes.is_firing(&asked.key),
+                Evaluation::Unknown => false,
             };
             let decided = unseen.is_empty();
-            let mut heard = |said| self.news.heard(question.rule, &state.rule, asked, Some(answer), said, now);
+            let mut report =
+                |outcome| self.events.answered(question.rule, &state.rule, asked, Some(answer), outcome, now);
             match state.episodes.answer(&asked.key, answer.holds, decided, insists, now) {
                 Outcome::Confirmed(status, candidate) => {
-                    self.counts.confirmed += 1;
-                    heard(Said::Confirmed);
+                    report(ConfirmationOutcome::Confirmed);
                     self.decide(question.rule, asked, status, &candidate, Some(answer), now);
                     if candidate.overdue {
                         // It held then, and no longer does: Postgres is asked about that as well.
@@ -336,8 +319,7 @@ impl Unit {
                     }
                 }
                 Outcome::Refuted(again_at) => {
-                    self.counts.refuted += 1;
-                    heard(Said::Refuted);
+                    report(ConfirmationOutcome::Refuted);
                     let (rule, key) = (&state.rule.name, &asked.key);
                     let again = again_at.map(Timestamp::rfc3339);
                     if refusals(&state.episodes, &asked.key) == REFUSALS_BEFORE_RELOAD {
@@ -349,7 +331,7 @@ impl Unit {
                     );
                 }
                 Outcome::Undecided(again_at) => {
-                    heard(Said::Undecided);
+                    report(ConfirmationOutcome::Undecided);
                     let (rule, key, again) = (&state.rule.name, &asked.key, again_at.rfc3339());
                     tracing::info!(
                         rule,
@@ -369,8 +351,8 @@ impl Unit {
 
     fn resolve_overdue(&mut self, rule: usize, asked: &Asked, now: Timestamp) {
         let Some(state) = self.rules.get_mut(rule) else { return };
-        let (verdict, outputs) = state.window.look(&asked.key, now);
-        let transition = Transition { key: asked.key.clone(), verdict, now, trigger: None, outputs };
+        let (evaluation, outputs) = state.window.evaluate(&asked.key, now);
+        let transition = Transition { key: asked.key.clone(), evaluation, now, trigger: None, outputs };
         self.take(rule, vec![transition], now);
     }
 
@@ -386,20 +368,20 @@ impl Unit {
         if refusals(&state.episodes, key) < REFUSALS_BEFORE_RELOAD {
             return;
         }
-        let (_, before) = state.window.look(key, now);
+        let (_, before) = state.window.evaluate(key, now);
         state.window.reload(key, rows.iter().map(|row| (&row.pk, &*row.row)), now);
-        let (_, after) = state.window.look(key, now);
+        let (_, after) = state.window.evaluate(key, now);
         if before != after {
-            self.drifts += 1;
+            self.events.drifts += 1;
             tracing::warn!(
-                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after), drifts = self.drifts,
+                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after),
                 "drift: the stream's rows differ from the table's, although it shows all that was applied; the table's are held from here on"
             );
         }
-        self.judge(now);
+        self.evaluate(now);
     }
 
-    /// Takes a row of a rule's window as the table has it, before anything is judged.
+    /// Takes a row of a rule's window as the table has it, before anything is evaluated.
     pub fn load(&mut self, rule: usize, row: &TableRow, now: Timestamp) {
         if let Some(state) = self.rules.get_mut(rule) {
             state.window.load(&row.pk, &row.row, now);
@@ -412,9 +394,9 @@ impl Unit {
         let Some(state) = self.rules.get_mut(rule) else { return };
         let mut missed = Vec::new();
         for key in keys {
-            let (verdict, outputs) = state.window.look(&key, now);
-            if verdict == Verdict::Fails && !state.episodes.is_firing(&key) {
-                missed.push(Transition { key, verdict: Verdict::Holds, now, trigger: None, outputs });
+            let (evaluation, outputs) = state.window.evaluate(&key, now);
+            if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
+                missed.push(Transition { key, evaluation: Evaluation::Holds, now, trigger: None, outputs });
             }
         }
         if !missed.is_empty() {
@@ -438,9 +420,9 @@ impl Unit {
     }
 
     /// Makes every waiting candidate due at once.
-    pub fn hurry(&mut self, now: Timestamp) {
+    pub fn make_due_now(&mut self, now: Timestamp) {
         for state in &mut self.rules {
-            state.episodes.hurry(now);
+            state.episodes.make_due_now(now);
         }
     }
 
@@ -463,9 +445,9 @@ impl Unit {
             }
         };
         let alert = Alert::new(&Decision {
-            group: &self.group,
+            group: &self.settings.group,
             lineage: &self.lineage,
-            topic: &self.topic,
+            topic: &self.settings.topic,
             rule: &state.rule,
             key: &asked.key,
             status,
@@ -484,11 +466,7 @@ impl Unit {
         });
         state.episodes.decide(&asked.key, status, alert.open());
         state.window.watch(&asked.key, false);
-        self.news.decided(candidate, now);
-        match status {
-            Status::Firing => self.counts.fired += 1,
-            Status::Resolved => self.counts.resolved += 1,
-        }
+        self.events.decided(status, candidate, now);
         self.alerts.push(alert);
     }
 }

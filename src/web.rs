@@ -36,11 +36,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::board::Board;
 use crate::config;
-use crate::confirm::trace::Tracer;
+use crate::confirm::postgres::trace::Tracer;
 use crate::rule::Rule;
+use crate::run_status::RunStatus;
 use guard::Guard;
+pub use health::READINESS_HEADER;
 use history::History;
 
 /// Connections at once; more wait.
@@ -62,7 +63,7 @@ pub struct Web {
 /// What every request is answered from.
 #[derive(Debug)]
 struct Site {
-    board: Arc<Board>,
+    status: Arc<RunStatus>,
     tracer: Tracer,
     history: History,
     health: health::Health,
@@ -78,7 +79,7 @@ impl Web {
     /// A text for the user: the address cannot be had, or the database's is none.
     pub async fn start(
         settings: &config::Web,
-        board: Arc<Board>,
+        status: Arc<RunStatus>,
         rules: &[Rule],
         database: &config::Postgres,
     ) -> Result<Self, String> {
@@ -93,10 +94,10 @@ impl Web {
             health: health::Health::default(),
             guard: Guard::new(&settings.hosts),
             run: uuid::Uuid::now_v7().simple().to_string(),
-            board,
+            status,
         });
         let sampled = Arc::clone(&site);
-        let sampling = tokio::spawn(async move { sampled.history.keep(&sampled.board).await });
+        let sampling = tokio::spawn(async move { sampled.history.keep(&sampled.status).await });
         let serving = tokio::spawn(serve(listener, site));
         tracing::info!("the page is at http://{address}/");
         Ok(Self { address, tasks: [serving, sampling] })
@@ -172,7 +173,7 @@ impl Site {
             "/livez" => plain(StatusCode::OK, "alive\n".to_owned()),
             "/readyz" => self.ready().await,
             "/metrics" => {
-                let text = metrics::text(&self.board.look(), self.health.postgres(&self.tracer).await.is_ok());
+                let text = metrics::text(&self.status.snapshot(), self.health.postgres(&self.tracer).await.is_ok());
                 typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
             }
             _ => plain(StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),

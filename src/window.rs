@@ -4,7 +4,7 @@
 //! in. A duplicate changes nothing, and a retraction needs no `before` image, which Debezium makes up
 //! under REPLICA IDENTITY DEFAULT. The cost of a change does not grow with the window.
 //!
-//! - this file: rows in and out, verdicts
+//! - this file: rows in and out, evaluations
 //! - [`edges`]: what time alone does
 //! - [`reload`]: rows exchanged at once, from the table or by a truncate
 //! - [`unseen`]: which transactions the database may not show yet
@@ -32,18 +32,18 @@ use unseen::Unseen;
 
 use crate::change::{Change, Op};
 use crate::model::{Key, Lsn, Position, Timestamp, Value};
-use crate::rule::Clock;
-use crate::rule::evaluate::{Args, LeftEdge, Program, Running, Verdict};
+use crate::rule::Time;
+use crate::rule::evaluate::{Args, Evaluation, LeftEdge, Program, Running};
 use crate::snapshot::Snapshot;
 
 pub use stored::StoredWindow;
 pub use top::Standing;
 
-/// How far a row may be dated ahead of its commit under the event clock; one dated further ahead is not in
+/// How far a row may be dated ahead of its commit under event time; one dated further ahead is not in
 /// the window, neither here nor in the confirmation, whose NOW() it cannot reach.
 const EVENT_TIME_LEAD_MICROS: i64 = 60_000_000;
 
-/// The change that made a group's verdict what it is: the provenance of an alert.
+/// The change that made a group's evaluation what it is: the provenance of an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trigger {
     /// Where the record stands.
@@ -63,14 +63,14 @@ pub struct Trigger {
     pub committed_at: Option<Timestamp>,
 }
 
-/// A group whose verdict is no longer what it was when it was last judged.
+/// A group whose evaluation is no longer what it was when it was last evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The group.
     pub key: Key,
     /// What memory says now.
-    pub verdict: Verdict,
-    /// NOW() for this judgement.
+    pub evaluation: Evaluation,
+    /// NOW() for this evaluation.
     pub now: Timestamp,
     /// The change that brought it; `None` when time alone did.
     pub trigger: Option<Box<Trigger>>,
@@ -116,14 +116,14 @@ struct Group {
     running: Running,
     /// The greatest event time seen: NOW() under `clock = "event"`.
     event_time: Timestamp,
-    verdict: Verdict,
-    /// The verdict when the group was last judged.
-    judged: Verdict,
-    /// The change since which `verdict` stands.
+    evaluation: Evaluation,
+    /// The evaluation when the group was last evaluated.
+    evaluated: Evaluation,
+    /// The change since which `evaluation` stands.
     since: Option<Box<Trigger>>,
-    /// Listed for the next judgement.
+    /// Listed for the next evaluation.
     touched: bool,
-    /// Named at every judgement, whether or not its verdict has changed.
+    /// Named at every evaluation, whether or not it has changed.
     watched: bool,
     /// When its oldest row leaves the window, as it stands in `edges`.
     edge: Option<Timestamp>,
@@ -135,7 +135,7 @@ struct Group {
 #[derive(Debug)]
 pub struct Window {
     program: Program,
-    clock: Clock,
+    time: Time,
     rows: Arena<Row>,
     by_pk: HashTable<u32>,
     groups: Arena<Group>,
@@ -149,16 +149,16 @@ pub struct Window {
     edges: BinaryHeap<Reverse<(Timestamp, u32)>>,
     /// The newest snapshot of a statement.
     seen: Option<Snapshot>,
-    /// Where every change is judged at its own instant: what has not been fetched yet.
+    /// Where every change is evaluated at its own instant: what has not been fetched yet.
     transitions: Vec<Transition>,
 }
 
 impl Window {
     /// An empty window for a rule.
-    pub fn new(program: Program, clock: Clock) -> Self {
+    pub fn new(program: Program, time: Time) -> Self {
         Self {
             program,
-            clock,
+            time,
             rows: Arena::new(),
             by_pk: HashTable::new(),
             groups: Arena::new(),
@@ -182,7 +182,7 @@ impl Window {
         self.groups.len()
     }
 
-    /// Applies one change. `now` is NOW() of the step under the wall clock; `position` is the record's.
+    /// Applies one change. `now` is NOW() of the step under processing time; `position` is the record's.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) -> Applied {
         let version = match change.op {
             Op::Read | Op::Tombstone => None,
@@ -219,14 +219,13 @@ impl Window {
         Applied::Taken
     }
 
-    /// The groups whose verdict has changed since they were last judged, or that are watched, each judged once at `now` (under
-    /// the event clock: each change at its own instant). A group that memory cannot judge is named every
-    /// time that it was touched.
-    pub fn judge(&mut self, now: Timestamp) -> Vec<Transition> {
+    /// The touched groups whose evaluation has changed, or that are watched, each evaluated once at `now` (under event time:
+    /// each change at its own instant). A group that memory cannot evaluate is named every time that it was touched.
+    pub fn evaluate_touched(&mut self, now: Timestamp) -> Vec<Transition> {
         let mut transitions = std::mem::take(&mut self.transitions);
         for group in std::mem::take(&mut self.touched) {
-            if self.clock == Clock::Wall {
-                let named = self.judge_group(group, now);
+            if self.time == Time::Processing {
+                let named = self.evaluate_group(group, now);
                 // What is named is kept until it is known whether it waits for an answer: see `watch`.
                 if named.is_none() {
                     self.drop_if_empty(group);
@@ -240,18 +239,18 @@ impl Window {
     }
 
     /// Judges every group at `now`, e.g. after the windows were rebuilt: a transition for each group that
-    /// HAVING holds for or that memory cannot judge, whatever was judged before. Ordered by key's text, so
+    /// HAVING holds for or that memory cannot evaluate, whatever was evaluated before. Ordered by key's text, so
     /// that it does not depend on hashing.
-    pub fn judge_all(&mut self, now: Timestamp) -> Vec<Transition> {
+    pub fn evaluate_all(&mut self, now: Timestamp) -> Vec<Transition> {
         self.transitions.clear();
         self.touched.clear();
         let groups: Vec<u32> = self.groups.iter().map(|(group, _)| group).collect();
         let mut transitions = Vec::new();
         for group in groups {
             if let Some(group) = self.groups.get_mut(group) {
-                group.judged = Verdict::Fails;
+                group.evaluated = Evaluation::Fails;
             }
-            let named = self.judge_group(group, now);
+            let named = self.evaluate_group(group, now);
             if named.is_none() {
                 self.drop_if_empty(group);
             }
@@ -261,7 +260,7 @@ impl Window {
         transitions
     }
 
-    /// From here on a touched group is named at every judgement (or no longer): it waits for an answer, which
+    /// From here on a touched group is named at every evaluation (or no longer): it waits for an answer, which
     /// any change may bring nearer.
     pub fn watch(&mut self, key: &Key, watched: bool) {
         // A group without rows too: the transactions that emptied it may not be visible yet.
@@ -274,7 +273,7 @@ impl Window {
         }
     }
 
-    /// Lists a group for the next judgement.
+    /// Lists a group for the next evaluation.
     fn list(&mut self, index: u32) {
         if let Some(group) = self.groups.get_mut(index)
             && !std::mem::replace(&mut group.touched, true)
@@ -284,29 +283,29 @@ impl Window {
     }
 
     /// What memory says of a group at `now`, and its aggregates as an alert shows them.
-    pub fn look(&mut self, key: &Key, now: Timestamp) -> (Verdict, serde_json::Map<String, serde_json::Value>) {
+    pub fn evaluate(&mut self, key: &Key, now: Timestamp) -> (Evaluation, serde_json::Map<String, serde_json::Value>) {
         let Some(index) = self.find_group(key) else {
-            return (Verdict::Fails, self.program.outputs(&self.program.start()));
+            return (Evaluation::Fails, self.program.outputs(&self.program.start()));
         };
-        if self.clock == Clock::Wall {
+        if self.time == Time::Processing {
             self.evict(index, self.program.left_edge(now));
         }
-        let Some(group) = self.groups.get_mut(index) else { return (Verdict::Fails, serde_json::Map::new()) };
-        let verdict = self.program.verdict(&group.running);
-        if verdict != group.verdict {
-            // Time alone brought it; the next judgement tells.
-            (group.verdict, group.since) = (verdict, None);
+        let Some(group) = self.groups.get_mut(index) else { return (Evaluation::Fails, serde_json::Map::new()) };
+        let evaluation = self.program.evaluate(&group.running);
+        if evaluation != group.evaluation {
+            // Time alone brought it; the next evaluation tells.
+            (group.evaluation, group.since) = (evaluation, None);
             group.edge = Some(now);
             self.edges.push(Reverse((now, index)));
         }
-        (verdict, self.program.outputs(&group.running))
+        (evaluation, self.program.outputs(&group.running))
     }
 
-    /// NOW() for a group: `now` under the wall clock, else the greatest event time seen for it.
+    /// NOW() for a group: `now` under the wall time, else the greatest event time seen for it.
     pub fn now_for(&self, key: &Key, now: Timestamp) -> Timestamp {
-        match self.clock {
-            Clock::Wall => now,
-            Clock::Event => self.find_group(key).and_then(|group| self.groups.get(group)).map_or(now, |g| g.event_time),
+        match self.time {
+            Time::Processing => now,
+            Time::Event => self.find_group(key).and_then(|group| self.groups.get(group)).map_or(now, |g| g.event_time),
         }
     }
 
@@ -316,55 +315,55 @@ impl Window {
         ((edge != LeftEdge::NONE).then(|| edge.at()), now)
     }
 
-    fn judge_group(&mut self, index: u32, now: Timestamp) -> Option<Transition> {
+    fn evaluate_group(&mut self, index: u32, now: Timestamp) -> Option<Transition> {
         let edge = self.program.left_edge(now);
-        if self.clock == Clock::Wall {
+        if self.time == Time::Processing {
             self.evict(index, edge);
         }
         let group = self.groups.get_mut(index)?;
         group.touched = false;
-        let verdict = self.program.verdict(&group.running);
-        if verdict != group.verdict {
+        let evaluation = self.program.evaluate(&group.running);
+        if evaluation != group.evaluation {
             // Rows left by time after the last change: no change is to be named for it.
-            (group.verdict, group.since) = (verdict, None);
+            (group.evaluation, group.since) = (evaluation, None);
         }
-        if verdict == group.judged && verdict != Verdict::Unknown && !group.watched {
+        if evaluation == group.evaluated && evaluation != Evaluation::Unknown && !group.watched {
             return None;
         }
-        group.judged = verdict;
-        let now = if self.clock == Clock::Event { group.event_time } else { now };
+        group.evaluated = evaluation;
+        let now = if self.time == Time::Event { group.event_time } else { now };
         let outputs = self.program.outputs(&group.running);
-        Some(Transition { key: group.key.clone(), verdict, now, trigger: group.since.clone(), outputs })
+        Some(Transition { key: group.key.clone(), evaluation, now, trigger: group.since.clone(), outputs })
     }
 
-    /// After a change of a group: what has left its window goes, and its verdict is taken anew.
+    /// After a change of a group: what has left its window goes, and its evaluation is taken anew.
     fn settle(&mut self, index: u32, now: Timestamp, tx_id: Option<u32>, trigger: &impl Fn() -> Trigger) {
         let Some(group) = self.groups.get(index) else { return };
-        let now = if self.clock == Clock::Event { group.event_time } else { now };
+        let now = if self.time == Time::Event { group.event_time } else { now };
         self.evict(index, self.program.left_edge(now));
         self.schedule(index);
         let Some(group) = self.groups.get_mut(index) else { return };
         if let Some(tx_id) = tx_id {
             group.unseen.push(tx_id, self.seen.as_ref());
         }
-        let verdict = self.program.verdict(&group.running);
-        if verdict != group.verdict || verdict == Verdict::Unknown {
-            (group.verdict, group.since) = (verdict, Some(Box::new(trigger())));
+        let evaluation = self.program.evaluate(&group.running);
+        if evaluation != group.evaluation || evaluation == Evaluation::Unknown {
+            (group.evaluation, group.since) = (evaluation, Some(Box::new(trigger())));
         }
         self.list(index);
-        if self.clock == Clock::Event
-            && let Some(transition) = self.judge_now(index)
+        if self.time == Time::Event
+            && let Some(transition) = self.evaluate_now(index)
         {
             self.transitions.push(transition);
         }
     }
 
-    fn judge_now(&mut self, index: u32) -> Option<Transition> {
+    fn evaluate_now(&mut self, index: u32) -> Option<Transition> {
         let group = self.groups.get(index)?;
-        if group.verdict == group.judged && group.verdict != Verdict::Unknown && !group.watched {
+        if group.evaluation == group.evaluated && group.evaluation != Evaluation::Unknown && !group.watched {
             return None;
         }
-        let transition = self.judge_group(index, Timestamp::MIN);
+        let transition = self.evaluate_group(index, Timestamp::MIN);
         if let Some(group) = self.groups.get_mut(index) {
             group.touched = true; // it stays listed
         }
@@ -380,10 +379,10 @@ impl Window {
         committed_at: Option<Timestamp>,
     ) -> Option<u32> {
         let time = self.program.time(row)?;
-        let admitted = match self.clock {
-            Clock::Wall => self.program.left_edge(now).admits(time),
+        let admitted = match self.time {
+            Time::Processing => self.program.left_edge(now).admits(time),
             // One row dated 2999 must not carry NOW() there.
-            Clock::Event => committed_at.is_none_or(|at| time.0 <= at.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
+            Time::Event => committed_at.is_none_or(|at| time.0 <= at.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
         };
         if !admitted {
             return None;
@@ -405,7 +404,7 @@ impl Window {
         self.by_pk.insert_unique(hash(&index), index, hash);
     }
 
-    /// Removes a row; its group, for judging.
+    /// Removes a row; its group, for evaluating.
     fn take_out(&mut self, index: u32) -> Option<u32> {
         let row = self.forget(index)?;
         let group = self.groups.get_mut(row.group)?;
@@ -458,8 +457,8 @@ impl Window {
             rows: BTreeSet::new(),
             running: self.program.start(),
             event_time: Timestamp::MIN,
-            verdict: Verdict::Fails,
-            judged: Verdict::Fails,
+            evaluation: Evaluation::Fails,
+            evaluated: Evaluation::Fails,
             since: None,
             touched: false,
             watched: false,
@@ -471,11 +470,11 @@ impl Window {
         Some(index)
     }
 
-    /// A group without rows is worth nothing, but for the instant that it has reached under the event clock.
+    /// A group without rows is worth nothing, but for the instant that it has reached under event time.
     fn drop_if_empty(&mut self, index: u32) {
-        let empty =
-            |group: &Group| group.rows.is_empty() && !group.touched && !group.watched && group.judged == Verdict::Fails;
-        if self.clock == Clock::Event || !self.groups.get(index).is_some_and(empty) {
+        let is_over = |group: &Group| group.evaluated == Evaluation::Fails;
+        let empty = |group: &Group| group.rows.is_empty() && !group.touched && !group.watched && is_over(group);
+        if self.time == Time::Event || !self.groups.get(index).is_some_and(empty) {
             return;
         }
         let Some(group) = self.groups.remove(index) else { return };

@@ -85,7 +85,7 @@ fn the_configuration_fits_the_containers() {
     assert_eq!(connector["decimal.handling.mode"], "string");
     assert_eq!(read.source.decimals, DecimalHandling::String);
     assert_eq!(connector["value.converter.replace.null.with.default"], "false");
-    assert!(read.source.nulls_kept);
+    assert!(read.source.connector_keeps_nulls);
 }
 
 #[test]

@@ -16,8 +16,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Offsets;
 use crate::model::{NextOffset, Timestamp};
+use crate::progress::Offsets;
 
 /// How a folder of rows begins.
 const DATE: &str = "date=";

@@ -21,7 +21,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::TypePtr;
 
 use crate::change::Op;
-use crate::change::whole::{Field, FieldType, WholeChange};
+use crate::change::full_row::{Field, FieldType, FullRowChange};
 use column::{Column, Values};
 
 pub use footer::{Footer, footer};
@@ -158,7 +158,7 @@ impl FileWriter {
     ///
     /// [`WriteError::Misfit`] for a change with other columns than the file's, with a value that its column does not
     /// take, or for a tombstone; the file is then as it was. [`WriteError::Encode`] as in [`flush`](Self::flush).
-    pub fn push(&mut self, offset: i64, change: &WholeChange) -> Result<(), WriteError> {
+    pub fn push(&mut self, offset: i64, change: &FullRowChange) -> Result<(), WriteError> {
         if let Err(problem) = self.add(offset, change) {
             self.undo();
             return Err(WriteError::Misfit {
@@ -174,7 +174,7 @@ impl FileWriter {
     }
 
     /// Puts a row's cells to their columns; some of them, if one does not fit.
-    fn add(&mut self, offset: i64, change: &WholeChange) -> Result<(), String> {
+    fn add(&mut self, offset: i64, change: &FullRowChange) -> Result<(), String> {
         if !Arc::ptr_eq(&change.fields, &self.fields) && change.fields != self.fields {
             return Err("its table has other columns than the file".to_owned());
         }

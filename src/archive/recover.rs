@@ -5,27 +5,30 @@
 
 mod again;
 
+use crate::progress::checks::{self, Advice, Mismatch};
+use crate::retry::Retry;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::draft::{About, Draft, Limits, about};
 use super::names::{Owner, Plan, PlannedFile, Range, ranges};
+use super::open_batch::{About, Limits, OpenBatch, about};
 use super::output::{Entry, Found as File};
 use super::parquet::{self, Footer};
-use super::start::{self, Folder as FolderSays, Known, Start, Written};
+use super::start::{self, Folder as FolderSays, Known, Missing, Start, Written};
 use super::{Archive, PARTITION_BY, Session, file_of};
-use crate::change::whole::WholeChange;
-use crate::checkpoint::start::{Missing, Named};
-use crate::checkpoint::{Committed, Epoch, FORMAT, Lineage, Marks, Offsets};
+use crate::change::full_row::FullRowChange;
+use crate::checkpoint::{FORMAT, Lineage};
 use crate::clock::Clock;
 use crate::fault;
-use crate::job::{self, Advice, JobError, patiently};
-use crate::sink::Bury;
-use crate::source::{Follow, Layers};
+use crate::job::start::{check_same_topic, first_offsets};
+use crate::job::{self, JobError};
+use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, TopicState};
+use crate::sink::DeadLetterSink;
+use crate::source::Follow;
 
 /// What to do where the topic no longer is what was archived.
-const ADVICE: Advice = Advice { cluster: ANEW, anew: ANEW };
-const ANEW: &str = "to archive what is there now: an output_path apart from this one, a checkpoint_dir and a group_id of their own, and starting_offsets = \"earliest\"";
+const ADVICE: Advice = Advice { cluster: REREAD, reread: REREAD };
+const REREAD: &str = "to archive what is there now: an output_path apart from this one, a checkpoint_dir and a group_id of their own, and starting_offsets = \"earliest\"";
 
 /// What there is to go by at a start.
 struct Found {
@@ -33,14 +36,15 @@ struct Found {
     /// The files of each partition's last range.
     last: BTreeMap<i32, Vec<File>>,
     /// The last record of each partition that the folder or, where that does not decide, a file tells of.
-    marks: Marks,
+    last_records: LastRecords,
 }
 
-impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
+impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, B, T> {
     /// Finds out where to go on from, finishes what was begun, and starts to read.
     pub(super) async fn recover(&mut self, partitions: &[i32]) -> Result<Session, JobError> {
-        let layers = patiently(async || self.source.layers(partitions).await).await?;
-        let group = job::committed(&layers.partitions);
+        let what = "asking for the group's offsets";
+        let topic = Retry::WORKING.run(what, async || self.source.topic_state(partitions).await).await?;
+        let group = Committed::of(&topic.partitions);
         let found = self.find(group)?;
         let start = start::plan(&found.known);
         let output = self.output.path().display();
@@ -49,31 +53,31 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         let mut session = match start {
             Start::Refuse(why) => return Err(JobError::Unsafe(format!("output_path {output}: {why}"))),
             Start::Fresh => {
-                let from = job::first_offsets(&self.source, self.settings.start_at, &layers).await?;
-                self.begin(job::new_lineage(), 0, from, Marks::new(), known, &layers).await?
+                let from = first_offsets(&self.source, self.settings.start_at, &topic).await?;
+                self.begin(job::new_lineage(), 0, from, LastRecords::new(), known, &topic).await?
             }
             Start::From(offsets) => {
-                let from = job::with_new_partitions(offsets, &layers);
-                self.check_readable(&from, &layers)?;
-                self.begin(job::new_lineage(), 0, from, Marks::new(), known, &layers).await?
+                let from = topic.with_new_partitions(offsets);
+                self.check_readable(&from, &topic)?;
+                self.begin(job::new_lineage(), 0, from, LastRecords::new(), known, &topic).await?
             }
             Start::Resume => {
-                self.check_cluster(known.written.owner.as_ref(), &layers)?;
-                self.resume(known, &layers).await?
+                self.check_cluster(known.written.owner.as_ref(), &topic)?;
+                self.resume(known, &topic).await?
             }
             Start::Rebuild { lineage, epoch, again, next } => {
-                self.check_cluster(known.written.owner.as_ref(), &layers)?;
-                self.rebuild(lineage, epoch, &again, next, &found, &layers).await?
+                self.check_cluster(known.written.owner.as_ref(), &topic)?;
+                self.rebuild(lineage, epoch, &again, next, &found, &topic).await?
             }
         };
-        self.check_readable(session.draft.next(), &layers)?;
-        session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
+        self.check_readable(session.batch.next(), &topic)?;
+        session.ends = topic.partitions.iter().map(|p| (p.partition, p.high)).collect();
         fault::point("archive.recovered");
-        self.source.start(session.draft.next());
+        self.source.start(session.batch.next());
         Ok(session)
     }
 
-    /// What the three layers say.
+    /// What the three topic say.
     fn find(&self, group: Option<Committed>) -> Result<Found, JobError> {
         let lineage = self.folder.lineage()?;
         if let Some(lineage) = &lineage
@@ -89,10 +93,10 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             )));
         }
         let mut folder = None;
-        let mut marks = Marks::new();
+        let mut last_records = LastRecords::new();
         if let (Some(lineage), Some(began)) = (&lineage, self.folder.source()?) {
             let newest = self.folder.newest_epoch::<Plan>()?;
-            let named = group.as_ref().and_then(|group| Named::parse(&group.metadata));
+            let named = group.as_ref().and_then(|group| EpochRef::parse(&group.metadata));
             let named = match named.filter(|named| named.lineage == lineage.id) {
                 Some(named) => self.folder.logged::<Plan>(named.epoch)?.map(|(_, crc)| crc),
                 None => None,
@@ -100,17 +104,17 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             let number = newest.as_ref().map(|epoch| epoch.number);
             let next = match newest {
                 Some(newest) => {
-                    marks = newest.marks;
+                    last_records = newest.last_records;
                     newest.offsets
                 }
                 None => began,
             };
             folder = Some(FolderSays { lineage: lineage.id.clone(), newest: number, next, named });
         }
-        let (written, last) = self.written(folder.as_ref(), &mut marks)?;
+        let (written, last) = self.written(folder.as_ref(), &mut last_records)?;
         let missing = if self.settings.reprocess_without_group { Missing::Reprocess } else { Missing::Resume };
         let (group_id, topic) = (self.settings.group.clone(), self.settings.topic.clone());
-        Ok(Found { known: Known { group_id, topic, folder, written, group, missing }, last, marks })
+        Ok(Found { known: Known { group_id, topic, folder, written, group, missing }, last, last_records })
     }
 
     /// What the names in the output tell, and the files of each partition's last range. Where the folder does not decide,
@@ -118,7 +122,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     fn written(
         &self,
         folder: Option<&FolderSays>,
-        marks: &mut Marks,
+        last_records: &mut LastRecords,
     ) -> Result<(Written, BTreeMap<i32, Vec<File>>), JobError> {
         let owner = self.output.owner()?;
         let lineage = owner.as_ref().map(|owner| &owner.lineage).or(folder.map(|folder| &folder.lineage));
@@ -149,7 +153,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                         let epoch = footer.about.get(about::EPOCH).and_then(|epoch| epoch.parse().ok());
                         written.epoch = written.epoch.max(epoch);
                         let mark = footer.about.get(about::MARK).and_then(|mark| serde_json::from_str(mark).ok());
-                        marks.extend(mark.map(|mark| (file.name.partition, mark)));
+                        last_records.extend(mark.map(|mark| (file.name.partition, mark)));
                     }
                     // Its rows are not asked for here.
                     Err(error) => tracing::warn!(%error, "passed over"),
@@ -174,31 +178,29 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     }
 
     /// Offsets mean nothing in another cluster.
-    fn check_cluster(&self, owner: Option<&Owner>, layers: &Layers) -> Result<(), JobError> {
-        if let (Some(then), Some(now)) = (owner.and_then(|owner| owner.cluster.as_ref()), &layers.cluster)
-            && then != now
-        {
-            let output = self.output.path().display();
-            return Err(JobError::Unsafe(format!(
-                "output_path {output} holds what was read in Kafka cluster {then}, and this is cluster {now}; {ANEW}"
-            )));
-        }
-        Ok(())
+    fn check_cluster(&self, owner: Option<&Owner>, topic: &TopicState) -> Result<(), JobError> {
+        let then = owner.and_then(|owner| owner.cluster.as_ref());
+        let place = format!("output_path {}", self.output.path().display());
+        checks::same_cluster(then, topic.cluster.as_ref()).map_err(|mismatch| self.stop(&mismatch, &place))
     }
 
-    /// Nor do they in a topic of the same name that was made anew.
+    fn stop(&self, mismatch: &Mismatch, place: &str) -> JobError {
+        JobError::Unsafe(mismatch.text(&self.settings.topic, place, ADVICE))
+    }
+
+    /// Nor do they in a topic that was deleted and created again under the same name.
     async fn check_same_topic(
         &self,
         place: &str,
         cluster: Option<&String>,
-        marks: &Marks,
-        layers: &Layers,
+        last_records: &LastRecords,
+        topic: &TopicState,
     ) -> Result<(), JobError> {
-        job::check_same_topic(&self.source, &self.settings.topic, place, (cluster, marks), layers, ADVICE).await
+        check_same_topic(&self.source, &self.settings.topic, place, (cluster, last_records), topic, ADVICE).await
     }
 
-    fn check_readable(&self, from: &Offsets, layers: &Layers) -> Result<(), JobError> {
-        job::check_readable(&self.settings.topic, from, &layers.partitions, ADVICE)
+    fn check_readable(&self, from: &Offsets, topic: &TopicState) -> Result<(), JobError> {
+        checks::readable(from, topic).map_err(|mismatch| self.stop(&mismatch, ""))
     }
 
     /// A lineage comes into this folder: its start is an epoch without a file, of which the group is told at once.
@@ -207,46 +209,47 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         lineage: String,
         number: u64,
         from: Offsets,
-        marks: Marks,
+        last_records: LastRecords,
         known: &Known,
-        layers: &Layers,
+        topic: &TopicState,
     ) -> Result<Session, JobError> {
-        let (group, topic) = (self.settings.group.clone(), self.settings.topic.clone());
-        let (cluster, origin) = (layers.cluster.clone(), known.group.clone());
-        self.folder.begin(&Lineage { format: FORMAT, id: lineage.clone(), group, topic, cluster, origin })?;
+        let (group, name) = (self.settings.group.clone(), self.settings.topic.clone());
+        let (cluster, origin) = (topic.cluster.clone(), known.group.clone());
+        let record = Lineage { format: FORMAT, id: lineage.clone(), group, topic: name, cluster, origin };
+        self.folder.begin(&record)?;
         fault::point("archive.lineage");
         if known.written.owner.as_ref().is_none_or(|owner| owner.lineage != lineage) {
-            self.own(&lineage, &from, layers)?;
+            self.own(&lineage, &from, topic)?;
         }
         fault::point("archive.owned");
         // Without it the folder counts for nothing, and the output decides.
         self.folder.set_source(&self.settings.topic, &from)?;
         fault::point("archive.begun");
-        let mut session = self.session(lineage, number, from, marks);
+        let mut session = self.session(lineage, number, from, last_records);
         self.epoch(&mut session, None).await?;
         Ok(session)
     }
 
-    fn own(&self, lineage: &str, start: &Offsets, layers: &Layers) -> Result<(), JobError> {
+    fn own(&self, lineage: &str, start: &Offsets, topic: &TopicState) -> Result<(), JobError> {
         let owner = Owner {
             lineage: lineage.to_owned(),
             group: self.settings.group.clone(),
             topic: self.settings.topic.clone(),
-            cluster: layers.cluster.clone(),
+            cluster: topic.cluster.clone(),
             start: start.clone(),
         };
         Ok(self.output.own(&owner)?)
     }
 
     /// On from the folder. An epoch that was begun is finished as it was planned, whatever the settings are now.
-    async fn resume(&mut self, known: &Known, layers: &Layers) -> Result<Session, JobError> {
+    async fn resume(&mut self, known: &Known, topic: &TopicState) -> Result<Session, JobError> {
         let missing = || JobError::Internal("the checkpoint folder has changed".to_owned());
         let folder = known.folder.as_ref().ok_or_else(missing)?;
         let newest = self.folder.newest_epoch::<Plan>()?;
         if let Some(newest) = &newest {
             let cluster = self.folder.lineage()?.and_then(|lineage| lineage.cluster);
             let place = self.folder.path().display().to_string();
-            self.check_same_topic(&place, cluster.as_ref(), &newest.marks, layers).await?;
+            self.check_same_topic(&place, cluster.as_ref(), &newest.last_records, topic).await?;
         }
         let unfinished = self.folder.unfinished::<Plan>()?;
         let name = newest.as_ref().map(|newest| self.name(newest)).transpose()?;
@@ -256,54 +259,58 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             // It has files of this lineage, or the start would have been refused.
             let begun = unfinished.last().filter(|epoch| !told && !epoch.body.files.is_empty());
             let start = begun.map_or(&folder.next, |epoch| &epoch.body.from);
-            self.own(&folder.lineage, start, layers)?;
+            self.own(&folder.lineage, start, topic)?;
         }
         for epoch in unfinished {
             // One before the newest has happened, else there would be none after it; only its mark was lost.
             let last = newest.as_ref().is_some_and(|newest| newest.number == epoch.number);
             if last && !told {
                 tracing::info!(epoch = epoch.number, "finishing what was begun before");
-                self.finish(&epoch, layers).await?;
+                self.finish(&epoch, topic).await?;
             }
             self.folder.finish(epoch.number)?;
             fault::point("archive.finished");
         }
         let number = newest.as_ref().map_or(0, |newest| newest.number.saturating_add(1));
-        let mut marks = Marks::new();
+        let mut last_records = LastRecords::new();
         if let (Some(newest), Some(name)) = (newest, name) {
             let held = known.group.as_ref();
             if !told || held.is_none_or(|group| group.offsets != newest.offsets) {
-                if held.is_some_and(|group| Named::parse(&group.metadata).is_none_or(|n| n.lineage != newest.lineage)) {
+                if held
+                    .is_some_and(|group| EpochRef::parse(&group.metadata).is_none_or(|n| n.lineage != newest.lineage))
+                {
                     tracing::warn!(
                         group = self.settings.group,
                         "the group's offsets were set by hand; the checkpoint folder decides, and what output_path has is not written again: the group is set back"
                     );
                 }
-                patiently(async || self.source.commit(&newest.offsets, &name).await).await?;
+                Retry::WORKING
+                    .run("committing the group's offsets", async || self.source.commit(&newest.offsets, &name).await)
+                    .await?;
                 fault::point("archive.committed");
             }
-            marks = newest.marks;
+            last_records = newest.last_records;
         }
-        let next = job::with_new_partitions(folder.next.clone(), layers);
-        Ok(self.session(folder.lineage.clone(), number, next, marks))
+        let next = topic.with_new_partitions(folder.next.clone());
+        Ok(self.session(folder.lineage.clone(), number, next, last_records))
     }
 
     /// How the group's metadata names an epoch of the folder.
     fn name(&self, epoch: &Epoch<Plan>) -> Result<String, JobError> {
         let gone = || JobError::Internal(format!("epoch {} is gone from the checkpoint folder", epoch.number));
         let (_, crc) = self.folder.logged::<Plan>(epoch.number)?.ok_or_else(gone)?;
-        Ok(Named { lineage: epoch.lineage.clone(), epoch: epoch.number, crc }.to_string())
+        Ok(EpochRef { lineage: epoch.lineage.clone(), epoch: epoch.number, crc }.to_string())
     }
 
     /// Writes what is missing of an epoch that was logged.
-    async fn finish(&mut self, epoch: &Epoch<Plan>, layers: &Layers) -> Result<(), JobError> {
+    async fn finish(&mut self, epoch: &Epoch<Plan>, topic: &TopicState) -> Result<(), JobError> {
         let mut missing = Vec::new();
         for planned in &epoch.body.files {
             if !self.output.has(&file_of(epoch, planned)?)? {
                 missing.push(planned.clone());
             }
         }
-        let mut drafts = BTreeMap::new();
+        let mut batches = BTreeMap::new();
         for (partition, range) in ranges(&epoch.body.from, &epoch.offsets) {
             let missing: Vec<&PlannedFile> = missing.iter().filter(|file| file.partition == partition).collect();
             if missing.is_empty() {
@@ -312,17 +319,17 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             let limits = Limits::none(epoch.conf.get(PARTITION_BY).cloned());
             let about = self.about(epoch.lineage.clone(), epoch.number);
             let from = Offsets::from([(partition, range.from)]);
-            let again = Draft::new(about, limits, from, Marks::new());
-            let again = self.read_again(again, partition, range, layers).await?;
+            let again = OpenBatch::new(about, limits, from, LastRecords::new());
+            let again = self.read_again(again, partition, range, topic).await?;
             let found = again.plan().files;
             if let Some(file) = missing.iter().find(|file| !found.contains(file)) {
                 let rows = found.iter().find(|other| other.date == file.date).map_or(0, |other| other.rows);
-                return Err(self.reads_otherwise(file, rows, range, layers));
+                return Err(self.reads_otherwise(file, rows, range, topic));
             }
-            drafts.insert(partition, again);
+            batches.insert(partition, again);
         }
         self.publish(epoch, |planned| {
-            drafts.get_mut(&planned.partition).map_or(Ok(None), |draft: &mut Draft| draft.encode(planned))
+            batches.get_mut(&planned.partition).map_or(Ok(None), |batch: &mut OpenBatch| batch.encode(planned))
         })
     }
 
@@ -335,33 +342,33 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         again: &BTreeMap<i32, Range>,
         next: Offsets,
         found: &Found,
-        layers: &Layers,
+        topic: &TopicState,
     ) -> Result<Session, JobError> {
         let output = self.output.path().display();
-        let next = job::with_new_partitions(next, layers);
-        self.check_same_topic(&format!("output_path {output}"), None, &found.marks, layers).await?;
-        self.check_readable(&next, layers)?;
+        let next = topic.with_new_partitions(next);
+        self.check_same_topic(&format!("output_path {output}"), None, &found.last_records, topic).await?;
+        self.check_readable(&next, topic)?;
         let mut from = next;
         from.extend(again.iter().map(|(partition, range)| (*partition, range.from)));
         let files = |partition| found.last.get(partition).map(Vec::as_slice).unwrap_or_default();
         // First only to see that it is possible, before the folder is touched. The rows of all partitions at once could
         // be too many to be kept meanwhile.
-        let blank = self.session(lineage.clone(), number, from.clone(), Marks::new()).draft;
+        let blank = self.session(lineage.clone(), number, from.clone(), LastRecords::new()).batch;
         for (partition, range) in again {
-            drop(self.write_again(&blank, *partition, *range, files(partition), layers).await?);
+            drop(self.write_again(&blank, *partition, *range, files(partition), topic).await?);
         }
-        let mut session = self.begin(lineage, number, from, found.marks.clone(), &found.known, layers).await?;
+        let mut session = self.begin(lineage, number, from, found.last_records.clone(), &found.known, topic).await?;
         for (partition, range) in again {
-            let again = self.write_again(&session.draft, *partition, *range, files(partition), layers).await?;
-            session.draft = again.0;
+            let again = self.write_again(&session.batch, *partition, *range, files(partition), topic).await?;
+            session.batch = again.0;
             self.close(&mut session, again.1).await?;
         }
         Ok(session)
     }
 
-    fn session(&self, lineage: String, number: u64, from: Offsets, marks: Marks) -> Session {
+    fn session(&self, lineage: String, number: u64, from: Offsets, last_records: LastRecords) -> Session {
         let limits = self.settings.limits.clone();
-        Session::new(Draft::new(self.about(lineage, number), limits, from, marks))
+        Session::new(OpenBatch::new(self.about(lineage, number), limits, from, last_records))
     }
 
     fn about(&self, lineage: String, epoch: u64) -> About {

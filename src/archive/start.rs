@@ -7,9 +7,17 @@
 use std::collections::BTreeMap;
 
 use super::names::{Owner, Range};
-use crate::checkpoint::start::{Missing, Named};
-use crate::checkpoint::{Committed, Offsets};
 use crate::model::NextOffset;
+use crate::progress::{Committed, EpochRef, Offsets};
+
+/// What it means that the group has no offsets, though there is an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// They were deleted to read everything again.
+    Reprocess,
+    /// They have expired, or count as expired: the archive goes on.
+    Resume,
+}
 
 /// What the folder says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,8 +156,8 @@ fn is_newest(folder: &Folder, known: &Known) -> bool {
 }
 
 /// The group's commit, if it is this lineage's.
-fn named(known: &Known, lineage: &str) -> Option<Named> {
-    known.group.as_ref().and_then(|group| Named::parse(&group.metadata)).filter(|named| named.lineage == lineage)
+fn named(known: &Known, lineage: &str) -> Option<EpochRef> {
+    known.group.as_ref().and_then(|group| EpochRef::parse(&group.metadata)).filter(|named| named.lineage == lineage)
 }
 
 /// Epochs come one after the other, so that only the last range of a partition can be written in part; and not even that

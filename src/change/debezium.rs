@@ -10,14 +10,14 @@
 //! - [`value`]: one column's value by its type and encoding
 //! - [`schema`]: encodings from the schema of a record
 //! - [`named`]: small pieces of parsing
-//! - [`whole`]: the same records with every column, for the archive
+//! - [`full_row`]: the same records with every column, for the archive
 
 mod columns;
 mod envelope;
+pub mod full_row;
 mod named;
 mod schema;
 mod value;
-pub mod whole;
 
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
@@ -28,7 +28,7 @@ use self::columns::{Columns, Image, ImageSeed, Part};
 use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, WrappingSeed};
 use self::named::Number;
 use self::value::Form;
-use super::{Change, Decode, Decoded, Op, Reject};
+use super::{Change, Decode, Decoded, Op, Reject, RejectKind};
 use crate::model::{Key, Lsn, Table, Timestamp};
 
 /// Why a logical message is ignored.
@@ -129,7 +129,7 @@ impl Decoder {
         let Some(value) = value.filter(|value| value.trim_ascii() != b"null") else {
             return self.tombstone(key);
         };
-        let text = utf8(value, "the record's value", "json")?;
+        let text = utf8(value, "the record's value", RejectKind::Json)?;
         if let Some((schema, _)) = &self.learnt
             && let Some(payload) = behind_schema(schema, text)
             && let Ok(envelope) = self.read(payload, Encoding::Learnt)
@@ -154,8 +154,9 @@ impl Decoder {
             return Ok(Encoding::Plain);
         };
         if self.learnt.as_ref().is_none_or(|(known, _)| known.as_ref() != schema) {
-            let forms = schema::of_envelope(schema, &self.columns, &self.plain)
-                .map_err(|error| reject("envelope", format!("the record's schema cannot be read: {error}")))?;
+            let forms = schema::of_envelope(schema, &self.columns, &self.plain).map_err(|error| {
+                reject(RejectKind::Envelope, format!("the record's schema cannot be read: {error}"))
+            })?;
             self.learnt = Some((schema.into(), forms));
         }
         Ok(Encoding::Learnt)
@@ -252,7 +253,7 @@ struct KeyText<'t> {
 /// `None` where there is none, and for a bare text or number, as other converters and transforms write it.
 fn key_text(key: Option<&[u8]>) -> Result<Option<KeyText<'_>>, Reject> {
     let Some(key) = key else { return Ok(None) };
-    let text = utf8(key, RECORD_KEY, "key")?;
+    let text = utf8(key, RECORD_KEY, RejectKind::Key)?;
     if !text.trim_ascii_start().starts_with('{') {
         serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(unreadable_key)?;
         return Ok(None);
@@ -265,7 +266,7 @@ fn key_text(key: Option<&[u8]>) -> Result<Option<KeyText<'_>>, Reject> {
 }
 
 fn unreadable_key(error: serde_json::Error) -> Reject {
-    Reject { kind: "key", ..unreadable(&error, RECORD_KEY) }
+    Reject { kind: RejectKind::Key, ..unreadable(&error, RECORD_KEY) }
 }
 
 /// The payload, if the text starts with the schema seen last. Comparing is some fifty times faster than skipping
@@ -295,24 +296,24 @@ fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
         Letter::Of(op) => Ok(Some(*op)),
         Letter::Message => Ok(None),
         Letter::Absent => Err(reject(
-            "envelope",
+            RejectKind::Envelope,
             "there is no op in the record: it has been unwrapped (ExtractNewRecordState), or is no change; the \
              plain envelope is needed for now: drop that transform from the connector",
         )),
         Letter::Unknown(op) => {
             let detail = format!("op is {op:?}, which is none of c, u, d, r, t and m; is this topic Debezium's?");
-            Err(reject("envelope", detail))
+            Err(reject(RejectKind::Envelope, detail))
         }
     }
 }
 
 fn no_row(op: Op) -> Reject {
-    reject("envelope", format!("op is {:?} and after is null or not there; the row is needed", op.as_str()))
+    reject(RejectKind::Envelope, format!("op is {:?} and after is null or not there; the row is needed", op.as_str()))
 }
 
 fn no_key() -> Reject {
     reject(
-        "key",
+        RejectKind::Key,
         "a delete whose primary key is neither in before nor in the record's key; the table needs a replica \
          identity other than NOTHING",
     )
@@ -326,7 +327,7 @@ fn check_table(expected: (&str, &str), source: &Source) -> Result<(), Reject> {
     let schema = source.other_schema.as_deref().unwrap_or(expected.0);
     let table = source.other_table.as_deref().unwrap_or(expected.1);
     Err(reject(
-        "table",
+        RejectKind::Table,
         format!(
             "source says that this is a change of {schema:?}.{table:?}, expected {:?}.{:?}; give each table a topic \
              of its own",
@@ -358,7 +359,10 @@ fn committed_at(micros: Number, millis: Number) -> Result<Option<Timestamp>, Rej
     };
     match at.date() {
         Some(_) => Ok(Some(at)),
-        None => Err(reject("envelope", format!("it was committed {} µs after 1970, in no year from 1 to 9999", at.0))),
+        None => Err(reject(
+            RejectKind::Envelope,
+            format!("it was committed {} µs after 1970, in no year from 1 to 9999", at.0),
+        )),
     }
 }
 
@@ -368,10 +372,10 @@ fn low_bits(number: i64) -> Option<u32> {
 
 fn not_whole(field: &str) -> Reject {
     let detail = format!("source.{field} is not a whole number in its range; is this topic written by Debezium?");
-    reject("envelope", detail)
+    reject(RejectKind::Envelope, detail)
 }
 
-fn utf8<'t>(bytes: &'t [u8], place: &str, kind: &'static str) -> Result<&'t str, Reject> {
+fn utf8<'t>(bytes: &'t [u8], place: &str, kind: RejectKind) -> Result<&'t str, Reject> {
     std::str::from_utf8(bytes).map_err(|error| {
         let detail =
             format!("{place} is not UTF-8 from byte {}: set JsonConverter as the converter", error.valid_up_to());
@@ -381,13 +385,16 @@ fn utf8<'t>(bytes: &'t [u8], place: &str, kind: &'static str) -> Result<&'t str,
 
 fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
     match error.classify() {
-        Category::Data => reject("envelope", format!("{place} has not the form of Debezium's envelope: {error}")),
-        Category::Syntax | Category::Eof | Category::Io => {
-            reject("json", format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"))
+        Category::Data => {
+            reject(RejectKind::Envelope, format!("{place} has not the form of Debezium's envelope: {error}"))
         }
+        Category::Syntax | Category::Eof | Category::Io => reject(
+            RejectKind::Json,
+            format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"),
+        ),
     }
 }
 
-fn reject(kind: &'static str, detail: impl Into<String>) -> Reject {
+fn reject(kind: RejectKind, detail: impl Into<String>) -> Reject {
     Reject { kind, detail: detail.into() }
 }

@@ -1,9 +1,4 @@
 //! What the checkpoint folder asks of a file system.
-//!
-//! - this file: the trait, and the real file system behind it
-//! - [`memory`]: its twin in memory, which can lose power
-
-pub mod memory;
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -18,36 +18,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{CheckpointError, file};
-use crate::model::{NextOffset, Timestamp};
+use crate::model::Timestamp;
+use crate::progress::{Committed, Epoch, LastRecords, Offsets};
 
 /// The format of the folder. A greater number was written by a later version.
 pub const FORMAT: u32 = 2;
-
-/// Next offsets by partition.
-pub type Offsets = BTreeMap<i32, NextOffset>;
-
-/// The last record that was taken from a partition: the topic's fingerprint there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mark {
-    /// Its offset.
-    pub offset: i64,
-    /// Its timestamp in Kafka, milliseconds since 1970.
-    pub timestamp_ms: i64,
-}
-
-/// Marks by partition.
-pub type Marks = BTreeMap<i32, Mark>;
-
-/// What the group had committed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Committed {
-    /// Next offset of every partition that has one.
-    pub offsets: Offsets,
-    /// The text that was committed with them; empty where the partitions do not agree.
-    pub metadata: String,
-}
 
 /// `lineage.json`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,27 +42,6 @@ pub struct Lineage {
     /// What the group had committed when the lineage came into this folder.
     #[serde(default)]
     pub origin: Option<Committed>,
-}
-
-/// One epoch: a range of offsets, and what was decided in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch<B> {
-    /// Counted from 0 in a lineage.
-    pub number: u64,
-    /// The lineage.
-    pub lineage: String,
-    /// The topic.
-    pub topic: String,
-    /// Next offsets after this epoch.
-    pub offsets: Offsets,
-    /// The last records taken; none in an epoch of format 1.
-    pub marks: Marks,
-    /// NOW() when it was closed.
-    pub at: Timestamp,
-    /// What it was decided by: for the monitor, the rules' names → version and keys.
-    pub conf: BTreeMap<String, String>,
-    /// What was decided, by the job.
-    pub body: B,
 }
 
 /// The finished bytes of `offsets/N`.
@@ -131,7 +85,8 @@ struct EpochHead {
     at: Timestamp,
     lineage: String,
     epoch: u64,
-    marks: Marks,
+    #[serde(rename = "marks")]
+    last_records: LastRecords,
     conf: BTreeMap<String, String>,
 }
 
@@ -148,69 +103,71 @@ struct EpochHeadV1 {
     conf: BTreeMap<String, String>,
 }
 
-impl<B: Serialize> Epoch<B> {
-    /// The bytes of its file.
+impl Encoded {
+    /// The bytes of an epoch's file.
     ///
     /// # Errors
     /// A body that JSON cannot hold.
-    pub fn encode(&self) -> Result<Encoded, CheckpointError> {
+    pub fn of<B: Serialize>(epoch: &Epoch<B>) -> Result<Self, CheckpointError> {
         let head = EpochHead {
             batch_watermark_ms: 0,
-            batch_timestamp_ms: self.at.millis(),
-            at: self.at,
-            lineage: self.lineage.clone(),
-            epoch: self.number,
-            marks: self.marks.clone(),
-            conf: self.conf.clone(),
+            batch_timestamp_ms: epoch.at.millis(),
+            at: epoch.at,
+            lineage: epoch.lineage.clone(),
+            epoch: epoch.number,
+            last_records: epoch.last_records.clone(),
+            conf: epoch.conf.clone(),
         };
-        let topics = BTreeMap::from([(&self.topic, &self.offsets)]);
-        let lines = [serde_json::to_string(&head), serde_json::to_string(&topics), serde_json::to_string(&self.body)];
+        let topics = BTreeMap::from([(&epoch.topic, &epoch.offsets)]);
+        let lines = [serde_json::to_string(&head), serde_json::to_string(&topics), serde_json::to_string(&epoch.body)];
         let mut text = format!("v{FORMAT}\n");
         for line in lines {
-            let path = PathBuf::from("offsets").join(self.number.to_string());
+            let path = PathBuf::from("offsets").join(epoch.number.to_string());
             text.push_str(&line.map_err(|e| CheckpointError::Damaged { path, problem: e.to_string() })?);
             text.push('\n');
         }
         let crc = crc32fast::hash(text.as_bytes());
-        Ok(Encoded { number: self.number, bytes: file::with_checksum(text), crc })
+        Ok(Self { number: epoch.number, bytes: file::with_checksum(text), crc })
     }
 }
 
-impl<B: DeserializeOwned> Epoch<B> {
-    /// Reads the bytes of `offsets/N`, with their checksum.
-    ///
-    /// # Errors
-    /// They are damaged, of another epoch, or of a later version.
-    pub(super) fn decode(bytes: &[u8], number: u64, path: &Path) -> Result<(Self, u32), CheckpointError> {
-        let damaged = |problem: &str| CheckpointError::Damaged {
-            path: path.to_owned(),
-            problem: format!("{problem}, and its alerts may have been told already, so it is not passed over"),
-        };
-        let (lines, crc) = file::checked_lines(bytes).map_err(damaged)?;
-        let version = lines.first().and_then(|line| line.strip_prefix('v')?.parse().ok());
-        let version: u32 = version.ok_or_else(|| damaged("it does not begin with its format"))?;
-        if version > FORMAT {
-            return Err(CheckpointError::Format { path: path.to_owned(), found: version });
-        }
-        let [_, head, offsets, body] = lines.as_slice() else {
-            return Err(damaged("it does not have the lines of an epoch"));
-        };
-        let bad = |e: serde_json::Error| damaged(&e.to_string());
-        let (lineage, marks, at, conf) = if version == 1 {
-            let head: EpochHeadV1 = serde_json::from_str(head).map_err(bad)?;
-            (head.lineage, Marks::new(), head.at, head.conf)
-        } else {
-            let head: EpochHead = serde_json::from_str(head).map_err(bad)?;
-            if head.epoch != number {
-                return Err(damaged(&format!("it holds epoch {}", head.epoch)));
-            }
-            (head.lineage, head.marks, head.at, head.conf)
-        };
-        let topics: BTreeMap<String, Offsets> = serde_json::from_str(offsets).map_err(bad)?;
-        let (topic, offsets) = topics.into_iter().next().ok_or_else(|| damaged("it names no topic"))?;
-        let body = serde_json::from_str(body).map_err(bad)?;
-        Ok((Self { number, lineage, topic, offsets, marks, at, conf, body }, crc))
+/// Reads the bytes of `offsets/N`, with their checksum.
+///
+/// # Errors
+/// They are damaged, of another epoch, or of a later version.
+pub(super) fn decode<B: DeserializeOwned>(
+    bytes: &[u8],
+    number: u64,
+    path: &Path,
+) -> Result<(Epoch<B>, u32), CheckpointError> {
+    let damaged = |problem: &str| CheckpointError::Damaged {
+        path: path.to_owned(),
+        problem: format!("{problem}, and its alerts may have been told already, so it is not passed over"),
+    };
+    let (lines, crc) = file::checked_lines(bytes).map_err(damaged)?;
+    let version = lines.first().and_then(|line| line.strip_prefix('v')?.parse().ok());
+    let version: u32 = version.ok_or_else(|| damaged("it does not begin with its format"))?;
+    if version > FORMAT {
+        return Err(CheckpointError::Format { path: path.to_owned(), found: version });
     }
+    let [_, head, offsets, body] = lines.as_slice() else {
+        return Err(damaged("it does not have the lines of an epoch"));
+    };
+    let bad = |e: serde_json::Error| damaged(&e.to_string());
+    let (lineage, last_records, at, conf) = if version == 1 {
+        let head: EpochHeadV1 = serde_json::from_str(head).map_err(bad)?;
+        (head.lineage, LastRecords::new(), head.at, head.conf)
+    } else {
+        let head: EpochHead = serde_json::from_str(head).map_err(bad)?;
+        if head.epoch != number {
+            return Err(damaged(&format!("it holds epoch {}", head.epoch)));
+        }
+        (head.lineage, head.last_records, head.at, head.conf)
+    };
+    let topics: BTreeMap<String, Offsets> = serde_json::from_str(offsets).map_err(bad)?;
+    let (topic, offsets) = topics.into_iter().next().ok_or_else(|| damaged("it names no topic"))?;
+    let body = serde_json::from_str(body).map_err(bad)?;
+    Ok((Epoch { number, lineage, topic, offsets, last_records, at, conf, body }, crc))
 }
 
 impl Lineage {

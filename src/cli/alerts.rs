@@ -1,7 +1,7 @@
 //! `tripline alerts`: what the table of alerts holds, and what comes into it.
 
 use std::collections::HashSet;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
@@ -9,17 +9,21 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::failure::Failure;
-use super::table::Place;
-use super::{AlertsArgs, Exit, Output};
+use super::terminal::{Align, colours, padded, printable, width};
+use super::{AlertsArgs, Output};
+use crate::alert::record::AlertRecord;
+use crate::app;
+use crate::app::alerts_table::AlertsTable;
 use crate::clock::{Clock, SystemClock};
+use crate::failure::{CallError, Exit, Failure, HasKind};
+use crate::host;
 use crate::model::Timestamp;
-use crate::sink::postgres::stored::{self, Cursor, Filter, Record};
-use crate::{config, telemetry};
+use crate::retry::{Outage, Retry};
+use crate::sink::postgres::stored::{self, Cursor, Filter};
 
-/// Between two looks with `--follow`.
+/// Between two reads with `--follow`.
 const POLL: Duration = Duration::from_secs(1);
-/// How far back each look reaches, for alerts that come into the table later than those decided after them: rows of
+/// How far back each read reaches, for alerts that come into the table later than those decided after them: rows of
 /// one epoch are inserted together, and other groups write the same table.
 const OVERLAP: Duration = Duration::from_secs(10);
 /// Alerts read at once.
@@ -34,11 +38,9 @@ const MESSAGE_MAX: usize = 60;
 /// # Errors
 /// A [`Failure`] that says how the process is to end.
 pub async fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
-    let wrong = |message: String| Failure::new(Exit::Misconfigured, message);
-    let config = config::load(&args.config, config::process_environment()).map_err(|e| wrong(e.to_string()))?;
-    telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
-    let place = Place::of_table(&config)?;
-    let mut connection = place.connect(Duration::ZERO).await?;
+    let config = app::load(&args.config)?;
+    let table = AlertsTable::of(&config)?;
+    let mut connection = table.connect(Retry::ONCE).await?;
     let now = SystemClock::default().now();
     let filter = Filter {
         rule: args.rule.clone(),
@@ -49,18 +51,18 @@ pub async fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
     };
     let mut printer = Printer::new(args.output);
     let ended = if args.follow {
-        let following = follow(&place, connection, &filter, args.limit, &mut printer);
+        let following = follow(&table, connection, &filter, args.limit, &mut printer);
         tokio::select! {
             ended = following => ended,
-            () = super::run::stopped() => Ok(()),
+            () = host::stopped() => Ok(()),
         }
     } else {
-        let found = stored::newest(&mut connection, &filter, args.limit).await.map_err(|e| place.failed(&e))?;
+        let found = stored::newest(&mut connection, &filter, args.limit).await.map_err(|error| table.failed(error))?;
         let _ = connection.close().await;
         printer.print(&found)
     };
     match ended {
-        // Whoever read has read enough.
+        // The reader closed the pipe.
         Ok(()) | Err(End::Closed) => Ok(()),
         Err(End::Failed(failure)) => Err(failure),
     }
@@ -81,53 +83,50 @@ impl From<std::io::Error> for End {
     }
 }
 
+impl From<CallError> for End {
+    fn from(error: CallError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// Prints the last alerts, oldest first, and then what comes. Ends only by an error.
 async fn follow(
-    place: &Place,
+    table: &AlertsTable,
     connection: PgConnection,
     filter: &Filter,
     limit: u32,
     printer: &mut Printer,
 ) -> Result<(), End> {
     let mut connection = connection;
-    let failed = |error: &sqlx::Error| End::Failed(place.failed(error));
     // One at least, to know where to go on from.
-    let mut last = stored::newest(&mut connection, filter, limit.max(1)).await.map_err(|e| failed(&e))?;
+    let last = stored::newest(&mut connection, filter, limit.max(1)).await;
+    let mut last = last.map_err(|error| table.failed(error))?;
     let mut reader = Reader::starting_after(last.first());
     last.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     last.reverse();
     printer.print(&last)?;
     let mut connected = Some(connection);
+    let mut outage = Outage::new("following the table of alerts");
     loop {
         tokio::time::sleep(POLL).await;
-        let looked = match &mut connected {
-            Some(connection) => reader.look(connection, filter).await,
-            None => match place.try_connect().await {
-                Ok(connection) => {
-                    tracing::info!(url = place.shown(), "Postgres is back");
-                    connected = Some(connection);
-                    continue;
-                }
-                Err(error) => Err(error),
-            },
+        let read = async {
+            let mut connection = match connected.take() {
+                Some(connection) => connection,
+                None => table.connect(Retry::ONCE).await?,
+            };
+            let new = reader.read_new(&mut connection, filter).await.map_err(|error| table.failed(error))?;
+            Ok::<_, CallError>((connection, new))
         };
-        match looked {
-            Ok(new) => printer.print(&new)?,
-            Err(error) if super::failure::refusal(&error).is_some() && is_of_the_server(&error) => {
-                return Err(failed(&error));
+        match read.await {
+            Ok((connection, new)) => {
+                outage.is_over();
+                connected = Some(connection);
+                printer.print(&new)?;
             }
-            Err(error) => {
-                if connected.take().is_some() {
-                    tracing::warn!(url = place.shown(), %error, "Postgres is away; looking each second");
-                }
-            }
+            Err(error) if error.is_retried() => outage.goes_on(&error),
+            Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Whether the server said it, rather than a connection that broke.
-fn is_of_the_server(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(_))
 }
 
 /// What has been shown so far.
@@ -141,24 +140,28 @@ struct Reader {
 }
 
 impl Reader {
-    fn starting_after(record: Option<&Record>) -> Self {
+    fn starting_after(record: Option<&AlertRecord>) -> Self {
         let start = record.map(|record| (record.emitted_at.clone(), record.id));
         Self { newest: start.clone(), start, shown: HashSet::new() }
     }
 
-    /// Where a look begins: a little before the newest alert, and not before the start.
+    /// Where a read begins: a little before the newest alert, and not before the start.
     fn from(&self) -> Option<Cursor> {
-        let newest = self.newest.as_ref().and_then(|(at, _)| stored::instant(at))?;
+        let newest = self.newest.as_ref().and_then(|(at, _)| Timestamp::parse(at))?;
         let back = i64::try_from(OVERLAP.as_micros()).unwrap_or(i64::MAX);
         let from = Timestamp(newest.0.saturating_sub(back));
         match &self.start {
-            Some((at, _)) if stored::instant(at).is_some_and(|start| start >= from) => self.start.clone(),
+            Some((at, _)) if Timestamp::parse(at).is_some_and(|start| start >= from) => self.start.clone(),
             _ => Some((from.rfc3339(), Uuid::nil())),
         }
     }
 
     /// What has come, oldest first.
-    async fn look(&mut self, connection: &mut PgConnection, filter: &Filter) -> Result<Vec<Record>, sqlx::Error> {
+    async fn read_new(
+        &mut self,
+        connection: &mut PgConnection,
+        filter: &Filter,
+    ) -> Result<Vec<AlertRecord>, sqlx::Error> {
         let mut cursor = self.from();
         let (mut new, mut seen) = (Vec::new(), HashSet::new());
         loop {
@@ -193,10 +196,10 @@ struct Printer {
 
 impl Printer {
     fn new(output: Output) -> Self {
-        Self { output, colour: colours(), widths: WIDTHS, begun: false }
+        Self { output, colour: colours(&std::io::stdout()), widths: WIDTHS, begun: false }
     }
 
-    fn print(&mut self, records: &[Record]) -> Result<(), End> {
+    fn print(&mut self, records: &[AlertRecord]) -> Result<(), End> {
         let mut out = std::io::stdout().lock();
         match self.output {
             Output::Json => {
@@ -216,11 +219,11 @@ impl Printer {
     }
 
     /// Lines with columns as wide as what has been seen; the head comes with the first ones.
-    fn table(&mut self, records: &[Record]) -> Vec<String> {
+    fn table(&mut self, records: &[AlertRecord]) -> Vec<String> {
         let rows: Vec<[String; 6]> = records.iter().map(cells).collect();
         for row in &rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+            for (widest, cell) in self.widths.iter_mut().zip(row) {
+                *widest = (*widest).max(width(cell));
             }
         }
         let mut lines = Vec::new();
@@ -238,27 +241,17 @@ impl Printer {
     fn line(&self, cells: &[String; 6], colour: Option<&str>) -> String {
         let mut line = String::new();
         for (index, cell) in cells.iter().enumerate() {
-            let width = self.widths.get(index).copied().unwrap_or_default();
+            let cell = padded(cell, self.widths.get(index).copied().unwrap_or_default(), Align::Left);
             match colour.filter(|_| index == 1) {
-                // Padded outside of the colour, whose characters have no width.
-                Some(colour) => {
-                    let pad = width.saturating_sub(cell.chars().count());
-                    line.push_str(&format!("{colour}{cell}\u{1b}[0m{:pad$}  ", ""));
-                }
-                None => line.push_str(&format!("{cell:width$}  ")),
+                Some(colour) => line.push_str(&format!("{colour}{cell}\u{1b}[0m  ")),
+                None => line.push_str(&format!("{cell}  ")),
             }
         }
         line.trim_end().to_owned()
     }
 }
 
-/// Whether standard output is a terminal that is to be coloured.
-pub(super) fn colours() -> bool {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !no_color && std::io::stdout().is_terminal()
-}
-
-fn cells(record: &Record) -> [String; 6] {
+fn cells(record: &AlertRecord) -> [String; 6] {
     let key: Vec<String> = record.key.values().map(shown).collect();
     let message = printable(&record.message);
     let message = if message.chars().count() > MESSAGE_MAX {
@@ -271,7 +264,7 @@ fn cells(record: &Record) -> [String; 6] {
         Some(database) => pairs(database),
         None => format!("{} (not confirmed)", pairs(&record.stream)),
     };
-    let at = stored::instant(&record.emitted_at).map(seconds);
+    let at = Timestamp::parse(&record.emitted_at).map(seconds);
     [
         at.unwrap_or_else(|| record.emitted_at.clone()),
         printable(&record.status),
@@ -301,19 +294,14 @@ pub(super) fn shown(value: &Json) -> String {
     }
 }
 
-/// Text of somebody else's on a terminal: without control characters.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(status: &str, user: i64, message: &str, database: bool) -> Record {
+    fn record(status: &str, user: i64, message: &str, database: bool) -> AlertRecord {
         let confirmed = if database { r#"{"transactions":7,"total":"3441.50"}"# } else { "null" };
         let message = Json::from(message);
-        Record::parse(&format!(
+        AlertRecord::parse(&format!(
             r#"{{"id":"1c0c0000-0000-5000-8000-000000000000","group":"g","lineage":"l","rule":"weekly-spend",
                 "rule_version":"v","status":"{status}","severity":"critical","key":{{"user_id":{user}}},
                 "message":{message},"stream":{{"transactions":8,"total":"4000.00"}},"database":{confirmed},
@@ -360,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_reaches_back_but_not_before_the_start() {
+    fn a_read_reaches_back_but_not_before_the_start() {
         let mut first = record("firing", 1, "m", true);
         let mut reader = Reader::starting_after(Some(&first));
         assert_eq!(reader.from(), reader.start);

@@ -1,58 +1,21 @@
-//! `tripline demo`: the main job at work, on servers that it brings along.
+//! `tripline demo`: the main job at work, on servers that the demo brings along.
 //!
-//! - this file: from nothing to a summary, and everything removed again
-//! - [`console`]: what is shown meanwhile
-//! - [`summary`]: what is shown at the end
+//! - this file: the command
+//! - `console`: what is shown meanwhile
+//! - `text`: what is shown at the end
 
 mod console;
-mod summary;
+mod text;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
-use futures_util::FutureExt;
-use rdkafka::producer::FutureProducer;
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use super::failure::Failure;
-use super::run::{self, Job};
-use super::{Exit, Output};
-use crate::board::Board;
-use crate::checkpoint::Folder;
-use crate::config::{self, Config};
-use crate::demo::binaries::{self, Binaries};
-use crate::demo::bridge::Bridge;
-use crate::demo::broker::Broker;
-use crate::demo::place::Place;
-use crate::demo::server::Server;
-use crate::demo::shoppers::{self, Script};
-use crate::demo::sinks::PlainSinks;
-use crate::demo::{DemoError, Done, GROUP, TOPIC};
-use crate::job::JobError;
-use crate::source::kafka::{KafkaSource, Membership};
+use super::Output;
+use crate::app::demo::{self as application, Request};
+use crate::failure::{Exit, Failure};
 use crate::telemetry;
 use console::Console;
-use summary::Summary;
-
-/// How often the console is drawn.
-const DRAWN_EVERY: Duration = Duration::from_millis(200);
-/// How long the pipeline gets at the end to catch up with what was bought.
-const CATCH_UP: Duration = Duration::from_secs(30);
-
-/// The rules, as a configuration has them.
-const RULES: &str = include_str!("../demo/rules.toml");
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -80,277 +43,23 @@ pub struct DemoArgs {
     pub fetch: bool,
 }
 
-/// Shows the page, where there is a desktop to show it on.
-fn open(address: &str) {
-    let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if has("DISPLAY") || has("WAYLAND_DISPLAY") {
-        let mut opener = Command::new("xdg-open");
-        opener.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Without a browser the address is still on the console.
-        let _ = opener.spawn();
-    }
-}
-
-impl From<DemoError> for Failure {
-    fn from(error: DemoError) -> Self {
-        Self::new(Exit::Failed, error.to_string())
-    }
-}
-
 /// Runs the demo.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end.
 pub async fn demo(args: &DemoArgs) -> Result<(), Failure> {
-    let began = Instant::now();
     let mut console = Console::new(args.output);
     // A line of the log would run into what is drawn.
     let level = if console.is_drawn() { "error" } else { "warn" };
-    telemetry::init(level, telemetry::Format::Text).map_err(|e| Failure::new(Exit::Misconfigured, e))?;
-    let stop = stopped().boxed().shared();
-
-    let place = Place::make()?;
-    let binaries = tokio::select! {
-        found = find(args, &place, &mut console) => found?,
-        () = stop.clone() => return Ok(()),
-    };
-    let server = Server::start(&place, &binaries).await?; // not given up half-way: it cleans up behind itself
-    let broker = Broker::start()?;
-    let mut connection = server.connect().await?;
-    shoppers::migrate(&mut connection, &server).await?;
-    let producer: FutureProducer = broker.producer().create().map_err(DemoError::from)?;
-    let bridge = Bridge::new(server.connect().await?, producer).await?;
-    console.intro(&binaries, &place, &server, &broker);
-
-    let config = configuration(&place, &server, &broker)?;
-    let job = Job::check(&config, false).await?;
-    let web = job.web().await?; // it ends with the demo
-    if let Some(web) = &web {
-        let address = format!("http://{}/", web.address());
-        console.page(&address);
-        if console.is_drawn() {
-            open(&address);
-        }
-    }
-    let folder = Folder::open(&config.checkpoint.dir, GROUP).map_err(JobError::from)?;
-    place.give(&config.checkpoint.dir)?;
-    let membership = Membership { group: GROUP.to_owned(), instance: None };
-    let source =
-        KafkaSource::join(&job.client, membership, TOPIC, job.decoder.clone(), None).map_err(DemoError::from)?;
-    let sinks = PlainSinks::new(source.committer());
-
-    let done = Arc::<Done>::default();
-    let mut show = Show {
-        board: Arc::clone(&job.board),
-        connection,
-        done: Arc::clone(&done),
-        bridge: tokio::spawn(bridge.run(Arc::clone(&done))),
-        shoppers: None,
-        console,
-        began,
-        stop: stop.clone(),
-    };
-    let (end, ended) = oneshot::channel();
-    let mut work = std::pin::pin!(job.drive(source, sinks, folder, ended.map(drop)));
-    let seconds = Duration::from_secs(u64::from(args.seconds));
-    let shown = tokio::select! {
-        (early, _) = work.as_mut() => Err(early.err().map_or_else(
-            || Failure::new(Exit::Failed, "the pipeline ended before its time"),
-            Failure::from,
-        )),
-        shown = show.run(&config, &server, seconds) => {
-            let _ = end.send(());
-            let (worked, _) = work.as_mut().await;
-            shown.and_then(|summary| worked.map(|_| summary).map_err(Failure::from))
-        }
-    };
-    show.end().await;
-    let Show { mut console, .. } = show;
-    console.clear();
-    let summary = shown?;
+    telemetry::init(level, telemetry::Format::Text).map_err(Failure::misconfigured)?;
+    let request = Request { duration: Duration::from_secs(u64::from(args.seconds)), fetch: args.fetch };
+    let Some(summary) = application::run(request, &mut console).await? else { return Ok(()) };
     console.summary(&summary)?;
     if summary.agrees() {
-        Ok(())
-    } else {
-        Err(Failure::new(
-            Exit::Failed,
-            "what the pipeline has read, or the alerts that it has open, is not what the database has",
-        ))
+        return Ok(());
     }
-}
-
-/// Programs of this machine, else of an earlier demo, else fetched.
-async fn find(args: &DemoArgs, place: &Place, console: &mut Console) -> Result<Binaries, Failure> {
-    let here = if args.fetch { None } else { binaries::on_this_machine() };
-    if let Some(found) = here {
-        return Ok(found);
-    }
-    let cache = place.cache()?;
-    if let Some(found) = binaries::fetched_before(&cache) {
-        return Ok(found);
-    }
-    console.line("Fetching PostgreSQL (about 15 MB, once)");
-    let began = Instant::now();
-    let (found, bytes) =
-        binaries::fetch(&cache).await.map_err(|error| Failure::new(Exit::Unreachable, error.to_string()))?;
-    let (megabytes, seconds) = (bytes / 1_000_000, began.elapsed().as_secs());
-    console.line(&format!("Fetched {megabytes} MB in {seconds} s, kept in {}", cache.display()));
-    Ok(found)
-}
-
-/// Writes the configuration into the demo's folder and reads it: what a user would write.
-fn configuration(place: &Place, server: &Server, broker: &Broker) -> Result<Config, Failure> {
-    let file = place.path().join("tripline.toml");
-    let text = format!(
-        "[kafka]\nbootstrap_servers = \"{broker}\"\ngroup_id = \"{GROUP}\"\n\
-         [kafka.properties]\n\"fetch.wait.max.ms\" = 10\n\"session.timeout.ms\" = 45000\n\
-         [source]\ntopic = \"{TOPIC}\"\ndecimals = \"string\"\n\
-         [postgres]\nurl = \"{url}\"\n\
-         [checkpoint]\ndir = \"{dir}\"\n\
-         [web]\nlisten = \"127.0.0.1:0\"\n\
-         [alerts.log]\n\n{RULES}",
-        broker = broker.address(),
-        url = server.url("tripline"),
-        dir = place.path().join("checkpoints").display(),
-    );
-    write_secret(&file, &text).map_err(|error| DemoError::file(&file, &error))?;
-    config::load(&file, []).map_err(|error| Failure::new(Exit::Misconfigured, error.to_string()))
-}
-
-fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())
-}
-
-/// Ready when the process is told to stop, or its terminal is gone.
-async fn stopped() {
-    let hung_up = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = run::stopped() => {}
-        () = hung_up => {}
-    }
-}
-
-type Stop = futures_util::future::Shared<futures_util::future::BoxFuture<'static, ()>>;
-
-/// What goes on beside the pipeline.
-struct Show {
-    board: Arc<Board>,
-    connection: PgConnection,
-    done: Arc<Done>,
-    bridge: JoinHandle<Result<(), DemoError>>,
-    shoppers: Option<JoinHandle<Result<(), DemoError>>>,
-    console: Console,
-    began: Instant,
-    stop: Stop,
-}
-
-impl Show {
-    async fn run(&mut self, config: &Config, server: &Server, seconds: Duration) -> Result<Summary, Failure> {
-        let looker = self.board.looker();
-        shoppers::remember(&mut self.connection, &self.done).await?;
-        let history = self.done.changed.load(Ordering::Relaxed);
-        let ended = self.watch(CATCH_UP, |read| read >= history).await?;
-        if !ended {
-            self.console.line("The week before has been read. From here on people buy:");
-            let buying = shoppers::run(server.connect().await?, Script::new(1), Arc::clone(&self.done));
-            self.shoppers = Some(tokio::spawn(buying));
-            let started = Instant::now();
-            self.console.buying(started, seconds);
-            self.watch(seconds, |_| false).await?;
-        }
-        if let Some(shoppers) = self.shoppers.take() {
-            // Not given up half-way: every row is to be counted.
-            self.done.closed.store(true, Ordering::Relaxed);
-            if let Err(failed) = shoppers.await.map_err(|error| DemoError::new(error.to_string())).flatten() {
-                return Err(failed.into());
-            }
-        }
-        self.console.line("The shops are closed; what is under way is waited for.");
-        let open_in_sql = self.settle(config).await?;
-        drop(looker);
-        let (reading, changed) = (self.board.look(), self.done.changed.load(Ordering::Relaxed));
-        Ok(Summary::new(reading, changed, self.console.seen(), open_in_sql))
-    }
-
-    /// Draws until `until` holds of the records read, or the time is over. Whether it was told to stop.
-    async fn watch(&mut self, limit: Duration, until: impl Fn(u64) -> bool) -> Result<bool, Failure> {
-        let deadline = Instant::now() + limit;
-        while Instant::now() < deadline {
-            self.console.draw(&self.board, &self.done, self.began);
-            if until(self.board.look().read) {
-                return Ok(false);
-            }
-            let shoppers = async {
-                match &mut self.shoppers {
-                    Some(shoppers) => shoppers.await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.stop.clone() => return Ok(true),
-                failed = &mut self.bridge => return Err(why("the bridge", failed)),
-                failed = shoppers => return Err(why("the shoppers", failed)),
-                () = tokio::time::sleep(DRAWN_EVERY.min(deadline.duration_since(Instant::now()))) => {}
-            }
-        }
-        Ok(false)
-    }
-
-    /// Waits until everything has been read and answered, and the rules' own queries find what is open. What they find:
-    /// by rule, the keys.
-    async fn settle(&mut self, config: &Config) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-        let deadline = Instant::now() + CATCH_UP;
-        loop {
-            self.console.draw(&self.board, &self.done, self.began);
-            let found = holding(&mut self.connection, config).await?;
-            let reading = self.board.look();
-            let behind = reading.read < self.done.changed.load(Ordering::Relaxed) || reading.waiting > 0;
-            if (!behind && *self.console.seen().open() == found) || Instant::now() > deadline {
-                return Ok(found);
-            }
-            if self.bridge.is_finished() {
-                return Err(why("the bridge", (&mut self.bridge).await));
-            }
-            tokio::time::sleep(DRAWN_EVERY).await;
-        }
-    }
-
-    /// The broker outlives its clients: they would complain.
-    async fn end(&mut self) {
-        for task in self.shoppers.iter_mut().chain([&mut self.bridge]).filter(|task| !task.is_finished()) {
-            task.abort();
-            let _ = task.await;
-        }
-    }
-}
-
-fn why(who: &str, ended: Result<Result<(), DemoError>, tokio::task::JoinError>) -> Failure {
-    let why = match ended {
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-        Ok(Ok(())) => "no reason was given".to_owned(),
-    };
-    Failure::new(Exit::Failed, format!("{who} ended: {why}"))
-}
-
-/// What each rule's query finds when it is run by hand: its keys.
-async fn holding(
-    connection: &mut PgConnection,
-    config: &Config,
-) -> Result<BTreeMap<String, BTreeSet<String>>, DemoError> {
-    let mut found = BTreeMap::new();
-    for rule in &config.rules {
-        let sql = format!("select user_id::text from ({}) as rule", rule.sql);
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
-        let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<BTreeSet<String>, _>>()?;
-        if !keys.is_empty() {
-            found.insert(rule.name.clone(), keys);
-        }
-    }
-    Ok(found)
+    Err(Failure::new(
+        Exit::Failed,
+        "what the pipeline has read, or the alerts that it has open, is not what the database has",
+    ))
 }

@@ -1,33 +1,31 @@
-//! `tripline migrate`: makes the table of alerts, or brings it up to date.
-
-use std::io::Write;
+//! `tripline migrate`: creates the table of alerts, or brings it up to date.
 
 use sqlx::Connection;
 
-use super::failure::Failure;
-use super::table::Place;
-use super::{Exit, MigrateArgs};
-use crate::{config, telemetry};
+use super::MigrateArgs;
+use super::terminal::print;
+use crate::app;
+use crate::app::alerts_table::AlertsTable;
+use crate::failure::Failure;
+use crate::retry::Retry;
 
-/// Runs the migrations and says what was done.
+/// Runs the migrations and prints what was done.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end.
 pub async fn migrate(args: &MigrateArgs) -> Result<(), Failure> {
-    let wrong = |message: String| Failure::new(Exit::Misconfigured, message);
-    let config = config::load(&args.config, config::process_environment()).map_err(|e| wrong(e.to_string()))?;
-    telemetry::init(&config.log.level, config.log.format).map_err(wrong)?;
-    let place = match &args.url {
-        Some(url) => Place::new(url, "--url")?,
-        None => Place::of_table(&config)?,
+    let config = app::load(&args.config)?;
+    let table = match &args.url {
+        Some(url) => AlertsTable::at(url, "--url")?,
+        None => AlertsTable::of(&config)?,
     };
-    let mut connection = place.connect(config.startup_wait).await?;
-    let done = place.migrate(&mut connection).await?;
+    let mut connection = table.connect(Retry::for_at_most(config.startup_wait)).await?;
+    let done = table.migrate(&mut connection).await?;
     let _ = connection.close().await;
-    let mut out = std::io::stdout();
-    let written = match done.applied.as_slice() {
-        [] => writeln!(out, "tripline.alerts at {} is up to date: migrations applied: {}", place.shown(), done.all),
-        applied => applied.iter().try_for_each(|name| writeln!(out, "applied migration {name} at {}", place.shown())),
+    let shown = table.shown();
+    let lines: Vec<String> = match done.applied.as_slice() {
+        [] => vec![format!("tripline.alerts at {shown} is up to date: migrations applied: {}", done.all)],
+        applied => applied.iter().map(|name| format!("applied migration {name} at {shown}")).collect(),
     };
-    written.map_err(|error| Failure::new(Exit::Failed, format!("standard output: {error}")))
+    print(&lines)
 }

@@ -288,6 +288,13 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// Reports a setting under a name that it no longer has. `to`: how it is written now.
+    pub(super) fn renamed(&mut self, old: &'static str, to: &str) {
+        if let Some(value) = self.table.remove(old) {
+            self.problem(value.origin(), old, format!("was renamed; write {to}"));
+        }
+    }
+
     /// Everything in it, as text and in order of the names: for sections with names of somebody else's.
     pub(super) fn properties(mut self, check: impl Fn(&str) -> Result<(), String>) -> Option<Vec<(String, String)>> {
         let mut sorted: Vec<(String, Value)> = std::mem::take(&mut self.table).into_iter().collect();

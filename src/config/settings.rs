@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::reader::{Report, Section, Table};
 use super::{
-    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, OffsetReset,
-    Postgres, PostgresAlerts, RuleSettings, Source, Web, WhenGroupIsMissing, checks,
+    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, Postgres,
+    PostgresAlerts, RuleSettings, Source, StartAt, Web, WhenGroupIsMissing, checks,
 };
-use crate::rule::{Clock, Confirm};
+use crate::rule::{Confirm, Time};
 use crate::telemetry;
 
 /// Defaults of what is optional as a whole, and so is commented out in config/default.toml.
@@ -97,7 +97,7 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
 fn archive(mut section: Section<'_>) -> Option<Archive> {
     let topic = section.text("topic", checks::topic);
     let group_id = section.text("group_id", checks::group_id);
-    let starting_offsets = section.choice_or("starting_offsets", OffsetReset::Earliest);
+    let starting_offsets = section.choice_or("starting_offsets", StartAt::Earliest);
     let checkpoint_dir = section.text("checkpoint_dir", checks::folder);
     let output_path = section.text("output_path", checks::folder);
     let max_offsets = section.number_or("max_offsets_per_trigger", DEFAULT_MAX_OFFSETS, 1..=100_000_000);
@@ -158,7 +158,8 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
     };
     let decimals = section.choice("decimals");
     let times = section.choice("times");
-    let nulls_kept = section.flag("nulls_kept");
+    section.renamed("nulls_kept", "connector_keeps_nulls");
+    let connector_keeps_nulls = section.flag("connector_keeps_nulls");
     let on_bad_record = section.choice("on_bad_record");
     let dead_letter_topic = section.text("dead_letter_topic", checks::topic);
     section.finish();
@@ -166,7 +167,7 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
         topic: topic?,
         decimals: decimals?,
         times: times?,
-        nulls_kept: nulls_kept?,
+        connector_keeps_nulls: connector_keeps_nulls?,
         on_bad_record: on_bad_record?,
         dead_letter_topic: dead_letter_topic?,
     })
@@ -248,10 +249,11 @@ fn rule(mut section: Section<'_>) -> Option<RuleSettings> {
     let severity = section.text_or("severity", DEFAULT_SEVERITY, checks::severity);
     let message = section.text_if("message", checks::any);
     let sql = section.text("sql", checks::any);
-    let clock = section.choice_or("clock", Clock::default());
+    section.renamed("clock", "time = \"processing\" for \"wall\", or time = \"event\"");
+    let time = section.choice_or("time", Time::default());
     let confirm = section.choice_or("confirm", Confirm::default());
     section.finish();
-    Some(RuleSettings { name: name?, severity: severity?, message, sql: sql?, clock: clock?, confirm: confirm? })
+    Some(RuleSettings { name: name?, severity: severity?, message, sql: sql?, time: time?, confirm: confirm? })
 }
 
 fn alerts(mut section: Section<'_>, database: Option<&Postgres>) -> Option<Alerts> {

@@ -1,19 +1,32 @@
-//! Confirmation by Postgres: one statement for many groups, read only, in UTC, with a limit of its own.
+//! Confirmation by Postgres: one statement for many keys, read only, in UTC, with a limit of its own.
+//!
+//! - this file: the statements of a run
+//! - [`catalog`]: what a table is (for the archive, in [`catalog::full_row`]), and whether Postgres reads a rule as memory does
+//! - [`explain`]: the rows behind an alert, as they are now
+//! - [`trace`]: the rows of a key as they add up
 
-use std::str::FromStr;
+pub mod catalog;
+pub mod explain;
+pub mod trace;
+
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use serde_json::{Map, Value as Json};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, PgSslMode, Postgres};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::Confirm;
-use super::rows::{TableRow, table_row, value};
+use crate::failure::{CallError, Kind};
 use crate::model::{Key, Timestamp};
-use crate::rule::{self, Aggregate, Clock, OutputExpr, Rule, render};
+use crate::postgres::{kind, no_answer};
+use crate::rule::table_row::{TableRow, table_row, value};
+use crate::rule::{self, Aggregate, OutputExpr, Rule, Time, render};
 use crate::unit::{Answer, Asked, Question};
+
+/// How its errors begin.
+const CALL: &str = "Postgres";
 
 /// How long a statement waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,29 +37,9 @@ pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 /// How long a statement that reads many rows may bring none.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
-/// The options of a connection: read only, in UTC, with a statement timeout; TLS is verified unless the
-/// server is on this machine or the URL says otherwise.
-///
-/// # Errors
-/// Not a Postgres URL.
-pub fn options(url: &str, statement_timeout: Duration) -> Result<PgConnectOptions, sqlx::Error> {
-    let timeout = statement_timeout.as_millis().to_string();
-    let mut options = PgConnectOptions::from_str(url)?.application_name("tripline").options([
-        ("statement_timeout", timeout.as_str()),
-        ("default_transaction_read_only", "on"),
-        ("timezone", "UTC"),
-    ]);
-    let host = options.get_host();
-    let local = matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]") || host.starts_with('/');
-    if !local && !url.contains("sslmode=") && !url.contains("ssl-mode=") {
-        options = options.ssl_mode(PgSslMode::VerifyFull);
-    }
-    Ok(options)
-}
-
 /// The statements of one rule.
 struct Statements {
-    clock: Clock,
+    time: Time,
     keyed: String,
     null: String,
     rows: String,
@@ -55,11 +48,6 @@ struct Statements {
     query: rule::Query,
     /// Name of each aggregate output, and whether it is a count.
     outputs: Vec<(String, bool)>,
-}
-
-/// What an answer is that did not come in time.
-pub(super) fn no_answer() -> sqlx::Error {
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "Postgres does not answer"))
 }
 
 /// Asks a Postgres server.
@@ -98,6 +86,15 @@ impl PostgresConfirm {
         }
     }
 
+    fn statements(&self, rule: usize) -> Result<&Statements, CallError> {
+        self.rules.get(rule).ok_or_else(|| bad("no such rule"))
+    }
+
+    fn table_row(&self, statements: &Statements, row: &PgRow) -> Result<TableRow, CallError> {
+        let texts = (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Vec<_>, _>>();
+        table_row(&statements.query, &self.wanted, &texts.map_err(failed)?).map_err(bad)
+    }
+
     /// Runs a statement, bounded on this side too: the server's own limit does not help when its answer never comes.
     /// A connection whose statement is given up is closed, not used again.
     async fn fetch(&self, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
@@ -106,14 +103,14 @@ impl PostgresConfirm {
             Ok(answered) => answered,
             Err(_) => {
                 drop(connection.detach());
-                Err(no_answer())
+                Err(no_answer(self.answer_timeout))
             }
         }
     }
 
     /// Asks for some of a question's groups; where the database refuses the statement, each half is asked
     /// by itself, so that one bad group does not hold up the others.
-    async fn ask_some(&self, statements: &Statements, asked: &[Asked]) -> Vec<Result<Answer, String>> {
+    async fn ask_some(&self, statements: &Statements, asked: &[Asked]) -> Vec<Result<Answer, CallError>> {
         let mut answers = Vec::with_capacity(asked.len());
         let mut parts = vec![asked];
         while let Some(part) = parts.pop() {
@@ -124,7 +121,10 @@ impl PostgresConfirm {
                     parts.push(second);
                     parts.push(first);
                 }
-                Err(error) => answers.extend(part.iter().map(|_| Err(error.to_string()))),
+                Err(error) => {
+                    let failed = failed(error);
+                    answers.extend(part.iter().map(|_| Err(failed.clone())));
+                }
             }
         }
         answers
@@ -140,9 +140,9 @@ impl PostgresConfirm {
             self.fetch(query.bind(instants.first())).await?
         } else {
             let query = sqlx::query(AssertSqlSafe(statements.keyed.clone())).bind(&keys);
-            match statements.clock {
-                Clock::Wall => self.fetch(query.bind(instants.first())).await?,
-                Clock::Event => self.fetch(query.bind(&instants)).await?,
+            match statements.time {
+                Time::Processing => self.fetch(query.bind(instants.first())).await?,
+                Time::Event => self.fetch(query.bind(&instants)).await?,
             }
         };
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -155,12 +155,13 @@ impl PostgresConfirm {
 }
 
 impl Confirm for PostgresConfirm {
-    async fn ask(&self, question: &Question) -> Vec<Result<Answer, String>> {
-        let Some(statements) = self.rules.get(question.rule) else {
-            return question.asked.iter().map(|_| Err("no such rule".to_owned())).collect();
+    async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
+        let statements = match self.statements(question.rule) {
+            Ok(statements) => statements,
+            Err(error) => return question.asked.iter().map(|_| Err(error.clone())).collect(),
         };
         // NULL is equal to nothing, so that group is asked for by a statement of its own.
-        let mut answers: Vec<Option<Result<Answer, String>>> = vec![None; question.asked.len()];
+        let mut answers: Vec<Option<Result<Answer, CallError>>> = vec![None; question.asked.len()];
         for null in [false, true] {
             let mine = |asked: &&Asked| asked.text.is_none() == null;
             let asked: Vec<Asked> = question.asked.iter().filter(mine).cloned().collect();
@@ -172,57 +173,58 @@ impl Confirm for PostgresConfirm {
                 *slot = got.next();
             }
         }
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err("no answer".to_owned()))).collect()
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(bad("no answer")))).collect()
     }
 
-    async fn snapshot(&self) -> Result<String, String> {
+    async fn snapshot(&self) -> Result<String, CallError> {
         let text = |rows: Vec<PgRow>| rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0);
-        let asked = self.fetch(sqlx::query("select pg_current_snapshot()::text")).await.and_then(text);
-        asked.map_err(|error| error.to_string())
+        self.fetch(sqlx::query("select pg_current_snapshot()::text")).await.and_then(text).map_err(failed)
     }
 
-    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, String> {
-        let statements = self.rules.get(rule).ok_or("no such rule")?;
+    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
+        let statements = self.statements(rule)?;
         let query = sqlx::query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
-        let rows = self.fetch(query).await.map_err(|error| error.to_string())?;
-        let texts = |row: &PgRow| (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Vec<_>, _>>();
-        rows.iter()
-            .map(|row| {
-                let texts = texts(row).map_err(|error| error.to_string())?;
-                table_row(&statements.query, &self.wanted, &texts)
-            })
-            .collect()
+        let rows = self.fetch(query).await.map_err(failed)?;
+        rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
 
-    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), String> {
-        let statements = self.rules.get(rule).ok_or("no such rule")?;
-        let failed = |error: sqlx::Error| error.to_string();
+    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), CallError> {
+        let statements = self.statements(rule)?;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        // It reads what a confirmation never would: as long as it takes, but for a server that falls silent.
+        // It reads what a confirmation never would: as long as it takes, unless the server falls silent.
         sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(failed)?;
         let query = sqlx::query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
         let mut rows = query.fetch(&mut *transaction);
         loop {
             let next = tokio::time::timeout(SILENCE_MAX, rows.try_next()).await;
-            let Some(row) = next.map_err(|_| "Postgres does not answer".to_owned())?.map_err(failed)? else {
-                return Ok(());
-            };
-            let texts = (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Vec<_>, _>>();
-            take(table_row(&statements.query, &self.wanted, &texts.map_err(failed)?)?);
+            let next = next.unwrap_or_else(|_| Err(no_answer(SILENCE_MAX)));
+            let Some(row) = next.map_err(failed)? else { return Ok(()) };
+            take(self.table_row(statements, &row)?);
         }
     }
 
-    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, String> {
-        let statements = self.rules.get(rule).ok_or("no such rule")?;
+    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {
+        let statements = self.statements(rule)?;
         let query = sqlx::query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
-        let rows = self.fetch(query).await.map_err(|error| error.to_string())?;
+        let rows = self.fetch(query).await.map_err(failed)?;
         let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Option<String>>, _>>();
-        let keys = keys.map_err(|error| error.to_string())?;
+        let keys = keys.map_err(failed)?;
         let table = &statements.query.table;
         let column = statements.query.group_by.first().and_then(|index| table.columns.get(*index));
-        let column = column.ok_or("no such column")?;
-        keys.iter().map(|key| value(column, key.as_deref()).map(|value| Key::new(vec![value]))).collect()
+        let column = column.ok_or_else(|| bad("no such column"))?;
+        keys.iter().map(|key| value(column, key.as_deref()).map(|value| Key::new(vec![value])).map_err(bad)).collect()
     }
+}
+
+/// An error of the driver.
+fn failed(error: sqlx::Error) -> CallError {
+    let kind = kind(&error);
+    CallError::from_source(CALL, error, kind)
+}
+
+/// An answer that does not fit the question.
+fn bad(problem: impl Into<String>) -> CallError {
+    CallError::new(CALL, problem, Kind::Internal)
 }
 
 impl Statements {
@@ -235,11 +237,11 @@ impl Statements {
             OutputExpr::Key(_) => None,
         });
         Self {
-            clock: rule.clock,
-            keyed: render::confirmation(query, rule.clock).sql,
-            null: render::confirmation_null(query, rule.clock).sql,
+            time: rule.time,
+            keyed: render::confirmation(query, rule.time).sql,
+            null: render::confirmation_null(query, rule.time).sql,
             rows: render::rows(query, wanted),
-            all_rows: render::all_rows(query, wanted, rule.clock),
+            all_rows: render::all_rows(query, wanted, rule.time),
             holding: render::holding(query),
             query: query.clone(),
             outputs: outputs.collect(),

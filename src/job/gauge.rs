@@ -1,4 +1,4 @@
-//! How far a run is on its way to the end that it reads to: told by the loop, looked at by whoever shows it.
+//! How far a run is on its way to the end that it reads to: reported by the loop, read by a progress bar.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,12 +8,12 @@ pub struct Gauge {
     all: AtomicU64,
     left: AtomicU64,
     waiting: AtomicU64,
-    told: AtomicBool,
+    reported: AtomicBool,
 }
 
 /// What a gauge shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct GaugeReading {
     /// Records to be read in all, counted by their offsets; 0 before that is known.
     pub all: u64,
     /// How many of them have been read.
@@ -24,8 +24,8 @@ pub struct Reading {
 
 impl Gauge {
     /// Says how many records are left, and how many candidates wait.
-    pub fn tell(&self, left: u64, waiting: usize) {
-        self.told.store(true, Ordering::Relaxed);
+    pub fn report(&self, left: u64, waiting: usize) {
+        self.reported.store(true, Ordering::Relaxed);
         self.all.fetch_max(left, Ordering::Relaxed); // at the beginning all of them are left
         self.left.store(left, Ordering::Relaxed);
         self.waiting.store(u64::try_from(waiting).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -33,14 +33,14 @@ impl Gauge {
 
     /// Whether everything that there was to be read has been read.
     pub fn is_read(&self) -> bool {
-        let Reading { all, read, .. } = self.look();
-        self.told.load(Ordering::Relaxed) && read >= all
+        let GaugeReading { all, read, .. } = self.read();
+        self.reported.load(Ordering::Relaxed) && read >= all
     }
 
     /// What it shows now.
-    pub fn look(&self) -> Reading {
+    pub fn read(&self) -> GaugeReading {
         let all = self.all.load(Ordering::Relaxed);
         let read = all.saturating_sub(self.left.load(Ordering::Relaxed));
-        Reading { all, read, waiting: self.waiting.load(Ordering::Relaxed) }
+        GaugeReading { all, read, waiting: self.waiting.load(Ordering::Relaxed) }
     }
 }

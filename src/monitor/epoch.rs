@@ -1,63 +1,67 @@
 //! How an epoch is closed: prepared, logged, committed, told, in this order and no other.
 
-use super::{Session, Settings};
-use crate::checkpoint::start::Named;
-use crate::checkpoint::{Epoch, FORMAT, Folder, StateHead};
+use super::Settings;
+use super::assignment::Assignment;
+use super::durable::Durable;
+use crate::checkpoint::{Encoded, FORMAT, Folder, StateHead};
 use crate::fault;
-use crate::job::{JobError, retry};
+use crate::job::JobError;
 use crate::model::Timestamp;
+use crate::progress::{Epoch, EpochRef, Progress};
+use crate::retry::Retry;
 use crate::sink::{Sinks, Transaction};
-use crate::unit::backup::{EpisodeRecord, Progress};
+use crate::unit::Unit;
+use crate::unit::recovery::EpisodeRecord;
 use crate::unit::stored::Decisions;
 
-/// Closes the epoch that the session stands in, and returns it, if there was anything to it.
+/// Closes the epoch of an assignment, and returns it, if there was anything to it.
 ///
-/// 1. Records that were not understood are copied to the dead-letter topic.
+/// 1. Invalid records are written to the dead-letter topic.
 /// 2. A Kafka transaction is prepared: alerts, episodes, and the group's offsets with the name of the epoch. It fails
 ///    where this instance is no longer the one that works for the group.
 /// 3. `offsets/N` is durable. From here on the epoch will happen, whatever comes.
 /// 4. The transaction is committed.
-/// 5. Table and log have the alerts; `commits/N`.
+/// 5. The alerts are delivered to the table and the log; `commits/N`.
 /// 6. Every so often, and at the end (`last`), the windows are stored.
 ///
 /// # Errors
-/// The folder, a sink that refuses for good, or [`SinkErrorKind::Fenced`](crate::sink::SinkErrorKind::Fenced): what is in memory is worth nothing then. A
+/// The folder, a sink that refuses for good, or [`Kind::Fenced`](crate::failure::Kind::Fenced): what is in memory is worth nothing then. A
 /// server that is merely away is waited for.
 pub(super) async fn close<K: Sinks>(
     settings: &Settings,
     sinks: &mut K,
     member: &K::Member,
     folder: &Folder,
-    session: &mut Session,
+    assignment: &mut Assignment,
     now: Timestamp,
     last: bool,
 ) -> Result<Option<Epoch<Decisions>>, JobError> {
-    if !session.rebuild.is_empty() {
+    if assignment.rebuilds() {
         return Ok(None); // nothing has been read that was not there before
     }
-    let dead = std::mem::take(&mut session.dead);
-    if !dead.is_empty() {
-        retry("dead letters", async || sinks.bury(&dead).await).await?;
+    let dead_letters = std::mem::take(&mut assignment.intake.dead_letters);
+    if !dead_letters.is_empty() {
+        Retry::WORKING.run("writing dead letters", async || sinks.dead_letter(&dead_letters).await).await?;
         fault::point("buried");
     }
+    let Assignment { unit, intake, durable, counts, .. } = assignment;
     let mut closed = None;
-    if *session.unit.offsets() != session.progress.offsets || session.unit.undelivered() > 0 {
-        let epoch = session.unit.close(&session.marks, now);
-        session.progress = publish(&settings.group, &session.progress.cluster, sinks, member, folder, &epoch).await?;
-        session.counts = session.unit.counts.clone();
+    if *unit.offsets() != durable.progress.offsets || unit.undelivered() > 0 {
+        let epoch = unit.close(&intake.last_records, now);
+        durable.progress = publish(&settings.group, &durable.progress.cluster, sinks, member, folder, &epoch).await?;
+        durable.counts = counts.clone();
         closed = Some(epoch);
     }
-    session.closed_at = now;
-    let state_due = now.0.saturating_sub(session.stored_at.0) >= super::micros(settings.state_interval);
-    if state_due || last {
-        session.stored_at = now;
+    durable.closed_at = now;
+    if durable.is_state_due(now, settings) || last {
+        durable.stored_at = now;
         if closed.is_none() {
             // Nothing may be written by an instance that is no longer the group's: it has to show that it is. And it
             // says that the group is alive, though nothing comes.
-            session.progress.at = now;
-            recommit(sinks, member, &session.progress).await?;
+            durable.progress.at = now;
+            recommit(sinks, member, &durable.progress).await?;
         }
-        store(folder, session)?;
+        store(folder, unit, durable)?;
         fault::point("state.stored");
     }
     Ok(closed)
@@ -72,7 +76,7 @@ pub(super) async fn publish<K: Sinks>(
     folder: &Folder,
     epoch: &Epoch<Decisions>,
 ) -> Result<Progress, JobError> {
-    let encoded = epoch.encode()?;
+    let encoded = Encoded::of(epoch)?;
     let progress = progress_of(group, cluster, epoch, encoded.crc);
     fault::point("epoch.closed");
     prepare(sinks, member, epoch, &progress).await?;
@@ -81,7 +85,7 @@ pub(super) async fn publish<K: Sinks>(
     fault::point("logged");
     commit(sinks).await?;
     fault::point("committed");
-    tell(sinks, folder, epoch).await?;
+    deliver(sinks, folder, epoch).await?;
     Ok(progress)
 }
 
@@ -89,11 +93,11 @@ pub(super) async fn publish<K: Sinks>(
 pub(super) fn progress_of(group: &str, cluster: &Option<String>, epoch: &Epoch<Decisions>, crc: u32) -> Progress {
     Progress {
         group: group.to_owned(),
-        name: Named { lineage: epoch.lineage.clone(), epoch: epoch.number, crc }.to_string(),
+        name: EpochRef { lineage: epoch.lineage.clone(), epoch: epoch.number, crc }.to_string(),
         topic: epoch.topic.clone(),
         cluster: cluster.clone(),
         offsets: epoch.offsets.clone(),
-        marks: epoch.marks.clone(),
+        last_records: epoch.last_records.clone(),
         at: epoch.at,
     }
 }
@@ -112,7 +116,7 @@ pub(super) async fn complete<K: Sinks>(
         commit(sinks).await?;
         fault::point("again.committed");
     }
-    tell(sinks, folder, epoch).await
+    deliver(sinks, folder, epoch).await
 }
 
 async fn prepare<K: Sinks>(
@@ -123,18 +127,24 @@ async fn prepare<K: Sinks>(
 ) -> Result<(), JobError> {
     let episodes = EpisodeRecord::of(&progress.group, epoch);
     let transaction = Transaction { alerts: &epoch.body.alerts, episodes: &episodes, progress };
-    retry("an epoch", async || sinks.prepare(member, &transaction).await).await
+    Retry::WORKING.run("preparing an epoch", async || sinks.prepare(member, &transaction).await).await?;
+    Ok(())
 }
 
 async fn commit<K: Sinks>(sinks: &mut K) -> Result<(), JobError> {
-    retry("a transaction", async || sinks.commit().await).await
+    Retry::WORKING.run("committing a transaction", async || sinks.commit().await).await?;
+    Ok(())
 }
 
 /// Step 5 of [`close`].
-pub(super) async fn tell<K: Sinks>(sinks: &mut K, folder: &Folder, epoch: &Epoch<Decisions>) -> Result<(), JobError> {
+pub(super) async fn deliver<K: Sinks>(
+    sinks: &mut K,
+    folder: &Folder,
+    epoch: &Epoch<Decisions>,
+) -> Result<(), JobError> {
     let alerts = &epoch.body.alerts;
     if !alerts.is_empty() {
-        retry("alerts", async || sinks.tell(alerts).await).await?;
+        Retry::WORKING.run("delivering alerts", async || sinks.deliver(alerts).await).await?;
         fault::point("told");
     }
     folder.finish(epoch.number)?;
@@ -145,23 +155,23 @@ pub(super) async fn tell<K: Sinks>(sinks: &mut K, folder: &Folder, epoch: &Epoch
 /// Commits the group's offsets once more, as they stand.
 pub(super) async fn recommit<K: Sinks>(sinks: &mut K, member: &K::Member, progress: &Progress) -> Result<(), JobError> {
     let transaction = Transaction { alerts: &[], episodes: &[], progress };
-    retry("the group's offsets", async || sinks.prepare(member, &transaction).await).await?;
+    Retry::WORKING.run("preparing the group's offsets", async || sinks.prepare(member, &transaction).await).await?;
     commit(sinks).await
 }
 
-fn store(folder: &Folder, session: &mut Session) -> Result<(), JobError> {
-    let Some(epoch) = session.unit.epoch().checked_sub(1) else { return Ok(()) };
-    if session.stored == Some(epoch) {
+fn store(folder: &Folder, unit: &Unit, durable: &mut Durable) -> Result<(), JobError> {
+    let Some(epoch) = unit.epoch().checked_sub(1) else { return Ok(()) };
+    if durable.stored == Some(epoch) {
         return Ok(());
     }
     let head = StateHead {
         format: FORMAT,
-        lineage: session.unit.lineage().to_owned(),
+        lineage: unit.lineage().to_owned(),
         epoch,
-        offsets: session.progress.offsets.clone(),
-        rules: session.unit.versions(),
+        offsets: durable.progress.offsets.clone(),
+        rules: unit.versions(),
     };
-    folder.store_state(&head, |out| session.unit.store(out).map_err(std::io::Error::other))?;
-    session.stored = Some(epoch);
+    folder.store_state(&head, |out| unit.store(out).map_err(std::io::Error::other))?;
+    durable.stored = Some(epoch);
     Ok(())
 }

@@ -1,162 +1,129 @@
-//! Where an assignment goes on from: the folder, the group, the backup in Kafka, and what has to be read again.
+//! Where an assignment goes on from: the folder, the group, the recovery topic, and what has to be read again.
 
-use super::epoch::{complete, progress_of, publish, recommit, tell};
-use super::{Monitor, Session};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Monitor;
+use super::assignment::Assignment;
+use super::counts::Counts;
+use super::epoch::{complete, deliver, progress_of, publish, recommit};
 use crate::change::Change;
-use crate::checkpoint::start::{self, Logged, Missing, Named, Start};
-use crate::checkpoint::{Committed, Epoch, FORMAT, Lineage, Marks, Offsets};
+use crate::checkpoint::{FORMAT, Folder, Lineage};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
-use crate::confirm::rows::TableRow;
+use crate::failure::CallError;
 use crate::fault;
-use crate::job::{self, ASK_AGAIN, Advice, JobError, new_lineage, patiently, retry, with_new_partitions};
+use crate::job::start::{Lookups, decide_with};
+use crate::job::{JobError, new_lineage};
 use crate::model::Timestamp;
+use crate::progress::start::{Answers, FolderState, Known, Policy, Start};
+use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, PartitionState, Progress, TopicState};
+use crate::retry::Retry;
+use crate::rule::table_row::TableRow;
 use crate::sink::Sinks;
-use crate::source::{Layers, PartitionState, Source};
-use crate::unit::backup::{Backup, EpisodeRecord, Progress};
+use crate::source::Source;
+use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 use crate::unit::stored::Decisions;
-use crate::unit::{Counts, Unit};
-
-/// What to do where a topic is not what was read before.
-const ADVICE: Advice = Advice {
-    cluster: "use a new group id, or move the folder away to go by what the group has committed here",
-    anew: "tripline offsets reset --to-earliest --execute, or a new group id",
-};
+use crate::unit::{Unit, UnitSettings};
 
 impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
-    /// Shuts out whoever worked before, finds out where to go on from, completes what was logged and starts to read.
-    /// Whatever is not in the folder's state is rebuilt by reading again, without judging; then every group is judged
-    /// once.
-    pub(super) async fn recover(&mut self, partitions: &[i32], counts: Counts) -> Result<Session, JobError> {
+    /// Shuts out earlier instances, decides where to go on from, completes what was logged and starts to read. What the
+    /// folder's state does not have is rebuilt by reading again, without evaluating; then every key is evaluated once.
+    pub(super) async fn recover(&mut self, partitions: &[i32], counts: Counts) -> Result<Assignment, JobError> {
         let settings = self.settings.clone();
-        // Only what is read after this can be believed: a transaction may have been under way.
-        retry("fencing", async || self.sinks.fence().await).await?;
+        // Only what is read after this can be believed: a transaction may have been open.
+        Retry::WORKING.run("fencing out earlier instances", async || self.sinks.fence().await).await?;
         fault::point("fenced");
-        let layers = patiently(async || self.source.layers(partitions).await).await?;
-        let mut unit = Unit::new(&settings.group, &settings.topic, self.rules.clone(), &self.wanted)
-            .map_err(JobError::Internal)?;
-        unit.carry = settings.carry_episodes;
-        unit.counts = counts.clone();
+        let topic = self.topic_state(partitions).await?;
+        let of_unit = UnitSettings {
+            group: settings.group.clone(),
+            topic: settings.topic.clone(),
+            carry_episodes: settings.carry_episodes,
+        };
+        let mut unit = Unit::new(of_unit, self.rules.clone(), &self.wanted).map_err(JobError::Internal)?;
         let newest = self.folder.newest_epoch::<Decisions>()?;
         if let Some(newest) = &newest {
             self.clock.not_before(newest.at);
         }
-        let mut backup = None;
-        let mut group = job::committed(&layers.partitions);
-        if group.is_none() {
-            let known = self.backup().await?;
-            group = self.expired(known.progress.as_ref(), self.clock.now()).await;
-            backup = Some(known);
+        let mut known = Known {
+            policy: self.policy(),
+            folder: folder_state(&self.folder, newest)?,
+            topic,
+            now: self.clock.now(),
+            answers: Answers::default(),
+        };
+        let mut lookups = RunLookups {
+            source: &self.source,
+            sinks: &mut self.sinks,
+            folder: &self.folder,
+            partitions,
+            recovery: None,
+        };
+        let decision = decide_with(&mut known, &mut lookups).await?;
+        let recovery = lookups.recovery.unwrap_or_default();
+        tracing::info!(group = settings.group, "this start {}", decision.text(&known.policy));
+        if let Some(stop) = &decision.stop {
+            return Err(JobError::Unsafe(stop.text(&known.policy)));
         }
-        let plan = self.plan(newest.as_ref(), group.as_ref())?;
-        tracing::info!(group = settings.group, plan = plan_text(&plan), "starting");
-        if let (false, Some(newest), Some(lineage)) =
-            (matches!(plan, Start::Rebuild(..) | Start::Moved(_)), &newest, self.folder.lineage()?)
-        {
-            self.check_same_topic(lineage.cluster.as_ref(), &newest.marks, &layers).await?;
-        }
-        let mut session = match plan {
-            Start::Resume(committed) => self.resume(unit, &layers, committed).await?,
-            Start::Rebuild(named, offsets) => {
-                let known = match backup {
-                    Some(known) => known,
-                    None => self.backup().await?,
-                };
-                let progress = self.progress_named(known.progress.as_ref(), &named)?;
-                self.check_same_topic(progress.cluster.as_ref(), &progress.marks, &layers).await?;
-                self.clock.not_before(progress.at);
-                self.recall(&mut unit, &named, &known.episodes).await?;
-                let from = with_new_partitions(offsets, &layers);
-                let (lineage, marks) = (named.lineage, progress.marks.clone());
-                self.begin(unit, lineage, named.epoch + 1, from, marks, &layers, group).await?
+        let (topic, from) = (&known.topic, decision.from);
+        let mut windows = Windows::Incomplete;
+        let mut assignment = match decision.start {
+            Start::Resume { committed } => {
+                let (assignment, restored) = self.resume(unit, topic, from, committed).await?;
+                windows = restored;
+                assignment
             }
-            Start::Fresh | Start::Reprocess | Start::Moved(_) => {
-                let from = match plan {
-                    Start::Moved(offsets) => with_new_partitions(offsets, &layers),
-                    _ => job::first_offsets(&self.source, settings.start_at, &layers).await?,
-                };
+            Start::Rebuild { epoch, progress } => {
+                let last_records = progress.as_ref().map(|progress| progress.last_records.clone()).unwrap_or_default();
+                if let Some(progress) = progress {
+                    self.clock.not_before(progress.at);
+                }
+                self.recall(&mut unit, &epoch, &recovery.episodes).await?;
+                let (lineage, number) = (epoch.lineage, epoch.epoch + 1);
+                let begin = Begin { lineage, number, from, last_records, origin: decision.committed };
+                self.begin(unit, begin, topic).await?
+            }
+            Start::NewLineage => {
                 self.leave_behind().await?;
-                self.begin(unit, new_lineage(), 0, from, Marks::new(), &layers, group).await?
+                let (lineage, last_records) = (new_lineage(), LastRecords::new());
+                let begin = Begin { lineage, number: 0, from, last_records, origin: decision.committed };
+                self.begin(unit, begin, topic).await?
             }
         };
-        session.counts = counts;
+        assignment.durable.counts = counts.clone();
+        assignment.counts = counts;
         if settings.until_end {
-            session.ends = layers.partitions.iter().map(|p| (p.partition, p.high)).collect();
+            assignment.intake.ends = topic.ends();
         }
-        self.fill(&mut session, partitions, &layers).await?;
-        session.rebuild.retain(|partition, end| session.unit.offsets().get(partition) < Some(&*end));
-        if session.rebuild.is_empty() {
-            session.unit.judge_all(self.clock.now());
+        if windows != Windows::Complete {
+            self.fill(&mut assignment, partitions, topic).await?;
+        }
+        assignment.rebuild.retain(|partition, end| assignment.unit.offsets().get(partition) < Some(&*end));
+        if !assignment.rebuilds() {
+            assignment.unit.evaluate_all(self.clock.now());
         }
         fault::point("recovered");
-        self.source.start(session.unit.offsets());
-        Ok(session)
+        self.source.start(assignment.unit.offsets());
+        Ok(assignment)
     }
 
-    async fn check_same_topic(&self, cluster: Option<&String>, marks: &Marks, layers: &Layers) -> Result<(), JobError> {
-        let place = self.folder.path().display().to_string();
-        let known = (cluster, marks);
-        job::check_same_topic(&self.source, &self.settings.topic, &place, known, layers, ADVICE).await
-    }
-
-    /// Holds the two layers against each other.
-    fn plan(&self, newest: Option<&Epoch<Decisions>>, group: Option<&Committed>) -> Result<Start, JobError> {
-        let missing = if self.settings.resume_without_group { Missing::Resume } else { Missing::Reprocess };
-        // Without an epoch the lineage has had no effect yet.
-        let (Some(lineage), Some(newest)) = (self.folder.lineage()?, newest) else {
-            return Ok(start::plan(None, group, missing));
-        };
-        if lineage.topic != self.settings.topic {
-            return Err(JobError::Unsafe(format!(
-                "{} holds the progress of topic {}, not {}: use another group id or checkpoint.dir",
-                self.folder.path().display(),
-                lineage.topic,
-                self.settings.topic
-            )));
+    fn policy(&self) -> Policy {
+        Policy {
+            group: self.settings.group.clone(),
+            topic: self.settings.topic.clone(),
+            folder: self.folder.path().display().to_string(),
+            start_at: self.settings.start_at,
+            resume_without_group: self.settings.resume_without_group,
         }
-        let named = group.and_then(|group| Named::parse(&group.metadata)).filter(|named| named.lineage == lineage.id);
-        let named = match named {
-            Some(named) => self.folder.logged::<Decisions>(named.epoch)?.map(|(epoch, crc)| (crc, epoch.offsets)),
-            None => None,
-        };
-        let first = self.folder.oldest_epoch()? == Some(newest.number);
-        let beginning = first && !self.folder.is_finished(newest.number)?;
-        let logged = Logged { lineage: lineage.id, origin: lineage.origin, beginning, named };
-        Ok(start::plan(Some(&logged), group, missing))
     }
 
-    /// The group has no offsets. If they have expired rather than been deleted, or are to be taken for it: what they
-    /// were, from the backup.
-    async fn expired(&self, progress: Option<&Progress>, now: Timestamp) -> Option<Committed> {
-        let progress = progress.filter(|progress| progress.topic == self.settings.topic)?;
-        let old = now.0.saturating_sub(progress.at.0);
-        let kept = self.source.offsets_kept_for().await;
-        if !self.settings.resume_without_group && kept.is_none_or(|kept| old < super::micros(kept)) {
-            return None;
-        }
-        tracing::warn!(
-            group = self.settings.group,
-            last_commit = progress.at.rfc3339(),
-            "the group has no offsets; they are taken for expired, so it goes on from where it was; to read everything again, use a new group id"
-        );
-        Some(progress.committed())
+    async fn topic_state(&self, partitions: &[i32]) -> Result<TopicState, CallError> {
+        let what = "asking for the group's offsets";
+        Retry::WORKING.run(what, async || self.source.topic_state(partitions).await).await
     }
 
-    async fn backup(&mut self) -> Result<Backup, JobError> {
-        retry("reading the backup", async || self.sinks.backup().await).await
-    }
-
-    /// The backup's progress, if it is that of the group's own offsets: otherwise the episodes in it may be old.
-    fn progress_named<'a>(&self, found: Option<&'a Progress>, named: &Named) -> Result<&'a Progress, JobError> {
-        let name = named.to_string();
-        found.filter(|progress| progress.name == name).ok_or_else(|| {
-            let found = found.map_or("nothing of this group", |progress| progress.name.as_str());
-            JobError::Unsafe(format!(
-                "the checkpoint folder {} does not have epoch {name}, which group {} has committed, and the topic of episodes (checkpoint.episodes_topic), from which it could go on, has {found}: put the folder back, or go on as a new lineage, which tells anew what is over its threshold: tripline offsets reset --shift-by 0 --execute",
-                self.folder.path().display(),
-                self.settings.group,
-            ))
-        })
+    async fn recovery(&mut self) -> Result<RecoveryState, CallError> {
+        read_recovery(&mut self.sinks).await
     }
 
     /// The lineage in the folder ends here. What Kafka has of it the table and the log get as well.
@@ -165,10 +132,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if unfinished.iter().all(|epoch| epoch.body.alerts.is_empty()) {
             return Ok(());
         }
-        let newest = self.backup().await?.progress.and_then(|progress| progress.named());
+        let newest = self.recovery().await?.progress.and_then(|progress| progress.epoch());
         for epoch in unfinished {
             if newest.as_ref().is_some_and(|newest| newest.lineage == epoch.lineage && newest.epoch >= epoch.number) {
-                tell(&mut self.sinks, &self.folder, &epoch).await?;
+                deliver(&mut self.sinks, &self.folder, &epoch).await?;
             } else {
                 let alerts = epoch.body.alerts.len();
                 tracing::warn!(
@@ -183,12 +150,12 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
 
     /// The episodes of a lineage whose folder is not here, from Kafka. Alerts of its newest epoch may have reached Kafka
     /// and nothing else.
-    async fn recall(&mut self, unit: &mut Unit, named: &Named, episodes: &[EpisodeRecord]) -> Result<(), JobError> {
-        let mine = || episodes.iter().filter(|record| record.lineage == named.lineage);
-        let newest = mine().filter(|record| record.epoch == named.epoch);
+    async fn recall(&mut self, unit: &mut Unit, epoch: &EpochRef, episodes: &[EpisodeRecord]) -> Result<(), JobError> {
+        let mine = || episodes.iter().filter(|record| record.lineage == epoch.lineage);
+        let newest = mine().filter(|record| record.epoch == epoch.epoch);
         let alerts: Vec<_> = newest.flat_map(|record| record.alerts.iter().cloned()).collect();
         if !alerts.is_empty() {
-            retry("alerts", async || self.sinks.tell(&alerts).await).await?;
+            Retry::WORKING.run("delivering alerts", async || self.sinks.deliver(&alerts).await).await?;
         }
         unit.recall(mine().filter_map(EpisodeRecord::open));
         fault::point("recalled");
@@ -196,75 +163,71 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     }
 
     /// A lineage comes into this folder: its start is an epoch, committed at once.
-    #[expect(clippy::too_many_arguments, reason = "all that a start consists of")]
-    async fn begin(
-        &mut self,
-        mut unit: Unit,
-        lineage: String,
-        number: u64,
-        from: Offsets,
-        marks: Marks,
-        layers: &Layers,
-        origin: Option<Committed>,
-    ) -> Result<Session, JobError> {
-        job::check_readable(&self.settings.topic, &from, &layers.partitions, ADVICE)?;
-        let (group, topic) = (self.settings.group.clone(), self.settings.topic.clone());
-        let cluster = layers.cluster.clone();
-        self.folder.begin(&Lineage { format: FORMAT, id: lineage.clone(), group, topic, cluster, origin })?;
+    async fn begin(&mut self, mut unit: Unit, begin: Begin, topic: &TopicState) -> Result<Assignment, JobError> {
+        let Begin { lineage, number, from, last_records, origin } = begin;
+        let cluster = topic.cluster.clone();
+        let (group, name) = (self.settings.group.clone(), self.settings.topic.clone());
+        let record = Lineage { format: FORMAT, id: lineage.clone(), group, topic: name, cluster, origin };
+        self.folder.begin(&record)?;
         fault::point("begun");
         let now = self.clock.now();
         unit.begin(&lineage, number, from.clone());
-        let mut first = unit.close(&marks, now);
+        let mut first = unit.close(&last_records, now);
         first.body.open = Some(unit.open());
         let member = self.source.member();
         let group = &self.settings.group;
-        let progress = publish(group, &layers.cluster, &mut self.sinks, &member, &self.folder, &first).await?;
-        unit.begin(&lineage, number + 1, lows(layers));
-        Ok(Session::new(unit, from, progress, now))
+        let progress = publish(group, &topic.cluster, &mut self.sinks, &member, &self.folder, &first).await?;
+        unit.begin(&lineage, number + 1, topic.lows());
+        Ok(Assignment::new(unit, from, progress, now))
     }
 
     /// Goes on from the folder's newest epoch. `committed`: the group's offsets are those of this epoch.
-    async fn resume(&mut self, mut unit: Unit, layers: &Layers, committed: Option<u64>) -> Result<Session, JobError> {
+    async fn resume(
+        &mut self,
+        mut unit: Unit,
+        topic: &TopicState,
+        target: Offsets,
+        committed: Option<u64>,
+    ) -> Result<(Assignment, Windows), JobError> {
         let missing = || JobError::Internal("the newest epoch is gone".to_owned());
         let newest = self.folder.newest_epoch::<Decisions>()?.ok_or_else(missing)?;
-        let target = with_new_partitions(newest.offsets.clone(), layers);
-        job::check_readable(&self.settings.topic, &target, &layers.partitions, ADVICE)?;
-        let (from, whole) = self.restore(&mut unit, &newest, layers).await?;
+        let (from, windows) = self.restore(&mut unit, &newest, topic).await?;
         let member = self.source.member();
         let mut last = committed;
         for epoch in self.folder.unfinished::<Decisions>()? {
             let in_kafka = committed.is_some_and(|newest| epoch.number <= newest);
             let alerts = epoch.body.alerts.len();
             tracing::info!(epoch = epoch.number, alerts, in_kafka, "completing what was logged before");
-            let progress = if in_kafka { None } else { self.progress_at(epoch.number, layers)? };
+            let progress = if in_kafka { None } else { self.progress_at(epoch.number, topic)? };
             complete(&mut self.sinks, &member, &self.folder, &epoch, progress.as_ref()).await?;
-            self.board.told(&epoch);
+            self.status.delivered(&epoch);
             if progress.is_some() {
                 last = Some(epoch.number);
             }
         }
         unit.begin(&newest.lineage, newest.number + 1, from);
-        let progress = self.progress_at(newest.number, layers)?.ok_or_else(missing)?;
-        let mut session = Session::new(unit, target, progress, self.clock.now());
-        session.whole = whole;
-        if last != Some(newest.number) || layers.partitions.iter().all(|p| p.committed.is_none()) {
-            recommit(&mut self.sinks, &member, &session.progress).await?;
+        let progress = self.progress_at(newest.number, topic)?.ok_or_else(missing)?;
+        let assignment = Assignment::new(unit, target, progress, self.clock.now());
+        if last != Some(newest.number) || topic.partitions.iter().all(|p| p.committed.is_none()) {
+            recommit(&mut self.sinks, &member, &assignment.durable.progress).await?;
         }
-        Ok(session)
+        Ok((assignment, windows))
     }
 
     /// Windows that are read again from a topic whose first records retention has removed would lack rows: the table has
-    /// them. It may be ahead of the topic, so nothing is judged before the topic's end as it is after that.
-    async fn fill(&mut self, session: &mut Session, partitions: &[i32], layers: &Layers) -> Result<(), JobError> {
-        if session.whole {
-            return Ok(());
-        }
-        let offsets = session.unit.offsets();
+    /// them. It may be ahead of the topic, so nothing is evaluated before the topic's end as it is after that.
+    async fn fill(
+        &mut self,
+        assignment: &mut Assignment,
+        partitions: &[i32],
+        topic: &TopicState,
+    ) -> Result<(), JobError> {
+        let offsets = assignment.unit.offsets();
         let cut = |p: &&PartitionState| p.low.0 > 0 && offsets.get(&p.partition) == Some(&p.low);
-        let Some(cut) = layers.partitions.iter().find(cut) else { return Ok(()) };
-        let (topic, low) = (&self.settings.topic, cut.low.0);
+        let Some(cut) = topic.partitions.iter().find(cut) else { return Ok(()) };
+        let low = cut.low.0;
         tracing::info!(
-            topic,
+            topic = self.settings.topic,
             partition = cut.partition,
             low,
             "the topic's first records are gone: windows are filled from the table"
@@ -272,39 +235,37 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let mut rows = 0_u64;
         for rule in 0..self.rules.len() {
             let now = self.clock.now();
-            let unit = &mut session.unit;
+            let unit = &mut assignment.unit;
             let mut take = |row: TableRow| {
                 rows += 1;
                 unit.load(rule, &row, now);
             };
-            while let Err(problem) = self.confirm.load(rule, now, &mut take).await {
-                tracing::warn!(problem, "filling the windows from the table; tried again");
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
+            let what = "filling the windows from the table";
+            Retry::WORKING.run(what, async || self.confirm.load(rule, now, &mut take).await).await?;
         }
         tracing::info!(rows, "windows are filled from the table");
-        for after in patiently(async || self.source.layers(partitions).await).await?.partitions {
-            let end = session.rebuild.entry(after.partition).or_insert(after.high);
+        for after in self.topic_state(partitions).await?.partitions {
+            let end = assignment.rebuild.entry(after.partition).or_insert(after.high);
             *end = (*end).max(after.high);
         }
         Ok(())
     }
 
     /// How far the group has come with an epoch that is in the log.
-    fn progress_at(&self, number: u64, layers: &Layers) -> Result<Option<Progress>, JobError> {
+    fn progress_at(&self, number: u64, topic: &TopicState) -> Result<Option<Progress>, JobError> {
         let logged = self.folder.logged::<Decisions>(number)?;
-        Ok(logged.map(|(epoch, crc)| progress_of(&self.settings.group, &layers.cluster, &epoch, crc)))
+        Ok(logged.map(|(epoch, crc)| progress_of(&self.settings.group, &topic.cluster, &epoch, crc)))
     }
 
     /// Windows and episodes as of the newest state, and the decisions since. Returns from where the windows have to be
-    /// read again, and whether they are whole up to there.
+    /// read again, and what they hold up to there.
     async fn restore(
         &mut self,
         unit: &mut Unit,
         newest: &Epoch<Decisions>,
-        layers: &Layers,
-    ) -> Result<(Offsets, bool), JobError> {
-        let mut from = lows(layers);
+        topic: &TopicState,
+    ) -> Result<(Offsets, Windows), JobError> {
+        let mut from = topic.lows();
         let state = self.folder.newest_state()?.filter(|(head, _)| head.lineage == newest.lineage);
         let Some((head, body)) = state else {
             let log = self.folder.epochs_after::<Decisions>(None)?;
@@ -312,49 +273,108 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 log.iter().for_each(|epoch| unit.redo(epoch));
             } else {
                 tracing::warn!(
-                    "no stored state is whole, and the log does not reach back: episodes are taken from Kafka"
+                    "no stored state is complete, and the log does not reach back: episodes are taken from Kafka"
                 );
-                let known = self.backup().await?;
+                let known = self.recovery().await?;
                 let mine = known.episodes.iter().filter(|record| record.lineage == newest.lineage);
                 unit.recall(mine.filter_map(EpisodeRecord::open));
                 unit.redo(newest);
             }
-            return Ok((from, false));
+            return Ok((from, Windows::Incomplete));
         };
-        let complete = unit.restore(&head.rules, &body).map_err(|error| {
+        let restored = unit.restore(&head.rules, &body).map_err(|error| {
             JobError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
         })?;
-        let mut whole = complete;
-        if complete {
+        let mut complete = restored;
+        if restored {
             for (partition, low) in &mut from {
                 let Some(held) = head.offsets.get(partition) else { continue };
-                whole &= held >= low;
+                complete &= held >= low;
                 *low = (*low).max(*held);
             }
         }
         for epoch in self.folder.epochs_after::<Decisions>(Some(head.epoch))? {
             unit.redo(&epoch);
         }
-        Ok((from, whole))
+        Ok((from, if complete { Windows::Complete } else { Windows::Incomplete }))
     }
 }
 
-fn lows(layers: &Layers) -> Offsets {
-    layers.partitions.iter().map(|p| (p.partition, p.low)).collect()
+/// What the windows hold of what lies before the offsets that they are read on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Windows {
+    /// All of it.
+    Complete,
+    /// Not all of it: what the topic no longer has comes from the table.
+    Incomplete,
 }
 
-fn plan_text(plan: &Start) -> &'static str {
-    match plan {
-        Start::Fresh => "a new group: from auto_offset_reset",
-        Start::Reprocess => {
-            "the group's offsets were deleted: everything again, from auto_offset_reset, as a new lineage"
-        }
-        Start::Resume(_) => "on from the last epoch",
-        Start::Rebuild(..) => {
-            "the checkpoint folder is missing, or has not what the group has: on from the group's offsets, windows rebuilt from the topic, episodes taken from Kafka"
-        }
-        Start::Moved(_) => {
-            "the group's offsets were set by hand: on from there, as a new lineage; what is over its threshold is told anew"
-        }
+/// A lineage that comes into the folder.
+struct Begin {
+    lineage: String,
+    /// Number of its first epoch here.
+    number: u64,
+    from: Offsets,
+    last_records: LastRecords,
+    /// What the group had committed.
+    origin: Option<Committed>,
+}
+
+/// What the folder says; `None` without an epoch, as it has had no effect then.
+fn folder_state(folder: &Folder, newest: Option<Epoch<Decisions>>) -> Result<Option<FolderState>, JobError> {
+    let (Some(lineage), Some(newest)) = (folder.lineage()?, newest) else { return Ok(None) };
+    let is_first = folder.oldest_epoch()? == Some(newest.number);
+    Ok(Some(FolderState {
+        is_starting: is_first && !folder.is_finished(newest.number)?,
+        lineage: lineage.id,
+        topic: lineage.topic,
+        cluster: lineage.cluster,
+        origin: lineage.origin,
+        epoch: newest.number,
+        offsets: newest.offsets,
+        last_records: newest.last_records,
+        at: newest.at,
+    }))
+}
+
+async fn read_recovery<K: Sinks>(sinks: &mut K) -> Result<RecoveryState, CallError> {
+    Retry::WORKING.run("reading the recovery topic", async || sinks.recovery().await).await
+}
+
+/// What a decision looks up, asked for by a run.
+struct RunLookups<'a, S, K> {
+    source: &'a S,
+    sinks: &'a mut K,
+    folder: &'a Folder,
+    partitions: &'a [i32],
+    /// What the recovery topic has, once it was read.
+    recovery: Option<RecoveryState>,
+}
+
+impl<S: Source, K: Sinks> Lookups for RunLookups<'_, S, K> {
+    type Error = JobError;
+
+    async fn recovery(&mut self) -> Result<Option<Progress>, JobError> {
+        let found = self.recovery.insert(read_recovery(self.sinks).await?);
+        Ok(found.progress.clone())
+    }
+
+    async fn retention(&mut self) -> Option<Duration> {
+        self.source.offsets_kept_for().await
+    }
+
+    fn logged(&mut self, epoch: u64) -> Result<Option<(u32, Offsets)>, JobError> {
+        let logged = self.folder.logged::<Decisions>(epoch)?;
+        Ok(logged.map(|(epoch, crc)| (crc, epoch.offsets)))
+    }
+
+    async fn timestamps(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, JobError> {
+        let what = "reading the last records that were taken";
+        Ok(Retry::WORKING.run(what, async || self.source.timestamps(offsets).await).await?)
+    }
+
+    async fn since(&mut self, at: Timestamp) -> Result<Offsets, JobError> {
+        let what = "asking for offsets by time";
+        Ok(Retry::WORKING.run(what, async || self.source.first_since(self.partitions, at).await).await?)
     }
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::parse::{At, Name, Parsed, ParsedAggregate, ParsedExpr, ParsedOutput};
-use super::{Aggregate, Clock, Confirm, Having, Output, OutputExpr, Query, RuleError, Scalar, TimeBound, render};
+use super::{Aggregate, Confirm, Having, Output, OutputExpr, Query, RuleError, Scalar, Time, TimeBound, render};
 use crate::model::{Column, ColumnType, Table};
 
 /// The namespace of rule versions: a random UUID, fixed for ever, as versions stand in alerts and checkpoints.
@@ -78,9 +78,9 @@ fn argument(mut scalar: &Scalar) -> usize {
 /// Refuses a query on a nullable column with a DEFAULT, unless NULLs are known to arrive as NULLs.
 ///
 /// # Errors
-/// Which column, and the two settings that mend it. The message stands without a place: the rule is not at fault.
-pub fn check_nulls(query: &Query, nulls_kept: bool) -> Result<(), String> {
-    if nulls_kept {
+/// Which column, and the two settings that fix it. The message stands without a place: the rule is not at fault.
+pub fn check_nulls(query: &Query, connector_keeps_nulls: bool) -> Result<(), String> {
+    if connector_keeps_nulls {
         return Ok(());
     }
     let columns = wanted(&[query]);
@@ -90,21 +90,22 @@ pub fn check_nulls(query: &Query, nulls_kept: bool) -> Result<(), String> {
         Some(column) => Err(format!(
             "column {:?} of {} allows NULL and has a DEFAULT: Debezium's JSON converter replaces NULL with the default \
              unless the connector has value.converter.replace.null.with.default=false, so sums and counts here would \
-             differ from Postgres's. Set that in the connector, and source.nulls_kept = true here",
+             differ from Postgres's. Set that in the connector, and source.connector_keeps_nulls = true here",
             column.name, query.table
         )),
     }
 }
 
-/// The rule's version: 16 hex digits of a UUIDv5 (SHA-1) over the canonical SQL, the clock and whether Postgres
+/// The rule's version: 16 hex digits of a UUIDv5 (SHA-1) over the canonical SQL, what NOW() means and whether Postgres
 /// confirms. White space, the case of keywords, the order of a comparison's sides, `1 week` for `7 days` and
 /// `3000.0` for `3000` leave it as it is; names of outputs do not, as they stand in the alert.
-pub fn version(query: &Query, clock: Clock, confirm: Confirm) -> String {
+pub fn version(query: &Query, time: Time, confirm: Confirm) -> String {
     let mut canonical = query.clone();
     canonical.having.threshold = query.having.threshold.normalize();
-    let clock = match clock {
-        Clock::Wall => "wall",
-        Clock::Event => "event",
+    // The words that versions have been made of since the first one.
+    let clock = match time {
+        Time::Processing => "wall",
+        Time::Event => "event",
     };
     let confirm = match confirm {
         Confirm::Required => "required",
@@ -204,7 +205,7 @@ fn unknown_column(table: &Table, name: &str) -> String {
     let names = || table.columns.iter().map(|column| column.name.as_str());
     let limit = if name.chars().count() < 5 { 1 } else { 2 };
     let close = names()
-        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .map(|candidate| (strsim::levenshtein(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min();
     let hint = match close {
@@ -220,22 +221,6 @@ fn unknown_column(table: &Table, name: &str) -> String {
     let columns = format!("its columns are {}{more}", listed.join(", "));
     let hint = if hint.is_empty() { columns } else { format!("{hint} ({columns})") };
     format!("{table} has no column {name:?}; {hint}")
-}
-
-/// Levenshtein's: how many characters to change, add or leave out.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut left = i.saturating_add(1);
-        let mut next = vec![left];
-        for ((y, diagonal), above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
-            let changed = diagonal.saturating_add(usize::from(x != y));
-            left = changed.min(above.saturating_add(1)).min(left.saturating_add(1));
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What one row contributes to a rule, and whether HAVING holds: the in-memory twin of the query.
 //!
-//! Where memory cannot judge exactly it says so ([`Verdict::Unknown`]) and Postgres is asked; it never guesses.
+//! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
 
 use chrono::{DateTime, Months};
 use smallvec::SmallVec;
@@ -13,7 +13,7 @@ pub type Args = SmallVec<[Value; 1]>;
 
 /// Whether HAVING holds for a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Verdict {
+pub enum Evaluation {
     /// It does.
     Holds,
     /// It does not, or is NULL, or the group has no rows.
@@ -201,23 +201,23 @@ impl Program {
     }
 
     /// Whether HAVING holds.
-    pub fn verdict(&self, running: &Running) -> Verdict {
+    pub fn evaluate(&self, running: &Running) -> Evaluation {
         if running.rows == 0 {
-            return Verdict::Fails;
+            return Evaluation::Fails;
         }
         let value = match self.aggregates.get(self.having.aggregate) {
             Some(RunningKind::CountRows) => i128::from(running.rows),
             Some(RunningKind::Sum { arg, .. }) => match running.sums.get(*arg) {
-                Some(sum) if sum.opaque > 0 => return Verdict::Unknown,
+                Some(sum) if sum.opaque > 0 => return Evaluation::Unknown,
                 Some(sum) if sum.present > 0 => sum.total,
-                _ => return Verdict::Fails,
+                _ => return Evaluation::Fails,
             },
-            None => return Verdict::Unknown,
+            None => return Evaluation::Unknown,
         };
         match (value.checked_mul(self.having.factor), self.having.threshold) {
-            (Some(value), Some(threshold)) if self.having.comparison.holds(value, threshold) => Verdict::Holds,
-            (Some(_), Some(_)) => Verdict::Fails,
-            _ => Verdict::Unknown,
+            (Some(value), Some(threshold)) if self.having.comparison.holds(value, threshold) => Evaluation::Holds,
+            (Some(_), Some(_)) => Evaluation::Fails,
+            _ => Evaluation::Unknown,
         }
     }
 
@@ -352,7 +352,7 @@ impl SlotScalar {
         match self {
             Self::Slot(slot) => row.get(*slot).cloned().unwrap_or(Value::Null),
             Self::Abs(inner) => match inner.evaluate(row) {
-                // Postgres raises an error for the least integer; it shall judge that.
+                // Postgres raises an error for the least integer; it shall evaluate that.
                 Value::Int(n) => n.checked_abs().map_or(Value::Opaque, Value::Int),
                 Value::Decimal(n) => n.checked_abs().map_or(Value::Opaque, Value::Decimal),
                 other => other,

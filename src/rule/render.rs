@@ -6,7 +6,7 @@
 use rust_decimal::Decimal;
 
 use super::parse::Spelling;
-use super::{Aggregate, Clock, Comparison, Interval, OutputExpr, Query, Scalar, TimeBound};
+use super::{Aggregate, Comparison, Interval, OutputExpr, Query, Scalar, Time, TimeBound};
 use crate::model::ColumnType;
 
 /// A statement that asks Postgres about keys, and what it returns.
@@ -64,33 +64,33 @@ pub fn as_written(query: &Query, spelling: &Spelling) -> String {
 
 /// The statement that asks about many keys at once, none of them NULL.
 ///
-/// Parameters: `$1 text[]`, the keys as text. [`Clock::Wall`]: `$2 text`, the one instant that is NOW(), as text.
-/// [`Clock::Event`]: `$2 text[]`, each key's own instant, as text, in the order of the keys; rows later than it
+/// Parameters: `$1 text[]`, the keys as text. [`Time::Processing`]: `$2 text`, the one instant that is NOW(), as text.
+/// [`Time::Event`]: `$2 text[]`, each key's own instant, as text, in the order of the keys; rows later than it
 /// are left out too. Both kinds of text need an offset (`…Z`) or a session in UTC.
-pub fn confirmation(query: &Query, clock: Clock) -> Confirmation {
+pub fn confirmation(query: &Query, time: Time) -> Confirmation {
     let names = Names { query, prefix: ROW };
     let key = names.key(0);
     let key_type = names.key_type();
-    let (asked, t, instant, join) = match clock {
-        Clock::Wall => (
+    let (asked, t, instant, join) = match time {
+        Time::Processing => (
             "unnest($1::text[]) WITH ORDINALITY AS asked(key, ord)",
             "($2::text)::timestamptz",
             // Named even by a query without a time bound: a parameter that is nowhere cannot be bound.
             "($2::text)::timestamptz AS t, ",
             format!("answer.key = (asked.key)::{key_type}"),
         ),
-        Clock::Event => (
+        Time::Event => (
             "unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord)",
             "(asked.t)::timestamptz",
             "",
             "true".to_owned(),
         ),
     };
-    let (lateral, condition) = match clock {
-        Clock::Wall => ("", format!("({key} = ANY (($1::text[])::{key_type}[]))")),
-        Clock::Event => ("LATERAL ", format!("({key} = (asked.key)::{key_type})")),
+    let (lateral, condition) = match time {
+        Time::Processing => ("", format!("({key} = ANY (($1::text[])::{key_type}[]))")),
+        Time::Event => ("LATERAL ", format!("({key} = (asked.key)::{key_type})")),
     };
-    let answer = names.answer(clock, t, &condition);
+    let answer = names.answer(time, t, &condition);
     let (columns, outputs) = names.answered();
     let sql = format!(
         "SELECT asked.ord AS ord, seen.snapshot AS snapshot, seen.in_recovery AS in_recovery, \
@@ -106,10 +106,10 @@ pub fn confirmation(query: &Query, clock: Clock) -> Confirmation {
 /// The statement that asks about the NULL key, which equals nothing and so needs one of its own.
 ///
 /// Parameter: `$1 text`, the instant that is NOW(). Returns one row, with `ord` 1.
-pub fn confirmation_null(query: &Query, clock: Clock) -> Confirmation {
+pub fn confirmation_null(query: &Query, time: Time) -> Confirmation {
     let names = Names { query, prefix: ROW };
     let condition = format!("({} IS NULL)", names.key(0));
-    let answer = names.answer(clock, "($1::text)::timestamptz", &condition);
+    let answer = names.answer(time, "($1::text)::timestamptz", &condition);
     let (columns, outputs) = names.answered();
     let sql = format!(
         "SELECT 1::bigint AS ord, seen.snapshot AS snapshot, seen.in_recovery AS in_recovery, \
@@ -139,16 +139,16 @@ pub fn rows(query: &Query, wanted: &[usize]) -> String {
     )
 }
 
-/// The statement that reads the rows of all groups inside of the window, as [`rows`] does for one; under the event clock,
+/// The statement that reads the rows of all groups inside of the window, as [`rows`] does for one; under the event time,
 /// where each group has a window of its own, all rows.
 ///
 /// Parameter: `$1 text`, the instant that is NOW().
-pub fn all_rows(query: &Query, wanted: &[usize], clock: Clock) -> String {
+pub fn all_rows(query: &Query, wanted: &[usize], time: Time) -> String {
     let names = Names { query, prefix: ROW };
     let columns: Vec<String> = query.table.primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();
-    let bounded = match clock {
-        Clock::Wall => names.bounded("asked.t"),
-        Clock::Event => String::new(),
+    let bounded = match time {
+        Time::Processing => names.bounded("asked.t"),
+        Time::Event => String::new(),
     };
     format!(
         "SELECT {} FROM {} AS r CROSS JOIN (SELECT ($1::text)::timestamptz AS t) AS asked WHERE true{bounded}",
@@ -284,7 +284,7 @@ impl Names<'_> {
     }
 
     /// The rule's own query for some keys, with `t` for NOW() and HAVING as a column.
-    fn answer(&self, clock: Clock, t: &str, condition: &str) -> String {
+    fn answer(&self, time: Time, t: &str, condition: &str) -> String {
         let spelling = Spelling::default();
         let key = self.key(0);
         let columns: String = self
@@ -295,7 +295,7 @@ impl Names<'_> {
         let mut conditions = Vec::new();
         if let Some(bound) = &self.query.bound {
             conditions.push(self.bound(bound, t, &spelling));
-            if clock == Clock::Event {
+            if time == Time::Event {
                 // A row dated past the key's event time is not there yet.
                 conditions.push(format!("({} <= {t})", self.column(bound.column)));
             }

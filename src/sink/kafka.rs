@@ -1,37 +1,34 @@
-//! What leaves for Kafka: alerts, episodes and the group's offsets in one transaction per epoch, by a producer that shuts
+//! What goes to Kafka: alerts, episodes and the group's offsets in one transaction per epoch, by a producer that shuts
 //! out its predecessors; and dead letters, by a plain one.
 //!
 //! - this file: transactions
-//! - [`backup`]: reading the topic of episodes
-//! - [`letters`]: the dead-letter topic
+//! - [`recovery`]: reading the recovery topic
+//! - [`dead_letters`]: the dead-letter topic
 //! - [`records`]: what the records look like
 
-pub mod backup;
-pub mod letters;
+pub mod dead_letters;
 pub mod records;
+pub mod recovery;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::util::Timeout;
 
-use super::{SinkError, SinkErrorKind, Transaction};
+use super::Transaction;
+use crate::failure::{CallError, Kind};
 use crate::fault;
-use crate::source::kafka::{Member, offsets_list};
-use crate::unit::backup::Backup;
+use crate::kafka::group::{Member, offsets_list};
+use crate::kafka::records::OpenTransaction;
+use crate::kafka::{CALL_TIMEOUT, Cluster, error};
+use crate::unit::recovery::RecoveryState;
 
-/// How long the broker may take to answer an administrative request.
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one request of a transaction may take before it counts as unanswered.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A transaction that follows another at once is told to come back, while the broker still writes the markers of the one
 /// before: the client's default of 100 ms would be most of an alert's latency. It grows by itself while a broker is away.
 const RETRY_BACKOFF_MS: &str = "5";
@@ -51,7 +48,7 @@ pub struct Topics {
 
 /// Writes to Kafka.
 pub struct KafkaSink {
-    base: ClientConfig,
+    cluster: Cluster,
     group: String,
     topics: Topics,
     /// Since [`KafkaSink::fence`].
@@ -67,9 +64,9 @@ pub struct KafkaSink {
 
 impl KafkaSink {
     /// Nothing is asked yet.
-    pub fn new(base: &ClientConfig, group: &str, topics: Topics) -> Self {
+    pub fn new(cluster: &Cluster, group: &str, topics: Topics) -> Self {
         Self {
-            base: base.clone(),
+            cluster: cluster.clone(),
             group: group.to_owned(),
             topics,
             transactional: None,
@@ -81,10 +78,13 @@ impl KafkaSink {
 
     /// Makes a producer anew under the group's transactional id: the broker aborts or completes what the one before
     /// had under way, and refuses it from here on.
-    pub(super) async fn fence(&mut self) -> Result<(), SinkError> {
+    ///
+    /// # Errors
+    /// As of [`Sinks::fence`](crate::sink::Sinks::fence).
+    pub async fn fence(&mut self) -> Result<(), CallError> {
         let before = self.transactional.take();
         (self.open, self.over, self.over_next) = (false, Vec::new(), Vec::new());
-        let mut config = producing(&self.base);
+        let mut config = producing(&self.cluster);
         config.set("transactional.id", transactional_id(&self.group));
         if config.get("retry.backoff.ms").is_none() {
             config.set("retry.backoff.ms", RETRY_BACKOFF_MS);
@@ -101,24 +101,28 @@ impl KafkaSink {
                 self.transactional = Some(producer);
                 Ok(())
             }
-            // Nothing is lost by asking once more, whatever it was, unless the right is missing.
-            Err(error) => Err(failed("fencing", &error, |kind| match kind {
-                SinkErrorKind::Refused => SinkErrorKind::Refused,
-                _ => SinkErrorKind::Away,
-            })),
+            // Nothing is lost by trying once more, whatever it was, unless a right is missing.
+            Err(error) => {
+                let failed = failed("fencing", error);
+                Err(if failed.kind == Kind::Refused { failed } else { failed.with_kind(Kind::Unreachable) })
+            }
         }
     }
 
-    pub(super) async fn prepare(&mut self, member: &Member, transaction: &Transaction<'_>) -> Result<(), SinkError> {
+    /// As of [`Sinks::prepare`](crate::sink::Sinks::prepare).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn prepare(&mut self, member: &Member, transaction: &Transaction<'_>) -> Result<(), CallError> {
         let producer = self.producer()?;
         let member = member.clone().ok_or_else(|| lost("this member has no partitions"))?;
         if self.open {
             let aborting = producer.clone();
             let aborted = blocking(move || aborting.abort_transaction(CALL_TIMEOUT)).await;
-            aborted.map_err(|error| failed("aborting", &error, unless_retriable(&error)))?;
+            aborted.map_err(|error| unless_retriable("aborting", error))?;
             self.open = false;
         }
-        producer.begin_transaction().map_err(|error| failed("beginning", &error, unless_retriable(&error)))?;
+        producer.begin_transaction().map_err(|error| unless_retriable("beginning", error))?;
         self.open = true;
         fault::point("kafka.begun");
         let progress = transaction.progress;
@@ -133,12 +137,12 @@ impl KafkaSink {
         while producer.in_flight_count() > 0 {
             tokio::time::sleep(SETTLE).await; // committing earlier would wait in steps of 100 ms
         }
-        added.map_err(|error| failed("adding the group's offsets", &error, |kind| kind))
+        added.map_err(|error| failed("adding the group's offsets", error))
     }
 
     /// Alerts, how their episodes stand, the end of episodes that were over before; and how far the group has come, the
     /// last record on its partition: whoever finds it has found all.
-    fn records<'a>(&mut self, transaction: &Transaction<'a>) -> Result<Vec<Outgoing<'a>>, SinkError> {
+    fn records<'a>(&mut self, transaction: &Transaction<'a>) -> Result<Vec<Outgoing<'a>>, CallError> {
         let mut records = Vec::new();
         if let Some(topic) = &self.topics.alerts {
             records.extend(transaction.alerts.iter().map(|alert| Outgoing {
@@ -150,55 +154,56 @@ impl KafkaSink {
             }));
         }
         let mut over_next = Vec::new();
-        let mut told = BTreeSet::new();
+        let mut written = BTreeSet::new();
         for episode in transaction.episodes {
             let key = episode.record_key();
             if episode.is_resolved() {
                 over_next.push(key.clone());
             }
-            records.push(self.backup_record(key.clone(), Some(json(episode)?)));
-            told.insert(key);
+            records.push(self.recovery_record(key.clone(), Some(json(episode)?)));
+            written.insert(key);
         }
-        let gone = self.over.iter().filter(|key| !told.contains(*key));
-        records.extend(gone.map(|key| self.backup_record(key.clone(), None)));
-        records.push(self.backup_record(self.group.clone(), Some(json(transaction.progress)?)));
+        let gone = self.over.iter().filter(|key| !written.contains(*key));
+        records.extend(gone.map(|key| self.recovery_record(key.clone(), None)));
+        records.push(self.recovery_record(self.group.clone(), Some(json(transaction.progress)?)));
         self.over_next = over_next;
         Ok(records)
     }
 
     /// On one partition, whatever their number: what is read from it up to a record is everything up to there.
-    fn backup_record(&self, key: String, body: Option<String>) -> Outgoing<'static> {
+    fn recovery_record(&self, key: String, body: Option<String>) -> Outgoing<'static> {
         let topic = self.topics.episodes.clone();
         Outgoing { topic, partition: Some(0), key: Cow::Owned(key), body: body.map(Cow::Owned), headers: None }
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), SinkError> {
+    /// As of [`Sinks::commit`](crate::sink::Sinks::commit).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn commit(&mut self) -> Result<(), CallError> {
         let producer = self.producer()?;
         let done = blocking(move || producer.commit_transaction(CALL_TIMEOUT)).await;
-        done.map_err(|error| failed("committing", &error, unless_retriable(&error)))?;
+        done.map_err(|error| unless_retriable("committing", error))?;
         self.open = false;
         self.over = std::mem::take(&mut self.over_next);
         Ok(())
     }
 
-    fn producer(&self) -> Result<FutureProducer, SinkError> {
+    fn producer(&self) -> Result<FutureProducer, CallError> {
         self.transactional.clone().ok_or_else(|| lost("no producer has been fenced in"))
     }
 
-    pub(super) async fn backup(&self) -> Result<Backup, SinkError> {
-        let (config, topic, group) = (self.base.clone(), self.topics.episodes.clone(), self.group.clone());
-        let read = tokio::task::spawn_blocking(move || backup::read(&config, &topic, &group)).await;
-        let problem = match read {
-            Ok(Ok(backup)) => return Ok(backup),
-            Ok(Err(problem)) => problem,
-            Err(error) => error.to_string(),
-        };
-        Err(SinkError { sink: "topic of episodes", problem, kind: SinkErrorKind::Away })
+    /// As of [`Sinks::recovery`](crate::sink::Sinks::recovery).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn recovery(&self) -> Result<RecoveryState, CallError> {
+        recovery::read(&self.cluster, &self.topics.episodes, &self.group, OpenTransaction::Wait).await
     }
 }
 
-fn producing(base: &ClientConfig) -> ClientConfig {
-    let mut config = base.clone();
+fn producing(cluster: &Cluster) -> ClientConfig {
+    let mut config = cluster.settings();
     config.set("enable.idempotence", "true").set("linger.ms", "0");
     config
 }
@@ -220,7 +225,7 @@ struct Outgoing<'a> {
 }
 
 /// Sends records, in order, and waits until the broker has them.
-async fn send(producer: &FutureProducer, records: &[Outgoing<'_>]) -> Result<(), SinkError> {
+async fn send(producer: &FutureProducer, records: &[Outgoing<'_>]) -> Result<(), CallError> {
     for part in records.chunks(RECORDS_IN_FLIGHT) {
         let sent = part.iter().map(|outgoing| {
             let mut record = FutureRecord::<str, str>::to(&outgoing.topic).key(&outgoing.key);
@@ -234,12 +239,8 @@ async fn send(producer: &FutureProducer, records: &[Outgoing<'_>]) -> Result<(),
     Ok(())
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, SinkError> {
-    serde_json::to_string(value).map_err(|error| SinkError {
-        sink: "Kafka",
-        problem: error.to_string(),
-        kind: SinkErrorKind::Refused,
-    })
+fn json(value: &impl serde::Serialize) -> Result<String, CallError> {
+    serde_json::to_string(value).map_err(|error| CallError::from_source("Kafka", error, Kind::Internal))
 }
 
 async fn blocking<T: Send + 'static>(
@@ -248,103 +249,33 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(call).await.unwrap_or(Err(KafkaError::Canceled))
 }
 
-fn lost(problem: &str) -> SinkError {
-    SinkError { sink: "Kafka", problem: problem.to_owned(), kind: SinkErrorKind::Fenced }
+fn lost(problem: &str) -> CallError {
+    CallError::new("Kafka", problem, Kind::Fenced)
 }
 
 /// Whether all records have arrived.
 fn delivered(
-    sink: &'static str,
+    sink: &str,
     producer: &FutureProducer,
     results: Vec<rdkafka::producer::future_producer::OwnedDeliveryResult>,
-) -> Result<(), SinkError> {
-    let Some((error, _)) = results.into_iter().find_map(Result::err) else { return Ok(()) };
-    let (problem, mut kind) = (error.to_string(), kind_of(&error));
+) -> Result<(), CallError> {
+    let Some((failed, _)) = results.into_iter().find_map(Result::err) else { return Ok(()) };
     if let Some((_, reason)) = producer.client().fatal_error() {
-        let problem = format!("{problem}: {reason}");
-        return Err(SinkError { sink, problem, kind: SinkErrorKind::Fenced });
+        return Err(CallError::new(sink, format!("{failed}: {reason}"), Kind::Fenced));
     }
-    if kind == SinkErrorKind::Fenced {
-        kind = SinkErrorKind::Away;
-    }
-    Err(SinkError { sink, problem, kind })
+    let failed = error::failed(sink, failed);
+    // The producer itself is not fenced, so sending again may help.
+    Err(if failed.kind == Kind::Fenced { failed.with_kind(Kind::Unreachable) } else { failed })
 }
 
-fn failed(step: &str, error: &KafkaError, adjust: impl FnOnce(SinkErrorKind) -> SinkErrorKind) -> SinkError {
-    SinkError { sink: "Kafka", problem: format!("{step}: {error}"), kind: adjust(kind_of(error)) }
+fn failed(step: &str, error: KafkaError) -> CallError {
+    error::failed(&format!("Kafka: {step}"), error)
 }
 
 /// A step that can only be repeated if the client says so: otherwise it is not known what has been done.
-fn unless_retriable(error: &KafkaError) -> impl FnOnce(SinkErrorKind) -> SinkErrorKind + use<> {
-    let again = matches!(error, KafkaError::Transaction(error)
+fn unless_retriable(step: &str, error: KafkaError) -> CallError {
+    let again = matches!(&error, KafkaError::Transaction(error)
         if error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort());
-    move |kind| match kind {
-        SinkErrorKind::Away if !again => SinkErrorKind::Fenced,
-        kind => kind,
-    }
-}
-
-fn kind_of(error: &KafkaError) -> SinkErrorKind {
-    use RDKafkaErrorCode as Code;
-    let fatal = matches!(error, KafkaError::Transaction(error) if error.is_fatal());
-    match error.rdkafka_error_code() {
-        Some(
-            Code::MessageSizeTooLarge
-            | Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed,
-        ) => SinkErrorKind::Refused,
-        Some(
-            Code::UnknownMemberId
-            | Code::IllegalGeneration
-            | Code::FencedInstanceId
-            | Code::Fenced
-            | Code::ProducerFenced
-            | Code::InvalidProducerEpoch
-            | Code::InvalidProducerIdMapping,
-        ) => SinkErrorKind::Fenced,
-        _ if fatal => SinkErrorKind::Fenced,
-        _ => SinkErrorKind::Away,
-    }
-}
-
-/// Looks whether a topic keeps the newest record of every key, as the topic of episodes has to.
-///
-/// # Errors
-/// It does not; the text says what to do. Where the broker does not tell, there is no error.
-pub async fn check_compacted(base: &ClientConfig, topic: &str) -> Result<(), String> {
-    const SETTING: &str = "cleanup.policy";
-    let admin: AdminClient<DefaultClientContext> = base.create().map_err(|e| e.to_string())?;
-    let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
-    let Ok(found) = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await else { return Ok(()) };
-    let config = found.first().and_then(|found| found.as_ref().ok());
-    match config.and_then(|config| config.get(SETTING)).and_then(|entry| entry.value.as_deref()) {
-        Some("compact") | None => Ok(()),
-        Some(policy) => Err(format!(
-            "topic {topic} (checkpoint.episodes_topic) has {SETTING}={policy}, and would lose open episodes: set {SETTING}=compact, or name another topic"
-        )),
-    }
-}
-
-/// Makes topics that are not there yet, with the broker's own defaults for partitions and replication; the second are
-/// compacted.
-///
-/// # Errors
-/// The broker refuses or does not answer; the text names the topic.
-pub async fn ensure_topics(base: &ClientConfig, topics: &[&str], compacted: &[&str]) -> Result<(), String> {
-    let admin: AdminClient<DefaultClientContext> = base.create().map_err(|e| e.to_string())?;
-    let new = |topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
-    let plain = topics.iter().map(|topic| new(topic));
-    let compacted = compacted.iter().map(|topic| new(topic).set("cleanup.policy", "compact"));
-    let all: Vec<NewTopic<'_>> = plain.chain(compacted).collect();
-    let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
-    let results = admin.create_topics(&all, &options).await.map_err(|e| e.to_string())?;
-    for result in results {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(format!("topic {topic} cannot be made: {code}")),
-        }
-    }
-    Ok(())
+    let failed = failed(step, error);
+    if failed.kind == Kind::Unreachable && !again { failed.with_kind(Kind::Fenced) } else { failed }
 }

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::{SinkError, SinkErrorKind};
 use crate::alert::Alert;
+use crate::failure::{CallError, Kind};
 
 /// Writes one line per alert.
 pub struct LogSink {
@@ -20,7 +20,7 @@ impl LogSink {
     ///
     /// # Errors
     /// The writer refuses, e.g. a closed pipe.
-    pub fn write(&mut self, alerts: &[Alert]) -> Result<(), SinkError> {
+    pub fn write(&mut self, alerts: &[Alert]) -> Result<(), CallError> {
         let mut write = || {
             for alert in alerts {
                 // A message is one line whatever its key holds.
@@ -28,6 +28,6 @@ impl LogSink {
             }
             self.out.flush()
         };
-        write().map_err(|error| SinkError { sink: "log", problem: error.to_string(), kind: SinkErrorKind::Refused })
+        write().map_err(|error| CallError::from_source("log", error, Kind::Internal))
     }
 }

@@ -15,30 +15,18 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{Connection, Row};
 
-use super::{SinkError, SinkErrorKind};
 use crate::alert::Alert;
-use crate::confirm::postgres;
+use crate::failure::{CallError, Kind};
 use crate::fault;
 
 /// How long a write waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one statement may run.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a transaction of a process that was stopped holds the group's generation.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Epochs are written one after the other; the second connection is for the moment in which the first breaks.
 const CONNECTIONS_MAX: u32 = 2;
 /// Alerts of one statement: a bound on memory in the server.
 const ALERTS_PER_STATEMENT: usize = 1_000;
-
-/// The options of a connection that may write; TLS, time zone and name as those that confirm.
-///
-/// # Errors
-/// Not a Postgres URL.
-pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    // The last of two settings of one name holds.
-    Ok(postgres::options(url, STATEMENT_TIMEOUT)?.options([("default_transaction_read_only", "off")]))
-}
 
 /// Writes alerts into the table, for one instance of a consumer group.
 ///
@@ -73,7 +61,7 @@ impl TableSink {
     ///
     /// # Errors
     /// The database is away, a transaction does not end within the statement timeout, or a table or right is missing.
-    pub async fn fence(&mut self) -> Result<(), SinkError> {
+    pub async fn fence(&mut self) -> Result<(), CallError> {
         self.generation = None;
         let mut connection = self.pool.acquire().await.map_err(failed)?;
         let statement = sqlx::query_scalar(include_str!("postgres/fence.sql")).bind(&self.group).bind(&self.owner);
@@ -85,7 +73,7 @@ impl TableSink {
     ///
     /// # Errors
     /// The database is away, or does not take them, or another instance of the group has raised the generation.
-    pub async fn write(&mut self, alerts: &[Alert]) -> Result<(), SinkError> {
+    pub async fn write(&mut self, alerts: &[Alert]) -> Result<(), CallError> {
         if alerts.is_empty() {
             return Ok(());
         }
@@ -104,7 +92,7 @@ impl TableSink {
         }
     }
 
-    async fn write_in(&self, transaction: &mut PgConnection, alerts: &[Alert]) -> Result<(), SinkError> {
+    async fn write_in(&self, transaction: &mut PgConnection, alerts: &[Alert]) -> Result<(), CallError> {
         let group = &self.group;
         let Some(own) = self.generation else {
             return Err(fenced(format!("this instance has not raised the generation of group {group}")));
@@ -174,13 +162,14 @@ fn without_nul(json: &str) -> Cow<'_, str> {
 /// The sink's name in errors.
 const SINK: &str = "table tripline.alerts";
 
-fn fenced(problem: String) -> SinkError {
-    SinkError { sink: SINK, problem, kind: SinkErrorKind::Fenced }
+fn fenced(problem: String) -> CallError {
+    CallError::new(SINK, problem, Kind::Fenced)
 }
 
-fn failed(error: sqlx::Error) -> SinkError {
-    let kind = if is_final(&error) { SinkErrorKind::Refused } else { SinkErrorKind::Away };
-    SinkError { sink: SINK, problem: problem(&error), kind }
+fn failed(error: sqlx::Error) -> CallError {
+    let kind = if is_final(&error) { Kind::Refused } else { Kind::Unreachable };
+    let problem = problem(&error);
+    CallError::from_source(SINK, error, kind).with_problem(problem)
 }
 
 /// Whether trying again is of no use: 42 is a missing table, column or right, 3F a missing schema, 22 and 23 data

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Unit;
 use crate::alert::Alert;
-use crate::checkpoint::{Epoch, Marks};
 use crate::episode::{Candidate, Episodes, Open, Status};
 use crate::model::{Key, Timestamp};
+use crate::progress::{Epoch, LastRecords};
 use crate::window::StoredWindow;
 
 /// What was decided in an epoch: the last line of `offsets/N`.
@@ -36,7 +36,7 @@ struct RuleOut<'a, W> {
 
 impl Unit {
     /// Closes an epoch: the decided alerts and the waiting candidates with the offsets that they stand at.
-    pub fn close(&mut self, marks: &Marks, now: Timestamp) -> Epoch<Decisions> {
+    pub fn close(&mut self, last_records: &LastRecords, now: Timestamp) -> Epoch<Decisions> {
         let mut waiting = Vec::new();
         for state in &self.rules {
             let name = &state.rule.name;
@@ -47,9 +47,9 @@ impl Unit {
         Epoch {
             number,
             lineage: self.lineage.clone(),
-            topic: self.topic.clone(),
+            topic: self.settings.topic.clone(),
             offsets: self.offsets.clone(),
-            marks: marks.clone(),
+            last_records: last_records.clone(),
             at: now,
             conf: self.versions().into_iter().collect(),
             body: Decisions { alerts: std::mem::take(&mut self.alerts), waiting, open: None },
@@ -88,7 +88,7 @@ impl Unit {
     pub fn restore(&mut self, versions: &[(String, String)], body: &[u8]) -> Result<bool, postcard::Error> {
         let stored: Vec<StoredRule> = postcard::from_bytes(body)?;
         let now = self.versions();
-        let carry = self.carry;
+        let carry = self.settings.carry_episodes;
         let complete = now.iter().all(|rule| versions.contains(rule));
         for (rule, stored) in versions.iter().zip(stored) {
             let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule.0);
@@ -112,7 +112,7 @@ impl Unit {
     /// changed too much since are passed over, and its episodes dropped.
     pub fn redo(&mut self, epoch: &Epoch<Decisions>) {
         let now = self.versions();
-        let carry = self.carry;
+        let carry = self.settings.carry_episodes;
         for (state, now) in self.rules.iter_mut().zip(&now) {
             let name = &state.rule.name;
             if epoch.conf.get(name).is_some_and(|then| !carries(carry, then, &now.1)) {
@@ -134,7 +134,7 @@ impl Unit {
     /// Takes open episodes from elsewhere: rule, its version as [`Unit::versions`] gives it, key.
     pub fn recall(&mut self, open: impl IntoIterator<Item = (String, String, Key, Open)>) {
         let now = self.versions();
-        let carry = self.carry;
+        let carry = self.settings.carry_episodes;
         for (rule, version, key, open) in open {
             let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule);
             if let Some((state, now)) = mine

@@ -6,8 +6,8 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::{Body, Site, json as answer};
-use crate::board::What;
 use crate::rule::{OutputExpr, Query};
+use crate::run_status::EventKind;
 
 /// Alerts in an answer, unless told otherwise, and at most.
 const ALERTS: usize = 200;
@@ -29,10 +29,10 @@ impl Site {
 
     /// The numbers alone.
     pub(super) fn numbers(&self) -> Json {
-        let reading = self.board.look();
-        let lag = reading.lag_records();
-        let delays: Vec<_> = [50, 95, 99].map(|percent| reading.delays.quantile(percent)).into();
-        let mut state = serde_json::to_value(reading).unwrap_or_default();
+        let snapshot = self.status.snapshot();
+        let lag = snapshot.lag_records();
+        let delays: Vec<_> = [50, 95, 99].map(|percent| snapshot.delays.quantile(percent)).into();
+        let mut state = serde_json::to_value(snapshot).unwrap_or_default();
         if let Json::Object(state) = &mut state {
             state.insert("run".to_owned(), json!(self.run));
             state.insert("lag_records".to_owned(), json!(lag));
@@ -54,8 +54,8 @@ impl Site {
             Err(_) => return problem(StatusCode::BAD_REQUEST, "limit: a number is expected"),
         };
         let mut found = Vec::new();
-        for entry in self.board.alerts() {
-            let What::Alert(alert) = &entry.what else { continue };
+        for entry in self.status.alerts() {
+            let EventKind::Alert(alert) = &entry.what else { continue };
             let is = |name: &str, value: &str| wanted(name).is_none_or(|wanted| wanted == value);
             if found.len() >= limit || !is("rule", &alert.rule) || !is("status", alert.status.as_str()) {
                 continue;
@@ -95,9 +95,9 @@ impl Site {
             .map(str::to_owned)
             .zip(values.iter().map(|value| value.clone().map_or(Json::Null, Json::String)))
             .collect();
-        let alerts = self.board.alerts();
+        let alerts = self.status.alerts();
         let confirmed = alerts.iter().rev().filter_map(|entry| {
-            let What::Alert(alert) = &entry.what else { return None };
+            let EventKind::Alert(alert) = &entry.what else { return None };
             let body = serde_json::from_str::<Json>(&alert.body).ok().filter(|_| alert.rule == *name)?;
             let same = column_names(&rule.query).all(|column| {
                 body.get("key").and_then(|key| key.get(column)).map(as_text) == columns.get(column).map(as_text)

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Interval;
 
 use super::{Body, Site, for_browsers, plain};
-use crate::board::{Entry, Looker, What};
+use crate::run_status::{EventKind, RecentEvent, Viewer};
 
 /// How often the numbers come.
 const NUMBERS_EVERY: Duration = Duration::from_secs(1);
@@ -31,20 +31,20 @@ struct Stream {
     ticks: Interval,
     seen: u64,
     ready: VecDeque<String>,
-    _looker: Looker,
+    _viewer: Viewer,
 }
 
 impl Site {
     /// `/api/events`.
     pub(super) fn events(self: &Arc<Self>, headers: &HeaderMap, query: &BTreeMap<String, String>) -> Response<Body> {
-        let newest = self.board.newest();
-        if self.board.lookers() >= STREAMS_MAX {
+        let newest = self.status.newest();
+        if self.status.viewers() >= STREAMS_MAX {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n".to_owned());
         }
         let header = headers.get("last-event-id").and_then(|id| id.to_str().ok());
         let last = header.or(query.get("last").map(String::as_str)).unwrap_or_default();
         let known = last.split_once('.').filter(|(run, _)| *run == self.run).and_then(|(_, seq)| seq.parse().ok());
-        let known = known.filter(|seq| self.board.has_all_since(*seq));
+        let known = known.filter(|seq| self.status.has_all_since(*seq));
         let hello = json!({ "run": self.run, "resumed": known.is_some() });
         let mut ticks = tokio::time::interval(NUMBERS_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -54,7 +54,7 @@ impl Site {
             ticks,
             seen: known.unwrap_or(0),
             ready: VecDeque::from([format!("retry: {RETRY_MILLIS}\nevent: hello\ndata: {hello}\n\n")]),
-            _looker: self.board.looker(),
+            _viewer: self.status.viewer(),
         };
         let frames = futures_util::stream::unfold(stream, async |mut stream| {
             let text = stream.next().await;
@@ -74,7 +74,7 @@ impl Stream {
                 return text;
             }
             self.newest.mark_unchanged();
-            for entry in self.site.board.since(self.seen) {
+            for entry in self.site.status.since(self.seen) {
                 self.seen = entry.seq;
                 self.ready.push_back(told(&self.site.run, &entry));
             }
@@ -91,11 +91,11 @@ impl Stream {
     }
 }
 
-fn told(run: &str, entry: &Entry) -> String {
+fn told(run: &str, entry: &RecentEvent) -> String {
     let seq = entry.seq;
     let (event, data) = match &entry.what {
-        What::Alert(alert) => ("alert", serde_json::from_str(&alert.body).unwrap_or_default()),
-        What::Candidate(heard) => ("candidate", serde_json::to_value(heard).unwrap_or_default()),
+        EventKind::Alert(alert) => ("alert", serde_json::from_str(&alert.body).unwrap_or_default()),
+        EventKind::Candidate(heard) => ("candidate", serde_json::to_value(heard).unwrap_or_default()),
     };
     let data = for_browsers(data); // on one line
     format!("id: {run}.{seq}\nevent: {event}\ndata: {data}\n\n")

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use hyper::{Response, StatusCode};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Body, Site, plain};
-use crate::board::{Phase, Reading};
-use crate::confirm::trace::Tracer;
+use crate::confirm::postgres::trace::Tracer;
+use crate::run_status::{Phase, StatusSnapshot};
 
 /// How long an answer of Postgres is believed.
 const BELIEVED_FOR: Duration = Duration::from_secs(2);
@@ -34,22 +35,30 @@ impl Health {
     }
 }
 
+/// The header of `/readyz` that says in one word what its text explains: `ready`, `not-ready` or `stalled`.
+pub const READINESS_HEADER: &str = "x-tripline-readiness";
+
 impl Site {
     /// `/readyz`: everything that is not as it should be, a line each.
     pub(super) async fn ready(&self) -> Response<Body> {
-        let mut problems = problems(&self.board.look());
+        let snapshot = self.status.snapshot();
+        let mut problems = problems(&snapshot);
         if let Err(problem) = self.health.postgres(&self.tracer).await {
             problems.push(format!("Postgres does not answer: {problem}"));
         }
-        if problems.is_empty() {
-            return plain(StatusCode::OK, "ready\n".to_owned());
-        }
-        plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", problems.join("\n")))
+        let (state, mut response) = if problems.is_empty() {
+            ("ready", plain(StatusCode::OK, "ready\n".to_owned()))
+        } else {
+            let state = if snapshot.stalled.is_some() { "stalled" } else { "not-ready" };
+            (state, plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}\n", problems.join("\n"))))
+        };
+        response.headers_mut().insert(READINESS_HEADER, HeaderValue::from_static(state));
+        response
     }
 }
 
-fn problems(reading: &Reading) -> Vec<String> {
-    let phase = match reading.phase {
+fn problems(snapshot: &StatusSnapshot) -> Vec<String> {
+    let phase = match snapshot.phase {
         Phase::Joining => Some("it has not joined the group, or stands by until another instance is gone"),
         Phase::Recovering => Some("it is finding out where to go on from"),
         Phase::Rebuilding => Some("the windows are being rebuilt"),
@@ -57,13 +66,13 @@ fn problems(reading: &Reading) -> Vec<String> {
         Phase::Working => None,
     };
     let mut problems: Vec<String> = phase.into_iter().map(str::to_owned).collect();
-    if reading.cut_off {
+    if snapshot.cut_off {
         problems.push("no broker of Kafka answers".to_owned());
     }
-    if let Some(why) = reading.paused {
+    if let Some(why) = snapshot.paused {
         problems.push(format!("reading pauses: {}", why.as_str()));
     }
-    if let Some((why, since)) = reading.stalled {
+    if let Some((why, since)) = snapshot.stalled {
         problems.push(format!("stalled for {} s: {why}", since.as_secs()));
     }
     problems

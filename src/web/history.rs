@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::board::Board;
+use crate::run_status::RunStatus;
 
 /// Between two samples, and how many are kept.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,19 +28,19 @@ pub(super) struct History(Mutex<VecDeque<Sample>>);
 
 impl History {
     /// Takes samples for ever.
-    pub(super) async fn keep(&self, board: &Board) {
+    pub(super) async fn keep(&self, status: &RunStatus) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let reading = board.look();
-            let lag = reading.lag_records();
-            let uptime = reading.uptime.as_millis();
+            let snapshot = status.snapshot();
+            let lag = snapshot.lag_records();
+            let uptime = snapshot.uptime.as_millis();
             let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if samples.len() >= KEPT_MAX {
                 samples.pop_front();
             }
-            samples.push_back(Sample { uptime, read: reading.read, replayed: reading.replayed, lag });
+            samples.push_back(Sample { uptime, read: snapshot.read, replayed: snapshot.replayed, lag });
         }
     }
 

@@ -2,24 +2,24 @@
 
 use std::fmt::{Display, Write};
 
-use crate::board::{Histogram, Pause, Phase, Reading};
+use crate::run_status::{Histogram, Pause, Phase, StatusSnapshot};
 
 /// The metrics of a run. `answers`: whether Postgres does.
-pub(super) fn text(reading: &Reading, answers: bool) -> String {
+pub(super) fn text(snapshot: &StatusSnapshot, answers: bool) -> String {
     let mut out = Out::default();
     out.one("build_info", "gauge", "The program's version.", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    out.of_run(reading, answers);
-    out.of_rules(reading);
-    out.of_partitions(reading);
+    out.of_run(snapshot, answers);
+    out.of_rules(snapshot);
+    out.of_partitions(snapshot);
     out.head("rejects_total", "counter", "Records that were not understood, by the kind of reason.");
-    for (reason, count) in &reading.rejected {
+    for (reason, count) in &snapshot.rejected {
         out.line("rejects_total", &[("reason", reason)], count);
     }
-    out.histogram("alert_delay_seconds", "From a change's commit to the decision that it brought.", &reading.delays);
+    out.histogram("alert_delay_seconds", "From a change's commit to the decision that it brought.", &snapshot.delays);
     out.histogram(
         "statement_duration_seconds",
         "Statements that asked Postgres about candidates.",
-        &reading.statements,
+        &snapshot.statements,
     );
     out.text
 }
@@ -53,7 +53,7 @@ impl Out {
         self.one(name, "gauge", help, &[], value);
     }
 
-    fn of_run(&mut self, reading: &Reading, answers: bool) {
+    fn of_run(&mut self, snapshot: &StatusSnapshot, answers: bool) {
         self.head("phase", "gauge", "What the run does: 1 for the phase that it is in.");
         let phases = [
             (Phase::Joining, "joining"),
@@ -63,21 +63,21 @@ impl Out {
             (Phase::Ended, "ended"),
         ];
         for (phase, name) in phases {
-            self.line("phase", &[("phase", name)], u8::from(reading.phase == phase));
+            self.line("phase", &[("phase", name)], u8::from(snapshot.phase == phase));
         }
-        self.one("events_total", "counter", "Records read for the first time.", &[], reading.read);
-        self.one("replayed_events_total", "counter", "Records read again to rebuild windows.", &[], reading.replayed);
-        let none = (reading.lag_records() == 0).then_some(0);
-        if let Some(lag) = reading.lag_millis.or(none) {
+        self.one("events_total", "counter", "Records read for the first time.", &[], snapshot.read);
+        self.one("replayed_events_total", "counter", "Records read again to rebuild windows.", &[], snapshot.replayed);
+        let none = (snapshot.lag_records() == 0).then_some(0);
+        if let Some(lag) = snapshot.lag_millis.or(none) {
             let lag = seconds(u64::try_from(lag).unwrap_or(0), 3);
             self.gauge("lag_seconds", "Age of the last record taken, where there are records to be read.", lag);
         }
-        self.gauge("rows", "Rows held in the windows.", reading.rows);
-        self.gauge("keys", "Keys held in the windows.", reading.keys);
-        self.gauge("candidates_waiting", "Candidates that wait for an answer.", reading.waiting);
-        let resident = reading.resident_mb.unwrap_or(0).saturating_mul(1_048_576);
+        self.gauge("rows", "Rows held in the windows.", snapshot.rows);
+        self.gauge("keys", "Keys held in the windows.", snapshot.keys);
+        self.gauge("candidates_waiting", "Candidates that wait for an answer.", snapshot.waiting);
+        let resident = snapshot.resident_mb.unwrap_or(0).saturating_mul(1_048_576);
         self.gauge("resident_memory_bytes", "Resident memory of the process, to a MiB.", resident);
-        if let Some(age) = reading.checkpoint_age {
+        if let Some(age) = snapshot.checkpoint_age {
             let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
             self.gauge(
                 "checkpoint_age_seconds",
@@ -85,13 +85,13 @@ impl Out {
                 seconds(millis, 3),
             );
         }
-        if let Some(epoch) = &reading.epoch {
+        if let Some(epoch) = &snapshot.epoch {
             self.gauge("epoch", "Number of the newest epoch.", epoch.number);
         }
         self.gauge(
             "stalled",
             "Whether there is no progress though there should be.",
-            u8::from(reading.stalled.is_some()),
+            u8::from(snapshot.stalled.is_some()),
         );
         self.head("reading_paused", "gauge", "Whether reading pauses, by the bound that is reached.");
         for why in Pause::ALL {
@@ -100,44 +100,44 @@ impl Out {
                 Pause::Rows => "max_rows",
                 Pause::Memory => "max_rss_mb",
             };
-            self.line("reading_paused", &[("reason", reason)], u8::from(reading.paused == Some(why)));
+            self.line("reading_paused", &[("reason", reason)], u8::from(snapshot.paused == Some(why)));
         }
         self.gauge("postgres_up", "Whether Postgres answers.", u8::from(answers));
-        self.gauge("kafka_up", "Whether a broker of Kafka answers.", u8::from(!reading.cut_off));
-        self.gauge("uptime_seconds", "Since the run began.", reading.uptime.as_secs());
+        self.gauge("kafka_up", "Whether a broker of Kafka answers.", u8::from(!snapshot.cut_off));
+        self.gauge("uptime_seconds", "Since the run began.", snapshot.uptime.as_secs());
     }
 
-    fn of_rules(&mut self, reading: &Reading) {
+    fn of_rules(&mut self, snapshot: &StatusSnapshot) {
         self.head("candidates_total", "counter", "Keys that became candidates.");
-        for rule in &reading.rules {
-            self.line("candidates_total", &[("rule", &rule.name)], rule.tally.candidates);
+        for rule in &snapshot.rules {
+            self.line("candidates_total", &[("rule", &rule.name)], rule.counts.candidates);
         }
         self.head("confirmations_total", "counter", "Answers of Postgres to candidates, by outcome.");
-        for rule in &reading.rules {
+        for rule in &snapshot.rules {
             let outcomes = [
-                ("confirmed", rule.tally.confirmed),
-                ("refuted", rule.tally.refuted),
-                ("undecided", rule.tally.undecided),
-                ("failed", rule.tally.failed),
+                ("confirmed", rule.counts.confirmed),
+                ("refuted", rule.counts.refuted),
+                ("undecided", rule.counts.undecided),
+                ("failed", rule.counts.failed),
             ];
             for (outcome, count) in outcomes {
                 self.line("confirmations_total", &[("rule", &rule.name), ("outcome", outcome)], count);
             }
         }
         self.head("alerts_total", "counter", "Alerts that were told.");
-        for rule in &reading.rules {
+        for rule in &snapshot.rules {
             for (status, count) in [("firing", rule.fired), ("resolved", rule.resolved)] {
                 self.line("alerts_total", &[("rule", &rule.name), ("status", status)], count);
             }
         }
         self.head("episodes_open", "gauge", "Open episodes.");
-        for rule in &reading.rules {
+        for rule in &snapshot.rules {
             self.line("episodes_open", &[("rule", &rule.name)], rule.open);
         }
     }
 
-    fn of_partitions(&mut self, reading: &Reading) {
-        let partitions: Vec<(String, _)> = reading.partitions.iter().map(|(n, p)| (n.to_string(), p)).collect();
+    fn of_partitions(&mut self, snapshot: &StatusSnapshot) {
+        let partitions: Vec<(String, _)> = snapshot.partitions.iter().map(|(n, p)| (n.to_string(), p)).collect();
         self.head("lag_records", "gauge", "Records to be read, by their offsets.");
         for (number, partition) in &partitions {
             self.line("lag_records", &[("partition", number)], partition.lag());
@@ -178,8 +178,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::board::{ClosedEpoch, Partition, RuleReading};
     use crate::model::Timestamp;
+    use crate::run_status::{ClosedEpoch, PartitionStatus, RuleStatus};
 
     const RULES: &str = include_str!("../../docs/prometheus-rules.yml");
     const PAGE: &str = include_str!("../../docs/page.md");
@@ -198,18 +198,18 @@ mod tests {
     /// Of a run that has something to say to everything.
     fn everything() -> String {
         let epoch = ClosedEpoch { number: 1, lineage: "l".to_owned(), name: "l:1:0".to_owned(), at: Timestamp(0) };
-        let partition = Partition { next: 1, end: Some(1), logged: Some(1), committed: Some(1) };
-        let reading = Reading {
+        let partition = PartitionStatus { next: 1, end: Some(1), logged: Some(1), committed: Some(1) };
+        let snapshot = StatusSnapshot {
             rejected: BTreeMap::from([("json", 1)]),
-            rules: vec![RuleReading { name: "r".to_owned(), ..RuleReading::default() }],
+            rules: vec![RuleStatus { name: "r".to_owned(), ..RuleStatus::default() }],
             partitions: BTreeMap::from([(0, partition)]),
             lag_millis: Some(1),
             resident_mb: Some(1),
             epoch: Some(epoch),
             checkpoint_age: Some(Duration::from_secs(1)),
-            ..Reading::default()
+            ..StatusSnapshot::default()
         };
-        text(&reading, true)
+        text(&snapshot, true)
     }
 
     /// A metric as Prometheus knows it: its kind, the names of its labels in order.

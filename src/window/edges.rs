@@ -7,11 +7,11 @@ use std::cmp::Reverse;
 
 use super::{Transition, Window};
 use crate::model::Timestamp;
-use crate::rule::Clock;
-use crate::rule::evaluate::Verdict;
+use crate::rule::Time;
+use crate::rule::evaluate::Evaluation;
 
 impl Window {
-    /// Judges the groups that time has changed by `now`: rows left their windows. Under the event clock time
+    /// Judges the groups that time has changed by `now`: rows left their windows. Under event time time
     /// does not pass by itself.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {
         let mut transitions = Vec::new();
@@ -19,14 +19,14 @@ impl Window {
             self.edges.pop();
             let Some(group) = self.groups.get_mut(index).filter(|group| group.edge == Some(at)) else { continue };
             group.edge = None;
-            // What is watched is asked again by its back-off, not because time passes; what memory cannot judge is
+            // What is watched is asked again by its back-off, not because time passes; what memory cannot evaluate is
             // asked whenever rows have left.
-            let (judged, touched) = (group.judged, group.touched);
-            if group.verdict == Verdict::Unknown {
+            let (evaluated, touched) = (group.evaluated, group.touched);
+            if group.evaluation == Evaluation::Unknown {
                 group.since = None; // no change is to be named for what time does
             }
-            let named = self.judge_group(index, now);
-            let named = named.filter(|named| named.verdict != judged || named.verdict == Verdict::Unknown);
+            let named = self.evaluate_group(index, now);
+            let named = named.filter(|named| named.evaluation != evaluated || named.evaluation == Evaluation::Unknown);
             let is_named = named.is_some();
             transitions.extend(named);
             if let Some(group) = self.groups.get_mut(index) {
@@ -47,7 +47,7 @@ impl Window {
 
     /// Lists when the group's oldest row leaves the window, unless something earlier stands there already.
     pub(super) fn schedule(&mut self, index: u32) {
-        if self.clock == Clock::Event {
+        if self.time == Time::Event {
             return;
         }
         let Some(group) = self.groups.get_mut(index) else { return };

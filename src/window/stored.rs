@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Group, Row, Trigger, Version, Window};
 use crate::model::{Key, Lsn, Timestamp, Value};
-use crate::rule::evaluate::Verdict;
+use crate::rule::evaluate::Evaluation;
 
 /// What is read back from `state/N` for one rule; [`Window::stored`] writes the same shape.
 #[derive(Debug, Deserialize)]
@@ -21,8 +21,8 @@ pub struct StoredWindow {
 struct StoredGroup {
     key: Key,
     event_time: Timestamp,
-    verdict: Verdict,
-    judged: Verdict,
+    evaluation: Evaluation,
+    evaluated: Evaluation,
     since: Option<Box<Trigger>>,
     unseen: Vec<u32>,
     rows: Vec<StoredRow>,
@@ -46,8 +46,8 @@ struct WindowOut<'a> {
 struct GroupOut<'a> {
     key: &'a Key,
     event_time: Timestamp,
-    verdict: Verdict,
-    judged: Verdict,
+    evaluation: Evaluation,
+    evaluated: Evaluation,
     since: &'a Option<Box<Trigger>>,
     unseen: &'a [u32],
     rows: Vec<RowOut<'a>>,
@@ -75,8 +75,8 @@ impl Serialize for GroupsOut<'_> {
             groups.serialize_element(&GroupOut {
                 key: &group.key,
                 event_time: group.event_time,
-                verdict: group.verdict,
-                judged: group.judged,
+                evaluation: group.evaluation,
+                evaluated: group.evaluated,
                 since: &group.since,
                 unseen: group.unseen.ids(),
                 rows: group.rows.iter().filter_map(row).collect(),
@@ -102,9 +102,9 @@ impl Window {
             }
             if let Some(held) = self.groups.get_mut(index) {
                 held.event_time = group.event_time;
-                (held.verdict, held.judged, held.since) = (group.verdict, group.judged, group.since);
+                (held.evaluation, held.evaluated, held.since) = (group.evaluation, group.evaluated, group.since);
                 held.unseen = group.unseen.into_iter().collect();
-                if held.verdict != held.judged {
+                if held.evaluation != held.evaluated {
                     held.edge = Some(Timestamp::MIN);
                     self.edges.push(Reverse((Timestamp::MIN, index)));
                 }

@@ -2,7 +2,7 @@
 
 use super::Window;
 use crate::model::Key;
-use crate::rule::evaluate::Verdict;
+use crate::rule::evaluate::Evaluation;
 
 /// A group as memory has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct Standing {
     /// The aggregate that HAVING compares, as text.
     pub measure: String,
     /// What memory says of it.
-    pub verdict: Verdict,
+    pub evaluation: Evaluation,
     /// Rows in its window.
     pub rows: u64,
 }
@@ -33,7 +33,7 @@ impl Window {
         let standing = |(_, index): (i128, u32)| {
             let group = self.groups.get(index)?;
             let measure = self.program.measure(&group.running)?;
-            Some(Standing { key: group.key.clone(), measure, verdict: group.verdict, rows: group.running.rows() })
+            Some(Standing { key: group.key.clone(), measure, evaluation: group.evaluation, rows: group.running.rows() })
         };
         best.into_iter().filter_map(standing).collect()
     }

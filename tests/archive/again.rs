@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tripline::change::Op;
-use tripline::change::debezium::whole::UNKNOWN_COLUMN;
+use tripline::change::RejectKind;
 use tripline::checkpoint::disk::Disk;
 use tripline::job::JobError;
 
@@ -141,14 +141,19 @@ async fn columns_are_not_known_any_more() {
         orders(&mut world, 10);
         interrupted(&mut world).await;
         for (partition, offset) in [(0, 6), (1, 6)] {
-            world.topic.replace(partition, offset, UNKNOWN_COLUMN, "column \"old\" of after is not in the table");
+            world.topic.replace(
+                partition,
+                offset,
+                RejectKind::UnknownColumn("old".to_owned()),
+                "column \"old\" of after is not in the table",
+            );
         }
         if lost {
             world.lose_folder();
         }
         let why = world.error().await;
         assert!(why.contains("\"old\""), "{why}");
-        assert_eq!(world.letters.letters(), []);
+        assert_eq!(world.dead_letters.taken(), []);
     }
 }
 
@@ -161,7 +166,7 @@ async fn records_read_otherwise() {
         interrupted(&mut world).await;
         let rows = world.rows();
         for (partition, offset) in (0..2).flat_map(|p| (5..10).map(move |o| (p, o))) {
-            world.topic.replace(partition, offset, "value", "another decoder");
+            world.topic.replace(partition, offset, RejectKind::Value, "another decoder");
         }
         if lost {
             world.lose_folder();
@@ -186,7 +191,7 @@ async fn the_end_came_back() {
             world.lose_folder();
         }
         let why = world.error().await;
-        assert!(why.contains("truncated or made anew"), "{why}");
+        assert!(why.contains("offset 9 was read, and the partition ends at offset 7"), "{why}");
         assert_eq!(world.rows(), rows);
     }
 }

@@ -2,7 +2,7 @@
 //! every row is there once, and at no time is one there twice.
 
 use tripline::change::Op;
-use tripline::checkpoint::disk::memory::Sync;
+use tripline::fakes::disk::Sync;
 
 use super::world::World;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tripline::change::Op;
 use tripline::checkpoint::disk::Disk;
-use tripline::job::StartAt;
+use tripline::progress::StartAt;
 
 use super::world::{CHECKPOINT, OUTPUT, World};
 
@@ -170,7 +170,7 @@ async fn the_topic_is_made_anew() {
         world.push(1, Op::Create, order, 0);
     }
     let why = world.error().await;
-    assert!(why.contains("made anew"), "{why}");
+    assert!(why.contains("is not the one that was read"), "{why}");
     world.topic.set_cluster("another");
     let why = world.error().await;
     assert!(why.contains("cluster another"), "{why}");
@@ -193,7 +193,7 @@ async fn the_topic_is_made_anew_and_the_folder_is_lost() {
             world.push(1, Op::Create, order, 0);
         }
         let why = world.error().await;
-        assert!(why.contains("made anew") && why.contains("another record stands there"), "{why}");
+        assert!(why.contains("offset 4 was read, and another record is there"), "{why}");
         assert_eq!(world.rows(), rows);
     }
 }
@@ -222,7 +222,7 @@ async fn large_records_that_are_not_understood() {
     }
     let counts = world.read().await;
     assert_eq!((counts.rejected, counts.epochs), (50, 5));
-    assert_eq!(world.letters.letters().len(), 50);
+    assert_eq!(world.dead_letters.taken().len(), 50);
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +232,7 @@ async fn records_that_are_not_understood() {
     world.topic.push_bad(0, "not JSON");
     orders(&mut world, 10);
     assert_eq!(world.read().await.rejected, 1);
-    assert_eq!(world.letters.letters().len(), 1);
+    assert_eq!(world.dead_letters.taken().len(), 1);
     world.check_whole("around it");
     world.settings.stop_on_bad_record = true;
     orders(&mut world, 20);

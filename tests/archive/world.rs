@@ -10,20 +10,21 @@ use std::time::Duration;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
-use tripline::archive::draft::Limits;
 use tripline::archive::names::{Date, FileName};
+use tripline::archive::open_batch::Limits;
 use tripline::archive::output::{self, Entry, Output};
 use tripline::archive::{Archive, Counts, Settings};
 use tripline::change::Op;
-use tripline::change::whole::{Cell, Field, FieldType, WholeChange};
+use tripline::change::full_row::{Cell, Field, FieldType, FullRowChange};
 use tripline::checkpoint::Folder;
 use tripline::checkpoint::disk::Disk;
-use tripline::checkpoint::disk::memory::MemoryDisk;
 use tripline::clock::TokioClock;
-use tripline::job::{JobError, StartAt};
+use tripline::fakes::disk::MemoryDisk;
+use tripline::fakes::sinks::MemoryDeadLetters;
+use tripline::fakes::topic::{MemorySource, MemoryTopic};
+use tripline::job::JobError;
 use tripline::model::{Lsn, Timestamp};
-use tripline::sink::memory::MemoryLetters;
-use tripline::source::memory::{MemorySource, MemoryTopic};
+use tripline::progress::StartAt;
 
 pub const GROUP: &str = "food_orders_consumer_group";
 pub const TOPIC: &str = "orders";
@@ -38,9 +39,9 @@ const FIRST_DAY: i64 = 1_795_132_800_000_000;
 pub type Place = (i32, i64);
 
 pub struct World {
-    pub topic: MemoryTopic<WholeChange>,
+    pub topic: MemoryTopic<FullRowChange>,
     pub disk: MemoryDisk,
-    pub letters: MemoryLetters,
+    pub dead_letters: MemoryDeadLetters,
     pub settings: Settings,
     /// The date of every row that was pushed.
     pub expected: BTreeMap<Place, String>,
@@ -53,7 +54,7 @@ impl World {
         Self {
             topic: MemoryTopic::new(2),
             disk: MemoryDisk::default(),
-            letters: MemoryLetters::default(),
+            dead_letters: MemoryDeadLetters::default(),
             settings: Settings {
                 group: GROUP.to_owned(),
                 topic: TOPIC.to_owned(),
@@ -81,7 +82,7 @@ impl World {
         let mut cells = vec![Cell::Int(order), if op == Op::Delete { Cell::Null } else { Cell::Int(created) }];
         cells.resize(self.fields.len(), Cell::Int(5));
         let committed_at = Timestamp(created + DAY);
-        let change = WholeChange {
+        let change = FullRowChange {
             op,
             lsn: Some(Lsn(7)),
             tx_id: Some(7),
@@ -95,12 +96,12 @@ impl World {
         self.expected.insert((partition, offset), date.to_string());
     }
 
-    pub fn archive(&self) -> Result<Archive<MemorySource<WholeChange>, MemoryLetters, TokioClock>, JobError> {
+    pub fn archive(&self) -> Result<Archive<MemorySource<FullRowChange>, MemoryDeadLetters, TokioClock>, JobError> {
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         Ok(Archive {
             settings: self.settings.clone(),
             source: MemorySource::join(&self.topic, &self.settings.group),
-            letters: self.letters.clone(),
+            dead_letters: self.dead_letters.clone(),
             clock: TokioClock::starting_at(Timestamp(FIRST_DAY)),
             folder: Folder::open_at(Arc::clone(&disk), CHECKPOINT.into())?,
             output: Output::open(disk, OUTPUT.into())?.expect("the output is not locked"),

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tripline::alert::Alert;
-use tripline::checkpoint::Epoch;
 use tripline::episode::{Candidate, Episodes};
 use tripline::model::{Key, Lsn, Position, Timestamp, Value};
-use tripline::rule::evaluate::Verdict;
+use tripline::progress::Epoch;
+use tripline::rule::evaluate::Evaluation;
 use tripline::window::{Transition, Trigger};
 
 use crate::{AT, epoch};
@@ -38,7 +38,8 @@ pub(crate) fn full(number: u64) -> Epoch<Body> {
     let mut episodes = Episodes::default();
     for (index, key) in keys.into_iter().enumerate() {
         let trigger = (index > 0).then(|| Box::new(trigger.clone()));
-        let transition = Transition { key, verdict: Verdict::Holds, now: AT, trigger, outputs: serde_json::Map::new() };
+        let transition =
+            Transition { key, evaluation: Evaluation::Holds, now: AT, trigger, outputs: serde_json::Map::new() };
         episodes.raise(&transition, AT);
         if index > 1 {
             continue;

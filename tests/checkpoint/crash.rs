@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::mpsc::channel;
 
-use tripline::checkpoint::disk::memory::Sync;
+use tripline::fakes::disk::Sync;
 
 use crate::world::{During, ROOT, Site, Violation, World};
 
@@ -106,7 +106,7 @@ const SITES: [(&str, Site); 17] = [
     ("the folder of an earlier lineage", |during, sync| {
         *during == During::Begin && folder(sync, &in_root("lineages"), &[])
     }),
-    ("epochs are aside before marks and states", |during, sync| {
+    ("epochs are aside before last_records and states", |during, sync| {
         *during == During::Begin && aside(sync, "offsets") && !aside(sync, "state")
     }),
     ("marks and states are aside before the name", |during, sync| *during == During::Begin && aside(sync, "state")),

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tripline::checkpoint::Folder;
-use tripline::checkpoint::disk::memory::MemoryDisk;
 use tripline::checkpoint::disk::{Disk, RealDisk};
+use tripline::fakes::disk::MemoryDisk;
 
 use crate::body::Body;
 use crate::world::{ROOT, Random, World};

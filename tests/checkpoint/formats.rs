@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tripline::checkpoint::disk::Disk;
-use tripline::checkpoint::disk::memory::MemoryDisk;
-use tripline::checkpoint::{CheckpointError, Epoch, FORMAT, Folder, Lineage, Marks, file};
+use tripline::checkpoint::{CheckpointError, FORMAT, Folder, FolderView, Lineage, file};
+use tripline::fakes::disk::MemoryDisk;
+use tripline::progress::{Epoch, LastRecords};
 
 use crate::body::Body;
 use crate::{epoch, head, lineage, log, newest, open};
@@ -61,7 +62,7 @@ fn check_upgraded(folder: &Folder, case: &str) {
     let epochs: Vec<Epoch<Json>> = folder.epochs_after(None).unwrap();
     assert!(epochs.iter().map(|epoch| epoch.number).eq(0..=6), "{case}: numbers come from the names");
     for epoch in &epochs {
-        assert_eq!((epoch.lineage.as_str(), &epoch.marks), (ID, &Marks::new()), "{case}");
+        assert_eq!((epoch.lineage.as_str(), &epoch.last_records), (ID, &LastRecords::new()), "{case}");
     }
     let bytes = fixture()[Path::new("offsets/6")].clone();
     let line = String::from_utf8(bytes).unwrap().lines().nth(3).unwrap().to_owned();
@@ -79,8 +80,8 @@ fn a_folder_of_format_1_goes_on_in_this_one() {
         fs::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
         fs::write(root.join(path), bytes).unwrap();
     }
-    let looked = Folder::look(dir.path(), "group").unwrap().unwrap();
-    assert_eq!((looked.lineage.format, looked.epoch.unwrap().0), (1, 6), "a look changes nothing");
+    let looked = FolderView::of_group(dir.path(), "group").unwrap().unwrap();
+    assert_eq!((looked.lineage.format, looked.newest.unwrap().number), (1, 6), "a view changes nothing");
     let folder = open(dir.path());
     check_upgraded(&folder, "opened");
     let text = fs::read_to_string(root.join("lineage.json")).unwrap();
@@ -144,7 +145,7 @@ fn a_folder_of_a_later_version_is_left_alone() {
             let begun = folder.begin(&lineage("new")).unwrap_err();
             drop(folder);
             let opened = Folder::open(dir.path(), "group").unwrap_err();
-            let looked = Folder::look(dir.path(), "group").unwrap_err();
+            let looked = FolderView::of_group(dir.path(), "group").unwrap_err();
             for error in [begun, opened, looked] {
                 assert!(matches!(error, CheckpointError::Format { .. }), "{error}");
                 assert!(error.to_string().contains("use a newer tripline"), "{error}");

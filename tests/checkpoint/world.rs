@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tripline::checkpoint::disk::Disk;
-use tripline::checkpoint::disk::memory::{MemoryDisk, Sync};
-use tripline::checkpoint::{Committed, Encoded, Epoch, FORMAT, Folder, Lineage, Marks, Offsets, StateHead};
+use tripline::checkpoint::{Encoded, FORMAT, Folder, Lineage, StateHead};
+use tripline::fakes::disk::{MemoryDisk, Sync};
 use tripline::model::{NextOffset, Timestamp};
+use tripline::progress::{Committed, Epoch, LastRecords, Offsets};
 
 pub(crate) const ROOT: &str = "/data/checkpoints/group";
 
@@ -214,12 +215,12 @@ impl World {
             lineage: self.known.lineage.as_ref().unwrap().id.clone(),
             topic: "topic".to_owned(),
             offsets: Offsets::from([(0, NextOffset(66))]),
-            marks: Marks::new(),
+            last_records: LastRecords::new(),
             at: Timestamp(1_795_341_600_000_000),
             conf: BTreeMap::new(),
             body: format!("{} {}", self.random.below(u64::MAX), "x".repeat(size)),
         };
-        let encoded = encoded.encode().unwrap();
+        let encoded = Encoded::of(&encoded).unwrap();
         *self.during.lock().unwrap() = During::Log;
         self.tried = Tried::Log(encoded.clone());
         let logged = folder.log(&encoded).is_ok();
@@ -283,13 +284,13 @@ impl World {
         ensure!(epochs.iter().map(|epoch| epoch.number).eq(files.keys().copied()), "{:?} are there", files.keys());
         let state = folder.newest_state().map_err(|e| said(&e))?;
         let finished = |number: &u64| folder.is_finished(*number).unwrap();
-        let marks = self.names(&Path::new(ROOT).join("commits")).len();
+        let last_records = self.names(&Path::new(ROOT).join("commits")).len();
         self.check_aside()?;
         self.check_temporary()?;
 
         let tried = std::mem::replace(&mut self.tried, Tried::Other);
         if let Tried::Begin(new) = &tried {
-            let nothing = files.is_empty() && state.is_none() && marks == 0;
+            let nothing = files.is_empty() && state.is_none() && last_records == 0;
             if lineage.as_ref() == Some(new) || (lineage.is_none() && self.known.lineage.is_some()) {
                 ensure!(nothing, "the new lineage has something of the old one's");
                 self.begun(lineage);

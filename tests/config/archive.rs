@@ -1,6 +1,7 @@
 //! `[archive]`: its settings, its defaults, and what is wrong with them.
 
 use tripline::config;
+use tripline::progress::StartAt;
 
 use super::{README, load};
 
@@ -23,7 +24,7 @@ fn an_archive_and_its_defaults() {
     assert_eq!(config.postgres, None);
     let archive = config.archive;
     assert_eq!((archive.max_offsets_per_trigger, archive.trigger_interval.as_millis()), (1_000, 5_000));
-    assert_eq!((archive.partition_by, archive.starting_offsets), (None, config::OffsetReset::Earliest));
+    assert_eq!((archive.partition_by, archive.starting_offsets), (None, StartAt::Earliest));
     assert_eq!(archive.when_group_is_missing, config::WhenGroupIsMissing::Resume);
     // The same file may be the monitor's.
     assert!(load(format!("{README}\n{text}"), &[]).is_ok());

@@ -1,7 +1,7 @@
 //! Envelopes, schemas and keys in every shape.
 
-use tripline::change::Decoded;
 use tripline::change::debezium::Decoder;
+use tripline::change::{Decoded, RejectKind};
 use tripline::model::{ColumnType, Key, Lsn, Table, Timestamp, Value};
 
 use crate::support::*;
@@ -60,7 +60,7 @@ fn envelopes_in_any_shape() {
         assert!(got.starts_with(&expected), "{short}: {got}, expected {expected}");
     }
     let mut decoder = all_columns(&transactions(), AUTO);
-    assert_eq!(decoder.decode(None, Some(b"{\"a\":\"\xff\"}")).unwrap_err().kind, "json");
+    assert_eq!(decoder.decode(None, Some(b"{\"a\":\"\xff\"}")).unwrap_err().kind, RejectKind::Json);
     let value = format!(r#"{{"op":"c","source":{SOURCE},"after":{row}}}"#);
     let Ok(Decoded::Change(change)) = decode(&transactions(), AUTO, None, &value) else { panic!() };
     assert_eq!((change.lsn, change.tx_id), (Some(Lsn(u64::MAX)), Some(u32::MAX)));

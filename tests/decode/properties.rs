@@ -2,13 +2,13 @@
 
 use proptest::prelude::*;
 use tripline::change::debezium::Settings;
-use tripline::change::debezium::whole::{Declared, WholeColumn, WholeDecoder, WholeTable, table_of};
-use tripline::change::whole::{Field, FieldType};
+use tripline::change::debezium::full_row::{Declared, FullRowColumn, FullRowDecoder, FullRowTable, table_of};
+use tripline::change::full_row::{Field, FieldType};
 use tripline::change::{Decoded, decimal, time};
 use tripline::model::{ColumnType, DECIMAL_LIMIT, Table, Timestamp, Value};
 
+use crate::full_row::Outcome;
 use crate::support::*;
-use crate::whole::Outcome;
 
 proptest! {
     #[test]
@@ -50,7 +50,7 @@ proptest! {
     fn bytes_never_panic(key in any::<Option<Vec<u8>>>(), value in any::<Vec<u8>>()) {
         let _ = all_columns(&transactions(), AUTO).decode(key.as_deref(), Some(&value));
         let _ = all_columns(&transactions(), AUTO).decode(Some(&value), None);
-        check_whole(WholeDecoder::new(None, AUTO).decode(key.as_deref(), Some(&value)));
+        check_whole(FullRowDecoder::new(None, AUTO).decode(key.as_deref(), Some(&value)));
         let _ = table_of(&value);
     }
 
@@ -63,7 +63,7 @@ proptest! {
             let mut decoder = all_columns(table, *settings);
             let mut bytes = value.clone().or(key.clone()).unwrap_or_default().into_bytes();
             let unharmed = bytes.clone();
-            let mut wholes = [whole_decoder(table, *settings), WholeDecoder::new(None, *settings)];
+            let mut wholes = [full_row_decoder(table, *settings), FullRowDecoder::new(None, *settings)];
             // The unharmed one first, so that a schema is known.
             for whole in &mut wholes {
                 check_whole(whole.decode(key.as_deref().map(str::as_bytes), Some(&bytes)));
@@ -91,7 +91,7 @@ proptest! {
 }
 
 /// The same table as the archive has it, with all else taken for columns that were dropped.
-fn whole_decoder(table: &Table, settings: Settings) -> WholeDecoder {
+fn full_row_decoder(table: &Table, settings: Settings) -> FullRowDecoder {
     let columns = table.columns.iter().map(|column| {
         let (ty, declared) = match column.ty {
             ColumnType::Int8 => (FieldType::Int64, Declared::Plain),
@@ -105,12 +105,12 @@ fn whole_decoder(table: &Table, settings: Settings) -> WholeDecoder {
             ColumnType::Date => (FieldType::Date, Declared::Plain),
             _ => (FieldType::Text, Declared::Plain),
         };
-        WholeColumn { field: Field { name: column.name.clone(), ty }, declared }
+        FullRowColumn { field: Field { name: column.name.clone(), ty }, declared }
     });
     let (schema, name) = (table.schema.clone(), table.name.clone());
-    let whole = WholeTable { schema, name, fields: columns.collect(), primary_key: table.primary_key.clone() };
+    let whole = FullRowTable { schema, name, fields: columns.collect(), primary_key: table.primary_key.clone() };
     let dropped = ["user_id", "t", "t3", "ttz", "iv", "n5_m2", "m", "dp", "r"].map(str::to_owned);
-    WholeDecoder::new(Some(&whole), settings).with_dropped(dropped)
+    FullRowDecoder::new(Some(&whole), settings).with_dropped(dropped)
 }
 
 /// A change always has as many values as fields.

@@ -1,7 +1,7 @@
 //! Captured records against the SQL that made them.
 
 use tripline::change::debezium::{DecimalHandling, Decoder, TimePrecision};
-use tripline::change::{Decoded, Op};
+use tripline::change::{Decoded, Op, RejectKind};
 use tripline::model::{ColumnType, Key, Timestamp, Value};
 
 use crate::support::*;
@@ -254,9 +254,11 @@ fn snapshots_messages_and_other_topics() {
             let got = decoder.decode(key.as_deref().map(str::as_bytes), value.as_deref().map(str::as_bytes));
             match topic.rsplit('.').next().unwrap() {
                 "message" => assert_eq!(got, Ok(Decoded::Ignored("logical message"))),
-                "debezium_signal" => assert!(value.is_none() || got.is_err_and(|reject| reject.kind == "table")),
+                "debezium_signal" => {
+                    assert!(value.is_none() || got.is_err_and(|reject| reject.kind == RejectKind::Table))
+                }
                 "transactions" => assert!(got.is_ok()),
-                _ => assert!(got.is_err_and(|reject| reject.kind == "envelope")),
+                _ => assert!(got.is_err_and(|reject| reject.kind == RejectKind::Envelope)),
             }
         }
     }

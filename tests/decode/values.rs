@@ -1,7 +1,7 @@
 //! Values by type and encoding, one line each.
 
-use tripline::change::Decoded;
 use tripline::change::debezium::{DecimalHandling, Settings, TimePrecision};
+use tripline::change::{Decoded, RejectKind};
 use tripline::model::{ColumnType, DECIMAL_LIMIT, Value};
 
 use crate::support::*;
@@ -14,7 +14,7 @@ fn check(ty: &ColumnType, settings: Settings, json: &str, expected: Result<Value
         (Ok(Decoded::Change(change)), Ok(expected)) => assert_eq!(change.row.unwrap()[1], expected, "{ty:?} {json}"),
         (Err(reject), Err(part)) => {
             assert!(reject.detail.contains(part), "{ty:?} {json}: {reject} lacks {part:?}");
-            assert!(reject.kind == "json" || reject.detail.contains("column \"x\""), "{reject}");
+            assert!(reject.kind == RejectKind::Json || reject.detail.contains("column \"x\""), "{reject}");
         }
         (got, expected) => panic!("{ty:?} {settings:?} {json}: {got:?}, expected {expected:?}"),
     }

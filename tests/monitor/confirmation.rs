@@ -6,7 +6,7 @@ use super::support::{World, firing, resolved};
 use super::timeline::Timeline;
 use tripline::change::Op;
 use tripline::model::Timestamp;
-use tripline::unit::Counts;
+use tripline::monitor::counts::Counts;
 
 #[tokio::test(start_paused = true)]
 async fn refuted_is_never_told() {

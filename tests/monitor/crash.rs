@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::support::{Epoch, World};
 use super::timeline::statuses;
 use tripline::alert::Alert;
-use tripline::checkpoint::start::Named;
 use tripline::episode::Status;
 use tripline::job::JobError;
-use tripline::unit::Counts;
+use tripline::monitor::counts::Counts;
+use tripline::progress::EpochRef;
 use tripline::unit::stored::Decisions;
 
 /// A run that ends for good when it is polled once too often.
@@ -70,7 +70,7 @@ pub(super) fn check_invariants(world: &World, seen: &str) {
     for (partition, (next, text)) in world.topic.committed(&world.settings.group) {
         let newest = newest.expect("committed before anything was durable");
         assert!(newest.offsets[&partition] >= next, "{seen}: committed past the newest durable epoch");
-        let named = Named::parse(&text).unwrap_or_else(|| panic!("{seen}: {text}"));
+        let named = EpochRef::parse(&text).unwrap_or_else(|| panic!("{seen}: {text}"));
         let logged = world.folder().logged::<Decisions>(named.epoch).unwrap();
         let (epoch, crc) = logged.unwrap_or_else(|| panic!("{seen}: the commit names {text}, which is not there"));
         assert_eq!((epoch.lineage, crc), (named.lineage, named.crc), "{seen}");

@@ -1,11 +1,13 @@
 //! Records that are not understood, sinks that refuse, a broker that is away.
 
 use std::time::Duration;
+use tripline::failure::Kind;
 
 use super::support::{World, firing};
 use super::timeline::Timeline;
+use tripline::failure::CallError;
 use tripline::job::JobError;
-use tripline::source::{Event, SourceError};
+use tripline::source::Event;
 
 #[tokio::test(start_paused = true)]
 async fn rejected_records_are_buried_before_the_commit() {
@@ -116,7 +118,7 @@ async fn sink_refusing_for_good_ends_the_run() {
     world.create(1, 7, "4000.00");
     world.sinks.refuse(true);
     for _ in 0..2 {
-        assert_eq!(world.error().await, "memory: told to fail");
+        assert_eq!(world.error().await, "memory: asked to fail");
         assert_eq!(world.epochs().len(), before, "not logged");
         assert_eq!(world.committed(), 0, "not committed past what was delivered");
     }
@@ -134,12 +136,12 @@ async fn table_away_gets_the_logged_bytes_later() {
     let mut world = World::new();
     world.settings.until_end = false;
     world.create(1, 7, "4000.00");
-    world.sinks.table_away(true);
+    world.sinks.table_is_down(true);
     let ended = world.monitor().run(tokio::time::sleep(Duration::from_secs(60))).await;
     assert!(matches!(ended, Err(JobError::Cut)), "{ended:?}");
     world.want(&[firing(7)]);
     assert_eq!((world.sinks.table(), world.committed()), (vec![], 1));
-    world.sinks.table_away(false);
+    world.sinks.table_is_down(false);
     world.settings.until_end = true;
     tokio::time::sleep(Duration::from_secs(86_400)).await;
     world.read().await;
@@ -221,7 +223,7 @@ async fn source_that_fails_ends_the_run() {
     let world = World::new();
     world.create(1, 7, "4000.00");
     let mut monitor = world.monitor();
-    world.topic.tell(Event::Failed(SourceError::Lost("offset out of range".into())));
+    world.topic.tell(Event::Failed(CallError::new("Kafka", "offset out of range", Kind::Unsafe)));
     let error = monitor.run(std::future::pending()).await.unwrap_err().to_string();
     assert_eq!(error, "Kafka: offset out of range");
     drop(monitor);

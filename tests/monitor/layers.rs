@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::support::{Told, World, firing, resolved};
-use tripline::unit::Counts;
+use tripline::monitor::counts::Counts;
 
 /// 200 transactions of 20 users; users 3 and 7 are over.
 fn two_hundred(world: &World) {
@@ -75,7 +75,7 @@ async fn new_group_reads_everything() {
 async fn new_group_from_latest_tells_what_is_over_already() {
     let mut world = World::new();
     two_hundred(&world);
-    world.settings.start_at = tripline::job::StartAt::Latest;
+    world.settings.start_at = tripline::progress::StartAt::Latest;
     let counts = world.read().await;
     assert_eq!((counts.read, counts.replayed, counts.fired), (0, 200, 2));
     assert_eq!(world.committed(), 200);

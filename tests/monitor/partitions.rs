@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::support::{World, firing};
 use super::timeline::Timeline;
 use tripline::change::Op;
-use tripline::checkpoint::Offsets;
-use tripline::job::gauge::Reading;
+use tripline::fakes::topic::MemorySource;
+use tripline::job::gauge::GaugeReading;
 use tripline::model::NextOffset;
+use tripline::progress::Offsets;
 use tripline::source::Event;
-use tripline::source::memory::MemorySource;
 
 fn offsets(of: &[(i32, i64)]) -> Offsets {
     of.iter().map(|(partition, next)| (*partition, NextOffset(*next))).collect()
@@ -39,13 +39,13 @@ async fn the_gauge_counts_from_where_it_begins_to_the_end() {
             world.create(id, id, "4000.00");
         }
         let mut monitor = world.monitor();
-        assert_eq!(monitor.gauge.look(), Reading::default());
+        assert_eq!(monitor.gauge.read(), GaugeReading::default());
         monitor.run(std::future::pending()).await.unwrap();
-        monitor.gauge.look()
+        monitor.gauge.read()
     };
-    assert_eq!(gauge(0..40).await, Reading { all: 40, read: 40, waiting: 0 });
-    assert_eq!(gauge(40..43).await, Reading { all: 3, read: 3, waiting: 0 });
-    assert_eq!(gauge(43..43).await, Reading::default());
+    assert_eq!(gauge(0..40).await, GaugeReading { all: 40, read: 40, waiting: 0 });
+    assert_eq!(gauge(40..43).await, GaugeReading { all: 3, read: 3, waiting: 0 });
+    assert_eq!(gauge(43..43).await, GaugeReading::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +63,7 @@ async fn rebuild_waits_for_all_partitions() {
     world.topic.set_batch_records(3);
     let counts = world.read().await;
     assert_eq!((counts.replayed, counts.read, counts.candidates), (40, 0, 0));
-    assert_eq!(world.db.asked().len(), asked, "nothing is judged halfway");
+    assert_eq!(world.db.asked().len(), asked, "nothing is evaluated halfway");
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +238,7 @@ async fn topic_made_anew() {
     world.read().await;
     world.topic.truncate_to(0, 4);
     let error = world.error().await;
-    assert!(error.contains("offset 9 was, and it ends at offset 4; the topic was truncated or made anew"), "{error}");
+    assert!(error.contains("offset 9 was read, and the partition ends at offset 4; the topic was truncated, or deleted and created again"), "{error}");
     assert!(error.contains("tripline offsets reset --to-earliest --execute, or a new group id"), "{error}");
     // Made anew, and already longer than before; Kafka drops a group's offsets with the topic.
     let world = World::new();
@@ -255,7 +255,7 @@ async fn topic_made_anew() {
             world.topic.delete_group("monitor-v3");
         }
         let error = world.error().await;
-        assert!(error.contains("offset 9 was, and another record stands there"), "{error}");
+        assert!(error.contains("offset 9 was read, and another record is there"), "{error}");
     }
     // And what it says helps.
     world.topic.move_group("monitor-v3", 0, 0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::crash::{History, PARTS, check_invariants, check_settled, history, read_or_die, undisturbed, world, write};
 use super::support::World;
-use tripline::checkpoint::disk::memory::{MemoryDisk, Sync};
+use tripline::fakes::disk::{MemoryDisk, Sync};
 
 fn world_on(disk: &MemoryDisk, state_interval: Duration) -> World {
     let mut world = world(state_interval);

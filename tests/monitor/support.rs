@@ -11,19 +11,20 @@ use tripline::change::{Change, Op};
 use tripline::checkpoint::disk::{Disk, RealDisk};
 use tripline::checkpoint::{self, Folder};
 use tripline::clock::{Clock as _, TokioClock};
-use tripline::confirm::memory::{MemoryConfirm, MemoryTable};
 use tripline::episode::Status;
-use tripline::job::{JobError, StartAt};
+use tripline::fakes::sinks::MemorySinks;
+use tripline::fakes::table::{MemoryConfirm, MemoryTable};
+use tripline::fakes::topic::{MemorySource, MemoryTopic};
+use tripline::job::JobError;
 use tripline::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value};
+use tripline::monitor::counts::Counts;
 use tripline::monitor::{Monitor, Settings};
+use tripline::progress::StartAt;
 use tripline::rule::message::Template;
-use tripline::rule::{Clock, Confirm, Rule, compile, parse};
-use tripline::sink::memory::MemorySinks;
-use tripline::source::memory::{MemorySource, MemoryTopic};
-use tripline::unit::Counts;
+use tripline::rule::{Confirm, Rule, Time, compile, parse};
 use tripline::unit::stored::Decisions;
 
-pub(crate) type Epoch = checkpoint::Epoch<Decisions>;
+pub(crate) type Epoch = tripline::progress::Epoch<Decisions>;
 
 pub(crate) const GROUP: &str = "monitor-v3";
 pub(crate) const TOPIC: &str = "postgres.public.transactions";
@@ -74,10 +75,10 @@ pub(crate) fn rule(name: &str, sql: &str) -> Rule {
     let query = compile::compile(&parse::parse(sql).unwrap(), &table()).unwrap();
     Rule {
         name: name.into(),
-        version: compile::version(&query, Clock::Wall, Confirm::Required),
+        version: compile::version(&query, Time::Processing, Confirm::Required),
         severity: "critical".into(),
         message: Template::parse("User {user_id} (${total})", &["user_id", "transactions", "total"]).unwrap(),
-        clock: Clock::Wall,
+        time: Time::Processing,
         confirm: Confirm::Required,
         query,
     }
@@ -258,7 +259,7 @@ impl World {
             clock: self.clock,
             folder,
             gauge: Arc::default(),
-            board: Arc::default(),
+            status: Arc::default(),
         }
     }
 

@@ -8,23 +8,13 @@
 //! - `places`: ended at every place that `src` names; `kills`: killed at random, while somebody reads
 //! - `wrong`: what is set up wrongly
 
-#[path = "archive/books.rs"]
 mod books;
-#[path = "archive/canonical.rs"]
 mod canonical;
-#[path = "archive/changes.rs"]
 mod changes;
-#[path = "archive/columns.rs"]
 mod columns;
-#[path = "archive/kills.rs"]
 mod kills;
-#[path = "archive/layers.rs"]
 mod layers;
-#[path = "archive/limits.rs"]
 mod limits;
-#[path = "archive/places.rs"]
 mod places;
-#[path = "archive/types.rs"]
 mod types;
-#[path = "archive/wrong.rs"]
 mod wrong;

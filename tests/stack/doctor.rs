@@ -1,5 +1,5 @@
-//! Stacks that are broken in one way each, on real servers: `doctor` names what is wrong, nothing else, and how to mend
-//! it; where the mend is SQL or a request, it is done as it stands there, and the finding is gone.
+//! Stacks that are broken in one way each, on real servers: `doctor` names what is wrong, nothing else, and how to fix
+//! it; where the fix is SQL or a request, it is done as it stands there, and the finding is gone.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
@@ -13,13 +13,13 @@ use crate::harness::{Connector, Database, Job, Record, Role, Stack, Table, kafka
 use crate::truth::server::Server;
 
 /// What the doctor said.
-struct Said {
+struct Report {
     code: Option<i32>,
     json: Json,
     everything: String,
 }
 
-impl Said {
+impl Report {
     fn findings(&self) -> impl Iterator<Item = &Json> {
         self.json["findings"].as_array().into_iter().flatten()
     }
@@ -28,17 +28,17 @@ impl Said {
         self.findings().filter(|found| found["grade"] == grade).map(|found| found["check"].as_str().unwrap()).collect()
     }
 
-    /// The mend of a problem or warning whose text has this in it.
-    fn mend(&self, check: &str, text: &str) -> String {
+    /// The fix of a problem or warning whose text has this in it.
+    fn fix(&self, check: &str, text: &str) -> String {
         let found = self.findings().find(|found| {
             found["check"] == check && found["grade"] != "ok" && found["text"].as_str().unwrap().contains(text)
         });
         let found = found.unwrap_or_else(|| panic!("no {check} with {text:?} in\n{}", self.everything));
-        found["mend"].as_str().unwrap().to_owned()
+        found["fix"].as_str().unwrap().to_owned()
     }
 }
 
-fn ask_at(job: &Job, connect: &str) -> Said {
+fn ask_at(job: &Job, connect: &str) -> Report {
     let done = job.command(&["doctor", "--output", "json", "--connect", connect]).output().unwrap();
     let (out, log) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     let everything = format!("exit code {:?}\n{}\n{log}", done.status.code(), out.replace("},{", "},\n{"));
@@ -46,15 +46,15 @@ fn ask_at(job: &Job, connect: &str) -> Said {
         assert!(!everything.contains(never), "{never} in {everything}");
     }
     let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {everything}"));
-    Said { code: done.status.code(), json, everything }
+    Report { code: done.status.code(), json, everything }
 }
 
-fn ask(job: &Job) -> Said {
+fn ask(job: &Job) -> Report {
     ask_at(job, &Stack::get().connect)
 }
 
 /// Until exactly these checks are problems: servers take a moment to notice what has been done to them.
-fn problems(job: &Job, code: i32, checks: &[&str]) -> Said {
+fn problems(job: &Job, code: i32, checks: &[&str]) -> Report {
     let want: BTreeSet<&str> = checks.iter().copied().collect();
     let mut last = String::new();
     let deadline = Instant::now() + Duration::from_secs(40);
@@ -70,7 +70,7 @@ fn problems(job: &Job, code: i32, checks: &[&str]) -> Said {
     }
 }
 
-/// Does a mend that is a request.
+/// Does a fix that is a request.
 fn shell(command: &str) {
     let _one = one_at_a_time();
     let done = Command::new("sh").arg("-c").arg(command).output().unwrap();
@@ -170,7 +170,7 @@ fn the_group_is_anothers_too() {
         let said = ask(&job);
         said.of_grade("warning").contains("group").then_some(said)
     });
-    assert!(said.mend("group", "has 2 active members: another-job at ").contains("kafka.group_id"));
+    assert!(said.fix("group", "has 2 active members: another-job at ").contains("kafka.group_id"));
     assert_eq!(said.code, Some(0), "{}", said.everything);
 }
 
@@ -214,7 +214,7 @@ fn the_health_of_an_instance_that_stands_by() {
     });
     assert!(said.contains("no progress: 1 records unread"), "{said}");
     let (code, said) = health(&other);
-    assert!(code == Some(0) && said.contains("stands by"), "{code:?}: {said}");
+    assert!(code == Some(0) && said.contains("it is a standby"), "{code:?}: {said}");
     assert_eq!(run.terminate().code, Some(0));
     assert_eq!(health(&other).0, Some(1));
 }
@@ -226,7 +226,7 @@ fn the_topic_is_missing() {
     index(&database);
     let t = Table::of(database, &[]);
     let said = problems(&job(&t), 2, &["topic"]);
-    assert!(said.mend("topic", "does not exist").contains("insert a row"));
+    assert!(said.fix("topic", "does not exist").contains("insert a row"));
 }
 
 #[test]
@@ -236,13 +236,13 @@ fn a_server_is_away() {
     let job = job(&t);
     let broker = Job { bootstrap: "127.0.0.1:1".to_owned(), ..job.clone() };
     let said = problems(&broker, 3, &["broker"]);
-    assert!(said.mend("broker", "127.0.0.1:1").contains("kafka.bootstrap_servers"));
+    assert!(said.fix("broker", "127.0.0.1:1").contains("kafka.bootstrap_servers"));
     let postgres = Job { url: "postgres://bob:hunter2@127.0.0.1:1/shop".to_owned(), ..job.clone() };
     let said = problems(&postgres, 3, &["postgres"]);
-    assert!(said.mend("postgres", "bob:***@127.0.0.1:1/shop").contains("postgres.url"));
+    assert!(said.fix("postgres", "bob:***@127.0.0.1:1/shop").contains("postgres.url"));
     let said = ask_at(&job, "http://bob:hunter2@127.0.0.1:1");
     assert_eq!((said.code, said.of_grade("problem")), (Some(3), BTreeSet::from(["connect"])), "{}", said.everything);
-    assert!(said.mend("connect", "http://127.0.0.1:1").contains("connect.url"));
+    assert!(said.fix("connect", "http://127.0.0.1:1").contains("connect.url"));
     // A server of another kind.
     let said = ask_at(&job, &format!("http://{}:{}", Stack::get().host, Stack::get().pg_port));
     assert_eq!(said.of_grade("problem"), BTreeSet::from(["connect"]), "{}", said.everything);
@@ -254,16 +254,16 @@ fn the_connector_is_paused_or_stopped_and_its_slot_is_gone() {
     let t = table("paused", &[]);
     let job = job(&t);
     t.connector.pause();
-    shell(&problems(&job, 5, &["connector"]).mend("connector", "is PAUSED"));
+    shell(&problems(&job, 5, &["connector"]).fix("connector", "is PAUSED"));
     problems(&job, 0, &[]);
     shell(&format!("curl -sf -X PUT {}/connectors/{}/stop", Stack::get().connect, t.database.name));
     let said = problems(&job, 5, &["connector", "slot"]);
-    said.mend("connector", "is STOPPED");
-    said.mend("slot", "nobody reads");
+    said.fix("connector", "is STOPPED");
+    said.fix("slot", "nobody reads");
     let drop = format!("SELECT pg_drop_replication_slot('{}')", t.database.name);
     wait_for("the slot is free", || try_psql(&t.database.name, &drop).ok());
     let said = problems(&job, 5, &["connector", "slot"]);
-    assert!(said.mend("slot", "there is no replication slot").contains("DELETE /connectors/NAME/offsets"));
+    assert!(said.fix("slot", "there is no replication slot").contains("DELETE /connectors/NAME/offsets"));
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn the_task_has_failed() {
     let t = Table::of(database, &settings);
     t.insert(&[(1, 101, "5")]);
     let said = problems(&job(&t), 2, &["topic", "task", "slot"]);
-    assert!(said.mend("task", "is FAILED: org.apache.kafka.connect.errors.").contains("/restart?includeTasks=true"));
+    assert!(said.fix("task", "is FAILED: org.apache.kafka.connect.errors.").contains("/restart?includeTasks=true"));
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn the_connector_is_missing() {
     drop(connector);
     let job = Job::new(folder.path(), &database.name, &database.name, &topic);
     let said = problems(&job, 5, &["connector", "slot"]);
-    assert!(said.mend("connector", "no connector writes").contains("curl -X PUT"));
+    assert!(said.fix("connector", "no connector writes").contains("curl -X PUT"));
 }
 
 #[test]
@@ -305,21 +305,21 @@ fn the_table_does_not_fit() {
     let job = job(&t);
     let rule = |from: &str, to: &str| Job { sql: job.sql.replacen(from, to, 1), ..job.clone() };
     let said = problems(&rule("streaming.transactions", "streaming.transaction"), 2, &["table", "connector"]);
-    assert!(said.mend("table", "streaming.transaction does not exist").contains("FROM"));
+    assert!(said.fix("table", "streaming.transaction does not exist").contains("FROM"));
     let said = problems(&rule("ABS(amount)", "ABS(amonut)"), 2, &["rule"]);
-    said.mend("rule", "did you mean \"amount\"?");
+    said.fix("rule", "did you mean \"amount\"?");
     let said = problems(&rule("GROUP BY", "GRUOP BY"), 2, &["rule"]);
-    said.mend("rule", "weekly-spend: line 4");
+    said.fix("rule", "weekly-spend: line 4");
 
     t.sql("ALTER TABLE streaming.transactions REPLICA IDENTITY NOTHING");
     let said = problems(&job, 5, &["table.identity"]);
-    t.sql(&said.mend("table.identity", "NOTHING"));
+    t.sql(&said.fix("table.identity", "NOTHING"));
     problems(&job, 0, &[]);
 
     t.sql("ALTER TABLE streaming.transactions DROP CONSTRAINT transactions_pkey");
     let said = problems(&job, 2, &["table.key"]);
-    let mend = said.mend("table.key", "no primary key");
-    t.sql(mend.split("; or").next().unwrap());
+    let fix = said.fix("table.key", "no primary key");
+    t.sql(fix.split("; or").next().unwrap());
     let said = ask(&job);
     assert!(!said.of_grade("problem").contains("table.key"), "{}", said.everything);
 }
@@ -330,10 +330,10 @@ fn the_publication_is_without_the_table() {
     let t = table("publication", &[]);
     t.sql(&format!("ALTER PUBLICATION {} DROP TABLE streaming.transactions", t.database.name));
     let said = problems(&job(&t), 5, &["publication"]);
-    t.sql(&said.mend("publication", "does not have streaming.transactions"));
+    t.sql(&said.fix("publication", "does not have streaming.transactions"));
     t.sql(&format!("ALTER PUBLICATION {} SET (publish = 'insert, delete')", t.database.name));
     let said = problems(&job(&t), 5, &["publication"]);
-    t.sql(&said.mend("publication", "leaves out: update"));
+    t.sql(&said.fix("publication", "leaves out: update"));
     problems(&job(&t), 0, &[]);
 }
 
@@ -345,15 +345,15 @@ fn the_role_may_not() {
     let job = job(&t);
     let as_role = |password: &str| Job { url: role.url_with(password, &t.database.name), ..job.clone() };
     let said = problems(&as_role("not-hunter2"), 4, &["postgres"]);
-    assert!(said.mend("postgres", "password authentication failed").contains("TRIPLINE__POSTGRES__URL"));
+    assert!(said.fix("postgres", "password authentication failed").contains("TRIPLINE__POSTGRES__URL"));
     let reader = as_role("hunter2");
     let said = problems(&reader, 4, &["table.rights"]);
-    t.sql(&said.mend("table.rights", "may not read streaming.transactions"));
+    t.sql(&said.fix("table.rights", "may not read streaming.transactions"));
     problems(&reader, 0, &[]);
     let mut writer = reader;
     writer.environment.push(("TRIPLINE__ALERTS__POSTGRES__MIGRATE", "true".to_owned()));
     let said = problems(&writer, 2, &["alerts.postgres"]);
-    assert!(said.mend("alerts.postgres", "there is no table").contains("tripline migrate"));
+    assert!(said.fix("alerts.postgres", "there is no table").contains("tripline migrate"));
 }
 
 #[test]
@@ -369,12 +369,12 @@ fn a_large_table_has_no_index() {
     t.insert(&[(1_000_000, 101, "5")]);
     wait_for("the row is in the topic", || (kafka::end_of(t.topic()) > 0).then_some(()));
     let said = problems(&job(&t), 5, &["index"]);
-    let mend = said.mend("index", "reads the whole table");
+    let fix = said.fix("index", "reads the whole table");
     assert_eq!(
-        mend,
+        fix,
         "CREATE INDEX CONCURRENTLY ON \"streaming\".\"transactions\" (\"user_id\", \"timestamp\") INCLUDE (\"amount\")"
     );
-    t.sql(&mend);
+    t.sql(&fix);
     let said = problems(&job(&t), 0, &[]);
     assert!(
         said.everything.contains("a confirmation uses transactions_user_id_timestamp_amount_idx"),
@@ -389,15 +389,15 @@ fn nulls_become_defaults() {
     let t = table("nulls", &[("value.converter.replace.null.with.default", "true")]);
     let said = ask(&job(&t));
     assert_eq!((said.code, said.of_grade("warning")), (Some(0), BTreeSet::from(["nulls"])), "{}", said.everything);
-    let kept = Job { source: "nulls_kept = true".to_owned(), ..job(&t) };
+    let kept = Job { source: "connector_keeps_nulls = true".to_owned(), ..job(&t) };
     problems(&kept, 5, &["nulls"]);
     t.sql("ALTER TABLE streaming.transactions ALTER amount DROP NOT NULL, ALTER amount SET DEFAULT 0");
     let said = problems(&job(&t), 2, &["nulls", "rule"]);
-    said.mend("rule", "replaces NULL with the default");
-    let mend = said.mend("nulls", "writes column amount's default");
+    said.fix("rule", "replaces NULL with the default");
+    let fix = said.fix("nulls", "writes column amount's default");
     assert!(
-        mend.contains("replace.null.with.default\"=\"false\"") && mend.contains("source.nulls_kept = true"),
-        "{mend}"
+        fix.contains("replace.null.with.default\"=\"false\"") && fix.contains("source.connector_keeps_nulls = true"),
+        "{fix}"
     );
 }
 
@@ -406,12 +406,12 @@ fn nulls_become_defaults() {
 fn decimals_do_not_fit() {
     let t = table("double", &[("decimal.handling.mode", "double")]);
     let said = problems(&job(&t), 5, &["decimals", "records"]);
-    assert!(said.mend("decimals", "amounts are rounded").contains(".\"decimal.handling.mode\"=\"string\""));
+    assert!(said.fix("decimals", "amounts are rounded").contains(".\"decimal.handling.mode\"=\"string\""));
     drop(t);
     let t = table("precise", &[("decimal.handling.mode", "precise")]);
     let other = Job { source: "decimals = \"string\"".to_owned(), ..job(&t) };
     let said = problems(&other, 2, &["decimals", "records"]);
-    let source = said.mend("decimals", "source.decimals = \"string\"").replacen("source.", "", 1);
+    let source = said.fix("decimals", "source.decimals = \"string\"").replacen("source.", "", 1);
     problems(&Job { source, ..job(&t) }, 0, &[]);
 }
 
@@ -420,8 +420,8 @@ fn decimals_do_not_fit() {
 fn records_are_keyed_otherwise() {
     let t = table("keys", &[("message.key.columns", "streaming.transactions:user_id")]);
     let said = problems(&job(&t), 5, &["keys"]);
-    let mend = said.mend("keys", "keyed by user_id, and the primary key is id");
-    t.sql(mend.rsplit_once("; or ").unwrap().1);
+    let fix = said.fix("keys", "keyed by user_id, and the primary key is id");
+    t.sql(fix.rsplit_once("; or ").unwrap().1);
     let said = problems(&job(&t), 0, &[]);
     assert_eq!(said.of_grade("warning"), BTreeSet::from(["keys"]), "{}", said.everything);
 }
@@ -433,8 +433,8 @@ fn records_are_unwrapped() {
         [("transforms", "unwrap"), ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState")];
     let t = table("unwrapped", &settings);
     let said = problems(&job(&t), 5, &["transforms", "records"]);
-    assert!(said.mend("transforms", "unwrap is ExtractNewRecordState").contains("del(.transforms)"));
-    said.mend("records", "are bare rows");
+    assert!(said.fix("transforms", "unwrap is ExtractNewRecordState").contains("del(.transforms)"));
+    said.fix("records", "are bare rows");
 }
 
 #[test]
@@ -445,16 +445,16 @@ fn topics_are_not_what_they_should_be() {
     let episodes = format!("{}.episodes", t.database.name);
     kafka::produce(&episodes, &[Record { value: Some(b"{}".to_vec()), ..Record::default() }]);
     let said = problems(&job, 2, &["topic.episodes"]);
-    let mend = said.mend("topic.episodes", "cleanup.policy=delete");
-    assert!(mend.contains(&format!("--entity-name {episodes} --add-config cleanup.policy=compact")), "{mend}");
+    let fix = said.fix("topic.episodes", "cleanup.policy=delete");
+    assert!(fix.contains(&format!("--entity-name {episodes} --add-config cleanup.policy=compact")), "{fix}");
 
     // Something else stands in the topic of changes.
     let foreign = format!("{}.foreign", t.database.name);
     kafka::produce(&foreign, &[Record { value: Some(b"hello".to_vec()), ..Record::default() }]);
     let other = Job { topic: foreign, environment: Vec::new(), ..job };
     let said = ask(&other);
-    assert!(said.mend("records", "are not Debezium's").contains("source.topic"));
-    assert!(said.mend("keys", "have no key").contains("message.key.columns"));
+    assert!(said.fix("records", "are not Debezium's").contains("source.topic"));
+    assert!(said.fix("keys", "have no key").contains("message.key.columns"));
 }
 
 #[test]
@@ -464,11 +464,11 @@ fn a_standby_and_a_server_without_logical_decoding() {
     let mut server = Server::new("wal_level = replica");
     let job = Job { url: server.url(), ..job(&t) };
     let said = ask(&job);
-    assert!(said.mend("postgres.wal_level", "wal_level is replica").contains("ALTER SYSTEM SET wal_level = 'logical'"));
+    assert!(said.fix("postgres.wal_level", "wal_level is replica").contains("ALTER SYSTEM SET wal_level = 'logical'"));
     server.stop();
     std::fs::write(server.data().join("standby.signal"), "").unwrap();
     server.start();
     let said = ask(&job);
-    assert_eq!(said.mend("postgres.primary", "it is a standby"), "point postgres.url at the primary");
+    assert_eq!(said.fix("postgres.primary", "it is a standby"), "point postgres.url at the primary");
     assert_eq!(said.code, Some(2), "{}", said.everything);
 }

@@ -11,15 +11,10 @@
 //! `TRIPLINE_REPEATS` (3) is how often each chain of places is run, `TRIPLINE_PLACE` picks those that name it, and
 //! `TRIPLINE_THREADS` (10) is how many run at the same time.
 
-#[path = "exactly_once/books.rs"]
 mod books;
-#[path = "exactly_once/feed.rs"]
 mod feed;
-#[path = "exactly_once/load.rs"]
 pub mod load;
-#[path = "exactly_once/run.rs"]
 mod run;
-#[path = "exactly_once/script.rs"]
 mod script;
 
 use std::collections::BTreeSet;

@@ -7,15 +7,10 @@
 //! - `readers`: DuckDB and pyarrow, which read what an archive wrote
 //! - `role`: a role of the databases' server
 
-#[path = "harness/job.rs"]
 pub mod job;
-#[path = "harness/kafka.rs"]
 pub mod kafka;
-#[path = "harness/orders.rs"]
 pub mod orders;
-#[path = "harness/readers.rs"]
 pub mod readers;
-#[path = "harness/role.rs"]
 mod role;
 
 use std::process::Command;

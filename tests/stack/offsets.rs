@@ -76,7 +76,7 @@ fn the_view_shows_both_layers() {
     t.insert(&[(1, 101, "2000"), (2, 102, "100"), (3, 102, "100")]);
     t.wait_in_kafka(3);
     let new = view(&job);
-    assert_eq!(new["layers"], "nothing-yet", "{new}");
+    assert_eq!(new["relation"], "nothing-yet", "{new}");
     assert_eq!(
         (&new["next_start"], &new["state"], &new["checkpoint"]),
         (&json!("new-lineage"), &json!(null), &json!(null))
@@ -86,7 +86,7 @@ fn the_view_shows_both_layers() {
     job.run().read(3);
     wait_until_free(&job);
     let read = view(&job);
-    assert_eq!((&read["layers"], &read["next_start"]), (&json!("agree"), &json!("resume")), "{read}");
+    assert_eq!((&read["relation"], &read["next_start"]), (&json!("agree"), &json!("resume")), "{read}");
     assert_eq!((&read["group"], &read["topic"]), (&json!(job.group), &json!(job.topic)));
     let checkpoint = &read["checkpoint"];
     let named = format!("{}:{}", checkpoint["lineage"].as_str().unwrap(), checkpoint["epoch"]);
@@ -110,11 +110,9 @@ fn the_view_shows_both_layers() {
     assert_eq!(behind["partitions"], json!([want]));
     let done = offsets(&job, &[]);
     let text = told(&done);
-    for part in [
-        "next start  the layers agree: the next start resumes here",
-        "LAG-SECONDS",
-        &format!("epoch {}", checkpoint["epoch"]),
-    ] {
+    for part in
+        ["next start  resumes: checkpoint and group agree", "LAG-SECONDS", &format!("epoch {}", checkpoint["epoch"])]
+    {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     assert!(done.stderr.is_empty(), "{text}");
@@ -123,7 +121,7 @@ fn the_view_shows_both_layers() {
     job.url = t.job("v1").url;
     let mut run = job.start();
     run.wait_committed(5);
-    let active = wait_for("the layers agree", || Some(view(&job)).filter(|view| view["layers"] == "agree"));
+    let active = wait_for("the layers agree", || Some(view(&job)).filter(|view| view["relation"] == "agree"));
     assert_eq!(active["state"], "Stable", "{active}");
     assert_eq!(active["members"][0]["client"], "tripline", "{active}");
     assert_eq!(active["partitions"][0]["lag"], 0);
@@ -141,7 +139,7 @@ fn layers_that_differ_are_told_apart() {
     wait_until_free(&job);
     let check = |layers: &str, start: &str, next: i64| {
         let view = view(&job);
-        assert_eq!((&view["layers"], &view["next_start"]), (&json!(layers), &json!(start)), "{view}");
+        assert_eq!((&view["relation"], &view["next_start"]), (&json!(layers), &json!(start)), "{view}");
         assert_eq!(view["partitions"][0]["next"], next, "{view}");
     };
     check("agree", "resume", 3);
@@ -199,14 +197,14 @@ fn every_target_is_planned_carried_out_and_read_from() {
         let done = reset(&job, arguments);
         assert_eq!((&done["executed"], &done["partitions"]), (&json!(true), &plan["partitions"]), "{arguments:?}");
         assert_eq!(job.committed(), Some(to), "{arguments:?}");
-        assert_eq!(view(&job)["layers"], "moved-by-hand", "{arguments:?}");
-        let kept = std::fs::read_to_string(done["kept_in"].as_str().unwrap()).unwrap();
+        assert_eq!(view(&job)["relation"], "moved-by-hand", "{arguments:?}");
+        let kept = std::fs::read_to_string(done["saved_in"].as_str().unwrap()).unwrap();
         assert_eq!(kept, format!("{},0,5\n", job.topic), "{arguments:?}");
 
         // The next run reads just those, in a new lineage, and tells again what still holds.
         job.run().read(u64::try_from(5 - to).unwrap()).fired([101]);
         let now = view(&job);
-        assert_eq!(now["layers"], "agree", "{arguments:?}: {now}");
+        assert_eq!(now["relation"], "agree", "{arguments:?}: {now}");
         assert_ne!(now["checkpoint"]["lineage"], lineage, "{arguments:?}");
         lineage = now["checkpoint"]["lineage"].clone();
     }
@@ -269,9 +267,9 @@ fn undone_by_the_command_that_is_printed() {
     // Kept where one wants it, never over another file.
     let file = job.checkpoints.join("mine.csv");
     let name = file.to_str().unwrap();
-    assert_eq!(reset(&job, &["--to-earliest", "--export", name])["kept_in"], name);
+    assert_eq!(reset(&job, &["--to-earliest", "--export", name])["saved_in"], name);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{},0,3\n", job.topic));
-    fails(&job, &["reset", "--to-latest", "--export", name, "--execute"], 2, &["mine.csv is there already"]);
+    fails(&job, &["reset", "--to-latest", "--export", name, "--execute"], 2, &["mine.csv exists already"]);
     assert_eq!(job.committed(), Some(0));
 }
 
@@ -355,16 +353,16 @@ fn partitions_that_are_not_named_stay() {
     fails(&job, &["reset", "--to-earliest", "--partition", "2"], 2, &["no partition 2; the topic has 0, 1"]);
     let first = reset(&job, &["--to-latest", "--partition", "1"]);
     // Nothing was there to be kept.
-    assert_eq!((&first["kept_in"], &first["undo"]), (&json!(null), &json!(null)), "{first}");
+    assert_eq!((&first["saved_in"], &first["undo"]), (&json!(null), &json!(null)), "{first}");
     let nexts = |view: &Json| [0, 1].map(|partition: usize| view["partitions"][partition]["group"].clone());
     assert_eq!(nexts(&view(&job)), [json!(null), json!(2)]);
     let exported = offsets(&job, &["export"]);
     let text = format!("{0},0,0\n{0},1,2\n", job.topic);
     assert_eq!(String::from_utf8_lossy(&exported.stdout), text, "{}", told(&exported));
-    assert!(told(&exported).contains("no offset there"), "{}", told(&exported));
+    assert!(told(&exported).contains("the group has no offset in this partition"), "{}", told(&exported));
 
     let second = offsets(&job, &["reset", "--to-latest", "--partition", "0", "--execute"]);
-    assert!(told(&second).contains("in the partitions that stay as well"), "{}", told(&second));
+    assert!(told(&second).contains("also in the partitions that keep their offsets"), "{}", told(&second));
     assert_eq!(nexts(&view(&job)), [json!(1), json!(2)]);
     reset(&job, &["--by-duration", "PT1H", "--partition", "1"]);
     assert_eq!(nexts(&view(&job)), [json!(1), json!(0)]);
@@ -382,7 +380,7 @@ fn what_is_wrong_is_told() {
     let job = Job::new(folder.path(), "postgres", &name, "no.such.topic");
     fails(&job, &[], 2, &["topic no.such.topic does not exist", "source.topic"]);
     let nowhere = Job { bootstrap: "127.0.0.1:1".to_owned(), top: "startup_wait_ms = 1000".to_owned(), ..job.clone() };
-    fails(&nowhere, &[], 3, &["127.0.0.1:1 could not be reached", "kafka.bootstrap_servers"]);
+    fails(&nowhere, &[], 3, &["127.0.0.1:1 (kafka.bootstrap_servers)", "could not be reached"]);
     fails(&nowhere, &["reset", "--to-latest", "--execute"], 3, &["could not be reached"]);
     fails(&nowhere, &["export"], 3, &["could not be reached"]);
     let topic = format!("{name}.one");

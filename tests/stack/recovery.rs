@@ -4,6 +4,7 @@
 //!
 //! - `world`: a table, its stream, instances, what they have told; `run`: a process; `cluster`: Kafka by hand
 //! - `layers`: the folder lost or old, the group deleted or moved, the topic cut or made anew
+//! - `decision`: what is said of a start before it, by every command, is what it does
 //! - `killed`: killed at the very moments that look like something else
 //! - `folder`: two processes on one, files that are damaged, no space
 //! - `zombies`: stopped, replaced and continued
@@ -11,25 +12,15 @@
 //! - `partitions`: added to the topic
 //! - `outages`: Kafka away, or forgetful; `broker`: one of the test's own
 
-#[path = "recovery/broker.rs"]
 pub mod broker;
-#[path = "recovery/cluster.rs"]
 pub mod cluster;
-#[path = "recovery/folder.rs"]
+mod decision;
 mod folder;
-#[path = "recovery/killed.rs"]
 mod killed;
-#[path = "recovery/layers.rs"]
 mod layers;
-#[path = "recovery/outages.rs"]
 mod outages;
-#[path = "recovery/partitions.rs"]
 mod partitions;
-#[path = "recovery/run.rs"]
 pub mod run;
-#[path = "recovery/turns.rs"]
 mod turns;
-#[path = "recovery/world.rs"]
 mod world;
-#[path = "recovery/zombies.rs"]
 mod zombies;

@@ -1,4 +1,4 @@
-//! `tripline reprocess`: what is open in the next group and was not in the one of before, for good or as a shadow.
+//! `tripline reprocess`: what is open in the next group and was not in the previous one, for good or as a dry run.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -110,7 +110,7 @@ fn everything(t: &Table, job: &Job) -> impl PartialEq + std::fmt::Debug {
 
 #[test]
 #[ignore = "needs the servers: scripts/test"]
-fn a_shadow_leaves_nothing_and_a_run_for_good_is_gone_on_with() {
+fn a_dry_run_leaves_nothing_and_a_run_for_good_is_gone_on_with() {
     let t = Table::new("reprocess");
     let job = |version: &str| Job { source: "[alerts.postgres]".to_owned(), ..t.job(version) };
     let v3 = job("v3");
@@ -126,16 +126,16 @@ fn a_shadow_leaves_nothing_and_a_run_for_good_is_gone_on_with() {
     std::fs::create_dir_all(v3.checkpoints.with_file_name("temporary")).unwrap();
 
     let before = everything(&t, &v3);
-    let (shadow, said) = object(&v3, &["--shadow"]);
-    assert_eq!(open(&shadow), (vec![105], vec![102], vec![101], 1), "{shadow}");
+    let (dry, said) = object(&v3, &["--dry-run"]);
+    assert_eq!(open(&dry), (vec![105], vec![102], vec![101], 1), "{dry}");
     assert_eq!(
-        (&shadow["old_group"], &shadow["new_group"], &shadow["shadow"]),
+        (&dry["old_group"], &dry["new_group"], &dry["dry_run"]),
         (&json!(v3.group), &json!(t.job("v4").group), &json!(true))
     );
-    assert!(shadow["old_as_of"].is_string(), "{shadow}");
-    let counts = &shadow["counts"];
-    assert_eq!((&counts["read"], &counts["rejected"], &counts["fired"]), (&json!(8), &json!(1), &json!(3)), "{shadow}");
-    let changed = &shadow["open"]["changed"][0];
+    assert!(dry["old_as_of"].is_string(), "{dry}");
+    let counts = &dry["counts"];
+    assert_eq!((&counts["read"], &counts["rejected"], &counts["fired"]), (&json!(8), &json!(1), &json!(3)), "{dry}");
+    let changed = &dry["open"]["changed"][0];
     assert_eq!((&changed["rule"], &changed["message"]), (&json!("weekly-spend"), &json!("User 101 ($3,600.00)")));
     assert_eq!(changed["old"]["database"], json!({"transactions": 1, "total": "3500.00"}));
     assert_eq!(changed["new"]["database"], json!({"transactions": 1, "total": "3600.00"}));
@@ -145,9 +145,9 @@ fn a_shadow_leaves_nothing_and_a_run_for_good_is_gone_on_with() {
 
     // Another threshold, which is another version of the rule; to people.
     let lower = Job { sql: RULE.replace("3000", "2000"), ..v3.clone() };
-    let (shadow, _) = object(&lower, &["--shadow"]);
-    assert_eq!(open(&shadow), (vec![104, 105], vec![102], vec![101, 103], 0), "{shadow}");
-    let done = reprocess(&lower, &["--shadow", "--to", &format!("{}-other", v3.group)]);
+    let (dry, _) = object(&lower, &["--dry-run"]);
+    assert_eq!(open(&dry), (vec![104, 105], vec![102], vec![101, 103], 0), "{dry}");
+    let done = reprocess(&lower, &["--dry-run", "--to", &format!("{}-other", v3.group)]);
     let shown = told(&done);
     for part in [
         "open       2 new, 1 gone, 2 changed, 0 the same",
@@ -185,7 +185,7 @@ fn a_shadow_leaves_nothing_and_a_run_for_good_is_gone_on_with() {
     // Once.
     let has = ["a checkpoint folder", "committed offsets", EPISODES, "--to GROUP"];
     fails(&v3, &[], 5, &has);
-    fails(&v3, &["--shadow"], 5, &has);
+    fails(&v3, &["--dry-run"], 5, &has);
     std::fs::rename(v4.checkpoints.join(&v4.group), v4.checkpoints.join("away")).unwrap();
     fails(&v3, &[], 5, &has[1..]);
     std::fs::rename(v4.checkpoints.join("away"), v4.checkpoints.join(&v4.group)).unwrap();
@@ -203,11 +203,11 @@ fn a_group_that_nothing_is_known_of() {
     t.insert(&[(1, 101, "3500"), (2, 102, "100")]);
     t.wait_in_kafka(2);
     let before = names(&t.database.name);
-    let (shadow, said) = object(&job, &["--shadow"]);
-    assert_eq!(open(&shadow), (vec![101], vec![], vec![], 0), "{shadow}");
-    assert_eq!(shadow["old_as_of"], Json::Null);
-    assert!(said.contains("no record of the episodes"), "{said}");
-    assert_eq!(names(&t.database.name), before, "a shadow makes no topic and no group");
+    let (dry, said) = object(&job, &["--dry-run"]);
+    assert_eq!(open(&dry), (vec![101], vec![], vec![], 0), "{dry}");
+    assert_eq!(dry["old_as_of"], Json::Null);
+    assert!(said.contains("has no record of group"), "{said}");
+    assert_eq!(names(&t.database.name), before, "a dry run makes no topic and no group");
 
     fails(&job, &["--to", &job.group.clone()], 2, &["is the group of the configuration"]);
     fails(&job, &["--to", "../x"], 2, &["usable as the name of a folder"]);
@@ -269,12 +269,12 @@ fn stopped_in_between() {
     let all = format!("all={ROWS}");
     let bar = ["reprocessing", "read=", &all, "percent="];
 
-    let mut shadow = Running::start(&bounded, &["--shadow"]);
-    shadow.wait_in_log(&["reading pauses"]);
-    shadow.wait_in_log(&bar);
+    let mut dry = Running::start(&bounded, &["--dry-run"]);
+    dry.wait_in_log(&["reading pauses"]);
+    dry.wait_in_log(&bar);
     let temporary = v3.checkpoints.with_file_name("temporary");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 1);
-    let (code, log) = shadow.terminate();
+    let (code, log) = dry.terminate();
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("keeps nothing to go on from"), "{log}");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);

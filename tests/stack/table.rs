@@ -2,7 +2,6 @@
 //!
 //! - `generations`: one instance of a group writes, and another one no more; how an older table gets there
 
-#[path = "table/generations.rs"]
 mod generations;
 
 use std::io::{BufRead, BufReader, Write};
@@ -13,10 +12,11 @@ use serde_json::Value as Json;
 use sqlx::ConnectOptions;
 use tripline::alert::Alert;
 use tripline::episode::{EpisodeId, Status};
+use tripline::failure::Kind;
 use tripline::model::{Key, Timestamp};
-use tripline::sink::SinkErrorKind;
+use tripline::postgres::{Session, options};
 use tripline::sink::postgres::rights::{Found, rights};
-use tripline::sink::postgres::{self, stored};
+use tripline::sink::postgres::{TableSink, migrations, stored};
 
 use crate::harness::{Job, Role, Stack, Table, wait_for};
 
@@ -186,19 +186,19 @@ fn records_of_odd_shape() {
     let t = Table::new("table_odd");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let options = postgres::options(&Stack::get().url(&t.database.name)).unwrap();
+        let options = options(&Stack::get().url(&t.database.name), Session::Writing).unwrap();
         let mut connection = options.connect().await.unwrap();
-        let mut sink = postgres::TableSink::new(options, "g");
+        let mut sink = TableSink::new(options, "g");
         let missing = sink.fence().await.unwrap_err();
-        assert_eq!(missing.kind, SinkErrorKind::Refused, "{missing:?}");
+        assert_eq!(missing.kind, Kind::Refused, "{missing:?}");
         assert!(missing.problem.contains("tripline migrate"), "{missing:?}");
         assert_eq!(rights(&mut connection).await.unwrap(), Found::Nothing);
-        postgres::migrations::run(&mut connection).await.unwrap();
+        migrations::run(&mut connection).await.unwrap();
         sink.fence().await.unwrap();
         sink.write(&[odd(1, ""), odd(1, "")]).await.unwrap();
         // All of them or none.
         let refused = sink.write(&[odd(2, ""), odd(3, r#","emitted_at":"never""#)]).await.unwrap_err();
-        assert_eq!(refused.kind, SinkErrorKind::Refused, "{refused:?}");
+        assert_eq!(refused.kind, Kind::Refused, "{refused:?}");
         sink.write(&[]).await.unwrap();
         sink.close().await;
         let found = stored::newest(&mut connection, &stored::Filter::default(), 9).await.unwrap();
@@ -229,9 +229,9 @@ fn another_role_migrates() {
     }
     let (code, error) = run(&write(false));
     assert_eq!(code, Some(2), "{error}");
-    assert!(error.contains("there is no table tripline.alerts") && error.contains("tripline migrate"), "{error}");
+    assert!(error.contains("there is no such table") && error.contains("tripline migrate"), "{error}");
     let listed = command(&write(false), &["alerts"]).output().unwrap();
-    fails(&listed, 2, &["there is no table tripline.alerts", "[alerts.postgres]", "tripline migrate"]);
+    fails(&listed, 2, &["there is no such table", "[alerts.postgres]", "tripline migrate"]);
     let migrated = command(&write(false), &["migrate"]).output().unwrap();
     fails(&migrated, 4, &["permission denied"]);
 
@@ -494,7 +494,7 @@ fn an_alert_is_explained() {
 
     // From the topic alone, of a rule that has another version by now.
     t.sql("DROP TABLE tripline.alerts");
-    fails(&command(&job, &["explain", id]).output().unwrap(), 2, &["there is no table tripline.alerts"]);
+    fails(&command(&job, &["explain", id]).output().unwrap(), 2, &["there is no such table"]);
     let config = std::fs::read_to_string(file(&job)).unwrap();
     std::fs::write(file(&job), config.replace("'7 days'", "'6 days'")).unwrap();
     let mut child = command(&job, &["explain", id, "--from", "-"]).stdin(Stdio::piped()).spawn().unwrap();

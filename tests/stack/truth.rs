@@ -12,23 +12,13 @@
 //! - `epochs`: transaction ids past 2^32
 //! - `histories`: random tables and clocks, against a naive model and against Postgres itself
 
-#[path = "truth/away.rs"]
 mod away;
-#[path = "truth/epochs.rs"]
 mod epochs;
-#[path = "truth/feed.rs"]
 pub(crate) mod feed;
-#[path = "truth/hanging.rs"]
 mod hanging;
-#[path = "truth/histories.rs"]
 mod histories;
-#[path = "truth/many.rs"]
 mod many;
-#[path = "truth/passing.rs"]
 mod passing;
-#[path = "truth/refused.rs"]
 mod refused;
-#[path = "truth/refuted.rs"]
 mod refuted;
-#[path = "truth/server.rs"]
 pub(crate) mod server;

@@ -6,15 +6,10 @@
 //! - `page`: the page in a browser
 //! - `prometheus`: Prometheus itself on the metrics and the alert rules
 
-#[path = "web/machines.rs"]
 mod machines;
-#[path = "web/metrics.rs"]
 mod metrics;
-#[path = "web/page.rs"]
 mod page;
-#[path = "web/prometheus.rs"]
 mod prometheus;
-#[path = "web/ready.rs"]
 mod ready;
 
 use std::collections::BTreeMap;

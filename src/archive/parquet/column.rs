@@ -10,7 +10,7 @@ use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedRowGroupWriter;
 
 use super::schema::{decimal_bytes, physical};
-use crate::change::whole::{Cell, FieldType};
+use crate::change::full_row::{Cell, FieldType};
 use crate::model::decimal_text;
 
 /// Values that are handed to the encoder at a time where it wants each as an object of its own.

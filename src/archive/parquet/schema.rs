@@ -8,7 +8,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::WriteError;
-use crate::change::whole::{Field, FieldType};
+use crate::change::full_row::{Field, FieldType};
 
 /// The columns that follow the table's own.
 pub const OWN_COLUMNS: [&str; 7] = ["op", "lsn", "txId", "topic", "partition", "offset", "event_time"];

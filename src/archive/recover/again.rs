@@ -4,34 +4,35 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ADVICE, ANEW};
+use super::REREAD;
 use crate::archive::Archive;
-use crate::archive::draft::{Draft, Limits, Take, about};
 use crate::archive::names::{PlannedFile, Range};
+use crate::archive::open_batch::{Limits, OpenBatch, Take, about};
 use crate::archive::output::Found as File;
-use crate::change::whole::WholeChange;
-use crate::checkpoint::Offsets;
+use crate::change::full_row::FullRowChange;
+use crate::change::record::{Content, SourceRecord};
 use crate::clock::Clock;
 use crate::job::JobError;
-use crate::job::checks::made_anew;
-use crate::sink::Bury;
-use crate::source::{Content, Event, Follow, Layers, Record};
+use crate::progress::checks::{Found, Mismatch};
+use crate::progress::{Offsets, TopicState};
+use crate::sink::DeadLetterSink;
+use crate::source::{Event, Follow};
 
 /// How long a partition has to be at its end before what lies between the last record and the end of a range is taken
 /// for no record: a broker that has just taken over may know of an earlier end for a moment.
 const END_HOLDS: Duration = Duration::from_secs(2);
 
-impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
-    /// The rows of a range that has files already, as the draft that follows on `before`; and the column that they are
+impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, B, T> {
+    /// The rows of a range that has files already, as the batch that follows on `before`; and the column that they are
     /// dated by. There must be as many as in the files, at the same dates.
     pub(super) async fn write_again(
         &self,
-        before: &Draft,
+        before: &OpenBatch,
         partition: i32,
         range: Range,
         files: &[File],
-        layers: &Layers,
-    ) -> Result<(Draft, Option<String>), JobError> {
+        state: &TopicState,
+    ) -> Result<(OpenBatch, Option<String>), JobError> {
         let mut partition_by = None;
         let mut written = Vec::new();
         for file in files {
@@ -40,37 +41,38 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             written.push(PlannedFile { date: file.date, partition, rows: footer.rows });
         }
         let limits = Limits::none(partition_by.clone());
-        let draft = Draft::new(before.about().clone(), limits, before.next().clone(), before.marks().clone());
-        let draft = self.read_again(draft, partition, range, layers).await?;
-        let planned = draft.plan().files;
+        let batch =
+            OpenBatch::new(before.about().clone(), limits, before.next().clone(), before.last_records().clone());
+        let batch = self.read_again(batch, partition, range, state).await?;
+        let planned = batch.plan().files;
         match written.iter().find(|file| !planned.contains(file)) {
-            None => Ok((draft, partition_by)),
+            None => Ok((batch, partition_by)),
             Some(file) => {
                 let found = planned.iter().find(|other| other.date == file.date).map_or(0, |other| other.rows);
-                Err(self.reads_otherwise(file, found, range, layers))
+                Err(self.reads_otherwise(file, found, range, state))
             }
         }
     }
 
-    /// Reads a range of the topic into a draft once more, beside the group.
+    /// Reads a range of the topic into a batch once more, beside the group.
     pub(super) async fn read_again(
         &self,
-        mut draft: Draft,
+        mut batch: OpenBatch,
         partition: i32,
         range: Range,
-        layers: &Layers,
-    ) -> Result<Draft, JobError> {
-        let topic = &self.settings.topic;
-        let Some(layer) = layers.partitions.iter().find(|layer| layer.partition == partition) else {
-            return Err(made_anew(topic, partition, "there is no such partition", range.to.0 - 1, ADVICE));
+        state: &TopicState,
+    ) -> Result<OpenBatch, JobError> {
+        let Some(layer) = state.partitions.iter().find(|layer| layer.partition == partition) else {
+            let found = Found::NoPartition;
+            return Err(self.stop(&Mismatch::Recreated { partition, offset: range.to.0 - 1, found }, ""));
         };
         if range.to > layer.high {
-            let found = format!("it ends at offset {}", layer.high.0);
-            return Err(made_anew(topic, partition, &found, range.to.0 - 1, ADVICE));
+            let found = Found::End(layer.high);
+            return Err(self.stop(&Mismatch::Recreated { partition, offset: range.to.0 - 1, found }, ""));
         }
         // Where some are gone, the counts tell whether they are missed.
         let from = Offsets::from([(partition, range.from.max(layer.low))]);
-        let mut reader = self.source.alone(vec![partition])?;
+        let mut reader = self.source.open_without_group(vec![partition])?;
         let mut ended: Option<Instant> = None;
         let done = loop {
             let event = tokio::select! {
@@ -80,16 +82,16 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
             };
             match event {
                 Event::Assigned(_) => reader.start(&from),
-                Event::Batch(batch) => {
-                    if !batch.records.is_empty() {
+                Event::Batch(polled) => {
+                    if !polled.records.is_empty() {
                         ended = None;
                     }
-                    match self.take_again(&mut draft, batch.records, range) {
+                    match self.take_again(&mut batch, polled.records, range) {
                         Ok(true) => break Ok(()),
                         Ok(false) => {}
                         Err(error) => break Err(error),
                     }
-                    if batch.ended.contains(&partition) {
+                    if polled.ended.contains(&partition) {
                         ended = Some(Instant::now());
                     }
                 }
@@ -99,12 +101,17 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
         };
         reader.close().await;
         done?;
-        draft.skip_to(partition, range.to);
-        Ok(draft)
+        batch.skip_to(partition, range.to);
+        Ok(batch)
     }
 
     /// Whether the range has been read.
-    fn take_again(&self, draft: &mut Draft, records: Vec<Record<WholeChange>>, range: Range) -> Result<bool, JobError> {
+    fn take_again(
+        &self,
+        batch: &mut OpenBatch,
+        records: Vec<SourceRecord<FullRowChange>>,
+        range: Range,
+    ) -> Result<bool, JobError> {
         for mut record in records {
             let (partition, offset) = (record.position.partition, record.position.offset);
             if offset >= range.to.0 {
@@ -117,7 +124,7 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
                 record.content = Content::Ignored("it is on the dead-letter topic already");
             }
             let place = || format!("{} partition {partition} offset {offset}", self.settings.topic);
-            match draft.take(record) {
+            match batch.take(record) {
                 Ok(Take::Taken) => {}
                 Ok(Take::Full(_)) => {
                     return Err(JobError::Unsafe(format!(
@@ -142,18 +149,18 @@ impl<S: Follow<Change = WholeChange>, B: Bury, T: Clock> Archive<S, B, T> {
     }
 
     /// Records that were to make these rows make others now, or are gone.
-    pub(super) fn reads_otherwise(&self, file: &PlannedFile, found: u64, range: Range, layers: &Layers) -> JobError {
+    pub(super) fn reads_otherwise(&self, file: &PlannedFile, found: u64, range: Range, state: &TopicState) -> JobError {
         let PlannedFile { partition, date, rows } = file;
-        let low = layers.partitions.iter().find(|layer| layer.partition == *partition).map_or(range.from, |p| p.low);
+        let low = state.partitions.iter().find(|layer| layer.partition == *partition).map_or(range.from, |p| p.low);
         let (topic, first, last) = (&self.settings.topic, range.from.0, range.to.0 - 1);
         JobError::Unsafe(if range.from < low {
             format!(
-                "{topic} partition {partition}: the offsets {first} to {last} make {rows} rows dated {date}, and {found} of them are still in the topic, which begins at {} now: retention has removed the others before it was certain that all files of these offsets had been written; {ANEW}",
+                "{topic} partition {partition}: the offsets {first} to {last} make {rows} rows dated {date}, and {found} of them are still in the topic, which begins at {} now: retention has removed the others before it was certain that all files of these offsets had been written; {REREAD}",
                 low.0
             )
         } else {
             format!(
-                "{topic} partition {partition}: the offsets {first} to {last} made {rows} rows dated {date}, and make {found} now: a column they are dated by, or [source], was changed in the middle of an epoch; set it back for one run with --until-end; or, where the topic is compacted, records are gone: {ANEW}"
+                "{topic} partition {partition}: the offsets {first} to {last} made {rows} rows dated {date}, and make {found} now: a column they are dated by, or [source], was changed in the middle of an epoch; set it back for one run with --until-end; or, where the topic is compacted, records are gone: {REREAD}"
             )
         })
     }

@@ -6,9 +6,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::Settings;
 use super::envelope::After;
-use super::named::Named;
+use super::named::EpochRef;
 use super::value::{Form, ValueSeed};
-use crate::change::Reject;
+use crate::change::{Reject, RejectKind};
 use crate::model::{Column, Key, Table, Value};
 
 /// The wanted columns in their order, then those of the primary key that are not among them. A slot is an index
@@ -142,7 +142,10 @@ impl Columns {
             Some(slot) => format!("column {:?} ({}) of {place}: ", slot.name, slot.type_name),
             None => String::new(),
         };
-        Reject { kind: if place == super::RECORD_KEY { "key" } else { "value" }, detail: format!("{column}{why}") }
+        Reject {
+            kind: if place == super::RECORD_KEY { RejectKind::Key } else { RejectKind::Value },
+            detail: format!("{column}{why}"),
+        }
     }
 }
 
@@ -210,7 +213,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
         // An image given twice counts as the last one, like any name given twice.
         self.image.clear(self.columns);
         let mut next = 0;
-        while let Some(slot) = fields.next_key_seed(Named(|name: &str| self.columns.find(name, &mut next)))? {
+        while let Some(slot) = fields.next_key_seed(EpochRef(|name: &str| self.columns.find(name, &mut next)))? {
             let read = slot.and_then(|at| Some((at, self.columns.slots.get(at)?, self.forms.get(at)?)));
             match read {
                 Some((at, slot, form)) if self.part == Part::All || slot.in_key => {

@@ -1,27 +1,32 @@
 //! What a demo shows while it runs: lines that stay, and below them, on a terminal, a picture that is drawn again and again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
 
-use super::super::Output;
-use super::super::bar::grouped;
-use super::summary::Summary;
+use super::text;
 use crate::alert::Alert;
-use crate::board::{Board, Reading, Top, What};
-use crate::cli::{Exit, failure::Failure};
+use crate::app::demo::Show;
+use crate::app::demo::seen::Seen;
+use crate::app::demo::summary::Summary;
+use crate::cli::Output;
+use crate::cli::progress_bar::grouped;
+use crate::cli::terminal::{colours, finish};
 use crate::demo::binaries::Binaries;
 use crate::demo::broker::Broker;
 use crate::demo::place::Place;
 use crate::demo::server::Server;
 use crate::demo::{Done, GROUP};
 use crate::episode::Status;
-use crate::unit::news::{Heard, Said};
+use crate::failure::Failure;
+use crate::run_status::{EventKind, RunStatus, StatusSnapshot, TopKey};
+use crate::unit::events::{ConfirmationOutcome, ConfirmationReport};
 
 /// Without a terminal, a line about the whole is written this often.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
@@ -32,6 +37,17 @@ const BARS: usize = 7;
 /// Characters of a bar up to the threshold, and in all.
 const TO_THRESHOLD: u64 = 24;
 const BAR_WIDTH: u64 = 36;
+
+/// Shows the page, where there is a desktop to show it on.
+fn open(address: &str) {
+    let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if has("DISPLAY") || has("WAYLAND_DISPLAY") {
+        let mut opener = Command::new("xdg-open");
+        opener.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Without a browser the address is still on the console.
+        let _ = opener.spawn();
+    }
+}
 
 /// Draws and writes.
 pub(super) struct Console {
@@ -54,77 +70,17 @@ pub(super) struct Console {
     page: Option<String>,
 }
 
-/// What went by.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    /// Keys with an open alert, by rule.
-    open: BTreeMap<String, BTreeSet<String>>,
-    pub(super) fired: u64,
-    pub(super) resolved: u64,
-    /// From the start of the program to the first alert.
-    pub(super) first_alert: Option<Duration>,
-}
-
-impl Seen {
-    pub(super) fn open(&self) -> &BTreeMap<String, BTreeSet<String>> {
-        &self.open
-    }
-
-    fn take(&mut self, alert: &Alert, since: Duration) {
-        let key = alert.record_key.split_once('|').map_or("", |(_, key)| key).to_owned();
-        match alert.status {
-            Status::Firing => {
-                self.fired += 1;
-                self.first_alert.get_or_insert(since);
-                self.open.entry(alert.rule.clone()).or_default().insert(key);
-            }
-            Status::Resolved => {
-                self.resolved += 1;
-                if let Some(keys) = self.open.get_mut(&alert.rule) {
-                    keys.remove(&key);
-                }
-                self.open.retain(|_, keys| !keys.is_empty());
-            }
-        }
-    }
-}
-
-impl Console {
-    pub(super) fn new(output: Output) -> Self {
-        let people = output == Output::Table;
-        let is_terminal = if people { stdout().is_terminal() } else { stderr().is_terminal() };
-        let drawn = people && is_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let now = Instant::now();
-        Self {
-            output,
-            drawn,
-            colour: is_terminal && !plain,
-            height: 0,
-            seq: 0,
-            told: now,
-            buying: None,
-            rates: VecDeque::new(),
-            seen: Seen::default(),
-            began: now,
-            page: None,
-        }
-    }
-
-    pub(super) fn is_drawn(&self) -> bool {
-        self.drawn
-    }
-
-    pub(super) fn seen(&self) -> Seen {
-        self.seen.clone()
+impl Show for Console {
+    fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// From now on people buy, for so long.
-    pub(super) fn buying(&mut self, started: Instant, seconds: Duration) {
+    fn buying(&mut self, started: Instant, seconds: Duration) {
         self.buying = Some((started, seconds));
     }
 
-    pub(super) fn intro(&mut self, binaries: &Binaries, place: &Place, server: &Server, broker: &Broker) {
+    fn intro(&mut self, binaries: &Binaries, place: &Place, server: &Server, broker: &Broker) {
         let user = place.server_user.as_ref().map_or_else(String::new, |user| format!(", as user {}", user.name));
         let (version, port, address) = (binaries.number(), server.port(), broker.address());
         let lines = [
@@ -142,62 +98,91 @@ impl Console {
     }
 
     /// Where the page is.
-    pub(super) fn page(&mut self, address: &str) {
+    fn page(&mut self, address: &str) {
         self.page = Some(address.to_owned());
         self.line(&format!("  page      {address} while the demo runs"));
         self.line("");
+        if self.drawn {
+            open(address);
+        }
     }
 
     /// Writes a line that stays.
-    pub(super) fn line(&mut self, line: &str) {
+    fn line(&mut self, line: &str) {
         self.put(&format!("{line}\n"), "");
     }
 
     /// What has happened since, and the picture.
-    pub(super) fn draw(&mut self, board: &Board, done: &Done, program_began: Instant) {
+    fn draw(&mut self, status: &RunStatus, done: &Done, program_began: Instant) {
         let mut lines = String::new();
-        let mut news = board.since(self.seq);
+        let mut news = status.since(self.seq);
         self.seq = news.last().map_or(self.seq, |newest| newest.seq);
         // An alert comes after the answer that it was decided by.
         news.sort_by_key(|entry| match &entry.what {
-            What::Candidate(heard) => (heard.at, false),
-            What::Alert(alert) => (alert.emitted_at, true),
+            EventKind::Candidate(report) => (report.at, false),
+            EventKind::Alert(alert) => (alert.emitted_at, true),
         });
         for entry in news {
             match &entry.what {
-                What::Candidate(heard) => lines.push_str(&self.candidate(heard)),
-                What::Alert(alert) => {
+                EventKind::Candidate(report) => lines.push_str(&self.candidate(report)),
+                EventKind::Alert(alert) => {
                     self.seen.take(alert, program_began.elapsed());
                     lines.push_str(&self.alert(alert));
                 }
             }
         }
-        let reading = board.look();
-        let rate = self.rate(reading.read);
+        let snapshot = status.snapshot();
+        let rate = self.rate(snapshot.read);
         if self.drawn {
-            let picture = self.picture(&reading, done, rate);
+            let picture = self.picture(&snapshot, done, rate);
             self.put(&lines, &picture);
         } else {
             if self.told.elapsed() >= TOLD_EVERY {
                 self.told = Instant::now();
-                let _ = writeln!(lines, "{}", self.whole(&reading, done, rate).join("; "));
+                let _ = writeln!(lines, "{}", self.whole(&snapshot, done, rate).join("; "));
             }
             self.put(&lines, "");
         }
     }
 
     /// Takes the picture away.
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         self.put("", "");
+    }
+}
+
+impl Console {
+    pub(super) fn new(output: Output) -> Self {
+        let people = output == Output::Table;
+        let is_terminal = if people { stdout().is_terminal() } else { stderr().is_terminal() };
+        let drawn = people && is_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let colour = if people { colours(&stdout()) } else { colours(&stderr()) };
+        let now = Instant::now();
+        Self {
+            output,
+            drawn,
+            colour,
+            height: 0,
+            seq: 0,
+            told: now,
+            buying: None,
+            rates: VecDeque::new(),
+            seen: Seen::default(),
+            began: now,
+            page: None,
+        }
+    }
+
+    pub(super) fn is_drawn(&self) -> bool {
+        self.drawn
     }
 
     pub(super) fn summary(&self, summary: &Summary) -> Result<(), Failure> {
         let text = match self.output {
             Output::Json => summary.json(),
-            Output::Table => summary.text(self.colour),
+            Output::Table => text::summary(summary, self.colour),
         };
-        let written = writeln!(stdout(), "{text}").and_then(|()| stdout().flush());
-        written.map_err(|error| Failure::new(Exit::Failed, format!("standard output: {error}")))
+        finish(writeln!(stdout(), "{text}").and_then(|()| stdout().flush()))
     }
 
     /// Writes a frame. What cannot be shown is no reason to stop.
@@ -241,17 +226,17 @@ impl Console {
     }
 
     /// `candidate  weekly-spend 27956157: stream 3120.50, Postgres 120.50 (2 ms): refuted, no alert`
-    fn candidate(&self, heard: &Heard) -> String {
-        let (outcome, colour) = match heard.said {
-            Said::Confirmed => ("confirmed", "33"),
-            Said::Refuted => ("refuted, no alert", "36"),
-            Said::Undecided => ("not visible yet, asked again", "2"),
-            Said::Failed => ("no answer, asked again", "31"),
+    fn candidate(&self, report: &ConfirmationReport) -> String {
+        let (outcome, colour) = match report.outcome {
+            ConfirmationOutcome::Confirmed => ("confirmed", "33"),
+            ConfirmationOutcome::Refuted => ("refuted, no alert", "36"),
+            ConfirmationOutcome::Undecided => ("not visible yet, asked again", "2"),
+            ConfirmationOutcome::Failed => ("no answer, asked again", "31"),
         };
-        let (rule, label) = (&heard.rule, &heard.label);
-        let stream = measure(rule, &heard.stream);
-        let database = heard.database.as_ref().map_or_else(|| "-".to_owned(), |database| measure(rule, database));
-        let (millis, outcome) = (heard.millis.unwrap_or(0), self.paint(colour, outcome));
+        let (rule, label) = (&report.rule, &report.label);
+        let stream = measure(rule, &report.stream);
+        let database = report.database.as_ref().map_or_else(|| "-".to_owned(), |database| measure(rule, database));
+        let (millis, outcome) = (report.millis.unwrap_or(0), self.paint(colour, outcome));
         format!(
             "{}  candidate  {rule} {label}: stream {stream}, Postgres {database} ({millis} ms): {outcome}\n",
             self.at()
@@ -270,28 +255,28 @@ impl Console {
     }
 
     /// How it goes, and what came of it.
-    fn whole(&self, reading: &Reading, done: &Done, rate: u64) -> [String; 3] {
-        let lag = done.changed.load(Ordering::Relaxed).saturating_sub(reading.read);
-        let tallies = || reading.rules.iter().map(|rule| &rule.tally);
-        let confirmed: u64 = tallies().map(|tally| tally.confirmed).sum();
-        let refuted: u64 = tallies().map(|tally| tally.refuted).sum();
+    fn whole(&self, snapshot: &StatusSnapshot, done: &Done, rate: u64) -> [String; 3] {
+        let lag = done.changed.load(Ordering::Relaxed).saturating_sub(snapshot.read);
+        let counts = || snapshot.rules.iter().map(|rule| &rule.counts);
+        let confirmed: u64 = counts().map(|rule| rule.confirmed).sum();
+        let refuted: u64 = counts().map(|rule| rule.refuted).sum();
         let (fired, resolved) = (self.seen.fired, self.seen.resolved);
         [
-            format!("{} changes read, {}/s, {} behind", grouped(reading.read), grouped(rate), grouped(lag)),
+            format!("{} changes read, {}/s, {} behind", grouped(snapshot.read), grouped(rate), grouped(lag)),
             format!("{confirmed} confirmed, {refuted} refuted; {fired} alerts, {resolved} resolved"),
-            delays(reading),
+            delays(snapshot),
         ]
     }
 
-    fn picture(&self, reading: &Reading, done: &Done, rate: u64) -> String {
+    fn picture(&self, snapshot: &StatusSnapshot, done: &Done, rate: u64) -> String {
         let clock = self.buying.map_or_else(String::new, |(started, limit)| {
             let passed = started.elapsed().min(limit);
             format!("{} of {} s   ", passed.as_secs(), limit.as_secs())
         });
-        let [going, came, delays] = self.whole(reading, done, rate);
+        let [going, came, delays] = self.whole(snapshot, done, rate);
         let mut text = format!("\n{}{going}\n{came}\n{delays}\n", self.bold(&clock));
-        for rule in &reading.rules {
-            let mine = reading.top.iter().filter(|top| top.rule == rule.name);
+        for rule in &snapshot.rules {
+            let mine = snapshot.top.iter().filter(|top| top.rule == rule.name);
             let (name, having) = (self.bold(&rule.name), &rule.having);
             let _ = writeln!(text, "{name}  {having}  {}", self.dim(&format!("{} open", rule.open)));
             let shown = if rule.severity == "critical" { BARS } else { 3 };
@@ -305,12 +290,12 @@ impl Console {
     }
 
     /// `  27956157  ████████████████████████|██████        4,231.80  open`
-    fn user(&self, top: &Top) -> String {
+    fn user(&self, top: &TopKey) -> String {
         let (total, threshold) = (whole_of(&top.total), whole_of(&top.threshold).max(1));
         let full = total.saturating_mul(TO_THRESHOLD).checked_div(threshold).unwrap_or(0).min(BAR_WIDTH);
         let part =
             |from: u64, to: u64| -> String { (from..to).map(|at| if at < full { '█' } else { '·' }).collect() };
-        let open = self.seen.open.get(&top.rule).is_some_and(|keys| keys.contains(&top.label));
+        let open = self.seen.open().get(&top.rule).is_some_and(|keys| keys.contains(&top.label));
         let colour = if open { "31" } else { "32" };
         format!(
             "  {:<10} {}{}{} {:>10}{}",
@@ -337,8 +322,8 @@ impl Console {
 }
 
 /// `from commit to decision 25 ms, p99 50 ms`
-fn delays(reading: &Reading) -> String {
-    let at = |percent| reading.delays.quantile(percent).map(millis);
+fn delays(snapshot: &StatusSnapshot) -> String {
+    let at = |percent| snapshot.delays.quantile(percent).map(millis);
     match (at(50), at(99)) {
         (Some(half), Some(most)) => format!("from commit to decision {half}, p99 {most}"),
         _ => "nothing decided yet".to_owned(),

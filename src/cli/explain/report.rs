@@ -1,11 +1,13 @@
 //! What `tripline explain` says, as text and as JSON.
 
+use crate::model::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
-use super::super::alerts::{pairs, printable, shown};
-use super::{Found, RuleNow};
-use crate::confirm::explain::PresentRow;
-use crate::sink::postgres::stored::{Record, instant};
+use crate::alert::record::AlertRecord;
+use crate::app::explain::{RowsNow, RuleNow};
+use crate::cli::alerts::{pairs, shown};
+use crate::cli::terminal::printable;
+use crate::confirm::postgres::explain::PresentRow;
 use crate::snapshot::Snapshot;
 
 /// Below this, transaction ids are not those of ordinary transactions: such a row is older than any snapshot.
@@ -13,7 +15,7 @@ const FIRST_NORMAL_XID: u32 = 3;
 
 /// The answer.
 pub(super) struct Report<'a> {
-    record: &'a Record,
+    record: &'a AlertRecord,
     rule: &'a RuleNow,
     /// What the confirmation had seen; `None` without one.
     snapshot: Option<Snapshot>,
@@ -24,7 +26,7 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(super) fn new(record: &'a Record, rule: &'a RuleNow) -> Self {
+    pub(super) fn new(record: &'a AlertRecord, rule: &'a RuleNow) -> Self {
         let snapshot = record.confirmation("snapshot").as_str().and_then(Snapshot::parse);
         let tx_id = record.trigger("tx_id").as_i64().and_then(|id| u32::try_from(id.rem_euclid(1 << 32)).ok());
         let trigger_included = snapshot.as_ref().zip(tx_id).map(|(snapshot, id)| snapshot.includes(id));
@@ -39,13 +41,13 @@ impl<'a> Report<'a> {
         Some(row.xmin < FIRST_NORMAL_XID || snapshot.includes(row.xmin))
     }
 
-    fn newer(&self, found: &Found) -> usize {
+    fn newer(&self, found: &RowsNow) -> usize {
         found.present.rows.iter().filter(|row| self.seen(row) == Some(false)).count()
     }
 
     /// How many rows that the confirmation counted are no longer there as it saw them; `None` where that cannot be
     /// told.
-    fn gone(&self, found: &Found) -> Option<u64> {
+    fn gone(&self, found: &RowsNow) -> Option<u64> {
         let rows = &found.present.rows;
         let all = i64::try_from(rows.len()).is_ok_and(|listed| listed == found.present.rows_total);
         if !all || !self.comparable {
@@ -59,8 +61,8 @@ impl<'a> Report<'a> {
 
     /// Milliseconds from the commit of the trigger to the alert.
     fn committed_to_emitted_ms(&self) -> Option<i64> {
-        let committed = instant(self.record.trigger("committed_at").as_str()?)?;
-        let emitted = instant(&self.record.emitted_at)?;
+        let committed = Timestamp::parse(self.record.trigger("committed_at").as_str()?)?;
+        let emitted = Timestamp::parse(&self.record.emitted_at)?;
         Some(emitted.0.saturating_sub(committed.0).div_euclid(1_000))
     }
 
@@ -91,7 +93,7 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn present_json(&self, found: &Found) -> Json {
+    fn present_json(&self, found: &RowsNow) -> Json {
         let present = &found.present;
         let named = |values: &[Option<String>]| -> Map<String, Json> {
             found.outputs.iter().zip(values).map(|(name, value)| (name.clone(), json!(value))).collect()
@@ -216,7 +218,7 @@ impl<'a> Report<'a> {
         lines
     }
 
-    fn rows(&self, found: &Found) -> Vec<String> {
+    fn rows(&self, found: &RowsNow) -> Vec<String> {
         let present = &found.present;
         let mut lines = vec![String::new(), format!("Rows now that the alert's window admits: {}", present.rows_total)];
         let mut table = Vec::new();
@@ -242,7 +244,7 @@ impl<'a> Report<'a> {
     }
 
     /// What has changed.
-    fn since(&self, found: &Found) -> Vec<String> {
+    fn since(&self, found: &RowsNow) -> Vec<String> {
         let differences: Vec<String> = found
             .outputs
             .iter()

@@ -1,9 +1,10 @@
 //! Explaining, without a server.
 
 use super::*;
-use crate::confirm::explain::PresentRow;
+use crate::app::explain::{RowsNow, RuleNow};
+use crate::confirm::postgres::explain::{Present, PresentRow};
 
-fn record(more: &str) -> Record {
+fn record(more: &str) -> AlertRecord {
     let text = format!(
         r#"{{"id":"1c0c0000-0000-5000-8000-000000000000","group":"g","lineage":"l","rule":"weekly-spend",
             "rule_version":"v1","status":"firing","severity":"critical","key":{{"user_id":7}},"message":"User 7",
@@ -14,12 +15,12 @@ fn record(more: &str) -> Record {
             "confirmation":{{"required":true,"as_of":"2026-11-22T10:00:00Z","snapshot":"758:758:","attempts":1,"ms":2}},
             "emitted_at":"2026-11-22T10:00:00.050Z"{more}}}"#
     );
-    Record::parse(&text).unwrap()
+    AlertRecord::parse(&text).unwrap()
 }
 
-fn found(rows: &[(&str, u32)], totals: [&str; 2], differences: [&str; 2]) -> Found {
+fn found(rows: &[(&str, u32)], totals: [&str; 2], differences: [&str; 2]) -> RowsNow {
     let row = |(id, xmin): &(&str, u32)| PresentRow { values: vec![Some((*id).to_owned()), None], xmin: *xmin };
-    Found {
+    RowsNow {
         outputs: vec!["transactions".to_owned(), "total".to_owned()],
         known: vec![true, true],
         count: Some(0),
@@ -35,7 +36,7 @@ fn found(rows: &[(&str, u32)], totals: [&str; 2], differences: [&str; 2]) -> Fou
     }
 }
 
-fn rule(found: Found) -> RuleNow {
+fn rule(found: RowsNow) -> RuleNow {
     RuleNow { version: Some("v1".to_owned()), found: Ok(found) }
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{EXIT_CODES, Output, duration};
-use crate::model::{NextOffset, Timestamp};
-use crate::sink::postgres::stored;
+use crate::app::offsets::Target;
+use crate::cli::{EXIT_CODES, Output};
+use crate::model::{NextOffset, Timestamp, duration};
 
 const NEXT_OFFSETS: &str = "\
 All numbers are next offsets, as Kafka counts them: of the next record to be read, not of the last one that was.";
@@ -139,17 +139,6 @@ pub struct TargetArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Micros(pub i64);
 
-/// Where to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    Earliest,
-    Latest,
-    Offset(NextOffset),
-    At(Timestamp),
-    Shift(i64),
-    File(PathBuf),
-}
-
 impl TargetArgs {
     /// The one that was given; clap sees to it that there is one.
     pub(super) fn target(&self, now: Timestamp) -> Target {
@@ -176,37 +165,12 @@ pub struct ExportArgs {
 }
 
 fn datetime(text: &str) -> Result<Timestamp, String> {
-    stored::instant(text).ok_or_else(|| "write an instant with its zone, such as 2026-11-22T10:00:00Z".to_owned())
+    Timestamp::parse(text).ok_or_else(|| "write an instant with its zone, such as 2026-11-22T10:00:00Z".to_owned())
 }
 
 fn any_duration(text: &str) -> Result<Micros, String> {
-    let iso = || iso_seconds(&text.to_ascii_uppercase()).map(|seconds| seconds.saturating_mul(1_000_000));
-    let micros = duration(text).or_else(iso);
+    let micros = duration::parse(text).or_else(|| duration::parse_iso(text));
     micros.map(Micros).ok_or_else(|| "write a duration such as 90s, 15m, 24h, 7d, 2w, PT1H30M or P7D".to_owned())
-}
-
-/// The seconds of an ISO 8601 duration of days, hours, minutes and seconds, all whole.
-fn iso_seconds(text: &str) -> Option<i64> {
-    let text = text.strip_prefix('P')?;
-    let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
-    if time.map_or(date.is_empty(), str::is_empty) {
-        return None;
-    }
-    let date = fields(date, &[('D', 86_400)])?;
-    let time = fields(time.unwrap_or_default(), &[('H', 3_600), ('M', 60), ('S', 1)])?;
-    Some(date.saturating_add(time))
-}
-
-/// Numbers with their units, which come in this order.
-fn fields(text: &str, units: &[(char, i64)]) -> Option<i64> {
-    let (mut rest, mut sum) = (text, 0_i64);
-    for (unit, seconds) in units {
-        if let Some((number, after)) = rest.split_once(*unit) {
-            sum = sum.saturating_add(i64::from(number.parse::<u32>().ok()?).saturating_mul(*seconds));
-            rest = after;
-        }
-    }
-    rest.is_empty().then_some(sum)
 }
 
 #[cfg(test)]

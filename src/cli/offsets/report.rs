@@ -1,67 +1,54 @@
-//! Offsets for people and as JSON. Pure.
-
-use std::collections::BTreeMap;
+//! Offsets as a table and as JSON. Pure.
 
 use serde_json::{Value as Json, json};
 
-use super::layers::{self, Agreement, Checkpoint, Group, Member, Partition};
-use super::plan::Move;
-use crate::checkpoint::Offsets;
-use crate::cli::alerts::printable;
-use crate::model::{NextOffset, Timestamp};
+use crate::app::offsets::Reset;
+use crate::app::offsets::plan::Move;
+use crate::app::progress::view::ProgressView;
+use crate::cli::terminal::{aligned, printable};
+use crate::model::NextOffset;
+use crate::progress::group::{GroupMember, GroupState};
+use crate::progress::{Committed, PartitionState, lag};
 
-/// Everything that `tripline offsets` shows.
-pub(super) struct View<'a> {
-    pub(super) group_id: &'a str,
-    pub(super) topic: &'a str,
-    /// Where the checkpoint is, or would be.
-    pub(super) folder: &'a str,
-    /// `kafka.auto_offset_reset`
-    pub(super) reset: &'a str,
-    pub(super) group: &'a Group,
-    pub(super) checkpoint: Option<&'a Checkpoint>,
-    pub(super) partitions: &'a [Partition],
-    pub(super) agreement: &'a Agreement,
-    /// Where the next start goes on.
-    pub(super) next: &'a Offsets,
-    /// Seconds since the oldest unread record, where there is one; `None` where it could not be read.
-    pub(super) ages: &'a BTreeMap<i32, Option<i64>>,
-    pub(super) now: Timestamp,
-}
+/// What `tripline offsets` prints.
+pub(super) struct ViewReport<'a>(pub(super) &'a ProgressView);
 
-impl View<'_> {
-    /// Head lines, an empty one, and the table.
+impl ViewReport<'_> {
+    /// Head lines, an empty line, and the table.
     pub(super) fn table(&self) -> Vec<String> {
+        let ProgressView { policy, folder, topic, group, now, .. } = self.0;
         let mut lines = vec![
-            format!("group       {}, {}", self.group_id, described(self.group)),
-            match self.checkpoint {
-                Some(Checkpoint { lineage, epoch, at, .. }) => {
-                    let age = age(since(*at, self.now));
-                    format!("checkpoint  {}: lineage {lineage}, epoch {epoch}, {age} old", self.folder)
-                }
-                None => format!("checkpoint  none in {}", self.folder),
+            format!("group       {}, {}", policy.group, described(group)),
+            match folder {
+                Some(state) => format!(
+                    "checkpoint  {}: lineage {}, epoch {}, {} old",
+                    policy.folder,
+                    state.lineage,
+                    state.epoch,
+                    age(lag::seconds_since(state.at, *now))
+                ),
+                None => format!("checkpoint  none in {}", policy.folder),
             },
-            match layers::metadata(self.partitions) {
-                Some("") => "metadata    none: set by hand".to_owned(),
+            match self.metadata().as_deref() {
+                Some("") => "metadata    none: the offsets were set by hand".to_owned(),
                 Some(text) => format!("metadata    {}", printable(text)),
                 None => "metadata    none: the group has no offsets".to_owned(),
             },
-            format!("next start  {}", self.sentence()),
+            format!("next start  {}", self.0.text()),
             String::new(),
         ];
         let head =
             ["TOPIC", "PARTITION", "OLDEST", "CHECKPOINT", "GROUP", "END", "LAG", "LAG-SECONDS"].map(str::to_owned);
-        let rows = self.partitions.iter().map(|partition| {
-            let number = partition.partition;
+        let rows = topic.partitions.iter().map(|state| {
             [
-                self.topic.to_owned(),
-                number.to_string(),
-                partition.oldest.0.to_string(),
-                shown(self.stored(number)),
-                shown(partition.group.as_ref().map(|(next, _)| *next)),
-                partition.end.0.to_string(),
-                layers::lag(self.next, partition).to_string(),
-                self.age(number).map_or_else(|| "?".to_owned(), |age| age.to_string()),
+                policy.topic.clone(),
+                state.partition.to_string(),
+                state.low.0.to_string(),
+                shown(self.stored(state.partition)),
+                shown(state.committed.as_ref().map(|(next, _)| *next)),
+                state.high.0.to_string(),
+                self.lag(state).to_string(),
+                self.age(state.partition).map_or_else(|| "?".to_owned(), |age| age.to_string()),
             ]
         });
         let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
@@ -70,82 +57,76 @@ impl View<'_> {
     }
 
     pub(super) fn json(&self) -> Json {
-        let partition = |partition: &Partition| {
-            let number = partition.partition;
+        let ProgressView { policy, folder, topic, group, decision, now, .. } = self.0;
+        let partition = |state: &PartitionState| {
             json!({
-                "partition": number,
-                "oldest": partition.oldest,
-                "checkpoint": self.stored(number),
-                "group": partition.group.as_ref().map(|(next, _)| next),
-                "metadata": partition.group.as_ref().map(|(_, text)| text),
-                "end": partition.end,
-                "next": self.next.get(&number),
-                "lag": layers::lag(self.next, partition),
-                "lag_seconds": self.age(number),
+                "partition": state.partition,
+                "oldest": state.low,
+                "checkpoint": self.stored(state.partition),
+                "group": state.committed.as_ref().map(|(next, _)| next),
+                "metadata": state.committed.as_ref().map(|(_, text)| text),
+                "end": state.high,
+                "next": decision.from.get(&state.partition),
+                "lag": self.lag(state),
+                "lag_seconds": self.age(state.partition),
             })
         };
         json!({
-            "group": self.group_id,
-            "state": self.group.state,
-            "members": members(self.group),
-            "topic": self.topic,
-            "checkpoint": self.checkpoint.map(|Checkpoint { lineage, epoch, at, .. }| json!({
-                "folder": self.folder,
-                "lineage": lineage,
-                "epoch": epoch,
-                "at": at.rfc3339(),
-                "age_seconds": since(*at, self.now),
+            "group": policy.group,
+            "state": group.state,
+            "members": members(group),
+            "topic": policy.topic,
+            "checkpoint": folder.as_ref().map(|state| json!({
+                "folder": policy.folder,
+                "topic": state.topic,
+                "lineage": state.lineage,
+                "epoch": state.epoch,
+                "at": state.at.rfc3339(),
+                "age_seconds": lag::seconds_since(state.at, *now),
             })),
-            "metadata": layers::metadata(self.partitions),
-            "layers": self.agreement.name(),
-            "next_start": if self.unreadable().is_empty() { self.agreement.next_start() } else { "stop" },
-            "text": self.sentence(),
-            "partitions": self.partitions.iter().map(partition).collect::<Vec<_>>(),
+            "metadata": self.metadata(),
+            "relation": decision.relation(),
+            "next_start": decision.action(),
+            "text": self.0.text(),
+            "partitions": topic.partitions.iter().map(partition).collect::<Vec<_>>(),
         })
     }
 
+    /// The metadata text of the group's offsets; empty where the partitions do not agree.
+    fn metadata(&self) -> Option<String> {
+        Committed::of(&self.0.topic.partitions).map(|committed| committed.metadata)
+    }
+
     fn stored(&self, partition: i32) -> Option<NextOffset> {
-        self.checkpoint.and_then(|checkpoint| checkpoint.offsets.get(&partition).copied())
+        self.0.folder.as_ref().and_then(|state| state.offsets.get(&partition).copied())
+    }
+
+    fn lag(&self, state: &PartitionState) -> i64 {
+        lag::of_partition(&self.0.decision.from, state)
     }
 
     /// 0 where nothing is unread.
     fn age(&self, partition: i32) -> Option<i64> {
-        self.ages.get(&partition).copied().unwrap_or(Some(0))
-    }
-
-    fn unreadable(&self) -> Vec<String> {
-        layers::unreadable(self.next, self.partitions)
-    }
-
-    fn sentence(&self) -> String {
-        let sentence = self.agreement.sentence(self.reset);
-        match self.unreadable().as_slice() {
-            [] => sentence,
-            problems => format!(
-                "{sentence}. But it will stop there, to protect data: {}; `tripline offsets reset --to-earliest --execute` goes on with what there is",
-                problems.join("; ")
-            ),
-        }
+        self.0.ages.get(&partition).copied().unwrap_or(Some(0))
     }
 }
 
 /// What a reset does, or has done.
-pub(super) struct Reset<'a> {
+pub(super) struct ResetReport<'a> {
     pub(super) group_id: &'a str,
     pub(super) topic: &'a str,
-    pub(super) group: &'a Group,
-    pub(super) plan: &'a [Move],
+    pub(super) reset: &'a Reset,
     pub(super) executed: bool,
-    /// Where the offsets of before are, and the command that puts them back.
-    pub(super) kept: Option<(&'a str, &'a str)>,
+    /// The command that puts the previous offsets back.
+    pub(super) undo: Option<&'a str>,
 }
 
-impl Reset<'_> {
+impl ResetReport<'_> {
     pub(super) fn table(&self) -> Vec<String> {
         let head =
             ["TOPIC", "PARTITION", "OLDEST", "FROM", "TO", "END", "READ-AGAIN", "SKIPPED", "NOTE"].map(str::to_owned);
         let count = |count: Option<i64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
-        let rows = self.plan.iter().map(|one| {
+        let rows = self.reset.moves.iter().map(|one| {
             [
                 self.topic.to_owned(),
                 one.partition.to_string(),
@@ -177,55 +158,47 @@ impl Reset<'_> {
         };
         json!({
             "group": self.group_id,
-            "state": self.group.state,
-            "members": members(self.group),
+            "state": self.reset.group.state,
+            "members": members(&self.reset.group),
             "topic": self.topic,
             "executed": self.executed,
-            "kept_in": self.kept.map(|(file, _)| file),
-            "undo": self.kept.map(|(_, command)| command),
-            "partitions": self.plan.iter().map(partition).collect::<Vec<_>>(),
+            "saved_in": self.reset.saved,
+            "undo": self.undo,
+            "partitions": self.reset.moves.iter().map(partition).collect::<Vec<_>>(),
         })
     }
 }
 
 fn note(one: &Move) -> Option<String> {
     match (one.clamped, one.to) {
-        (Some(wanted), Some(to)) if to == one.oldest => Some(format!("{} is no longer there: at the oldest", wanted.0)),
-        (Some(wanted), _) => Some(format!("{} is not there yet: at the end", wanted.0)),
-        (None, None) => Some("stays without an offset: read from its beginning".to_owned()),
-        (None, Some(to)) if to < one.oldest || to > one.end => Some("stays, though there is no such offset".to_owned()),
-        (None, Some(_)) if !one.chosen => Some("stays".to_owned()),
+        (Some(wanted), Some(to)) if to == one.oldest => Some(format!("{} no longer exists: at the oldest", wanted.0)),
+        (Some(wanted), _) => Some(format!("{} does not exist yet: at the end", wanted.0)),
+        (None, None) => Some("keeps no offset: read from its beginning".to_owned()),
+        (None, Some(to)) if to < one.oldest || to > one.end => {
+            Some("unchanged, though there is no such offset".to_owned())
+        }
+        (None, Some(_)) if !one.chosen => Some("unchanged".to_owned()),
         (None, Some(_)) => None,
     }
 }
 
-/// `state Stable, members: tripline at 127.0.0.1 (rdkafka-…)`
-pub(super) fn described(group: &Group) -> String {
+/// `state Stable, active: tripline at 127.0.0.1 (rdkafka-…)`
+fn described(group: &GroupState) -> String {
     let state = match &group.state {
         Some(state) => format!("state {state}"),
-        None => "which is not there".to_owned(),
+        None => "which does not exist".to_owned(),
     };
-    match names(group).as_slice() {
-        [] => format!("{state}, no active member"),
-        names => format!("{state}, active: {}", names.join(", ")),
+    let names: Vec<String> = group.members.iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        format!("{state}, no active member")
+    } else {
+        format!("{state}, active: {}", names.join(", "))
     }
 }
 
-/// Its members, each with client id, address and id.
-pub(super) fn names(group: &Group) -> Vec<String> {
-    let name = |member: &Member| {
-        format!("{} at {} ({})", printable(&member.client), printable(&member.host), printable(&member.id))
-    };
-    group.members.iter().map(name).collect()
-}
-
-fn members(group: &Group) -> Vec<Json> {
-    let member = |member: &Member| json!({"id": member.id, "client": member.client, "host": member.host});
+fn members(group: &GroupState) -> Vec<Json> {
+    let member = |member: &GroupMember| json!({"id": member.id, "client": member.client, "host": member.host});
     group.members.iter().map(member).collect()
-}
-
-fn since(at: Timestamp, now: Timestamp) -> i64 {
-    now.0.saturating_sub(at.0).max(0) / 1_000_000
 }
 
 /// `17 s`, `5 min`, `3 h`, `9 d`: at least two of the next smaller unit.
@@ -243,80 +216,79 @@ fn shown(next: Option<NextOffset>) -> String {
     next.map_or_else(|| "-".to_owned(), |next| next.0.to_string())
 }
 
-/// Lines with columns as wide as their widest cell: those in `text` from the left, the others, which are numbers, from
-/// the right.
-pub(in crate::cli) fn aligned<const N: usize>(rows: &[[String; N]], text: &[usize]) -> Vec<String> {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).enumerate().map(|(index, (cell, width))| {
-            if text.contains(&index) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Goal, plan};
     use super::*;
+    use crate::app::offsets::plan::{Goal, plan};
+    use crate::model::Timestamp;
+    use crate::progress::start::{Answers, FolderState, Known, Policy, decide};
+    use crate::progress::{LastRecords, Offsets, Progress, StartAt, TopicState};
 
-    fn group(members: &[&str]) -> Group {
-        let member =
-            |id: &&str| Member { id: (*id).to_owned(), client: "tripline".to_owned(), host: "127.0.0.1".to_owned() };
+    fn group(members: &[&str]) -> GroupState {
+        let member = |id: &&str| GroupMember {
+            id: (*id).to_owned(),
+            client: "tripline".to_owned(),
+            host: "127.0.0.1".to_owned(),
+        };
         let state = if members.is_empty() { "Empty" } else { "Stable" };
-        Group { state: Some(state.to_owned()), members: members.iter().map(member).collect() }
+        GroupState { state: Some(state.to_owned()), members: members.iter().map(member).collect() }
     }
 
-    fn partition(number: i32, oldest: i64, end: i64, group: Option<(i64, &str)>) -> Partition {
-        let group = group.map(|(next, text)| (NextOffset(next), text.to_owned()));
-        Partition { partition: number, oldest: NextOffset(oldest), end: NextOffset(end), group }
+    fn partition(number: i32, oldest: i64, end: i64, group: Option<(i64, &str)>) -> PartitionState {
+        let committed = group.map(|(next, text)| (NextOffset(next), text.to_owned()));
+        PartitionState { partition: number, committed, low: NextOffset(oldest), high: NextOffset(end) }
     }
 
     /// The lines and the JSON of a view.
-    fn view(checkpoint: Option<&Checkpoint>, partitions: &[Partition], ages: &[(i32, Option<i64>)]) -> (String, Json) {
-        let agreement = Agreement::of(checkpoint, partitions);
-        let view = View {
-            group_id: "g",
-            topic: "db.s.t",
-            folder: "checkpoints/g",
-            reset: "earliest",
-            group: &group(&["m-1"]),
-            checkpoint,
-            partitions,
-            agreement: &agreement,
-            next: &agreement.next(checkpoint, partitions, false),
-            ages: &ages.iter().copied().collect(),
-            now: Timestamp(400_000_000),
+    fn view(folder: Option<FolderState>, partitions: &[PartitionState], ages: &[(i32, Option<i64>)]) -> (String, Json) {
+        let policy = Policy {
+            group: "g".to_owned(),
+            topic: "db.s.t".to_owned(),
+            folder: "checkpoints/g".to_owned(),
+            start_at: StartAt::Earliest,
+            resume_without_group: false,
         };
-        (view.table().join("\n"), view.json())
+        let topic = TopicState { cluster: None, partitions: partitions.to_vec() };
+        let logged = folder.as_ref().map(|state| (0x00c0_ffee, state.offsets.clone()));
+        let answers = Answers { recovery: Some(None::<Progress>), logged: Some(logged), ..Answers::default() };
+        let now = Timestamp(400_000_000);
+        let known = Known { policy, folder, topic, now, answers };
+        let decision = decide(&known).unwrap();
+        let Known { policy, folder, topic, .. } = known;
+        let ages = ages.iter().copied().collect();
+        let view = ProgressView { policy, topic, group: group(&["m-1"]), folder, decision, ages, now };
+        (ViewReport(&view).table().join("\n"), ViewReport(&view).json())
     }
 
     #[test]
-    fn both_layers_side_by_side() {
+    fn checkpoint_and_group_side_by_side() {
         let offsets = Offsets::from([(0, NextOffset(66)), (1, NextOffset(7))]);
-        let checkpoint =
-            Checkpoint { lineage: "0199".to_owned(), epoch: 12, offsets, at: Timestamp(100_000_000), crc: 0x00c0_ffee };
+        let folder = FolderState {
+            lineage: "0199".to_owned(),
+            topic: "db.s.t".to_owned(),
+            cluster: None,
+            origin: None,
+            epoch: 12,
+            offsets,
+            last_records: LastRecords::new(),
+            at: Timestamp(100_000_000),
+            is_starting: false,
+        };
         let text = "0199:12:00c0ffee";
         let partitions = [partition(0, 0, 70, Some((66, text))), partition(1, 5, 7, Some((7, text)))];
-        let (table, json) = view(Some(&checkpoint), &partitions, &[(0, Some(3))]);
+        let (table, json) = view(Some(folder), &partitions, &[(0, Some(3))]);
         assert_eq!(
             table,
             "group       g, state Stable, active: tripline at 127.0.0.1 (m-1)\n\
              checkpoint  checkpoints/g: lineage 0199, epoch 12, 5 min old\n\
              metadata    0199:12:00c0ffee\n\
-             next start  the layers agree: the next start resumes here\n\
+             next start  resumes: checkpoint and group agree\n\
              \n\
              TOPIC   PARTITION  OLDEST  CHECKPOINT  GROUP  END  LAG  LAG-SECONDS\n\
              db.s.t          0       0          66     66   70    4            3\n\
              db.s.t          1       5           7      7    7    0            0"
         );
-        assert_eq!(json["next_start"], "resume");
+        assert_eq!((&json["relation"], &json["next_start"]), (&Json::from("agree"), &Json::from("resume")));
         assert_eq!(json["checkpoint"]["age_seconds"], 300);
         assert_eq!(
             json["partitions"][0].to_string(),
@@ -325,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_not_known() {
+    fn what_does_not_exist_or_is_not_known() {
         let (table, json) = view(None, &[partition(0, 2, 5, None)], &[(0, None)]);
         assert!(table.contains("checkpoint  none in checkpoints/g\nmetadata    none: the group has no"), "{table}");
         assert!(table.ends_with("db.s.t          0       2           -      -    5    3            ?"), "{table}");
@@ -334,28 +306,28 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_will_stop_is_said() {
+    fn a_start_that_will_stop_is_shown() {
         let (table, json) = view(None, &[partition(0, 20, 30, Some((5, "")))], &[]);
-        assert!(table.contains("will stop there, to protect data: partition 0 goes on at 5"), "{table}");
-        assert!(table.contains("15 offsets are gone"), "{table}");
-        assert_eq!((&json["layers"], &json["next_start"]), (&Json::from("moved-by-hand"), &Json::from("stop")));
+        assert!(table.contains("next start  stops with exit code 5, to protect data: db.s.t partition 0"), "{table}");
+        assert!(table.contains("offsets 5 to 19 were removed"), "{table}");
+        assert_eq!((&json["relation"], &json["next_start"]), (&Json::from("moved-by-hand"), &Json::from("stop")));
     }
 
     #[test]
     fn a_plan_line_by_line() {
         let partitions =
             [partition(0, 10, 100, Some((50, ""))), partition(1, 0, 9, Some((9, ""))), partition(2, 0, 4, None)];
-        let plan = plan(&partitions, &[0], &Goal::Offset(NextOffset(200))).unwrap();
-        let group = group(&[]);
-        let reset = Reset { group_id: "g", topic: "db.s.t", group: &group, plan: &plan, executed: false, kept: None };
+        let moves = plan(&partitions, &[0], &Goal::Offset(NextOffset(200))).unwrap();
+        let reset = Reset { group: group(&[]), moves, saved: None, refused: None };
+        let report = ResetReport { group_id: "g", topic: "db.s.t", reset: &reset, executed: false, undo: None };
         assert_eq!(
-            reset.table().join("\n"),
+            report.table().join("\n"),
             "TOPIC   PARTITION  OLDEST  FROM   TO  END  READ-AGAIN  SKIPPED  NOTE\n\
-             db.s.t          0      10    50  100  100           0       50  200 is not there yet: at the end\n\
-             db.s.t          1       0     9    9    9           0        0  stays\n\
-             db.s.t          2       0     -    -    4           ?        ?  stays without an offset: read from its beginning"
+             db.s.t          0      10    50  100  100           0       50  200 does not exist yet: at the end\n\
+             db.s.t          1       0     9    9    9           0        0  unchanged\n\
+             db.s.t          2       0     -    -    4           ?        ?  keeps no offset: read from its beginning"
         );
-        let json = reset.json();
+        let json = report.json();
         assert_eq!((&json["executed"], &json["undo"]), (&Json::from(false), &Json::Null));
         assert_eq!(json["partitions"][0]["skipped"], 50);
     }

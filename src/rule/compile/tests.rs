@@ -112,9 +112,9 @@ fn wanted_columns_are_those_that_rules_read() {
 }
 
 #[test]
-fn a_nullable_column_with_a_default_needs_nulls_kept() {
+fn a_nullable_column_with_a_default_needs_a_connector_that_keeps_nulls() {
     let risky = query("SELECT SUM(note) FROM t GROUP BY id HAVING COUNT(*) > 1").unwrap();
-    assert!(check_nulls(&risky, false).unwrap_err().contains("source.nulls_kept = true"));
+    assert!(check_nulls(&risky, false).unwrap_err().contains("source.connector_keeps_nulls = true"));
     assert_eq!(check_nulls(&risky, true), Ok(()));
     assert_eq!(check_nulls(&full(), false), Ok(()));
 }
@@ -123,7 +123,7 @@ fn a_nullable_column_with_a_default_needs_nulls_kept() {
 fn a_version_changes_with_the_meaning_only() {
     let base =
         "SELECT user_id, SUM(amount) FROM t WHERE ts > NOW() - INTERVAL '7 days' GROUP BY user_id HAVING COUNT(*) > 3";
-    let of = |sql: &str| version(&query(sql).unwrap(), Clock::Wall, Confirm::Required);
+    let of = |sql: &str| version(&query(sql).unwrap(), Time::Processing, Confirm::Required);
     let same = [
         "select  User_id,\n sum((\"amount\")) from PUBLIC.t -- c\n where (t.ts > now() - interval '1 week') \
          group by user_id having count(*) > 3",
@@ -145,8 +145,8 @@ fn a_version_changes_with_the_meaning_only() {
         assert_ne!(of(&sql), of(base), "{sql}");
     }
     let query = query(base).unwrap();
-    assert_ne!(version(&query, Clock::Event, Confirm::Required), of(base));
-    assert_ne!(version(&query, Clock::Wall, Confirm::Off), of(base));
+    assert_ne!(version(&query, Time::Event, Confirm::Required), of(base));
+    assert_ne!(version(&query, Time::Processing, Confirm::Off), of(base));
     // Pinned: a version that moved with a release would end every episode.
     assert_eq!(of(base), "317dce81ade55169");
 }

@@ -54,7 +54,7 @@ fn the_plain_query() {
 #[test]
 fn many_keys_under_the_wall_clock() {
     let (_, query) = compiled(RULE);
-    let Confirmation { sql, outputs } = confirmation(&query, Clock::Wall);
+    let Confirmation { sql, outputs } = confirmation(&query, Time::Processing);
     assert_eq!(outputs, ["n", "To tal"]);
     assert_eq!(
         sql,
@@ -74,7 +74,7 @@ fn many_keys_under_the_wall_clock() {
 #[test]
 fn many_keys_under_event_time() {
     let (_, query) = compiled(RULE);
-    let sql = confirmation(&query, Clock::Event).sql;
+    let sql = confirmation(&query, Time::Event).sql;
     assert!(sql.contains("CROSS JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) "), "{sql}");
     let condition = "LEFT JOIN LATERAL (SELECT r.\"key\" AS key, (sum(r.\"a\"\"b\") > (3000)) AS holds, \
          (count(*))::text AS o0, (sum(abs(r.\"a\"\"b\")))::text AS o1 FROM \"s\".\"asked\" AS r \
@@ -87,25 +87,25 @@ fn many_keys_under_event_time() {
 #[test]
 fn the_null_key() {
     let (_, query) = compiled(RULE);
-    let wall = confirmation_null(&query, Clock::Wall);
+    let wall = confirmation_null(&query, Time::Processing);
     assert_eq!(wall.outputs, ["n", "To tal"]);
     let condition = "WHERE (r.\"ts\" >= (($1::text)::timestamptz - INTERVAL '36:00:00')) AND (r.\"key\" IS NULL) \
          GROUP BY r.\"key\") AS answer ON true";
     assert!(wall.sql.ends_with(condition), "{}", wall.sql);
-    let event = confirmation_null(&query, Clock::Event).sql;
+    let event = confirmation_null(&query, Time::Event).sql;
     assert!(event.contains(" AND (r.\"ts\" <= ($1::text)::timestamptz) AND (r.\"key\" IS NULL)"), "{event}");
 }
 
 #[test]
 fn without_a_bound_every_parameter_is_still_named() {
     let (_, query) = compiled("SELECT code FROM s.asked GROUP BY code HAVING count(*) > 1");
-    for (clock, parameter) in [(Clock::Wall, "$2::text)"), (Clock::Event, "$2::text[]")] {
+    for (clock, parameter) in [(Time::Processing, "$2::text)"), (Time::Event, "$2::text[]")] {
         let Confirmation { sql, outputs } = confirmation(&query, clock);
         assert!(sql.contains(parameter) && !sql.contains("\"ts\"") && outputs.is_empty(), "{sql}");
         // Not character varying(3), which would cut a longer key off.
         assert!(!sql.contains("varying"), "{sql}");
     }
-    assert!(confirmation_null(&query, Clock::Event).sql.contains("$1::text"));
+    assert!(confirmation_null(&query, Time::Event).sql.contains("$1::text"));
 }
 
 #[test]

@@ -4,8 +4,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 
 use crate::alert::Alert;
+use crate::change::record::DeadLetter;
 use crate::episode::Status;
-use crate::source::DeadLetter;
 
 /// Bytes of a dead letter's key and value that are copied. With its headers a record at the broker's own limit of 1 MB
 /// would no longer fit, and would be refused at every start; its place says where the whole of it is.
@@ -57,7 +57,7 @@ fn letter_headers(letter: &DeadLetter) -> OwnedHeaders {
         ("tripline_partition", letter.position.partition.to_string()),
         ("tripline_offset", letter.position.offset.to_string()),
         ("tripline_reason", letter.reject.detail.clone()),
-        ("tripline_kind", letter.reject.kind.to_owned()),
+        ("tripline_kind", letter.reject.kind.as_str().to_owned()),
         ("tripline_value_bytes", letter.value.as_ref().map_or(0, Vec::len).to_string()),
     ];
     place.iter().fold(own, |all, (key, value)| all.insert(Header { key, value: Some(value.as_str()) }))

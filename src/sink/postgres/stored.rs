@@ -1,80 +1,12 @@
 //! Reading the table: alert records as they are on the topic.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use crate::alert::record::AlertRecord;
+use serde_json::Value as Json;
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
 use crate::model::Timestamp;
-
-/// An alert record, of the topic or of the table. See ARCHITECTURE.md for its fields.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are those of the record")]
-pub struct Record {
-    pub id: Uuid,
-    pub group: String,
-    pub lineage: String,
-    pub rule: String,
-    pub rule_version: String,
-    pub status: String,
-    pub severity: String,
-    pub key: Map<String, Json>,
-    /// The epoch in which the episode fired and its ordinal there: `12.0`; `None` in records of earlier programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub episode: Option<String>,
-    pub message: String,
-    pub stream: Map<String, Json>,
-    pub database: Option<Map<String, Json>>,
-    pub having: String,
-    pub window: Window,
-    pub trigger: Json,
-    pub confirmation: Json,
-    pub emitted_at: String,
-}
-
-/// The window of an alert, in RFC 3339.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
-    /// Its left edge; `None` for a rule without a time bound.
-    pub from: Option<String>,
-    /// NOW().
-    pub to: String,
-}
-
-impl Record {
-    /// Reads the JSON text of a record.
-    ///
-    /// # Errors
-    /// Not an alert record; the text says why.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut record: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        record.window.from = record.window.from.as_deref().map(uniform);
-        record.window.to = uniform(&record.window.to);
-        record.emitted_at = uniform(&record.emitted_at);
-        Ok(record)
-    }
-
-    /// A field of the trigger; null where time alone brought the alert.
-    pub fn trigger(&self, field: &str) -> &Json {
-        self.trigger.get(field).unwrap_or(&Json::Null)
-    }
-
-    /// A field of the confirmation; null where there was none.
-    pub fn confirmation(&self, field: &str) -> &Json {
-        self.confirmation.get(field).unwrap_or(&Json::Null)
-    }
-}
-
-/// An instant of Postgres's JSON (`…+00:00`) as records write it (`…Z`); other text, such as `infinity`, as it is.
-fn uniform(text: &str) -> String {
-    instant(text).map_or_else(|| text.to_owned(), Timestamp::rfc3339)
-}
-
-/// Reads RFC 3339, to the microsecond.
-pub fn instant(text: &str) -> Option<Timestamp> {
-    chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| Timestamp(at.timestamp_micros()))
-}
 
 /// Which alerts are wanted; `None` stands for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,7 +30,11 @@ pub type Cursor = (String, Uuid);
 ///
 /// # Errors
 /// The database's.
-pub async fn newest(connection: &mut PgConnection, filter: &Filter, limit: u32) -> Result<Vec<Record>, sqlx::Error> {
+pub async fn newest(
+    connection: &mut PgConnection,
+    filter: &Filter,
+    limit: u32,
+) -> Result<Vec<AlertRecord>, sqlx::Error> {
     let sql = concat!(include_str!("record.sql"), include_str!("filter.sql"), include_str!("newest.sql"));
     let rows = sqlx::query(sql)
         .bind(&filter.rule)
@@ -121,7 +57,7 @@ pub async fn later(
     filter: &Filter,
     after: Option<&Cursor>,
     limit: u32,
-) -> Result<Vec<Record>, sqlx::Error> {
+) -> Result<Vec<AlertRecord>, sqlx::Error> {
     let sql = concat!(include_str!("record.sql"), include_str!("filter.sql"), include_str!("later.sql"));
     let rows = sqlx::query(sql)
         .bind(&filter.rule)
@@ -141,15 +77,15 @@ pub async fn later(
 ///
 /// # Errors
 /// The database's.
-pub async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<Record>, sqlx::Error> {
+pub async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<AlertRecord>, sqlx::Error> {
     let sql = concat!(include_str!("record.sql"), include_str!("find.sql"));
     let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
-fn read(row: &PgRow) -> Result<Record, sqlx::Error> {
+fn read(row: &PgRow) -> Result<AlertRecord, sqlx::Error> {
     let text: &str = row.try_get("record")?;
-    Record::parse(text).map_err(|problem| sqlx::Error::Protocol(format!("a row is no alert: {problem}")))
+    AlertRecord::parse(text).map_err(|problem| sqlx::Error::Protocol(format!("a row is no alert: {problem}")))
 }
 
 /// A condition in jsonpath, which the index on the keys serves: some column of the key is this text, or this number,
@@ -177,14 +113,5 @@ mod tests {
         check("\" || true || \"", "$.* == \"\\\" || true || \\\"\"");
         check("{\"a\":1}", "$.* == \"{\\\"a\\\":1}\"");
         check("", "$.* == \"\"");
-    }
-
-    #[test]
-    fn instants_read_alike_from_topic_and_table() {
-        let check = |text: &str, want: &str| assert_eq!(uniform(text), want, "{text}");
-        check("2026-11-22T10:00:00+00:00", "2026-11-22T10:00:00Z");
-        check("2026-11-22T10:00:00.5+00:00", "2026-11-22T10:00:00.500Z");
-        check("2026-11-22T10:00:00.123456Z", "2026-11-22T10:00:00.123456Z");
-        check("-infinity", "-infinity");
     }
 }

@@ -7,17 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, Content, DeadLetter, Event, Record, SourceError};
+use super::super::Event;
+use crate::change::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, Content, DeadLetter, SourceRecord};
 use crate::change::{Decode, Decoded};
-use crate::checkpoint::{Mark, Offsets};
+use crate::failure::{CallError, Kind};
+use crate::kafka::error;
+use crate::kafka::group::Member;
 use crate::model::{NextOffset, Position};
+use crate::progress::{LastRecord, Offsets};
 
 /// How long a poll without records lasts, which bounds how long a command waits.
 const POLL_WAIT: Duration = Duration::from_millis(20);
@@ -25,9 +29,6 @@ const POLL_WAIT: Duration = Duration::from_millis(20);
 const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) type GroupConsumer = BaseConsumer<Context>;
-
-/// How the broker knows a member of the group.
-pub type Member = Option<Arc<ConsumerGroupMetadata>>;
 
 /// Keeps the rebalances for the thread that polls.
 #[derive(Default)]
@@ -184,7 +185,7 @@ impl<D: Decode> Reader<D> {
                 }
                 Ok(Command::Start(_, assignment)) => {
                     if let Err(error) = self.consumer.assign(&assignment) {
-                        let failed = SourceError::Lost(format!("the partitions cannot be read: {error}"));
+                        let failed = CallError::from_source("Kafka: assigning the partitions", error, Kind::Unsafe);
                         self.send(runtime, Event::Failed(failed));
                         return;
                     }
@@ -217,7 +218,7 @@ impl<D: Decode> Reader<D> {
     }
 
     /// Polls until there is nothing left, or a batch is full.
-    fn fill(&mut self) -> (Batch<D::Change>, Option<SourceError>) {
+    fn fill(&mut self) -> (Batch<D::Change>, Option<CallError>) {
         let mut batch = Batch::default();
         let consumer = Arc::clone(&self.consumer);
         let mut wait = POLL_WAIT;
@@ -227,24 +228,26 @@ impl<D: Decode> Reader<D> {
                 None => break,
                 Some(Ok(message)) => {
                     let (offset, timestamp_ms) = (message.offset(), message.timestamp().to_millis().unwrap_or(-1));
-                    batch.marks.insert(message.partition(), Mark { offset, timestamp_ms });
+                    batch.last_records.insert(message.partition(), LastRecord { offset, timestamp_ms });
                     bytes += message.key_len() + message.payload_len();
                     batch.records.push(self.decode(&message, timestamp_ms));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     batch.ended.push(partition);
                 }
-                Some(Err(error)) => match classify(&error) {
-                    Some(failed) => return (batch, Some(failed)),
-                    None => tracing::debug!(%error, "reading from Kafka; it is tried again"),
-                },
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "reading from Kafka");
+                    if let Some(failed) = classify(error) {
+                        return (batch, Some(failed));
+                    }
+                }
             }
             wait = Duration::ZERO;
         }
         (batch, None)
     }
 
-    fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> Record<D::Change> {
+    fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> SourceRecord<D::Change> {
         let position = Position { partition: message.partition(), offset: message.offset() };
         let content = match self.decoder.decode(message.key(), message.payload()) {
             Ok(Decoded::Change(change)) => Content::Change(change),
@@ -257,7 +260,7 @@ impl<D: Decode> Reader<D> {
                 headers: headers_of(message),
             })),
         };
-        Record { position, timestamp_ms, content }
+        SourceRecord { position, timestamp_ms, content }
     }
 
     /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the
@@ -286,12 +289,12 @@ impl<D: Decode> Reader<D> {
                     paused = Some(assignment);
                 }
                 // Paused partitions deliver nothing; a rebalance is answered and kept for the next round.
-                Err(_) => match self.consumer.poll(POLL_WAIT) {
-                    Some(Err(error)) if classify(&error).is_some() => {
-                        tracing::error!(%error, "while reading is paused; it shows again when reading goes on");
+                Err(_) => {
+                    let failed = self.consumer.poll(POLL_WAIT).and_then(Result::err);
+                    if let Some(error) = failed.and_then(classify) {
+                        tracing::error!(%error, "while reading is paused; it shows again when reading resumes");
                     }
-                    _ => {}
-                },
+                }
             }
         }
     }
@@ -303,20 +306,21 @@ fn headers_of(message: &BorrowedMessage<'_>) -> Vec<(String, Option<Vec<u8>>)> {
     message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default()
 }
 
-/// Errors that the source does not get over by itself.
-fn classify(error: &KafkaError) -> Option<SourceError> {
-    use RDKafkaErrorCode as Code;
-    let text = error.to_string();
-    match (error, error.rdkafka_error_code()) {
-        (_, Some(Code::OffsetOutOfRange | Code::AutoOffsetReset)) => {
-            Some(SourceError::Lost(format!("{text}: the offset to go on from is no longer in the topic")))
-        }
-        (_, Some(Code::FencedInstanceId)) | (KafkaError::MessageConsumptionFatal(_), _) => {
-            Some(SourceError::Fenced(text))
-        }
-        (_, Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed)) => Some(SourceError::Lost(text)),
-        _ => None,
-    }
+/// Errors that the source does not recover from by itself.
+fn classify(error: KafkaError) -> Option<CallError> {
+    let kind = match (error::kind(&error), &error) {
+        (Kind::Unreachable, _) => return None,
+        // While reading: this member's own session has ended, and the client joins again.
+        (Kind::Fenced, KafkaError::MessageConsumptionFatal(_)) => Kind::Fenced,
+        (Kind::Fenced, _) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::FencedInstanceId) => return None,
+        (kind, _) => kind,
+    };
+    let call = if kind == Kind::Unsafe {
+        "Kafka: the offset to go on from is no longer in the topic"
+    } else {
+        "Kafka: reading"
+    };
+    Some(CallError::from_source(call, error, kind))
 }
 
 #[cfg(test)]

@@ -189,8 +189,8 @@ function drawState() {
   $("tiles").replaceChildren(
     tile("events per second", short.format(points.at(-1)?.y ?? 0), `${grouped(state.read)} read`),
     tile("behind", `${grouped(state.lag_records)}`, behindText(state)),
-    tile("candidates", grouped(sum((r) => r.tally.candidates)), `${grouped(state.waiting)} waiting`),
-    tile("confirmed", grouped(sum((r) => r.tally.confirmed)), `${grouped(sum((r) => r.tally.refuted))} refuted, ${grouped(sum((r) => r.tally.undecided))} undecided`),
+    tile("candidates", grouped(sum((r) => r.counts.candidates)), `${grouped(state.waiting)} waiting`),
+    tile("confirmed", grouped(sum((r) => r.counts.confirmed)), `${grouped(sum((r) => r.counts.refuted))} refuted, ${grouped(sum((r) => r.counts.undecided))} undecided`),
     tile("alerts", grouped(sum((r) => r.fired)), `${grouped(sum((r) => r.open))} open`),
     tile("commit to alert", upTo(p50), `95 % ${upTo(p95)}`),
     tile("keys", grouped(state.keys), `${grouped(state.rows)} rows`),
@@ -236,12 +236,12 @@ function drawRules(state) {
   });
 }
 
-const SAID = { confirmed: "pill", refuted: "pill warm", undecided: "pill warm", failed: "pill hot" };
+const OUTCOMES = { confirmed: "pill", refuted: "pill warm", undecided: "pill warm", failed: "pill hot" };
 
 function drawCandidates() {
-  $("candidates").replaceChildren(...seen.candidates.slice(0, 40).map((heard) => el("li", {}, el("div", { class: "name" },
-    el("span", {}, el("time", { class: "quiet" }, clock(micros(heard.at))), " ", heard.label),
-    el("span", { class: SAID[heard.said] ?? "pill" }, heard.millis === null ? heard.said : `${heard.said} in ${lasting(heard.millis)}`)))));
+  $("candidates").replaceChildren(...seen.candidates.slice(0, 40).map((report) => el("li", {}, el("div", { class: "name" },
+    el("span", {}, el("time", { class: "quiet" }, clock(micros(report.at))), " ", report.label),
+    el("span", { class: OUTCOMES[report.outcome] ?? "pill" }, report.millis === null ? report.outcome : `${report.outcome} in ${lasting(report.millis)}`)))));
 }
 
 // ---------------------------------------------------------------- a key
@@ -374,8 +374,8 @@ function listen() {
     if (Date.now() - Date.parse(alert.emitted_at) < 60000 && matches(alert)) announce(alert);
     redraw();
   });
-  on("candidate", (heard) => {
-    seen.candidates.unshift(heard);
+  on("candidate", (report) => {
+    seen.candidates.unshift(report);
     seen.candidates.length = Math.min(seen.candidates.length, KEPT);
     redraw();
   });

@@ -119,9 +119,9 @@ fn the_topic_is_made_anew() {
     t.cluster.create_topic(&topic, 1);
     kafka::produce(&topic, &records);
     let what = format!("{topic} partition 0 is not the one that was read");
-    refused(&job, &[&what, "made anew", "an output_path apart from this one"]);
+    refused(&job, &[&what, "deleted and created again", "an output_path apart from this one"]);
     std::fs::remove_dir_all(&job.checkpoints).unwrap();
-    refused(&job, &[&what, "made anew", "an output_path apart from this one"]);
+    refused(&job, &[&what, "deleted and created again", "an output_path apart from this one"]);
     assert_eq!(rows(&job), 5);
     // As it says.
     let anew = Archive { topic, ..t.job("b") };

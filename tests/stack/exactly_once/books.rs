@@ -7,10 +7,11 @@ use rdkafka::message::{Headers, Message, OwnedMessage};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use sqlx::Row;
+use tripline::alert::record::AlertRecord;
 use tripline::checkpoint::Folder;
 use tripline::episode::Episodes;
 use tripline::model::{Key as Group, Lsn, Timestamp, Value};
-use tripline::rule::evaluate::Verdict;
+use tripline::rule::evaluate::Evaluation;
 use tripline::sink::postgres::stored::{self, Filter};
 use tripline::unit::stored::Decisions;
 use tripline::window::Trigger;
@@ -68,10 +69,9 @@ fn in_turn(alerts: &[Json]) -> Told {
 fn in_the_table(run: &mut Run, records: &[OwnedMessage]) {
     let group = run.group.clone();
     let newest = run.feed.with(async |connection| stored::newest(connection, &Filter::default(), 1_000_000).await);
-    let by_id =
-        |all: Vec<stored::Record>| -> BTreeMap<_, _> { all.into_iter().map(|alert| (alert.id, alert)).collect() };
+    let by_id = |all: Vec<AlertRecord>| -> BTreeMap<_, _> { all.into_iter().map(|alert| (alert.id, alert)).collect() };
     let table = by_id(newest.unwrap().into_iter().filter(|alert| alert.group == group).collect());
-    let topic = by_id(records.iter().map(|record| stored::Record::parse(text(record)).unwrap()).collect());
+    let topic = by_id(records.iter().map(|record| AlertRecord::parse(text(record)).unwrap()).collect());
     for (id, alert) in &topic {
         assert_eq!(table.get(id), Some(alert), "topic (right) and table (left)");
     }
@@ -124,8 +124,8 @@ struct StoredWindow {
 struct StoredGroup {
     key: Group,
     _event_time: Timestamp,
-    _verdict: Verdict,
-    _judged: Verdict,
+    _verdict: Evaluation,
+    _judged: Evaluation,
     _since: Option<Box<Trigger>>,
     _unseen: Vec<u32>,
     rows: Vec<StoredRow>,

@@ -188,9 +188,16 @@ impl Cluster {
 
     /// Commits for a group that has no member, without any text, as Kafka's own tool does.
     pub fn set_by_hand(&self, group: &str, topic: &str, next: &[(i32, i64)]) {
+        self.set_with_text(group, topic, next, "");
+    }
+
+    /// Commits for a group that has no member, with this text.
+    pub fn set_with_text(&self, group: &str, topic: &str, next: &[(i32, i64)], text: &str) {
         let mut list = TopicPartitionList::new();
         for (partition, next) in next {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*next)).unwrap();
+            let mut element = list.add_partition(topic, *partition);
+            element.set_offset(Offset::Offset(*next)).unwrap();
+            element.set_metadata(text);
         }
         let consumer = self.consumer(group);
         wait_for("the group can be set by hand", || consumer.commit(&list, CommitMode::Sync).ok());

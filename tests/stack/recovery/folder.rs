@@ -199,7 +199,7 @@ fn no_space_is_left() {
     for (turn, fault) in ["epoch.closed", "logged", "finished"].into_iter().enumerate() {
         let user = 3 + i64::try_from(turn).unwrap();
         let mut run = Run::with_fault(&w.job("a"), &format!("{fault}:1:stop"));
-        run.wait_in_log("starting");
+        run.wait_in_log("this start");
         w.spend(user..=user, "3500");
         run.wait_stopped();
         small.fill();

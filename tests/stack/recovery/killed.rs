@@ -41,7 +41,7 @@ fn set_by_hand(test: &str, fault: Option<&str>) {
 
     let mut logged = None;
     if let Some(fault) = fault {
-        Run::with_fault(&w.job("a"), fault).killed().said("the group's offsets were set by hand");
+        Run::with_fault(&w.job("a"), fault).killed().said("the group's offsets, which were set by hand");
         // Without an epoch it is no more than a name.
         logged = Some(w.lineage("a")).filter(|_| !w.epochs("a").is_empty());
     }
@@ -103,14 +103,14 @@ fn resolved_by_time(test: &str, fault: &str) {
     w.trigger_interval_ms = 60_000;
     let job = w.job("a");
     let mut run = Run::with_fault(&job, &format!("{fault}:3"));
-    run.wait_in_log("starting");
+    run.wait_in_log("this start");
     w.spend(1..=1, "3500");
     w.wait_for_alerts(1);
     run.killed();
     let lineage = w.lineage("a");
     let mut run = Run::start(&job);
     w.wait_for_alerts(2);
-    run.wait("it has gone on", |run| run.times_in_log("starting") > 0 && w.finished("a"));
+    run.wait("it has gone on", |run| run.times_in_log("this start") > 0 && w.finished("a"));
     run.terminate();
     assert_eq!((w.lineage("a"), w.aside("a")), (lineage, vec![]));
     w.one_each(&[&firing([1]), &resolved([1])]);

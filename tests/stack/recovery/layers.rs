@@ -23,9 +23,9 @@ fn the_folder_is_deleted_while_candidates_wait_and_the_database_is_away() {
 
     // It starts while the database is away, and waits for it.
     let mut run = Run::start(&job);
-    run.wait_in_log("waiting for Postgres");
+    run.wait_in_log("asking Postgres at");
     w.server().start();
-    run.wait_in_log("the checkpoint folder is missing");
+    run.wait_in_log("rebuilds: there is no checkpoint");
     w.wait_for_alerts(10);
     w.change(3, "1");
     w.wait_for_alerts(11);
@@ -54,7 +54,7 @@ fn the_folder_is_restored_from_an_older_copy() {
     copy(&w.checkpoint("copy"), &w.checkpoint("a"));
 
     w.change(2, "1");
-    let run = w.read("a").said("has not what the group has");
+    let run = w.read("a").said("which the checkpoint does not have");
     assert_eq!((run.count("read"), run.count("fired"), run.count("resolved")), (1, 0, 1), "{run}");
     assert_eq!((w.lineage("a"), w.aside("a")), (lineage.clone(), vec![lineage]));
     w.one_each(&[&firing(1..=4), &resolved([1, 2])]);
@@ -73,7 +73,7 @@ fn the_group_is_deleted_so_everything_is_read_again() {
     w.read("a");
     let before = w.lineage("a");
     w.cluster.delete_group(&w.group);
-    let run = w.read("a").said("everything again, from auto_offset_reset, as a new lineage");
+    let run = w.read("a").said("the group's offsets were deleted");
     assert_eq!((run.count("read"), run.count("fired")), (3, 3), "{run}");
     assert_ne!(w.lineage("a"), before);
     assert_eq!(w.aside("a"), [before]);
@@ -114,10 +114,10 @@ fn another_instance_began_another_lineage() {
     let before = w.lineage("a");
     w.cluster.delete_group(&w.group);
     w.change(1, "1");
-    let run = w.read("b").said("a new group");
+    let run = w.read("b").said("begins a new lineage at auto_offset_reset");
     assert_eq!((run.count("read"), run.count("fired")), (4, 2), "{run}");
     w.change(2, "1");
-    let run = w.read("a").said("has not what the group has");
+    let run = w.read("a").said("of another lineage");
     assert_eq!((run.count("read"), run.count("resolved")), (1, 1), "{run}");
     assert_eq!((w.lineage("a"), w.aside("a")), (w.lineage("b"), vec![before]));
     w.one_each(&[&firing([1, 2, 3, 2, 3]), &resolved([2])]);
@@ -134,7 +134,10 @@ fn made_anew(test: &str, records: i64) {
     let job = w.job("a");
     let refused = Run::to_the_end(&job).ended();
     let what = format!("{} partition 0 is not the one that was read", w.topic);
-    refused.refused(5, &[&what, "made anew", "tripline offsets reset --to-earliest --execute", "a new group id"]);
+    refused.refused(
+        5,
+        &[&what, "deleted and created again", "tripline offsets reset --to-earliest --execute", "a new group id"],
+    );
     // Neither folder nor group has changed: it says so again.
     Run::to_the_end(&job).ended().refused(5, &[&what]);
     w.one_each(&[&firing(1..=5)]);

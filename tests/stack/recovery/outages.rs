@@ -9,7 +9,7 @@ use super::cluster::Cluster;
 use super::run::Run;
 use super::world::{Truth, World, firing, resolved};
 
-const STARTS: &str = "tripline::monitor::recover: starting";
+const STARTS: &str = "tripline::monitor::recover: this start";
 
 fn on(broker: &Broker, test: &str) -> World {
     let database = Database::new(&format!("recovery_{test}"));

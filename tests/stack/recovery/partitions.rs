@@ -3,7 +3,7 @@
 use super::run::Run;
 use super::world::{World, firing, resolved};
 
-const STARTS: &str = "tripline::monitor::recover: starting";
+const STARTS: &str = "tripline::monitor::recover: this start";
 
 impl World {
     /// Rows of these ids, in the table and on a partition of the stream.

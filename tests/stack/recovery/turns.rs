@@ -7,7 +7,7 @@ use super::run::Run;
 use super::world::{World, firing, resolved};
 
 const STANDS_BY: &str = "standing by until it is gone";
-const STARTS: &str = "tripline::monitor::recover: starting";
+const STARTS: &str = "tripline::monitor::recover: this start";
 
 /// Killed in the middle of a stream of alerts, while another stands by; then the other way round.
 #[test]

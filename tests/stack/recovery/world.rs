@@ -104,7 +104,7 @@ impl World {
         job.checkpoints = self.folder.path().join(instance);
         // What is left of a transaction in one test would hold up the others.
         job.environment = vec![
-            ("TRIPLINE__CHECKPOINT__EPISODES_TOPIC", format!("{}.episodes", self.name)),
+            ("TRIPLINE__CHECKPOINT__EPISODES_TOPIC", self.recovery_topic()),
             ("TRIPLINE__CHECKPOINT__TRIGGER_INTERVAL_MS", self.trigger_interval_ms.to_string()),
         ];
         let properties = self.properties.iter().map(|(name, value)| format!("\"{name}\" = \"{value}\"\n"));
@@ -168,6 +168,11 @@ impl World {
     /// What a reader of committed records finds on the alert topic.
     pub(super) fn alerts(&self) -> Vec<Json> {
         self.cluster.records(&format!("{}.alerts", self.name)).iter().map(Record::json).collect()
+    }
+
+    /// The topic with a copy of the group's progress and of its open episodes.
+    pub(super) fn recovery_topic(&self) -> String {
+        format!("{}.episodes", self.name)
     }
 
     /// Until so many alerts are on the topic.

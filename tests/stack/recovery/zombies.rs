@@ -17,7 +17,7 @@ use super::run::Run;
 use super::world::{World, contents, firing, resolved};
 
 const STANDS_BY: &str = "standing by until it is gone";
-const STARTS: &str = "tripline::monitor::recover: starting";
+const STARTS: &str = "tripline::monitor::recover: this start";
 
 /// What had come into a folder, or changed in it, by name.
 fn news(before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<String> {
@@ -163,7 +163,7 @@ fn the_group_was_moved_while_it_was_stopped() {
     let before = w.lineage("a");
     w.cluster.set_by_hand(&w.group, &w.topic, &[(0, 1)]);
     a.signal("CONT");
-    a.wait_in_log("the group's offsets were set by hand");
+    a.wait_in_log("the group's offsets, which were set by hand");
     w.wait_for_alerts(7);
     w.wait_committed(4);
     a.terminate();

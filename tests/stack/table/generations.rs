@@ -7,9 +7,10 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 use tripline::alert::Alert;
+use tripline::failure::{CallError, Kind};
+use tripline::postgres::{Session, options};
 use tripline::sink::postgres::rights::{Found, rights};
-use tripline::sink::postgres::{self, TableSink, migrations};
-use tripline::sink::{SinkError, SinkErrorKind};
+use tripline::sink::postgres::{TableSink, migrations};
 
 use super::{command, fails, job, lines, odd, out};
 use crate::harness::{Database, Stack, Table, wait_for};
@@ -35,11 +36,11 @@ impl World {
     }
 
     async fn connect(&self) -> PgConnection {
-        postgres::options(&Stack::get().url(&self.database.name)).unwrap().connect().await.unwrap()
+        options(&Stack::get().url(&self.database.name), Session::Writing).unwrap().connect().await.unwrap()
     }
 
     fn sink(&self, group: &str) -> TableSink {
-        TableSink::new(postgres::options(&Stack::get().url(&self.database.name)).unwrap(), group)
+        TableSink::new(options(&Stack::get().url(&self.database.name), Session::Writing).unwrap(), group)
     }
 
     /// The last digits of the ids in the table.
@@ -64,9 +65,9 @@ impl World {
 const WAITS: &str = "state = 'active' AND wait_event_type = 'Lock'";
 const IDLE: &str = "state = 'idle in transaction'";
 
-fn is_fenced(result: Result<(), SinkError>, part: &str) {
+fn is_fenced(result: Result<(), CallError>, part: &str) {
     let error = result.unwrap_err();
-    assert_eq!(error.kind, SinkErrorKind::Fenced, "{error}");
+    assert_eq!(error.kind, Kind::Fenced, "{error}");
     assert!(error.problem.contains(part), "no {part:?} in {error}");
 }
 
@@ -172,7 +173,7 @@ fn a_stopped_instance_does_not_hold_up_another_for_ever() {
             newer.write(&alerts(&[2, 3])).await.unwrap();
             // And it goes on.
             let lost = write.await.unwrap_err();
-            assert_eq!(lost.kind, SinkErrorKind::Away, "{lost}");
+            assert_eq!(lost.kind, Kind::Unreachable, "{lost}");
         }
         is_fenced(older.write(&ids).await, "was raised by");
         assert_eq!(w.ids(), ["02", "03"]);
@@ -194,13 +195,13 @@ async fn first_version(connection: &mut PgConnection) {
 fn a_table_of_the_first_version() {
     let t = Table::new("table_first");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let options = postgres::options(&Stack::get().url(&t.database.name)).unwrap();
+    let options = options(&Stack::get().url(&t.database.name), Session::Writing).unwrap();
     runtime.block_on(async {
         let mut connection = options.connect().await.unwrap();
         first_version(&mut connection).await;
         let mut sink = TableSink::new(options.clone(), "g");
         let refused = sink.fence().await.unwrap_err();
-        assert_eq!(refused.kind, SinkErrorKind::Refused, "{refused}");
+        assert_eq!(refused.kind, Kind::Refused, "{refused}");
         assert!(refused.problem.contains("tripline.generations") && refused.problem.contains("tripline migrate"));
     });
     t.sql(

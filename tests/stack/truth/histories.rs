@@ -9,20 +9,19 @@
 //! - `twins`: the rules, as SQL and as the model reads them
 //! - `postgres`: the same table and queries on a server
 
-#[path = "histories/postgres.rs"]
 mod postgres;
-#[path = "histories/twins.rs"]
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tripline::alert::Alert;
 use tripline::change::{Change, Op};
-use tripline::checkpoint::{Marks, Offsets};
 use tripline::episode::Status;
+use tripline::failure::CallError;
 use tripline::model::{Key, Lsn, NextOffset, Position, Timestamp, Value};
+use tripline::progress::{LastRecords, Offsets};
 use tripline::rule::{Confirm, Rule};
-use tripline::unit::{Answer, Question, Unit};
+use tripline::unit::{Answer, Question, Unit, UnitSettings};
 
 use self::postgres::Server;
 use self::twins::{SECOND, START, Spend, TWINS, WANTED, WINDOW, returns, rule, sql, values};
@@ -113,7 +112,8 @@ impl Watcher {
         let mine = |index: &usize| TWINS[*index].opaque == (opaque && confirm == Confirm::Required);
         let twins: Vec<usize> = (0..TWINS.len()).filter(mine).collect();
         let rules = twins.iter().map(|index| rule(*index, confirm)).collect();
-        let mut unit = Unit::new("group", "topic", rules, &WANTED).unwrap();
+        let settings = UnitSettings { group: "group".to_owned(), topic: "topic".to_owned(), carry_episodes: true };
+        let mut unit = Unit::new(settings, rules, &WANTED).unwrap();
         unit.begin("lineage", 0, Offsets::from([(0, NextOffset(0))]));
         let firing = twins.iter().map(|index| (*index, BTreeSet::new())).collect();
         let name = if confirm == Confirm::Off { "by memory alone" } else { "confirmed" };
@@ -123,7 +123,7 @@ impl Watcher {
     /// Takes what was decided. `says`: what the table says at this instant.
     fn tell(&mut self, now: Timestamp, says: &BTreeMap<usize, BTreeSet<Key>>, must_hold: bool) {
         self.epochs += 1;
-        for alert in self.unit.close(&Marks::new(), now).body.alerts {
+        for alert in self.unit.close(&LastRecords::new(), now).body.alerts {
             let Alert { id, status, key, rule, .. } = alert;
             assert!(self.ids.insert(id), "an id twice: {rule} {key:?} {status:?}");
             self.told += 1;
@@ -290,11 +290,11 @@ impl<'a> History<'a> {
     fn look(&mut self, when: &str) {
         let says = self.says();
         let caught_up = self.stream.is_empty();
-        self.alone.unit.judge(self.now);
+        self.alone.unit.evaluate(self.now);
         self.alone.tell(self.now, &says, caught_up);
-        self.asking.unit.judge(self.now);
+        self.asking.unit.evaluate(self.now);
         if caught_up && std::mem::take(&mut self.late) {
-            self.asking.unit.hurry(self.now);
+            self.asking.unit.make_due_now(self.now);
         }
         while let Some(question) = self.asking.unit.ask(self.now, 2) {
             let answers = self.answers(&question);
@@ -308,7 +308,7 @@ impl<'a> History<'a> {
         }
     }
 
-    fn answers(&mut self, question: &Question) -> Vec<Result<Answer, String>> {
+    fn answers(&mut self, question: &Question) -> Vec<Result<Answer, CallError>> {
         let twin = self.asking.twins[question.rule];
         match &mut *self.truth {
             Truth::Postgres(server) => server.ask(question),

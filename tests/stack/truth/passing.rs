@@ -45,7 +45,7 @@ fn begun(t: &Table, job: &Job) -> Running {
     t.insert(&[(99, 999, "1.00")]);
     t.wait_in_kafka(1);
     let mut run = job.start();
-    run.wait_in_log("a new group");
+    run.wait_in_log("begins a new lineage at auto_offset_reset");
     run
 }
 
@@ -92,7 +92,7 @@ fn two_episodes_have_two_ids() {
     by_time(&first.alert(101), leaves(&t, 1, 7));
 
     let mut run = job.start();
-    run.wait_in_log("on from the last epoch");
+    run.wait_in_log("this start resumes");
     t.insert(&[(2, 101, "3500")]);
     run.wait_for_line("User 101 ($3,500.00)");
     run.wait_for_line("Resolved: User 101 ($0.00)");

@@ -120,7 +120,7 @@ fn half_a_transaction_neither_resolves_nor_fires() {
     logged(&ended, &["refuted", "Int(102)", r#""total":"4000.00""#, r#""total":"2000.00""#]);
     logged(&ended, &["refuted", "Int(101)", r#""total":"1500.00""#, r#""total":"3500.00""#]);
     let mut run = slow.job().start();
-    run.wait_in_log("on from the last epoch");
+    run.wait_in_log("this start resumes");
     slow.tell(1, 7);
     run.wait_committed(7);
     // What truly resolves is told.

@@ -3,11 +3,13 @@
 use serde_json::json;
 use uuid::Uuid;
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::board::RuleReading;
 use crate::episode::EpisodeId;
 use crate::model::{Key, Timestamp};
-use crate::unit::news::Tally;
+use crate::run_status::RuleStatus;
+use crate::unit::events::RuleCounts;
 
 fn plain() -> Console {
     let mut console = Console::new(Output::Table);
@@ -22,14 +24,14 @@ fn told(line: &str) -> &str {
     told
 }
 
-fn heard(said: Said, database: Option<&str>) -> Heard {
+fn report(outcome: ConfirmationOutcome, database: Option<&str>) -> ConfirmationReport {
     let outputs = |total: &str| json!({ "transactions": 4, "total": total }).as_object().cloned().unwrap();
-    Heard {
+    ConfirmationReport {
         at: Timestamp(0),
         rule: "weekly-spend".to_owned(),
         key: json!({ "user_id": 27_956_157 }),
         label: "27956157".to_owned(),
-        said,
+        outcome,
         stream: outputs("3120.50"),
         database: database.map(outputs),
         millis: database.map(|_| 2),
@@ -38,15 +40,15 @@ fn heard(said: Said, database: Option<&str>) -> Heard {
 
 #[test]
 fn a_candidate_with_each_outcome() {
-    let check = |said, database: Option<&str>, want: &str| {
-        let line = plain().candidate(&heard(said, database));
+    let check = |outcome, database: Option<&str>, want: &str| {
+        let line = plain().candidate(&report(outcome, database));
         assert_eq!(told(&line), format!("candidate  weekly-spend 27956157: stream 3120.50, Postgres {want}\n"));
     };
-    check(Said::Confirmed, Some("3120.50"), "3120.50 (2 ms): confirmed");
-    check(Said::Refuted, Some("120.50"), "120.50 (2 ms): refuted, no alert");
-    check(Said::Undecided, Some("120.50"), "120.50 (2 ms): not visible yet, asked again");
-    check(Said::Failed, None, "- (0 ms): no answer, asked again");
-    let coloured = Console { colour: true, ..plain() }.candidate(&heard(Said::Refuted, Some("120.50")));
+    check(ConfirmationOutcome::Confirmed, Some("3120.50"), "3120.50 (2 ms): confirmed");
+    check(ConfirmationOutcome::Refuted, Some("120.50"), "120.50 (2 ms): refuted, no alert");
+    check(ConfirmationOutcome::Undecided, Some("120.50"), "120.50 (2 ms): not visible yet, asked again");
+    check(ConfirmationOutcome::Failed, None, "- (0 ms): no answer, asked again");
+    let coloured = Console { colour: true, ..plain() }.candidate(&report(ConfirmationOutcome::Refuted, Some("120.50")));
     assert!(coloured.ends_with("): \x1b[36mrefuted, no alert\x1b[0m\n"), "{coloured:?}");
 }
 
@@ -77,23 +79,23 @@ fn an_alert_is_one_line_with_severity_and_rule() {
 fn what_is_open_follows_the_alerts() {
     let mut seen = Seen::default();
     seen.take(&alert(Status::Firing, ""), Duration::from_millis(7));
-    assert_eq!(seen.open["weekly-spend"], BTreeSet::from(["27956157".to_owned()]));
+    assert_eq!(seen.open()["weekly-spend"], BTreeSet::from(["27956157".to_owned()]));
     seen.take(&alert(Status::Resolved, ""), Duration::from_millis(8));
-    assert!(seen.open.is_empty() && (seen.fired, seen.resolved) == (1, 1));
+    assert!(seen.open().is_empty() && (seen.fired, seen.resolved) == (1, 1));
     assert_eq!(seen.first_alert, Some(Duration::from_millis(7)));
 }
 
 /// Two rules, and more users than are shown.
-fn reading() -> Reading {
-    let rule = |name: &str, severity: &str, having: &str| RuleReading {
+fn snapshot() -> StatusSnapshot {
+    let rule = |name: &str, severity: &str, having: &str| RuleStatus {
         name: name.to_owned(),
         severity: severity.to_owned(),
         having: having.to_owned(),
         open: 1,
-        tally: Tally { confirmed: 10, refuted: 2, ..Tally::default() },
-        ..RuleReading::default()
+        counts: RuleCounts { confirmed: 10, refuted: 2, ..RuleCounts::default() },
+        ..RuleStatus::default()
     };
-    let top = |rule: &str, user: u64, total: &str, threshold: &str| Top {
+    let top = |rule: &str, user: u64, total: &str, threshold: &str| TopKey {
         rule: rule.to_owned(),
         key: Json::Null,
         label: user.to_string(),
@@ -102,23 +104,23 @@ fn reading() -> Reading {
         over: false,
         rows: 1,
     };
-    let mut reading = Reading {
+    let mut snapshot = StatusSnapshot {
         read: 1_234_567,
         rules: vec![
             rule("weekly-spend", "critical", "SUM(ABS(amount)) > 3000"),
             rule("card-testing", "warning", "COUNT(*) > 12"),
         ],
-        ..Reading::default()
+        ..StatusSnapshot::default()
     };
-    reading.top.extend((0..9).map(|user| top("weekly-spend", 27_956_157 + user, "1500000.25", "3000")));
-    reading.top.extend((0..9).map(|user| top("card-testing", 10_000_000 + user, "3", "12")));
+    snapshot.top.extend((0..9).map(|user| top("weekly-spend", 27_956_157 + user, "1500000.25", "3000")));
+    snapshot.top.extend((0..9).map(|user| top("card-testing", 10_000_000 + user, "3", "12")));
     for _ in 0..90 {
-        reading.delays.observe(20_000);
+        snapshot.delays.observe(20_000);
     }
     for _ in 0..10 {
-        reading.delays.observe(4_000_000);
+        snapshot.delays.observe(4_000_000);
     }
-    reading
+    snapshot
 }
 
 fn done() -> Done {
@@ -133,10 +135,10 @@ fn the_whole_in_numbers() {
     (console.seen.fired, console.seen.resolved) = (6, 4);
     let delays = "from commit to decision 25 ms, p99 5000 ms";
     assert_eq!(
-        console.whole(&reading(), &done(), 12_345),
+        console.whole(&snapshot(), &done(), 12_345),
         ["1,234,567 changes read, 12,345/s, 5 behind", "20 confirmed, 4 refuted; 6 alerts, 4 resolved", delays]
     );
-    assert_eq!(console.whole(&Reading::default(), &done(), 0)[2], "nothing decided yet");
+    assert_eq!(console.whole(&StatusSnapshot::default(), &done(), 0)[2], "nothing decided yet");
 }
 
 /// A terminal's narrowest usual width, and one that is wide: a frame is the same on both.
@@ -146,7 +148,7 @@ fn a_frame_fits_the_terminal() {
     console.buying(Instant::now(), Duration::from_secs(900));
     console.page = Some("http://127.0.0.1:65535/".to_owned());
     console.seen.take(&alert(Status::Firing, ""), Duration::ZERO);
-    let picture = console.picture(&reading(), &done(), 12_345);
+    let picture = console.picture(&snapshot(), &done(), 12_345);
     let lines: Vec<&str> = picture.lines().collect();
     for width in [80, 120] {
         let long: Vec<&&str> = lines.iter().filter(|line| line.chars().count() > width).collect();
@@ -185,7 +187,7 @@ fn lines_are_wrapped_and_the_picture_is_cut() {
 #[test]
 fn bars_show_the_threshold() {
     let check = |total: &str, want: &str| {
-        let top = Top {
+        let top = TopKey {
             rule: "r".to_owned(),
             key: Json::Null,
             label: "7".to_owned(),

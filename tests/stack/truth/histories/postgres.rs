@@ -6,8 +6,10 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 use tripline::confirm::Confirm as _;
-use tripline::confirm::postgres::{PostgresConfirm, options};
+use tripline::confirm::postgres::PostgresConfirm;
+use tripline::failure::CallError;
 use tripline::model::{Key, Timestamp, Value};
+use tripline::postgres::{Session, options};
 use tripline::rule::{Confirm, Rule, render};
 use tripline::unit::{Answer, Question};
 
@@ -38,7 +40,7 @@ impl Server {
             sql.replace("now()", "($1::text)::timestamptz")
         };
         let queries = (0..TWINS.len()).map(as_of).collect();
-        let options = options(&url, Duration::from_secs(5)).unwrap();
+        let options = options(&url, Session::Reading(Duration::from_secs(5))).unwrap();
         let confirm =
             runtime.block_on(async { PostgresConfirm::new(options, 1, Duration::from_secs(5), rules, &WANTED) });
         Self { runtime, connection, confirm, queries }
@@ -58,7 +60,7 @@ impl Server {
         self.runtime.block_on(sql.execute(&mut self.connection)).unwrap();
     }
 
-    pub(super) fn ask(&self, question: &Question) -> Vec<Result<Answer, String>> {
+    pub(super) fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
         self.runtime.block_on(self.confirm.ask(question))
     }
 

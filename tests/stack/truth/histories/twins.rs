@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tripline::change::Op;
 use tripline::model::{Column, ColumnType, Key, Table, Timestamp, Value};
 use tripline::rule::message::Template;
-use tripline::rule::{Clock, Confirm, Rule, compile, parse};
+use tripline::rule::{Confirm, Rule, Time, compile, parse};
 
 pub(super) const SECOND: i64 = 1_000_000;
 /// 2026-11-22T10:00:00Z
@@ -124,10 +124,10 @@ pub(super) fn rule(index: usize, confirm: Confirm) -> Rule {
     let query = compile::compile(&parse::parse(TWINS[index].sql).unwrap(), &table()).unwrap();
     Rule {
         name: format!("rule-{index}"),
-        version: compile::version(&query, Clock::Wall, confirm),
+        version: compile::version(&query, Time::Processing, confirm),
         severity: "critical".to_owned(),
         message: Template::parse("{user_id}", &["user_id", "n", "total"]).unwrap(),
-        clock: Clock::Wall,
+        time: Time::Processing,
         confirm,
         query,
     }

@@ -1,0 +1,84 @@
+//! An alert record read back, from the alert topic or the table. Pure.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+use uuid::Uuid;
+
+use crate::model::Timestamp;
+
+/// An alert record, of the topic or of the table. See ARCHITECTURE.md for its fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of the record")]
+pub struct AlertRecord {
+    pub id: Uuid,
+    pub group: String,
+    pub lineage: String,
+    pub rule: String,
+    pub rule_version: String,
+    pub status: String,
+    pub severity: String,
+    pub key: Map<String, Json>,
+    /// The epoch in which the episode fired and its ordinal there: `12.0`; `None` in records of earlier programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub episode: Option<String>,
+    pub message: String,
+    pub stream: Map<String, Json>,
+    pub database: Option<Map<String, Json>>,
+    pub having: String,
+    pub window: AlertWindow,
+    pub trigger: Json,
+    pub confirmation: Json,
+    pub emitted_at: String,
+}
+
+/// The window of an alert, in RFC 3339.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertWindow {
+    /// Its left edge; `None` for a rule without a time bound.
+    pub from: Option<String>,
+    /// NOW().
+    pub to: String,
+}
+
+impl AlertRecord {
+    /// Reads the JSON text of a record.
+    ///
+    /// # Errors
+    /// Not an alert record; the text says why.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut record: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        record.window.from = record.window.from.as_deref().map(uniform);
+        record.window.to = uniform(&record.window.to);
+        record.emitted_at = uniform(&record.emitted_at);
+        Ok(record)
+    }
+
+    /// A field of the trigger; null where time alone brought the alert.
+    pub fn trigger(&self, field: &str) -> &Json {
+        self.trigger.get(field).unwrap_or(&Json::Null)
+    }
+
+    /// A field of the confirmation; null where there was none.
+    pub fn confirmation(&self, field: &str) -> &Json {
+        self.confirmation.get(field).unwrap_or(&Json::Null)
+    }
+}
+
+/// An instant of Postgres's JSON (`…+00:00`) as records write it (`…Z`); other text, such as `infinity`, as it is.
+fn uniform(text: &str) -> String {
+    Timestamp::parse(text).map_or_else(|| text.to_owned(), Timestamp::rfc3339)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_read_alike_from_topic_and_table() {
+        let check = |text: &str, want: &str| assert_eq!(uniform(text), want, "{text}");
+        check("2026-11-22T10:00:00+00:00", "2026-11-22T10:00:00Z");
+        check("2026-11-22T10:00:00.5+00:00", "2026-11-22T10:00:00.500Z");
+        check("2026-11-22T10:00:00.123456Z", "2026-11-22T10:00:00.123456Z");
+        check("-infinity", "-infinity");
+    }
+}

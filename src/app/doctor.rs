@@ -1,0 +1,170 @@
+//! Everything that a run needs, examined, with a fix for what is wrong. Nothing is changed.
+//!
+//! - this file: asking all servers
+//! - `kafka`, `connect`, `database`: asking one of them
+//! - `facts`: what they said; `checks`: what that means; [`finding`]: what is reported; all of them pure
+
+mod checks;
+mod connect;
+mod database;
+mod facts;
+pub mod finding;
+mod kafka;
+
+use std::time::Duration;
+
+use self::facts::{Broker, Connector, DatabaseFacts, RuleFacts};
+use self::finding::{Finding, Report, ok, problem, warning};
+use super::progress;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{self, Config, RuleSettings};
+use crate::failure::{Exit, Failure};
+use crate::postgres::no_answer;
+use crate::rule::compile;
+use crate::rule::parse::{Parsed, parse};
+
+/// How long a server is waited for that cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Examines everything. `connect_url`: Kafka Connect's REST interface, where it is known.
+pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
+    let clock = SystemClock::default();
+    let mut found = vec![ok("config", format!("the configuration can be read, rules: {}", config.rules.len()))];
+    let (parsed, wrong) = parsed(&config.rules);
+    let table = parsed.first().map(|(_, parsed)| (parsed.schema.text.as_str(), parsed.table.text.as_str()));
+
+    // The servers do not depend on each other.
+    let patience = PATIENCE.min(config.startup_wait);
+    let limit = patience + config.postgres.statement_timeout * 4;
+    let (broker, connectors, database, alerts) = tokio::join!(
+        kafka::broker(config, patience),
+        async {
+            match connect_url {
+                None => None,
+                Some(url) => Some(connect::ask(url).await),
+            }
+        },
+        async {
+            match table {
+                None => None,
+                Some(table) => Some(in_time(limit, database::database(config, &clock, table, &parsed)).await),
+            }
+        },
+        async {
+            match &config.alerts.postgres {
+                None => None,
+                Some(_) => Some(in_time(limit, database::alerts_table(config)).await),
+            }
+        },
+    );
+    let progress = match &broker {
+        Ok(Broker { topic: Some(_), .. }) => Some(progress::view(config).await),
+        _ => None,
+    };
+    let now = clock.now();
+
+    let relation = match &database {
+        Some(Ok((DatabaseFacts { relation: Some(relation), .. }, _))) => Some(relation),
+        _ => None,
+    };
+    let rules: &[RuleFacts] =
+        database.as_ref().and_then(|database| database.as_ref().ok()).map_or(&[], |(_, rules)| rules);
+    let queries: Vec<_> = rules.iter().filter_map(|rule| rule.query.as_ref()).collect();
+    let wanted = compile::wanted(&queries);
+    let columns = relation.and_then(|relation| relation.table.as_ref()).map(|table| (table, wanted.as_slice()));
+
+    found.extend(checks::broker(config, &broker));
+    if let Ok(Broker { topic: Some(topic), .. }) = &broker {
+        found.extend(checks::records::records(
+            config,
+            topic,
+            columns,
+            relation.map(|relation| relation.identity.as_str()),
+        ));
+        found.extend(checks::record_clock(&topic.newest, now));
+    }
+    if let Some(progress) = &progress {
+        found.extend(checks::group(config, progress));
+    }
+    let connector = connector(connectors.as_ref(), config, table);
+    match (connect_url, &connectors) {
+        (Some(url), Some(connectors)) => {
+            found.extend(checks::connect::connect(config, &config::without_login(url), connectors, table, columns));
+        }
+        _ => found.push(warning(
+            "connect",
+            "not looked at: its address is not known",
+            "tripline doctor --config FILE --connect http://localhost:8083",
+        )),
+    }
+    found.extend(wrong);
+    if let (Some(database), Some(table)) = (database, table) {
+        found.extend(of_database(config, database, table, connector));
+    }
+    if let Some(alerts) = &alerts {
+        found.push(checks::alerts_table(config, alerts));
+    }
+    Report(found)
+}
+
+fn connector<'a>(
+    connectors: Option<&'a Result<Vec<Connector>, Failure>>,
+    config: &Config,
+    table: Option<(&str, &str)>,
+) -> Option<&'a Connector> {
+    let connectors = connectors?.as_ref().ok()?;
+    checks::connect::of_topic(connectors, &config.source.topic, table)
+}
+
+fn of_database(
+    config: &Config,
+    answered: Result<(DatabaseFacts, Vec<RuleFacts>), Failure>,
+    table: (&str, &str),
+    connector: Option<&Connector>,
+) -> Vec<Finding> {
+    let (database, rules) = match answered {
+        Ok((database, rules)) => (Ok(database), rules),
+        Err(unanswered) => (Err(unanswered), Vec::new()),
+    };
+    let mut found = checks::database::database(config, &database, table, connector);
+    if let Ok(DatabaseFacts { relation, ahead, .. }) = &database {
+        if let Some(relation) = relation {
+            found.extend(rules.iter().flat_map(|rule| checks::rules::rule(rule, relation)));
+        }
+        found.push(checks::clock("Postgres", *ahead));
+    }
+    found
+}
+
+/// Waits for an answer that a server may never give.
+async fn in_time<T>(limit: Duration, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let answered = tokio::time::timeout(limit, answer).await;
+    answered.unwrap_or_else(|_| Err(Failure::new(Exit::Unreachable, no_answer(limit).to_string())))
+}
+
+/// The rules that can be parsed and read the first one's table, and what is wrong with the others.
+fn parsed(rules: &[RuleSettings]) -> (Vec<(&RuleSettings, Parsed)>, Vec<Finding>) {
+    let mut good: Vec<(&RuleSettings, Parsed)> = Vec::new();
+    let mut wrong = Vec::new();
+    let fix = "correct the rule's sql; config/default.toml shows one";
+    for rule in rules {
+        match parse(&rule.sql) {
+            Err(error) => wrong.push(problem("rule", format!("{}: {error}", rule.name), fix).ends(Exit::Misconfigured)),
+            Ok(parsed) => {
+                let table = |parsed: &Parsed| (parsed.schema.text.clone(), parsed.table.text.clone());
+                match good.first() {
+                    Some((first, other)) if table(other) != table(&parsed) => {
+                        let text = format!("{}: reads another table than rule {}", rule.name, first.name);
+                        let fix = "one run watches one table: give the rule a configuration with a group id of its own";
+                        wrong.push(problem("rule", text, fix).ends(Exit::Misconfigured));
+                    }
+                    _ => good.push((rule, parsed)),
+                }
+            }
+        }
+    }
+    (good, wrong)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! Facts → findings. Pure.
+//!
+//! - this file: broker, topics, group, clocks
+//! - [`records`]: what stands in the topic
+//! - [`connect`]: the connector that writes it
+//! - [`database`]: table, publication, slot, rights
+//! - [`rules`]: each rule, and what its confirmation costs
+
+pub(super) mod connect;
+pub(super) mod database;
+pub(super) mod records;
+pub(super) mod rules;
+
+use super::facts::{AlertsTable, Broker};
+use super::finding::{Finding, ok, problem, warning};
+use crate::app::progress::view::ProgressView;
+use crate::change::record::TopicRecord;
+use crate::config::{Config, redact_url};
+use crate::failure::{Exit, Failure};
+use crate::model::Timestamp;
+
+/// Clocks that differ by more than this shift windows noticeably.
+const SKEW_WARNING: i64 = 2_000_000;
+/// Clocks that differ by more than this make confirmations mean another window.
+const SKEW_PROBLEM: i64 = 60_000_000;
+/// An unread record older than this is a backlog.
+const LAG_SECONDS: i64 = 60;
+
+/// The cluster, and the topic of changes there.
+pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<Finding> {
+    let servers = &config.kafka.bootstrap_servers;
+    let topic = &config.source.topic;
+    let broker = match broker {
+        Ok(broker) => broker,
+        Err(Failure { exit, message }) => {
+            let fix = match exit {
+                Exit::Refused => {
+                    "correct the login in [kafka.properties] (sasl.username, TRIPLINE__KAFKA__PROPERTIES__SASL_PASSWORD)"
+                }
+                Exit::Misconfigured => "correct [kafka.properties]",
+                _ => "start the broker, or correct kafka.bootstrap_servers and the broker's advertised.listeners",
+            };
+            return vec![problem("broker", message, fix).ends(*exit)];
+        }
+    };
+    let mut found = vec![ok("broker", format!("{servers} answers, brokers: {}", broker.brokers))];
+    found.push(match &broker.topic {
+        Some(topic_found) => ok("topic", format!("{topic} is there, partitions: {}", topic_found.partitions)),
+        None => {
+            let close = broker.names.iter().filter(|name| similar(name, topic)).map(String::as_str).collect::<Vec<_>>();
+            let hint = if close.is_empty() {
+                "insert a row: Debezium makes the topic with the table's first event; or correct source.topic, which is topic.prefix, schema and table".to_owned()
+            } else {
+                format!("set source.topic to one of those that are there: {}; or insert a row, with which Debezium makes the topic", close.join(", "))
+            };
+            problem("topic", format!("{topic} does not exist at {servers}"), hint).ends(Exit::Misconfigured)
+        }
+    });
+    found.extend(written(config, broker));
+    found
+}
+
+/// Names that end with the same table.
+fn similar(name: &str, wanted: &str) -> bool {
+    let table = |name: &str| name.rsplit('.').next().map(str::to_owned);
+    !name.starts_with('_') && table(name) == table(wanted)
+}
+
+/// The topics that a run writes to, which it makes where they are not.
+fn written(config: &Config, broker: &Broker) -> Vec<Finding> {
+    let episodes = &config.checkpoint.episodes_topic;
+    let alerts = config.alerts.kafka.as_ref().map(|kafka| ("topic.alerts", kafka.topic.as_str()));
+    let plain = [("topic.dead-letter", config.source.dead_letter_topic.as_str())];
+    let there = |topic: &str| broker.names.iter().any(|name| name == topic);
+    let absent = |topic: &str| format!("{topic} is not there yet: a run makes it");
+    let mut found = Vec::new();
+    for (check, topic) in alerts.into_iter().chain(plain) {
+        found.push(match broker.cleanup.get(topic) {
+            _ if !there(topic) => ok(check, absent(topic)),
+            Some(policy) if policy.contains("compact") => warning(
+                check,
+                format!("{topic} has cleanup.policy={policy}: older records of a key are removed"),
+                set_policy(config, topic, "delete"),
+            ),
+            _ => ok(check, format!("{topic} is there")),
+        });
+    }
+    found.push(match broker.cleanup.get(episodes) {
+        _ if !there(episodes) => ok("topic.episodes", absent(episodes)),
+        Some(policy) if policy != "compact" => problem(
+            "topic.episodes",
+            format!("{episodes} has cleanup.policy={policy}, and would lose open episodes"),
+            set_policy(config, episodes, "compact"),
+        )
+        .ends(Exit::Misconfigured),
+        Some(_) => ok("topic.episodes", format!("{episodes} is there, and compacted")),
+        None => ok("topic.episodes", format!("{episodes} is there; the broker does not say whether it is compacted")),
+    });
+    found
+}
+
+fn set_policy(config: &Config, topic: &str, policy: &str) -> String {
+    format!(
+        "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy={policy}",
+        config.kafka.bootstrap_servers
+    )
+}
+
+/// Members, what the next start does, lag.
+pub(super) fn group(config: &Config, progress: &Result<ProgressView, Failure>) -> Vec<Finding> {
+    let group = &config.kafka.group_id;
+    let look = "tripline offsets --config FILE";
+    let view = match progress {
+        Ok(view) => view,
+        Err(Failure { exit, message }) => return vec![problem("group", message, look).ends(*exit)],
+    };
+    let members: Vec<String> = view.group.members.iter().map(ToString::to_string).collect();
+    let mut found = vec![match members.as_slice() {
+        [] => ok("group", format!("{group} has no active member: nothing runs")),
+        [one] => ok("group", format!("{group} has one active member: {one}")),
+        several => warning(
+            "group",
+            format!("{group} has {} active members: {}; one works, the others wait", several.len(), several.join(", ")),
+            "stop the others, unless they are standbys; a second job needs a kafka.group_id of its own",
+        ),
+    }];
+    let text = format!("the next start {}", view.text());
+    found.push(if view.decision.stop.is_some() {
+        problem("offsets", text, look)
+    } else if view.decision.is_expected() {
+        ok("offsets", text)
+    } else {
+        warning("offsets", text, look)
+    });
+    let (lag, seconds) = (view.lag(), view.oldest_age());
+    let age = seconds.map(|seconds| format!(", the oldest of them {seconds} s old")).unwrap_or_default();
+    let text = format!("{lag} unread{age}");
+    found.push(match seconds {
+        Some(seconds) if seconds > LAG_SECONDS && members.is_empty() => {
+            warning("lag", format!("{text}, and nothing runs"), "tripline run --config FILE")
+        }
+        Some(seconds) if seconds > LAG_SECONDS => {
+            warning("lag", text, "look at the run's log: it says what it waits for")
+        }
+        _ => ok("lag", text),
+    });
+    found
+}
+
+/// The table of alerts.
+pub(super) fn alerts_table(config: &Config, found: &Result<AlertsTable, Failure>) -> Finding {
+    const CHECK: &str = "alerts.postgres";
+    let (url, setting) = config.table_url();
+    let url = redact_url(url);
+    let migrates = config.alerts.postgres.as_ref().is_some_and(|table| table.migrate);
+    let migrate = "tripline migrate --config FILE, as a role that may make schemas and tables";
+    let found = match found {
+        Ok(found) => found,
+        Err(Failure { exit, message }) => {
+            let fix = format!("start it, or correct {setting}");
+            return problem(CHECK, format!("Postgres at {url}: {message}"), fix).ends(*exit);
+        }
+    };
+    match found {
+        AlertsTable::Missing { may_create: true } if migrates => {
+            ok(CHECK, format!("tripline.alerts is not there yet at {url}: a run makes it"))
+        }
+        AlertsTable::Missing { .. } => {
+            problem(CHECK, format!("there is no table tripline.alerts at {url}"), migrate).ends(Exit::Misconfigured)
+        }
+        AlertsTable::Older if migrates => {
+            ok(CHECK, format!("tripline.alerts at {url} is of an older version: a run brings it up to date"))
+        }
+        AlertsTable::Older => problem(CHECK, format!("tripline.alerts at {url} is of an older version"), migrate)
+            .ends(Exit::Misconfigured),
+        AlertsTable::There { missing: Some(grants) } => {
+            problem(CHECK, format!("rights on tripline.alerts at {url} are missing"), grants).ends(Exit::Refused)
+        }
+        AlertsTable::There { missing: None } => ok(CHECK, format!("tripline.alerts at {url} can be written")),
+    }
+}
+
+/// Whose clock is ahead of this machine's: a server's, known to so many microseconds.
+pub(super) fn clock(whose: &str, (ahead, within): (i64, i64)) -> Finding {
+    const CHECK: &str = "clock";
+    let off = ahead.saturating_abs();
+    let sure = off.saturating_sub(within).max(0);
+    let side = if ahead < 0 { "behind" } else { "ahead of" };
+    let text = format!("the clock of {whose} is {} ms {side} this machine's", off / 1_000);
+    let fix = "have both machines follow the same time: `timedatectl set-ntp true`, then `timedatectl timesync-status`";
+    if sure > SKEW_PROBLEM {
+        problem(CHECK, format!("{text}: windows would not be those of the rows' times"), fix)
+    } else if sure > SKEW_WARNING {
+        warning(CHECK, format!("{text}: the edges of windows are off by as much"), fix)
+    } else {
+        ok(CHECK, text)
+    }
+}
+
+/// The newest record, which cannot come from the future.
+pub(super) fn record_clock(newest: &[TopicRecord], now: Timestamp) -> Option<Finding> {
+    let newest = newest.iter().filter_map(|record| record.at).max()?;
+    let ahead = newest.0.saturating_sub(now.0);
+    (ahead > SKEW_WARNING).then(|| clock("Kafka's newest record", (ahead, 0)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! The connector that writes the topic. Pure.
+
+use serde_json::Value as Json;
+
+use super::super::facts::Connector;
+use super::super::finding::{Finding, ok, problem, warning};
+use crate::change::debezium::{DecimalHandling, TimePrecision};
+use crate::config::Config;
+use crate::failure::{Exit, Failure};
+use crate::model::{ColumnType, Table};
+
+/// A trace is shown up to here.
+const TRACE_MAX: usize = 300;
+
+/// Takes apart what `GET /connectors?expand=info&expand=status` answers; `None` if it is no such thing.
+pub(in crate::app::doctor) fn connectors(answer: &Json) -> Option<Vec<Connector>> {
+    let text = |value: &Json| value.as_str().map(str::to_owned);
+    let connector = |(name, found): (&String, &Json)| {
+        let (info, status) = (found.get("info")?, found.get("status")?);
+        let config = info.get("config")?.as_object()?;
+        let tasks = status.get("tasks")?.as_array()?;
+        let task =
+            |task: &Json| (task.get("state").and_then(text).unwrap_or_default(), task.get("trace").and_then(text));
+        let own = status.get("connector")?;
+        Some(Connector {
+            name: name.clone(),
+            config: config.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect(),
+            state: text(own.get("state")?)?,
+            trace: own.get("trace").and_then(text),
+            tasks: tasks.iter().map(task).collect(),
+        })
+    };
+    answer.as_object()?.iter().map(connector).collect()
+}
+
+/// The connector that writes this topic, by its settings.
+pub(in crate::app::doctor) fn of_topic<'a>(
+    connectors: &'a [Connector],
+    topic: &str,
+    table: Option<(&str, &str)>,
+) -> Option<&'a Connector> {
+    let postgres = |connector: &&Connector| connector.setting("connector.class", "").ends_with("PostgresConnector");
+    let by_prefix = |connector: &Connector| {
+        let delimiter = connector.setting("topic.delimiter", ".");
+        let prefix = connector.setting("topic.prefix", "");
+        let rest = topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(delimiter));
+        rest.is_some_and(|rest| {
+            !prefix.is_empty() && table.is_none_or(|(schema, name)| rest == format!("{schema}{delimiter}{name}"))
+        })
+    };
+    // RegexRouter and ByLogicalTableRouter name the topic that they make.
+    let renamed = |connector: &Connector| {
+        let names = |(name, value): (&String, &String)| {
+            name.starts_with("transforms.") && name.ends_with("replacement") && value == topic
+        };
+        connector.config.iter().any(names)
+    };
+    connectors.iter().filter(postgres).find(|connector| renamed(connector) || by_prefix(connector))
+}
+
+/// Everything about the connector. `base` is Connect's URL without secrets.
+pub(in crate::app::doctor) fn connect(
+    config: &Config,
+    base: &str,
+    answered: &Result<Vec<Connector>, Failure>,
+    table: Option<(&str, &str)>,
+    columns: Option<(&Table, &[usize])>,
+) -> Vec<Finding> {
+    let connectors = match answered {
+        Ok(connectors) => connectors,
+        Err(Failure { exit, message }) => {
+            let fix = "start Kafka Connect, or correct --connect or connect.url";
+            return vec![problem("connect", format!("Connect at {base}: {message}"), fix).ends(*exit)];
+        }
+    };
+    let topic = &config.source.topic;
+    let mut found = vec![ok("connect", format!("{base} answers, connectors: {}", connectors.len()))];
+    let Some(connector) = of_topic(connectors, topic, table) else {
+        let names: Vec<&str> = connectors.iter().map(|connector| connector.name.as_str()).collect();
+        let others =
+            if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
+        found.push(problem(
+            "connector",
+            format!("no connector writes {topic}; {others}"),
+            format!("curl -X PUT -H 'Content-Type: application/json' --data-binary @connector.json {base}/connectors/NAME/config"),
+        ));
+        return found;
+    };
+    let at = At { base, connector };
+    found.extend(states(&at));
+    found.extend(settings(config, &at, columns));
+    found
+}
+
+/// A connector and how to reach it.
+struct At<'a> {
+    base: &'a str,
+    connector: &'a Connector,
+}
+
+impl At<'_> {
+    fn url(&self) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        let name: String = self.connector.name.bytes().map(encode).collect();
+        format!("{}/connectors/{name}", self.base)
+    }
+
+    fn restart(&self) -> String {
+        format!("curl -X POST '{}/restart?includeTasks=true&onlyFailed=true', once its cause is mended", self.url())
+    }
+
+    /// The command that changes its settings by a filter of jq.
+    fn change(&self, filter: &str) -> String {
+        let config = format!("{}/config", self.url());
+        format!(
+            "curl -s {config} | jq '{filter}' | curl -X PUT -H 'Content-Type: application/json' --data-binary @- {config}"
+        )
+    }
+
+    fn set(&self, name: &str, value: &str) -> String {
+        self.change(&format!(".\"{name}\"=\"{value}\""))
+    }
+}
+
+/// The first line of a stack trace, and the last cause.
+fn cause(trace: Option<&str>) -> String {
+    let trace = trace.unwrap_or("without a trace");
+    let first = trace.lines().next().unwrap_or_default().trim();
+    let last = trace.lines().filter_map(|line| line.trim().strip_prefix("Caused by: ")).next_back();
+    let text = last.map_or_else(|| first.to_owned(), |last| format!("{first} … caused by {last}"));
+    let mut shown: String = text.chars().take(TRACE_MAX).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn states(at: &At<'_>) -> Vec<Finding> {
+    let Connector { name, state, trace, tasks, .. } = at.connector;
+    let resume = format!("curl -X PUT {}/resume", at.url());
+    let mut found = vec![match state.as_str() {
+        "RUNNING" => ok("connector", format!("{name} is RUNNING")),
+        "PAUSED" | "STOPPED" => {
+            problem("connector", format!("{name} is {state}: no change comes into the topic"), resume)
+        }
+        "FAILED" => problem("connector", format!("{name} is FAILED: {}", cause(trace.as_deref())), at.restart()),
+        _ => warning("connector", format!("{name} is {state}"), format!("look again: curl -s {}/status", at.url())),
+    }];
+    if state != "RUNNING" {
+        return found;
+    }
+    if tasks.is_empty() {
+        found.push(problem("task", format!("{name} has no task: no change comes into the topic"), at.restart()));
+    }
+    for (number, (state, trace)) in tasks.iter().enumerate() {
+        found.push(match state.as_str() {
+            "RUNNING" => ok("task", format!("task {number} of {name} is RUNNING")),
+            "FAILED" => {
+                problem("task", format!("task {number} of {name} is FAILED: {}", cause(trace.as_deref())), at.restart())
+            }
+            _ => warning(
+                "task",
+                format!("task {number} of {name} is {state}"),
+                format!("look again: curl -s {}/status", at.url()),
+            ),
+        });
+    }
+    found
+}
+
+fn settings(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Vec<Finding> {
+    let connector = at.connector;
+    let mut found = Vec::new();
+    found.extend(unwrapped(at));
+    found.push(nulls(config, at, columns));
+    found.push(decimals(config, at));
+    found.push(times(config, at, columns));
+    let skipped = connector.setting("skipped.operations", "t");
+    let letters: Vec<&str> = skipped.split(',').map(str::trim).collect();
+    let whole = at.set("skipped.operations", "none");
+    found.push(if letters.iter().any(|letter| ["c", "u", "d"].contains(letter)) {
+        problem("operations", format!("skipped.operations={skipped}: changes are left out"), whole)
+    } else if letters.contains(&"t") {
+        warning("operations", format!("skipped.operations={skipped}: a TRUNCATE would go unnoticed"), whole)
+    } else {
+        ok("operations", "no kind of change is left out")
+    });
+    found.push(match connector.setting("tombstones.on.delete", "true") {
+        "true" => ok("tombstones", "a delete is followed by a tombstone"),
+        _ => warning(
+            "tombstones",
+            "tombstones.on.delete=false: a compacted topic would keep the last record of every deleted row for ever",
+            at.set("tombstones.on.delete", "true"),
+        ),
+    });
+    found
+}
+
+fn unwrapped(at: &At<'_>) -> Option<Finding> {
+    let names: Vec<&str> = at.connector.setting("transforms", "").split(',').map(str::trim).collect();
+    let unwraps =
+        |name: &&&str| at.connector.setting(&format!("transforms.{name}.type"), "").contains("ExtractNewRecordState");
+    let unwrap = names.iter().find(unwraps)?;
+    let rest: Vec<&str> = names.iter().copied().filter(|name| name != unwrap).collect();
+    let filter =
+        if rest.is_empty() { "del(.transforms)".to_owned() } else { format!(".transforms=\"{}\"", rest.join(",")) };
+    Some(problem(
+        "transforms",
+        format!(
+            "transform {unwrap} is ExtractNewRecordState: lsn and txId, by which changes are ordered and confirmed, are lost"
+        ),
+        at.change(&filter),
+    ))
+}
+
+/// What becomes of NULL in a column with a default.
+fn nulls(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Finding {
+    const CHECK: &str = "nulls";
+    const NAME: &str = "value.converter.replace.null.with.default";
+    let connector = at.connector;
+    let own = connector.config.contains_key("value.converter");
+    let kept = connector.setting(NAME, "true") == "false";
+    let at_risk = |(table, wanted): (&Table, &[usize])| {
+        let column = wanted.iter().filter_map(|index| table.columns.get(*index));
+        column.filter(|column| column.nullable && column.has_default).map(|column| column.name.clone()).next()
+    };
+    let at_risk = columns.and_then(at_risk);
+    let fix = format!("{}; and source.connector_keeps_nulls = true", at.set(NAME, "false"));
+    match (kept, config.source.connector_keeps_nulls, at_risk) {
+        (true, true, _) => ok(CHECK, "NULL comes as NULL"),
+        (true, false, Some(column)) => warning(
+            CHECK,
+            format!("NULL comes as NULL, also in column {column}, and source.connector_keeps_nulls is false"),
+            "source.connector_keeps_nulls = true",
+        ),
+        (true, false, None) => ok(CHECK, "NULL comes as NULL"),
+        (false, true, _) if own => problem(
+            CHECK,
+            format!(
+                "the converter writes a column's default instead of NULL ({NAME} is not false), and source.connector_keeps_nulls is true: sums would differ from Postgres's"
+            ),
+            at.set(NAME, "false"),
+        ),
+        (false, true, _) => warning(
+            CHECK,
+            format!(
+                "source.connector_keeps_nulls is true, and {NAME} is not set in the connector: the worker's own setting cannot be seen from here"
+            ),
+            at.set(NAME, "false"),
+        ),
+        (false, false, Some(column)) => problem(
+            CHECK,
+            format!("the converter writes column {column}'s default instead of NULL ({NAME} is not false)"),
+            fix,
+        ),
+        (false, false, None) => warning(
+            CHECK,
+            format!(
+                "the converter writes a column's default instead of NULL ({NAME} is not false); no rule reads such a column yet"
+            ),
+            fix,
+        ),
+    }
+}
+
+/// Whether records say themselves how their values are written.
+fn has_schemas(connector: &Connector) -> bool {
+    connector.config.contains_key("value.converter")
+        && connector.setting("value.converter.schemas.enable", "true") == "true"
+}
+
+fn decimals(config: &Config, at: &At<'_>) -> Finding {
+    const CHECK: &str = "decimals";
+    const NAME: &str = "decimal.handling.mode";
+    let mode = at.connector.setting(NAME, "precise");
+    let ours = match config.source.decimals {
+        DecimalHandling::Auto => "auto",
+        DecimalHandling::String => "string",
+        DecimalHandling::Precise => "precise",
+    };
+    match mode {
+        "double" => problem(
+            CHECK,
+            format!("{NAME}=double: amounts are rounded before they are written"),
+            format!("{}; then read a topic without the rounded records", at.set(NAME, "string")),
+        ),
+        "string" | "precise" if ours == mode || ours == "auto" || has_schemas(at.connector) => {
+            ok(CHECK, format!("{NAME}={mode}, source.decimals = \"{ours}\""))
+        }
+        _ => problem(
+            CHECK,
+            format!("{NAME}={mode}, and source.decimals = \"{ours}\": amounts would not be read, or wrong"),
+            format!("source.decimals = \"{}\"", if mode == "precise" { "precise" } else { "string" }),
+        )
+        .ends(Exit::Misconfigured),
+    }
+}
+
+fn times(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Finding {
+    const CHECK: &str = "times";
+    const NAME: &str = "time.precision.mode";
+    let mode = at.connector.setting(NAME, "adaptive");
+    let ours = match config.source.times {
+        TimePrecision::Adaptive => "adaptive",
+        TimePrecision::AdaptiveTimeMicroseconds => "adaptive_time_microseconds",
+        TimePrecision::Microseconds => "microseconds",
+        TimePrecision::Nanoseconds => "nanoseconds",
+        TimePrecision::Connect => "connect",
+        TimePrecision::Isostring => "isostring",
+    };
+    let plain = |mode: &str| mode.replace("adaptive_time_microseconds", "adaptive");
+    if plain(mode) == plain(ours) || has_schemas(at.connector) {
+        return ok(CHECK, format!("{NAME}={mode}, source.times = \"{ours}\""));
+    }
+    let depends = |(table, wanted): (&Table, &[usize])| {
+        let of = |index: &usize| table.columns.get(*index).map(|column| &column.ty);
+        wanted.iter().filter_map(of).any(|ty| matches!(ty, ColumnType::Timestamp { .. } | ColumnType::Date))
+    };
+    let text = format!("{NAME}={mode}, and source.times = \"{ours}\"");
+    let fix = format!("source.times = \"{mode}\"");
+    if columns.is_some_and(depends) {
+        problem(CHECK, format!("{text}: times of columns without a zone would be wrong"), fix).ends(Exit::Misconfigured)
+    } else {
+        warning(CHECK, format!("{text}: no column that a rule reads depends on it yet"), fix)
+    }
+}

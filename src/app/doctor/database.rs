@@ -1,0 +1,177 @@
+//! Asking Postgres, in a read-only session: the server, the table, what lets its changes out, and each rule.
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use super::checks::database::quoted;
+use super::facts::{AlertsTable, DatabaseFacts, Plan, Publication, Relation, RuleFacts, Slot};
+use crate::app::rules::compile_rule;
+use crate::app::servers::rules_database;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, RuleSettings, redact_url};
+use crate::confirm::postgres::catalog::{self, CatalogError};
+use crate::failure::{Exit, Failure};
+use crate::model::{Table, Timestamp};
+use crate::postgres::{Database, Session, kind};
+use crate::rule::parse::Parsed;
+use crate::rule::render::{self, quote_ident};
+use crate::rule::{Query, Time, compile};
+use crate::sink::postgres::rights::{Found, rights};
+
+/// What the database says, and what it says of each rule.
+pub(super) async fn database(
+    config: &Config,
+    clock: &SystemClock,
+    table: (&str, &str),
+    rules: &[(&RuleSettings, Parsed)],
+) -> Result<(DatabaseFacts, Vec<RuleFacts>), Failure> {
+    let server = rules_database(&config.postgres)?;
+    let mut connection = server.try_connect().await?;
+    let asked = ask(&mut connection, clock, table).await;
+    let mut facts = Vec::new();
+    if let Ok(DatabaseFacts {
+        relation: Some(Relation { table: Some(table), usage: true, select: true, .. }), ..
+    }) = &asked
+    {
+        for (settings, parsed) in rules {
+            facts.push(rule(&mut connection, config, settings, parsed, table, clock.now()).await);
+        }
+    }
+    let _ = connection.close().await;
+    let asked = asked.map_err(|error| server.failed(error))?;
+    Ok((asked, facts))
+}
+
+async fn ask(
+    connection: &mut PgConnection,
+    clock: &SystemClock,
+    (schema, name): (&str, &str),
+) -> Result<DatabaseFacts, sqlx::Error> {
+    // The first statement of a session is slower than others.
+    sqlx::query("select 1").execute(&mut *connection).await?;
+    let before = clock.now().0;
+    let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut *connection).await?;
+    let after = clock.now().0;
+    let within = after.saturating_sub(before) / 2;
+    let theirs: i64 = row.try_get("now_micros")?;
+    let ahead = (theirs.saturating_sub(before.saturating_add(within)), within);
+    let relation = sqlx::query(include_str!("relation.sql")).bind(schema).bind(name);
+    let relation = match relation.fetch_optional(&mut *connection).await? {
+        None => None,
+        Some(row) => {
+            let table = match catalog::table(connection, schema, name).await {
+                Ok(table) => Some(table),
+                Err(CatalogError::Connection(error)) => return Err(error),
+                Err(CatalogError::Rule(_) | CatalogError::Unfit(_)) => None, // without a primary key
+            };
+            Some(self::relation(&row, table)?)
+        }
+    };
+    let publications = sqlx::query(include_str!("publications.sql")).bind(schema).bind(name);
+    let publications = publications.fetch_all(&mut *connection).await?;
+    let slots = sqlx::query(include_str!("slots.sql")).fetch_all(&mut *connection).await?;
+    Ok(DatabaseFacts {
+        name: row.try_get("database")?,
+        version: row.try_get("version")?,
+        role: row.try_get("role")?,
+        standby: row.try_get("standby")?,
+        wal_level: row.try_get("wal_level")?,
+        ahead,
+        relation,
+        publications: publications.iter().map(publication).collect::<Result<_, _>>()?,
+        slots: slots.iter().map(slot).collect::<Result<_, _>>()?,
+    })
+}
+
+fn relation(row: &PgRow, table: Option<Table>) -> Result<Relation, sqlx::Error> {
+    Ok(Relation {
+        table,
+        identity: row.try_get("identity")?,
+        partitioned: row.try_get("partitioned")?,
+        bytes: row.try_get("bytes")?,
+        usage: row.try_get("may_use")?,
+        select: row.try_get("may_select")?,
+        index_leads: row.try_get("index_leads")?,
+    })
+}
+
+fn publication(row: &PgRow) -> Result<Publication, sqlx::Error> {
+    Ok(Publication {
+        name: row.try_get("name")?,
+        has_table: row.try_get("has_table")?,
+        leaves_out: row.try_get("leaves_out")?,
+    })
+}
+
+fn slot(row: &PgRow) -> Result<Slot, sqlx::Error> {
+    Ok(Slot {
+        name: row.try_get("name")?,
+        active: row.try_get("active")?,
+        wal_status: row.try_get("wal_status")?,
+        lag: row.try_get("lag")?,
+    })
+}
+
+async fn rule(
+    connection: &mut PgConnection,
+    config: &Config,
+    settings: &RuleSettings,
+    parsed: &Parsed,
+    table: &Table,
+    now: Timestamp,
+) -> RuleFacts {
+    let mut facts = RuleFacts { name: settings.name.clone(), ..RuleFacts::default() };
+    match compile_rule(connection, settings, parsed, table).await {
+        Err(CatalogError::Connection(error)) => {
+            facts.wrong = Some((error.to_string(), kind(&error).policy().exit));
+        }
+        Err(error) => facts.wrong = Some((error.to_string(), Exit::Misconfigured)),
+        Ok(query) => {
+            facts.nulls = compile::check_nulls(&query, config.source.connector_keeps_nulls).err();
+            facts.plan = Some(plan(connection, &query, settings.time, now).await.map_err(|error| error.to_string()));
+            facts.query = Some(query);
+        }
+    }
+    facts
+}
+
+/// How Postgres would run the confirmation of one key that there is.
+async fn plan(connection: &mut PgConnection, query: &Query, time: Time, now: Timestamp) -> Result<Plan, sqlx::Error> {
+    let column = query.group_by.first().and_then(|index| query.table.columns.get(*index));
+    let column = column.map(|column| quote_ident(&column.name)).unwrap_or_default();
+    let table = quoted(&query.table.schema, &query.table.name);
+    let sample = format!("select ({column})::text from {table} where {column} is not null limit 1");
+    let key: Option<String> =
+        sqlx::query_scalar(AssertSqlSafe(sample)).fetch_optional(&mut *connection).await?.flatten();
+    let keys: Vec<String> = key.into_iter().collect();
+    let statement = format!("explain {}", render::confirmation(query, time).sql);
+    let asked = sqlx::query(AssertSqlSafe(statement)).bind(&keys);
+    let asked = match time {
+        Time::Processing => asked.bind(now.rfc3339()),
+        Time::Event => asked.bind(keys.iter().map(|_| now.rfc3339()).collect::<Vec<_>>()),
+    };
+    let rows = asked.fetch_all(connection).await?;
+    let lines = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Plan::read(lines.iter().map(String::as_str)))
+}
+
+/// What the role finds of the table of alerts. Unlike a run's, the session is read only.
+pub(super) async fn alerts_table(config: &Config) -> Result<AlertsTable, Failure> {
+    let (url, setting) = config.table_url();
+    let session = Session::Reading(config.postgres.statement_timeout);
+    let server = Database::new(url, redact_url(url), setting, session)?;
+    let mut connection = server.try_connect().await?;
+    let asked = async {
+        let create = "select has_database_privilege(current_database(), 'CREATE')";
+        Ok::<_, sqlx::Error>(match rights(&mut connection).await? {
+            Found::Nothing => {
+                AlertsTable::Missing { may_create: sqlx::query_scalar(create).fetch_one(&mut connection).await? }
+            }
+            Found::Older => AlertsTable::Older,
+            Found::Tables(rights) => AlertsTable::There { missing: rights.missing() },
+        })
+    };
+    let found = asked.await;
+    let _ = connection.close().await;
+    Ok(found.map_err(|error| server.failed(error))?)
+}

@@ -1,0 +1,147 @@
+//! Why an alert fired, and what has changed since.
+
+use serde_json::Value as Json;
+use sqlx::Connection;
+use uuid::Uuid;
+
+use super::alerts_table::AlertsTable;
+use super::servers::rules_database;
+use crate::alert::record::AlertRecord;
+use crate::config::{Config, RuleSettings};
+use crate::confirm::postgres::catalog::{self, CatalogError};
+use crate::confirm::postgres::explain::{Present, Subject, columns, outputs, present};
+use crate::failure::Failure;
+use crate::postgres::Database;
+use crate::retry::Retry;
+use crate::rule::parse::parse;
+use crate::rule::{Query, compile};
+use crate::sink::postgres::stored;
+
+/// The alert's rule as it is configured now.
+pub struct RuleNow {
+    /// Its version; `None` when there is no such rule, or it does not fit its table.
+    pub version: Option<String>,
+    /// What Postgres says, or why it was not asked.
+    pub found: Result<RowsNow, String>,
+}
+
+/// What Postgres says now, with the names that go with it.
+pub struct RowsNow {
+    /// Of the aggregates.
+    pub outputs: Vec<String>,
+    /// Whether the alert has a number for each.
+    pub known: Vec<bool>,
+    /// Which of them is COUNT(*).
+    pub count: Option<usize>,
+    /// Of the rows' columns.
+    pub columns: Vec<String>,
+    /// The rows and their totals.
+    pub present: Present,
+}
+
+/// The alert of this id, from the table.
+///
+/// # Errors
+/// There is none, or the server cannot be reached, or refuses.
+pub async fn find(config: &Config, id: Uuid) -> Result<AlertRecord, Failure> {
+    let table = AlertsTable::of(config)?;
+    let mut connection = table.connect(Retry::ONCE).await?;
+    let found = stored::find(&mut connection, id).await.map_err(|error| table.failed(error))?;
+    let _ = connection.close().await;
+    found.ok_or_else(|| {
+        Failure::misconfigured(format!(
+            "tripline.alerts at {} has no alert {id}; --from takes it from a file with records of the alert topic",
+            table.shown()
+        ))
+    })
+}
+
+/// What Postgres says of an alert now.
+///
+/// # Errors
+/// The server cannot be reached, or refuses. What is wrong with the rule is part of the answer.
+pub async fn explain(config: &Config, record: &AlertRecord) -> Result<RuleNow, Failure> {
+    let database = rules_database(&config.postgres)?;
+    match config.rules.iter().find(|rule| rule.name == record.rule) {
+        None => Ok(RuleNow { version: None, found: Err(format!("the configuration has no rule {}", record.rule)) }),
+        Some(rule) => ask(&database, rule, record).await,
+    }
+}
+
+/// Asks Postgres with the rule's own query.
+async fn ask(database: &Database, rule: &RuleSettings, record: &AlertRecord) -> Result<RuleNow, Failure> {
+    let none = |problem: String| RuleNow { version: None, found: Err(problem) };
+    let parsed = match parse(&rule.sql) {
+        Ok(parsed) => parsed,
+        Err(error) => return Ok(none(format!("rule {}: sql, {error}", rule.name))),
+    };
+    let mut connection = database.connect(Retry::ONCE).await?;
+    let table = match catalog::table(&mut connection, &parsed.schema.text, &parsed.table.text).await {
+        Ok(table) => table,
+        Err(CatalogError::Connection(error)) => return Err(database.failed(error).into()),
+        Err(error) => return Ok(none(format!("rule {}: {error}", rule.name))),
+    };
+    let query = match compile::compile(&parsed, &table) {
+        Ok(query) => query,
+        Err(error) => return Ok(none(format!("rule {}: sql, {error}", rule.name))),
+    };
+    let version = Some(compile::version(&query, rule.time, rule.confirm));
+    let Some(key) = key_texts(&query, record) else {
+        let problem = "the rule is now grouped by another column, so the alert's key cannot be asked for".to_owned();
+        return Ok(RuleNow { version, found: Err(problem) });
+    };
+    let numbers = numbers(&query, record);
+    let texts: Vec<Option<String>> = numbers.iter().map(|number| number.and_then(text)).collect();
+    let subject = Subject {
+        query: &query,
+        time: rule.time,
+        key: &key,
+        from: record.window.from.as_deref(),
+        as_of: record.confirmation("as_of").as_str().unwrap_or(&record.window.to),
+        numbers: &texts,
+    };
+    let present = present(&mut connection, &subject).await.map_err(|error| database.failed(error))?;
+    let _ = connection.close().await;
+    let known = numbers.iter().map(Option::is_some).collect();
+    Ok(RuleNow { version, found: Ok(RowsNow::new(&query, known, present)) })
+}
+
+impl RowsNow {
+    fn new(query: &Query, known: Vec<bool>, present: Present) -> Self {
+        let named = outputs(query);
+        let is_count = |index: &usize| query.aggregates.get(*index) == Some(&crate::rule::Aggregate::CountRows);
+        let name =
+            |index: &usize| query.table.columns.get(*index).map(|column| column.name.clone()).unwrap_or_default();
+        Self {
+            outputs: named.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            known,
+            count: named.iter().position(|(_, index)| is_count(index)),
+            columns: columns(query).iter().map(name).collect(),
+            present,
+        }
+    }
+}
+
+/// The alert's key as parameters; `None` where the rule has other key columns.
+fn key_texts(query: &Query, record: &AlertRecord) -> Option<Vec<Option<String>>> {
+    if query.group_by.len() != record.key.len() {
+        return None;
+    }
+    let names = query.group_by.iter().map(|index| query.table.columns.get(*index).map(|column| &column.name));
+    names.map(|name| record.key.get(name?).map(text)).collect()
+}
+
+/// The alert's own number for each output: what the database said, or the stream where it was not asked.
+fn numbers<'a>(query: &Query, record: &'a AlertRecord) -> Vec<Option<&'a Json>> {
+    let numbers = record.database.as_ref().unwrap_or(&record.stream);
+    outputs(query).iter().map(|(name, _)| numbers.get(*name)).collect()
+}
+
+/// A value as Postgres reads it; `None` for NULL.
+fn text(value: &Json) -> Option<String> {
+    match value {
+        Json::Null => None,
+        Json::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}

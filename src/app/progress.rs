@@ -1,0 +1,190 @@
+//! What the next start does, and how far the group is: seen from outside, without disturbing a run.
+
+pub mod view;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use view::ProgressView;
+
+use crate::checkpoint::FolderView;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, WhenGroupIsMissing};
+use crate::failure::{CallError, Failure};
+use crate::job::JobError;
+use crate::job::start::{Lookups, decide_with};
+use crate::kafka::records::OpenTransaction;
+use crate::kafka::{Client, Cluster, Isolation};
+use crate::model::Timestamp;
+use crate::progress::group::GroupState;
+use crate::progress::start::{Answers, FolderState, Known, Policy};
+use crate::progress::{Offsets, Progress, TopicState, lag};
+use crate::retry::Retry;
+use crate::sink::kafka::recovery;
+
+/// How long a command tries again, e.g. while the group's coordinator is being elected.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A group's offsets in a cluster, and moving them.
+pub struct GroupOffsets {
+    cluster: Cluster,
+    topic: String,
+    /// Sees of the topic what a run would read.
+    reader: Client,
+    /// Sees the group's offsets even while a transaction that is to move them is open.
+    committer: Client,
+}
+
+impl GroupOffsets {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// A property that librdkafka does not accept.
+    pub fn new(cluster: Cluster, group: &str, topic: &str) -> Result<Self, Failure> {
+        let reader = cluster.client(group, Isolation::Committed)?;
+        let committer = cluster.client(group, Isolation::Uncommitted)?;
+        Ok(Self { topic: topic.to_owned(), cluster, reader, committer })
+    }
+
+    /// Every partition of the topic, with what the group has committed.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn topic_state(&self) -> Result<TopicState, CallError> {
+        let topic = &self.topic;
+        Retry::for_at_most(PATIENCE)
+            .run("asking for the group's offsets", async || {
+                let partitions = self.reader.partitions(topic).await?;
+                let ends = self.reader.ends(topic, &partitions).await?;
+                let mut committed = self.committer.committed(topic, &partitions).await?;
+                let with = |mut state: crate::progress::PartitionState| {
+                    state.committed = committed.remove(&state.partition);
+                    state
+                };
+                let partitions = ends.partitions.into_iter().map(with).collect();
+                Ok(TopicState { partitions, ..ends })
+            })
+            .await
+    }
+
+    /// State and members of the group.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn group_state(&self) -> Result<GroupState, CallError> {
+        let what = "asking for the group's members";
+        Retry::for_at_most(PATIENCE).run(what, async || self.committer.group_state().await).await
+    }
+
+    /// In each of these partitions, the first record that is not older than this, or the end.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn since(&self, at: Timestamp, partitions: &[i32]) -> Result<Offsets, CallError> {
+        let what = "asking for the offsets of an instant";
+        let asked = async || self.reader.first_since(&self.topic, partitions, at).await;
+        Retry::for_at_most(PATIENCE).run(what, asked).await
+    }
+
+    /// Moves the group to these offsets.
+    ///
+    /// # Errors
+    /// The group has an active member, or the cluster does not answer, or refuses.
+    pub async fn commit(&self, offsets: &Offsets) -> Result<(), CallError> {
+        let what = "committing the group's offsets";
+        let asked = async || self.committer.move_group(&self.topic, offsets).await;
+        Retry::for_at_most(PATIENCE).run(what, asked).await
+    }
+}
+
+/// Looks at a group from outside.
+///
+/// # Errors
+/// A server does not answer, or refuses; or a file of the folder is damaged.
+pub async fn view(config: &Config) -> Result<ProgressView, Failure> {
+    let (group_id, topic) = (&config.kafka.group_id, &config.source.topic);
+    let offsets = GroupOffsets::new(super::servers::cluster(&config.kafka), group_id, topic)?;
+    let state = offsets.topic_state().await?;
+    // After the group's offsets, since a run writes the folder before it commits: else it could look older than it is.
+    let folder = folder_state(FolderView::of_group(&config.checkpoint.dir, group_id).map_err(JobError::from)?);
+    let group = offsets.group_state().await?;
+    let now = SystemClock::default().now();
+    let partitions: Vec<i32> = state.partitions.iter().map(|state| state.partition).collect();
+    let mut known = Known { policy: policy(config), folder, topic: state, now, answers: Answers::default() };
+    let mut lookups = CommandLookups { config, offsets: &offsets, partitions };
+    let decision = decide_with(&mut known, &mut lookups).await?;
+    let unread = lag::oldest_unread(&decision.from, &known.topic);
+    let ages = lag::ages(&offsets.cluster.ages(topic, &unread).await?, now);
+    let Known { policy, folder, topic, .. } = known;
+    Ok(ProgressView { policy, topic, group, folder, decision, ages, now })
+}
+
+/// What the settings say of a start.
+fn policy(config: &Config) -> Policy {
+    Policy {
+        group: config.kafka.group_id.clone(),
+        topic: config.source.topic.clone(),
+        folder: folder(config).display().to_string(),
+        start_at: config.kafka.auto_offset_reset,
+        resume_without_group: config.kafka.when_group_is_missing == WhenGroupIsMissing::Resume,
+    }
+}
+
+/// The group's checkpoint folder.
+pub fn folder(config: &Config) -> PathBuf {
+    config.checkpoint.dir.join(&config.kafka.group_id)
+}
+
+fn folder_state(view: Option<FolderView>) -> Option<FolderState> {
+    let FolderView { lineage, newest } = view?;
+    let newest = newest?;
+    Some(FolderState {
+        lineage: lineage.id,
+        topic: lineage.topic,
+        cluster: lineage.cluster,
+        origin: lineage.origin,
+        epoch: newest.number,
+        offsets: newest.offsets,
+        last_records: newest.last_records,
+        at: newest.at,
+        is_starting: newest.is_starting,
+    })
+}
+
+/// What a decision looks up, asked for by a command.
+struct CommandLookups<'a> {
+    config: &'a Config,
+    offsets: &'a GroupOffsets,
+    partitions: Vec<i32>,
+}
+
+impl Lookups for CommandLookups<'_> {
+    type Error = Failure;
+
+    async fn recovery(&mut self) -> Result<Option<Progress>, Failure> {
+        let (topic, group) = (&self.config.checkpoint.episodes_topic, &self.config.kafka.group_id);
+        // One of this group ends as soon as the next start fences it out.
+        let open = OpenTransaction::LeaveOut;
+        let read = async || recovery::read(&self.offsets.cluster, topic, group, open).await;
+        Ok(Retry::for_at_most(PATIENCE).run("reading the recovery topic", read).await?.progress)
+    }
+
+    async fn retention(&mut self) -> Option<Duration> {
+        self.offsets.cluster.offsets_retention().await
+    }
+
+    fn logged(&mut self, epoch: u64) -> Result<Option<(u32, Offsets)>, Failure> {
+        let logged = FolderView::logged(&self.config.checkpoint.dir, &self.config.kafka.group_id, epoch);
+        Ok(logged.map_err(JobError::from)?)
+    }
+
+    async fn timestamps(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, Failure> {
+        let read = async || self.offsets.cluster.timestamps(&self.config.source.topic, offsets).await;
+        Ok(Retry::for_at_most(PATIENCE).run("reading the last records that were taken", read).await?)
+    }
+
+    async fn since(&mut self, at: Timestamp) -> Result<Offsets, Failure> {
+        Ok(self.offsets.since(at, &self.partitions).await?)
+    }
+}

@@ -1,0 +1,174 @@
+//! The main job: checked against the servers, wired, and run.
+
+use std::future::Future;
+use std::io::Write;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+
+use super::alerts_table;
+use super::rules::{CompiledRules, compile_rules};
+use super::servers::{self, MissingTopic, membership, rules_database, wait_for_topic};
+use super::sinks::ConfiguredSinks;
+use crate::change::debezium::{self, Decoder};
+use crate::checkpoint::Folder;
+use crate::clock::SystemClock;
+use crate::config::{Config, OnBadRecord, OnRuleChange, WhenGroupIsMissing};
+use crate::confirm::postgres::PostgresConfirm;
+use crate::failure::Failure;
+use crate::host;
+use crate::job::JobError;
+use crate::job::gauge::Gauge;
+use crate::kafka::Cluster;
+use crate::kafka::group::Member;
+use crate::monitor::counts::Counts;
+use crate::monitor::{Monitor, Settings};
+use crate::run_status::RunStatus;
+use crate::sink::Sinks;
+use crate::sink::kafka::dead_letters::DeadLetters;
+use crate::sink::kafka::{KafkaSink, Topics};
+use crate::sink::log::LogSink;
+use crate::source::kafka::KafkaSource;
+use crate::web::Web;
+
+/// The main job, checked against the servers: nothing has been created or joined yet.
+pub struct Prepared<'a> {
+    config: &'a Config,
+    until_end: bool,
+    /// The cluster that it reads from and writes to.
+    pub cluster: Cluster,
+    /// Decodes the records of the rules' table.
+    pub decoder: Decoder,
+    compiled: CompiledRules,
+    confirm: PostgresConfirm,
+    /// Shows how far it is.
+    pub gauge: Arc<Gauge>,
+    /// Shows everything else.
+    pub status: Arc<RunStatus>,
+}
+
+/// Checks rules, database and topic, waiting for servers that are not there yet.
+///
+/// # Errors
+/// The rules are wrong, or a server cannot be reached, or refuses.
+pub async fn prepare(config: &Config, until_end: bool) -> Result<Prepared<'_>, Failure> {
+    let database = rules_database(&config.postgres)?;
+    let compiled = compile_rules(config, &database).await?;
+    let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
+    let decoder = Decoder::new(&compiled.table, &compiled.wanted, decoding).map_err(Failure::misconfigured)?;
+    let cluster = servers::cluster(&config.kafka);
+    let missing = if until_end { MissingTopic::Fail(config.startup_wait) } else { MissingTopic::Wait };
+    wait_for_topic(&cluster, &config.source.topic, "source.topic", config.startup_wait, missing).await?;
+    let confirm = PostgresConfirm::new(
+        database.options().clone(),
+        config.postgres.max_connections,
+        config.postgres.statement_timeout,
+        &compiled.rules,
+        &compiled.wanted,
+    );
+    let (gauge, status) = Default::default();
+    Ok(Prepared { config, until_end, cluster, decoder, compiled, confirm, gauge, status })
+}
+
+impl Prepared<'_> {
+    /// Starts to serve the page, where it is on.
+    ///
+    /// # Errors
+    /// The address is not free.
+    pub async fn web(&self) -> Result<Option<Web>, Failure> {
+        let Some(web) = &self.config.web else { return Ok(None) };
+        let started = Web::start(web, Arc::clone(&self.status), &self.compiled.rules, &self.config.postgres);
+        started.await.map(Some).map_err(Failure::misconfigured)
+    }
+
+    /// Joins the group and works for it, with the configuration's sinks; alert lines go to `lines`. `None`: it was asked
+    /// to stop before it had joined.
+    ///
+    /// # Errors
+    /// What the run does not recover from by itself.
+    pub async fn work(self, lines: impl Write + 'static) -> Result<Option<Counts>, Failure> {
+        let (config, cluster) = (self.config, &self.cluster);
+        let topics = self.create_topics().await?;
+        let group = &config.kafka.group_id;
+        let folder = Folder::open(&config.checkpoint.dir, group).map_err(JobError::from)?;
+        let sinks = ConfiguredSinks {
+            log: config.alerts.log.then(|| LogSink::new(lines)),
+            table: alerts_table::sink(config).await?,
+            kafka: KafkaSink::new(cluster, group, topics),
+            dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic)?,
+        };
+        let stop = host::stopped().shared();
+        let limit = self.until_end.then_some(config.startup_wait);
+        let membership = tokio::select! {
+            membership = membership(cluster, group, folder.path(), limit) => membership?,
+            () = stop.clone() => return Ok(None),
+        };
+        let source = KafkaSource::join(cluster, membership, &config.source.topic, self.decoder.clone(), limit)?;
+        let (ended, sinks) = self.drive(source, sinks, folder, stop).await;
+        sinks.close().await;
+        Ok(Some(ended?))
+    }
+
+    /// Creates the topics that it writes to, where they do not exist.
+    async fn create_topics(&self) -> Result<Topics, Failure> {
+        let config = self.config;
+        let topics = Topics {
+            alerts: config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone()),
+            episodes: config.checkpoint.episodes_topic.clone(),
+        };
+        let mut plain = vec![config.source.dead_letter_topic.as_str()];
+        plain.extend(topics.alerts.as_deref());
+        self.cluster.create_topics(&plain, &[&topics.episodes]).await?;
+        match self.cluster.topic_setting(&topics.episodes, "cleanup.policy").await.as_deref() {
+            Some("compact") | None => Ok(topics),
+            Some(policy) => Err(Failure::misconfigured(format!(
+                "topic {} (checkpoint.episodes_topic) has cleanup.policy={policy}, and would lose open episodes: set cleanup.policy=compact, or name another topic",
+                topics.episodes
+            ))),
+        }
+    }
+
+    /// Puts the monitor together and lets it run to its end. The sinks come back.
+    pub async fn drive<K: Sinks<Member = Member>>(
+        self,
+        source: KafkaSource,
+        sinks: K,
+        folder: Folder,
+        stop: impl Future<Output = ()>,
+    ) -> (Result<Counts, JobError>, K) {
+        let settings = settings(self.config, self.until_end);
+        let Self { compiled, confirm, gauge, status, .. } = self;
+        let CompiledRules { rules, wanted, .. } = compiled;
+        let clock = SystemClock::default();
+        let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder, gauge, status };
+        let ended = monitor.run(stop).await;
+        monitor.source.close().await;
+        monitor.confirm.close().await;
+        (ended, monitor.sinks)
+    }
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        Self::of(&error)
+    }
+}
+
+fn settings(config: &Config, until_end: bool) -> Settings {
+    Settings {
+        group: config.kafka.group_id.clone(),
+        topic: config.source.topic.clone(),
+        start_at: config.kafka.auto_offset_reset,
+        resume_without_group: config.kafka.when_group_is_missing == WhenGroupIsMissing::Resume,
+        carry_episodes: config.checkpoint.on_rule_change == OnRuleChange::Carry,
+        trigger_interval: config.checkpoint.trigger_interval,
+        state_interval: config.checkpoint.state_interval,
+        keys_per_statement: config.postgres.keys_per_statement,
+        statements_max: usize::try_from(config.postgres.max_connections).unwrap_or(1),
+        sweep_interval: config.postgres.sweep_interval,
+        rows_max: config.limits.max_rows,
+        rss_max_mb: config.limits.max_rss_mb,
+        stop_on_bad_record: config.source.on_bad_record == OnBadRecord::Stop,
+        until_end,
+    }
+}

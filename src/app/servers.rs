@@ -1,0 +1,95 @@
+//! The servers of a configuration, and waiting for them, for topics and for the group at a start.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config;
+use crate::failure::Failure;
+use crate::host;
+use crate::kafka::group::Membership;
+use crate::kafka::{Cluster, Isolation};
+use crate::postgres::{Database, Session};
+use crate::retry::Retry;
+
+/// How often is looked for a topic that does not exist yet.
+const TOPIC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The cluster of a configuration.
+pub fn cluster(kafka: &config::Kafka) -> Cluster {
+    Cluster::new(&kafka.bootstrap_servers, &kafka.properties)
+}
+
+/// The database that confirms, read only.
+///
+/// # Errors
+/// Not a Postgres URL.
+pub fn rules_database(postgres: &config::Postgres) -> Result<Database, Failure> {
+    let shown = config::redact_url(&postgres.url);
+    Ok(Database::new(&postgres.url, shown, "postgres.url", Session::Reading(postgres.statement_timeout))?)
+}
+
+/// What to do while the topic of changes does not exist: Debezium creates it with the table's first event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingTopic {
+    /// Wait, however long it takes.
+    Wait,
+    /// Wait for so long, then fail.
+    Fail(Duration),
+}
+
+/// Waits for the cluster for at most `patience`, and then for a topic. `setting` is where its name comes from.
+///
+/// # Errors
+/// The cluster cannot be reached, or refuses; or there is no such topic.
+pub async fn wait_for_topic(
+    cluster: &Cluster,
+    topic: &str,
+    setting: &str,
+    patience: Duration,
+    missing: MissingTopic,
+) -> Result<(), Failure> {
+    let client = cluster.client("tripline", Isolation::Uncommitted)?;
+    let retry = Retry::for_at_most(patience);
+    let mut first: Option<Instant> = None;
+    loop {
+        let partitions = retry.run("waiting for Kafka", async || client.partitions(topic).await).await?;
+        if !partitions.is_empty() {
+            return Ok(());
+        }
+        let since = *first.get_or_insert_with(|| {
+            tracing::warn!(topic, "the topic does not exist yet: waiting for Debezium to create it");
+            Instant::now()
+        });
+        if let MissingTopic::Fail(limit) = missing
+            && since.elapsed() >= limit
+        {
+            return Err(Failure::misconfigured(format!(
+                "topic {topic} does not exist at {}: is {setting} right? Debezium creates the topic with the table's first event",
+                cluster.servers()
+            )));
+        }
+        tokio::time::sleep(TOPIC_INTERVAL).await;
+    }
+}
+
+/// How the group is joined, once it has no active member but what is left of this instance, which works on `folder`.
+/// `limit`: the run is one to the end, and waits for so long.
+///
+/// # Errors
+/// The cluster cannot be reached, or refuses; or the group is not free in time.
+pub async fn membership(
+    cluster: &Cluster,
+    group: &str,
+    folder: &Path,
+    limit: Option<Duration>,
+) -> Result<Membership, Failure> {
+    let mut membership = Membership { group: group.to_owned(), instance: host::instance(folder) };
+    let client = cluster.client(group, Isolation::Uncommitted)?;
+    let is_left_behind = client.wait_until_free(&membership, limit, |_| {}).await?;
+    if limit.is_some() && !is_left_behind {
+        membership.instance = None; // it leaves the group as soon as it ends
+    }
+    Ok(membership)
+}

@@ -1,0 +1,318 @@
+//! The rows of the epoch that is being made, by partition and date. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::names::{Date, FileName, Plan, PlannedFile, ranges};
+use super::parquet::{FileWriter, WriteError};
+use crate::change::Op;
+use crate::change::full_row::{Cell, Field, FieldType, FullRowChange};
+use crate::change::record::{Content, DeadLetter, SourceRecord};
+use crate::model::{NextOffset, Timestamp};
+use crate::progress::{LastRecord, LastRecords, Offsets};
+
+/// Rows that are not encoded yet may take so many bytes, over all files; then the largest one's become a row group.
+const PENDING_MAX: usize = 64 << 20;
+
+/// A batch that takes more than this is an epoch, however few rows it has.
+pub const MEMORY_MAX: usize = 192 << 20;
+
+/// What the footer of each file says, beside what Parquet has there.
+pub mod about {
+    /// The lineage.
+    pub const LINEAGE: &str = "tripline.lineage";
+    /// The number of the epoch.
+    pub const EPOCH: &str = "tripline.epoch";
+    /// The consumer group.
+    pub const GROUP: &str = "tripline.group";
+    /// The column that the rows are dated by; empty for the commit time.
+    pub const PARTITION_BY: &str = "tripline.partition_by";
+    /// The last record that the epoch took from the partition, as JSON: whether the topic is still the same can be told
+    /// from it without the checkpoint folder.
+    pub const MARK: &str = "tripline.mark";
+}
+
+/// How many records, and of which columns, go into an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records at most.
+    pub records: usize,
+    /// Bytes that it may take in memory; one row more than that, in fact.
+    pub memory: usize,
+    /// The column whose date names a row's folder; `None`: the commit time of the change.
+    pub partition_by: Option<String>,
+}
+
+impl Limits {
+    /// Whatever there is goes into one epoch, with rows dated by this column.
+    pub fn none(partition_by: Option<String>) -> Self {
+        Self { records: usize::MAX, memory: usize::MAX, partition_by }
+    }
+}
+
+/// Why a record cannot be taken at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// `partition_by` does not fit the table.
+    #[error("archive.partition_by: {0}")]
+    PartitionBy(String),
+    /// It cannot be written.
+    #[error(transparent)]
+    Row(#[from] WriteError),
+}
+
+/// What came of offering a record.
+#[derive(Debug)]
+pub enum Take {
+    /// It is in.
+    Taken,
+    /// It belongs into the next epoch.
+    Full(Box<SourceRecord<FullRowChange>>),
+}
+
+/// What is common to all files of a batch, for their footers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The lineage.
+    pub lineage: String,
+    /// The number of the epoch.
+    pub epoch: u64,
+    /// The consumer group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+}
+
+/// The epoch in the making.
+pub struct OpenBatch {
+    about: About,
+    limits: Limits,
+    from: Offsets,
+    next: Offsets,
+    last_records: LastRecords,
+    records: usize,
+    rows: u64,
+    dead: Vec<DeadLetter>,
+    dead_bytes: usize,
+    files: BTreeMap<(Date, i32), FileWriter>,
+    /// The columns of each partition: all rows of a file have the same.
+    fields: BTreeMap<i32, Arc<[Field]>>,
+    /// Where `partition_by` stands in the columns looked at last.
+    column: Option<(Arc<[Field]>, usize)>,
+    memory: usize,
+    pending: usize,
+}
+
+impl OpenBatch {
+    /// Nothing yet, from these offsets on.
+    pub fn new(about: About, limits: Limits, from: Offsets, last_records: LastRecords) -> Self {
+        Self {
+            about,
+            limits,
+            next: from.clone(),
+            from,
+            last_records,
+            records: 0,
+            rows: 0,
+            dead: Vec::new(),
+            dead_bytes: 0,
+            files: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            column: None,
+            memory: 0,
+            pending: 0,
+        }
+    }
+
+    /// Takes a record, if there is room for it.
+    ///
+    /// # Errors
+    /// It can be in no epoch: [`Unfit`].
+    pub fn take(&mut self, record: SourceRecord<FullRowChange>) -> Result<Take, Unfit> {
+        if self.is_full() {
+            return Ok(Take::Full(Box::new(record)));
+        }
+        let position = record.position;
+        match record.content {
+            Content::Change(change) => {
+                let fields = self.fields.entry(position.partition).or_insert_with(|| Arc::clone(&change.fields));
+                if !Arc::ptr_eq(fields, &change.fields) && *fields != change.fields {
+                    let content = Content::Change(change);
+                    return Ok(Take::Full(Box::new(SourceRecord {
+                        position,
+                        timestamp_ms: record.timestamp_ms,
+                        content,
+                    })));
+                }
+                let date = self.date(&change)?;
+                self.push(date, position.partition, position.offset, &change)?;
+            }
+            Content::Ignored(_) => {}
+            Content::Rejected(letter) => {
+                self.dead_bytes = self.dead_bytes.saturating_add(letter.bytes());
+                self.dead.push(*letter);
+            }
+        }
+        self.records += 1;
+        self.next.insert(position.partition, NextOffset::after(position.offset));
+        let mark = LastRecord { offset: position.offset, timestamp_ms: record.timestamp_ms };
+        self.last_records.insert(position.partition, mark);
+        Ok(Take::Taken)
+    }
+
+    fn push(&mut self, date: Date, partition: i32, offset: i64, change: &FullRowChange) -> Result<(), WriteError> {
+        let file = match self.files.entry((date, partition)) {
+            std::collections::btree_map::Entry::Occupied(file) => file.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(FileWriter::new(&self.about.topic, partition, Arc::clone(&change.fields))?)
+            }
+        };
+        let (memory, pending) = (file.memory(), file.pending());
+        file.push(offset, change)?;
+        self.memory = self.memory.saturating_sub(memory).saturating_add(file.memory());
+        self.pending = self.pending.saturating_sub(pending).saturating_add(file.pending());
+        self.rows += 1;
+        if self.pending >= PENDING_MAX {
+            self.flush_largest()?;
+        }
+        Ok(())
+    }
+
+    fn flush_largest(&mut self) -> Result<(), WriteError> {
+        let Some(largest) = self.files.values_mut().max_by_key(|file| file.pending()) else { return Ok(()) };
+        largest.flush()?;
+        self.memory = self.files.values().map(FileWriter::memory).sum();
+        self.pending = self.files.values().map(FileWriter::pending).sum();
+        Ok(())
+    }
+
+    /// The date of a row: that of the column, where it has one; that of the commit for a delete, whose image is made
+    /// up, and for a truncate.
+    fn date(&mut self, change: &FullRowChange) -> Result<Date, Unfit> {
+        let by_column = match (&self.limits.partition_by, change.op) {
+            (Some(name), Op::Create | Op::Update | Op::Read) => {
+                let index = match &self.column {
+                    Some((fields, index)) if Arc::ptr_eq(fields, &change.fields) => *index,
+                    _ => {
+                        let index = time_column(name, &change.fields).map_err(Unfit::PartitionBy)?;
+                        self.column = Some((Arc::clone(&change.fields), index));
+                        index
+                    }
+                };
+                instant(change, index).and_then(Date::of)
+            }
+            _ => None,
+        };
+        let impossible = || Unfit::PartitionBy(format!("the change was committed at {}", change.committed_at));
+        by_column.or_else(|| Date::of(change.committed_at)).ok_or_else(impossible)
+    }
+
+    /// Nothing more is to come from this partition before that offset: what lay between held no record.
+    pub fn skip_to(&mut self, partition: i32, next: NextOffset) {
+        let held = self.next.entry(partition).or_insert(next);
+        *held = (*held).max(next);
+    }
+
+    /// What is common to its files.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Records taken so far, with those that are no rows.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Whether it has all the records that it may have.
+    pub fn is_full(&self) -> bool {
+        self.records >= self.limits.records || self.memory.saturating_add(self.dead_bytes) >= self.limits.memory
+    }
+
+    /// Whether nothing has been read since its beginning.
+    pub fn is_empty(&self) -> bool {
+        self.from == self.next
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Next offsets.
+    pub fn next(&self) -> &Offsets {
+        &self.next
+    }
+
+    /// The last records taken.
+    pub fn last_records(&self) -> &LastRecords {
+        &self.last_records
+    }
+
+    /// The records that were not understood.
+    pub fn dead(&self) -> &[DeadLetter] {
+        &self.dead
+    }
+
+    /// What it is going to write.
+    pub fn plan(&self) -> Plan {
+        let file = |((date, partition), file): (&(Date, i32), &FileWriter)| PlannedFile {
+            date: *date,
+            partition: *partition,
+            rows: file.rows(),
+        };
+        Plan { from: self.from.clone(), files: self.files.iter().map(file).collect() }
+    }
+
+    /// The bytes of a file of the plan, once. `None`: no row of it was taken.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn encode(&mut self, file: &PlannedFile) -> Result<Option<Vec<u8>>, WriteError> {
+        let Some(writer) = self.files.remove(&(file.date, file.partition)) else { return Ok(None) };
+        let About { lineage, epoch, group, .. } = &self.about;
+        let epoch = epoch.to_string();
+        let mark = serde_json::json!(self.last_records.get(&file.partition)).to_string();
+        let about = [
+            (about::LINEAGE, lineage.as_str()),
+            (about::EPOCH, &epoch),
+            (about::GROUP, group),
+            (about::PARTITION_BY, self.limits.partition_by.as_deref().unwrap_or_default()),
+            (about::MARK, &mark),
+        ];
+        writer.finish(&about).map(Some)
+    }
+}
+
+/// The name of a planned file of an epoch that ends with these offsets.
+pub fn name_of(lineage: &str, plan: &Plan, to: &Offsets, file: &PlannedFile) -> Option<FileName> {
+    let range = *ranges(&plan.from, to).get(&file.partition)?;
+    Some(FileName { partition: file.partition, range, lineage: lineage.to_owned() })
+}
+
+/// The index of a column that says when.
+fn time_column(name: &str, fields: &[Field]) -> Result<usize, String> {
+    let Some(index) = fields.iter().position(|field| field.name == name) else {
+        let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+        return Err(format!(
+            "the table has no column {name:?}; it has {}; name one that all records have, or leave the setting out for the commit time",
+            names.join(", ")
+        ));
+    };
+    match fields.get(index).map(|field| field.ty) {
+        Some(FieldType::Date | FieldType::Timestamp | FieldType::TimestampTz) => Ok(index),
+        Some(other) => Err(format!(
+            "column {name:?} is {other}, not a date or timestamp; leave the setting out for the commit time"
+        )),
+        None => Err(format!("column {name:?} is gone")),
+    }
+}
+
+/// When the column says that it was; a timestamp without a zone counts as UTC.
+fn instant(change: &FullRowChange, index: usize) -> Option<Timestamp> {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    match (change.cells.get(index)?, change.fields.get(index)?.ty) {
+        (Cell::Int(days), FieldType::Date) => days.checked_mul(DAY_MICROS).map(Timestamp),
+        (Cell::Int(micros), _) => Some(Timestamp(*micros)),
+        _ => None,
+    }
+}

@@ -1,0 +1,309 @@
+//! Debezium's change events with every column, for the archive. Types come from the catalog, or else from the schema
+//! that the record brings; a record that has neither is refused.
+//!
+//! - this file: the decoder
+//! - [`layout`]: which columns a record has, and in which form
+//! - [`value`]: one column's value
+//! - [`image`]: the columns of `before`, `after` or a key, still as JSON
+
+mod image;
+mod layout;
+mod value;
+
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use self::image::{RowSeed, Unread};
+use self::layout::Layout;
+use super::envelope::{After, Envelope, EnvelopeSeed, Letter, Source};
+use super::{
+    KeyText, MESSAGE, RECORD_KEY, Settings, behind_schema, key_text, parse, reject, schema, unreadable, unreadable_key,
+    utf8,
+};
+use crate::change::full_row::{Cell, Field, FullRowChange};
+use crate::change::{Decode, Decoded, Op, Reject, RejectKind};
+
+/// A table, as the catalog has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullRowTable {
+    /// Schema.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+    /// Columns, in their order.
+    pub fields: Vec<FullRowColumn>,
+    /// The primary key's columns, as indexes into `fields`; empty where there is none.
+    pub primary_key: Vec<usize>,
+}
+
+/// A column of a [`FullRowTable`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FullRowColumn {
+    /// Name and type.
+    pub field: Field,
+    /// What else its encoding depends on.
+    pub declared: Declared,
+}
+
+/// What the encoding of a column depends on, beside its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// Nothing.
+    Plain,
+    /// A number that is kept as text: `money`, and a `numeric` without a scale or beyond 38 digits.
+    Number {
+        /// Fraction digits as the connector counts them; none for a `numeric` without.
+        scale: Option<i32>,
+    },
+    /// Fraction digits of a `timestamp` or `time`.
+    Fraction {
+        /// 0 to 6.
+        digits: u8,
+    },
+}
+
+/// Decodes the records of one table into changes with every column.
+#[derive(Clone, Debug)]
+pub struct FullRowDecoder {
+    /// Of which schema and name: the catalog's, or those seen first.
+    expected: Option<(String, String)>,
+    table: Option<Arc<FullRowTable>>,
+    /// For records without schema; `None` without a catalog.
+    plain: Option<Arc<Layout>>,
+    /// The schema seen last, as its text, and what it stands for.
+    learnt: Option<(Box<str>, Arc<Layout>)>,
+    /// Of the change before this one.
+    seen: Option<Arc<[Field]>>,
+}
+
+/// `after`, as it stands there.
+struct Kept;
+
+impl<'de> After<'de> for Kept {
+    type Read = Option<&'de RawValue>;
+    const TIMES: bool = true;
+
+    fn read<D: Deserializer<'de>>(&mut self, json: D) -> Result<Self::Read, D::Error> {
+        Deserialize::deserialize(json)
+    }
+}
+
+/// A row: columns and values.
+type Row = (Arc<[Field]>, Box<[Cell]>);
+/// What a record's key holds: which columns, and a row of their values.
+type EpochRef = (Vec<usize>, Box<[Cell]>);
+type Whole<'t> = Envelope<'t, Option<&'t RawValue>>;
+
+impl FullRowDecoder {
+    /// A decoder of this table's records; without a table, of those that bring their schema.
+    pub fn new(table: Option<&FullRowTable>, settings: Settings) -> Self {
+        Self {
+            expected: table.map(|table| (table.schema.clone(), table.name.clone())),
+            table: table.map(|table| Arc::new(table.clone())),
+            plain: table.map(|table| Arc::new(Layout::of_table(table, settings))),
+            learnt: None,
+            seen: None,
+        }
+    }
+
+    /// Also takes records with these columns, which the table no longer has: as text, after the table's. All rows have
+    /// them then, so that rows with and without go together.
+    #[must_use]
+    pub fn with_dropped(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        let names: Vec<String> = names.into_iter().collect();
+        if let Some(plain) = self.plain.as_ref().filter(|_| !names.is_empty()) {
+            self.plain = Some(Arc::new(plain.with_texts(&names)));
+        }
+        self
+    }
+
+    /// Decodes one record of Kafka's, its key and value as they came.
+    ///
+    /// # Errors
+    /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The kind `schemaless`
+    /// means that a catalog is needed, `unknown-column` that it is to be read anew.
+    pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
+        const TOMBSTONE: Decoded<FullRowChange> = Decoded::Ignored("tombstone");
+        let Some(value) = value.filter(|value| value.trim_ascii() != b"null") else { return Ok(TOMBSTONE) };
+        let text = utf8(value, "the record's value", RejectKind::Json)?;
+        if let Some((schema, layout)) = &self.learnt
+            && let Some(payload) = behind_schema(schema, text)
+            && let Ok(envelope) = self.read(payload)
+        {
+            let layout = Arc::clone(layout);
+            return self.finish(&envelope, key, Some(layout));
+        }
+        let envelope = self.read(text).map_err(|error| unreadable(&error, "the record's value"))?;
+        match envelope.payload.filter(|_| envelope.op == Letter::Absent) {
+            Some(payload) if payload.get() == "null" && envelope.schema.is_some() => Ok(TOMBSTONE),
+            Some(payload) if payload.get().starts_with('{') => {
+                let layout = self.learn(envelope.schema)?;
+                let envelope = self.read(payload.get()).map_err(|error| unreadable(&error, "the payload"))?;
+                self.finish(&envelope, key, layout)
+            }
+            _ => self.finish(&envelope, key, self.plain.clone()),
+        }
+    }
+
+    fn read<'t>(&self, text: &'t str) -> serde_json::Result<Whole<'t>> {
+        let expected = self.expected.as_ref();
+        let (schema, table) = expected.map_or(("", ""), |(schema, table)| (schema, table));
+        parse(EnvelopeSeed { schema, table, after: Kept }, text)
+    }
+
+    /// The layout of records with this schema; that of records without where it describes no row.
+    fn learn(&mut self, schema: Option<&RawValue>) -> Result<Option<Arc<Layout>>, Reject> {
+        let Some(text) = schema.map(RawValue::get).filter(|schema| schema.starts_with('{')) else {
+            return Ok(self.plain.clone());
+        };
+        if let Some((known, layout)) = &self.learnt
+            && known.as_ref() == text
+        {
+            return Ok(Some(Arc::clone(layout)));
+        }
+        let unreadable = |error| reject(RejectKind::Envelope, format!("the record's schema cannot be read: {error}"));
+        let Some(described) = schema::of_images(text).map_err(unreadable)? else { return Ok(self.plain.clone()) };
+        let mut layout = Layout::of_schema(&described, self.table.as_deref());
+        if let Some((_, before)) = &self.learnt {
+            layout.keep(before); // schemas differ in more than columns
+        }
+        let layout = Arc::new(layout);
+        self.learnt = Some((text.into(), Arc::clone(&layout)));
+        Ok(Some(layout))
+    }
+
+    fn finish(
+        &mut self,
+        envelope: &Whole<'_>,
+        key: Option<&[u8]>,
+        layout: Option<Arc<Layout>>,
+    ) -> Result<Decoded<FullRowChange>, Reject> {
+        let Some(op) = super::operation(&envelope.op)? else { return Ok(Decoded::Ignored(MESSAGE)) };
+        if let Some((schema, table)) = &self.expected {
+            super::check_table((schema, table), &envelope.source)?;
+        }
+        let (fields, cells) = match (op, &layout, &self.seen) {
+            (Op::Truncate | Op::Tombstone, Some(layout), _) => (Arc::clone(&layout.fields), layout.nulls()),
+            (Op::Truncate | Op::Tombstone, None, Some(seen)) => {
+                (Arc::clone(seen), seen.iter().map(|_| Cell::Null).collect())
+            }
+            (_, None, _) => {
+                return Err(reject(
+                    RejectKind::Schemaless,
+                    "the record comes without its schema, so the types of its columns are not known: give \
+                     postgres.url, so that they can be read from the catalog",
+                ));
+            }
+            (Op::Delete, Some(layout), _) => (Arc::clone(&layout.fields), self.deleted(layout, envelope.before, key)?),
+            (_, Some(layout), _) => Self::row(layout, envelope.after.ok_or_else(|| super::no_row(op))?)?,
+        };
+        let (lsn, tx_id) = (super::lsn(&envelope.source)?, super::tx_id(&envelope.source)?);
+        let committed_at = match super::committed_at(envelope.source.ts_us, envelope.source.ts_ms)? {
+            Some(at) => at,
+            None => super::committed_at(envelope.ts_us, envelope.ts_ms)?.ok_or_else(|| {
+                let detail = "neither source nor the envelope has ts_us or ts_ms: when it was committed is not known";
+                reject(RejectKind::Envelope, detail)
+            })?,
+        };
+        if let (None, Some(schema), Some(table)) =
+            (&self.expected, &envelope.source.other_schema, &envelope.source.other_table)
+        {
+            self.expected = Some((schema.clone(), table.clone()));
+        }
+        self.seen = Some(Arc::clone(&fields));
+        Ok(Decoded::Change(FullRowChange { op, lsn, tx_id, committed_at, fields, cells }))
+    }
+
+    /// A row with all of its columns.
+    fn row(layout: &Arc<Layout>, after: &RawValue) -> Result<Row, Reject> {
+        let read = parse(RowSeed(layout), after.get()).map_err(|error| unreadable(&error, "after"))?;
+        let row = read.ok_or_else(|| reject(RejectKind::Envelope, "after is null; the row is needed"))?;
+        if let Some(name) = row.unknown.as_ref().filter(|_| layout.described) {
+            return Err(reject(
+                RejectKind::Envelope,
+                format!("after has a column {name:?} that the record's own schema has not"),
+            ));
+        }
+        if let Some(name) = row.unknown {
+            let detail = format!(
+                "column {name:?} of after is not in the table's description: it was added since that was read, or has been dropped since the change"
+            );
+            return Err(reject(RejectKind::UnknownColumn(name), detail));
+        }
+        Ok((Arc::clone(&layout.fields), layout.cells(&row.values, "after", RejectKind::Value)?))
+    }
+
+    /// Of a deleted row only the primary key: from `before`, of which it is the one part that is never made up, or else
+    /// from the record's key.
+    fn deleted(&self, layout: &Layout, before: Option<&RawValue>, key: Option<&[u8]>) -> Result<Box<[Cell]>, Reject> {
+        let before = match before {
+            Some(before) => parse(RowSeed(layout), before.get()).map_err(|error| unreadable(&error, "before"))?,
+            None => None,
+        };
+        let before = before.map(|before| before.values).unwrap_or_default();
+        if !layout.key.is_empty() && layout.key.iter().all(|&slot| is_there(&before, slot)) {
+            return layout.some_cells(&layout.key, &before, "before");
+        }
+        // Without a catalog, it is the record's key that names the columns.
+        let Some((named, from_key)) = self.record_key(layout, key)? else {
+            return if layout.key.is_empty() { Ok(layout.nulls()) } else { Err(super::no_key()) };
+        };
+        if layout.key.is_empty() && named.iter().all(|&slot| is_there(&before, slot)) {
+            return layout.some_cells(&named, &before, "before");
+        }
+        if layout.key.iter().all(|slot| named.contains(slot)) { Ok(from_key) } else { Err(super::no_key()) }
+    }
+
+    /// The columns that are in the record's key (of a known primary key, only those), and a row of their values.
+    fn record_key(&self, layout: &Layout, key: Option<&[u8]>) -> Result<Option<EpochRef>, Reject> {
+        let Some(KeyText { schema, columns }) = key_text(key)? else { return Ok(None) };
+        let described = match schema {
+            Some(schema) => {
+                let fields = schema::of_struct(schema).map_err(unreadable_key)?;
+                Some(Layout::of_schema(&fields, self.table.as_deref()))
+            }
+            None => None,
+        };
+        let in_key = described.as_ref().unwrap_or(layout);
+        let Some(row): Option<Unread<'_>> = parse(RowSeed(in_key), columns).map_err(unreadable_key)? else {
+            return Ok(None);
+        };
+        let (mut named, mut cells) = (Vec::new(), layout.nulls());
+        for (at, (field, value)) in in_key.fields.iter().zip(&row.values).enumerate() {
+            let slot = layout.fields.iter().position(|known| known == field);
+            if let (Some(slot), Some(_)) = (slot, value)
+                && (layout.key.is_empty() || layout.key.contains(&slot))
+                && let Some(cell) = cells.get_mut(slot)
+            {
+                *cell = in_key.cell(at, *value, RECORD_KEY, RejectKind::Key)?;
+                named.push(slot);
+            }
+        }
+        Ok((!named.is_empty()).then_some((named, cells)))
+    }
+}
+
+impl Decode for FullRowDecoder {
+    type Change = FullRowChange;
+
+    fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
+        Self::decode(self, key, value)
+    }
+}
+
+fn is_there(values: &[Option<&RawValue>], slot: usize) -> bool {
+    values.get(slot).is_some_and(Option::is_some)
+}
+
+/// Schema and name of the table that a record says it is of, with or without the schema of the record.
+pub fn table_of(value: &[u8]) -> Option<(String, String)> {
+    let read = |text| parse(EnvelopeSeed { schema: "", table: "", after: Kept }, text).ok();
+    let envelope: Whole<'_> = read(std::str::from_utf8(value).ok()?)?;
+    let Source { other_schema, other_table, .. } = match envelope.payload.filter(|_| envelope.op == Letter::Absent) {
+        Some(payload) => read(payload.get())?.source,
+        None => envelope.source,
+    };
+    Some((other_schema?, other_table?))
+}

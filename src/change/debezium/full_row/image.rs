@@ -1,0 +1,62 @@
+//! An image's columns, found but not yet read: what they are to be read into is known only once the whole record is.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::layout::Layout;
+use crate::change::debezium::named::EpochRef;
+
+/// The values of an image.
+pub(super) struct Unread<'de> {
+    /// By the layout's columns; `None` where it is not there.
+    pub(super) values: Vec<Option<&'de RawValue>>,
+    /// A column that the layout does not have.
+    pub(super) unknown: Option<String>,
+}
+
+/// Finds the columns of an image: `None` for null.
+pub(super) struct RowSeed<'a>(pub(super) &'a Layout);
+
+impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
+    type Value = Option<Unread<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowSeed<'_> {
+    type Value = Option<Unread<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of a row's columns, or null")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut columns: A) -> Result<Self::Value, A::Error> {
+        let (mut values, mut unknown) = (vec![None; self.0.fields.len()], None);
+        let mut next = 0;
+        while let Some(found) = columns.next_key_seed(EpochRef(|name: &str| match self.0.find(name, &mut next) {
+            Some(slot) => Ok(slot),
+            None => Err(name.to_owned()),
+        }))? {
+            let value: &RawValue = columns.next_value()?;
+            match found {
+                Ok(slot) => {
+                    if let Some(place) = values.get_mut(slot) {
+                        *place = Some(value);
+                    }
+                }
+                Err(name) => {
+                    unknown.get_or_insert(name);
+                }
+            }
+        }
+        Ok(Some(Unread { values, unknown }))
+    }
+}

@@ -1,0 +1,128 @@
+//! Which columns a record has, of which types, and how each is written.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::value::Form;
+use super::{Declared, FullRowTable};
+use crate::change::debezium::{Settings, schema};
+use crate::change::full_row::{Cell, Field, FieldType};
+use crate::change::{Reject, RejectKind};
+
+/// The columns of a record.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) fields: Arc<[Field]>,
+    /// One per field.
+    forms: Vec<Form>,
+    /// The primary key's fields, where the catalog tells.
+    pub(super) key: Vec<usize>,
+    /// Whether the records describe their columns themselves, so that the catalog has no more of them to tell.
+    pub(super) described: bool,
+}
+
+impl Layout {
+    /// Of records without schema.
+    pub(super) fn of_table(table: &FullRowTable, settings: Settings) -> Self {
+        let fields = table.fields.iter().map(|column| column.field.clone()).collect();
+        let forms = table.fields.iter().map(|column| Form::of_catalog(column, settings)).collect();
+        let key = table.primary_key.iter().copied().filter(|&at| at < table.fields.len()).collect();
+        Self { fields, forms, key, described: false }
+    }
+
+    /// Of records that describe their columns so. Types are those of the catalog where it has the column.
+    pub(super) fn of_schema(described: &[schema::Field], table: Option<&FullRowTable>) -> Self {
+        let (mut fields, mut forms): (Vec<Field>, Vec<Form>) = (Vec::new(), Vec::new());
+        for found in described {
+            let Some(name) = found.field.as_ref().filter(|name| fields.iter().all(|field| field.name != **name)) else {
+                continue;
+            };
+            let known = table.and_then(|table| table.fields.iter().find(|column| column.field.name == *name));
+            let (ty, form) = match known {
+                Some(column) => Form::described(column.field.ty, column.declared, found),
+                None => Form::of_schema(found),
+            };
+            fields.push(Field { name: name.clone(), ty });
+            forms.push(form);
+        }
+        let key = table.map(|table| {
+            let name = |&at: &usize| table.fields.get(at).map(|column| column.field.name.as_str());
+            let slot = |name: &str| fields.iter().position(|field| field.name == name);
+            table.primary_key.iter().map(|at| slot(name(at)?)).collect::<Option<Vec<usize>>>()
+        });
+        Self { fields: fields.into(), forms, key: key.flatten().unwrap_or_default(), described: true }
+    }
+
+    /// Uses the list of fields of another layout where it is equal.
+    pub(super) fn keep(&mut self, other: &Self) {
+        if self.fields == other.fields {
+            self.fields = Arc::clone(&other.fields);
+        }
+    }
+
+    /// The same, with these columns after the others, as text.
+    pub(super) fn with_texts(&self, names: &[String]) -> Self {
+        let texts = names.iter().map(|name| Field { name: name.clone(), ty: FieldType::Text });
+        let mut forms = self.forms.clone();
+        forms.resize(self.forms.len().saturating_add(names.len()), Form::of_type(FieldType::Text, Declared::Plain));
+        let fields = self.fields.iter().cloned().chain(texts).collect();
+        Self { fields, forms, key: self.key.clone(), described: self.described }
+    }
+
+    /// The place of the column of this name. `next` is where it is expected: after the one before it.
+    pub(super) fn find(&self, name: &str, next: &mut usize) -> Option<usize> {
+        let slot = match self.fields.get(*next) {
+            Some(field) if field.name == name => *next,
+            _ => self.fields.iter().position(|field| field.name == name)?,
+        };
+        *next = slot.saturating_add(1);
+        Some(slot)
+    }
+
+    /// A row of nothing.
+    pub(super) fn nulls(&self) -> Box<[Cell]> {
+        self.fields.iter().map(|_| Cell::Null).collect()
+    }
+
+    /// Reads all values. `place` names the image in a reject of this kind.
+    pub(super) fn cells(
+        &self,
+        values: &[Option<&RawValue>],
+        place: &str,
+        kind: RejectKind,
+    ) -> Result<Box<[Cell]>, Reject> {
+        values.iter().enumerate().map(|(slot, value)| self.cell(slot, *value, place, kind.clone())).collect()
+    }
+
+    /// Reads these values only.
+    pub(super) fn some_cells(
+        &self,
+        slots: &[usize],
+        values: &[Option<&RawValue>],
+        place: &str,
+    ) -> Result<Box<[Cell]>, Reject> {
+        let mut cells = self.nulls();
+        for &slot in slots {
+            if let (Some(cell), Some(value)) = (cells.get_mut(slot), values.get(slot)) {
+                *cell = self.cell(slot, *value, place, RejectKind::Value)?;
+            }
+        }
+        Ok(cells)
+    }
+
+    /// Reads one value.
+    pub(super) fn cell(
+        &self,
+        slot: usize,
+        value: Option<&RawValue>,
+        place: &str,
+        kind: RejectKind,
+    ) -> Result<Cell, Reject> {
+        let (Some(value), Some(form), Some(field)) = (value, self.forms.get(slot), self.fields.get(slot)) else {
+            return Ok(Cell::Null);
+        };
+        form.read(value.get())
+            .map_err(|why| Reject { kind, detail: format!("column {:?} of {place}: {why}", field.name) })
+    }
+}

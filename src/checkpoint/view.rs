@@ -1,0 +1,115 @@
+//! The folder seen from outside, while another process may be working on it: nothing is changed or locked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+
+use super::disk::{Disk, RealDisk};
+use super::{CheckpointError, Folder, Lineage, file, read_epoch, read_lineage, read_numbers};
+use crate::model::Timestamp;
+use crate::progress::{LastRecords, Offsets};
+
+/// How often the folder is read again, where a file that was listed is gone or does not fit the others.
+const ATTEMPTS: u32 = 10;
+/// The wait before: longer than moving a lineage aside takes.
+const ATTEMPT_WAIT: Duration = Duration::from_millis(20);
+
+/// What a folder says about progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderView {
+    /// The lineage.
+    pub lineage: Lineage,
+    /// The newest epoch; `None` in a new lineage.
+    pub newest: Option<NewestEpoch>,
+}
+
+/// The newest epoch of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewestEpoch {
+    /// Its number.
+    pub number: u64,
+    /// Next offsets after it.
+    pub offsets: Offsets,
+    /// The last records taken.
+    pub last_records: LastRecords,
+    /// When it was closed.
+    pub at: Timestamp,
+    /// Checksum of its file.
+    pub crc: u32,
+    /// It is the folder's first epoch, and is not finished: a start was interrupted, or is under way.
+    pub is_starting: bool,
+}
+
+impl FolderView {
+    /// Reads what `<dir>/<group>` says; `None` where there is no such folder, or no lineage in it.
+    ///
+    /// # Errors
+    /// A damaged file, a later format, or the file system refuses.
+    pub fn of_group(dir: &Path, group: &str) -> Result<Option<Self>, CheckpointError> {
+        Self::read(&RealDisk, &dir.join(group))
+    }
+
+    /// Reads what the folder at this path says.
+    ///
+    /// # Errors
+    /// As for [`FolderView::of_group`].
+    pub fn read(disk: &dyn Disk, root: &Path) -> Result<Option<Self>, CheckpointError> {
+        if !disk.exists(root).map_err(file::failed("look for", root))? {
+            return Ok(None);
+        }
+        for _ in 1..ATTEMPTS {
+            if let Some(view) = read_once(disk, root)? {
+                return Ok(Some(view));
+            }
+            std::thread::sleep(ATTEMPT_WAIT);
+        }
+        read_once(disk, root)
+    }
+
+    /// Checksum and next offsets of an epoch of `<dir>/<group>`; `None` where there is none of this number.
+    ///
+    /// # Errors
+    /// A damaged file, or the file system refuses.
+    pub fn logged(dir: &Path, group: &str, number: u64) -> Result<Option<(u32, Offsets)>, CheckpointError> {
+        let logged = read_epoch::<IgnoredAny>(&RealDisk, &dir.join(group), number)?;
+        Ok(logged.map(|(epoch, crc)| (crc, epoch.offsets)))
+    }
+}
+
+impl Folder {
+    /// Whether a process has the folder `<dir>/<group>` open.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn is_locked(dir: &Path, group: &str) -> Result<bool, CheckpointError> {
+        let path = dir.join(group).join("lock");
+        RealDisk.is_locked(&path).map_err(file::failed("look at", &path))
+    }
+}
+
+/// One attempt; `None` where there is no lineage, or the folder changed meanwhile.
+fn read_once(disk: &dyn Disk, root: &Path) -> Result<Option<FolderView>, CheckpointError> {
+    let Some(lineage) = read_lineage(disk, root)? else { return Ok(None) };
+    let numbers = match read_numbers(disk, &root.join("offsets")) {
+        // Just being moved aside, or not created yet.
+        Err(CheckpointError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        numbers => numbers?,
+    };
+    let Some(number) = numbers.last().copied() else { return Ok(Some(FolderView { lineage, newest: None })) };
+    let Some((epoch, crc)) = read_epoch::<IgnoredAny>(disk, root, number)? else { return Ok(None) };
+    if epoch.lineage != lineage.id {
+        return Ok(None);
+    }
+    let finished = file::read(disk, &root.join("commits").join(number.to_string()))?;
+    let is_finished = finished.is_some_and(|bytes| file::checked_lines(&bytes).is_ok());
+    let newest = NewestEpoch {
+        number,
+        offsets: epoch.offsets,
+        last_records: epoch.last_records,
+        at: epoch.at,
+        crc,
+        is_starting: numbers.len() == 1 && !is_finished,
+    };
+    Ok(Some(FolderView { lineage, newest: Some(newest) }))
+}

@@ -1,0 +1,189 @@
+//! The catalog: what a table looks like, and whether Postgres reads a rule as memory does.
+
+pub mod full_row;
+
+use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow};
+use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
+
+use crate::model::{Column, ColumnType, Table};
+use crate::rule::parse::Spelling;
+use crate::rule::{Query, RuleError, render};
+
+/// Why a rule does not fit the database.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The rule's text, with its place.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The table, or what memory and Postgres make of the rule.
+    #[error("{0}")]
+    Unfit(String),
+    /// The connection.
+    #[error(transparent)]
+    Connection(#[from] sqlx::Error),
+}
+
+/// Reads a table's description.
+///
+/// # Errors
+/// No such table, no primary key, or the connection fails.
+pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> Result<Table, CatalogError> {
+    let rows = sqlx::query(include_str!("catalog.sql")).bind(schema).bind(name).fetch_all(connection).await?;
+    if rows.is_empty() {
+        return Err(no_table(schema, name));
+    }
+    let mut columns = Vec::new();
+    let mut key: Vec<(i32, usize)> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        if let Some(position) = row.try_get::<Option<i32>, _>("key_position")? {
+            key.push((position, index));
+        }
+        columns.push(column(row)?);
+    }
+    key.sort_unstable();
+    if key.is_empty() {
+        return Err(CatalogError::Unfit(format!(
+            "table {schema}.{name} has no primary key: updates and deletes could not be told apart; add one"
+        )));
+    }
+    let primary_key = key.into_iter().map(|(_, index)| index).collect();
+    Ok(Table { schema: schema.to_owned(), name: name.to_owned(), columns, primary_key })
+}
+
+fn no_table(schema: &str, name: &str) -> CatalogError {
+    CatalogError::Unfit(format!("table {schema}.{name} does not exist in this database, or this role may not see it"))
+}
+
+fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
+    let base: String = row.try_get("base_type")?;
+    let modifier: i32 = row.try_get("modifier")?;
+    let deterministic: bool = row.try_get("deterministic")?;
+    let ty = match base.as_str() {
+        "bool" => ColumnType::Bool,
+        "int2" => ColumnType::Int2,
+        "int4" => ColumnType::Int4,
+        "int8" => ColumnType::Int8,
+        "numeric" => numeric(modifier),
+        "text" | "varchar" if deterministic => ColumnType::Text,
+        "uuid" => ColumnType::Uuid,
+        "timestamptz" => ColumnType::TimestampTz,
+        "timestamp" => ColumnType::Timestamp { precision: u8::try_from(modifier).unwrap_or(6) },
+        "date" => ColumnType::Date,
+        _ => ColumnType::Other,
+    };
+    Ok(Column {
+        name: row.try_get("name")?,
+        ty,
+        type_name: row.try_get("type_name")?,
+        nullable: row.try_get("nullable")?,
+        has_default: row.try_get("has_default")?,
+    })
+}
+
+/// The type modifier of numeric is (precision << 16 | scale) + 4, with the scale in 11 signed bits
+/// (Postgres's `numeric.c`, `make_numeric_typmod`); −1 means none was declared.
+fn numeric(modifier: i32) -> ColumnType {
+    if modifier < 4 {
+        return ColumnType::Numeric { scale: None };
+    }
+    let scale = (((modifier - 4) & 0x7ff) ^ 0x400) - 0x400;
+    match u8::try_from(scale) {
+        Ok(scale) if scale <= 28 => ColumnType::Numeric { scale: Some(scale) },
+        _ => ColumnType::Other,
+    }
+}
+
+/// Has Postgres read the rule's own text: an error comes with its place in it.
+///
+/// # Errors
+/// Postgres does not take the text, or the connection fails.
+pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), CatalogError> {
+    match connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await {
+        Ok(_) => Ok(()),
+        Err(sqlx::Error::Database(error)) if is_of_the_text(error.code().as_deref()) => {
+            let error = error.downcast_ref::<PgDatabaseError>();
+            let position = match error.position() {
+                Some(sqlx::postgres::PgErrorPosition::Original(position)) => position,
+                _ => 1,
+            };
+            let (line, column) = place(sql, position);
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            Err(RuleError { line, column, problem: format!("Postgres: {}{hint}", error.message()) }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an error is a mistake in the text: not a right that is missing (42501), and none of what a server
+/// says that is starting, stopping or out of resources (classes 08, 53, 57).
+fn is_of_the_text(code: Option<&str>) -> bool {
+    code.is_none_or(|code| code != "42501" && !["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+}
+
+/// Line and column, from 1, of a character counted from 1.
+fn place(sql: &str, position: usize) -> (u64, u64) {
+    let before = sql.chars().take(position.saturating_sub(1));
+    before.fold((1, 1), |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) })
+}
+
+/// Compares the plan of the rule's own text with that of the query rendered from what memory understood:
+/// one text, two evaluators, and they must agree.
+///
+/// # Errors
+/// The plans differ, or the connection fails.
+pub async fn compare(
+    connection: &mut PgConnection,
+    sql: &str,
+    query: &Query,
+    spelling: &Spelling,
+) -> Result<(), CatalogError> {
+    let original = explain(connection, sql).await?;
+    let rendered = explain(connection, &render::as_written(query, spelling)).await?;
+    if original == rendered {
+        return Ok(());
+    }
+    Err(CatalogError::Unfit(format!(
+        "Postgres reads the rule otherwise than tripline does; please report it. Its plan:\n{original}\nours:\n{rendered}"
+    )))
+}
+
+async fn explain(connection: &mut PgConnection, sql: &str) -> Result<String, sqlx::Error> {
+    let statement = format!("explain (verbose, costs off) {sql}");
+    let rows = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
+    let lines = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
+    Ok(lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_modifiers() {
+        let check = |modifier: i32, want: ColumnType| assert_eq!(numeric(modifier), want, "{modifier}");
+        check(-1, ColumnType::Numeric { scale: None });
+        check((12 << 16 | 2) + 4, ColumnType::Numeric { scale: Some(2) });
+        check((10 << 16) + 4, ColumnType::Numeric { scale: Some(0) });
+        check((38 << 16 | 18) + 4, ColumnType::Numeric { scale: Some(18) });
+        check((5 << 16 | 0x7fe) + 4, ColumnType::Other); // numeric(5,-2)
+        check((99 << 16 | 40) + 4, ColumnType::Other);
+    }
+
+    #[test]
+    fn only_mistakes_in_the_text_are_shown_as_such() {
+        let check = |code: &str, want: bool| assert_eq!(is_of_the_text(Some(code)), want, "{code}");
+        check("42601", true); // syntax
+        check("42703", true); // no such column
+        check("42501", false); // no right
+        check("57P01", false); // shutting down
+        check("53300", false); // too many connections
+        check("08006", false); // connection lost
+    }
+
+    #[test]
+    fn places_count_characters() {
+        assert_eq!(place("select é\nfrom x", 8), (1, 8));
+        assert_eq!(place("select é\nfrom x", 10), (2, 1));
+        assert_eq!(place("a", 99), (1, 2));
+    }
+}

@@ -1,0 +1,284 @@
+//! The rows behind an alert, as they are now: those that the alert's window admits for its key, what they add up to,
+//! and how far that is from the alert's own numbers. One read-only transaction, so that rows and totals agree.
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use crate::model::ColumnType;
+use crate::rule::render::quote_ident;
+use crate::rule::{Aggregate, OutputExpr, Query, Scalar, Time};
+
+/// Rows that are listed at most; totals are of all.
+pub const ROWS_MAX: u32 = 1_000;
+
+/// What an alert was about.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// The rule's query.
+    pub query: &'a Query,
+    /// What NOW() is in it.
+    pub time: Time,
+    /// The key's values as text, in GROUP BY order.
+    pub key: &'a [Option<String>],
+    /// The left edge of the alert's window.
+    pub from: Option<&'a str>,
+    /// NOW() in the alert's confirmation.
+    pub as_of: &'a str,
+    /// The alert's own numbers, in the order of [`outputs`].
+    pub numbers: &'a [Option<String>],
+}
+
+/// What Postgres says now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// `pg_current_snapshot()`.
+    pub snapshot: String,
+    /// Whether HAVING holds over the rows.
+    pub holds: bool,
+    /// How many rows the window admits.
+    pub rows_total: i64,
+    /// The aggregates, in the order of [`outputs`]; NULL for a sum over nothing.
+    pub totals: Vec<Option<String>>,
+    /// The aggregates less the alert's numbers, a sum over nothing being 0.
+    pub differences: Vec<String>,
+    /// The rows, latest first.
+    pub rows: Vec<PresentRow>,
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentRow {
+    /// The columns of [`columns`], as text.
+    pub values: Vec<Option<String>>,
+    /// The transaction that wrote this version of it.
+    pub xmin: u32,
+}
+
+/// The aggregates of the select list: names, and indexes into [`Query::aggregates`].
+pub fn outputs(query: &Query) -> Vec<(&str, usize)> {
+    let aggregate = |output: &'_ crate::rule::Output| match output.expr {
+        OutputExpr::Aggregate(index) => Some(index),
+        OutputExpr::Key(_) => None,
+    };
+    query.outputs.iter().filter_map(|output| Some((output.name.as_str(), aggregate(output)?))).collect()
+}
+
+/// The columns that tell of a row: primary key, time bound, arguments of aggregates. Indexes into the table's.
+pub fn columns(query: &Query) -> Vec<usize> {
+    let mut columns = query.table.primary_key.clone();
+    columns.extend(query.bound.iter().map(|bound| bound.column));
+    for aggregate in &query.aggregates {
+        if let Aggregate::Sum(scalar) = aggregate {
+            columns.extend(scalar.columns());
+        }
+    }
+    let mut distinct = Vec::new();
+    for column in columns {
+        if !distinct.contains(&column) {
+            distinct.push(column);
+        }
+    }
+    distinct
+}
+
+/// Asks for them.
+///
+/// # Errors
+/// The database's.
+pub async fn present(connection: &mut PgConnection, subject: &Subject<'_>) -> Result<Present, sqlx::Error> {
+    let Subject { query, time, key, from, as_of, numbers } = *subject;
+    let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(from).bind(as_of).bind(key);
+    let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
+    let totals = bind(totals_sql(query, time)).bind(numbers).fetch_one(&mut *transaction).await?;
+    let rows = bind(rows_sql(query, time)).bind(i64::from(ROWS_MAX)).fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
+    let count = outputs(query).len();
+    let texts = |start: usize| (start..start + count).map(|index| totals.try_get::<Option<String>, _>(index));
+    Ok(Present {
+        snapshot: totals.try_get("snapshot")?,
+        holds: totals.try_get::<Option<bool>, _>("holds")?.unwrap_or(false),
+        rows_total: totals.try_get("rows_total")?,
+        totals: texts(3).collect::<Result<_, _>>()?,
+        differences: texts(3 + count).map(|text| text.map(Option::unwrap_or_default)).collect::<Result<_, _>>()?,
+        rows: rows.iter().map(|row| read(row, columns(query).len())).collect::<Result<_, _>>()?,
+    })
+}
+
+fn read(row: &PgRow, columns: usize) -> Result<PresentRow, sqlx::Error> {
+    let values = (0..columns).map(|index| row.try_get(index)).collect::<Result<_, _>>()?;
+    let xmin: &str = row.try_get("xmin")?;
+    let xmin = xmin.parse().map_err(|_| sqlx::Error::Protocol(format!("{xmin} is no transaction id")))?;
+    Ok(PresentRow { values, xmin })
+}
+
+/// Parameters: `$1 text`, the window's left edge; `$2 text`, NOW(); `$3 text[]`, the key; `$4 text[]`, the alert's
+/// numbers. Columns: snapshot, holds, rows_total, then each aggregate and then each difference as text.
+fn totals_sql(query: &Query, time: Time) -> String {
+    let outputs = outputs(query);
+    let totals = outputs.iter().map(|(_, index)| format!(", ({})::text", aggregate(query, *index)));
+    let differences = outputs.iter().enumerate().map(|(place, (_, index))| {
+        let number = place + 1;
+        format!(", (coalesce({}, 0) - coalesce((($4::text[])[{number}])::numeric, 0))::text", aggregate(query, *index))
+    });
+    let columns: String = totals.chain(differences).collect();
+    format!(
+        "select (pg_current_snapshot())::text as snapshot, {} as holds, count(*) as rows_total{columns} from {} as r where {}",
+        having(query),
+        table(query),
+        condition(query, time),
+    )
+}
+
+/// Parameters: the first three of [`totals_sql`], and `$4 bigint`, how many rows at most. Columns: those of
+/// [`columns`] as text, then xmin.
+fn rows_sql(query: &Query, time: Time) -> String {
+    let columns: Vec<String> =
+        columns(query).iter().map(|index| format!("({})::text", column(query, *index))).collect();
+    let latest = query.bound.iter().map(|bound| format!("{} desc", column(query, bound.column)));
+    let by_key = query.table.primary_key.iter().map(|index| format!("{} desc", column(query, *index)));
+    let order: Vec<String> = latest.chain(by_key).collect();
+    format!(
+        "select {}, (r.xmin)::text as xmin from {} as r where {} order by {} limit ($4)::bigint",
+        columns.join(", "),
+        table(query),
+        condition(query, time),
+        order.join(", "),
+    )
+}
+
+pub(super) fn table(query: &Query) -> String {
+    format!("{}.{}", quote_ident(&query.table.schema), quote_ident(&query.table.name))
+}
+
+/// An index that no column has becomes a name that Postgres refuses.
+pub(super) fn column(query: &Query, index: usize) -> String {
+    let name = query.table.columns.get(index).map(|column| quote_ident(&column.name));
+    format!("r.{}", name.unwrap_or_else(|| format!("\"column {index} is missing\"")))
+}
+
+pub(super) fn aggregate(query: &Query, index: usize) -> String {
+    match query.aggregates.get(index) {
+        Some(Aggregate::CountRows) => "count(*)".to_owned(),
+        Some(Aggregate::Sum(argument)) => format!("sum({})", scalar(query, argument)),
+        None => format!("\"aggregate {index} is missing\""),
+    }
+}
+
+pub(super) fn scalar(query: &Query, argument: &Scalar) -> String {
+    match argument {
+        Scalar::Column(index) => column(query, *index),
+        Scalar::Abs(inner) => format!("abs({})", scalar(query, inner)),
+    }
+}
+
+fn having(query: &Query) -> String {
+    let having = &query.having;
+    let operator = having.comparison.as_str();
+    format!("({} {operator} ({}))", aggregate(query, having.aggregate), having.threshold)
+}
+
+/// The window as the alert had it, and the key. A NULL in the key equals nothing, so it is told apart.
+pub(super) fn condition(query: &Query, time: Time) -> String {
+    let mut conditions = Vec::new();
+    // Every parameter is named, as one that is nowhere cannot be bound.
+    let mut left = "($1::text is null or true)".to_owned();
+    let mut right = "($2::text is not null)".to_owned();
+    if let Some(bound) = &query.bound {
+        let (at, operator) = (column(query, bound.column), if bound.inclusive { ">=" } else { ">" });
+        left = format!("({at} {operator} ($1::text)::timestamptz)");
+        if time == Time::Event {
+            right = format!("({at} <= ($2::text)::timestamptz)");
+        }
+    }
+    conditions.push(left);
+    conditions.push(right);
+    for (place, index) in query.group_by.iter().enumerate() {
+        let (at, number) = (column(query, *index), place + 1);
+        let value = format!("(($3::text[])[{number}])");
+        let kind = key_type(query, *index);
+        conditions.push(format!("({at} = {value}::{kind} or ({at} is null and {value} is null))"));
+    }
+    conditions.join(" and ")
+}
+
+/// The type that a key's text is cast to: without length or scale, with which a cast cuts off or rounds.
+fn key_type(query: &Query, index: usize) -> String {
+    let Some(column) = query.table.columns.get(index) else {
+        return "text".to_owned();
+    };
+    match column.ty {
+        ColumnType::Bool => "boolean".to_owned(),
+        ColumnType::Int2 => "smallint".to_owned(),
+        ColumnType::Int4 => "integer".to_owned(),
+        ColumnType::Int8 => "bigint".to_owned(),
+        ColumnType::Numeric { .. } => "numeric".to_owned(),
+        ColumnType::Uuid => "uuid".to_owned(),
+        ColumnType::Text => "text".to_owned(),
+        ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date | ColumnType::Other => {
+            column.type_name.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Column, Table};
+    use crate::rule::compile::compile;
+    use crate::rule::parse::parse;
+
+    fn query(sql: &str) -> Query {
+        let column = |name: &str, ty: ColumnType, type_name: &str| Column {
+            name: name.to_owned(),
+            ty,
+            type_name: type_name.to_owned(),
+            nullable: true,
+            has_default: false,
+        };
+        let columns = vec![
+            column("id", ColumnType::Int8, "bigint"),
+            column("User \"x\"", ColumnType::Numeric { scale: Some(2) }, "numeric(12,2)"),
+            column("amount", ColumnType::Numeric { scale: Some(2) }, "numeric(12,2)"),
+            column("at", ColumnType::TimestampTz, "timestamp with time zone"),
+        ];
+        let table = Table { schema: "s".to_owned(), name: "t".to_owned(), columns, primary_key: vec![0] };
+        compile(&parse(sql).unwrap(), &table).unwrap()
+    }
+
+    const WINDOW: &str = "SELECT \"User \"\"x\"\"\", COUNT(*) AS n, SUM(ABS(amount)) AS total FROM s.t
+        WHERE at > NOW() - INTERVAL '7 days' GROUP BY \"User \"\"x\"\"\" HAVING SUM(amount) > -3";
+
+    #[test]
+    fn statements() {
+        let window = query(WINDOW);
+        let key = "(r.\"User \"\"x\"\"\" = (($3::text[])[1])::numeric or (r.\"User \"\"x\"\"\" is null and (($3::text[])[1]) is null))";
+        assert_eq!(
+            totals_sql(&window, Time::Processing),
+            format!(
+                "select (pg_current_snapshot())::text as snapshot, (sum(r.\"amount\") > (-3)) as holds, count(*) as rows_total, \
+                 (count(*))::text, (sum(abs(r.\"amount\")))::text, \
+                 (coalesce(count(*), 0) - coalesce((($4::text[])[1])::numeric, 0))::text, \
+                 (coalesce(sum(abs(r.\"amount\")), 0) - coalesce((($4::text[])[2])::numeric, 0))::text \
+                 from \"s\".\"t\" as r where (r.\"at\" > ($1::text)::timestamptz) and ($2::text is not null) and {key}"
+            )
+        );
+        assert_eq!(
+            rows_sql(&window, Time::Event),
+            format!(
+                "select (r.\"id\")::text, (r.\"at\")::text, (r.\"amount\")::text, (r.xmin)::text as xmin from \"s\".\"t\" as r \
+                 where (r.\"at\" > ($1::text)::timestamptz) and (r.\"at\" <= ($2::text)::timestamptz) and {key} \
+                 order by r.\"at\" desc, r.\"id\" desc limit ($4)::bigint"
+            )
+        );
+    }
+
+    #[test]
+    fn a_rule_without_a_time_bound_names_every_parameter() {
+        let all = query("SELECT amount, COUNT(*) FROM s.t GROUP BY amount HAVING COUNT(*) >= 5");
+        let sql = rows_sql(&all, Time::Processing);
+        for parameter in ["$1", "$2", "$3", "$4"] {
+            assert!(sql.contains(parameter), "{parameter} in {sql}");
+        }
+        assert!(sql.contains("order by r.\"id\" desc limit"), "{sql}");
+    }
+}

@@ -1,0 +1,206 @@
+//! A key's rows in its window as Postgres has them now, added up in the order of time: what the page draws.
+//!
+//! Asked over connections of its own, few and with the confirmation's limits, so that whoever looks cannot hold up a
+//! confirmation.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use super::ANSWER_MARGIN;
+use super::explain::{aggregate, column, condition, table};
+use crate::model::Timestamp;
+use crate::postgres::{Session, no_answer, options};
+use crate::rule::evaluate::{LeftEdge, Program};
+use crate::rule::{Aggregate, Query, Rule, Time, compile};
+
+/// Rows that are told at most, the latest; the totals are of all.
+pub const POINTS_MAX: u32 = 2_000;
+/// Connections.
+const CONNECTIONS_MAX: u32 = 2;
+/// How long a connection is waited for, and kept without use.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Statements of a trace that may each take as long as the server lets them.
+const STATEMENTS: u32 = 2;
+/// How long an answer may take that should take none.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A key's window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// The window's left edge, where the rule has one.
+    pub from: Option<Timestamp>,
+    /// NOW() for it.
+    pub to: Timestamp,
+    /// Rows in the window.
+    pub rows: i64,
+    /// What HAVING compares, over all of them; `None`: a sum over nothing.
+    pub total: Option<String>,
+    /// The latest rows, in the order of time.
+    pub points: Vec<Point>,
+}
+
+/// A row, and the total up to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Point {
+    /// The primary key as text.
+    pub pk: String,
+    /// The row's time; `None` where the rule has no time bound.
+    pub at: Option<Timestamp>,
+    /// What the row adds.
+    pub value: Option<String>,
+    /// The total up to here.
+    pub total: Option<String>,
+}
+
+/// Asks for them.
+#[derive(Debug)]
+pub struct Tracer {
+    pool: PgPool,
+    /// Whether Postgres answers must not depend on whoever looks at keys.
+    pings: PgPool,
+    answer_timeout: Duration,
+    rules: Vec<(Rule, Program)>,
+}
+
+impl Tracer {
+    /// For these rules; connects when first asked.
+    ///
+    /// # Errors
+    /// A rule that cannot be compiled; or what is wrong with the URL.
+    pub fn new(url: &str, statement_timeout: Duration, rules: &[Rule]) -> Result<Self, String> {
+        let options =
+            options(url, Session::Reading(statement_timeout)).map_err(|error| format!("postgres.url: {error}"))?;
+        let pool = |max| {
+            PgPoolOptions::new()
+                .max_connections(max)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(IDLE_TIMEOUT)
+                .connect_lazy_with(options.clone())
+        };
+        let compiled = |rule: &Rule| {
+            let wanted = compile::wanted(&[&rule.query]);
+            Ok((rule.clone(), Program::new(&rule.query, &wanted)?))
+        };
+        Ok(Self {
+            pool: pool(CONNECTIONS_MAX),
+            pings: pool(1),
+            answer_timeout: statement_timeout * STATEMENTS + ANSWER_MARGIN,
+            rules: rules.iter().map(compiled).collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// The rule of this name.
+    pub fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().map(|(rule, _)| rule).find(|rule| rule.name == name)
+    }
+
+    /// Whether Postgres answers.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn ping(&self) -> Result<(), String> {
+        let asked = sqlx::query("select 1").execute(&self.pings);
+        match tokio::time::timeout(PING_TIMEOUT, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            // The pool keeps the reason to itself.
+            Ok(Err(sqlx::Error::PoolTimedOut)) => Err(format!("no connection within {ACQUIRE_TIMEOUT:?}")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {PING_TIMEOUT:?}")),
+        }
+    }
+
+    /// The window of a key, whose values come as text in GROUP BY order.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn trace(&self, name: &str, key: &[Option<String>]) -> Result<Option<Trace>, sqlx::Error> {
+        let Some((rule, program)) = self.rules.iter().find(|(rule, _)| rule.name == name) else { return Ok(None) };
+        let mut connection = self.pool.acquire().await?;
+        match tokio::time::timeout(self.answer_timeout, read(&mut connection, rule, program, key)).await {
+            Ok(trace) => trace.map(Some),
+            Err(_) => {
+                drop(connection.detach()); // it is closed, and not used again
+                Err(no_answer(self.answer_timeout))
+            }
+        }
+    }
+}
+
+/// Two statements in one transaction, so that they see the same.
+async fn read(
+    connection: &mut PgConnection,
+    rule: &Rule,
+    program: &Program,
+    key: &[Option<String>],
+) -> Result<Trace, sqlx::Error> {
+    let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
+    let now = match event_now_sql(rule) {
+        Some(sql) => sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind("").bind(key),
+        None => sqlx::query("select (extract(epoch from now()) * 1000000)::bigint"),
+    };
+    let to = Timestamp(now.fetch_one(&mut *transaction).await?.try_get(0)?);
+    let edge = program.left_edge(to);
+    let from = (edge != LeftEdge::NONE).then(|| edge.at());
+    let bound = sqlx::query(AssertSqlSafe(points_sql(rule)));
+    let bound = bound.bind(from.map(Timestamp::rfc3339)).bind(to.rfc3339()).bind(key).bind(i64::from(POINTS_MAX));
+    let rows = bound.fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
+    let mut points = rows.iter().map(point).collect::<Result<Vec<_>, _>>()?;
+    points.reverse();
+    let rows = rows.first().map_or(Ok(0), |row| row.try_get("rows_total"))?;
+    let total = points.last().and_then(|point| point.total.clone());
+    Ok(Trace { from, to, rows, total, points })
+}
+
+fn point(row: &PgRow) -> Result<Point, sqlx::Error> {
+    let at: Option<i64> = row.try_get("at")?;
+    let [pk, value, total] = ["pk", "value", "total"].map(|name| row.try_get::<Option<String>, _>(name));
+    Ok(Point { pk: pk?.unwrap_or_default(), at: at.map(Timestamp), value: value?, total: total? })
+}
+
+/// NOW() for a key under event time in microseconds since 1970: its latest row's time. Parameters as for
+/// [`condition`].
+fn event_now_sql(rule: &Rule) -> Option<String> {
+    let query = &rule.query;
+    let bound = query.bound.as_ref().filter(|_| rule.time == Time::Event)?;
+    let at = column(query, bound.column);
+    let all = Query { bound: None, ..query.clone() };
+    Some(format!(
+        "select (extract(epoch from coalesce(max({at}), now())) * 1000000)::bigint from {} as r where isfinite({at}) and {}",
+        table(query),
+        condition(&all, Time::Processing)
+    ))
+}
+
+/// Parameters: those of [`condition`], and `$4 bigint`, how many at most. The latest come first.
+fn points_sql(rule: &Rule) -> String {
+    let query = &rule.query;
+    let pk: Vec<String> =
+        query.table.primary_key.iter().map(|index| format!("({})::text", column(query, *index))).collect();
+    let keys = query.table.primary_key.iter().map(|index| column(query, *index));
+    let time = query.bound.as_ref().map(|bound| column(query, bound.column));
+    let order: Vec<String> = time.clone().into_iter().chain(keys).collect();
+    let at = time.map_or("null::bigint".to_owned(), |at| {
+        format!("case when isfinite({at}) then (extract(epoch from {at}) * 1000000)::bigint end")
+    });
+    let compared = query.having.aggregate;
+    let value = match query.aggregates.get(compared) {
+        Some(Aggregate::Sum(scalar)) => super::explain::scalar(query, scalar),
+        _ => "1".to_owned(),
+    };
+    format!(
+        "select * from (select concat_ws(', ', {}) as pk, {at} as at, ({value})::text as value, \
+         ({} over so_far)::text as total, count(*) over () as rows_total, row_number() over so_far as place \
+         from {} as r where {} window so_far as (order by {} rows unbounded preceding)) as points \
+         order by place desc limit ($4)::bigint",
+        pk.join(", "),
+        aggregate(query, compared),
+        table(query),
+        condition(query, rule.time),
+        order.join(", "),
+    )
+}

@@ -1,0 +1,222 @@
+//! What can fail, and what follows from it: one table of kinds. Pure.
+//!
+//! Every error that reaches a job or a command has a [`Kind`]. The kind alone says whether trying again may help, with
+//! which code the process exits, and what an operator can do; texts are for people and decide nothing.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A server cannot be reached, does not answer in time, or is starting or stopping.
+    Unreachable,
+    /// A server refused: password, rights, certificate, or data that it does not accept.
+    Refused,
+    /// Settings, SQL, or what they name is wrong.
+    Misconfigured,
+    /// Another instance may work for this group by now, or the outcome of a step is not known.
+    Fenced,
+    /// Going on would lose or repeat something.
+    Unsafe,
+    /// The process was asked to stop before its work was done.
+    Interrupted,
+    /// Anything else: the machine, or a defect of this program.
+    Internal,
+}
+
+impl Kind {
+    /// All kinds, the one that hides most of the others first.
+    pub const ALL: [Self; 7] = [
+        Self::Unreachable,
+        Self::Refused,
+        Self::Misconfigured,
+        Self::Unsafe,
+        Self::Fenced,
+        Self::Interrupted,
+        Self::Internal,
+    ];
+
+    /// What follows from it.
+    pub const fn policy(self) -> Policy {
+        let (is_retried, exit, hint) = match self {
+            Self::Unreachable => (true, Exit::Unreachable, Some("is it running, and is its address right?")),
+            Self::Refused => (false, Exit::Refused, Some("check user, password, rights and certificates")),
+            Self::Misconfigured => (false, Exit::Misconfigured, None),
+            Self::Fenced => (false, Exit::Protected, Some("another instance may work for this group")),
+            Self::Unsafe => (false, Exit::Protected, None),
+            Self::Interrupted | Self::Internal => (false, Exit::Failed, None),
+        };
+        Policy { is_retried, exit, hint }
+    }
+}
+
+/// What follows from a [`Kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether trying again may help.
+    pub is_retried: bool,
+    /// How the process exits, if it is not retried or not any longer.
+    pub exit: Exit,
+    /// What an operator can do, where the error's own text does not say it.
+    pub hint: Option<&'static str>,
+}
+
+/// How the process exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: unexpected failure.
+    Failed,
+    /// 2: command line or configuration wrong. Clap's own errors end with this code, too.
+    Misconfigured,
+    /// 3: a server could not be reached.
+    Unreachable,
+    /// 4: a server refused: password or rights.
+    Refused,
+    /// 5: stopped to protect data.
+    Protected,
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Misconfigured => 2,
+            Self::Unreachable => 3,
+            Self::Refused => 4,
+            Self::Protected => 5,
+        }
+    }
+}
+
+/// An error that has a kind.
+pub trait HasKind {
+    /// Its kind.
+    fn kind(&self) -> Kind;
+
+    /// Whether trying again may help.
+    fn is_retried(&self) -> bool {
+        self.kind().policy().is_retried
+    }
+}
+
+/// A call to something outside of the process that failed.
+#[derive(Clone, Debug)]
+pub struct CallError {
+    /// What was called, and for what: `Kafka: committing the group's offsets`.
+    pub call: String,
+    /// What it said.
+    pub problem: String,
+    /// What follows from it.
+    pub kind: Kind,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl CallError {
+    /// An error without another one behind it.
+    pub fn new(call: impl Into<String>, problem: impl Into<String>, kind: Kind) -> Self {
+        Self { call: call.into(), problem: problem.into(), kind, source: None }
+    }
+
+    /// The error of a library.
+    pub fn from_source(call: impl Into<String>, source: impl Error + Send + Sync + 'static, kind: Kind) -> Self {
+        Self { call: call.into(), problem: source.to_string(), kind, source: Some(Arc::new(source)) }
+    }
+
+    /// The same, with another text.
+    #[must_use]
+    pub fn with_problem(self, problem: impl Into<String>) -> Self {
+        Self { problem: problem.into(), ..self }
+    }
+
+    /// The same, of another kind: the step decides what a library's error means.
+    #[must_use]
+    pub fn with_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.call, self.problem)
+    }
+}
+
+impl Error for CallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The text already has what the library said.
+        self.source.as_ref().and_then(|source| source.source())
+    }
+}
+
+impl PartialEq for CallError {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.call, &self.problem, self.kind) == (&other.call, &other.problem, other.kind)
+    }
+}
+
+impl Eq for CallError {}
+
+impl HasKind for CallError {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+/// Why a command ends otherwise than well: its exit code and one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How the process exits.
+    pub exit: Exit,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// With this exit code and message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// The settings, the command line, or what they name is wrong.
+    pub fn misconfigured(message: impl Into<String>) -> Self {
+        Self::new(Exit::Misconfigured, message)
+    }
+
+    /// An error, and what its kind says to do.
+    pub fn of(error: &(impl HasKind + fmt::Display)) -> Self {
+        let policy = error.kind().policy();
+        let hint = policy.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        Self::new(policy.exit, format!("{error}{hint}"))
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::of(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_retried() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.policy().is_retried, kind == Kind::Unreachable, "{kind:?}");
+            assert_ne!(kind.policy().exit, Exit::Done, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn exit_codes() {
+        let codes = Kind::ALL.map(|kind| kind.policy().exit.code());
+        assert_eq!(codes, [3, 4, 2, 5, 5, 1, 1]);
+    }
+}

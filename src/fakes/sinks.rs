@@ -1,0 +1,260 @@
+//! Fake sinks: a broker's transactions, a table and a log that outlive whoever writes to them, with
+//! faults on demand.
+//!
+//! Every call yields before and after each effect, so that a test can end a run between any two.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::yield_now;
+use uuid::Uuid;
+
+use crate::alert::Alert;
+use crate::change::record::DeadLetter;
+use crate::failure::{CallError, Kind};
+use crate::fakes::topic::MemoryTopic;
+use crate::progress::Progress;
+use crate::sink::{DeadLetterSink, Sinks, Transaction};
+use crate::unit::recovery::{EpisodeRecord, RecoveryState};
+
+/// What was delivered, and the hand of one writer. Clones share what was delivered.
+#[derive(Clone, Debug)]
+pub struct MemorySinks {
+    state: Arc<Mutex<State>>,
+    topic: MemoryTopic,
+    group: String,
+    /// This writer's, since it fenced the others.
+    epoch: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The newest producer epoch, which is the table's generation as well.
+    epoch: u64,
+    pending: Option<Pending>,
+    alerts: Vec<Alert>,
+    episodes: BTreeMap<String, EpisodeRecord>,
+    progress: BTreeMap<String, Progress>,
+    table: BTreeMap<Uuid, Alert>,
+    log: Vec<Alert>,
+    dead: Vec<DeadLetter>,
+    /// How many calls fail from here on, and whether for good.
+    failures: u32,
+    fatal: bool,
+    calls: u32,
+    /// The next commit does what it should, or does not, and says that it does not know.
+    unknown: Option<bool>,
+    /// The table does not answer.
+    table_away: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    epoch: u64,
+    alerts: Vec<Alert>,
+    episodes: Vec<EpisodeRecord>,
+    progress: Progress,
+}
+
+impl MemorySinks {
+    /// Sinks of a group that reads this topic.
+    pub fn new(topic: &MemoryTopic, group: &str) -> Self {
+        Self { state: Arc::default(), topic: topic.clone(), group: group.to_owned(), epoch: 0 }
+    }
+
+    /// The same sinks, as another group's.
+    pub fn of(&self, group: &str) -> Self {
+        Self { state: Arc::clone(&self.state), topic: self.topic.clone(), group: group.to_owned(), epoch: 0 }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every alert on the topic, as a reader of committed records sees it.
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.lock().alerts.clone()
+    }
+
+    /// Every alert in the table.
+    pub fn table(&self) -> Vec<Alert> {
+        self.lock().table.values().cloned().collect()
+    }
+
+    /// Every alert in the log, repetitions included.
+    pub fn log(&self) -> Vec<Alert> {
+        self.lock().log.clone()
+    }
+
+    /// Every dead letter buried so far, repetitions included.
+    pub fn dead(&self) -> Vec<DeadLetter> {
+        self.lock().dead.clone()
+    }
+
+    /// Calls so far, failed ones included.
+    pub fn calls(&self) -> u32 {
+        self.lock().calls
+    }
+
+    /// The next `times` calls fail, as when a broker is away.
+    pub fn fail(&self, times: u32) {
+        let mut state = self.lock();
+        (state.failures, state.fatal) = (times, false);
+    }
+
+    /// Refuses everything for good, or takes everything again.
+    pub fn refuse(&self, refuse: bool) {
+        let mut state = self.lock();
+        (state.failures, state.fatal) = (if refuse { u32::MAX } else { 0 }, refuse);
+    }
+
+    /// The next commit is done, or not, and its outcome is not known to the writer.
+    pub fn lose_next_commit(&self, done: bool) {
+        self.lock().unknown = Some(done);
+    }
+
+    /// The table stops to answer, or answers again.
+    pub fn table_is_down(&self, away: bool) {
+        self.lock().table_away = away;
+    }
+
+    /// The recovery topic is lost.
+    pub fn lose_recovery_topic(&self) {
+        let mut state = self.lock();
+        state.episodes.clear();
+        state.progress.clear();
+    }
+
+    fn admit(&self) -> Result<(), CallError> {
+        let mut state = self.lock();
+        state.calls += 1;
+        if state.failures == 0 {
+            return Ok(());
+        }
+        state.failures -= 1;
+        Err(failed("asked to fail", if state.fatal { Kind::Refused } else { Kind::Unreachable }))
+    }
+
+    /// Only the newest writer may.
+    fn check(&self) -> Result<(), CallError> {
+        if self.lock().epoch == self.epoch {
+            return Ok(());
+        }
+        Err(failed("a newer writer has taken over", Kind::Fenced))
+    }
+}
+
+fn failed(problem: &str, kind: Kind) -> CallError {
+    CallError::new("memory", problem, kind)
+}
+
+impl Sinks for MemorySinks {
+    type Member = u64;
+
+    async fn fence(&mut self) -> Result<(), CallError> {
+        yield_now().await;
+        self.admit()?;
+        let epoch = {
+            let mut state = self.lock();
+            state.pending = None;
+            state.epoch += 1;
+            state.epoch
+        };
+        self.epoch = epoch;
+        yield_now().await;
+        Ok(())
+    }
+
+    async fn dead_letter(&mut self, dead: &[DeadLetter]) -> Result<(), CallError> {
+        yield_now().await;
+        self.admit()?;
+        self.lock().dead.extend_from_slice(dead);
+        yield_now().await;
+        Ok(())
+    }
+
+    async fn prepare(&mut self, member: &u64, transaction: &Transaction<'_>) -> Result<(), CallError> {
+        yield_now().await;
+        self.check()?;
+        self.admit()?;
+        if self.topic.generation(&self.group) != *member {
+            return Err(failed("this member is no longer the group's", Kind::Fenced));
+        }
+        self.lock().pending = Some(Pending {
+            epoch: self.epoch,
+            alerts: transaction.alerts.to_vec(),
+            episodes: transaction.episodes.to_vec(),
+            progress: transaction.progress.clone(),
+        });
+        yield_now().await;
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), CallError> {
+        yield_now().await;
+        self.check()?;
+        let unknown = self.lock().unknown.take();
+        if unknown != Some(false) {
+            let pending = self.lock().pending.take().filter(|pending| pending.epoch == self.epoch);
+            let pending = pending.ok_or_else(|| failed("nothing is prepared", Kind::Fenced))?;
+            let mut state = self.lock();
+            state.alerts.extend(pending.alerts);
+            state.episodes.extend(pending.episodes.into_iter().map(|episode| (episode.record_key(), episode)));
+            let progress = pending.progress;
+            state.progress.insert(self.group.clone(), progress.clone());
+            drop(state);
+            self.topic.commit_group(&self.group, &progress.offsets, &progress.name);
+        }
+        yield_now().await;
+        match unknown {
+            None => Ok(()),
+            Some(_) => Err(failed("the outcome is not known", Kind::Fenced)),
+        }
+    }
+
+    async fn deliver(&mut self, alerts: &[Alert]) -> Result<(), CallError> {
+        yield_now().await;
+        self.check()?;
+        self.admit()?;
+        if self.lock().table_away {
+            return Err(failed("the table is away", Kind::Unreachable));
+        }
+        for alert in alerts {
+            self.lock().table.entry(alert.id).or_insert_with(|| alert.clone());
+        }
+        yield_now().await;
+        for alert in alerts {
+            self.lock().log.push(alert.clone());
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn recovery(&mut self) -> Result<RecoveryState, CallError> {
+        yield_now().await;
+        self.admit()?;
+        let state = self.lock();
+        let mine = state.episodes.values().filter(|episode| episode.group == self.group);
+        Ok(RecoveryState { progress: state.progress.get(&self.group).cloned(), episodes: mine.cloned().collect() })
+    }
+}
+
+/// A dead-letter topic. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDeadLetters(Arc<Mutex<Vec<DeadLetter>>>);
+
+impl MemoryDeadLetters {
+    /// What is on it.
+    pub fn taken(&self) -> Vec<DeadLetter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl DeadLetterSink for MemoryDeadLetters {
+    async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), CallError> {
+        yield_now().await;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(dead);
+        yield_now().await;
+        Ok(())
+    }
+}

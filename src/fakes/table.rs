@@ -1,0 +1,305 @@
+//! A fake of Postgres: one table in memory, of which a rule's query is answered row by row,
+//! without anything that the windows are made of.
+//!
+//! A question is answered from the table as it stands when it is asked, however long the answer takes.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Days, Months};
+use rust_decimal::Decimal;
+use serde_json::{Map, Value as Json};
+use tokio::task::yield_now;
+
+use crate::confirm::Confirm;
+use crate::failure::{CallError, Kind};
+use crate::model::{Key, Timestamp, Value, decimal_text};
+use crate::rule::table_row::TableRow;
+use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar};
+use crate::unit::{Answer, Asked, Question};
+
+/// Past every transaction id that a test would use.
+const XMAX: u64 = 2_000_000_000;
+
+type Rows = BTreeMap<Key, Box<[Value]>>;
+
+/// A table by primary key; rows hold the wanted columns, as those of a change do. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTable {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rows: Rows,
+    /// The rows that questions are answered from, where these are older ones.
+    frozen: Option<Rows>,
+    away: Option<String>,
+    /// Transactions that are not visible yet.
+    hidden: BTreeSet<u32>,
+    takes: Duration,
+    asked: Vec<Asked>,
+}
+
+impl MemoryTable {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Inserts or updates a row.
+    pub fn put(&self, pk: Key, row: Box<[Value]>) {
+        self.lock().rows.insert(pk, row);
+    }
+
+    /// Deletes a row.
+    pub fn delete(&self, pk: &Key) {
+        self.lock().rows.remove(pk);
+    }
+
+    /// From here on questions are answered from the table as it is now.
+    pub fn freeze(&self) {
+        let mut state = self.lock();
+        state.frozen = Some(state.rows.clone());
+    }
+
+    /// Questions are answered from the table as it is again.
+    pub fn thaw(&self) {
+        self.lock().frozen = None;
+    }
+
+    /// From here on this transaction's commit is not visible; what the table holds is the test's affair.
+    pub fn hide(&self, tx_id: u32) {
+        self.lock().hidden.insert(tx_id);
+    }
+
+    /// Every transaction is visible again.
+    pub fn show_all(&self) {
+        self.lock().hidden.clear();
+    }
+
+    /// From here on every question fails with this text, or is answered again.
+    pub fn go_away(&self, problem: Option<&str>) {
+        self.lock().away = problem.map(str::to_owned);
+    }
+
+    /// How long an answer takes from here on.
+    pub fn set_delay(&self, takes: Duration) {
+        self.lock().takes = takes;
+    }
+
+    /// Every group that was asked for, in order, failed questions included.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.lock().asked.clone()
+    }
+}
+
+fn bad(problem: String) -> CallError {
+    CallError::new("Postgres", problem, Kind::Internal)
+}
+
+impl State {
+    fn check(&self) -> Result<(), CallError> {
+        self.away.as_ref().map_or(Ok(()), |problem| Err(CallError::new("Postgres", problem, Kind::Unreachable)))
+    }
+
+    /// As `pg_current_snapshot()` prints it.
+    fn snapshot(&self) -> String {
+        let xmin = self.hidden.first().map_or(XMAX, |tx_id| u64::from(*tx_id));
+        let list: Vec<String> = self.hidden.iter().map(u32::to_string).collect();
+        format!("{xmin}:{XMAX}:{}", list.join(","))
+    }
+}
+
+/// Answers questions about rules from a [`MemoryTable`].
+#[derive(Clone, Debug)]
+pub struct MemoryConfirm {
+    table: MemoryTable,
+    rules: Vec<Rule>,
+    wanted: Vec<usize>,
+}
+
+impl MemoryConfirm {
+    /// For these rules, in order, over rows of the wanted columns.
+    pub fn new(table: &MemoryTable, rules: &[Rule], wanted: &[usize]) -> Self {
+        Self { table: table.clone(), rules: rules.to_vec(), wanted: wanted.to_vec() }
+    }
+
+    fn naive(&self, rule: usize) -> Result<Naive<'_>, CallError> {
+        let rule = self.rules.get(rule).ok_or_else(|| bad("no such rule".to_owned()))?;
+        Ok(Naive { query: &rule.query, wanted: &self.wanted })
+    }
+
+    fn answers(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
+        let mut state = self.table.lock();
+        state.asked.extend_from_slice(&question.asked);
+        let answer = |asked: &Asked| {
+            state.check()?;
+            let table = self.naive(question.rule)?;
+            let answer = table.answer(state.frozen.as_ref().unwrap_or(&state.rows), asked).map_err(bad)?;
+            Ok(Answer { snapshot: state.snapshot(), ..answer })
+        };
+        question.asked.iter().map(answer).collect()
+    }
+}
+
+impl Confirm for MemoryConfirm {
+    async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
+        yield_now().await;
+        let answers = self.answers(question);
+        let takes = self.table.lock().takes;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        yield_now().await;
+        answers
+    }
+
+    async fn snapshot(&self) -> Result<String, CallError> {
+        yield_now().await;
+        let state = self.table.lock();
+        state.check()?;
+        Ok(state.snapshot())
+    }
+
+    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
+        yield_now().await;
+        let state = self.table.lock();
+        state.check()?;
+        let table = self.naive(rule)?;
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        table.rows(rows, asked).map_err(bad)
+    }
+
+    async fn load(&self, rule: usize, _now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), CallError> {
+        yield_now().await;
+        let state = self.table.lock();
+        state.check()?;
+        self.naive(rule)?;
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        rows.iter().for_each(|(pk, row)| take(TableRow { pk: pk.clone(), row: row.clone() }));
+        Ok(())
+    }
+
+    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {
+        yield_now().await;
+        let state = self.table.lock();
+        state.check()?;
+        let table = self.naive(rule)?;
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        let mut held = Vec::new();
+        for key in rows.values().map(|row| table.key(row)).collect::<BTreeSet<Key>>() {
+            let asked = Asked { key, text: None, now, stream: Map::new() };
+            if table.answer(rows, &asked).map_err(bad)?.holds {
+                held.push(asked.key);
+            }
+        }
+        Ok(held)
+    }
+}
+
+/// A query over rows of the wanted columns, evaluated as its text reads.
+struct Naive<'a> {
+    query: &'a Query,
+    wanted: &'a [usize],
+}
+
+impl Naive<'_> {
+    fn value<'r>(&self, row: &'r [Value], column: usize) -> Option<&'r Value> {
+        row.get(self.wanted.iter().position(|wanted| *wanted == column)?)
+    }
+
+    fn key(&self, row: &[Value]) -> Key {
+        let value = |column: &usize| self.value(row, *column).cloned().unwrap_or(Value::Null);
+        Key::new(self.query.group_by.iter().map(value).collect())
+    }
+
+    fn rows(&self, rows: &Rows, asked: &Asked) -> Result<Vec<TableRow>, String> {
+        let edge = self.query.bound.as_ref().map(|bound| earlier(asked.now, &bound.back)).transpose()?;
+        let inside = |row: &&[Value]| match (&self.query.bound, edge) {
+            (Some(bound), Some(edge)) => match self.value(row, bound.column) {
+                Some(Value::Time(at)) => *at > edge || (bound.inclusive && *at == edge),
+                _ => false, // NULL
+            },
+            _ => true,
+        };
+        let mine = rows.iter().filter(|(_, row)| self.key(row) == asked.key && inside(&&***row));
+        Ok(mine.map(|(pk, row)| TableRow { pk: pk.clone(), row: row.clone() }).collect())
+    }
+
+    fn answer(&self, rows: &Rows, asked: &Asked) -> Result<Answer, String> {
+        let rows = self.rows(rows, asked)?;
+        let rows: Vec<&[Value]> = rows.iter().map(|row| &*row.row).collect();
+        let aggregates: Vec<Option<(i128, u8)>> =
+            self.query.aggregates.iter().map(|aggregate| self.aggregate(&rows, aggregate)).collect::<Result<_, _>>()?;
+        let having = &self.query.having;
+        // A group without rows is none, whatever HAVING says of zero.
+        let holds = match aggregates.get(having.aggregate).copied().flatten() {
+            Some((unscaled, scale)) if !rows.is_empty() => {
+                let left = Decimal::try_from_i128_with_scale(unscaled, u32::from(scale)).map_err(|e| e.to_string())?;
+                compares(left.cmp(&having.threshold), having.comparison)
+            }
+            _ => false,
+        };
+        let mut outputs = Map::new();
+        for output in &self.query.outputs {
+            let OutputExpr::Aggregate(index) = output.expr else { continue };
+            let count = matches!(self.query.aggregates.get(index), Some(Aggregate::CountRows));
+            let value = match aggregates.get(index).copied().flatten() {
+                Some(_) if count => Json::from(rows.len()),
+                Some((unscaled, scale)) => Json::String(decimal_text(unscaled, scale)),
+                None => Json::Null,
+            };
+            outputs.insert(output.name.clone(), value);
+        }
+        Ok(Answer { holds, outputs, snapshot: String::new(), millis: 0 })
+    }
+
+    /// Unscaled, with its scale; `None` for NULL.
+    fn aggregate(&self, rows: &[&[Value]], aggregate: &Aggregate) -> Result<Option<(i128, u8)>, String> {
+        let Aggregate::Sum(scalar) = aggregate else {
+            return Ok(i128::try_from(rows.len()).ok().map(|count| (count, 0)));
+        };
+        let (column, absolute) = match scalar {
+            Scalar::Column(column) => (*column, false),
+            Scalar::Abs(inner) => match &**inner {
+                Scalar::Column(column) => (*column, true),
+                Scalar::Abs(_) => return Err("ABS of ABS".to_owned()),
+            },
+        };
+        let scale = self.query.table.columns.get(column).and_then(|column| column.ty.scale()).unwrap_or(0);
+        let mut sum = None;
+        for row in rows {
+            let value = match self.value(row, column) {
+                Some(Value::Int(n)) => i128::from(*n),
+                Some(Value::Decimal(n)) => *n,
+                Some(Value::Null) => continue,
+                other => return Err(format!("this fake cannot add {other:?}")),
+            };
+            let value = if absolute { value.abs() } else { value };
+            sum = Some(sum.unwrap_or(0_i128).saturating_add(value));
+        }
+        Ok(sum.map(|sum| (sum, scale)))
+    }
+}
+
+fn compares(order: Ordering, comparison: Comparison) -> bool {
+    match comparison {
+        Comparison::Greater => order.is_gt(),
+        Comparison::GreaterOrEqual => order.is_ge(),
+        Comparison::Less => order.is_lt(),
+        Comparison::LessOrEqual => order.is_le(),
+        Comparison::Equal => order.is_eq(),
+        Comparison::NotEqual => order.is_ne(),
+    }
+}
+
+/// `now - interval` in UTC: months first, then days, then the rest.
+fn earlier(now: Timestamp, back: &Interval) -> Result<Timestamp, String> {
+    let at = DateTime::from_timestamp_micros(now.0)
+        .and_then(|at| at.checked_sub_months(Months::new(back.months)))
+        .and_then(|at| at.checked_sub_days(Days::new(u64::from(back.days))))
+        .ok_or("timestamp out of range")?;
+    Ok(Timestamp(at.timestamp_micros().saturating_sub(back.micros)))
+}

@@ -1,0 +1,106 @@
+//! Where an assignment goes on from: asking for what the decision depends on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::JobError;
+use crate::failure::CallError;
+use crate::model::Timestamp;
+use crate::progress::checks::{self, Advice, Mismatch};
+use crate::progress::start::{Decision, Known, Lookup, decide};
+use crate::progress::{LastRecords, Offsets, Progress, StartAt, TopicState};
+use crate::retry::Retry;
+use crate::source::Source;
+
+/// Answers what a decision depends on.
+#[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
+pub trait Lookups {
+    /// What an answer fails with.
+    type Error;
+
+    /// What the recovery topic has of the group.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    async fn recovery(&mut self) -> Result<Option<Progress>, Self::Error>;
+
+    /// How long the broker keeps the offsets of a group without members; `None` where it does not report it.
+    async fn retention(&mut self) -> Option<Duration>;
+
+    /// Checksum and next offsets of the folder's epoch of this number, where it has one.
+    ///
+    /// # Errors
+    /// A damaged file.
+    fn logged(&mut self, epoch: u64) -> Result<Option<(u32, Offsets)>, Self::Error>;
+
+    /// The timestamps of the records at these offsets, in milliseconds since 1970 by partition.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    async fn timestamps(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, Self::Error>;
+
+    /// The first offset of each partition that is not older than this.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    async fn since(&mut self, at: Timestamp) -> Result<Offsets, Self::Error>;
+}
+
+/// Decides where to go on from, asking for what that depends on.
+///
+/// # Errors
+/// An answer's.
+pub async fn decide_with<L: Lookups>(known: &mut Known, lookups: &mut L) -> Result<Decision, L::Error> {
+    loop {
+        let lookup = match decide(known) {
+            Ok(decision) => return Ok(decision),
+            Err(lookup) => lookup,
+        };
+        let answers = &mut known.answers;
+        match lookup {
+            Lookup::Recovery => answers.recovery = Some(lookups.recovery().await?),
+            Lookup::Retention => answers.retention = Some(lookups.retention().await),
+            Lookup::Logged(epoch) => answers.logged = Some(lookups.logged(epoch)?),
+            Lookup::Timestamps(offsets) => answers.timestamps = Some(lookups.timestamps(&offsets).await?),
+            Lookup::Since(at) => answers.since = Some(lookups.since(at).await?),
+        }
+    }
+}
+
+/// Where a lineage starts that nothing is known of.
+///
+/// # Errors
+/// What asking again does not change.
+pub async fn first_offsets<S: Source>(source: &S, start_at: StartAt, topic: &TopicState) -> Result<Offsets, CallError> {
+    Ok(match start_at {
+        StartAt::Earliest => topic.lows(),
+        StartAt::Latest => topic.ends(),
+        StartAt::Time(at) => {
+            let all: Vec<i32> = topic.partitions.iter().map(|state| state.partition).collect();
+            Retry::WORKING.run("asking for offsets by time", async || source.first_since(&all, at).await).await?
+        }
+    })
+}
+
+/// Compares a topic with the last records that were taken from it. `cluster` and `last_records` are what `place` holds.
+///
+/// # Errors
+/// It is not the same.
+pub async fn check_same_topic<S: Source>(
+    source: &S,
+    topic: &str,
+    place: &str,
+    (cluster, last_records): (Option<&String>, &LastRecords),
+    state: &TopicState,
+    advice: Advice,
+) -> Result<(), JobError> {
+    let stop = |mismatch: Mismatch| JobError::Unsafe(mismatch.text(topic, place, advice));
+    checks::same_cluster(cluster, state.cluster.as_ref()).map_err(stop)?;
+    let compared = checks::to_compare(last_records, state).map_err(stop)?;
+    if compared.is_empty() {
+        return Ok(());
+    }
+    let what = "reading the last records that were taken";
+    let found = Retry::WORKING.run(what, async || source.timestamps(&compared).await).await?;
+    checks::same_records(last_records, &found).map_err(stop)
+}

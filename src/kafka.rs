@@ -1,0 +1,183 @@
+//! The Kafka cluster: everything that is asked of it besides the streams of changes and alerts.
+//!
+//! - this file: clients that look something up, and how a call is made
+//! - [`topic`]: topics, their partitions and their settings
+//! - [`group`]: consumer groups from outside: offsets and members
+//! - [`records`]: single records, read without joining a group
+//! - [`error`]: what an error of the client library means
+
+pub mod error;
+pub mod group;
+pub mod records;
+pub mod topic;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::failure::{CallError, Kind};
+
+/// How long one request may take.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call may take in all: some requests have no limit of their own.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Settings of a client that looks something up, and never joins its group.
+const LOOKUP_SETTINGS: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+];
+
+/// How a cluster is reached.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    base: ClientConfig,
+    servers: String,
+}
+
+impl Cluster {
+    /// Nothing is asked yet. `properties` are librdkafka's own settings.
+    pub fn new(servers: &str, properties: &BTreeMap<String, String>) -> Self {
+        let mut base = ClientConfig::new();
+        base.set("bootstrap.servers", servers).set("client.id", "tripline");
+        for (name, value) in properties {
+            base.set(name, value);
+        }
+        Self { base, servers: servers.to_owned() }
+    }
+
+    /// Its bootstrap servers, as the configuration has them.
+    pub fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// The settings that every client of the cluster shares.
+    pub fn settings(&self) -> ClientConfig {
+        self.base.clone()
+    }
+
+    /// A client that looks something up for this group, and does not join it.
+    ///
+    /// # Errors
+    /// A property that librdkafka does not accept.
+    pub fn client(&self, group: &str, isolation: Isolation) -> Result<Client, CallError> {
+        let settings = self.lookup_settings(group, isolation);
+        let consumer = Mutex::new(make(&settings)?);
+        Ok(Client { settings, servers: self.servers.clone(), group: group.to_owned(), consumer })
+    }
+
+    fn lookup_settings(&self, group: &str, isolation: Isolation) -> ClientConfig {
+        let mut settings = self.base.clone();
+        for (name, value) in LOOKUP_SETTINGS {
+            settings.set(name, value);
+        }
+        settings.set("group.id", group).set("isolation.level", isolation.as_str()).remove("group.instance.id");
+        settings
+    }
+
+    fn failed(&self, what: &str, error: KafkaError) -> CallError {
+        error::failed(&call_at(&self.servers, what), error)
+    }
+}
+
+/// Which records and offsets a client sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// What is committed. Offsets that an open transaction is to move are waited for.
+    Committed,
+    /// Everything, at once.
+    Uncommitted,
+}
+
+impl Isolation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Committed => "read_committed",
+            Self::Uncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// How an error begins: which cluster was asked, where that is configured, and what for.
+fn call_at(servers: &str, what: &str) -> String {
+    format!("Kafka at {servers} (kafka.bootstrap_servers): {what}")
+}
+
+type Lookup = BaseConsumer<Watch>;
+
+/// A client that looks things up for a group without joining it.
+pub struct Client {
+    settings: ClientConfig,
+    servers: String,
+    group: String,
+    consumer: Mutex<Arc<Lookup>>,
+}
+
+fn make(settings: &ClientConfig) -> Result<Arc<Lookup>, CallError> {
+    let made: Result<Lookup, KafkaError> = settings.create_with_context(Watch::default());
+    made.map(Arc::new).map_err(|error| error::bad_property(&error, settings))
+}
+
+impl Client {
+    /// Calls librdkafka on a thread for blocking calls. `what` says what for, in errors.
+    async fn call<T: Send + 'static>(
+        &self,
+        what: &str,
+        ask: impl FnOnce(&Lookup) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let consumer = Arc::clone(&*self.consumer.lock().unwrap_or_else(PoisonError::into_inner));
+        let asked = Arc::clone(&consumer);
+        let called = tokio::task::spawn_blocking(move || {
+            // Polling serves the client's callbacks, which report a refused login.
+            drop(asked.poll(Duration::ZERO));
+            let answer = ask(&asked);
+            drop(asked.poll(Duration::ZERO));
+            answer
+        });
+        let call = call_at(&self.servers, what);
+        let error = match tokio::time::timeout(ANSWER_TIMEOUT, called).await {
+            Ok(Ok(Ok(done))) => return Ok(done),
+            Ok(Ok(Err(error))) => error::failed(&call, error),
+            Ok(Err(panicked)) => return Err(CallError::from_source(call, panicked, Kind::Internal)),
+            Err(_) => CallError::new(&call, format!("no answer within {ANSWER_TIMEOUT:?}"), Kind::Unreachable),
+        };
+        if error.kind != Kind::Unreachable {
+            return Err(error);
+        }
+        // A client that was told of a cluster without brokers can ask nobody for minutes: the next call has a new one.
+        let new = make(&self.settings)?;
+        let before = std::mem::replace(&mut *self.consumer.lock().unwrap_or_else(PoisonError::into_inner), new);
+        let login = consumer.context().take_login();
+        tokio::task::spawn_blocking(move || drop((before, consumer))); // closing can take a while
+        // A request of a client that may not log in only times out.
+        Err(login.map_or(error, |reason| CallError::new(call, reason, Kind::Refused)))
+    }
+}
+
+/// Keeps what the client library reports of a login, since requests themselves only time out.
+#[derive(Debug, Default)]
+pub struct Watch(Mutex<Option<String>>);
+
+impl Watch {
+    fn take_login(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for Watch {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
+        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Watch {}

@@ -1,0 +1,159 @@
+//! Consumer groups from outside: who is in one, and moving its offsets.
+
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::{Offset, consumer};
+
+use super::{CALL_TIMEOUT, Client};
+use crate::failure::{CallError, Kind};
+use crate::progress::Offsets;
+use crate::progress::group::{GroupMember, GroupState};
+use crate::retry::Outage;
+
+/// How often a standby looks whether the group is free.
+const STANDBY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long after it was seen without members a group is looked at once more.
+const SEEN_FREE: Duration = Duration::from_millis(100);
+
+/// How the group knows this instance.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// Consumer group.
+    pub group: String,
+    /// `group.instance.id`: the same after a restart, so that the partitions are given back at once rather than when
+    /// the session of the process that died has expired. `None`: the member is gone as soon as it leaves.
+    pub instance: Option<String>,
+}
+
+impl Membership {
+    /// Whether a member is this instance, now or before.
+    pub fn is_mine(&self, member: &GroupMember) -> bool {
+        self.instance.as_ref().is_some_and(|instance| member.is_of(instance))
+    }
+}
+
+impl Client {
+    /// State and members of the client's group.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn group_state(&self) -> Result<GroupState, CallError> {
+        let what = format!("asking for the members of group {}", self.group);
+        let group = self.group.clone();
+        self.call(&what, move |consumer| {
+            let list = consumer.fetch_group_list(Some(&group), CALL_TIMEOUT)?;
+            let found = list.groups().iter().find(|found| found.name() == group);
+            let members = found.map(|found| found.members()).unwrap_or_default().iter().map(|member| GroupMember {
+                id: member.id().to_owned(),
+                client: member.client_id().to_owned(),
+                host: member.client_host().trim_start_matches('/').to_owned(),
+            });
+            // A group that does not exist is called dead.
+            let state = found.map(|found| found.state()).filter(|state| *state != "Dead");
+            Ok(GroupState { state: state.map(str::to_owned), members: members.collect() })
+        })
+        .await
+    }
+
+    /// Commits these offsets from outside of the group, without metadata, and checks that they are there.
+    ///
+    /// # Errors
+    /// The group has an active member, or the cluster does not answer, or refuses.
+    pub async fn move_group(&self, topic: &str, offsets: &Offsets) -> Result<(), CallError> {
+        let what = format!("committing the offsets of group {}", self.group);
+        let list = offsets_list(topic, offsets, "");
+        self.call(&what, move |consumer| consumer.commit(&list, CommitMode::Sync)).await?;
+        let partitions: Vec<i32> = offsets.keys().copied().collect();
+        let state = self.topic_state(topic, &partitions).await?;
+        let wrong = state.partitions.iter().find(|found| {
+            let wanted = offsets.get(&found.partition).copied();
+            found.committed.as_ref().is_none_or(|(next, text)| Some(*next) != wanted || !text.is_empty())
+        });
+        match wrong {
+            None => Ok(()),
+            Some(found) => {
+                let next = offsets.get(&found.partition).map_or(0, |next| next.0);
+                let problem = format!(
+                    "the group was not moved as asked: partition {} is not at {next}; has an instance just been started? Look again with `tripline offsets`",
+                    found.partition
+                );
+                Err(CallError::new(what, problem, Kind::Unsafe))
+            }
+        }
+    }
+
+    /// Waits until the group has no active member: a member that joined beside another would take partitions away from
+    /// it, and a rule needs them all. A standby waits here; a member that was killed is gone when its session has
+    /// expired. What is left of this very instance, by its `group.instance.id`, is no hindrance: the caller holds the
+    /// instance's lock. Returns whether something is left of it. `reachable` is called with whether the cluster answers.
+    ///
+    /// # Errors
+    /// The group still has a member after `limit`, or the cluster does not answer until then.
+    pub async fn wait_until_free(
+        &self,
+        membership: &Membership,
+        limit: Option<Duration>,
+        mut reachable: impl FnMut(bool),
+    ) -> Result<bool, CallError> {
+        let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+        let group = &self.group;
+        let mut outage = Outage::new("asking for the group's members");
+        let mut logged = false;
+        let mut seen_free = false;
+        loop {
+            let found = self.group_state().await;
+            reachable(found.as_ref().err().is_none_or(|error| error.kind != Kind::Unreachable));
+            let failed = match found {
+                Ok(state) => {
+                    outage.is_over();
+                    if !state.members.is_empty() && state.members.iter().all(|member| membership.is_mine(member)) {
+                        return Ok(true);
+                    }
+                    if state.members.is_empty() && state.state.as_deref().is_none_or(|state| state == "Empty") {
+                        // Twice: a group whose coordinator has just moved may look empty once.
+                        if seen_free {
+                            return Ok(false);
+                        }
+                        seen_free = true;
+                        tokio::time::sleep(SEEN_FREE).await;
+                        continue;
+                    }
+                    if !std::mem::replace(&mut logged, true) {
+                        tracing::warn!(group, "the group has an active member: standing by until it is gone");
+                    }
+                    None
+                }
+                Err(error) => {
+                    outage.goes_on(&error);
+                    Some(error)
+                }
+            };
+            seen_free = false;
+            if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+                return Err(failed.unwrap_or_else(|| {
+                    let problem = format!(
+                        "group {group} has an active member: stop that one, or use a group id of its own; a member that was killed counts as active until its session has expired"
+                    );
+                    CallError::new("Kafka", problem, Kind::Fenced)
+                }));
+            }
+            tokio::time::sleep(STANDBY_INTERVAL).await;
+        }
+    }
+}
+
+/// Next offsets with a text on every partition.
+pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, next) in offsets {
+        let mut element = list.add_partition(topic, *partition);
+        let _ = element.set_offset(Offset::Offset(next.0)); // cannot fail: it is a plain number
+        element.set_metadata(metadata);
+    }
+    list
+}
+
+/// What proves to the broker that a member works on its partitions; `None` without a group.
+pub type Member = Option<std::sync::Arc<consumer::ConsumerGroupMetadata>>;

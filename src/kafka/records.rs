@@ -1,0 +1,328 @@
+//! Single records of a topic, read without joining a group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{CALL_TIMEOUT, Cluster, Isolation, Watch, topic};
+use crate::change::record::TopicRecord;
+use crate::failure::{CallError, Kind};
+use crate::model::Timestamp;
+use crate::progress::Offsets;
+
+/// How long a poll without records lasts.
+const POLL_WAIT: Duration = Duration::from_millis(50);
+/// How long the records are waited for whose age is to be shown.
+const AGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings for reading a few records only.
+const FEW: [(&str, &str); 3] =
+    [("queued.min.messages", "1"), ("queued.max.messages.kbytes", "1024"), ("fetch.message.max.bytes", "65536")];
+
+impl From<&BorrowedMessage<'_>> for TopicRecord {
+    fn from(message: &BorrowedMessage<'_>) -> Self {
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            at: message.timestamp().to_millis().map(Timestamp::from_millis),
+        }
+    }
+}
+
+/// What to do about an open transaction, which hides what was committed behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenTransaction {
+    /// Wait for its end.
+    Wait,
+    /// Read what is before it. What it holds, and what is behind it, counts as not committed.
+    LeaveOut,
+}
+
+/// What a scan does after a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Goes on.
+    Record,
+    /// Has enough of this partition.
+    Partition,
+}
+
+/// How a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scanned {
+    /// With the last partition, or as soon as the reader had enough.
+    Done,
+    /// No record came for so long.
+    Silent,
+}
+
+/// Reads from these offsets to the end of each partition, or until `take` has enough. Blocks.
+fn scan(
+    consumer: &BaseConsumer<Watch>,
+    topic: &str,
+    from: &BTreeMap<i32, Offset>,
+    silence_max: Duration,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<(), Next>,
+) -> Result<Scanned, KafkaError> {
+    let mut assignment = TopicPartitionList::new();
+    for (partition, offset) in from {
+        assignment.add_partition_offset(topic, *partition, *offset)?;
+    }
+    consumer.assign(&assignment)?;
+    let mut left: BTreeSet<i32> = from.keys().copied().collect();
+    let mut silent = Duration::ZERO;
+    while !left.is_empty() {
+        match consumer.poll(POLL_WAIT) {
+            None if silent >= silence_max => return Ok(Scanned::Silent),
+            None => {
+                silent += POLL_WAIT;
+                continue;
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(left.remove(&partition)),
+            Some(Err(error)) if super::error::kind(&error) != Kind::Unreachable => return Err(error),
+            Some(Err(error)) => {
+                tracing::debug!(%error, topic, "reading single records; tried again");
+                continue;
+            }
+            Some(Ok(message)) => {
+                let partition = message.partition();
+                if left.contains(&partition) {
+                    match take(&message) {
+                        ControlFlow::Break(()) => return Ok(Scanned::Done),
+                        ControlFlow::Continue(Next::Record) => {}
+                        ControlFlow::Continue(Next::Partition) => {
+                            left.remove(&partition);
+                            let mut done = TopicPartitionList::new();
+                            done.add_partition(topic, partition);
+                            consumer.pause(&done)?;
+                        }
+                    }
+                }
+            }
+        }
+        silent = Duration::ZERO;
+    }
+    Ok(Scanned::Done)
+}
+
+/// The first records of a topic, looked at in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstRecords<T> {
+    /// The first answer that a record gave.
+    pub found: Option<T>,
+    /// Records with a value that were looked at.
+    pub seen: usize,
+}
+
+/// Records with a value that are looked at before a search is given up, and records in all.
+const FIRST_MAX: usize = 100_000;
+const FIRST_ALL_MAX: usize = 10 * FIRST_MAX;
+
+impl<T> FirstRecords<T> {
+    /// Whether a search was given up: more records would not help.
+    pub fn is_given_up(&self) -> bool {
+        self.found.is_none() && self.seen >= FIRST_MAX
+    }
+}
+
+impl Cluster {
+    /// Runs `read` with a client for reading single records, on a thread for blocking calls.
+    async fn reading<T: Send + 'static>(
+        &self,
+        what: &str,
+        group: &str,
+        isolation: Isolation,
+        settings: &[(&str, &str)],
+        read: impl FnOnce(&BaseConsumer<Watch>) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let mut config = self.lookup_settings(group, isolation);
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let consumer = super::make(&config)?;
+        match tokio::task::spawn_blocking(move || read(&consumer)).await {
+            Ok(read) => read.map_err(|error| self.failed(what, error)),
+            Err(panicked) => Err(CallError::from_source(what, panicked, Kind::Internal)),
+        }
+    }
+
+    /// The timestamps of the records at these offsets, in milliseconds since 1970 by partition. An offset without a
+    /// record is left out.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn timestamps(&self, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
+        let what = format!("reading the last records of {topic} that were taken");
+        let (topic, offsets) = (topic.to_owned(), offsets.clone());
+        let settings = [("auto.offset.reset", "latest")];
+        self.reading(&what, "tripline", Isolation::Uncommitted, &settings, move |consumer| {
+            let from = offsets.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))).collect();
+            let mut found = BTreeMap::new();
+            let scanned = scan(consumer, &topic, &from, CALL_TIMEOUT, |message| {
+                if offsets.get(&message.partition()) == Some(&message.offset()) {
+                    found.extend(message.timestamp().to_millis().map(|at| (message.partition(), at)));
+                }
+                ControlFlow::Continue(Next::Partition)
+            })?;
+            if scanned == Scanned::Done { Ok(found) } else { Err(KafkaError::NoMessageReceived) }
+        })
+        .await
+    }
+
+    /// The timestamps of the records at these offsets, or of the next ones where there is no record at an offset. A
+    /// partition without any such record is left out; one that could not be read in time has `None`.
+    ///
+    /// # Errors
+    /// The cluster refuses.
+    pub async fn ages(&self, topic: &str, from: &Offsets) -> Result<BTreeMap<i32, Option<Timestamp>>, CallError> {
+        if from.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let what = format!("reading the oldest unread records of {topic}");
+        let (topic, from) = (topic.to_owned(), from.clone());
+        self.reading(&what, "tripline", Isolation::Committed, &FEW, move |consumer| {
+            let offsets = from.iter().map(|(partition, next)| (*partition, Offset::Offset(next.0))).collect();
+            let mut found = BTreeMap::new();
+            let scanned = scan(consumer, &topic, &offsets, AGE_TIMEOUT, |message| {
+                found.insert(message.partition(), message.timestamp().to_millis().map(Timestamp::from_millis));
+                ControlFlow::Continue(Next::Partition)
+            })?;
+            if scanned == Scanned::Silent {
+                for partition in from.keys() {
+                    found.entry(*partition).or_insert(None);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The first answer that `look` has to a record's value, from the oldest records on.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn first_records<T: Send + 'static>(
+        &self,
+        topic: &str,
+        mut look: impl FnMut(&[u8]) -> Option<T> + Send + 'static,
+    ) -> Result<FirstRecords<T>, CallError> {
+        let what = format!("reading the first records of {topic}");
+        let topic = topic.to_owned();
+        self.reading(&what, "tripline", Isolation::Committed, &[], move |consumer| {
+            let partitions = topic::partitions(consumer, &topic)?;
+            let from = partitions.into_iter().map(|partition| (partition, Offset::Beginning)).collect();
+            let (mut all, mut seen, mut found) = (0_usize, 0_usize, None);
+            let scanned = scan(consumer, &topic, &from, CALL_TIMEOUT, |message| {
+                all += 1;
+                seen += usize::from(message.payload().is_some_and(|value| value.trim_ascii() != b"null"));
+                found = message.payload().and_then(&mut look);
+                if found.is_some() || seen >= FIRST_MAX || all >= FIRST_ALL_MAX {
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(Next::Record)
+            })?;
+            if scanned == Scanned::Done { Ok(FirstRecords { found, seen }) } else { Err(KafkaError::NoMessageReceived) }
+        })
+        .await
+    }
+
+    /// The newest records of each partition, so many of each; or those that could be read in time.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn newest_records(&self, topic: &str, of_each: i64) -> Result<Vec<TopicRecord>, CallError> {
+        let what = format!("reading the newest records of {topic}");
+        let topic = topic.to_owned();
+        self.reading(&what, "tripline", Isolation::Committed, &[], move |consumer| {
+            let (mut from, mut ends) = (BTreeMap::new(), BTreeMap::new());
+            for partition in topic::partitions(consumer, &topic)? {
+                let (low, high) = consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?;
+                if low < high {
+                    from.insert(partition, Offset::Offset(high.saturating_sub(of_each).max(low)));
+                    ends.insert(partition, high);
+                }
+            }
+            let mut records = Vec::new();
+            let scanned = scan(consumer, &topic, &from, CALL_TIMEOUT, |message| {
+                let end = ends.get(&message.partition()).copied().unwrap_or_default();
+                if message.offset() < end {
+                    records.push(TopicRecord::from(message));
+                }
+                let is_last = message.offset().saturating_add(1) >= end;
+                ControlFlow::Continue(if is_last { Next::Partition } else { Next::Record })
+            })?;
+            if scanned == Scanned::Silent && records.is_empty() {
+                Err(KafkaError::NoMessageReceived)
+            } else {
+                Ok(records)
+            }
+        })
+        .await
+    }
+
+    /// Hands over every committed record of a partition, to its end. An open transaction hides what was committed behind
+    /// it: `open` says what to do then. A topic that does not exist has no records, and is not created.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses, or a transaction does not end in time.
+    pub async fn committed_records<T: Send + 'static>(
+        &self,
+        topic: &str,
+        partition: i32,
+        group: &str,
+        open: OpenTransaction,
+        mut read: T,
+        mut take: impl FnMut(&mut T, TopicRecord) + Send + 'static,
+    ) -> Result<T, CallError> {
+        let what = format!("reading {topic}");
+        let end = {
+            let topic = topic.to_owned();
+            let end = self.reading(&what, group, Isolation::Uncommitted, &[], move |consumer| {
+                if !topic::partitions(consumer, &topic)?.contains(&partition) {
+                    return Ok(None);
+                }
+                consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT).map(|(_, end)| Some(end))
+            });
+            end.await?
+        };
+        let Some(end) = end else { return Ok(read) };
+        let topic = topic.to_owned();
+        let (read, stable) = self
+            .reading(&what, group, Isolation::Committed, &[("auto.offset.reset", "earliest")], move |consumer| {
+                let mut waited = Duration::ZERO;
+                loop {
+                    // For such a client this is the end of what is not part of an open transaction.
+                    let (_, stable) = consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?;
+                    if stable >= end || open == OpenTransaction::LeaveOut {
+                        break;
+                    }
+                    if waited >= CALL_TIMEOUT {
+                        return Ok((read, Some(stable)));
+                    }
+                    std::thread::sleep(POLL_WAIT);
+                    waited += POLL_WAIT;
+                }
+                let from = BTreeMap::from([(partition, Offset::Beginning)]);
+                let scanned = scan(consumer, &topic, &from, CALL_TIMEOUT, |message| {
+                    take(&mut read, TopicRecord::from(message));
+                    ControlFlow::Continue(Next::Record)
+                })?;
+                if scanned == Scanned::Done { Ok((read, None)) } else { Err(KafkaError::NoMessageReceived) }
+            })
+            .await?;
+        match stable {
+            None => Ok(read),
+            Some(stable) => {
+                let problem = format!("a transaction of another group is open at offset {stable}");
+                Err(CallError::new(what, problem, Kind::Unreachable))
+            }
+        }
+    }
+}

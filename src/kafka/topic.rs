@@ -1,0 +1,219 @@
+//! Topics: their partitions, their ends, their settings.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{CALL_TIMEOUT, Client, Cluster, Isolation, error};
+use crate::failure::{CallError, Kind};
+use crate::model::{NextOffset, Timestamp};
+use crate::progress::{Offsets, PartitionState, TopicState};
+
+/// What the brokers say of themselves and of all topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// How many brokers there are.
+    pub brokers: usize,
+    /// Names of all topics that this client may see.
+    pub topics: Vec<String>,
+}
+
+impl Client {
+    /// Brokers and topics.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn overview(&self) -> Result<Overview, CallError> {
+        self.call("listing topics", |consumer| {
+            let metadata = consumer.fetch_metadata(None, CALL_TIMEOUT)?;
+            let topics = metadata.topics().iter().map(|found| found.name().to_owned()).collect();
+            Ok(Overview { brokers: metadata.brokers().len(), topics })
+        })
+        .await
+    }
+
+    /// The partitions of a topic, in order; none where there is no such topic.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn partitions(&self, topic: &str) -> Result<Vec<i32>, CallError> {
+        let topic = topic.to_owned();
+        let what = format!("asking for the partitions of {topic}");
+        self.call(&what, move |consumer| partitions(consumer, &topic)).await
+    }
+
+    /// The state of these partitions of a topic, with what the client's group has committed there. Under
+    /// [`Isolation::Committed`] the ends are those of committed records, and offsets of an open transaction are waited
+    /// for.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn topic_state(&self, topic: &str, partitions: &[i32]) -> Result<TopicState, CallError> {
+        let mut committed = self.committed(topic, partitions).await?;
+        let mut state = self.ends(topic, partitions).await?;
+        for partition in &mut state.partitions {
+            partition.committed = committed.remove(&partition.partition);
+        }
+        Ok(state)
+    }
+
+    /// Beginning and end of these partitions of a topic, without what a group has committed.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn ends(&self, topic: &str, partitions: &[i32]) -> Result<TopicState, CallError> {
+        let what = format!("asking for the ends of {topic}");
+        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+        self.call(&what, move |consumer| {
+            let mut states = Vec::new();
+            for partition in partitions {
+                let (low, high) = consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?;
+                states.push(PartitionState {
+                    partition,
+                    committed: None,
+                    low: NextOffset(low),
+                    high: NextOffset(high),
+                });
+            }
+            Ok(TopicState { cluster: consumer.client().fetch_cluster_id(CALL_TIMEOUT), partitions: states })
+        })
+        .await
+    }
+
+    /// What the client's group has committed in these partitions, with the metadata text.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn committed(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> Result<BTreeMap<i32, (NextOffset, String)>, CallError> {
+        let what = format!("asking for the offsets of group {} in {topic}", self.group);
+        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+        self.call(&what, move |consumer| {
+            let mut asked = TopicPartitionList::new();
+            for partition in &partitions {
+                asked.add_partition(&topic, *partition);
+            }
+            let list = consumer.committed_offsets(asked, CALL_TIMEOUT)?;
+            let mut found = BTreeMap::new();
+            for element in list.elements() {
+                element.error()?;
+                if let Offset::Offset(next) = element.offset() {
+                    found.insert(element.partition(), (NextOffset(next), element.metadata().to_owned()));
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// By partition, the offset of the first record that is not older than this, or the end.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn first_since(&self, topic: &str, partitions: &[i32], at: Timestamp) -> Result<Offsets, CallError> {
+        // Kafka's timestamps are whole milliseconds, and negative ones have a meaning of their own.
+        let millis = at.millis().saturating_add(i64::from(at.0.rem_euclid(1_000) > 0)).max(0);
+        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+        self.call("asking for offsets by time", move |consumer| {
+            let mut asked = TopicPartitionList::new();
+            for partition in &partitions {
+                asked.add_partition_offset(&topic, *partition, Offset::Offset(millis))?;
+            }
+            let found = consumer.offsets_for_times(asked, CALL_TIMEOUT)?;
+            let mut offsets = Offsets::new();
+            for partition in partitions {
+                let element = found.find_partition(&topic, partition);
+                let next = match element.as_ref().map(|found| found.offset()) {
+                    Some(Offset::Offset(next)) => next,
+                    _ => consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?.1,
+                };
+                offsets.insert(partition, NextOffset(next));
+            }
+            Ok(offsets)
+        })
+        .await
+    }
+}
+
+/// The partitions of a topic, in order; none where there is no such topic.
+pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<Vec<i32>, KafkaError> {
+    let metadata: Metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(Vec::new()) };
+    match found.error().map(RDKafkaErrorCode::from) {
+        Some(code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)) => {
+            Err(KafkaError::MetadataFetch(code))
+        }
+        // Unknown, or without a leader for now.
+        _ => {
+            let mut numbers: Vec<i32> = found.partitions().iter().map(|partition| partition.id()).collect();
+            numbers.sort_unstable();
+            Ok(numbers)
+        }
+    }
+}
+
+impl Cluster {
+    /// The value of a topic's setting; `None` where the broker does not report it.
+    pub async fn topic_setting(&self, topic: &str, setting: &str) -> Option<String> {
+        self.setting(&ResourceSpecifier::Topic(topic), setting).await
+    }
+
+    /// How long the broker keeps the offsets of a group without members; `None` where it does not report it.
+    pub async fn offsets_retention(&self) -> Option<Duration> {
+        let client = self.client("tripline", Isolation::Uncommitted).ok()?;
+        let broker = client.call("asking for the brokers", |consumer| {
+            let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), CALL_TIMEOUT)?;
+            Ok(metadata.brokers().first().map(|broker| broker.id()))
+        });
+        let broker = broker.await.ok()??;
+        let minutes = self.setting(&ResourceSpecifier::Broker(broker), "offsets.retention.minutes").await?;
+        Some(Duration::from_secs(minutes.parse::<u64>().ok()?.checked_mul(60)?))
+    }
+
+    async fn setting(&self, of: &ResourceSpecifier<'_>, name: &str) -> Option<String> {
+        let admin: AdminClient<DefaultClientContext> = self.base.create().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
+        let found = admin.describe_configs([of], &options).await.ok()?;
+        found.first()?.as_ref().ok()?.get(name)?.value.clone()
+    }
+
+    /// Creates topics that do not exist yet, with the broker's own defaults for partitions and replication; the second
+    /// ones are compacted.
+    ///
+    /// # Errors
+    /// The broker refuses or does not answer; the text names the topic.
+    pub async fn create_topics(&self, plain: &[&str], compacted: &[&str]) -> Result<(), CallError> {
+        let what = format!("Kafka at {}", self.servers);
+        let admin: AdminClient<DefaultClientContext> =
+            self.base.create().map_err(|error| error::bad_property(&error, &self.base))?;
+        let new = |topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
+        let plain = plain.iter().map(|topic| new(topic));
+        let compacted = compacted.iter().map(|topic| new(topic).set("cleanup.policy", "compact"));
+        let all: Vec<NewTopic<'_>> = plain.chain(compacted).collect();
+        let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
+        let created = admin.create_topics(&all, &options).await;
+        let created = created.map_err(|error| self.failed("creating topics", error))?;
+        for result in created {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(CallError::new(
+                        what,
+                        format!("topic {topic} cannot be created: {code}"),
+                        Kind::Refused,
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! The work on one assignment of the partitions: records in, evaluations, answers, and what is due when. Pure.
+
+use std::time::Duration;
+
+use super::counts::Counts;
+use super::database::{Reply, Request, Schedule};
+use super::durable::Durable;
+use super::intake::Intake;
+use super::settings::Settings;
+use crate::change::record::{BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
+use crate::model::duration::micros;
+use crate::model::{NextOffset, Timestamp};
+use crate::progress::{Offsets, Progress};
+use crate::run_status::snapshot::Pause;
+use crate::snapshot::Snapshot;
+use crate::unit::Unit;
+use crate::unit::events::UnitEvents;
+
+/// Dead letters that are held before an epoch is closed for them.
+const DEAD_LETTERS_MAX: usize = 1_000;
+
+/// An alert waits this long at most for more of its kind while there is more to read.
+const ALERT_WAIT_MICROS: i64 = 100_000;
+
+/// How long the loop sleeps at most.
+const SLEEP_MAX_MICROS: i64 = 1_000_000;
+
+/// Candidates that may wait before reading pauses.
+const WAITING_MAX: usize = 100_000;
+
+/// Work on one assignment of the partitions.
+pub(super) struct Assignment {
+    /// Windows, episodes and decisions.
+    pub(super) unit: Unit,
+    /// What has come from the topic.
+    pub(super) intake: Intake,
+    /// What is durable.
+    pub(super) durable: Durable,
+    /// Until these offsets records only rebuild windows; empty once they are rebuilt.
+    pub(super) rebuild: Offsets,
+    /// What has been done so far, also in the assignments before.
+    pub(super) counts: Counts,
+    /// Why reading pauses, if it does.
+    pub(super) paused: Option<Pause>,
+    schedule: Schedule,
+    /// When everything up to the end had been read.
+    all_read_at: Option<Timestamp>,
+}
+
+impl Assignment {
+    /// Up to the offsets `rebuild` records only fill windows.
+    pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, now: Timestamp) -> Self {
+        Self {
+            unit,
+            intake: Intake { known: rebuild.clone(), last_records: progress.last_records.clone(), ..Intake::default() },
+            durable: Durable::new(progress, now),
+            rebuild,
+            counts: Counts::default(),
+            paused: None,
+            schedule: Schedule::new(now),
+            all_read_at: None,
+        }
+    }
+
+    /// Whether windows are still being rebuilt: nothing is evaluated, asked or closed until then.
+    pub(super) fn rebuilds(&self) -> bool {
+        !self.rebuild.is_empty()
+    }
+
+    /// Applies the records of one poll, then evaluates each touched key once.
+    pub(super) fn take_batch(&mut self, batch: Batch, now: Timestamp, settings: &Settings) {
+        self.intake.backlog = batch.records.len() >= BATCH_RECORDS_MAX;
+        for record in batch.records {
+            let position = record.position;
+            let replayed = self.intake.is_replayed(position);
+            match record.content {
+                Content::Change(change) => self.unit.apply(&change, position, now),
+                Content::Ignored(reason) => tracing::trace!(?position, reason, "ignored"),
+                Content::Rejected(_) if replayed => {}
+                Content::Rejected(letter) => {
+                    if let Err(error) = self.reject(*letter, settings) {
+                        self.unit.evaluate(now);
+                        self.intake.stopped_by = Some(error);
+                        return;
+                    }
+                }
+            }
+            if replayed {
+                self.counts.replayed += 1;
+            } else {
+                self.counts.read += 1;
+            }
+            self.unit.advance(position.partition, NextOffset::after(position.offset));
+            // At once, before what follows in the batch: that has not been read before.
+            self.end_rebuild(now);
+        }
+        self.intake.advance(batch.last_records, batch.ended);
+        self.end_rebuild(now);
+        self.evaluate(now);
+    }
+
+    /// Evaluates what changes or time have touched.
+    pub(super) fn evaluate(&mut self, now: Timestamp) {
+        if !self.rebuilds() {
+            self.unit.evaluate(now);
+        }
+    }
+
+    /// Once what was read before has been read again, every key is evaluated.
+    fn end_rebuild(&mut self, now: Timestamp) {
+        if !self.rebuilds() || !self.intake.has_reached(&self.rebuild, self.unit.offsets()) {
+            return;
+        }
+        for (partition, end) in std::mem::take(&mut self.rebuild) {
+            self.unit.advance(partition, end); // the last offsets may hold no record
+        }
+        tracing::info!(rows = self.unit.rows(), replayed = self.counts.replayed, "windows are rebuilt");
+        self.unit.evaluate_all(now);
+    }
+
+    fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), BadRecord> {
+        let (position, reason) = (letter.position, letter.reject.detail.clone());
+        if settings.stop_on_bad_record {
+            return Err(BadRecord { topic: settings.topic.clone(), position, reason });
+        }
+        self.counts.rejected += 1;
+        let (partition, offset) = (position.partition, position.offset);
+        tracing::warn!(topic = settings.topic, partition, offset, reason, "invalid record");
+        self.intake.rejects.push(letter.reject.kind.as_str());
+        self.intake.dead_letters.push(letter);
+        Ok(())
+    }
+
+    /// What else is to be asked of the database.
+    pub(super) fn requests(&mut self, now: Timestamp, settings: &Settings) -> Vec<Request> {
+        let rebuilds = self.rebuilds();
+        self.schedule.due(&mut self.unit, rebuilds, now, settings)
+    }
+
+    pub(super) fn answered(&mut self, reply: Reply, now: Timestamp) {
+        match reply {
+            Reply::Answers(question, answers) => self.unit.answer(&question, &answers, now),
+            Reply::Snapshot(Ok(text)) => {
+                if let Some(snapshot) = Snapshot::parse(&text) {
+                    self.unit.saw(&snapshot);
+                }
+            }
+            Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
+            Reply::Swept(rule, Ok(keys)) => self.unit.swept(rule, keys, now),
+            Reply::Rows(_, Err(error)) => tracing::warn!(%error, "a key's rows could not be read from the table"),
+            Reply::Swept(_, Err(error)) => tracing::warn!(%error, "the sweep failed"),
+            Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
+        }
+    }
+
+    /// Counts what has happened in the unit, and returns it.
+    pub(super) fn take_events(&mut self) -> UnitEvents {
+        let events = self.unit.take_events();
+        self.counts.add(&events);
+        events
+    }
+
+    /// Whether to read on: not past a record that stops the run, and not past a bound. What is not fetched from the
+    /// source waits there, and it goes on by itself.
+    pub(super) fn reads(&mut self, rss_mb: Option<usize>, settings: &Settings) -> bool {
+        let (waiting, rows) = (self.unit.waiting(), self.unit.rows());
+        let paused = if waiting >= WAITING_MAX {
+            Some(Pause::Candidates)
+        } else if settings.rows_max.is_some_and(|max| rows >= max) {
+            Some(Pause::Rows)
+        } else if settings.rss_max_mb.zip(rss_mb).is_some_and(|(max, rss)| rss >= max) {
+            Some(Pause::Memory)
+        } else {
+            None
+        };
+        if paused != std::mem::replace(&mut self.paused, paused) {
+            match paused {
+                Some(why) => tracing::warn!(waiting, rows, rss_mb, "reading pauses: {}", why.as_str()),
+                None => tracing::info!(waiting, rows, "reading goes on"),
+            }
+        }
+        self.intake.stopped_by.is_none() && paused.is_none()
+    }
+
+    /// How many records are still to be read up to the end, by their offsets.
+    pub(super) fn left(&self) -> u64 {
+        self.intake.left(self.unit.offsets())
+    }
+
+    /// Whether everything that was there at the start has been read, and every candidate answered since.
+    pub(super) fn is_done(&mut self, now: Timestamp) -> bool {
+        let Intake { ends, stopped_by, .. } = &self.intake;
+        let read = stopped_by.is_some() || self.intake.has_reached(ends, self.unit.offsets());
+        if self.rebuilds() || !read {
+            return false;
+        }
+        match self.all_read_at {
+            Some(then) => self.unit.all_answered_since(then),
+            None => {
+                self.all_read_at = Some(now);
+                self.unit.make_due_now(now);
+                self.unit.waiting() == 0
+            }
+        }
+    }
+
+    /// Whether an epoch is to be closed. While there is a backlog, alerts wait a little for each other.
+    pub(super) fn is_due(&self, now: Timestamp, settings: &Settings) -> bool {
+        if self.rebuilds() {
+            return false;
+        }
+        let passed = now.0.saturating_sub(self.durable.closed_at.0);
+        let alerts = self.unit.undelivered() > 0 && (!self.intake.backlog || passed >= ALERT_WAIT_MICROS);
+        let progress =
+            *self.unit.offsets() != self.durable.progress.offsets && passed >= micros(settings.trigger_interval);
+        // Due although nothing was read: time alone takes rows out of the windows.
+        let state = self.durable.is_state_due(now, settings);
+        alerts || progress || state || self.intake.dead_letters.len() >= DEAD_LETTERS_MAX
+    }
+
+    /// How long the loop may sleep when nothing happens. `may_ask`: a statement is free for what falls due.
+    pub(super) fn until_next(&self, now: Timestamp, may_ask: bool, settings: &Settings) -> Duration {
+        let mut next = now.0.saturating_add(SLEEP_MAX_MICROS);
+        if !self.rebuilds() {
+            let closed_at = self.durable.closed_at.0;
+            if *self.unit.offsets() != self.durable.progress.offsets {
+                next = next.min(closed_at.saturating_add(micros(settings.trigger_interval)));
+            }
+            if self.unit.undelivered() > 0 {
+                next = next.min(closed_at.saturating_add(ALERT_WAIT_MICROS));
+            }
+            if let Some(due) = self.unit.next_due().filter(|_| may_ask) {
+                next = next.min(due.0);
+            }
+            if let Some(edge) = self.unit.next_edge() {
+                next = next.min(edge.0);
+            }
+        }
+        // At least a millisecond, so that the loop does not spin.
+        Duration::from_micros(u64::try_from(next.saturating_sub(now.0)).unwrap_or(0).max(1_000))
+    }
+}

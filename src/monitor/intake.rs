@@ -1,0 +1,63 @@
+//! What has come from the topic in an assignment, and how far it is from the end. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::change::record::{BadRecord, DeadLetter};
+use crate::model::{NextOffset, Position};
+use crate::progress::{LastRecords, Offsets};
+
+/// Records read, beside what they did to the windows.
+#[derive(Default)]
+pub(super) struct Intake {
+    /// What is before these offsets has been read before.
+    pub(super) known: Offsets,
+    /// The last record taken from each partition.
+    pub(super) last_records: LastRecords,
+    /// The end of each partition at the start, for `--until-end`.
+    pub(super) ends: Offsets,
+    /// Partitions of which everything up to `ends` has been read.
+    pub(super) ended: BTreeSet<i32>,
+    /// The last batch was full: there is more to read right now.
+    pub(super) backlog: bool,
+    /// Invalid records that are to be written to the dead-letter topic.
+    pub(super) dead_letters: Vec<DeadLetter>,
+    /// The kinds of the invalid records since the run status was last updated.
+    pub(super) rejects: Vec<&'static str>,
+    /// The record that the run stops before, once what came before it is done with.
+    pub(super) stopped_by: Option<BadRecord>,
+}
+
+impl Intake {
+    /// Whether the record at this position was read before.
+    pub(super) fn is_replayed(&self, position: Position) -> bool {
+        self.known.get(&position.partition).is_some_and(|end| position.offset < end.0)
+    }
+
+    /// Takes note of the last records of a batch, and of the partitions whose end it has reached.
+    pub(super) fn advance(&mut self, last_records: LastRecords, ended: impl IntoIterator<Item = i32>) {
+        for (partition, last) in last_records {
+            let held = self.last_records.entry(partition).or_insert(last);
+            if last.offset > held.offset {
+                *held = last;
+            }
+        }
+        self.ended.extend(ended);
+    }
+
+    /// Whether reading has come to these offsets in every partition. The last offsets of a partition may hold no record.
+    pub(super) fn has_reached(&self, ends: &Offsets, next: &Offsets) -> bool {
+        let reached = |(partition, end): (&i32, &NextOffset)| {
+            next.get(partition).is_some_and(|next| next >= end) || self.ended.contains(partition)
+        };
+        ends.iter().all(reached)
+    }
+
+    /// How many records are still to be read up to `ends`, by their offsets.
+    pub(super) fn left(&self, next: &Offsets) -> u64 {
+        let left = |(partition, end): (&i32, &NextOffset)| match next.get(partition) {
+            Some(next) if !self.ended.contains(partition) => u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0),
+            _ => 0,
+        };
+        self.ends.iter().map(left).sum()
+    }
+}

@@ -1,0 +1,279 @@
+//! The numbers of a run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value as Json;
+
+use super::histogram::Histogram;
+use crate::model::Timestamp;
+use crate::progress::{LastRecords, Offsets, Progress};
+use crate::unit::events::{RuleCounts, UnitEvents};
+
+/// What a run does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Waits for the group to give it the partitions.
+    #[default]
+    Joining,
+    /// Finds out where to go on from.
+    Recovering,
+    /// Reads again what the windows lack.
+    Rebuilding,
+    /// Reads and evaluates.
+    Working,
+    /// It is over.
+    Ended,
+}
+
+/// Why reading pauses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// So many candidates wait.
+    Candidates,
+    /// `limits.max_rows`
+    Rows,
+    /// `limits.max_rss_mb`
+    Memory,
+}
+
+impl Pause {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Candidates, Self::Rows, Self::Memory];
+
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Candidates => "so many candidates wait for Postgres",
+            Self::Rows => "limits.max_rows is reached",
+            Self::Memory => "limits.max_rss_mb is reached",
+        }
+    }
+}
+
+/// The numbers of a run. Counts are of this process and never go back.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StatusSnapshot {
+    /// What the run does.
+    pub phase: Phase,
+    /// Consumer group.
+    pub group: String,
+    /// Topic of the changes.
+    pub topic: String,
+    /// How long the process has been at it.
+    #[serde(serialize_with = "millis")]
+    pub uptime: Duration,
+    /// Records read for the first time.
+    pub read: u64,
+    /// Records read again to rebuild windows.
+    pub replayed: u64,
+    /// Invalid records, by the kind of reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// The rules.
+    pub rules: Vec<RuleStatus>,
+    /// The partitions.
+    pub partitions: BTreeMap<i32, PartitionStatus>,
+    /// How long ago the last record that was taken was written, where there are records to be read.
+    pub lag_millis: Option<i64>,
+    /// Rows held.
+    pub rows: usize,
+    /// Groups held.
+    pub keys: usize,
+    /// Candidates that wait for an answer.
+    pub waiting: usize,
+    /// Resident memory in MiB.
+    pub resident_mb: Option<usize>,
+    /// The newest epoch.
+    pub epoch: Option<ClosedEpoch>,
+    /// How long ago an epoch was closed in this process.
+    #[serde(serialize_with = "millis_if")]
+    pub checkpoint_age: Option<Duration>,
+    /// From a change's commit to the decision that it brought.
+    pub delays: Histogram,
+    /// Durations of statements.
+    pub statements: Histogram,
+    /// Why Postgres did not answer the last statement, if it did not.
+    pub postgres: Option<String>,
+    /// Whether no broker of Kafka answers, as its client last said.
+    pub cut_off: bool,
+    /// Why reading pauses, if it does.
+    #[serde(serialize_with = "pause")]
+    pub paused: Option<Pause>,
+    /// Why there is no progress, and for how long, if there should be.
+    #[serde(serialize_with = "stall")]
+    pub stalled: Option<(&'static str, Duration)>,
+    /// The groups nearest to their threshold, or furthest over it, while somebody views them.
+    pub top: Vec<TopKey>,
+}
+
+/// A rule and what was counted of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RuleStatus {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its severity.
+    pub severity: String,
+    /// Its key's columns.
+    pub key: Vec<String>,
+    /// HAVING.
+    pub having: String,
+    /// HAVING's operator.
+    pub comparison: &'static str,
+    /// HAVING's right side.
+    pub threshold: String,
+    /// The query.
+    pub sql: String,
+    /// Whether Postgres is asked.
+    pub confirmed_by_postgres: bool,
+    /// Whether NOW() is the event time.
+    pub event_time: bool,
+    /// Open episodes.
+    pub open: usize,
+    /// Firing alerts that were delivered.
+    pub fired: u64,
+    /// Resolved alerts that were delivered.
+    pub resolved: u64,
+    /// Candidates and answers.
+    pub counts: RuleCounts,
+}
+
+/// Where a partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PartitionStatus {
+    /// The next offset to be read.
+    pub next: i64,
+    /// Its end as last heard of.
+    pub end: Option<i64>,
+    /// The next offset in the newest `offsets/N`.
+    pub logged: Option<i64>,
+    /// The group's committed offset.
+    pub committed: Option<i64>,
+}
+
+/// The newest epoch, which both layers have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClosedEpoch {
+    /// Its number.
+    pub number: u64,
+    /// Its lineage.
+    pub lineage: String,
+    /// As the group's offsets are committed with: `lineage:N:crc`.
+    pub name: String,
+    /// NOW() when it was closed.
+    pub at: Timestamp,
+}
+
+/// A group near its threshold, or over it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TopKey {
+    /// Name of the rule.
+    pub rule: String,
+    /// The key's columns.
+    pub key: Json,
+    /// The key as text.
+    pub label: String,
+    /// The aggregate that HAVING compares, in memory.
+    pub total: String,
+    /// What it is compared with.
+    pub threshold: String,
+    /// Whether HAVING holds in memory.
+    pub over: bool,
+    /// Rows in its window.
+    pub rows: u64,
+}
+
+impl PartitionStatus {
+    /// Records to be read, counted by their offsets.
+    pub fn lag(&self) -> u64 {
+        self.end.and_then(|end| u64::try_from(end.saturating_sub(self.next)).ok()).unwrap_or(0)
+    }
+}
+
+impl StatusSnapshot {
+    /// Records to be read, counted by their offsets, over all partitions.
+    pub fn lag_records(&self) -> u64 {
+        self.partitions.values().map(PartitionStatus::lag).sum()
+    }
+
+    pub(super) fn count(&mut self, events: &UnitEvents) {
+        for (rule, counts) in self.rules.iter_mut().zip(&events.rules) {
+            rule.counts.candidates += counts.candidates;
+            rule.counts.confirmed += counts.confirmed;
+            rule.counts.refuted += counts.refuted;
+            rule.counts.undecided += counts.undecided;
+            rule.counts.failed += counts.failed;
+        }
+        events.delays.iter().for_each(|micros| self.delays.observe(*micros));
+    }
+
+    /// Takes offsets; whether any has moved.
+    pub(super) fn place(
+        &mut self,
+        offsets: &Offsets,
+        last_records: &LastRecords,
+        ends: Option<&Offsets>,
+        now: Timestamp,
+    ) -> bool {
+        let mut moved = self.partitions.len() != offsets.len();
+        self.partitions.retain(|partition, _| offsets.contains_key(partition));
+        let mut oldest = None;
+        for (number, next) in offsets {
+            let partition = self.partitions.entry(*number).or_default();
+            moved |= std::mem::replace(&mut partition.next, next.0) != next.0;
+            if let Some(ends) = ends {
+                partition.end = ends.get(number).map(|end| end.0);
+            }
+            // What has been read was there, whenever the end was last heard of.
+            partition.end = partition.end.map(|end| end.max(next.0));
+            if partition.lag() > 0 {
+                let written = last_records.get(number).map(|mark| mark.timestamp_ms).filter(|millis| *millis >= 0);
+                oldest = [oldest, written].into_iter().flatten().min();
+            }
+        }
+        self.lag_millis = oldest.map(|written| now.millis().saturating_sub(written).max(0));
+        moved
+    }
+
+    pub(super) fn closed(&mut self, progress: &Progress) {
+        for (number, next) in &progress.offsets {
+            let partition = self.partitions.entry(*number).or_default();
+            (partition.logged, partition.committed) = (Some(next.0), Some(next.0));
+            partition.next = partition.next.max(next.0);
+        }
+        self.epoch = progress.epoch().map(|named| ClosedEpoch {
+            number: named.epoch,
+            lineage: named.lineage,
+            name: progress.name.clone(),
+            at: progress.at,
+        });
+    }
+}
+
+fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn millis_if<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn pause<S: Serializer>(pause: &Option<Pause>, serializer: S) -> Result<S::Ok, S::Error> {
+    match pause {
+        Some(why) => serializer.serialize_some(why.as_str()),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn stall<S: Serializer>(stall: &Option<(&str, Duration)>, serializer: S) -> Result<S::Ok, S::Error> {
+    match stall {
+        Some((why, _)) => serializer.serialize_some(why),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,60 @@
+//! Reading the recovery topic: how far a group has come, and the newest record of each key.
+
+use std::collections::BTreeMap;
+
+use crate::change::record::TopicRecord;
+use crate::failure::CallError;
+use crate::kafka::Cluster;
+use crate::kafka::records::OpenTransaction;
+use crate::progress::Progress;
+use crate::unit::recovery::{EpisodeRecord, RecoveryState};
+
+/// The partition that everything is written to.
+const PARTITION: i32 = 0;
+
+/// Reads all that is committed of this group; nothing where the topic does not exist.
+///
+/// # Errors
+/// The cluster does not answer, or refuses, or another group's transaction does not end in time.
+pub async fn read(
+    cluster: &Cluster,
+    topic: &str,
+    group: &str,
+    open: OpenTransaction,
+) -> Result<RecoveryState, CallError> {
+    let mut reading = Reading { topic: topic.to_owned(), group: group.to_owned(), ..Reading::default() };
+    reading = cluster.committed_records(topic, PARTITION, group, open, reading, Reading::take).await?;
+    Ok(RecoveryState { progress: reading.progress, episodes: reading.newest.into_values().collect() })
+}
+
+#[derive(Default)]
+struct Reading {
+    topic: String,
+    group: String,
+    progress: Option<Progress>,
+    newest: BTreeMap<Vec<u8>, EpisodeRecord>,
+}
+
+impl Reading {
+    fn take(&mut self, record: TopicRecord) {
+        let TopicRecord { key, value, offset, .. } = record;
+        let (key, body) = (key.unwrap_or_default(), value.as_deref());
+        let of_group = key.strip_prefix(self.group.as_bytes());
+        let read = match of_group {
+            Some([]) => parse::<Progress>(body).map(|progress| self.progress = progress),
+            Some([b'|', ..]) => parse::<EpisodeRecord>(body).map(|record| match record {
+                Some(record) if record.group == self.group => drop(self.newest.insert(key, record)),
+                Some(_) => {} // the name of its group begins with this one's
+                None => drop(self.newest.remove(&key)),
+            }),
+            _ => Ok(()),
+        };
+        if let Err(error) = read {
+            tracing::warn!(topic = self.topic, offset, %error, "skipped a record that Tripline did not write");
+        }
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: Option<&[u8]>) -> Result<Option<T>, serde_json::Error> {
+    body.map(serde_json::from_slice).transpose()
+}

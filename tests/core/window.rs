@@ -1,0 +1,9 @@
+//! A rule's rows and aggregates in memory.
+//!
+//! - `evaluate`: one row and one group: edges, evaluations, aggregates
+//! - `examples`: what a window does with the changes of a stream, by name
+//! - `model`: the same for random histories, against sums taken from scratch
+
+mod evaluate;
+mod examples;
+mod model;

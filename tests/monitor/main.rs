@@ -1,0 +1,17 @@
+//! The main loop against in-memory twins of Kafka, Postgres and the sinks, on virtual time: what is told,
+//! when, and what is told again, whatever ends a run in between.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(missing_docs, unreachable_pub, reason = "tests")]
+
+mod confirmation;
+mod crash;
+mod episodes;
+mod faults;
+mod layers;
+mod partitions;
+mod power;
+mod recovery_topic;
+mod run_status;
+mod support;
+mod timeline;
