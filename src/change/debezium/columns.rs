@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::Settings;
 use super::envelope::After;
-use super::named::EpochRef;
+use super::named::NameSeed;
 use super::value::{Form, ValueSeed};
 use crate::change::{Reject, RejectKind};
 use crate::model::{Column, Key, Table, Value};
@@ -213,7 +213,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
         // An image given twice counts as the last one, like any name given twice.
         self.image.clear(self.columns);
         let mut next = 0;
-        while let Some(slot) = fields.next_key_seed(EpochRef(|name: &str| self.columns.find(name, &mut next)))? {
+        while let Some(slot) = fields.next_key_seed(NameSeed(|name: &str| self.columns.find(name, &mut next)))? {
             let read = slot.and_then(|at| Some((at, self.columns.slots.get(at)?, self.forms.get(at)?)));
             match read {
                 Some((at, slot, form)) if self.part == Part::All || slot.in_key => {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::named::{EpochRef, Number, NumberSeed, TextSeed};
+use super::named::{NameSeed, Number, NumberSeed, TextSeed};
 use crate::change::Op;
 
 /// `op` of an envelope.
@@ -102,7 +102,7 @@ impl<'de, A: After<'de>> Visitor<'de> for EnvelopeSeed<'_, A> {
 
     fn visit_map<M: MapAccess<'de>>(mut self, mut fields: M) -> Result<Self::Value, M::Error> {
         let mut envelope = Envelope::default();
-        while let Some(part) = fields.next_key_seed(EpochRef(|name: &str| match name {
+        while let Some(part) = fields.next_key_seed(NameSeed(|name: &str| match name {
             "before" => Field::Before,
             "after" => Field::After,
             "source" => Field::Source,
@@ -170,7 +170,7 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Source, A::Error> {
         let mut source = Source::default();
-        while let Some(field) = fields.next_key_seed(EpochRef(|name: &str| match name {
+        while let Some(field) = fields.next_key_seed(NameSeed(|name: &str| match name {
             "lsn" => 1,
             "txId" => 2,
             "ts_us" => 3,
@@ -224,7 +224,7 @@ impl<'de> Visitor<'de> for WrappingSeed {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Wrapping<'de>, A::Error> {
         let mut wrapping = Wrapping::default();
-        while let Some(field) = fields.next_key_seed(EpochRef(|name: &str| match name {
+        while let Some(field) = fields.next_key_seed(NameSeed(|name: &str| match name {
             "schema" => 1,
             "payload" => 2,
             _ => 0,

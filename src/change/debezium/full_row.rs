@@ -93,7 +93,7 @@ impl<'de> After<'de> for Kept {
 /// A row: columns and values.
 type Row = (Arc<[Field]>, Box<[Cell]>);
 /// What a record's key holds: which columns, and a row of their values.
-type EpochRef = (Vec<usize>, Box<[Cell]>);
+type NameSeed = (Vec<usize>, Box<[Cell]>);
 type Whole<'t> = Envelope<'t, Option<&'t RawValue>>;
 
 impl FullRowDecoder {
@@ -257,7 +257,7 @@ impl FullRowDecoder {
     }
 
     /// The columns that are in the record's key (of a known primary key, only those), and a row of their values.
-    fn record_key(&self, layout: &Layout, key: Option<&[u8]>) -> Result<Option<EpochRef>, Reject> {
+    fn record_key(&self, layout: &Layout, key: Option<&[u8]>) -> Result<Option<NameSeed>, Reject> {
         let Some(KeyText { schema, columns }) = key_text(key)? else { return Ok(None) };
         let described = match schema {
             Some(schema) => {

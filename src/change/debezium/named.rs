@@ -6,9 +6,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A key of an object, as what the function makes of its name. Escaped names work too.
-pub(super) struct EpochRef<F>(pub(super) F);
+pub(super) struct NameSeed<F>(pub(super) F);
 
-impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for EpochRef<F> {
+impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for NameSeed<F> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<T, D::Error> {
@@ -16,7 +16,7 @@ impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for EpochRef<F> {
     }
 }
 
-impl<T, F: FnOnce(&str) -> T> Visitor<'_> for EpochRef<F> {
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for NameSeed<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::named::{EpochRef, Number, NumberSeed, TextSeed};
+use super::named::{NameSeed, Number, NumberSeed, TextSeed};
 use super::{DecimalHandling, Settings, TimePrecision};
 use crate::change::decimal;
 use crate::change::time::{self, Unit};
@@ -294,7 +294,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     /// `io.debezium.data.VariableScaleDecimal`: `{"scale":2,"value":"MDk="}`.
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Read, A::Error> {
         let (mut scale, mut value) = (Number::Absent, None);
-        while let Some(key) = fields.next_key_seed(EpochRef(|key: &str| match key {
+        while let Some(key) = fields.next_key_seed(NameSeed(|key: &str| match key {
             "scale" => 1,
             "value" => 2,
             _ => 0,

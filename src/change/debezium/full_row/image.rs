@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::layout::Layout;
-use crate::change::debezium::named::EpochRef;
+use crate::change::debezium::named::NameSeed;
 
 /// The values of an image.
 pub(super) struct Unread<'de> {
@@ -41,7 +41,7 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut columns: A) -> Result<Self::Value, A::Error> {
         let (mut values, mut unknown) = (vec![None; self.0.fields.len()], None);
         let mut next = 0;
-        while let Some(found) = columns.next_key_seed(EpochRef(|name: &str| match self.0.find(name, &mut next) {
+        while let Some(found) = columns.next_key_seed(NameSeed(|name: &str| match self.0.find(name, &mut next) {
             Some(slot) => Ok(slot),
             None => Err(name.to_owned()),
         }))? {

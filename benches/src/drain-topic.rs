@@ -2,7 +2,7 @@
 //! `tripline run` is held against.
 //!
 //! ```text
-//! cargo bench --bench drain-topic -- BOOTSTRAP TOPIC
+//! cargo run --release -p tripline-bench --bin drain-topic -- BOOTSTRAP TOPIC
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a command-line tool")]

@@ -2,7 +2,7 @@
 //! rows are ready in memory before the clock starts; `scripts/bench-archive` has other writers write the same ones.
 //!
 //! ```text
-//! cargo bench --bench archive-rows -- COUNT FILE
+//! cargo run --release -p tripline-bench --bin archive-rows -- COUNT FILE
 //! ```
 
 #![expect(clippy::print_stdout, reason = "a command-line tool")]

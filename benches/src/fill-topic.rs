@@ -2,7 +2,7 @@
 //! it confirms against.
 //!
 //! ```text
-//! cargo bench --bench fill-topic -- URL BOOTSTRAP TOPIC COUNT [USERS]
+//! cargo run --release -p tripline-bench --bin fill-topic -- URL BOOTSTRAP TOPIC COUNT [USERS]
 //! ```
 //!
 //! The table `streaming.transactions` of the database at URL is created again with COUNT rows of the last six
