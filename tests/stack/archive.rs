@@ -8,7 +8,7 @@
 //! - `places`: ended at every place that `src` names; `kills`: killed at random, while somebody reads
 //! - `wrong`: what is set up wrongly
 
-mod books;
+pub mod books;
 mod canonical;
 mod changes;
 mod columns;

@@ -113,12 +113,17 @@ impl Database {
         Self::with_time(test, "timestamptz")
     }
 
-    /// `time`: the type of the column "timestamp".
-    pub fn with_time(test: &str, time: &str) -> Self {
+    /// Without any table.
+    pub fn empty(test: &str) -> Self {
         // Kafka's topics outlive their test, so a name must not come back.
         let name = format!("t_{test}_{}", std::process::id());
         psql("postgres", &format!("CREATE DATABASE {name}"));
-        let database = Self { name };
+        Self { name }
+    }
+
+    /// `time`: the type of the column "timestamp".
+    pub fn with_time(test: &str, time: &str) -> Self {
+        let database = Self::empty(test);
         database.sql(&format!(
             "CREATE SCHEMA streaming;
              CREATE TABLE streaming.transactions (

@@ -20,6 +20,7 @@ mod changes;
 mod doctor;
 mod encodings;
 mod exactly_once;
+mod golden;
 mod harness;
 mod long_running;
 mod offsets;

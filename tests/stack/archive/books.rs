@@ -90,7 +90,7 @@ fn list(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The Parquet files in it, by their names below it.
-pub(super) fn parquet(output: &Path) -> Vec<String> {
+pub fn parquet(output: &Path) -> Vec<String> {
     let mut found = Vec::new();
     list(output, &mut found);
     let below = found.iter().map(|path| path.strip_prefix(output).unwrap().to_str().unwrap().to_owned());

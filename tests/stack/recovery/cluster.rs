@@ -59,9 +59,20 @@ impl Cluster {
         runtime.block_on(async { request(self.client().create().unwrap(), options).await })
     }
 
+    /// What it calls itself.
+    pub fn id(&self) -> String {
+        wait_for("the cluster tells its id", || self.reader().client().fetch_cluster_id(CALL))
+    }
+
     pub fn create_topic(&self, topic: &str, partitions: i32) {
+        self.create_topic_with(topic, partitions, &[]);
+    }
+
+    /// With these settings of its own.
+    pub fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         wait_for("the topic is made", || {
-            let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+            new.config = settings.to_vec();
             let made = self.administer(async |admin, options| admin.create_topics(&[new], &options).await);
             made.ok()?.pop()?.ok()
         });
@@ -106,7 +117,7 @@ impl Cluster {
     }
 
     /// How many the topic has; none when it is not there.
-    fn partitions(&self, topic: &str) -> usize {
+    pub fn partitions(&self, topic: &str) -> usize {
         // Of all topics: to ask for one by name makes it.
         let metadata = wait_for("the cluster answers", || self.reader().fetch_metadata(None, CALL).ok());
         let found = metadata.topics().iter().find(|found| found.name() == topic);
