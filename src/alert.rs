@@ -241,7 +241,8 @@ pub fn value_text(value: &Value, scale: u8) -> Option<String> {
     })
 }
 
-fn scale_at(table: &Table, column: usize) -> u8 {
+/// The digits after the point of this column's numbers.
+pub fn scale_at(table: &Table, column: usize) -> u8 {
     table.columns.get(column).and_then(|column| column.ty.scale()).unwrap_or(0)
 }
 

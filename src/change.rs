@@ -61,6 +61,26 @@ pub struct Change {
     pub tx_id: Option<u32>,
     /// Commit time of the transaction: `source.ts_us`, or `source.ts_ms`.
     pub committed_at: Option<Timestamp>,
+    /// The columns of `row` whose values the record does not say; they are [`Value::Opaque`] there.
+    pub holes: Vec<Hole>,
+}
+
+/// A column whose value a record does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// Its place in [`Change::row`].
+    pub slot: usize,
+    /// Why.
+    pub cause: HoleCause,
+}
+
+/// Why a record does not say a column's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoleCause {
+    /// The change left it as it was, and it is TOASTed.
+    Unchanged,
+    /// It is missing, or cannot be read.
+    Unreadable,
 }
 
 /// What a record turned out to be.
@@ -68,6 +88,8 @@ pub struct Change {
 pub enum Decoded<T = Change> {
     /// A change of a row.
     Change(T),
+    /// A change of a row that does not say all of its columns, and why. What it does say counts.
+    Partial(T, Reject),
     /// Nothing to do, by its nature: the reason, for a counter.
     Ignored(&'static str),
 }

@@ -15,7 +15,7 @@
 //! - [`format`](mod@format): what its files hold
 //! - [`file`](mod@file): how one file is written so that it is there whole or not at all
 //! - [`view`]: reading it from outside
-//! - [`disk`]: what is asked of the file system, and a twin of it that can lose power
+//! - [`disk`]: what is asked of the file system, and the real one
 //!
 //! What returns without an error is durable, but for [`Folder::finish`]. Which crash each sync is for is said where
 //! it is made; `tests/checkpoint` leaves out one after the other and looks for what breaks.
@@ -410,7 +410,7 @@ impl Folder {
         for number in self.numbers("state")?.into_iter().rev() {
             let path = self.file("state", number);
             match file::read(&*self.disk, &path)?.as_deref().and_then(format::split_state) {
-                Some((head, body)) if head.format == FORMAT && head.epoch == number => return Ok(Some((head, body))),
+                Some((head, body)) if head.is_readable() && head.epoch == number => return Ok(Some((head, body))),
                 Some((head, _)) => tracing::warn!(
                     path = %path.display(),
                     format = head.format,

@@ -5,7 +5,7 @@
 pub mod postgres;
 
 use crate::failure::CallError;
-use crate::model::{Key, Timestamp};
+use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::table_row::TableRow;
 use crate::unit::{Answer, Asked, Question};
 
@@ -22,8 +22,12 @@ pub trait Confirm {
     /// The rows of a group inside of its window, for memory to hold instead of its own.
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError>;
 
-    /// Hands over the rows of all groups inside of the rule's window. After an error it can be done again.
-    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), CallError>;
+    /// The rows of these primary keys that the table has.
+    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError>;
+
+    /// Hands over the rows of all groups inside of the rule's window. Returns a position in the WAL from before they were
+    /// read. After an error it can be done again.
+    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError>;
 
     /// The groups that HAVING holds for in the whole table.
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError>;

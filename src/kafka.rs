@@ -117,12 +117,39 @@ pub struct Client {
     settings: ClientConfig,
     servers: String,
     group: String,
-    consumer: Mutex<Arc<Lookup>>,
+    consumer: Mutex<Arc<Closing<Lookup>>>,
 }
 
-fn make(settings: &ClientConfig) -> Result<Arc<Lookup>, CallError> {
+fn make(settings: &ClientConfig) -> Result<Arc<Closing<Lookup>>, CallError> {
     let made: Result<Lookup, KafkaError> = settings.create_with_context(Watch::default());
-    made.map(Arc::new).map_err(|error| error::bad_property(&error, settings))
+    made.map(|client| Arc::new(Closing::new(client))).map_err(|error| error::bad_property(&error, settings))
+}
+
+/// A client of librdkafka, which is closed on a thread of its own: that can take a while.
+pub(crate) struct Closing<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> Closing<T> {
+    pub(crate) fn new(client: T) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl<T: Send + 'static> std::ops::Deref for Closing<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().unwrap_or_else(|| unreachable!("it is taken when this is dropped"))
+    }
+}
+
+impl<T: Send + 'static> Drop for Closing<T> {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(client))),
+            Err(_) => drop(client),
+        }
+    }
 }
 
 impl Client {
@@ -153,9 +180,8 @@ impl Client {
         }
         // A client that was told of a cluster without brokers can ask nobody for minutes: the next call has a new one.
         let new = make(&self.settings)?;
-        let before = std::mem::replace(&mut *self.consumer.lock().unwrap_or_else(PoisonError::into_inner), new);
+        *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = new;
         let login = consumer.context().take_login();
-        tokio::task::spawn_blocking(move || drop((before, consumer))); // closing can take a while
         // A request of a client that may not log in only times out.
         Err(login.map_or(error, |reason| CallError::new(call, reason, Kind::Refused)))
     }

@@ -88,6 +88,7 @@ async fn ask<C: Confirm>(confirm: &C, request: Request) -> Reply {
             let rows = confirm.rows(reload.rule, &reload.asked).await;
             Reply::Rows(reload, rows)
         }
+        Request::Lookup(pks) => Reply::Found(confirm.lookup(&pks).await),
         Request::Sweep(rule, now) => Reply::Swept(rule, confirm.sweep(rule, now).await),
     }
 }

@@ -4,15 +4,20 @@
 //!
 //! - this file: changes in, evaluations, questions, answers, decisions
 //! - [`events`]: what has happened, for status pages
+//! - [`repair`]: rows and keys from the table, where the stream does not say all; [`lookups`]: which rows
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
 //! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
 
 pub mod events;
+mod lookups;
 mod question;
 pub mod recovery;
+mod repair;
 pub mod stored;
 
 pub use question::{Answer, Asked, Question, Reload};
+
+use lookups::Lookups;
 
 use events::{ConfirmationOutcome, UnitEvents};
 use serde_json::Value as Json;
@@ -24,7 +29,6 @@ use crate::failure::CallError;
 use crate::model::{Key, NextOffset, Position, Timestamp};
 use crate::progress::Offsets;
 use crate::rule::evaluate::{Evaluation, Program};
-use crate::rule::table_row::TableRow;
 use crate::rule::{Confirm, Rule};
 use crate::snapshot::Snapshot;
 use crate::window::{Applied, Standing, Transition, Window};
@@ -67,6 +71,8 @@ pub struct Unit {
     alerts: Vec<Alert>,
     /// Groups to be read from the table.
     reloads: Vec<Reload>,
+    /// Rows to be read from the table.
+    lookups: Lookups,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -90,6 +96,7 @@ impl Unit {
             fired: 0,
             alerts: Vec::new(),
             reloads: Vec::new(),
+            lookups: Lookups::default(),
             events: UnitEvents::default(),
         })
     }
@@ -169,10 +176,22 @@ impl Unit {
 
     /// Takes one record's change into every rule's windows.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
+        let mut applied = Applied::Stale;
         for state in &mut self.rules {
-            if state.window.apply(change, position, now) == Applied::Stale {
-                tracing::trace!(?position, "duplicate of a newer version");
-            }
+            applied = applied.max(state.window.apply(change, position, now));
+        }
+        match (applied, &change.pk) {
+            (Applied::Stale, _) => tracing::trace!(?position, "duplicate of a newer version"),
+            (Applied::Incomplete, Some(pk)) => self.lookups.add(pk),
+            (Applied::Taken, Some(pk)) => self.lookups.settle(pk),
+            (Applied::Taken | Applied::Incomplete, None) => {}
+        }
+    }
+
+    /// From here on deleted rows are remembered, or (with `false`) no longer: see [`Window::remember_deletes`].
+    pub fn remember_deletes(&mut self, remember: bool) {
+        for state in &mut self.rules {
+            state.window.remember_deletes(remember);
         }
     }
 
@@ -354,59 +373,6 @@ impl Unit {
         let (evaluation, outputs) = state.window.evaluate(&asked.key, now);
         let transition = Transition { key: asked.key.clone(), evaluation, now, trigger: None, outputs };
         self.take(rule, vec![transition], now);
-    }
-
-    /// A group to be read from the table, once.
-    pub fn next_reload(&mut self) -> Option<Reload> {
-        self.reloads.pop()
-    }
-
-    /// Takes a group's rows from the table, unless the stream has changed it meanwhile.
-    pub fn reload(&mut self, reload: &Reload, rows: &[TableRow], now: Timestamp) {
-        let Some(state) = self.rules.get_mut(reload.rule) else { return };
-        let key = &reload.asked.key;
-        if refusals(&state.episodes, key) < REFUSALS_BEFORE_RELOAD {
-            return;
-        }
-        let (_, before) = state.window.evaluate(key, now);
-        state.window.reload(key, rows.iter().map(|row| (&row.pk, &*row.row)), now);
-        let (_, after) = state.window.evaluate(key, now);
-        if before != after {
-            self.events.drifts += 1;
-            tracing::warn!(
-                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after),
-                "drift: the stream's rows differ from the table's, although it shows all that was applied; the table's are held from here on"
-            );
-        }
-        self.evaluate(now);
-    }
-
-    /// Takes a row of a rule's window as the table has it, before anything is evaluated.
-    pub fn load(&mut self, rule: usize, row: &TableRow, now: Timestamp) {
-        if let Some(state) = self.rules.get_mut(rule) {
-            state.window.load(&row.pk, &row.row, now);
-        }
-    }
-
-    /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a
-    /// candidate, and is read from the table.
-    pub fn swept(&mut self, rule: usize, keys: Vec<Key>, now: Timestamp) {
-        let Some(state) = self.rules.get_mut(rule) else { return };
-        let mut missed = Vec::new();
-        for key in keys {
-            let (evaluation, outputs) = state.window.evaluate(&key, now);
-            if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
-                missed.push(Transition { key, evaluation: Evaluation::Holds, now, trigger: None, outputs });
-            }
-        }
-        if !missed.is_empty() {
-            tracing::warn!(
-                rule = state.rule.name,
-                groups = missed.len(),
-                "the sweep found groups that the stream has missed"
-            );
-        }
-        self.take(rule, missed, now);
     }
 
     /// When the next waiting candidate is due.

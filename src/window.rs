@@ -7,8 +7,10 @@
 //! - this file: rows in and out, evaluations
 //! - [`edges`]: what time alone does
 //! - [`reload`]: rows exchanged at once, from the table or by a truncate
+//! - [`version`]: which of two versions of a row is the newer one
 //! - [`unseen`]: which transactions the database may not show yet
 //! - [`stored`]: the shape of a window in `state/N`
+//! - [`trigger`]: the change that made an evaluation what it is
 //! - [`top`]: the groups nearest to their threshold
 //! - [`arena`]: where rows and groups lie
 
@@ -17,51 +19,32 @@ mod edges;
 mod reload;
 mod stored;
 mod top;
+mod trigger;
 mod unseen;
+mod version;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::hash::BuildHasher;
-use std::num::NonZeroU64;
-
-use hashbrown::HashTable;
-use serde::{Deserialize, Serialize};
 
 use arena::Arena;
+use hashbrown::HashTable;
 use unseen::Unseen;
+use version::Version;
 
 use crate::change::{Change, Op};
-use crate::model::{Key, Lsn, Position, Timestamp, Value};
+use crate::model::{Key, Lsn, Position, Timestamp};
 use crate::rule::Time;
-use crate::rule::evaluate::{Args, Evaluation, LeftEdge, Program, Running};
+use crate::rule::evaluate::{Args, Evaluation, LeftEdge, Parts, Program, Running};
 use crate::snapshot::Snapshot;
 
-pub use stored::StoredWindow;
+pub use stored::{StoredWindow, StoredWindow2};
 pub use top::Standing;
+pub use trigger::Trigger;
 
 /// How far a row may be dated ahead of its commit under event time; one dated further ahead is not in
 /// the window, neither here nor in the confirmation, whose NOW() it cannot reach.
 const EVENT_TIME_LEAD_MICROS: i64 = 60_000_000;
-
-/// The change that made a group's evaluation what it is: the provenance of an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// Where the record stands.
-    pub position: Position,
-    /// Debezium's letter for what was done.
-    pub op: String,
-    /// `source.lsn`.
-    pub lsn: Option<Lsn>,
-    /// `source.txId`.
-    pub tx_id: Option<u32>,
-    /// The row's primary key; `None` for a truncate.
-    pub pk: Option<Key>,
-    /// The row's value in the column of the rule's time bound, after the change; `None` for a delete and
-    /// for a rule without a bound.
-    pub event_time: Option<Timestamp>,
-    /// Commit time of the change.
-    pub committed_at: Option<Timestamp>,
-}
 
 /// A group whose evaluation is no longer what it was when it was last evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,23 +62,14 @@ pub struct Transition {
 }
 
 /// What became of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Applied {
-    /// The window holds the change now, or had nothing of that row to change.
-    Taken,
     /// A newer version of the row is there already: a duplicate.
     Stale,
-}
-
-/// The order of the versions of one row, which only streamed changes carry: the LSN, and at the same LSN
-/// (a primary-key change) a delete before a create. Packed, since every row holds one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Version(NonZeroU64);
-
-impl Version {
-    fn new(lsn: Lsn, op: Op) -> Option<Self> {
-        NonZeroU64::new((lsn.0 << 1) | u64::from(op != Op::Delete)).map(Self)
-    }
+    /// The window holds the change now, or had nothing of that row to change.
+    Taken,
+    /// The record does not say all that the window has to hold of the row: the table has to be asked for it.
+    Incomplete,
 }
 
 #[derive(Debug)]
@@ -103,7 +77,6 @@ struct Row {
     pk: Key,
     group: u32,
     time: Timestamp,
-    /// The newest *streamed* version; a snapshot's read keeps it.
     version: Option<Version>,
     args: Args,
 }
@@ -141,8 +114,12 @@ pub struct Window {
     groups: Arena<Group>,
     by_key: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
-    /// A truncate's LSN: streamed changes before it are of rows that are gone.
+    /// A truncate's LSN: changes before it are of rows that are gone.
     floor: Option<Lsn>,
+    /// The position in the WAL before rows were loaded from the table: what was truncated before it is not among them.
+    loaded_at: Option<Lsn>,
+    /// Versions of deleted rows, while older changes of them may still come from other partitions.
+    deleted: Option<HashMap<Key, Version>>,
     touched: Vec<u32>,
     /// When time alone will change a group: its oldest row leaves. Entries that a group no longer stands by
     /// are passed over.
@@ -165,6 +142,8 @@ impl Window {
             by_key: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
             floor: None,
+            loaded_at: None,
+            deleted: None,
             touched: Vec::new(),
             edges: BinaryHeap::new(),
             seen: None,
@@ -182,13 +161,20 @@ impl Window {
         self.groups.len()
     }
 
+    /// From here on deleted rows are remembered, or (with `false`) no longer: while a topic of several partitions is read
+    /// from long ago, an older change of a row may come after its delete from another partition.
+    pub fn remember_deletes(&mut self, remember: bool) {
+        self.deleted = remember.then(|| self.deleted.take().unwrap_or_default());
+    }
+
     /// Applies one change. `now` is NOW() of the step under processing time; `position` is the record's.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) -> Applied {
         let version = match change.op {
-            Op::Read | Op::Tombstone => None,
-            op => change.lsn.and_then(|lsn| Version::new(lsn, op)),
+            Op::Read => change.lsn.and_then(Version::read),
+            Op::Tombstone => None,
+            op => change.lsn.and_then(|lsn| Version::streamed(lsn, op)),
         };
-        if version.is_some() && change.lsn.is_some_and(|lsn| self.floor.is_some_and(|floor| lsn < floor)) {
+        if version.is_some_and(|version| self.floor.is_some_and(|floor| version.lsn() < floor)) {
             return Applied::Stale;
         }
         if change.op == Op::Truncate {
@@ -197,26 +183,50 @@ impl Window {
         }
         let Some(pk) = &change.pk else { return Applied::Taken };
         let held = self.find_row(pk);
+        if change.op == Op::Tombstone {
+            // The delete before it has taken the row out. It is another table's, or that delete was compacted away.
+            return if held.is_some() { Applied::Incomplete } else { Applied::Taken };
+        }
         let held_version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
-        if let (Some(new), Some(old)) = (version, held_version)
-            && new < old
+        let known = held_version.or_else(|| self.deleted.as_ref().and_then(|deleted| deleted.get(pk).copied()));
+        if let (Some(new), Some(known)) = (version, known)
+            && new.is_stale(known)
         {
             return Applied::Stale;
         }
-        let event_time = change.row.as_deref().and_then(|row| self.program.event_time(row));
+        if let Some(deleted) = &mut self.deleted {
+            match version.filter(|_| change.op == Op::Delete) {
+                Some(version) => drop(deleted.insert(pk.clone(), version)),
+                None => drop(deleted.remove(pk)),
+            }
+        }
+        let (parts, is_complete) = self.parts(change, held);
+        let event_time = parts.as_ref().and_then(|parts| parts.time).filter(|_| self.program.is_bounded());
         let trigger = || Trigger::new(change, position, event_time);
         let left = held.and_then(|row| self.take_out(row));
-        let joined = change
-            .row
-            .as_deref()
-            .and_then(|row| self.put_in(pk, row, version.or(held_version), now, change.committed_at));
+        let version = Version::after(version, held_version);
+        let joined = parts.and_then(|parts| self.put_in(pk, parts, version, now, change.committed_at));
         if let Some(group) = left.filter(|left| joined != Some(*left)) {
             self.settle(group, now, change.tx_id, &trigger);
         }
         if let Some(group) = joined {
             self.settle(group, now, change.tx_id, &trigger);
         }
-        Applied::Taken
+        if is_complete { Applied::Taken } else { Applied::Incomplete }
+    }
+
+    /// What the window is to hold of a change's row, and whether the change says all of it. `held`: the row before.
+    fn parts(&self, change: &Change, held: Option<u32>) -> (Option<Parts>, bool) {
+        let Some(row) = change.row.as_deref() else { return (None, true) };
+        if change.holes.iter().all(|hole| !self.program.reads(hole.slot)) {
+            return (Some(self.program.parts(row)), true);
+        }
+        let held = held.and_then(|row| self.rows.get(row));
+        let held = held.and_then(|row| {
+            let parts = Parts { key: Key::Int(0), time: Some(row.time), args: row.args.clone() };
+            Some((&self.groups.get(row.group)?.key, parts))
+        });
+        self.program.parts_of(row, &change.holes, held.as_ref().map(|(key, parts)| (*key, parts)))
     }
 
     /// The touched groups whose evaluation has changed, or that are watched, each evaluated once at `now` (under event time:
@@ -373,12 +383,13 @@ impl Window {
     fn put_in(
         &mut self,
         pk: &Key,
-        row: &[Value],
+        parts: Parts,
         version: Option<Version>,
         now: Timestamp,
         committed_at: Option<Timestamp>,
     ) -> Option<u32> {
-        let time = self.program.time(row)?;
+        let Parts { key, time, args } = parts;
+        let time = time?;
         let admitted = match self.time {
             Time::Processing => self.program.left_edge(now).admits(time),
             // One row dated 2999 must not carry NOW() there.
@@ -387,8 +398,7 @@ impl Window {
         if !admitted {
             return None;
         }
-        let group = self.group_for(self.program.key(row))?;
-        let args = self.program.args(row);
+        let group = self.group_for(key)?;
         let held = self.groups.get_mut(group)?;
         held.event_time = held.event_time.max(time);
         held.running.add(&args);
@@ -437,11 +447,13 @@ impl Window {
         }
     }
 
+    #[inline]
     fn find_row(&self, pk: &Key) -> Option<u32> {
         let same = |index: &u32| self.rows.get(*index).is_some_and(|row| row.pk == *pk);
         self.by_pk.find(self.hasher.hash_one(pk), same).copied()
     }
 
+    #[inline]
     fn find_group(&self, key: &Key) -> Option<u32> {
         let same = |index: &u32| self.groups.get(*index).is_some_and(|group| group.key == *key);
         self.by_key.find(self.hasher.hash_one(key), same).copied()
@@ -480,20 +492,6 @@ impl Window {
         let Some(group) = self.groups.remove(index) else { return };
         if let Ok(entry) = self.by_key.find_entry(self.hasher.hash_one(&group.key), |other| *other == index) {
             entry.remove();
-        }
-    }
-}
-
-impl Trigger {
-    fn new(change: &Change, position: Position, event_time: Option<Timestamp>) -> Self {
-        Self {
-            position,
-            op: change.op.as_str().to_owned(),
-            lsn: change.lsn,
-            tx_id: change.tx_id,
-            pk: change.pk.clone(),
-            event_time,
-            committed_at: change.committed_at,
         }
     }
 }

@@ -148,7 +148,7 @@ impl OpenBatch {
                 self.push(date, position.partition, position.offset, &change)?;
             }
             Content::Ignored(_) => {}
-            Content::Rejected(letter) => {
+            Content::Partial(_, letter) | Content::Rejected(letter) => {
                 self.dead_bytes = self.dead_bytes.saturating_add(letter.bytes());
                 self.dead.push(*letter);
             }

@@ -24,7 +24,7 @@ use serde::de::DeserializeSeed;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use self::columns::{Columns, Image, ImageSeed, Part};
+use self::columns::{Columns, Image, ImageSeed, Part, Row};
 use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, WrappingSeed};
 use self::named::Number;
 use self::value::Form;
@@ -182,13 +182,21 @@ impl Decoder {
             Op::Truncate | Op::Tombstone => (None, None),
             Op::Create | Op::Update | Op::Read if envelope.after => {
                 let pk = self.columns.key(&self.image, "after")?;
-                (Some(pk), Some(self.columns.row(&mut self.image, "after")?))
+                (Some(pk), Some(self.columns.row(&mut self.image, "after")))
             }
             Op::Create | Op::Update | Op::Read => return Err(no_row(op)),
         };
+        let (row, holes, reject) = match row {
+            None => (None, Vec::new(), None),
+            Some(Row { values, holes, reject }) => (Some(values), holes, reject),
+        };
         let (lsn, tx_id) = (lsn(&envelope.source)?, tx_id(&envelope.source)?);
         let committed_at = committed_at(envelope.source.ts_us, envelope.source.ts_ms)?;
-        Ok(Decoded::Change(Change { op, pk, row, lsn, tx_id, committed_at }))
+        let change = Change { op, pk, row, lsn, tx_id, committed_at, holes };
+        Ok(match reject {
+            None => Decoded::Change(change),
+            Some(reject) => Decoded::Partial(change, reject),
+        })
     }
 
     /// The primary key of a deleted row: from `before`, of which it is the one part that is never made up, or else
@@ -213,7 +221,8 @@ impl Decoder {
         Ok(match self.record_key(key)? {
             None => Decoded::Ignored("tombstone of another key"),
             pk => {
-                Decoded::Change(Change { op: Op::Tombstone, pk, row: None, lsn: None, tx_id: None, committed_at: None })
+                let (row, lsn, tx_id, committed_at, holes) = (None, None, None, None, Vec::new());
+                Decoded::Change(Change { op: Op::Tombstone, pk, row, lsn, tx_id, committed_at, holes })
             }
         })
     }

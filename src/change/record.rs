@@ -61,6 +61,8 @@ pub enum Content<T = Change> {
     Change(T),
     /// Nothing to do, by its nature.
     Ignored(&'static str),
+    /// A change that does not say all of its row: what it says, and all of it for the dead-letter topic.
+    Partial(T, Box<DeadLetter>),
     /// Invalid: all of it, for the dead-letter topic.
     Rejected(Box<DeadLetter>),
 }

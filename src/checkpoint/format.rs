@@ -1,14 +1,14 @@
 //! What the files of the checkpoint folder hold, and how that becomes bytes and is read again.
 //!
-//! | file | format 2 | format 1 |
-//! |---|---|---|
-//! | `lineage.json` | a line of JSON, a line with its CRC-32 | JSON only, without cluster and origin |
-//! | `offsets/N` | `v2`, head, offsets, body, CRC-32: a line each | `v1`; the head has neither number nor marks |
-//! | `commits/N` | `v2`, `{}`, CRC-32 | `v1`, `{}`, CRC-32 |
-//! | `sources/0` | `v2`, offsets, CRC-32 | not there |
-//! | `state/N` | a line of JSON, the body, CRC-32 in four bytes | the head has no format; not read any more |
+//! | file | format 3 | format 2 | format 1 |
+//! |---|---|---|---|
+//! | `lineage.json` | a line of JSON, a line with its CRC-32 | the same | JSON only, without cluster and origin |
+//! | `offsets/N` | `v3`, head, offsets, body, CRC-32: a line each | `v2` | `v1`; the head has neither number nor marks |
+//! | `commits/N` | `v3`, `{}`, CRC-32 | `v2` | `v1` |
+//! | `sources/0` | `v3`, offsets, CRC-32 | `v2` | not there |
+//! | `state/N` | a line of JSON, the body, CRC-32 in four bytes | less in the body | the head has no format; not read |
 //!
-//! Format 1 is read as far as the table says, and never written.
+//! Earlier formats are read as far as the table says, and never written.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,9 @@ use crate::model::Timestamp;
 use crate::progress::{Committed, Epoch, LastRecords, Offsets};
 
 /// The format of the folder. A greater number was written by a later version.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
+/// The first format of states that can still be read: those before are passed over, and the windows read again.
+const FIRST_STATE_FORMAT: u32 = 2;
 
 /// `lineage.json`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +72,13 @@ pub struct StateHead {
     pub offsets: Offsets,
     /// Names and versions of the rules in the body, in order.
     pub rules: Vec<(String, String)>,
+}
+
+impl StateHead {
+    /// Whether the body is of a format that this version reads.
+    pub(super) fn is_readable(&self) -> bool {
+        (FIRST_STATE_FORMAT..=FORMAT).contains(&self.format)
+    }
 }
 
 fn first_format() -> u32 {

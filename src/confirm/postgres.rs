@@ -18,8 +18,9 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::Confirm;
+use crate::alert::{scale_at, value_text};
 use crate::failure::{CallError, Kind};
-use crate::model::{Key, Timestamp};
+use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::{kind, no_answer};
 use crate::rule::table_row::{TableRow, table_row, value};
 use crate::rule::{self, Aggregate, OutputExpr, Rule, Time, render};
@@ -43,6 +44,7 @@ struct Statements {
     keyed: String,
     null: String,
     rows: String,
+    rows_by_key: String,
     all_rows: String,
     holding: String,
     query: rule::Query,
@@ -188,17 +190,33 @@ impl Confirm for PostgresConfirm {
         rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
 
-    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), CallError> {
+    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
+        let statements = self.statements(0)?;
+        let table = &statements.query.table;
+        let mut query = sqlx::query(AssertSqlSafe(statements.rows_by_key.clone()));
+        for (place, column) in table.primary_key.iter().enumerate() {
+            let scale = scale_at(table, *column);
+            let text = |pk: &Key| pk.values().get(place).and_then(|value| value_text(value, scale));
+            query = query.bind(pks.iter().map(text).collect::<Vec<_>>());
+        }
+        let rows = self.fetch(query).await.map_err(failed)?;
+        rows.iter().map(|row| self.table_row(statements, row)).collect()
+    }
+
+    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
         let statements = self.statements(rule)?;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         // It reads what a confirmation never would: as long as it takes, unless the server falls silent.
         sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(failed)?;
+        // A statement of its own: the snapshot of the next one is newer.
+        let position = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
+        let position: i64 = sqlx::query_scalar(position).fetch_one(&mut *transaction).await.map_err(failed)?;
         let query = sqlx::query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
         let mut rows = query.fetch(&mut *transaction);
         loop {
             let next = tokio::time::timeout(SILENCE_MAX, rows.try_next()).await;
             let next = next.unwrap_or_else(|_| Err(no_answer(SILENCE_MAX)));
-            let Some(row) = next.map_err(failed)? else { return Ok(()) };
+            let Some(row) = next.map_err(failed)? else { return Ok(Lsn(u64::try_from(position).unwrap_or(0))) };
             take(self.table_row(statements, &row)?);
         }
     }
@@ -241,6 +259,7 @@ impl Statements {
             keyed: render::confirmation(query, rule.time).sql,
             null: render::confirmation_null(query, rule.time).sql,
             rows: render::rows(query, wanted),
+            rows_by_key: render::rows_by_key(query, wanted),
             all_rows: render::all_rows(query, wanted, rule.time),
             holding: render::holding(query),
             query: query.clone(),

@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 
 use crate::confirm::Confirm;
 use crate::failure::{CallError, Kind};
-use crate::model::{Key, Timestamp, Value, decimal_text};
+use crate::model::{Key, Lsn, Timestamp, Value, decimal_text};
 use crate::rule::table_row::TableRow;
 use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar};
 use crate::unit::{Answer, Asked, Question};
@@ -41,6 +41,7 @@ struct State {
     hidden: BTreeSet<u32>,
     takes: Duration,
     asked: Vec<Asked>,
+    looked_up: Vec<Key>,
 }
 
 impl MemoryTable {
@@ -87,6 +88,11 @@ impl MemoryTable {
     /// How long an answer takes from here on.
     pub fn set_delay(&self, takes: Duration) {
         self.lock().takes = takes;
+    }
+
+    /// Primary keys that were asked for.
+    pub fn looked_up(&self) -> Vec<Key> {
+        self.lock().looked_up.clone()
     }
 
     /// Every group that was asked for, in order, failed questions included.
@@ -172,14 +178,24 @@ impl Confirm for MemoryConfirm {
         table.rows(rows, asked).map_err(bad)
     }
 
-    async fn load(&self, rule: usize, _now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<(), CallError> {
+    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
+        yield_now().await;
+        let mut state = self.table.lock();
+        state.check()?;
+        state.looked_up.extend(pks.iter().cloned());
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        let row = |pk: &Key| Some(TableRow { pk: pk.clone(), row: rows.get(pk)?.clone() });
+        Ok(pks.iter().filter_map(row).collect())
+    }
+
+    async fn load(&self, rule: usize, _now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
         yield_now().await;
         let state = self.table.lock();
         state.check()?;
         self.naive(rule)?;
         let rows = state.frozen.as_ref().unwrap_or(&state.rows);
         rows.iter().for_each(|(pk, row)| take(TableRow { pk: pk.clone(), row: row.clone() }));
-        Ok(())
+        Ok(Lsn(0))
     }
 
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {

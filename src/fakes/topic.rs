@@ -3,7 +3,6 @@
 //!
 //! Every call yields before and after its effect, so that a test can end a run at either place.
 
-use crate::progress::{PartitionState, TopicState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +15,7 @@ use crate::change::record::{Batch, Content, DeadLetter, SourceRecord};
 use crate::change::{Change, Reject, RejectKind};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Position, Timestamp};
-use crate::progress::{LastRecord, Offsets};
+use crate::progress::{LastRecord, Offsets, PartitionState, TopicState};
 use crate::source::{Event, Follow, Source};
 
 /// Records of a batch at most, unless told otherwise.

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{CALL_TIMEOUT, Client, Cluster, Isolation, error};
+use super::{CALL_TIMEOUT, Client, Closing, Cluster, Isolation, error};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::{Offsets, PartitionState, TopicState};
@@ -181,6 +181,7 @@ impl Cluster {
 
     async fn setting(&self, of: &ResourceSpecifier<'_>, name: &str) -> Option<String> {
         let admin: AdminClient<DefaultClientContext> = self.base.create().ok()?;
+        let admin = Closing::new(admin);
         let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
         let found = admin.describe_configs([of], &options).await.ok()?;
         found.first()?.as_ref().ok()?.get(name)?.value.clone()
@@ -195,6 +196,7 @@ impl Cluster {
         let what = format!("Kafka at {}", self.servers);
         let admin: AdminClient<DefaultClientContext> =
             self.base.create().map_err(|error| error::bad_property(&error, &self.base))?;
+        let admin = Closing::new(admin);
         let new = |topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
         let plain = plain.iter().map(|topic| new(topic));
         let compacted = compacted.iter().map(|topic| new(topic).set("cleanup.policy", "compact"));

@@ -75,6 +75,14 @@ impl Assignment {
             let replayed = self.intake.is_replayed(position);
             match record.content {
                 Content::Change(change) => self.unit.apply(&change, position, now),
+                Content::Partial(change, letter) => {
+                    if !replayed && let Err(error) = self.reject(*letter, settings) {
+                        self.unit.evaluate(now);
+                        self.intake.stopped_by = Some(error);
+                        return;
+                    }
+                    self.unit.apply(&change, position, now);
+                }
                 Content::Ignored(reason) => tracing::trace!(?position, reason, "ignored"),
                 Content::Rejected(_) if replayed => {}
                 Content::Rejected(letter) => {
@@ -95,6 +103,10 @@ impl Assignment {
             self.end_rebuild(now);
         }
         self.intake.advance(batch.last_records, batch.ended);
+        if !self.intake.catch_up.is_empty() && self.intake.has_reached(&self.intake.catch_up, self.unit.offsets()) {
+            self.intake.catch_up.clear();
+            self.unit.remember_deletes(false);
+        }
         self.end_rebuild(now);
         self.evaluate(now);
     }
@@ -144,6 +156,14 @@ impl Assignment {
                 if let Some(snapshot) = Snapshot::parse(&text) {
                     self.unit.saw(&snapshot);
                 }
+            }
+            Reply::Found(Ok(rows)) => {
+                self.unit.looked_up(&rows, now);
+                self.evaluate(now);
+            }
+            Reply::Found(Err(error)) => {
+                tracing::warn!(%error, rows = self.unit.incomplete(), "rows could not be read from the table");
+                self.unit.lookup_failed(now);
             }
             Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
             Reply::Swept(rule, Ok(keys)) => self.unit.swept(rule, keys, now),
@@ -195,6 +215,7 @@ impl Assignment {
             return false;
         }
         match self.all_read_at {
+            _ if self.unit.incomplete() > 0 => false,
             Some(then) => self.unit.all_answered_since(then),
             None => {
                 self.all_read_at = Some(now);

@@ -19,6 +19,8 @@ pub(super) enum Request {
     Snapshot,
     /// The rows of one key.
     Rows(Reload),
+    /// The rows of these primary keys.
+    Lookup(Vec<Key>),
     /// Every key of a rule that is over its threshold.
     Sweep(usize, Timestamp),
 }
@@ -28,6 +30,7 @@ pub(super) enum Reply {
     Answers(Question, Vec<Result<Answer, CallError>>),
     Snapshot(Result<String, CallError>),
     Rows(Reload, Result<Vec<TableRow>, CallError>),
+    Found(Result<Vec<TableRow>, CallError>),
     Swept(usize, Result<Vec<Key>, CallError>),
 }
 
@@ -40,8 +43,11 @@ impl Reply {
                 let answered = answers.iter().find_map(|answer| answer.as_ref().ok()).map(|answer| answer.millis);
                 failed.filter(|_| answered.is_none()).map_or(Ok(answered), Err)
             }
-            Self::Snapshot(Err(problem)) | Self::Rows(_, Err(problem)) | Self::Swept(_, Err(problem)) => Err(problem),
-            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Swept(..) => Ok(None),
+            Self::Snapshot(Err(problem))
+            | Self::Rows(_, Err(problem))
+            | Self::Found(Err(problem))
+            | Self::Swept(_, Err(problem)) => Err(problem),
+            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Swept(..) => Ok(None),
         }
     }
 }
@@ -63,6 +69,10 @@ impl Schedule {
     /// again, and the sweep, unless windows are being rebuilt.
     pub(super) fn due(&mut self, unit: &mut Unit, rebuilds: bool, now: Timestamp, settings: &Settings) -> Vec<Request> {
         let mut requests = Vec::new();
+        let lookup = unit.next_lookup(now);
+        if !lookup.is_empty() {
+            requests.push(Request::Lookup(lookup));
+        }
         if !unit.is_confirmed() {
             return requests;
         }

@@ -15,6 +15,9 @@ pub(super) struct Intake {
     pub(super) last_records: LastRecords,
     /// The end of each partition at the start, for `--until-end`.
     pub(super) ends: Offsets,
+    /// The end of each partition at the start, while not all of it has been read: older changes of a row may still come
+    /// from one of several partitions.
+    pub(super) catch_up: Offsets,
     /// Partitions of which everything up to `ends` has been read.
     pub(super) ended: BTreeSet<i32>,
     /// The last batch was full: there is more to read right now.

@@ -95,6 +95,12 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if settings.until_end {
             assignment.intake.ends = topic.ends();
         }
+        // Older changes of a deleted row may still come from another partition.
+        let several = topic.partitions.len() > 1;
+        assignment.unit.remember_deletes(several);
+        if several {
+            assignment.intake.catch_up = topic.ends();
+        }
         if windows != Windows::Complete {
             self.fill(&mut assignment, partitions, topic).await?;
         }
@@ -241,7 +247,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 unit.load(rule, &row, now);
             };
             let what = "filling the windows from the table";
-            Retry::WORKING.run(what, async || self.confirm.load(rule, now, &mut take).await).await?;
+            let at = Retry::WORKING.run(what, async || self.confirm.load(rule, now, &mut take).await).await?;
+            assignment.unit.loaded(rule, at);
         }
         tracing::info!(rows, "windows are filled from the table");
         for after in self.topic_state(partitions).await?.partitions {
@@ -282,7 +289,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             }
             return Ok((from, Windows::Incomplete));
         };
-        let restored = unit.restore(&head.rules, &body).map_err(|error| {
+        let restored = unit.restore(head.format, &head.rules, &body).map_err(|error| {
             JobError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
         })?;
         let mut complete = restored;

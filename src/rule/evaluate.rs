@@ -6,6 +6,7 @@ use chrono::{DateTime, Months};
 use smallvec::SmallVec;
 
 use super::{Aggregate, Comparison, Interval, Output, OutputExpr, Query, Scalar};
+use crate::change::{Hole, HoleCause};
 use crate::model::{DECIMAL_LIMIT, Key, Timestamp, Value};
 
 /// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*).
@@ -21,6 +22,17 @@ pub enum Evaluation {
     Fails,
     /// Memory cannot tell: a NaN, an infinity, a number past its limits.
     Unknown,
+}
+
+/// What the windows hold of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The group that it belongs to.
+    pub key: Key,
+    /// The time that the bound looks at; `None` where no bound admits it.
+    pub time: Option<Timestamp>,
+    /// The arguments of the aggregates.
+    pub args: Args,
 }
 
 /// What a query takes from the rows that a decoder yields.
@@ -150,14 +162,59 @@ impl Program {
         }
     }
 
-    /// The time that the bound looks at, for show: `None` without a bound too.
-    pub fn event_time(&self, row: &[Value]) -> Option<Timestamp> {
-        self.time.and_then(|_| self.time(row))
+    /// Whether there is a time bound.
+    pub fn is_bounded(&self) -> bool {
+        self.time.is_some()
     }
 
     /// The arguments of the aggregates.
     pub fn args(&self, row: &[Value]) -> Args {
         self.args.iter().map(|scalar| scalar.evaluate(row)).collect()
+    }
+
+    /// What the windows hold of a row.
+    pub fn parts(&self, row: &[Value]) -> Parts {
+        Parts { key: self.key(row), time: self.time(row), args: self.args(row) }
+    }
+
+    /// Whether the query reads this slot.
+    pub fn reads(&self, slot: usize) -> bool {
+        self.key.contains(&slot) || self.time == Some(slot) || self.args.iter().any(|arg| arg.slot() == slot)
+    }
+
+    /// What the windows hold of a row that does not say all of its columns, and whether it is all that they need. What was
+    /// left as it was is taken from `held`, the row before. `None`: its key or its time is not known.
+    pub fn parts_of(&self, row: &[Value], holes: &[Hole], held: Option<(&Key, &Parts)>) -> (Option<Parts>, bool) {
+        let cause = |slot: usize| holes.iter().find(|hole| hole.slot == slot).map(|hole| hole.cause);
+        let known = |slot: usize| match (cause(slot), held) {
+            (None, _) => Some(None),
+            (Some(HoleCause::Unchanged), Some(held)) => Some(Some(held)),
+            (Some(_), _) => None,
+        };
+        let mut values = Vec::with_capacity(self.key.len());
+        for (place, slot) in self.key.iter().enumerate() {
+            match known(*slot) {
+                Some(None) => values.push(row.get(*slot).cloned().unwrap_or(Value::Null)),
+                Some(Some((key, _))) => values.push(key.values().into_iter().nth(place).unwrap_or(Value::Null)),
+                None => return (None, false),
+            }
+        }
+        let time = match self.time.map(known) {
+            None | Some(Some(None)) => self.time(row),
+            Some(Some(Some((_, parts)))) => parts.time,
+            Some(None) => return (None, false),
+        };
+        let mut is_complete = true;
+        let args = self.args.iter().enumerate().map(|(place, arg)| match known(arg.slot()) {
+            Some(None) => arg.evaluate(row),
+            Some(Some((_, parts))) => parts.args.get(place).cloned().unwrap_or(Value::Opaque),
+            None => {
+                is_complete = false;
+                Value::Opaque
+            }
+        });
+        let args = args.collect();
+        (Some(Parts { key: Key::new(values), time, args }), is_complete)
     }
 
     /// The left edge at `now`: NOW() − interval, calendar months clipped as in Postgres, in UTC.
@@ -348,11 +405,19 @@ fn number(arg: &Value) -> Option<i128> {
 }
 
 impl SlotScalar {
+    /// The slot that it reads.
+    fn slot(&self) -> usize {
+        match self {
+            Self::Slot(slot) => *slot,
+            Self::Abs(inner) => inner.slot(),
+        }
+    }
+
     fn evaluate(&self, row: &[Value]) -> Value {
         match self {
             Self::Slot(slot) => row.get(*slot).cloned().unwrap_or(Value::Null),
             Self::Abs(inner) => match inner.evaluate(row) {
-                // Postgres raises an error for the least integer; it shall evaluate that.
+                // Postgres raises an error for the least integer; it is asked then.
                 Value::Int(n) => n.checked_abs().map_or(Value::Opaque, Value::Int),
                 Value::Decimal(n) => n.checked_abs().map_or(Value::Opaque, Value::Decimal),
                 other => other,

@@ -139,7 +139,30 @@ pub fn rows(query: &Query, wanted: &[usize]) -> String {
     )
 }
 
-/// The statement that reads the rows of all groups inside of the window, as [`rows`] does for one; under the event time,
+/// The statement that reads rows by their primary keys, whatever their time: columns as of [`rows`].
+///
+/// Parameters: `$1 text[]`, `$2 text[]` …, the keys' columns as text, each in the order of the keys.
+pub fn rows_by_key(query: &Query, wanted: &[usize]) -> String {
+    let names = Names { query, prefix: ROW };
+    let primary_key = &query.table.primary_key;
+    let columns: Vec<String> = primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();
+    let arrays: Vec<String> = (1..=primary_key.len()).map(|index| format!("${index}::text[]")).collect();
+    let parts: Vec<String> = (1..=primary_key.len()).map(|index| format!("k{index}")).collect();
+    let equal = primary_key
+        .iter()
+        .zip(&parts)
+        .map(|(index, part)| format!("({} = (asked.{part})::{})", names.column(*index), names.type_of(*index)));
+    format!(
+        "SELECT {} FROM unnest({}) AS asked({}) JOIN {} AS r ON {}",
+        columns.join(", "),
+        arrays.join(", "),
+        parts.join(", "),
+        names.table(),
+        equal.collect::<Vec<_>>().join(" AND "),
+    )
+}
+
+/// The statement that reads the rows of all groups inside of the window, as [`rows`] does for one; under event time,
 /// where each group has a window of its own, all rows.
 ///
 /// Parameter: `$1 text`, the instant that is NOW().
@@ -203,8 +226,11 @@ impl Names<'_> {
     /// The type that a key's text is cast to. Without length or scale: with them a cast cuts off or rounds, and a
     /// key would be taken for another one.
     fn key_type(&self) -> String {
-        let column = self.query.group_by.first().and_then(|index| self.query.table.columns.get(*index));
-        match column.map(|column| (&column.ty, &column.type_name)) {
+        self.type_of(self.query.group_by.first().copied().unwrap_or(usize::MAX))
+    }
+
+    fn type_of(&self, index: usize) -> String {
+        match self.query.table.columns.get(index).map(|column| (&column.ty, &column.type_name)) {
             Some((ColumnType::Bool, _)) => "boolean".to_owned(),
             Some((ColumnType::Int2, _)) => "smallint".to_owned(),
             Some((ColumnType::Int4, _)) => "integer".to_owned(),

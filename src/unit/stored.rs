@@ -7,7 +7,7 @@ use crate::alert::Alert;
 use crate::episode::{Candidate, Episodes, Open, Status};
 use crate::model::{Key, Timestamp};
 use crate::progress::{Epoch, LastRecords};
-use crate::window::StoredWindow;
+use crate::window::{StoredWindow, StoredWindow2};
 
 /// What was decided in an epoch: the last line of `offsets/N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,19 @@ pub struct Decisions {
 pub struct StoredRule {
     episodes: Episodes,
     window: StoredWindow,
+}
+
+/// The same as format 2 had it.
+#[derive(Debug, Deserialize)]
+struct StoredRule2 {
+    episodes: Episodes,
+    window: StoredWindow2,
+}
+
+impl From<StoredRule2> for StoredRule {
+    fn from(old: StoredRule2) -> Self {
+        Self { episodes: old.episodes, window: old.window.into() }
+    }
 }
 
 #[derive(Serialize)]
@@ -76,17 +89,28 @@ impl Unit {
             .iter()
             .map(|state| RuleOut { episodes: &state.episodes, window: state.window.stored() })
             .collect();
-        postcard::to_io(&rules, out).map(drop)
+        postcard::to_io(&(rules, self.lookups.keys()), out).map(drop)
     }
 
-    /// Takes the body of `state/N`, which was stored for rules of these names and versions. Returns whether
+    /// Takes the body of `state/N` of this format (2 or 3), which was stored for rules of these names and versions. Returns whether
     /// every rule found its windows: a rule that is new or whose meaning changed did not, and needs them
     /// rebuilt; its open episodes go by its name.
     ///
     /// # Errors
     /// The body is not what `store` writes.
-    pub fn restore(&mut self, versions: &[(String, String)], body: &[u8]) -> Result<bool, postcard::Error> {
-        let stored: Vec<StoredRule> = postcard::from_bytes(body)?;
+    pub fn restore(
+        &mut self,
+        format: u32,
+        versions: &[(String, String)],
+        body: &[u8],
+    ) -> Result<bool, postcard::Error> {
+        let (stored, lookups): (Vec<StoredRule>, Vec<Key>) = if format < 3 {
+            let stored: Vec<StoredRule2> = postcard::from_bytes(body)?;
+            (stored.into_iter().map(StoredRule::from).collect(), Vec::new())
+        } else {
+            postcard::from_bytes(body)?
+        };
+        self.lookups = lookups.into_iter().collect();
         let now = self.versions();
         let carry = self.settings.carry_episodes;
         let complete = now.iter().all(|rule| versions.contains(rule));

@@ -1,10 +1,11 @@
 //! Rows exchanged at once: a group's, taken from the table instead of the stream, and all of them, by a truncate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::{Trigger, Version, Window};
+use super::{Row, Trigger, Version, Window};
 use crate::change::Change;
-use crate::model::{Key, Position, Timestamp, Value};
+use crate::model::{Key, Lsn, Position, Timestamp, Value};
+use crate::rule::Time;
 
 impl Window {
     /// Holds these rows of a group instead of its own: the database's word against the stream's. Rows keep the
@@ -27,14 +28,34 @@ impl Window {
             let elsewhere = self.find_row(pk);
             let version = elsewhere.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
             if let Some(left) = elsewhere.and_then(|row| self.take_out(row)) {
-                self.list(left);
+                self.exchanged(left, now);
             }
             let version = version.or(kept.get(pk).copied().flatten());
-            self.put_in(pk, row, version, now, None);
+            self.put_in(pk, self.program.parts(row), version, now, None);
         }
         if let Some(group) = self.find_group(key) {
-            self.schedule(group);
-            self.list(group);
+            self.exchanged(group, now);
+        }
+    }
+
+    /// After rows of a group were exchanged: no change is to be named for it.
+    fn exchanged(&mut self, index: u32, now: Timestamp) {
+        let now = match self.time {
+            Time::Processing => now,
+            Time::Event => self.groups.get(index).map_or(now, |group| group.event_time),
+        };
+        self.evict(index, self.program.left_edge(now));
+        self.schedule(index);
+        if let Some(group) = self.groups.get_mut(index) {
+            let evaluation = self.program.evaluate(&group.running);
+            if evaluation != group.evaluation {
+                (group.evaluation, group.since) = (evaluation, None);
+            }
+        }
+        self.list(index);
+        if self.time == Time::Event {
+            let transition = self.evaluate_now(index);
+            self.transitions.extend(transition);
         }
     }
 
@@ -43,26 +64,37 @@ impl Window {
     pub fn load(&mut self, pk: &Key, row: &[Value], now: Timestamp) {
         let held = self.find_row(pk);
         let version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
-        if let Some(left) = held.and_then(|row| self.take_out(row)) {
-            self.list(left);
-        }
-        if let Some(group) = self.put_in(pk, row, version, now, None) {
-            self.schedule(group);
-            self.list(group);
+        let left = held.and_then(|row| self.take_out(row));
+        let joined = self.put_in(pk, self.program.parts(row), version, now, None);
+        for group in left.into_iter().filter(|left| joined != Some(*left)).chain(joined) {
+            self.exchanged(group, now);
         }
     }
 
-    /// Everything is gone: a truncate.
+    /// Rows were loaded from the table, which was read after this position in the WAL.
+    pub fn loaded(&mut self, at: Lsn) {
+        self.loaded_at = self.loaded_at.max(Some(at));
+    }
+
+    /// The table does not have a row any more.
+    pub fn remove(&mut self, pk: &Key, now: Timestamp) {
+        if let Some(left) = self.find_row(pk).and_then(|row| self.take_out(row)) {
+            self.exchanged(left, now);
+        }
+    }
+
+    /// Everything that was written before it is gone: a truncate. Rows of other partitions may be newer.
     pub(super) fn truncate(&mut self, change: &Change, position: Position, now: Timestamp) {
         self.floor = self.floor.max(change.lsn);
-        self.rows.clear();
-        self.by_pk.clear();
-        let groups: Vec<u32> = self.groups.iter().map(|(group, _)| group).collect();
+        let (floor, loaded_at) = (change.lsn, self.loaded_at);
+        let is_newer = |row: &Row| match (row.version, floor) {
+            (Some(version), Some(floor)) => version.lsn() > floor,
+            (None, Some(floor)) => loaded_at.is_some_and(|loaded_at| floor <= loaded_at),
+            (_, None) => false,
+        };
+        let gone: Vec<u32> = self.rows.iter().filter(|(_, row)| !is_newer(row)).map(|(index, _)| index).collect();
+        let groups: BTreeSet<u32> = gone.into_iter().filter_map(|index| self.take_out(index)).collect();
         for index in groups {
-            if let Some(group) = self.groups.get_mut(index) {
-                group.rows.clear();
-                group.running = self.program.start();
-            }
             self.settle(index, now, change.tx_id, &|| Trigger::new(change, position, None));
         }
     }

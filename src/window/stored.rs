@@ -14,7 +14,22 @@ use crate::rule::evaluate::Evaluation;
 #[derive(Debug, Deserialize)]
 pub struct StoredWindow {
     floor: Option<Lsn>,
+    loaded_at: Option<Lsn>,
+    deleted: Vec<(Key, Version)>,
     groups: Vec<StoredGroup>,
+}
+
+/// The same as format 2 had it.
+#[derive(Debug, Deserialize)]
+pub struct StoredWindow2 {
+    floor: Option<Lsn>,
+    groups: Vec<StoredGroup>,
+}
+
+impl From<StoredWindow2> for StoredWindow {
+    fn from(old: StoredWindow2) -> Self {
+        Self { floor: old.floor, loaded_at: None, deleted: Vec::new(), groups: old.groups }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +54,8 @@ struct StoredRow {
 #[derive(Serialize)]
 struct WindowOut<'a> {
     floor: Option<Lsn>,
+    loaded_at: Option<Lsn>,
+    deleted: Vec<(&'a Key, Version)>,
     groups: GroupsOut<'a>,
 }
 
@@ -89,12 +106,17 @@ impl Serialize for GroupsOut<'_> {
 impl Window {
     /// The window as `state/N` keeps it.
     pub fn stored(&self) -> impl Serialize + '_ {
-        WindowOut { floor: self.floor, groups: GroupsOut(self) }
+        let mut deleted: Vec<_> = self.deleted.iter().flatten().map(|(pk, version)| (pk, *version)).collect();
+        deleted.sort_unstable_by_key(|(pk, _)| *pk);
+        WindowOut { floor: self.floor, loaded_at: self.loaded_at, deleted, groups: GroupsOut(self) }
     }
 
     /// Fills an empty window with what was stored of a rule of the same version.
     pub fn refill(&mut self, stored: StoredWindow) {
-        self.floor = stored.floor;
+        (self.floor, self.loaded_at) = (stored.floor, stored.loaded_at);
+        if !stored.deleted.is_empty() {
+            self.deleted = Some(stored.deleted.into_iter().collect());
+        }
         for group in stored.groups {
             let Some(index) = self.group_for(group.key) else { return };
             for row in group.rows {

@@ -67,7 +67,7 @@ async fn an_epoch_is_as_long_as_its_limit() {
         assert!(text.contains(word), "{word} in {text}");
     }
     let text = String::from_utf8(world.disk.read(&Path::new(CHECKPOINT).join("sources/0")).unwrap()).unwrap();
-    assert!(text.starts_with("v2\n{\"orders\":{\"0\":0,\"1\":0}}\n"), "{text}");
+    assert!(text.starts_with("v3\n{\"orders\":{\"0\":0,\"1\":0}}\n"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

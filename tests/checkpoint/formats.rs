@@ -161,11 +161,14 @@ fn a_file_of_a_later_version_is_refused_or_passed_over() {
     let folder = open(dir.path());
     log(&folder, &epoch(4)).unwrap();
     let path = folder.path().join("offsets/4");
-    let text = fs::read_to_string(&path).unwrap().replacen("v2", "v3", 1);
+    let text = fs::read_to_string(&path).unwrap().replacen(&format!("v{FORMAT}"), &format!("v{}", FORMAT + 1), 1);
     let content = &text[..text[..text.len() - 1].rfind('\n').unwrap() + 1];
     fs::write(&path, file::with_checksum(content.to_owned())).unwrap();
     let error = folder.newest_epoch::<Body>().unwrap_err();
-    assert!(matches!(&error, CheckpointError::Format { path: named, found: 3 } if *named == path), "{error}");
+    assert!(
+        matches!(&error, CheckpointError::Format { path: named, found } if *named == path && *found == FORMAT + 1),
+        "{error}"
+    );
     for (number, format) in [(4, FORMAT), (5, FORMAT + 1)] {
         let head = tripline::checkpoint::StateHead { format, ..head(number) };
         folder.store_state(&head, |_| Ok(())).unwrap();

@@ -142,7 +142,7 @@ fn an_epoch_reads_as_in_sparks_offset_log() {
     log(&folder, &epoch(7)).unwrap();
     let text = fs::read_to_string(folder.path().join("offsets/7")).unwrap();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (5, "v2"));
+    assert_eq!((lines.len(), lines[0]), (5, "v3"));
     let head: Json = serde_json::from_str(lines[1]).unwrap();
     assert_eq!((&head["batchWatermarkMs"], &head["batchTimestampMs"]), (&json!(0), &json!(1_795_341_600_123_i64)));
     let conf = json!({"weekly-spend": "4e12 user_id bigint"});

@@ -91,8 +91,10 @@ pub fn replay(table: &Table, fixture: &str, settings: Settings) -> Vec<Result<De
     let mut decoder = all_columns(table, settings);
     let topic = format!(".{table}");
     let mine = records(fixture).into_iter().filter(|(name, ..)| name.ends_with(&topic) || !name.contains('.'));
-    mine.map(|(_, key, value)| decoder.decode(key.as_deref().map(str::as_bytes), value.as_deref().map(str::as_bytes)))
-        .collect()
+    mine.map(|(_, key, value)| {
+        whole(decoder.decode(key.as_deref().map(str::as_bytes), value.as_deref().map(str::as_bytes)))
+    })
+    .collect()
 }
 
 pub fn changes(table: &Table, fixture: &str, settings: Settings) -> Vec<Change> {
@@ -133,5 +135,13 @@ pub fn text(text: &str) -> Value {
 }
 
 pub fn decode(table: &Table, settings: Settings, key: Option<&str>, value: &str) -> Result<Decoded, Reject> {
-    all_columns(table, settings).decode(key.map(str::as_bytes), Some(value.as_bytes()))
+    whole(all_columns(table, settings).decode(key.map(str::as_bytes), Some(value.as_bytes())))
+}
+
+/// What says less than all is an error here.
+fn whole(decoded: Result<Decoded, Reject>) -> Result<Decoded, Reject> {
+    match decoded? {
+        Decoded::Partial(_, reject) => Err(reject),
+        whole => Ok(whole),
+    }
 }

@@ -8,6 +8,7 @@ mod confirmation;
 mod crash;
 mod episodes;
 mod faults;
+mod incomplete;
 mod layers;
 mod partitions;
 mod power;

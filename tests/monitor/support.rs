@@ -144,7 +144,7 @@ impl World {
         self.clock.now()
     }
 
-    fn row(user: i64, amount: &str, at: Timestamp) -> Box<[Value]> {
+    pub(crate) fn row(user: i64, amount: &str, at: Timestamp) -> Box<[Value]> {
         let mut amount: Decimal = amount.parse().unwrap();
         amount.rescale(2);
         Box::new([Value::Int(user), Value::Decimal(amount.mantissa()), Value::Time(at)])
@@ -159,6 +159,7 @@ impl World {
             lsn: Some(Lsn(self.lsn.get())),
             tx_id: Some(u32::try_from(id).unwrap()),
             committed_at: Some(self.now()),
+            holes: Vec::new(),
         }
     }
 
@@ -196,8 +197,13 @@ impl World {
         self.db.delete(&Key::Int(id));
         let partition = self.partition_of(id);
         self.topic.push(partition, self.change(Op::Delete, id, None));
+        self.tombstone(id);
+    }
+
+    /// A key and nothing else.
+    pub(crate) fn tombstone(&self, id: i64) {
         let tombstone = Change { lsn: None, tx_id: None, committed_at: None, ..self.change(Op::Tombstone, id, None) };
-        self.topic.push(partition, tombstone);
+        self.topic.push(self.partition_of(id), tombstone);
     }
 
     fn partition_of(&self, id: i64) -> i32 {

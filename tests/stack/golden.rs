@@ -17,18 +17,19 @@ use monitor::Monitor;
 /// Two tests restore the scenario `monitor`, and its topic and group have the same names in both.
 static MONITOR: Mutex<()> = Mutex::new(());
 
-/// The first step has nothing new to read, and writes the same state, byte for byte.
+/// The first step has nothing new to read, and writes a state of the same progress, in this build's format.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn a_monitor_that_ended_well() {
     let _alone = MONITOR.lock().unwrap_or_else(PoisonError::into_inner);
     let mut monitor = Monitor::restore("monitor", "monitor");
     let steps = monitor.steps();
-    let (state, written) = monitor.state(6);
+    let (mut head, written) = monitor.state(6);
     monitor.resume(&steps[0]);
-    let (state_again, written_again) = monitor.state(6);
+    let (head_again, written_again) = monitor.state(6);
     assert!(written_again > written, "the first step writes no state");
-    assert!(state_again == state, "the first step writes another state");
+    head["format"] = head_again["format"].clone();
+    assert_eq!(head_again, head);
     for step in &steps[1..] {
         monitor.resume(step);
     }

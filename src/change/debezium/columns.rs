@@ -7,8 +7,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::Settings;
 use super::envelope::After;
 use super::named::NameSeed;
-use super::value::{Form, ValueSeed};
-use crate::change::{Reject, RejectKind};
+use super::value::{Form, UNTOUCHED, Unread, ValueSeed};
+use crate::change::{Hole, HoleCause, Reject, RejectKind};
 use crate::model::{Column, Key, Table, Value};
 
 /// The wanted columns in their order, then those of the primary key that are not among them. A slot is an index
@@ -92,12 +92,14 @@ impl Columns {
     /// Whether the record's key may hold the row's: it has every column of the primary key.
     pub(super) fn has_key(&self, image: &Image) -> bool {
         self.primary_key.iter().all(|slot| image.values.get(*slot).is_some_and(Option::is_some))
-            || image.problem.as_ref().is_some()
+            || image.unread.iter().any(|(slot, _)| self.slots.get(*slot).is_some_and(|slot| slot.in_key))
     }
 
     /// The primary key out of an image. `place` names the image in a reject.
     pub(super) fn key(&self, image: &Image, place: &str) -> Result<Key, Reject> {
-        self.check(image, Part::PrimaryKey, place)?;
+        if let Some((slot, why)) = image.unread.iter().find(|(slot, _)| self.is_in_key(*slot)) {
+            return Err(self.reject(*slot, place, why.as_str()));
+        }
         if let [slot] = self.primary_key.as_slice()
             && let Some(Some(Value::Int(id))) = image.values.get(*slot)
         {
@@ -106,7 +108,8 @@ impl Columns {
         let mut values = Vec::with_capacity(self.primary_key.len());
         for &slot in &self.primary_key {
             match image.values.get(slot) {
-                Some(Some(Value::Null | Value::Opaque)) | Some(None) | None => {
+                Some(None) | None => return Err(self.reject(slot, place, MISSING)),
+                Some(Some(Value::Null | Value::Opaque)) => {
                     let why = "null, NaN, an infinity or a number too great identifies no row; take this row out";
                     return Err(self.reject(slot, place, why));
                 }
@@ -116,25 +119,29 @@ impl Columns {
         Ok(Key::new(values))
     }
 
-    /// The wanted columns out of an image, which is left without them.
-    pub(super) fn row(&self, image: &mut Image, place: &str) -> Result<Box<[Value]>, Reject> {
-        self.check(image, Part::All, place)?;
-        let values = image.values.iter_mut().take(self.wanted);
-        Ok(values.map(|value| value.take().unwrap_or(Value::Null)).collect())
+    fn is_in_key(&self, slot: usize) -> bool {
+        self.slots.get(slot).is_some_and(|slot| slot.in_key)
     }
 
-    fn check(&self, image: &Image, part: Part, place: &str) -> Result<(), Reject> {
-        if let Some((slot, why)) = &image.problem {
-            return Err(self.reject(*slot, place, why));
-        }
-        for (at, (slot, value)) in self.slots.iter().zip(&image.values).enumerate() {
-            if value.is_none() && (part == Part::All || slot.in_key) {
-                let why = "it is not there: the record is older or newer than the table's present columns, or the \
-                           connector leaves the column out (column.include.list)";
-                return Err(self.reject(at, place, why));
-            }
-        }
-        Ok(())
+    /// The wanted columns out of an image, which is left without them.
+    pub(super) fn row(&self, image: &mut Image, place: &str) -> Row {
+        let (mut holes, mut reject) = (Vec::new(), None);
+        let values = image.values.iter_mut().take(self.wanted).enumerate();
+        let values = values.map(|(slot, value)| {
+            value.take().unwrap_or_else(|| {
+                let unread = image.unread.iter().find(|(at, _)| *at == slot).map(|(_, why)| why);
+                let cause = match unread {
+                    Some(Unread::Unchanged) => HoleCause::Unchanged,
+                    Some(Unread::Misfit(_)) | None => HoleCause::Unreadable,
+                };
+                if cause == HoleCause::Unreadable && reject.is_none() {
+                    reject = Some(self.reject(slot, place, unread.map_or(MISSING, Unread::as_str)));
+                }
+                holes.push(Hole { slot, cause });
+                Value::Opaque
+            })
+        });
+        Row { values: values.collect(), holes, reject }
     }
 
     fn reject(&self, slot: usize, place: &str, why: &str) -> Reject {
@@ -149,25 +156,47 @@ impl Columns {
     }
 }
 
+impl Unread {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Unchanged => UNTOUCHED,
+            Self::Misfit(why) => why,
+        }
+    }
+}
+
 impl Slot {
     fn new(column: &Column, in_key: bool) -> Self {
         Self { name: column.name.clone(), type_name: column.type_name.clone(), in_key }
     }
 }
 
+/// Why a column has no value where none came.
+const MISSING: &str = "it is not there: the record is older or newer than the table's present columns, or the connector \
+                       leaves the column out (column.include.list)";
+
+/// The wanted columns of a row.
+pub(super) struct Row {
+    pub(super) values: Box<[Value]>,
+    /// Those that it does not say.
+    pub(super) holes: Vec<Hole>,
+    /// What is wrong with the first of them that should have been there.
+    pub(super) reject: Option<Reject>,
+}
+
 /// What has been read of one image, by slot. Reused from record to record.
 #[derive(Clone, Default)]
 pub(super) struct Image {
     values: Vec<Option<Value>>,
-    /// The first value that could not be read, and why.
-    problem: Option<(usize, String)>,
+    /// The values that could not be read, and why.
+    unread: Vec<(usize, Unread)>,
 }
 
 impl Image {
     pub(super) fn clear(&mut self, columns: &Columns) {
         self.values.clear();
         self.values.resize(columns.slots.len(), None);
-        self.problem = None;
+        self.unread.clear();
     }
 }
 
@@ -223,8 +252,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
                                 *place = Some(value);
                             }
                         }
-                        Err(why) if self.image.problem.is_none() => self.image.problem = Some((at, why)),
-                        Err(_) => {}
+                        Err(why) => self.image.unread.push((at, why)),
                     }
                 }
                 _ => _ = fields.next_value::<IgnoredAny>()?,

@@ -144,7 +144,22 @@ pub(super) fn time_unit(found: Described<'_>) -> Option<Unit> {
 /// to its end and the more telling reason wins (it may be another table's).
 pub(super) struct ValueSeed<'a>(pub(super) &'a Form);
 
-type Read = Result<Value, String>;
+type Read = Result<Value, Unread>;
+
+/// Why a value is not known from its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is TOASTed, and the change left it as it was.
+    Unchanged,
+    /// It cannot be read, and why.
+    Misfit(String),
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self::Misfit(why)
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Read;
@@ -177,30 +192,30 @@ impl ValueSeed<'_> {
         match self.0 {
             Form::Int { min, max } => match i64::try_from(found) {
                 Ok(fits) if (*min..=*max).contains(&fits) => Ok(Value::Int(fits)),
-                _ => Err(format!("found {found}, which is outside of the column's range {min} to {max}")),
+                _ => Err(format!("found {found}, which is outside of the column's range {min} to {max}").into()),
             },
-            Form::Decimal { wire, .. } if *wire == Wire::Double => Err(lossy(found)),
+            Form::Decimal { wire, .. } if *wire == Wire::Double => Err(lossy(found).into()),
             Form::Decimal { declared, .. } => Ok(decimal::from_integer(found, *declared)),
             Form::Time(unit) => i64::try_from(found)
                 .ok()
                 .and_then(|count| time::from_count(count, *unit))
                 .map(Value::Time)
-                .ok_or_else(|| self.misfit(found)),
-            _ => Err(self.misfit(found)),
+                .ok_or_else(|| self.misfit(found).into()),
+            _ => Err(self.misfit(found).into()),
         }
     }
 
     fn text(&self, found: &str) -> Read {
         if matches!(found, UNAVAILABLE | UNAVAILABLE_BASE64) {
-            return Err(UNTOUCHED.to_owned());
+            return Err(Unread::Unchanged);
         }
         match self.0 {
             Form::Text => Ok(Value::Text(found.into())),
             Form::Decimal { declared, wire } => {
-                decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", excerpt(found)))
+                decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", excerpt(found)).into())
             }
-            Form::Time(_) => time::from_iso(found).map(Value::Time).map_err(|_| self.misfit(excerpt(found))),
-            _ => Err(self.misfit(excerpt(found))),
+            Form::Time(_) => time::from_iso(found).map(Value::Time).map_err(|_| self.misfit(excerpt(found)).into()),
+            _ => Err(self.misfit(excerpt(found)).into()),
         }
     }
 }
@@ -216,7 +231,7 @@ pub(super) fn timestamp_unit(times: TimePrecision, precision: u8) -> Unit {
     }
 }
 
-fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Read {
+fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Result<Value, String> {
     const SET: &str = "set source.decimals to \"string\" or \"precise\", as the connector's decimal.handling.mode is";
     match wire {
         Wire::Text => decimal::from_text(found, declared).map_err(|why| format!("{why}; or {SET}")),
@@ -263,7 +278,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_bool<E>(self, found: bool) -> Result<Read, E> {
         Ok(match self.0 {
             Form::Bool => Ok(Value::Bool(found)),
-            _ => Err(self.misfit(found)),
+            _ => Err(self.misfit(found).into()),
         })
     }
 
@@ -277,8 +292,8 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
     fn visit_f64<E>(self, found: f64) -> Result<Read, E> {
         Ok(Err(match self.0 {
-            Form::Decimal { .. } => lossy(found),
-            _ => self.misfit(found),
+            Form::Decimal { .. } => lossy(found).into(),
+            _ => self.misfit(found).into(),
         }))
     }
 
@@ -288,7 +303,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Read, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Err(self.misfit("an array")))
+        Ok(Err(self.misfit("an array").into()))
     }
 
     /// `io.debezium.data.VariableScaleDecimal`: `{"scale":2,"value":"MDk="}`.
@@ -306,15 +321,17 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             }
         }
         let Form::Decimal { declared, wire } = self.0 else {
-            return Ok(Err(self.misfit("an object")));
+            return Ok(Err(self.misfit("an object").into()));
         };
         if *wire == Wire::Double {
-            return Ok(Err(self.misfit("an object")));
+            return Ok(Err(self.misfit("an object").into()));
         }
         Ok(match (scale.to_i32(), value) {
-            (Some(scale), Some(value)) if value != UNAVAILABLE_BASE64 => decimal::from_base64(&value, scale, *declared),
+            (Some(scale), Some(value)) if value != UNAVAILABLE_BASE64 => {
+                decimal::from_base64(&value, scale, *declared).map_err(Unread::from)
+            }
             (Some(_), Some(value)) => self.text(&value),
-            _ => Err("found an object without a scale and a value, expected a decimal".to_owned()),
+            _ => Err("found an object without a scale and a value, expected a decimal".to_owned().into()),
         })
     }
 }

@@ -249,16 +249,20 @@ impl<D: Decode> Reader<D> {
 
     fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> SourceRecord<D::Change> {
         let position = Position { partition: message.partition(), offset: message.offset() };
-        let content = match self.decoder.decode(message.key(), message.payload()) {
-            Ok(Decoded::Change(change)) => Content::Change(change),
-            Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
-            Err(reject) => Content::Rejected(Box::new(DeadLetter {
+        let letter = |reject| {
+            Box::new(DeadLetter {
                 position,
                 reject,
                 key: message.key().map(<[u8]>::to_vec),
                 value: message.payload().map(<[u8]>::to_vec),
                 headers: headers_of(message),
-            })),
+            })
+        };
+        let content = match self.decoder.decode(message.key(), message.payload()) {
+            Ok(Decoded::Change(change)) => Content::Change(change),
+            Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject)),
+            Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
+            Err(reject) => Content::Rejected(letter(reject)),
         };
         SourceRecord { position, timestamp_ms, content }
     }

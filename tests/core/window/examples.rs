@@ -53,7 +53,7 @@ fn gone(op: Op, id: i64, lsn: Option<u64>) -> Change {
 
 #[test]
 fn histories_end_as_the_table_does() {
-    use Applied::{Stale, Taken};
+    use Applied::{Incomplete, Stale, Taken};
     use Op::{Create, Delete, Read, Tombstone, Truncate, Update};
     let check = |name: &str, history: &[(Change, Applied)], total: Option<&str>, rows: u64| {
         // As it is, and stored and read back before each of its changes.
@@ -112,7 +112,12 @@ fn histories_end_as_the_table_does() {
         Some("0.05"),
         1,
     );
-    check("a tombstone", &[(create(1, 5, 10), Taken), (gone(Tombstone, 1, None), Taken)], None, 0);
+    check(
+        "a tombstone of a row that no delete has taken out: the table is to be asked whose it is",
+        &[(create(1, 5, 10), Taken), (gone(Tombstone, 1, None), Incomplete), (gone(Tombstone, 2, None), Taken)],
+        Some("0.05"),
+        1,
+    );
     check(
         "a primary-key change is a delete and a create with one lsn",
         &[
@@ -145,11 +150,29 @@ fn histories_end_as_the_table_does() {
             (delete(1, 12), Stale),
             (gone(Truncate, 0, Some(15)), Stale),
             (create(3, 7, 21), Taken),
-            (put(Read, 4, 8, Some(5)), Taken),
+            (put(Read, 4, 8, Some(5)), Stale),
             (put(Create, 5, 9, None), Taken),
         ],
-        Some("0.24"),
-        3,
+        Some("0.16"),
+        2,
+    );
+    check(
+        "a truncate keeps what is newer, which came before it from another partition",
+        &[
+            (create(1, 5, 10), Taken),
+            (create(2, 6, 30), Taken),
+            (put(Read, 3, 7, Some(25)), Taken),
+            (put(Read, 4, 8, Some(15)), Taken),
+            (gone(Truncate, 0, Some(20)), Taken),
+        ],
+        Some("0.13"),
+        2,
+    );
+    check(
+        "a snapshot's read is older than what was written after its snapshot",
+        &[(update(1, 7, 60), Taken), (put(Read, 1, 6, Some(50)), Stale), (put(Read, 1, 8, Some(70)), Taken)],
+        Some("0.08"),
+        1,
     );
     check(
         "a row that leaves for another group",
@@ -161,6 +184,24 @@ fn histories_end_as_the_table_does() {
         Some("0.05"),
         1,
     );
+}
+
+/// A topic of several partitions brings the changes of a row in any order, while it is read from long ago.
+#[test]
+fn deleted_rows_are_remembered_while_older_changes_may_come() {
+    use Applied::{Stale, Taken};
+    let mut stream = Stream::new(Time::Processing);
+    stream.window.remember_deletes(true);
+    assert_eq!(stream.apply(&gone(Op::Delete, 1, Some(20))), Taken);
+    assert_eq!(stream.apply(&put(Op::Create, 1, 5, Some(10))), Stale);
+    assert_eq!(stream.apply(&put(Op::Read, 1, 5, Some(15))), Stale);
+    let mut stream = stream.stored();
+    assert_eq!(stream.apply(&put(Op::Update, 1, 5, Some(11))), Stale, "a restart does not forget");
+    assert_eq!(stream.apply(&put(Op::Create, 1, 7, Some(30))), Taken);
+    assert_eq!(stream.total(), (Some("0.07".to_owned()), 1));
+    assert_eq!(stream.apply(&gone(Op::Delete, 1, Some(40))), Taken);
+    stream.window.remember_deletes(false);
+    assert_eq!(stream.apply(&put(Op::Create, 1, 9, Some(10))), Taken, "forgotten");
 }
 
 fn evaluated(transitions: &[Transition]) -> Vec<(Evaluation, Option<i64>, Option<Timestamp>)> {

@@ -10,7 +10,7 @@ use tripline::change::{Change, Op};
 use tripline::model::{Key, Timestamp, Value, decimal_text};
 use tripline::rule::Time;
 use tripline::rule::evaluate::{Evaluation, Program};
-use tripline::window::{StoredWindow, Transition, Window};
+use tripline::window::{Applied, StoredWindow, Transition, Window};
 
 use crate::support::{HOUR, SECOND, WANTED, change, position, query, row, t};
 
@@ -172,7 +172,9 @@ impl Table {
             }
             Act::Read { id, lsn } => {
                 let Some(row) = self.rows.get(&id) else { return vec![] };
-                vec![change(Op::Read, id, Some(row.clone()), lsn.then_some(1_000_000))]
+                // The whole snapshot is at one position: after all that was written before.
+                let snapshot = self.newest.values().max().copied().unwrap_or(0).max(self.floor) + 1;
+                vec![change(Op::Read, id, Some(row.clone()), lsn.then_some(snapshot))]
             }
             Act::Truncate => {
                 self.rows.clear();
@@ -310,7 +312,15 @@ impl Run {
     fn take(&mut self, change: &Change, whole: bool) {
         self.table.see(change);
         for window in [&mut self.window, &mut self.copy] {
-            window.apply(change, position(self.offset), self.now);
+            if window.apply(change, position(self.offset), self.now) == Applied::Incomplete {
+                // The table is asked.
+                let pk = change.pk.clone().unwrap();
+                let row = self.table.rows.iter().find(|(id, _)| Key::Int(**id) == pk).map(|(_, row)| row);
+                match row {
+                    Some(row) => window.load(&pk, row, self.now),
+                    None => window.remove(&pk, self.now),
+                }
+            }
         }
         self.offset += 1;
         if self.time == Time::Event {

@@ -23,7 +23,7 @@ fn change(decoder: &mut FullRowDecoder, key: Option<&str>, value: &str) -> FullR
 
 fn kind(decoder: &mut FullRowDecoder, key: Option<&str>, value: &str) -> &'static str {
     match decode(decoder, key, value) {
-        Err(reject) => reject.kind.as_str(),
+        Ok(Decoded::Partial(_, reject)) | Err(reject) => reject.kind.as_str(),
         Ok(Decoded::Ignored(why)) => why,
         Ok(Decoded::Change(_)) => "change",
     }

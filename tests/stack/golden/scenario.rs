@@ -235,13 +235,13 @@ impl Scenario {
         done
     }
 
-    /// The folder, the group and the dead letters are where they were then, in the same format.
+    /// The folder, the group and the dead letters are where they were then, and the folder's files say the same in their fields.
     pub(super) fn check_progress<T>(&self, step: &Step<T>) {
         let newest = epochs(&self.checkpoints).pop().unwrap();
         assert_eq!(newest, step.newest_epoch, "the newest epoch");
         let checksum = self.check_epoch(newest);
-        let commit = std::fs::read(self.checkpoints.join("commits").join(newest.to_string())).unwrap();
-        assert_eq!(commit, std::fs::read(self.data.join("folder/commits/0")).unwrap(), "commits/{newest}");
+        let commit = |folder: &Path, epoch: u64| body(&read(&folder.join("commits").join(epoch.to_string())));
+        assert_eq!(commit(&self.checkpoints, newest), commit(&self.data.join("folder"), 0), "commits/{newest}");
 
         let Group { group, topic, partitions } = &step.group;
         let named = |held: &Committed| (held.offset, format!("{}:{checksum}", held.epoch()));
@@ -286,10 +286,15 @@ fn epochs(checkpoints: &Path) -> Vec<u64> {
     numbers
 }
 
-/// The form of each line of `offsets/N`; its first is no JSON.
+/// The form of each line of `offsets/N` but the first, which is the format.
 fn forms(text: &str) -> Vec<(usize, String)> {
-    let form_of = |line: &str| if line.starts_with('{') { form(line) } else { line.to_owned() };
-    text.lines().map(form_of).enumerate().collect()
+    text.lines().skip(1).map(form).enumerate().collect()
+}
+
+/// A file's lines between its format and its checksum.
+fn body(text: &str) -> Vec<String> {
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines[1..lines.len() - 1].to_vec()
 }
 
 /// What JSON is without its values: the fields in their order. The JSON is compact.

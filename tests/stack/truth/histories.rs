@@ -225,6 +225,7 @@ impl<'a> History<'a> {
             lsn: Some(Lsn(self.lsn)),
             tx_id: Some(tx_id),
             committed_at: Some(self.now),
+            holes: Vec::new(),
         });
     }
 

@@ -67,7 +67,7 @@ fn readable(config: &Config, topic: &Topic, table: Option<(&Table, &[usize])>) -
         match decoder.decode(record.key.as_deref(), record.value.as_deref()) {
             Ok(Decoded::Change(_)) => changes = changes.saturating_add(1),
             Ok(Decoded::Ignored(_)) => {}
-            Err(reject) => rejects.push((record, reject)),
+            Ok(Decoded::Partial(_, reject)) | Err(reject) => rejects.push((record, reject)),
         }
     }
     match rejects.first() {

@@ -1,0 +1,94 @@
+//! Rows that the stream does not say all of: the table is asked for them, by their primary keys. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Key, Timestamp};
+
+/// How long after a failure the table is asked again.
+const AGAIN_AFTER_MICROS: i64 = 1_000_000;
+
+/// Primary keys whose rows are to be read from the table.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    waiting: BTreeSet<Key>,
+    asking: BTreeSet<Key>,
+    not_before: Option<Timestamp>,
+}
+
+impl Lookups {
+    /// A row is not known.
+    pub(super) fn add(&mut self, pk: &Key) {
+        // An answer that is under way may be older than what has just come.
+        self.asking.remove(pk);
+        self.waiting.insert(pk.clone());
+    }
+
+    /// The stream has said all of a row.
+    pub(super) fn settle(&mut self, pk: &Key) {
+        if !self.waiting.is_empty() || !self.asking.is_empty() {
+            self.waiting.remove(pk);
+            self.asking.remove(pk);
+        }
+    }
+
+    /// How many are to be read.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.asking.len()
+    }
+
+    /// Those to be asked for now, up to `limit`; none while others are being asked for.
+    pub(super) fn next(&mut self, now: Timestamp, limit: usize) -> Vec<Key> {
+        if !self.asking.is_empty() || self.not_before.is_some_and(|at| now < at) {
+            return Vec::new();
+        }
+        let next: Vec<Key> = self.waiting.iter().take(limit).cloned().collect();
+        for pk in &next {
+            self.waiting.remove(pk);
+            self.asking.insert(pk.clone());
+        }
+        next
+    }
+
+    /// The answer is there: of these, the ones that nothing has come for meanwhile.
+    pub(super) fn answered(&mut self) -> BTreeSet<Key> {
+        self.not_before = None;
+        std::mem::take(&mut self.asking)
+    }
+
+    /// There was no answer.
+    pub(super) fn failed(&mut self, now: Timestamp) {
+        self.waiting.append(&mut self.asking);
+        self.not_before = Some(Timestamp(now.0.saturating_add(AGAIN_AFTER_MICROS)));
+    }
+
+    /// All of them, in order.
+    pub(super) fn keys(&self) -> Vec<&Key> {
+        self.waiting.union(&self.asking).collect()
+    }
+}
+
+impl FromIterator<Key> for Lookups {
+    fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
+        Self { waiting: keys.into_iter().collect(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_only_for_rows_that_have_not_changed_since() {
+        let mut lookups = Lookups::default();
+        (1..=3).for_each(|pk| lookups.add(&Key::Int(pk)));
+        assert_eq!(lookups.next(Timestamp(0), 2), [Key::Int(1), Key::Int(2)]);
+        assert_eq!(lookups.next(Timestamp(0), 2), [], "one statement at a time");
+        lookups.settle(&Key::Int(1));
+        lookups.add(&Key::Int(2));
+        assert_eq!(lookups.answered(), BTreeSet::new());
+        assert_eq!(lookups.next(Timestamp(0), 9), [Key::Int(2), Key::Int(3)]);
+        lookups.failed(Timestamp(5));
+        assert_eq!((lookups.next(Timestamp(6), 9), lookups.len()), (vec![], 2));
+        assert_eq!(lookups.next(Timestamp(1_000_005), 9).len(), 2);
+    }
+}

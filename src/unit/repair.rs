@@ -1,0 +1,105 @@
+//! What the table has, for memory to hold: where the stream does not say all, or something else.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+
+use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
+use crate::model::{Key, Lsn, Timestamp};
+use crate::rule::evaluate::Evaluation;
+use crate::rule::table_row::TableRow;
+use crate::window::Transition;
+
+/// Rows that one statement asks for at most.
+const LOOKUP_KEYS_MAX: usize = 1_000;
+
+impl Unit {
+    /// Primary keys of rows to be read from the table now.
+    pub fn next_lookup(&mut self, now: Timestamp) -> Vec<Key> {
+        self.lookups.next(now, LOOKUP_KEYS_MAX)
+    }
+
+    /// Takes the rows that the table has of the keys that were last asked for. One that it does not have is gone.
+    pub fn looked_up(&mut self, rows: &[TableRow], now: Timestamp) {
+        let asked = self.lookups.answered();
+        let found: BTreeMap<&Key, &TableRow> = rows.iter().map(|row| (&row.pk, row)).collect();
+        for state in &mut self.rules {
+            for pk in &asked {
+                match found.get(pk) {
+                    Some(row) => state.window.load(pk, &row.row, now),
+                    None => state.window.remove(pk, now),
+                }
+            }
+        }
+    }
+
+    /// The table did not answer.
+    pub fn lookup_failed(&mut self, now: Timestamp) {
+        self.lookups.failed(now);
+    }
+
+    /// Rows that are to be read from the table.
+    pub fn incomplete(&self) -> usize {
+        self.lookups.len()
+    }
+
+    /// A group to be read from the table, once.
+    pub fn next_reload(&mut self) -> Option<Reload> {
+        self.reloads.pop()
+    }
+
+    /// Takes a group's rows from the table, unless the stream has changed it meanwhile.
+    pub fn reload(&mut self, reload: &Reload, rows: &[TableRow], now: Timestamp) {
+        let Some(state) = self.rules.get_mut(reload.rule) else { return };
+        let key = &reload.asked.key;
+        if refusals(&state.episodes, key) < REFUSALS_BEFORE_RELOAD {
+            return;
+        }
+        let (_, before) = state.window.evaluate(key, now);
+        state.window.reload(key, rows.iter().map(|row| (&row.pk, &*row.row)), now);
+        let (_, after) = state.window.evaluate(key, now);
+        if before != after {
+            self.events.drifts += 1;
+            tracing::warn!(
+                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after),
+                "drift: the stream's rows differ from the table's, although it shows all that was applied; the table's are held from here on"
+            );
+        }
+        self.evaluate(now);
+    }
+
+    /// Takes a row of a rule's window as the table has it, before anything is evaluated.
+    pub fn load(&mut self, rule: usize, row: &TableRow, now: Timestamp) {
+        if let Some(state) = self.rules.get_mut(rule) {
+            state.window.load(&row.pk, &row.row, now);
+        }
+    }
+
+    /// All rows of a rule's window were loaded from the table, which was read after this position in the WAL.
+    pub fn loaded(&mut self, rule: usize, at: Lsn) {
+        if let Some(state) = self.rules.get_mut(rule) {
+            state.window.loaded(at);
+        }
+    }
+
+    /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a
+    /// candidate, and is read from the table.
+    pub fn swept(&mut self, rule: usize, keys: Vec<Key>, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(rule) else { return };
+        let mut missed = Vec::new();
+        for key in keys {
+            let (evaluation, outputs) = state.window.evaluate(&key, now);
+            if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
+                missed.push(Transition { key, evaluation: Evaluation::Holds, now, trigger: None, outputs });
+            }
+        }
+        if !missed.is_empty() {
+            tracing::warn!(
+                rule = state.rule.name,
+                groups = missed.len(),
+                "the sweep found groups that the stream has missed"
+            );
+        }
+        self.take(rule, missed, now);
+    }
+}
