@@ -4,6 +4,7 @@
 
 pub mod postgres;
 
+use crate::contract::Look;
 use crate::failure::CallError;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::table_row::TableRow;
@@ -15,6 +16,9 @@ pub trait Confirm {
     /// Answers a question: one result per group asked, in order. An error is of that group alone, or
     /// stands at all of them when the database is away; either way it is asked again.
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>>;
+
+    /// What the table and its server are at present, with the columns that the rules need.
+    async fn look(&self) -> Result<Look, CallError>;
 
     /// What the database shows at present: `pg_current_snapshot()`.
     async fn snapshot(&self) -> Result<String, CallError>;

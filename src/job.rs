@@ -41,6 +41,9 @@ pub enum JobError {
     /// Going on would lose or repeat something.
     #[error("{0}")]
     Unsafe(String),
+    /// The table or its server is no longer what the job was prepared for.
+    #[error("the table or its server has changed: {}", .0.join(", "))]
+    Changed(Vec<String>),
     /// It was asked to stop while a sink could not be reached.
     #[error("stopped before everything was delivered: what was logged is delivered at the next start")]
     Cut,
@@ -79,7 +82,7 @@ impl HasKind for JobError {
         match self {
             Self::Checkpoint(error) => error.kind(),
             Self::Call(error) => error.kind,
-            Self::BadRecord(_) | Self::Unsafe(_) => Kind::Unsafe,
+            Self::BadRecord(_) | Self::Unsafe(_) | Self::Changed(_) => Kind::Unsafe,
             Self::Cut | Self::BeforeTheEnd => Kind::Interrupted,
             Self::Columns(_) => Kind::Misconfigured,
             Self::Internal(_) => Kind::Internal,

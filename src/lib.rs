@@ -34,6 +34,7 @@
 
 pub mod failure;
 pub mod model;
+pub mod contract;
 pub mod progress;
 pub mod retry;
 

@@ -10,6 +10,7 @@
 //! - [`assignment`]: what happens in one assignment, micro-batch by micro-batch
 //! - [`intake`]: what has come from the topic
 //! - [`database`]: what is asked of Postgres, and when
+//! - [`look`]: whether table, server and topic are what the run was prepared for
 //! - [`recover`]: where an assignment goes on from
 //! - [`epoch`]: how progress is made durable; [`durable`]: what is
 //! - [`settings`], [`counts`]: what a run is asked to do, and what it has done
@@ -20,6 +21,7 @@ mod database;
 mod durable;
 pub mod epoch;
 mod intake;
+mod look;
 pub mod recover;
 mod settings;
 
@@ -41,13 +43,14 @@ use crate::change::Change;
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::confirm::Confirm;
+use crate::contract::Contract;
 use crate::job::gauge::Gauge;
 use crate::job::{self, Ended, Job, JobError};
 use crate::model::Timestamp;
 use crate::rule::Rule;
 use crate::run_status::{Phase, Refresh, RunStatus, Update};
 use crate::sink::Sinks;
-use crate::source::{Event, Source};
+use crate::source::{Beside, Event, Source};
 use crate::telemetry;
 use crate::unit::events::UnitEvents;
 use crate::unit::stored::Decisions;
@@ -60,6 +63,8 @@ pub struct Monitor<S, C, K, T> {
     pub rules: Vec<Rule>,
     /// The columns that the source's decoder yields: indexes into the table.
     pub wanted: Vec<usize>,
+    /// The world that rules and decoder were made for.
+    pub contract: Contract,
     /// Where changes come from.
     pub source: S,
     /// Who confirms.
@@ -74,15 +79,18 @@ pub struct Monitor<S, C, K, T> {
     pub gauge: Arc<Gauge>,
     /// Shows everything else.
     pub status: Arc<RunStatus>,
+    /// What has been done so far.
+    pub counts: Counts,
 }
 
 /// Sends a request and waits for the reply.
-async fn ask<C: Confirm>(confirm: &C, request: Request) -> Reply {
+async fn ask<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) -> Reply {
     match request {
         Request::Confirm(question) => {
             let answers = confirm.ask(&question).await;
             Reply::Answers(question, answers)
         }
+        Request::Look(last_records) => Reply::Looked(look::look(confirm, &beside, &last_records).await.map(Box::new)),
         Request::Snapshot => Reply::Snapshot(confirm.snapshot().await),
         Request::Rows(reload) => {
             let rows = confirm.rows(reload.rule, &reload.asked).await;
@@ -158,11 +166,12 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     /// [`JobError::BeforeTheEnd`] when it was to read to the end.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
         self.status.begin(&self.settings.group, &self.settings.topic, &self.rules, self.source.cut_off());
-        let mut running = Running { monitor: self, counts: Counts::default() };
+        let counts = self.counts.clone();
+        let mut running = Running { monitor: self, counts };
         let ended = job::run(&mut running, stop).await;
-        let counts = running.counts;
+        self.counts = running.counts;
         self.status.phase(Phase::Ended);
-        ended.map(|()| counts)
+        ended.map(|()| self.counts.clone())
     }
 
     /// Brings the run status up to date after a turn of the loop.
@@ -196,10 +205,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             let now = self.clock.now();
             while asking.len() < self.settings.statements_max && !assignment.rebuilds() {
                 let Some(question) = assignment.unit.ask(now, self.settings.keys_per_statement) else { break };
-                asking.push(ask(&self.confirm, Request::Confirm(question)));
+                asking.push(ask(&self.confirm, self.source.beside(), Request::Confirm(question)));
             }
             for request in assignment.requests(now, &self.settings) {
-                asking.push(ask(&self.confirm, request));
+                asking.push(ask(&self.confirm, self.source.beside(), request));
             }
             let rss_mb = self.settings.rss_max_mb.and_then(|_| telemetry::resident_mb());
             let reads = assignment.reads(rss_mb, &self.settings);
@@ -222,7 +231,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 }
                 Wake::Answered(reply) => {
                     self.status.answered(reply.took());
-                    assignment.answered(reply, now);
+                    assignment.answered(reply, now, &self.settings);
                 }
                 Wake::Source(Event::Batch(batch)) => {
                     assignment.take_batch(batch, now, &self.settings);
@@ -233,6 +242,14 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 }
                 Wake::Source(Event::Failed(error)) => return Err(error.into()),
                 Wake::Tick => assignment.evaluate(now),
+            }
+            if let Some(error) = assignment.ending.take() {
+                if matches!(error, JobError::Changed(_)) {
+                    // What is decided is told. The windows are worth nothing from here on.
+                    assignment.take_events();
+                    close(&self.settings, &mut self.sinks, &member, &self.folder, assignment, now, true).await?;
+                }
+                return Err(error);
             }
             let events = assignment.take_events();
             self.gauge.report(assignment.left(), assignment.unit.waiting());

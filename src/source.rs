@@ -37,6 +37,9 @@ pub trait Source {
     /// What a record is decoded into.
     type Change;
 
+    /// Looks at the topic beside this source.
+    type Beside: Beside;
+
     /// The next event. Cancelling the future loses nothing.
     async fn next(&mut self) -> Event<Self::Change>;
 
@@ -78,6 +81,9 @@ pub trait Source {
     /// How long the broker keeps the offsets of a group without members; `None` where it does not tell.
     async fn offsets_kept_for(&self) -> Option<Duration>;
 
+    /// Looks at the topic while this source is read.
+    fn beside(&self) -> Self::Beside;
+
     /// Starts to read the assigned partitions from here.
     fn start(&mut self, from: &Offsets);
 
@@ -92,6 +98,22 @@ pub trait Source {
     /// # Errors
     /// The source cannot be made anew.
     async fn rejoin(&mut self) -> Result<(), CallError>;
+}
+
+/// Looks at a topic while its records are read, without holding that up.
+#[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
+pub trait Beside: Clone {
+    /// The state of all its partitions, without what a group has committed; none where there is no such topic.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    async fn state(&self) -> Result<TopicState, CallError>;
+
+    /// As [`Source::timestamps`].
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError>;
 }
 
 /// Commits the group's offsets plainly, as a member of it.

@@ -37,6 +37,7 @@ use crate::demo::sinks::PlainSinks;
 use crate::demo::{DemoError, Done, GROUP, TOPIC};
 use crate::failure::{Exit, Failure};
 use crate::job::JobError;
+use crate::monitor::counts::Counts;
 use crate::kafka::group::Membership;
 use crate::run_status::RunStatus;
 use crate::source::kafka::KafkaSource;
@@ -129,16 +130,16 @@ pub async fn run(request: Request, console: &mut impl Show) -> Result<Option<Sum
         stop: stop.clone(),
     };
     let (end, ended) = oneshot::channel();
-    let mut work = std::pin::pin!(job.drive(source, sinks, folder, ended.map(drop)));
+    let mut work = std::pin::pin!(job.drive(source, sinks, folder, Counts::default(), ended.map(drop)));
     let shown = tokio::select! {
-        (early, _) = work.as_mut() => Err(early.err().map_or_else(
+        early = work.as_mut() => Err(early.ended.err().map_or_else(
             || Failure::new(Exit::Failed, "the pipeline ended before its time"),
             Failure::from,
         )),
         shown = stage.run(&config, &server, request.duration) => {
             let _ = end.send(());
-            let (worked, _) = work.as_mut().await;
-            shown.and_then(|summary| worked.map(|_| summary).map_err(Failure::from))
+            let worked = work.as_mut().await.ended;
+            shown.and_then(|summary| worked.map(|()| summary).map_err(Failure::from))
         }
     };
     stage.end().await;

@@ -1,9 +1,13 @@
 //! Rules compiled against the catalog: SQL text → typed rules that Postgres and memory read alike.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgConnection;
 
 use crate::config::{Config, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
+use crate::confirm::postgres::contract;
+use crate::contract::{Contract, gaps};
 use crate::failure::{CallError, Failure, Kind};
 use crate::model::Table;
 use crate::postgres::Database;
@@ -20,17 +24,41 @@ pub struct CompiledRules {
     pub rules: Vec<Rule>,
     /// The columns that the rules need: indexes into the table's columns.
     pub wanted: Vec<usize>,
+    /// What the table and its server were before the rules were compiled, with the needed columns.
+    pub contract: Contract,
 }
 
-/// Parses the rules and compiles them against the catalog, waiting for a database that is not there yet.
+/// Parses the rules and compiles them against the catalog, waiting for a database that is not there yet for so long.
 ///
 /// # Errors
 /// All that is wrong with the rules; or the database cannot be reached, or refuses.
-pub async fn compile_rules(config: &Config, database: &Database) -> Result<CompiledRules, Failure> {
+pub async fn compile_rules(
+    config: &Config,
+    database: &Database,
+    patience: Duration,
+) -> Result<CompiledRules, Failure> {
     let parsed = parse_rules(&config.rules).map_err(Failure::misconfigured)?;
     let compiled = database
-        .attempt(config.startup_wait, async |connection| compile_all(config, database, &parsed, connection).await);
+        .attempt(patience, async |connection| compile_all(config, database, &parsed, connection).await);
     Ok(compiled.await?)
+}
+
+impl CompiledRules {
+    /// The same, or compiled again where table or server have changed since.
+    ///
+    /// # Errors
+    /// As of [`compile_rules`].
+    pub async fn as_of_now(self, config: &Config, database: &Database, patience: Duration) -> Result<Self, Failure> {
+        let Table { schema, name, .. } = &self.table;
+        let look = database.attempt(patience, async |connection| {
+            contract::look(connection, schema, name).await.map_err(|error| database.failed(error))
+        });
+        let now = look.await?.unwrap_or_default().contract;
+        if self.contract.differences(&now.of_columns(self.contract.columns.keys().map(String::as_str))).is_empty() {
+            return Ok(self);
+        }
+        compile_rules(config, database, patience).await
+    }
 }
 
 /// Parses every rule, reporting all that is wrong with any of them.
@@ -68,6 +96,9 @@ async fn compile_all(
     parsed: &[Parsed],
     connection: &mut PgConnection,
 ) -> Result<CompiledRules, CallError> {
+    refuse_standby(connection, database).await?;
+    // Before the catalog is read for the rules: what changes in between is a difference later.
+    let contract = look(connection, database, parsed).await?;
     let mut rules = Vec::new();
     let mut found = None;
     for (settings, parsed) in config.rules.iter().zip(parsed) {
@@ -84,10 +115,28 @@ async fn compile_all(
         rules.push(finish(settings, query).map_err(wrong)?);
         found = Some(table);
     }
-    refuse_standby(connection, database).await?;
     let table = found.ok_or_else(|| CallError::new("rules", "there are none", Kind::Misconfigured))?;
     let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
-    Ok(CompiledRules { table, rules, wanted })
+    let needed = wanted.iter().chain(&table.primary_key).filter_map(|index| table.columns.get(*index));
+    let contract = contract.of_columns(needed.map(|column| column.name.as_str()));
+    match gaps::refusals(&contract).as_slice() {
+        [] => Ok(CompiledRules { table, rules, wanted, contract }),
+        refusals => {
+            let call = format!("table {}.{}", table.schema, table.name);
+            Err(CallError::new(call, refusals.join("\n"), Kind::Misconfigured))
+        }
+    }
+}
+
+/// What the rules' table and its server are; an empty contract where there is no such table.
+async fn look(
+    connection: &mut PgConnection,
+    database: &Database,
+    parsed: &[Parsed],
+) -> Result<Contract, CallError> {
+    let Some(Parsed { schema, table, .. }) = parsed.first() else { return Ok(Contract::default()) };
+    let look = contract::look(connection, &schema.text, &table.text).await.map_err(|error| database.failed(error))?;
+    Ok(look.unwrap_or_default().contract)
 }
 
 /// Compiles one rule and checks that Postgres reads its text as memory does.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 
@@ -15,7 +16,8 @@ use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
 use crate::config::{Config, OnBadRecord, OnRuleChange, WhenGroupIsMissing};
 use crate::confirm::postgres::PostgresConfirm;
-use crate::failure::Failure;
+use crate::contract::gaps::gaps;
+use crate::failure::{Exit, Failure};
 use crate::host;
 use crate::job::JobError;
 use crate::job::gauge::Gauge;
@@ -30,6 +32,9 @@ use crate::sink::kafka::{KafkaSink, Topics};
 use crate::sink::log::LogSink;
 use crate::source::kafka::KafkaSource;
 use crate::web::Web;
+
+/// How long a database that is away is waited for once a run is at work: as for everything else then, without end.
+const PATIENCE_WHILE_WORKING: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The main job, checked against the servers: nothing has been created or joined yet.
 pub struct Prepared<'a> {
@@ -52,13 +57,34 @@ pub struct Prepared<'a> {
 /// # Errors
 /// The rules are wrong, or a server cannot be reached, or refuses.
 pub async fn prepare(config: &Config, until_end: bool) -> Result<Prepared<'_>, Failure> {
+    prepare_for(config, until_end, config.startup_wait, Shown::default()).await
+}
+
+/// Where a job shows how far it is, and everything else.
+type Shown = (Arc<Gauge>, Arc<RunStatus>);
+
+/// As [`prepare`], waiting for the database for so long.
+async fn prepare_for(
+    config: &Config,
+    until_end: bool,
+    patience: Duration,
+    (gauge, status): Shown,
+) -> Result<Prepared<'_>, Failure> {
     let database = rules_database(&config.postgres)?;
-    let compiled = compile_rules(config, &database).await?;
-    let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
-    let decoder = Decoder::new(&compiled.table, &compiled.wanted, decoding).map_err(Failure::misconfigured)?;
+    let mut compiled = compile_rules(config, &database, patience).await?;
     let cluster = servers::cluster(&config.kafka);
     let missing = if until_end { MissingTopic::Fail(config.startup_wait) } else { MissingTopic::Wait };
     wait_for_topic(&cluster, &config.source.topic, "source.topic", config.startup_wait, missing).await?;
+    // A connector that has just made the topic may have made its publication, too.
+    compiled = compiled.as_of_now(config, &database, patience).await?;
+    for gap in gaps(&compiled.contract) {
+        tracing::warn!(
+            table = format!("{}.{}", compiled.table.schema, compiled.table.name),
+            "the stream does not bring every change of the table, and only the audit sees the others: {gap}"
+        );
+    }
+    let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
+    let decoder = Decoder::new(&compiled.table, &compiled.wanted, decoding).map_err(Failure::misconfigured)?;
     let confirm = PostgresConfirm::new(
         database.options().clone(),
         config.postgres.max_connections,
@@ -66,7 +92,6 @@ pub async fn prepare(config: &Config, until_end: bool) -> Result<Prepared<'_>, F
         &compiled.rules,
         &compiled.wanted,
     );
-    let (gauge, status) = Default::default();
     Ok(Prepared { config, until_end, cluster, decoder, compiled, confirm, gauge, status })
 }
 
@@ -99,14 +124,29 @@ impl Prepared<'_> {
         };
         let stop = host::stopped().shared();
         let limit = self.until_end.then_some(config.startup_wait);
-        let membership = tokio::select! {
-            membership = membership(cluster, group, folder.path(), limit) => membership?,
-            () = stop.clone() => return Ok(None),
-        };
-        let source = KafkaSource::join(cluster, membership, &config.source.topic, self.decoder.clone(), limit)?;
-        let (ended, sinks) = self.drive(source, sinks, folder, stop).await;
-        sinks.close().await;
-        Ok(Some(ended?))
+        let cluster = cluster.clone();
+        let (mut job, mut driven) = (self, Driven { ended: Ok(()), counts: Counts::default(), sinks, folder });
+        let mut has_begun = false;
+        loop {
+            let membership = tokio::select! {
+                membership = membership(&cluster, group, driven.folder.path(), limit) => membership?,
+                () = stop.clone() => return driven.close(has_begun).await,
+            };
+            let topic = &config.source.topic;
+            let source = KafkaSource::join(&cluster, membership, topic, job.decoder.clone(), limit)?;
+            let (until_end, shown) = (job.until_end, (Arc::clone(&job.gauge), Arc::clone(&job.status)));
+            let Driven { counts, sinks, folder, .. } = driven;
+            driven = job.drive(source, sinks, folder, counts, stop.clone()).await;
+            has_begun = true;
+            let Some(changes) = driven.changes() else { return driven.close(true).await };
+            tracing::warn!(changes, "the table or its server has changed: rules and windows are made anew");
+            job = tokio::select! {
+                prepared = prepare_for(config, until_end, PATIENCE_WHILE_WORKING, shown) => prepared.map_err(|failure| {
+                    cannot_go_on(&changes, failure)
+                })?,
+                () = stop.clone() => return driven.close(true).await,
+            };
+        }
     }
 
     /// Creates the topics that it writes to, where they do not exist.
@@ -134,18 +174,64 @@ impl Prepared<'_> {
         source: KafkaSource,
         sinks: K,
         folder: Folder,
+        counts: Counts,
         stop: impl Future<Output = ()>,
-    ) -> (Result<Counts, JobError>, K) {
+    ) -> Driven<K> {
         let settings = settings(self.config, self.until_end);
         let Self { compiled, confirm, gauge, status, .. } = self;
-        let CompiledRules { rules, wanted, .. } = compiled;
+        let CompiledRules { rules, wanted, contract, .. } = compiled;
         let clock = SystemClock::default();
-        let mut monitor = Monitor { settings, rules, wanted, source, confirm, sinks, clock, folder, gauge, status };
-        let ended = monitor.run(stop).await;
+        let mut monitor =
+            Monitor { settings, rules, wanted, contract, source, confirm, sinks, clock, folder, gauge, status, counts };
+        let ended = monitor.run(stop).await.map(drop);
         monitor.source.close().await;
         monitor.confirm.close().await;
-        (ended, monitor.sinks)
+        Driven { ended, counts: monitor.counts, sinks: monitor.sinks, folder: monitor.folder }
     }
+}
+
+/// How a run of the monitor ended, and what it leaves.
+pub struct Driven<K> {
+    /// What the run did not recover from by itself.
+    pub ended: Result<(), JobError>,
+    /// What was done so far.
+    pub counts: Counts,
+    /// Where alerts go.
+    pub sinks: K,
+    folder: Folder,
+}
+
+impl Driven<ConfiguredSinks> {
+    /// What has changed, where that is why it ended.
+    fn changes(&self) -> Option<String> {
+        match &self.ended {
+            Err(JobError::Changed(changes)) => Some(changes.join(", ")),
+            _ => None,
+        }
+    }
+
+    /// Ends for good. `None`: it has not begun.
+    async fn close(self, has_begun: bool) -> Result<Option<Counts>, Failure> {
+        self.sinks.close().await;
+        match self.ended {
+            Err(JobError::Changed(_)) | Ok(()) => Ok(has_begun.then_some(self.counts)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The rules do not fit what the table has become.
+fn cannot_go_on(changes: &str, failure: Failure) -> Failure {
+    if failure.exit != Exit::Misconfigured {
+        return failure;
+    }
+    let Failure { message, .. } = failure;
+    Failure::new(
+        Exit::Protected,
+        format!(
+            "the table has changed while the run was at work ({changes}), and the rules do not fit it any more: {message}\nAll that was decided is delivered. Change the rules or the table, then start again with the same command: windows come from the table"
+        ),
+    )
 }
 
 impl From<JobError> for Failure {

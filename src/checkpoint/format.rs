@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{CheckpointError, file};
+use crate::contract::Contract;
 use crate::model::Timestamp;
 use crate::progress::{Committed, Epoch, LastRecords, Offsets};
 
@@ -72,9 +73,17 @@ pub struct StateHead {
     pub offsets: Offsets,
     /// Names and versions of the rules in the body, in order.
     pub rules: Vec<(String, String)>,
+    /// The world that the windows are of; `None` where it had changed, or was not looked at yet (format 2).
+    #[serde(default)]
+    pub contract: Option<Contract>,
 }
 
 impl StateHead {
+    /// Whether it may say of which world the windows are.
+    pub fn has_contract(&self) -> bool {
+        self.format >= 3
+    }
+
     /// Whether the body is of a format that this version reads.
     pub(super) fn is_readable(&self) -> bool {
         (FIRST_STATE_FORMAT..=FORMAT).contains(&self.format)

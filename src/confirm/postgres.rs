@@ -2,10 +2,12 @@
 //!
 //! - this file: the statements of a run
 //! - [`catalog`]: what a table is (for the archive, in [`catalog::full_row`]), and whether Postgres reads a rule as memory does
+//! - [`contract`]: what the server says of the table and of itself
 //! - [`explain`]: the rows behind an alert, as they are now
 //! - [`trace`]: the rows of a key as they add up
 
 pub mod catalog;
+pub mod contract;
 pub mod explain;
 pub mod trace;
 
@@ -19,6 +21,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::Confirm;
 use crate::alert::{scale_at, value_text};
+use crate::contract::Look;
 use crate::failure::{CallError, Kind};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::{kind, no_answer};
@@ -176,6 +179,17 @@ impl Confirm for PostgresConfirm {
             }
         }
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(bad("no answer")))).collect()
+    }
+
+    async fn look(&self) -> Result<Look, CallError> {
+        let query = &self.statements(0)?.query;
+        let table = &query.table;
+        let asked = sqlx::query(contract::STATEMENT).bind(&table.schema).bind(&table.name);
+        let rows = self.fetch(asked).await.map_err(failed)?;
+        let look = rows.first().map(contract::read).transpose().map_err(failed)?.unwrap_or_default();
+        let needed = self.wanted.iter().chain(&table.primary_key).filter_map(|index| table.columns.get(*index));
+        let needed = needed.map(|column| column.name.as_str());
+        Ok(Look { contract: look.contract.of_columns(needed), ..look })
     }
 
     async fn snapshot(&self) -> Result<String, CallError> {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 use tokio::task::yield_now;
 
 use crate::confirm::Confirm;
+use crate::contract::{Contract, Look};
 use crate::failure::{CallError, Kind};
 use crate::model::{Key, Lsn, Timestamp, Value, decimal_text};
 use crate::rule::table_row::TableRow;
@@ -42,6 +43,8 @@ struct State {
     takes: Duration,
     asked: Vec<Asked>,
     looked_up: Vec<Key>,
+    contract: Contract,
+    flushed: Option<Lsn>,
 }
 
 impl MemoryTable {
@@ -83,6 +86,21 @@ impl MemoryTable {
     /// From here on every question fails with this text, or is answered again.
     pub fn go_away(&self, problem: Option<&str>) {
         self.lock().away = problem.map(str::to_owned);
+    }
+
+    /// From here on a look at the table finds this.
+    pub fn set_contract(&self, contract: Contract) {
+        self.lock().contract = contract;
+    }
+
+    /// What a look at the table finds.
+    pub fn contract(&self) -> Contract {
+        self.lock().contract.clone()
+    }
+
+    /// From here on the connector has confirmed to have read the WAL up to this position.
+    pub fn set_flushed(&self, flushed: Option<Lsn>) {
+        self.lock().flushed = flushed;
     }
 
     /// How long an answer takes from here on.
@@ -160,6 +178,13 @@ impl Confirm for MemoryConfirm {
         }
         yield_now().await;
         answers
+    }
+
+    async fn look(&self) -> Result<Look, CallError> {
+        yield_now().await;
+        let state = self.table.lock();
+        state.check()?;
+        Ok(Look { contract: state.contract.clone(), flushed: state.flushed })
     }
 
     async fn snapshot(&self) -> Result<String, CallError> {

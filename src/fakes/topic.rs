@@ -16,7 +16,7 @@ use crate::change::{Change, Reject, RejectKind};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Position, Timestamp};
 use crate::progress::{LastRecord, Offsets, PartitionState, TopicState};
-use crate::source::{Event, Follow, Source};
+use crate::source::{Beside, Event, Follow, Source};
 
 /// Records of a batch at most, unless told otherwise.
 const BATCH_RECORDS: usize = 64;
@@ -91,6 +91,28 @@ impl<T: Clone> MemoryTopic<T> {
             log.records.insert(offset, content(Position { partition, offset }));
             offset
         })
+    }
+
+    fn state_for(&self, group: &str, partitions: &[i32]) -> TopicState {
+        let state = self.lock();
+        let layer = |partition: &i32| {
+            let log = state.partitions.get(partition);
+            PartitionState {
+                partition: *partition,
+                committed: state.groups.get(group).and_then(|group| group.get(partition)).cloned(),
+                low: NextOffset(log.map_or(0, |log| log.low)),
+                high: NextOffset(log.map_or(0, |log| log.high)),
+            }
+        };
+        TopicState { cluster: Some(state.cluster.clone()), partitions: partitions.iter().map(layer).collect() }
+    }
+
+    fn timestamps_at(&self, offsets: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let state = self.lock();
+        let has = |(partition, offset): &(&i32, &i64)| {
+            state.partitions.get(partition).is_some_and(|log| log.records.contains_key(offset))
+        };
+        offsets.iter().filter(has).map(|(partition, offset)| (*partition, state.born_ms + offset)).collect()
     }
 
     /// Appends a change; its offset.
@@ -346,9 +368,31 @@ impl<T: Clone> MemorySource<T> {
     }
 }
 
+/// Looks at a [`MemoryTopic`] while it is read.
+#[derive(Clone, Debug)]
+pub struct MemoryBeside<T>(MemoryTopic<T>);
+
+impl<T: Clone> Beside for MemoryBeside<T> {
+    async fn state(&self) -> Result<TopicState, CallError> {
+        yield_now().await;
+        let all: Vec<i32> = self.0.lock().partitions.keys().copied().collect();
+        Ok(self.0.state_for("", &all))
+    }
+
+    async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
+        yield_now().await;
+        Ok(self.0.timestamps_at(offsets))
+    }
+}
+
 impl<T: Clone> Source for MemorySource<T> {
     type Member = u64;
     type Change = T;
+    type Beside = MemoryBeside<T>;
+
+    fn beside(&self) -> MemoryBeside<T> {
+        MemoryBeside(self.topic.clone())
+    }
 
     fn member(&self) -> u64 {
         self.generation
@@ -377,17 +421,7 @@ impl<T: Clone> Source for MemorySource<T> {
 
     async fn topic_state(&self, partitions: &[i32]) -> Result<TopicState, CallError> {
         yield_now().await;
-        let state = self.topic.lock();
-        let layer = |partition: &i32| {
-            let log = state.partitions.get(partition);
-            PartitionState {
-                partition: *partition,
-                committed: state.groups.get(&self.group).and_then(|group| group.get(partition)).cloned(),
-                low: NextOffset(log.map_or(0, |log| log.low)),
-                high: NextOffset(log.map_or(0, |log| log.high)),
-            }
-        };
-        Ok(TopicState { cluster: Some(state.cluster.clone()), partitions: partitions.iter().map(layer).collect() })
+        Ok(self.topic.state_for(&self.group, partitions))
     }
 
     async fn partitions(&self) -> Result<Vec<i32>, CallError> {
@@ -401,11 +435,7 @@ impl<T: Clone> Source for MemorySource<T> {
 
     async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
         yield_now().await;
-        let state = self.topic.lock();
-        let has = |(partition, offset): &(&i32, &i64)| {
-            state.partitions.get(partition).is_some_and(|log| log.records.contains_key(offset))
-        };
-        Ok(offsets.iter().filter(has).map(|(partition, offset)| (*partition, state.born_ms + offset)).collect())
+        Ok(self.topic.timestamps_at(offsets))
     }
 
     async fn first_since(&self, partitions: &[i32], at: Timestamp) -> Result<Offsets, CallError> {

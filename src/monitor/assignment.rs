@@ -6,10 +6,14 @@ use super::counts::Counts;
 use super::database::{Reply, Request, Schedule};
 use super::durable::Durable;
 use super::intake::Intake;
+use super::look::Seen;
 use super::settings::Settings;
 use crate::change::record::{BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
+use crate::contract::Contract;
+use crate::job::JobError;
 use crate::model::duration::micros;
 use crate::model::{NextOffset, Timestamp};
+use crate::progress::start::ADVICE;
 use crate::progress::{Offsets, Progress};
 use crate::run_status::snapshot::Pause;
 use crate::snapshot::Snapshot;
@@ -42,6 +46,10 @@ pub(super) struct Assignment {
     pub(super) counts: Counts,
     /// Why reading pauses, if it does.
     pub(super) paused: Option<Pause>,
+    /// The world that the windows are of; `None` once it has changed.
+    pub(super) contract: Option<Contract>,
+    /// Why the work on this assignment has to end.
+    pub(super) ending: Option<JobError>,
     schedule: Schedule,
     /// When everything up to the end had been read.
     all_read_at: Option<Timestamp>,
@@ -49,7 +57,7 @@ pub(super) struct Assignment {
 
 impl Assignment {
     /// Up to the offsets `rebuild` records only fill windows.
-    pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, now: Timestamp) -> Self {
+    pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, contract: &Contract, now: Timestamp) -> Self {
         Self {
             unit,
             intake: Intake { known: rebuild.clone(), last_records: progress.last_records.clone(), ..Intake::default() },
@@ -57,6 +65,8 @@ impl Assignment {
             rebuild,
             counts: Counts::default(),
             paused: None,
+            contract: Some(contract.clone()),
+            ending: None,
             schedule: Schedule::new(now),
             all_read_at: None,
         }
@@ -138,6 +148,7 @@ impl Assignment {
         self.counts.rejected += 1;
         let (partition, offset) = (position.partition, position.offset);
         tracing::warn!(topic = settings.topic, partition, offset, reason, "invalid record");
+        self.schedule.look_soon();
         self.intake.rejects.push(letter.reject.kind.as_str());
         self.intake.dead_letters.push(letter);
         Ok(())
@@ -146,15 +157,41 @@ impl Assignment {
     /// What else is to be asked of the database.
     pub(super) fn requests(&mut self, now: Timestamp, settings: &Settings) -> Vec<Request> {
         let rebuilds = self.rebuilds();
-        self.schedule.due(&mut self.unit, rebuilds, now, settings)
+        let mut requests = self.schedule.due(&mut self.unit, rebuilds, now, settings);
+        if self.schedule.begin_look(now) {
+            requests.push(Request::Look(self.intake.last_records.clone()));
+        }
+        requests
     }
 
-    pub(super) fn answered(&mut self, reply: Reply, now: Timestamp) {
+    /// Table, server and topic were looked at: a difference ends the work on this assignment.
+    fn looked(&mut self, seen: &Seen, settings: &Settings) {
+        if let Err(mismatch) = &seen.topic {
+            let text = mismatch.text(&settings.topic, "this run", ADVICE);
+            self.ending = Some(JobError::Unsafe(text));
+            return;
+        }
+        let Some(then) = &self.contract else { return };
+        let differences = then.differences(&seen.look.contract);
+        if !differences.is_empty() {
+            self.contract = None;
+            self.ending = Some(JobError::Changed(differences));
+        }
+    }
+
+    pub(super) fn answered(&mut self, reply: Reply, now: Timestamp, settings: &Settings) {
         match reply {
             Reply::Answers(question, answers) => self.unit.answer(&question, &answers, now),
             Reply::Snapshot(Ok(text)) => {
                 if let Some(snapshot) = Snapshot::parse(&text) {
                     self.unit.saw(&snapshot);
+                }
+            }
+            Reply::Looked(looked) => {
+                self.schedule.looked();
+                match looked {
+                    Ok(seen) => self.looked(&seen, settings),
+                    Err(error) => tracing::debug!(%error, "table, server and topic could not be looked at"),
                 }
             }
             Reply::Found(Ok(rows)) => {

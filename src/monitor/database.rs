@@ -1,15 +1,21 @@
 //! What the loop asks of the database, and when. Pure.
 
+use super::look::Seen;
 use super::settings::Settings;
 use crate::failure::CallError;
 use crate::model::duration::micros;
 use crate::model::{Key, Timestamp};
-use crate::progress::Offsets;
+use crate::progress::{LastRecords, Offsets};
 use crate::rule::table_row::TableRow;
 use crate::unit::{Answer, Question, Reload, Unit};
 
 /// How often the database's snapshot is asked for while changes come.
 const SNAPSHOT_MICROS: i64 = 1_000_000;
+
+/// How often table, server and topic are looked at.
+const LOOK_MICROS: i64 = 60_000_000;
+/// How soon they may be looked at again where there is a reason to.
+const LOOK_AGAIN_MICROS: i64 = 1_000_000;
 
 /// A request to the database.
 pub(super) enum Request {
@@ -21,6 +27,8 @@ pub(super) enum Request {
     Rows(Reload),
     /// The rows of these primary keys.
     Lookup(Vec<Key>),
+    /// Are table, server and topic what they were? The last records that were taken.
+    Look(LastRecords),
     /// Every key of a rule that is over its threshold.
     Sweep(usize, Timestamp),
 }
@@ -32,6 +40,7 @@ pub(super) enum Reply {
     Rows(Reload, Result<Vec<TableRow>, CallError>),
     Found(Result<Vec<TableRow>, CallError>),
     Swept(usize, Result<Vec<Key>, CallError>),
+    Looked(Result<Box<Seen>, CallError>),
 }
 
 impl Reply {
@@ -46,8 +55,9 @@ impl Reply {
             Self::Snapshot(Err(problem))
             | Self::Rows(_, Err(problem))
             | Self::Found(Err(problem))
+            | Self::Looked(Err(problem))
             | Self::Swept(_, Err(problem)) => Err(problem),
-            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Swept(..) => Ok(None),
+            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Swept(..) | Self::Looked(_) => Ok(None),
         }
     }
 }
@@ -58,11 +68,38 @@ pub(super) struct Schedule {
     snapshot: Option<(Timestamp, Offsets)>,
     /// When the last sweep was started.
     swept_at: Timestamp,
+    /// When the last look was started.
+    looked_at: Option<Timestamp>,
+    /// Whether it is under way.
+    looking: bool,
+    /// There is a reason to look again soon.
+    look_soon: bool,
 }
 
 impl Schedule {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { snapshot: None, swept_at: now }
+        Self { snapshot: None, swept_at: now, looked_at: None, looking: false, look_soon: false }
+    }
+
+    /// A record could not be read: the table may have changed.
+    pub(super) fn look_soon(&mut self) {
+        self.look_soon = true;
+    }
+
+    /// A look has ended.
+    pub(super) fn looked(&mut self) {
+        self.looking = false;
+    }
+
+    /// Whether a look is due; it counts as begun then.
+    pub(super) fn begin_look(&mut self, now: Timestamp) -> bool {
+        let every = if self.look_soon { LOOK_AGAIN_MICROS } else { LOOK_MICROS };
+        let due = self.looked_at.is_none_or(|at| now.0.saturating_sub(at.0) >= every);
+        if self.looking || !due {
+            return false;
+        }
+        (self.looked_at, self.looking, self.look_soon) = (Some(now), true, false);
+        true
     }
 
     /// What is due: the database's snapshot (once at first, then every second while changes come), keys to be read

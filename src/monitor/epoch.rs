@@ -4,6 +4,7 @@ use super::Settings;
 use super::assignment::Assignment;
 use super::durable::Durable;
 use crate::checkpoint::{Encoded, FORMAT, Folder, StateHead};
+use crate::contract::Contract;
 use crate::fault;
 use crate::job::JobError;
 use crate::model::Timestamp;
@@ -44,7 +45,7 @@ pub(super) async fn close<K: Sinks>(
         Retry::WORKING.run("writing dead letters", async || sinks.dead_letter(&dead_letters).await).await?;
         fault::point("buried");
     }
-    let Assignment { unit, intake, durable, counts, .. } = assignment;
+    let Assignment { unit, intake, durable, counts, contract, .. } = assignment;
     let mut closed = None;
     if *unit.offsets() != durable.progress.offsets || unit.undelivered() > 0 {
         let epoch = unit.close(&intake.last_records, now);
@@ -61,7 +62,7 @@ pub(super) async fn close<K: Sinks>(
             durable.progress.at = now;
             recommit(sinks, member, &durable.progress).await?;
         }
-        store(folder, unit, durable)?;
+        store(folder, unit, durable, contract.as_ref())?;
         fault::point("state.stored");
     }
     Ok(closed)
@@ -159,9 +160,14 @@ pub(super) async fn recommit<K: Sinks>(sinks: &mut K, member: &K::Member, progre
     commit(sinks).await
 }
 
-fn store(folder: &Folder, unit: &Unit, durable: &mut Durable) -> Result<(), JobError> {
+fn store(
+    folder: &Folder,
+    unit: &Unit,
+    durable: &mut Durable,
+    contract: Option<&Contract>,
+) -> Result<(), JobError> {
     let Some(epoch) = unit.epoch().checked_sub(1) else { return Ok(()) };
-    if durable.stored == Some(epoch) {
+    if durable.stored == Some(epoch) && contract.is_some() {
         return Ok(());
     }
     let head = StateHead {
@@ -170,6 +176,7 @@ fn store(folder: &Folder, unit: &Unit, durable: &mut Durable) -> Result<(), JobE
         epoch,
         offsets: durable.progress.offsets.clone(),
         rules: unit.versions(),
+        contract: contract.cloned(),
     };
     folder.store_state(&head, |out| unit.store(out).map_err(std::io::Error::other))?;
     durable.stored = Some(epoch);

@@ -11,6 +11,7 @@ use crate::change::Change;
 use crate::checkpoint::{FORMAT, Folder, Lineage};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
+use crate::contract::gaps::gaps;
 use crate::failure::CallError;
 use crate::fault;
 use crate::job::start::{Lookups, decide_with};
@@ -101,8 +102,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if several {
             assignment.intake.catch_up = topic.ends();
         }
-        if windows != Windows::Complete {
-            self.fill(&mut assignment, partitions, topic).await?;
+        if let Some(reason) = self.why_from_table(&assignment, &windows, topic) {
+            self.fill(&mut assignment, partitions, &reason).await?;
         }
         assignment.rebuild.retain(|partition, end| assignment.unit.offsets().get(partition) < Some(&*end));
         if !assignment.rebuilds() {
@@ -184,7 +185,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let group = &self.settings.group;
         let progress = publish(group, &topic.cluster, &mut self.sinks, &member, &self.folder, &first).await?;
         unit.begin(&lineage, number + 1, topic.lows());
-        Ok(Assignment::new(unit, from, progress, now))
+        Ok(Assignment::new(unit, from, progress, &self.contract, now))
     }
 
     /// Goes on from the folder's newest epoch. `committed`: the group's offsets are those of this epoch.
@@ -213,31 +214,34 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
         unit.begin(&newest.lineage, newest.number + 1, from);
         let progress = self.progress_at(newest.number, topic)?.ok_or_else(missing)?;
-        let assignment = Assignment::new(unit, target, progress, self.clock.now());
+        let assignment = Assignment::new(unit, target, progress, &self.contract, self.clock.now());
         if last != Some(newest.number) || topic.partitions.iter().all(|p| p.committed.is_none()) {
             recommit(&mut self.sinks, &member, &assignment.durable.progress).await?;
         }
         Ok((assignment, windows))
     }
 
-    /// Windows that are read again from a topic whose first records retention has removed would lack rows: the table has
-    /// them. It may be ahead of the topic, so nothing is evaluated before the topic's end as it is after that.
-    async fn fill(
-        &mut self,
-        assignment: &mut Assignment,
-        partitions: &[i32],
-        topic: &TopicState,
-    ) -> Result<(), JobError> {
+    /// Why the windows have to come from the table; `None` where the topic brings all of them.
+    fn why_from_table(&self, assignment: &Assignment, windows: &Windows, topic: &TopicState) -> Option<String> {
+        match windows {
+            Windows::Complete => return None,
+            Windows::Void(changes) => return Some(changes.join(", ")),
+            Windows::Incomplete => {}
+        }
         let offsets = assignment.unit.offsets();
         let cut = |p: &&PartitionState| p.low.0 > 0 && offsets.get(&p.partition) == Some(&p.low);
-        let Some(cut) = topic.partitions.iter().find(cut) else { return Ok(()) };
-        let low = cut.low.0;
-        tracing::info!(
-            topic = self.settings.topic,
-            partition = cut.partition,
-            low,
-            "the topic's first records are gone: windows are filled from the table"
-        );
+        let cut = topic.partitions.iter().find(cut);
+        let cut = cut.map(|cut| {
+            format!("the topic's first records are gone: partition {} begins at offset {}", cut.partition, cut.low.0)
+        });
+        let begins = topic.partitions.iter().any(|p| offsets.get(&p.partition) == Some(&p.low));
+        cut.or_else(|| gaps(&self.contract).into_iter().next().filter(|_| begins))
+    }
+
+    /// Windows that the topic does not bring come from the table. It may be ahead of the topic, so nothing is evaluated
+    /// before the topic's end as it is after that.
+    async fn fill(&mut self, assignment: &mut Assignment, partitions: &[i32], reason: &str) -> Result<(), JobError> {
+        tracing::info!(topic = self.settings.topic, reason, "windows are filled from the table");
         let mut rows = 0_u64;
         for rule in 0..self.rules.len() {
             let now = self.clock.now();
@@ -289,11 +293,16 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             }
             return Ok((from, Windows::Incomplete));
         };
-        let restored = unit.restore(head.format, &head.rules, &body).map_err(|error| {
+        let changes = match &head.contract {
+            Some(then) => then.differences(&self.contract),
+            None if head.has_contract() => vec!["the table or its server had changed when they were stored".to_owned()],
+            None => Vec::new(),
+        };
+        let restored = unit.restore(head.format, &head.rules, &body, changes.is_empty()).map_err(|error| {
             JobError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
         })?;
         let mut complete = restored;
-        if restored {
+        if restored || !changes.is_empty() {
             for (partition, low) in &mut from {
                 let Some(held) = head.offsets.get(partition) else { continue };
                 complete &= held >= low;
@@ -303,17 +312,24 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         for epoch in self.folder.epochs_after::<Decisions>(Some(head.epoch))? {
             unit.redo(&epoch);
         }
-        Ok((from, if complete { Windows::Complete } else { Windows::Incomplete }))
+        let windows = match (complete, changes.is_empty()) {
+            (_, false) => Windows::Void(changes),
+            (true, true) => Windows::Complete,
+            (false, true) => Windows::Incomplete,
+        };
+        Ok((from, windows))
     }
 }
 
 /// What the windows hold of what lies before the offsets that they are read on from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Windows {
     /// All of it.
     Complete,
     /// Not all of it: what the topic no longer has comes from the table.
     Incomplete,
+    /// Nothing of it: the world has changed since they were stored, as told here.
+    Void(Vec<String>),
 }
 
 /// A lineage that comes into the folder.

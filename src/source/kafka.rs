@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use reader::{Command, Context, GroupConsumer, Reader};
 
-use super::{CommitOffsets, Event, Follow, Source};
+use super::{Beside, CommitOffsets, Event, Follow, Source};
 use crate::change::Decode;
 use crate::change::debezium::Decoder;
 use crate::failure::{CallError, Kind};
@@ -59,7 +59,7 @@ const SETTINGS: [(&str, &str); 9] = [
 pub struct KafkaSource<D: Decode = Decoder> {
     cluster: Cluster,
     /// Looks things up for the group, beside the member.
-    client: Client,
+    client: Arc<Client>,
     membership: Membership,
     topic: String,
     decoder: D,
@@ -181,7 +181,7 @@ impl<D: Decode> KafkaSource<D> {
         patience: Option<Duration>,
     ) -> Result<Self, CallError> {
         let cut_off = Arc::default();
-        let client = cluster.client(&membership.group, Isolation::Committed)?;
+        let client = Arc::new(cluster.client(&membership.group, Isolation::Committed)?);
         let (settings, partitions) = (cluster.settings(), without_group.as_deref());
         let reading = Reading::start(&settings, &membership, topic, decoder.clone(), partitions, 0, &cut_off)?;
         let (cluster, topic) = (cluster.clone(), topic.to_owned());
@@ -221,6 +221,7 @@ impl<D: Decode> KafkaSource<D> {
 impl<D: Decode> Source for KafkaSource<D> {
     type Member = Member;
     type Change = D::Change;
+    type Beside = KafkaBeside;
 
     async fn next(&mut self) -> Event<D::Change> {
         match self.reading.events.recv().await {
@@ -265,6 +266,11 @@ impl<D: Decode> Source for KafkaSource<D> {
 
     async fn offsets_kept_for(&self) -> Option<Duration> {
         self.cluster.offsets_retention().await
+    }
+
+    fn beside(&self) -> KafkaBeside {
+        let (cluster, topic) = (self.cluster.clone(), self.topic.clone());
+        KafkaBeside { cluster, client: Arc::clone(&self.client), topic }
     }
 
     fn start(&mut self, from: &Offsets) {
@@ -317,6 +323,25 @@ impl<D: Decode> Follow for KafkaSource<D> {
 
     async fn close(self) {
         Self::close(self).await;
+    }
+}
+
+/// Looks at a topic while its records are read.
+#[derive(Clone)]
+pub struct KafkaBeside {
+    cluster: Cluster,
+    client: Arc<Client>,
+    topic: String,
+}
+
+impl Beside for KafkaBeside {
+    async fn state(&self) -> Result<TopicState, CallError> {
+        let partitions = self.client.partitions(&self.topic).await?;
+        self.client.ends(&self.topic, &partitions).await
+    }
+
+    async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
+        self.cluster.timestamps(&self.topic, offsets).await
     }
 }
 

@@ -92,8 +92,8 @@ impl Unit {
         postcard::to_io(&(rules, self.lookups.keys()), out).map(drop)
     }
 
-    /// Takes the body of `state/N` of this format (2 or 3), which was stored for rules of these names and versions. Returns whether
-    /// every rule found its windows: a rule that is new or whose meaning changed did not, and needs them
+    /// Takes the body of `state/N` of this format (2 or 3), which was stored for rules of these names and versions, with its
+    /// windows or without. Returns whether every rule found its windows: a rule that is new or whose meaning changed did not, and needs them
     /// rebuilt; its open episodes go by its name.
     ///
     /// # Errors
@@ -103,6 +103,7 @@ impl Unit {
         format: u32,
         versions: &[(String, String)],
         body: &[u8],
+        windows: bool,
     ) -> Result<bool, postcard::Error> {
         let (stored, lookups): (Vec<StoredRule>, Vec<Key>) = if format < 3 {
             let stored: Vec<StoredRule2> = postcard::from_bytes(body)?;
@@ -113,7 +114,7 @@ impl Unit {
         self.lookups = lookups.into_iter().collect();
         let now = self.versions();
         let carry = self.settings.carry_episodes;
-        let complete = now.iter().all(|rule| versions.contains(rule));
+        let complete = windows && now.iter().all(|rule| versions.contains(rule));
         for (rule, stored) in versions.iter().zip(stored) {
             let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule.0);
             let Some((state, now)) = mine else { continue };
@@ -173,11 +174,45 @@ impl Unit {
 /// Whether episodes of a rule go on under another version of it: never under other keys, and under another meaning
 /// only where `carry` says so.
 fn carries(carry: bool, then: &str, now: &str) -> bool {
-    same_keys(then, now) && (carry || then == now)
+    same_keys(then, now) && (carry || then.split(' ').next() == now.split(' ').next())
 }
 
-/// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns and types.
+/// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns, of types that write a key alike.
 fn same_keys(a: &str, b: &str) -> bool {
-    let keys = |version: &str| version.split_once(' ').map(|(_, keys)| keys.to_owned());
+    let keys = |version: &str| version.split_once(' ').map(|(_, keys)| alike(keys));
     keys(a) == keys(b)
+}
+
+/// The types of keys without what does not change how they are written: the width of integers, the length of text, the
+/// precision of `numeric` (but not its scale).
+fn alike(keys: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in keys.replace("character varying", "text").split(' ') {
+        let (comma, word) = word.strip_suffix(',').map_or(("", word), |word| (",", word));
+        let (name, modifier) = word.split_once('(').unwrap_or((word, ""));
+        let modifier = modifier.split_once(',').map(|(_, scale)| scale).unwrap_or_default();
+        let name = if matches!(name, "smallint" | "bigint") { "integer" } else { name };
+        words.push(format!("{name}{modifier}{comma}"));
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_written_alike() {
+        let check = |a: &str, b: &str, want: bool| {
+            assert_eq!(same_keys(&format!("0 {a}"), &format!("1 {b}")), want, "{a} {b}");
+        };
+        check("code character varying(50)", "code character varying(100)", true);
+        check("code character varying(50)", "code text", true);
+        check("user_id integer", "user_id bigint", true);
+        check("user_id integer, a smallint", "user_id bigint, a bigint", true);
+        check("user_id integer, a smallint", "user_id bigint, b bigint", false);
+        check("price numeric(12,2)", "price numeric(14,2)", true);
+        check("price numeric(12,2)", "price numeric(14,4)", false);
+        check("user_id integer", "user_id text", false);
+    }
 }

@@ -89,7 +89,7 @@ fn unfinished(folder: &Folder) -> Vec<Epoch<Body>> {
 
 fn head(epoch: u64) -> StateHead {
     let rules = vec![("weekly-spend".to_owned(), "9f3a".to_owned())];
-    StateHead { format: FORMAT, lineage: "01J".to_owned(), epoch, offsets: offsets(epoch), rules }
+    StateHead { format: FORMAT, lineage: "01J".to_owned(), epoch, offsets: offsets(epoch), rules, contract: None }
 }
 
 fn names(path: &Path) -> BTreeSet<String> {

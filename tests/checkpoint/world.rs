@@ -244,7 +244,7 @@ impl World {
             return true;
         }
         let lineage = self.known.lineage.as_ref().unwrap().id.clone();
-        let head = StateHead { format: FORMAT, lineage, epoch, offsets: Offsets::new(), rules: vec![] };
+        let head = StateHead { format: FORMAT, lineage, epoch, offsets: Offsets::new(), rules: vec![], contract: None };
         self.known.states.insert(epoch, body.clone());
         *self.during.lock().unwrap() = During::Store;
         let stored = folder.store_state(&head, |out| out.write_all(&body)).is_ok();

@@ -266,6 +266,8 @@ impl World {
             folder,
             gauge: Arc::default(),
             status: Arc::default(),
+            counts: Counts::default(),
+            contract: self.db.contract(),
         }
     }
 

@@ -45,6 +45,7 @@ use Layer::{Adapter, App, Base, Config, Core, Door, Fake, Front, Job, Port, Stat
 const LAYERS: [(&str, Layer); 37] = [
     ("model", Core),
     ("failure", Core),
+    ("contract", Core),
     ("progress", Core),
     ("change", Core),
     ("rule", Core),

@@ -31,9 +31,9 @@ pub(super) async fn run(
         .map_err(|error| Failure::new(Exit::Failed, format!("a temporary folder cannot be created: {error}")))?;
     let folder = Folder::open(&temporary.0, group).map_err(JobError::from)?;
     let source = KafkaSource::open_without_group(&job.cluster, group, topic, job.decoder.clone(), partitions)?;
-    let (ended, mut sinks) = job.drive(source, NoSinks::default(), folder, stopped()).await;
-    match ended {
-        Ok(counts) => Ok((counts, sinks.recovery().await?)),
+    let mut driven = job.drive(source, NoSinks::default(), folder, Counts::default(), stopped()).await;
+    match driven.ended {
+        Ok(()) => Ok((driven.counts, driven.sinks.recovery().await?)),
         Err(JobError::BeforeTheEnd | JobError::Cut) => {
             Err(Failure::new(Exit::Failed, "stopped before the end was reached; a dry run keeps nothing to go on from"))
         }

@@ -78,7 +78,7 @@ fn a_restored_unit_goes_on_as_if_nothing_had_happened() {
     bench.close();
     let (versions, body) = (bench.unit.versions(), body(&bench));
     let mut copy = of(vec![weekly(Confirm::Required)]);
-    assert!(copy.restore(FORMAT, &versions, &body).unwrap(), "its windows are there");
+    assert!(copy.restore(FORMAT, &versions, &body, true).unwrap(), "its windows are there");
     assert_eq!((copy.rows(), copy.waiting()), (4, 2));
     let mut copy = Bench::with(copy);
     copy.offset = bench.offset;
@@ -103,7 +103,7 @@ fn a_stored_body_that_is_torn_is_an_error() {
     let (versions, body) = (bench.unit.versions(), body(&bench));
     for len in 0..body.len() {
         let mut copy = of(vec![weekly(Confirm::Required)]);
-        assert!(copy.restore(FORMAT, &versions, &body[..len]).is_err(), "{len} of {} bytes", body.len());
+        assert!(copy.restore(FORMAT, &versions, &body[..len], true).is_err(), "{len} of {} bytes", body.len());
     }
 }
 
@@ -161,13 +161,13 @@ fn episodes_of_another_group_by_are_dropped() {
     let (versions, body) = (bench.unit.versions(), body(&bench));
 
     let mut copy = Bench::new(rule_on(&table, WEEKLY, Time::Processing, Confirm::Required));
-    assert!(!copy.unit.restore(FORMAT, &versions, &body).unwrap(), "its windows are to be rebuilt");
+    assert!(!copy.unit.restore(FORMAT, &versions, &body, true).unwrap(), "its windows are to be rebuilt");
     copy.unit.redo(&epoch);
     copy.unit.evaluate_all(copy.now());
     assert_eq!(copy.unit.waiting(), 0, "no key of the old kind is held against the windows, and none waits");
 
     let mut same = Bench::confirmed();
-    assert!(same.unit.restore(FORMAT, &versions, &body).unwrap());
+    assert!(same.unit.restore(FORMAT, &versions, &body, true).unwrap());
     same.unit.redo(&epoch);
     assert!(same.unit.waiting() > 0, "where GROUP BY is the same they are kept");
 }
@@ -181,7 +181,7 @@ fn a_rule_of_another_version_keeps_its_episodes_and_asks_for_its_windows() {
     let (versions, body) = (bench.unit.versions(), body(&bench));
     let check = |name: &str, rules: Vec<Rule>, complete: bool, rows: usize, waiting: usize| {
         let mut copy = of(rules);
-        assert_eq!(copy.restore(FORMAT, &versions, &body).unwrap(), complete, "{name}");
+        assert_eq!(copy.restore(FORMAT, &versions, &body, true).unwrap(), complete, "{name}");
         assert_eq!((copy.rows(), copy.waiting()), (rows, waiting), "{name}");
         copy
     };
@@ -218,7 +218,7 @@ fn rules_are_told_apart_and_keys_of_every_kind_come_back() {
     assert_eq!(logged(&epoch), epoch);
 
     let mut copy = of(rules());
-    assert!(copy.restore(FORMAT, &bench.unit.versions(), &body(&bench)).unwrap());
+    assert!(copy.restore(FORMAT, &bench.unit.versions(), &body(&bench), true).unwrap());
     assert_eq!((copy.rows(), copy.waiting()), (8, 1));
     copy.evaluate_all(t(0));
     let question = copy.ask(t(0), 100).unwrap();

@@ -1,0 +1,27 @@
+//! What the server says of the rules' table and of itself.
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Error, Row};
+
+use crate::contract::{Contract, Look};
+use crate::model::Lsn;
+
+/// The statement, with the schema as `$1` and the table as `$2`; no row where there is no such table.
+pub(super) const STATEMENT: &str = include_str!("contract.sql");
+
+/// Looks at a table and its server.
+///
+/// # Errors
+/// The connection fails.
+pub async fn look(connection: &mut PgConnection, schema: &str, table: &str) -> Result<Option<Look>, Error> {
+    let row = sqlx::query(STATEMENT).bind(schema).bind(table).fetch_optional(connection).await?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Reads the one row of [`STATEMENT`].
+pub(super) fn read(row: &PgRow) -> Result<Look, Error> {
+    let text: &str = row.try_get("contract")?;
+    let contract: Contract = serde_json::from_str(text).map_err(|error| Error::Decode(error.into()))?;
+    let flushed: Option<i64> = row.try_get("flushed")?;
+    Ok(Look { contract, flushed: flushed.and_then(|lsn| u64::try_from(lsn).ok()).map(Lsn) })
+}
