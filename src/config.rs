@@ -45,6 +45,8 @@ pub struct Config {
     pub postgres: Postgres,
     /// Where and how often progress is stored.
     pub checkpoint: Checkpoint,
+    /// How often memory is compared with the table, and at what cost.
+    pub audit: Audit,
     /// Bounds on memory.
     pub limits: Limits,
     /// The rules as written, in the file's order; never empty, names unique.
@@ -216,6 +218,15 @@ pub struct Checkpoint {
     pub on_rule_change: OnRuleChange,
     /// The topic that keeps a copy of every open episode.
     pub episodes_topic: String,
+}
+
+/// `[audit]`: memory is compared with the table, key by key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// How long a cycle over all keys takes, unless the bound on its cost makes it longer.
+    pub period: Duration,
+    /// Statement seconds per second at most, in millionths: one budget for audit, sweep and repairs.
+    pub max_database_share: u32,
 }
 
 /// `[limits]`: at a bound reading pauses, and nothing is dropped.

@@ -8,7 +8,7 @@ use crate::contract::Look;
 use crate::failure::CallError;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::table_row::TableRow;
-use crate::unit::{Answer, Asked, Question};
+use crate::unit::{Answer, Asked, Compared, Question};
 
 /// Asks the database about candidates.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
@@ -22,6 +22,16 @@ pub trait Confirm {
 
     /// What the database shows at present: `pg_current_snapshot()`.
     async fn snapshot(&self) -> Result<String, CallError>;
+
+    /// Answers a question for the audit, as [`Self::ask`] does.
+    async fn compare(&self, question: &Question) -> Vec<Result<Compared, CallError>>;
+
+    /// Keys of a rule that the table has inside of the window, in its order: the first ones, or those after this one. None:
+    /// there are no more.
+    async fn page(&self, rule: usize, after: Option<&Key>, now: Timestamp) -> Result<Vec<Key>, CallError>;
+
+    /// The rows of all these groups inside of their windows.
+    async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError>;
 
     /// The rows of a group inside of its window, for memory to hold instead of its own.
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError>;

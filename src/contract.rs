@@ -76,12 +76,20 @@ pub struct Publication {
 }
 
 /// One look at the world.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// What was found.
     pub contract: Contract,
+    /// The position in the WAL, read before the contract.
+    pub position: Lsn,
     /// Up to where the connector has confirmed to have read the WAL, where there is one slot that tells.
     pub flushed: Option<Lsn>,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self { contract: Contract::default(), position: Lsn(0), flushed: None }
+    }
 }
 
 impl Contract {
@@ -205,10 +213,7 @@ mod tests {
             assert_eq!(contract().differences(&now), [want]);
         };
         assert_eq!(contract().differences(&contract()), [""; 0]);
-        check(
-            |now| now.server = "8/1".to_owned(),
-            "the server (system identifier and timeline) was 7/1 and is 8/1",
-        );
+        check(|now| now.server = "8/1".to_owned(), "the server (system identifier and timeline) was 7/1 and is 8/1");
         check(
             |now| drop(now.columns.insert("amount".to_owned(), column("numeric(,4)", 3))),
             "column amount was numeric(,2) (column 3) and is numeric(,4) (column 3)",
@@ -221,11 +226,15 @@ mod tests {
             |now| now.publications.values_mut().for_each(|p| p.row_filters.push("(amount > 0)".to_owned())),
             "the publication was p (whole) and is p (where (amount > 0))",
         );
-        check(|now| drop(now.storage.insert("public.t".to_owned(), 9)), "public.t was rewritten or truncated");
-        check(
-            |now| drop(now.storage.insert("public.t_1".to_owned(), 9)),
-            "public.t_1 has become a part of the table",
-        );
+        let file = |now: &mut Contract, name: &str| {
+            now.storage.insert(name.to_owned(), 9);
+        };
+        let mut now = contract();
+        file(&mut now, "public.t");
+        assert_eq!(contract().differences(&now), ["public.t was rewritten or truncated"]);
+        let mut now = contract();
+        file(&mut now, "public.t_1");
+        assert_eq!(contract().differences(&now), ["public.t_1 has become a part of the table"]);
         check(
             |now| drop(now.session.insert("search_path".to_owned(), "x".to_owned())),
             "the setting search_path was public and is x",

@@ -32,9 +32,9 @@
 //!
 //! ARCHITECTURE.md has the layers; `tests/tidy` holds every module to them.
 
+pub mod contract;
 pub mod failure;
 pub mod model;
-pub mod contract;
 pub mod progress;
 pub mod retry;
 

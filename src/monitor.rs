@@ -36,7 +36,7 @@ use futures_util::stream::FuturesUnordered;
 
 use assignment::Assignment;
 use counts::Counts;
-use database::{Reply, Request};
+use database::{AuditReply, Reply, Request};
 use epoch::close;
 
 use crate::change::Change;
@@ -52,6 +52,7 @@ use crate::run_status::{Phase, Refresh, RunStatus, Update};
 use crate::sink::Sinks;
 use crate::source::{Beside, Event, Source};
 use crate::telemetry;
+use crate::unit::audit::AuditRequest;
 use crate::unit::events::UnitEvents;
 use crate::unit::stored::Decisions;
 
@@ -90,14 +91,35 @@ async fn ask<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) ->
             let answers = confirm.ask(&question).await;
             Reply::Answers(question, answers)
         }
-        Request::Look(last_records) => Reply::Looked(look::look(confirm, &beside, &last_records).await.map(Box::new)),
+        Request::Look(last_records, begun) => {
+            Reply::Looked(begun, look::look(confirm, &beside, &last_records).await.map(Box::new))
+        }
         Request::Snapshot => Reply::Snapshot(confirm.snapshot().await),
         Request::Rows(reload) => {
             let rows = confirm.rows(reload.rule, &reload.asked).await;
             Reply::Rows(reload, rows)
         }
         Request::Lookup(pks) => Reply::Found(confirm.lookup(&pks).await),
-        Request::Sweep(rule, now) => Reply::Swept(rule, confirm.sweep(rule, now).await),
+        Request::Audit(request, now) => {
+            let started = tokio::time::Instant::now();
+            let reply = audit(confirm, request, now).await;
+            Reply::Audited(reply, started.elapsed())
+        }
+    }
+}
+
+async fn audit<C: Confirm>(confirm: &C, request: AuditRequest, now: Timestamp) -> AuditReply {
+    match request {
+        AuditRequest::Compare(question) => {
+            let answers = confirm.compare(&question).await;
+            AuditReply::Compared(question, answers)
+        }
+        AuditRequest::Page(rule, after) => AuditReply::Page(rule, confirm.page(rule, after.as_ref(), now).await),
+        AuditRequest::Heal(question) => {
+            let rows = confirm.rows_of(&question).await;
+            AuditReply::Healed(question, rows)
+        }
+        AuditRequest::Sweep(rule) => AuditReply::Swept(rule, confirm.sweep(rule, now).await),
     }
 }
 

@@ -249,6 +249,7 @@ impl RunStatus {
         let mut state = self.lock();
         let State { snapshot, .. } = &mut *state;
         (snapshot.rows, snapshot.keys, snapshot.waiting) = (unit.rows(), unit.keys(), unit.waiting());
+        snapshot.audit = unit.audit_status();
         for (rule, open) in snapshot.rules.iter_mut().zip(unit.firing()) {
             rule.open = open;
         }

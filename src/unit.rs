@@ -4,10 +4,12 @@
 //!
 //! - this file: changes in, evaluations, questions, answers, decisions
 //! - [`events`]: what has happened, for status pages
+//! - [`audit`]: memory compared with the table
 //! - [`repair`]: rows and keys from the table, where the stream does not say all; [`lookups`]: which rows
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
 //! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
 
+pub mod audit;
 pub mod events;
 mod lookups;
 mod question;
@@ -15,18 +17,21 @@ pub mod recovery;
 mod repair;
 pub mod stored;
 
-pub use question::{Answer, Asked, Question, Reload};
+pub use question::{Answer, Asked, Compared, Question, Reload};
 
+use std::time::Duration;
+
+use audit::Audit;
 use lookups::Lookups;
 
 use events::{ConfirmationOutcome, UnitEvents};
 use serde_json::Value as Json;
 
 use crate::alert::{Alert, Confirmation, Decision, key_texts};
-use crate::change::Change;
+use crate::change::{Change, Op};
 use crate::episode::{Candidate, EpisodeId, Episodes, Outcome, Raised, Status};
 use crate::failure::CallError;
-use crate::model::{Key, NextOffset, Position, Timestamp};
+use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
 use crate::progress::Offsets;
 use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::{Confirm, Rule};
@@ -54,6 +59,10 @@ pub struct UnitSettings {
     pub topic: String,
     /// Open episodes go on when their rule has changed, rather than firing again.
     pub carry_episodes: bool,
+    /// How long a cycle of the audit takes, unless the bound on its cost makes it longer.
+    pub audit_period: Duration,
+    /// Statement seconds per second that the audit may take, in millionths.
+    pub max_database_share: u32,
 }
 
 /// Windows, episodes and decisions of a set of partitions.
@@ -73,6 +82,10 @@ pub struct Unit {
     reloads: Vec<Reload>,
     /// Rows to be read from the table.
     lookups: Lookups,
+    /// Compares memory with the table.
+    audit: Audit,
+    /// The greatest position in the WAL that a streamed change has had.
+    streamed: Lsn,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -87,6 +100,7 @@ impl Unit {
             let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
             Ok(RuleState { rule, window, episodes: Episodes::default() })
         };
+        let audit = Audit::new(settings.audit_period, settings.max_database_share);
         Ok(Self {
             settings,
             lineage: String::new(),
@@ -97,6 +111,8 @@ impl Unit {
             alerts: Vec::new(),
             reloads: Vec::new(),
             lookups: Lookups::default(),
+            audit,
+            streamed: Lsn(0),
             events: UnitEvents::default(),
         })
     }
@@ -176,6 +192,9 @@ impl Unit {
 
     /// Takes one record's change into every rule's windows.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
+        if let Some(lsn) = change.lsn.filter(|_| change.op != Op::Read) {
+            self.streamed = self.streamed.max(lsn);
+        }
         let mut applied = Applied::Stale;
         for state in &mut self.rules {
             applied = applied.max(state.window.apply(change, position, now));

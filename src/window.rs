@@ -6,6 +6,7 @@
 //!
 //! - this file: rows in and out, evaluations
 //! - [`edges`]: what time alone does
+//! - [`audit`]: what rows are compared with the table by
 //! - [`reload`]: rows exchanged at once, from the table or by a truncate
 //! - [`version`]: which of two versions of a row is the newer one
 //! - [`unseen`]: which transactions the database may not show yet
@@ -15,6 +16,7 @@
 //! - [`arena`]: where rows and groups lie
 
 mod arena;
+mod audit;
 mod edges;
 mod reload;
 mod stored;
@@ -38,6 +40,7 @@ use crate::rule::Time;
 use crate::rule::evaluate::{Args, Evaluation, LeftEdge, Parts, Program, Running};
 use crate::snapshot::Snapshot;
 
+pub use audit::Fingerprint;
 pub use stored::{StoredWindow, StoredWindow2};
 pub use top::Standing;
 pub use trigger::Trigger;
@@ -120,6 +123,8 @@ pub struct Window {
     loaded_at: Option<Lsn>,
     /// Versions of deleted rows, while older changes of them may still come from other partitions.
     deleted: Option<HashMap<Key, Version>>,
+    /// Groups that no change has touched since an audit began to look at them.
+    quiet: BTreeSet<Key>,
     touched: Vec<u32>,
     /// When time alone will change a group: its oldest row leaves. Entries that a group no longer stands by
     /// are passed over.
@@ -144,6 +149,7 @@ impl Window {
             floor: None,
             loaded_at: None,
             deleted: None,
+            quiet: BTreeSet::new(),
             touched: Vec::new(),
             edges: BinaryHeap::new(),
             seen: None,
@@ -356,6 +362,7 @@ impl Window {
         if let Some(tx_id) = tx_id {
             group.unseen.push(tx_id, self.seen.as_ref());
         }
+        Self::touched(&mut self.quiet, &group.key);
         let evaluation = self.program.evaluate(&group.running);
         if evaluation != group.evaluation || evaluation == Evaluation::Unknown {
             (group.evaluation, group.since) = (evaluation, Some(Box::new(trigger())));

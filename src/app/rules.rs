@@ -32,14 +32,10 @@ pub struct CompiledRules {
 ///
 /// # Errors
 /// All that is wrong with the rules; or the database cannot be reached, or refuses.
-pub async fn compile_rules(
-    config: &Config,
-    database: &Database,
-    patience: Duration,
-) -> Result<CompiledRules, Failure> {
+pub async fn compile_rules(config: &Config, database: &Database, patience: Duration) -> Result<CompiledRules, Failure> {
     let parsed = parse_rules(&config.rules).map_err(Failure::misconfigured)?;
-    let compiled = database
-        .attempt(patience, async |connection| compile_all(config, database, &parsed, connection).await);
+    let compiled =
+        database.attempt(patience, async |connection| compile_all(config, database, &parsed, connection).await);
     Ok(compiled.await?)
 }
 
@@ -129,11 +125,7 @@ async fn compile_all(
 }
 
 /// What the rules' table and its server are; an empty contract where there is no such table.
-async fn look(
-    connection: &mut PgConnection,
-    database: &Database,
-    parsed: &[Parsed],
-) -> Result<Contract, CallError> {
+async fn look(connection: &mut PgConnection, database: &Database, parsed: &[Parsed]) -> Result<Contract, CallError> {
     let Some(Parsed { schema, table, .. }) = parsed.first() else { return Ok(Contract::default()) };
     let look = contract::look(connection, &schema.text, &table.text).await.map_err(|error| database.failed(error))?;
     Ok(look.unwrap_or_default().contract)

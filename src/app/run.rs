@@ -252,6 +252,8 @@ fn settings(config: &Config, until_end: bool) -> Settings {
         keys_per_statement: config.postgres.keys_per_statement,
         statements_max: usize::try_from(config.postgres.max_connections).unwrap_or(1),
         sweep_interval: config.postgres.sweep_interval,
+        audit_period: config.audit.period,
+        max_database_share: config.audit.max_database_share,
         rows_max: config.limits.max_rows,
         rss_max_mb: config.limits.max_rss_mb,
         stop_on_bad_record: config.source.on_bad_record == OnBadRecord::Stop,

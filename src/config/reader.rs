@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error as ChoiceError, StrDeserializer};
 
@@ -222,6 +224,28 @@ impl<'r> Section<'r> {
     /// A time in milliseconds within `range`.
     pub(super) fn millis(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Duration> {
         self.number(key, range).map(|millis| Duration::from_millis(u64::from(millis)))
+    }
+
+    /// A share of the whole, in millionths: more than 0, at most 1.
+    pub(super) fn share(&mut self, key: &'static str) -> Option<u32> {
+        const MILLION: u32 = 1_000_000;
+        let Some(value) = self.take(key) else {
+            self.missing(key);
+            return None;
+        };
+        let text = match &value.kind {
+            ValueKind::I64(number) => number.to_string(),
+            ValueKind::Float(number) => number.to_string(),
+            ValueKind::String(text) if is_environment(&value) => text.trim().to_owned(),
+            _ => String::new(),
+        };
+        let millionths = text.parse().ok().and_then(|share: Decimal| {
+            share.checked_mul(Decimal::from(MILLION))?.to_u32().filter(|share| (1..=MILLION).contains(share))
+        });
+        if millionths.is_none() {
+            self.wanted(&value, key, "a number from 0.000001 to 1, a share of the whole");
+        }
+        millionths
     }
 
     /// `true` or `false`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::reader::{Report, Section, Table};
 use super::{
-    Alerts, Archive, ArchiveConfig, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, Postgres,
+    Alerts, Archive, ArchiveConfig, Audit, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, Postgres,
     PostgresAlerts, RuleSettings, Source, StartAt, Web, WhenGroupIsMissing, checks,
 };
 use crate::rule::{Confirm, Time};
@@ -34,6 +34,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let source = source(root.section("source"), None);
     let postgres = postgres(root.section("postgres"));
     let checkpoint = checkpoint(root.section("checkpoint"));
+    let audit = audit(root.section("audit"));
     let limits = limits(root.section("limits"));
     let rules = rules(&mut root, report);
     let alerts = alerts(root.section("alerts"), postgres.as_ref());
@@ -51,6 +52,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
         source: source?,
         postgres: postgres?,
         checkpoint: checkpoint?,
+        audit: audit?,
         limits: limits?,
         rules: rules?,
         alerts: alerts?,
@@ -77,6 +79,7 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
     // Of another job, and checked all the same.
     root.section_if("web").map(web);
     checkpoint(root.section("checkpoint"));
+    audit(root.section("audit"));
     limits(root.section("limits"));
     if root.has("rules") {
         rules(&mut root, report);
@@ -188,6 +191,13 @@ fn postgres(mut section: Section<'_>) -> Option<Postgres> {
         keys_per_statement: usize::try_from(keys_per_statement?).ok()?,
         sweep_interval: Some(sweep_interval?).filter(|interval| !interval.is_zero()),
     })
+}
+
+fn audit(mut section: Section<'_>) -> Option<Audit> {
+    let period = section.millis("period_ms", SECOND_MS..=24 * HOUR_MS);
+    let share = section.share("max_database_share");
+    section.finish();
+    Some(Audit { period: period?, max_database_share: share? })
 }
 
 fn limits(mut section: Section<'_>) -> Option<Limits> {

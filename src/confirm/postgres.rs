@@ -20,14 +20,15 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::Confirm;
-use crate::alert::{scale_at, value_text};
+use crate::alert::{key_texts, scale_at, value_text};
 use crate::contract::Look;
 use crate::failure::{CallError, Kind};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::{kind, no_answer};
 use crate::rule::table_row::{TableRow, table_row, value};
 use crate::rule::{self, Aggregate, OutputExpr, Rule, Time, render};
-use crate::unit::{Answer, Asked, Question};
+use crate::unit::audit::AUDIT_KEYS;
+use crate::unit::{Answer, Asked, Compared, Question};
 
 /// How its errors begin.
 const CALL: &str = "Postgres";
@@ -50,9 +51,20 @@ struct Statements {
     rows_by_key: String,
     all_rows: String,
     holding: String,
+    /// The statements of the audit.
+    audit: AuditStatements,
     query: rule::Query,
     /// Name of each aggregate output, and whether it is a count.
     outputs: Vec<(String, bool)>,
+}
+
+/// What the audit of one rule asks.
+struct AuditStatements {
+    keyed: String,
+    null: String,
+    rows: String,
+    first_keys: String,
+    next_keys: String,
 }
 
 /// Asks a Postgres server.
@@ -115,11 +127,17 @@ impl PostgresConfirm {
 
     /// Asks for some of a question's groups; where the database refuses the statement, each half is asked
     /// by itself, so that one bad group does not hold up the others.
-    async fn ask_some(&self, statements: &Statements, asked: &[Asked]) -> Vec<Result<Answer, CallError>> {
+    async fn ask_some<A>(
+        &self,
+        statements: &Statements,
+        texts: (&str, &str),
+        asked: &[Asked],
+        read: impl Fn(&Statements, &PgRow, u64) -> Result<A, sqlx::Error> + Copy,
+    ) -> Vec<Result<A, CallError>> {
         let mut answers = Vec::with_capacity(asked.len());
         let mut parts = vec![asked];
         while let Some(part) = parts.pop() {
-            match self.statement(statements, part).await {
+            match self.statement(statements, texts, part, read).await {
                 Ok(got) => answers.extend(got.into_iter().map(Ok)),
                 Err(sqlx::Error::Database(error)) if part.len() > 1 && is_of_the_data(&*error) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -136,15 +154,21 @@ impl PostgresConfirm {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a duration for the record, which decides nothing")]
-    async fn statement(&self, statements: &Statements, asked: &[Asked]) -> Result<Vec<Answer>, sqlx::Error> {
+    async fn statement<A>(
+        &self,
+        statements: &Statements,
+        (keyed, null): (&str, &str),
+        asked: &[Asked],
+        read: impl Fn(&Statements, &PgRow, u64) -> Result<A, sqlx::Error>,
+    ) -> Result<Vec<A>, sqlx::Error> {
         let started = Instant::now();
         let instants: Vec<String> = asked.iter().map(|asked| instant(asked.now)).collect();
         let keys: Vec<&str> = asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
         let rows = if keys.is_empty() {
-            let query = sqlx::query(AssertSqlSafe(statements.null.clone()));
+            let query = sqlx::query(AssertSqlSafe(null.to_owned()));
             self.fetch(query.bind(instants.first())).await?
         } else {
-            let query = sqlx::query(AssertSqlSafe(statements.keyed.clone())).bind(&keys);
+            let query = sqlx::query(AssertSqlSafe(keyed.to_owned())).bind(&keys);
             match statements.time {
                 Time::Processing => self.fetch(query.bind(instants.first())).await?,
                 Time::Event => self.fetch(query.bind(&instants)).await?,
@@ -155,30 +179,83 @@ impl PostgresConfirm {
             let problem = format!("{} groups asked, {} answered", asked.len(), rows.len());
             return Err(sqlx::Error::Protocol(problem));
         }
-        rows.iter().map(|row| statements.answer(row, millis)).collect()
+        rows.iter().map(|row| read(statements, row, millis)).collect()
     }
-}
 
-impl Confirm for PostgresConfirm {
-    async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
+    /// Asks for all of a question's groups, in their order. The statements: of keys, and of the NULL key.
+    async fn ask_all<A: Clone>(
+        &self,
+        question: &Question,
+        texts: impl Fn(&Statements) -> (&str, &str),
+        read: impl Fn(&Statements, &PgRow, u64) -> Result<A, sqlx::Error> + Copy,
+    ) -> Vec<Result<A, CallError>> {
         let statements = match self.statements(question.rule) {
             Ok(statements) => statements,
             Err(error) => return question.asked.iter().map(|_| Err(error.clone())).collect(),
         };
         // NULL is equal to nothing, so that group is asked for by a statement of its own.
-        let mut answers: Vec<Option<Result<Answer, CallError>>> = vec![None; question.asked.len()];
+        let mut answers: Vec<Option<Result<A, CallError>>> = vec![None; question.asked.len()];
         for null in [false, true] {
             let mine = |asked: &&Asked| asked.text.is_none() == null;
             let asked: Vec<Asked> = question.asked.iter().filter(mine).cloned().collect();
             if asked.is_empty() {
                 continue;
             }
-            let mut got = self.ask_some(statements, &asked).await.into_iter();
+            let mut got = self.ask_some(statements, texts(statements), &asked, read).await.into_iter();
             for (slot, _) in answers.iter_mut().zip(&question.asked).filter(|(_, asked)| mine(asked)) {
                 *slot = got.next();
             }
         }
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(bad("no answer")))).collect()
+    }
+
+    fn keys(statements: &Statements, rows: &[PgRow]) -> Result<Vec<Key>, CallError> {
+        let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Option<String>>, _>>();
+        let keys = keys.map_err(failed)?;
+        let table = &statements.query.table;
+        let column = statements.query.group_by.first().and_then(|index| table.columns.get(*index));
+        let column = column.ok_or_else(|| bad("no such column"))?;
+        keys.iter().map(|key| value(column, key.as_deref()).map(|value| Key::new(vec![value])).map_err(bad)).collect()
+    }
+}
+
+impl Confirm for PostgresConfirm {
+    async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
+        self.ask_all(question, |texts| (&texts.keyed, &texts.null), Statements::answer).await
+    }
+
+    async fn compare(&self, question: &Question) -> Vec<Result<Compared, CallError>> {
+        self.ask_all(question, |texts| (&texts.audit.keyed, &texts.audit.null), Statements::compared).await
+    }
+
+    async fn page(&self, rule: usize, after: Option<&Key>, now: Timestamp) -> Result<Vec<Key>, CallError> {
+        let statements = self.statements(rule)?;
+        let limit = i64::try_from(AUDIT_KEYS).unwrap_or(i64::MAX);
+        let rows = match after {
+            None => {
+                let query = sqlx::query(AssertSqlSafe(statements.audit.first_keys.clone()));
+                self.fetch(query.bind(instant(now)).bind(limit)).await
+            }
+            Some(key) => {
+                let text = key_texts(&statements.query, key).into_iter().next().flatten();
+                let query = sqlx::query(AssertSqlSafe(statements.audit.next_keys.clone()));
+                self.fetch(query.bind(instant(now)).bind(limit).bind(text)).await
+            }
+        };
+        Self::keys(statements, &rows.map_err(failed)?)
+    }
+
+    async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError> {
+        let statements = self.statements(question.rule)?;
+        let Some(now) = question.asked.iter().map(|asked| asked.now).max() else { return Ok(Vec::new()) };
+        let keys: Vec<&str> = question.asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
+        let query = sqlx::query(AssertSqlSafe(statements.audit.rows.clone())).bind(&keys).bind(instant(now));
+        let rows = self.fetch(query).await.map_err(failed)?;
+        let mut rows = rows.iter().map(|row| self.table_row(statements, row)).collect::<Result<Vec<_>, _>>()?;
+        for asked in question.asked.iter().filter(|asked| asked.text.is_none()) {
+            rows.extend(self.rows(question.rule, asked).await?);
+        }
+        Ok(rows)
     }
 
     async fn look(&self) -> Result<Look, CallError> {
@@ -239,12 +316,7 @@ impl Confirm for PostgresConfirm {
         let statements = self.statements(rule)?;
         let query = sqlx::query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
         let rows = self.fetch(query).await.map_err(failed)?;
-        let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Option<String>>, _>>();
-        let keys = keys.map_err(failed)?;
-        let table = &statements.query.table;
-        let column = statements.query.group_by.first().and_then(|index| table.columns.get(*index));
-        let column = column.ok_or_else(|| bad("no such column"))?;
-        keys.iter().map(|key| value(column, key.as_deref()).map(|value| Key::new(vec![value])).map_err(bad)).collect()
+        Self::keys(statements, &rows)
     }
 }
 
@@ -276,9 +348,23 @@ impl Statements {
             rows_by_key: render::rows_by_key(query, wanted),
             all_rows: render::all_rows(query, wanted, rule.time),
             holding: render::holding(query),
+            audit: AuditStatements {
+                keyed: render::comparison(query, rule.time).sql,
+                null: render::comparison_null(query, rule.time).sql,
+                rows: render::rows_of(query, wanted, rule.time),
+                first_keys: render::keys(query, rule.time, false),
+                next_keys: render::keys(query, rule.time, true),
+            },
             query: query.clone(),
             outputs: outputs.collect(),
         }
+    }
+
+    /// As of [`Self::answer`], with the columns that only the audit asks for.
+    fn compared(&self, row: &PgRow, millis: u64) -> Result<Compared, sqlx::Error> {
+        let (rows, times): (i64, String) = (row.try_get("rows")?, row.try_get("times")?);
+        let times = times.parse().map_err(|_| sqlx::Error::Protocol(format!("the sum of times is {times}")))?;
+        Ok(Compared { answer: self.answer(row, millis)?, rows: u64::try_from(rows).unwrap_or(0), times })
     }
 
     /// Columns: ord, snapshot, in_recovery, holds, then the outputs as text.

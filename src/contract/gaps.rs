@@ -58,7 +58,8 @@ pub fn gaps(contract: &Contract) -> Vec<String> {
             contract.children.join(", ")
         ));
     }
-    if contract.replica_identity.starts_with("index") && contract.replica_identity != format!("index {}", contract.primary_key)
+    if contract.replica_identity.starts_with("index")
+        && contract.replica_identity != format!("index {}", contract.primary_key)
     {
         found.push(format!(
             "the replica identity is {}: deletes do not name the primary key; set REPLICA IDENTITY DEFAULT",
@@ -69,7 +70,9 @@ pub fn gaps(contract: &Contract) -> Vec<String> {
         found.push("the replica identity is NOTHING: deletes never come; set REPLICA IDENTITY DEFAULT".to_owned());
     }
     if contract.primary_key.ends_with(" deferrable") {
-        found.push("the primary key is deferrable, so it is no replica identity: deletes do not name their row".to_owned());
+        found.push(
+            "the primary key is deferrable, so it is no replica identity: deletes do not name their row".to_owned(),
+        );
     }
     found
 }
@@ -105,7 +108,11 @@ mod tests {
         check(|_| {}, 0, 0);
         check(|contract| contract.row_security = true, 1, 0);
         check(|contract| contract.columns.values_mut().for_each(|column| column.is_generated = true), 1, 0);
-        check(|contract| contract.publications.values_mut().for_each(|p| p.columns = Some(vec!["id".to_owned()])), 1, 0);
+        check(
+            |contract| contract.publications.values_mut().for_each(|p| p.columns = Some(vec!["id".to_owned()])),
+            1,
+            0,
+        );
         check(
             |contract| {
                 contract.publications.values_mut().for_each(|p| p.columns = Some(vec!["id".to_owned()]));

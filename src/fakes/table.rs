@@ -19,7 +19,8 @@ use crate::failure::{CallError, Kind};
 use crate::model::{Key, Lsn, Timestamp, Value, decimal_text};
 use crate::rule::table_row::TableRow;
 use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar};
-use crate::unit::{Answer, Asked, Question};
+use crate::unit::audit::AUDIT_KEYS;
+use crate::unit::{Answer, Asked, Compared, Question};
 
 /// Past every transaction id that a test would use.
 const XMAX: u64 = 2_000_000_000;
@@ -184,7 +185,7 @@ impl Confirm for MemoryConfirm {
         yield_now().await;
         let state = self.table.lock();
         state.check()?;
-        Ok(Look { contract: state.contract.clone(), flushed: state.flushed })
+        Ok(Look { contract: state.contract.clone(), position: Lsn(u64::MAX), flushed: state.flushed })
     }
 
     async fn snapshot(&self) -> Result<String, CallError> {
@@ -192,6 +193,50 @@ impl Confirm for MemoryConfirm {
         let state = self.table.lock();
         state.check()?;
         Ok(state.snapshot())
+    }
+
+    async fn compare(&self, question: &Question) -> Vec<Result<Compared, CallError>> {
+        yield_now().await;
+        let state = self.table.lock();
+        let compare = |asked: &Asked| {
+            state.check()?;
+            let table = self.naive(question.rule)?;
+            let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+            let answer = Answer { snapshot: state.snapshot(), ..table.answer(rows, asked).map_err(bad)? };
+            let mine = table.rows(rows, asked).map_err(bad)?;
+            let time =
+                |row: &TableRow| match table.query.bound.as_ref().map(|bound| table.value(&row.row, bound.column)) {
+                    Some(Some(Value::Time(at))) => i128::from(at.0),
+                    _ => 0,
+                };
+            let rows = u64::try_from(mine.len()).unwrap_or(u64::MAX);
+            Ok(Compared { answer, rows, times: mine.iter().map(time).sum() })
+        };
+        question.asked.iter().map(compare).collect()
+    }
+
+    async fn page(&self, rule: usize, after: Option<&Key>, now: Timestamp) -> Result<Vec<Key>, CallError> {
+        yield_now().await;
+        let state = self.table.lock();
+        state.check()?;
+        let table = self.naive(rule)?;
+        let rows = state.frozen.as_ref().unwrap_or(&state.rows);
+        let mut keys = BTreeSet::new();
+        for key in rows.values().map(|row| table.key(row)).filter(|key| after.is_none_or(|after| key > after)) {
+            let asked = Asked { key, text: None, now, stream: Map::new() };
+            if !table.rows(rows, &asked).map_err(bad)?.is_empty() {
+                keys.insert(asked.key);
+            }
+        }
+        Ok(keys.into_iter().take(AUDIT_KEYS).collect())
+    }
+
+    async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError> {
+        let mut rows = Vec::new();
+        for asked in &question.asked {
+            rows.extend(self.rows(question.rule, asked).await?);
+        }
+        Ok(rows)
     }
 
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::counts::Counts;
-use super::database::{Reply, Request, Schedule};
+use super::database::{AuditReply, Reply, Request, Schedule};
 use super::durable::Durable;
 use super::intake::Intake;
 use super::look::Seen;
@@ -12,7 +12,7 @@ use crate::change::record::{BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLe
 use crate::contract::Contract;
 use crate::job::JobError;
 use crate::model::duration::micros;
-use crate::model::{NextOffset, Timestamp};
+use crate::model::{Lsn, NextOffset, Timestamp};
 use crate::progress::start::ADVICE;
 use crate::progress::{Offsets, Progress};
 use crate::run_status::snapshot::Pause;
@@ -158,18 +158,31 @@ impl Assignment {
     pub(super) fn requests(&mut self, now: Timestamp, settings: &Settings) -> Vec<Request> {
         let rebuilds = self.rebuilds();
         let mut requests = self.schedule.due(&mut self.unit, rebuilds, now, settings);
-        if self.schedule.begin_look(now) {
-            requests.push(Request::Look(self.intake.last_records.clone()));
+        if self.schedule.begin_look(self.unit.wants_look(), now, settings) {
+            requests.push(Request::Look(self.intake.last_records.clone(), self.unit.begin_look()));
+        }
+        if !rebuilds {
+            if self.intake.sweep_at.as_ref().is_some_and(|ends| self.intake.has_reached(ends, self.unit.offsets())) {
+                self.intake.sweep_at = None;
+                self.unit.sweep_soon();
+            }
+            let (intake, next) = (&self.intake, self.unit.offsets().clone());
+            self.unit.settle_suspects(now, |ends| intake.has_reached(ends, &next));
+            let compares = !settings.until_end && !self.intake.backlog;
+            requests.extend(self.unit.next_audit(compares, now).map(|audit| Request::Audit(audit, now)));
         }
         requests
     }
 
     /// Table, server and topic were looked at: a difference ends the work on this assignment.
-    fn looked(&mut self, seen: &Seen, settings: &Settings) {
-        if let Err(mismatch) = &seen.topic {
-            let text = mismatch.text(&settings.topic, "this run", ADVICE);
-            self.ending = Some(JobError::Unsafe(text));
-            return;
+    fn looked(&mut self, begun: (u64, Lsn), seen: &Seen, settings: &Settings) {
+        match &seen.topic {
+            Ok(ends) => self.unit.looked(begun, &seen.look, ends),
+            Err(mismatch) => {
+                let text = mismatch.text(&settings.topic, "this run", ADVICE);
+                self.ending = Some(JobError::Unsafe(text));
+                return;
+            }
         }
         let Some(then) = &self.contract else { return };
         let differences = then.differences(&seen.look.contract);
@@ -187,10 +200,10 @@ impl Assignment {
                     self.unit.saw(&snapshot);
                 }
             }
-            Reply::Looked(looked) => {
+            Reply::Looked(begun, looked) => {
                 self.schedule.looked();
                 match looked {
-                    Ok(seen) => self.looked(&seen, settings),
+                    Ok(seen) => self.looked(begun, &seen, settings),
                     Err(error) => tracing::debug!(%error, "table, server and topic could not be looked at"),
                 }
             }
@@ -203,9 +216,16 @@ impl Assignment {
                 self.unit.lookup_failed(now);
             }
             Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
-            Reply::Swept(rule, Ok(keys)) => self.unit.swept(rule, keys, now),
+            Reply::Audited(reply, took) => {
+                match reply {
+                    AuditReply::Compared(question, answers) => self.unit.compared(&question, &answers, took, now),
+                    AuditReply::Page(rule, page) => self.unit.paged(rule, page, took, now),
+                    AuditReply::Healed(question, rows) => self.unit.healed(&question, rows, took, now),
+                    AuditReply::Swept(rule, keys) => self.unit.swept(rule, keys, took, now),
+                }
+                self.evaluate(now);
+            }
             Reply::Rows(_, Err(error)) => tracing::warn!(%error, "a key's rows could not be read from the table"),
-            Reply::Swept(_, Err(error)) => tracing::warn!(%error, "the sweep failed"),
             Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
         }
     }
@@ -248,11 +268,11 @@ impl Assignment {
     pub(super) fn is_done(&mut self, now: Timestamp) -> bool {
         let Intake { ends, stopped_by, .. } = &self.intake;
         let read = stopped_by.is_some() || self.intake.has_reached(ends, self.unit.offsets());
-        if self.rebuilds() || !read {
+        if self.rebuilds() || !read || (stopped_by.is_none() && self.intake.sweep_at.is_some()) {
             return false;
         }
         match self.all_read_at {
-            _ if self.unit.incomplete() > 0 => false,
+            _ if self.unit.incomplete() > 0 || self.unit.is_sweeping() => false,
             Some(then) => self.unit.all_answered_since(then),
             None => {
                 self.all_read_at = Some(now);

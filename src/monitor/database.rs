@@ -1,13 +1,16 @@
 //! What the loop asks of the database, and when. Pure.
 
+use std::time::Duration;
+
 use super::look::Seen;
 use super::settings::Settings;
 use crate::failure::CallError;
 use crate::model::duration::micros;
-use crate::model::{Key, Timestamp};
+use crate::model::{Key, Lsn, Timestamp};
 use crate::progress::{LastRecords, Offsets};
 use crate::rule::table_row::TableRow;
-use crate::unit::{Answer, Question, Reload, Unit};
+use crate::unit::audit::AuditRequest;
+use crate::unit::{Answer, Compared, Question, Reload, Unit};
 
 /// How often the database's snapshot is asked for while changes come.
 const SNAPSHOT_MICROS: i64 = 1_000_000;
@@ -28,9 +31,9 @@ pub(super) enum Request {
     /// The rows of these primary keys.
     Lookup(Vec<Key>),
     /// Are table, server and topic what they were? The last records that were taken.
-    Look(LastRecords),
-    /// Every key of a rule that is over its threshold.
-    Sweep(usize, Timestamp),
+    Look(LastRecords, (u64, Lsn)),
+    /// What the audit wants to know.
+    Audit(AuditRequest, Timestamp),
 }
 
 /// The reply to a [`Request`].
@@ -39,8 +42,16 @@ pub(super) enum Reply {
     Snapshot(Result<String, CallError>),
     Rows(Reload, Result<Vec<TableRow>, CallError>),
     Found(Result<Vec<TableRow>, CallError>),
+    Audited(AuditReply, Duration),
+    Looked((u64, Lsn), Result<Box<Seen>, CallError>),
+}
+
+/// The reply to an [`AuditRequest`].
+pub(super) enum AuditReply {
+    Compared(Question, Vec<Result<Compared, CallError>>),
+    Page(usize, Result<Vec<Key>, CallError>),
+    Healed(Question, Result<Vec<TableRow>, CallError>),
     Swept(usize, Result<Vec<Key>, CallError>),
-    Looked(Result<Box<Seen>, CallError>),
 }
 
 impl Reply {
@@ -55,9 +66,9 @@ impl Reply {
             Self::Snapshot(Err(problem))
             | Self::Rows(_, Err(problem))
             | Self::Found(Err(problem))
-            | Self::Looked(Err(problem))
-            | Self::Swept(_, Err(problem)) => Err(problem),
-            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Swept(..) | Self::Looked(_) => Ok(None),
+            | Self::Looked(_, Err(problem))
+            | Self::Audited(AuditReply::Swept(_, Err(problem)), _) => Err(problem),
+            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Audited(..) | Self::Looked(..) => Ok(None),
         }
     }
 }
@@ -91,9 +102,10 @@ impl Schedule {
         self.looking = false;
     }
 
-    /// Whether a look is due; it counts as begun then.
-    pub(super) fn begin_look(&mut self, now: Timestamp) -> bool {
-        let every = if self.look_soon { LOOK_AGAIN_MICROS } else { LOOK_MICROS };
+    /// Whether a look is due, or `wanted` and not begun a moment ago; it counts as begun then.
+    pub(super) fn begin_look(&mut self, wanted: bool, now: Timestamp, settings: &Settings) -> bool {
+        let often = LOOK_MICROS.min(micros(settings.audit_period));
+        let every = if self.look_soon || wanted { LOOK_AGAIN_MICROS } else { often };
         let due = self.looked_at.is_none_or(|at| now.0.saturating_sub(at.0) >= every);
         if self.looking || !due {
             return false;
@@ -127,7 +139,7 @@ impl Schedule {
             && now.0.saturating_sub(self.swept_at.0) >= micros(interval)
         {
             self.swept_at = now;
-            requests.extend((0..unit.versions().len()).map(|rule| Request::Sweep(rule, now)));
+            unit.sweep_soon();
         }
         requests
     }

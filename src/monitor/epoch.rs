@@ -160,12 +160,7 @@ pub(super) async fn recommit<K: Sinks>(sinks: &mut K, member: &K::Member, progre
     commit(sinks).await
 }
 
-fn store(
-    folder: &Folder,
-    unit: &Unit,
-    durable: &mut Durable,
-    contract: Option<&Contract>,
-) -> Result<(), JobError> {
+fn store(folder: &Folder, unit: &Unit, durable: &mut Durable, contract: Option<&Contract>) -> Result<(), JobError> {
     let Some(epoch) = unit.epoch().checked_sub(1) else { return Ok(()) };
     if durable.stored == Some(epoch) && contract.is_some() {
         return Ok(());

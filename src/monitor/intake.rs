@@ -18,6 +18,9 @@ pub(super) struct Intake {
     /// The end of each partition at the start, while not all of it has been read: older changes of a row may still come
     /// from one of several partitions.
     pub(super) catch_up: Offsets,
+    /// The end of each partition at the start, until it has been read, where windows were made of the topic alone: whether
+    /// that has brought all of the table is not known before.
+    pub(super) sweep_at: Option<Offsets>,
     /// Partitions of which everything up to `ends` has been read.
     pub(super) ended: BTreeSet<i32>,
     /// The last batch was full: there is more to read right now.

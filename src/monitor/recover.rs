@@ -40,6 +40,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             group: settings.group.clone(),
             topic: settings.topic.clone(),
             carry_episodes: settings.carry_episodes,
+            audit_period: settings.audit_period,
+            max_database_share: settings.max_database_share,
         };
         let mut unit = Unit::new(of_unit, self.rules.clone(), &self.wanted).map_err(JobError::Internal)?;
         let newest = self.folder.newest_epoch::<Decisions>()?;
@@ -101,6 +103,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         assignment.unit.remember_deletes(several);
         if several {
             assignment.intake.catch_up = topic.ends();
+        }
+        if windows == Windows::Incomplete {
+            // Whether the topic has brought all of the table is not known.
+            assignment.intake.sweep_at = Some(topic.ends());
         }
         if let Some(reason) = self.why_from_table(&assignment, &windows, topic) {
             self.fill(&mut assignment, partitions, &reason).await?;

@@ -27,6 +27,10 @@ pub struct Settings {
     pub statements_max: usize,
     /// How often the whole rule is run in Postgres, to find groups that the stream missed; `None`: never.
     pub sweep_interval: Option<Duration>,
+    /// How long a cycle of the audit takes, unless the bound on its cost makes it longer.
+    pub audit_period: Duration,
+    /// Statement seconds per second that audit, sweep and repairs may take, in millionths.
+    pub max_database_share: u32,
     /// Rows held at most; then reading pauses.
     pub rows_max: Option<usize>,
     /// Resident memory at most, in MiB; then reading pauses.

@@ -68,6 +68,16 @@ pub fn as_written(query: &Query, spelling: &Spelling) -> String {
 /// [`Time::Event`]: `$2 text[]`, each key's own instant, as text, in the order of the keys; rows later than it
 /// are left out too. Both kinds of text need an offset (`…Z`) or a session in UTC.
 pub fn confirmation(query: &Query, time: Time) -> Confirmation {
+    keyed(query, time, false)
+}
+
+/// The same with two columns more, for an audit: `rows` (bigint, the rows inside of the window) and `times` (text, the sum
+/// of their times in microseconds since 1970, infinities left out; 0 without a time bound).
+pub fn comparison(query: &Query, time: Time) -> Confirmation {
+    keyed(query, time, true)
+}
+
+fn keyed(query: &Query, time: Time, with_rows: bool) -> Confirmation {
     let names = Names { query, prefix: ROW };
     let key = names.key(0);
     let key_type = names.key_type();
@@ -90,8 +100,8 @@ pub fn confirmation(query: &Query, time: Time) -> Confirmation {
         Time::Processing => ("", format!("({key} = ANY (($1::text[])::{key_type}[]))")),
         Time::Event => ("LATERAL ", format!("({key} = (asked.key)::{key_type})")),
     };
-    let answer = names.answer(time, t, &condition);
-    let (columns, outputs) = names.answered();
+    let answer = names.answer(time, t, &condition, with_rows);
+    let (columns, outputs) = names.answered(with_rows);
     let sql = format!(
         "SELECT asked.ord AS ord, seen.snapshot AS snapshot, seen.in_recovery AS in_recovery, \
          COALESCE(answer.holds, false) AS holds{columns} \
@@ -107,10 +117,19 @@ pub fn confirmation(query: &Query, time: Time) -> Confirmation {
 ///
 /// Parameter: `$1 text`, the instant that is NOW(). Returns one row, with `ord` 1.
 pub fn confirmation_null(query: &Query, time: Time) -> Confirmation {
+    null(query, time, false)
+}
+
+/// The same with the columns of [`comparison`].
+pub fn comparison_null(query: &Query, time: Time) -> Confirmation {
+    null(query, time, true)
+}
+
+fn null(query: &Query, time: Time, with_rows: bool) -> Confirmation {
     let names = Names { query, prefix: ROW };
     let condition = format!("({} IS NULL)", names.key(0));
-    let answer = names.answer(time, "($1::text)::timestamptz", &condition);
-    let (columns, outputs) = names.answered();
+    let answer = names.answer(time, "($1::text)::timestamptz", &condition, with_rows);
+    let (columns, outputs) = names.answered(with_rows);
     let sql = format!(
         "SELECT 1::bigint AS ord, seen.snapshot AS snapshot, seen.in_recovery AS in_recovery, \
          COALESCE(answer.holds, false) AS holds{columns} \
@@ -136,6 +155,42 @@ pub fn rows(query: &Query, wanted: &[usize]) -> String {
         names.key(0),
         names.key_type(),
         names.bounded("asked.t"),
+    )
+}
+
+/// The statement that reads the rows of many groups, as [`rows`] does for one; under event time, where each group has a
+/// window of its own, all rows of these groups.
+///
+/// Parameters: `$1 text[]`, the keys, none of them NULL; `$2 text`, the instant that is NOW().
+pub fn rows_of(query: &Query, wanted: &[usize], time: Time) -> String {
+    let names = Names { query, prefix: ROW };
+    format!(
+        "{} AND ({} = ANY (($1::text[])::{}[]))",
+        all_rows_at(query, wanted, time, "$2"),
+        names.key(0),
+        names.key_type()
+    )
+}
+
+/// The statement that reads the keys of the groups inside of the window in their order, as text; under event time, of all
+/// groups.
+///
+/// Parameters: `$1 text`, the instant that is NOW(); `$2 bigint`, how many at most; `$3 text`, with `after`: those after
+/// this key.
+pub fn keys(query: &Query, time: Time, after: bool) -> String {
+    let names = Names { query, prefix: ROW };
+    let bounded = match time {
+        Time::Processing => names.bounded("asked.t"),
+        Time::Event => String::new(),
+    };
+    let after =
+        if after { format!(" AND ({} > ($3::text)::{})", names.key(0), names.key_type()) } else { String::new() };
+    format!(
+        "SELECT (page.key)::text AS key FROM (SELECT DISTINCT {key} AS key FROM {} AS r \
+         CROSS JOIN (SELECT ($1::text)::timestamptz AS t) AS asked \
+         WHERE ({key} IS NOT NULL){bounded}{after} ORDER BY {key} LIMIT $2::bigint) AS page ORDER BY page.key",
+        names.table(),
+        key = names.key(0),
     )
 }
 
@@ -167,6 +222,10 @@ pub fn rows_by_key(query: &Query, wanted: &[usize]) -> String {
 ///
 /// Parameter: `$1 text`, the instant that is NOW().
 pub fn all_rows(query: &Query, wanted: &[usize], time: Time) -> String {
+    all_rows_at(query, wanted, time, "$1")
+}
+
+fn all_rows_at(query: &Query, wanted: &[usize], time: Time, instant: &str) -> String {
     let names = Names { query, prefix: ROW };
     let columns: Vec<String> = query.table.primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();
     let bounded = match time {
@@ -174,7 +233,7 @@ pub fn all_rows(query: &Query, wanted: &[usize], time: Time) -> String {
         Time::Event => String::new(),
     };
     format!(
-        "SELECT {} FROM {} AS r CROSS JOIN (SELECT ($1::text)::timestamptz AS t) AS asked WHERE true{bounded}",
+        "SELECT {} FROM {} AS r CROSS JOIN (SELECT ({instant}::text)::timestamptz AS t) AS asked WHERE true{bounded}",
         columns.join(", "),
         names.table(),
     )
@@ -310,7 +369,7 @@ impl Names<'_> {
     }
 
     /// The rule's own query for some keys, with `t` for NOW() and HAVING as a column.
-    fn answer(&self, time: Time, t: &str, condition: &str) -> String {
+    fn answer(&self, time: Time, t: &str, condition: &str, with_rows: bool) -> String {
         let spelling = Spelling::default();
         let key = self.key(0);
         let columns: String = self
@@ -327,16 +386,26 @@ impl Names<'_> {
             }
         }
         conditions.push(condition.to_owned());
+        let proof = if with_rows { format!(", count(*) AS rows, {} AS times", self.times()) } else { String::new() };
         format!(
-            "SELECT {key} AS key, {} AS holds{columns} FROM {} AS r WHERE {} GROUP BY {key}",
+            "SELECT {key} AS key, {} AS holds{columns}{proof} FROM {} AS r WHERE {} GROUP BY {key}",
             self.having(&spelling),
             self.table(),
             conditions.join(" AND "),
         )
     }
 
+    /// The sum of the rows' times, as text.
+    fn times(&self) -> String {
+        let Some(bound) = &self.query.bound else { return "'0'".to_owned() };
+        let column = self.column(bound.column);
+        format!(
+            "COALESCE(sum((extract(epoch FROM {column}) * 1000000)::numeric) FILTER (WHERE isfinite({column})), 0)::numeric(1000, 0)::text"
+        )
+    }
+
     /// Columns that hand on what [`Self::answer`] gives, and the names of the outputs.
-    fn answered(&self) -> (String, Vec<String>) {
+    fn answered(&self, with_rows: bool) -> (String, Vec<String>) {
         let mut columns = String::new();
         let mut outputs = Vec::new();
         for (ordinal, (index, name)) in self.aggregate_outputs().enumerate() {
@@ -346,6 +415,9 @@ impl Names<'_> {
             };
             columns.push_str(&column);
             outputs.push(name.to_owned());
+        }
+        if with_rows {
+            columns.push_str(", COALESCE(answer.rows, 0) AS rows, COALESCE(answer.times, '0') AS times");
         }
         (columns, outputs)
     }

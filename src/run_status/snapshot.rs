@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::histogram::Histogram;
 use crate::model::Timestamp;
 use crate::progress::{LastRecords, Offsets, Progress};
+use crate::unit::audit::AuditStatus;
 use crate::unit::events::{RuleCounts, UnitEvents};
 
 /// What a run does.
@@ -83,6 +84,8 @@ pub struct StatusSnapshot {
     pub keys: usize,
     /// Candidates that wait for an answer.
     pub waiting: usize,
+    /// How the audit stands.
+    pub audit: AuditStatus,
     /// Resident memory in MiB.
     pub resident_mb: Option<usize>,
     /// The newest epoch.

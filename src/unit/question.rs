@@ -39,6 +39,17 @@ pub struct Answer {
     pub millis: u64,
 }
 
+/// What the table has of one group, for the audit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// What Postgres says of it.
+    pub answer: Answer,
+    /// Rows inside of the window.
+    pub rows: u64,
+    /// The sum of their times in microseconds since 1970, infinities left out; 0 for a rule without a bound.
+    pub times: i128,
+}
+
 /// A group whose rows are to be read from the table, because memory and database stay apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {

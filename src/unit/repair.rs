@@ -1,10 +1,12 @@
 //! What the table has, for memory to hold: where the stream does not say all, or something else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
+use crate::failure::CallError;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::evaluate::Evaluation;
 use crate::rule::table_row::TableRow;
@@ -82,14 +84,25 @@ impl Unit {
         }
     }
 
-    /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a
-    /// candidate, and is read from the table.
-    pub fn swept(&mut self, rule: usize, keys: Vec<Key>, now: Timestamp) {
+    /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a candidate, and
+    /// is compared. An open episode that the table does not bear is compared, too.
+    pub fn swept(&mut self, rule: usize, keys: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
+        self.audit.ended(took, now);
         let Some(state) = self.rules.get_mut(rule) else { return };
+        let keys: BTreeSet<Key> = match keys {
+            Ok(keys) => keys.into_iter().collect(),
+            Err(error) => {
+                tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
+                return;
+            }
+        };
+        let open = state.episodes.firing().filter(|key| !keys.contains(key));
+        open.for_each(|key| self.audit.suspects.ask_again(rule, key.clone()));
         let mut missed = Vec::new();
         for key in keys {
             let (evaluation, outputs) = state.window.evaluate(&key, now);
             if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
+                self.audit.suspects.ask_again(rule, key.clone());
                 missed.push(Transition { key, evaluation: Evaluation::Holds, now, trigger: None, outputs });
             }
         }

@@ -72,6 +72,10 @@ fn problems(snapshot: &StatusSnapshot) -> Vec<String> {
     if let Some(why) = snapshot.paused {
         problems.push(format!("reading pauses: {}", why.as_str()));
     }
+    if snapshot.audit.unhealed > 0 {
+        let keys = snapshot.audit.unhealed;
+        problems.push(format!("memory differs from the table for {keys} keys, which are being read from it"));
+    }
     if let Some((why, since)) = snapshot.stalled {
         problems.push(format!("stalled for {} s: {why}", since.as_secs()));
     }

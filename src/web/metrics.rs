@@ -102,6 +102,17 @@ impl Out {
             };
             self.line("reading_paused", &[("reason", reason)], u8::from(snapshot.paused == Some(why)));
         }
+        let audit = &snapshot.audit;
+        if let Some(micros) = audit.cycle_micros {
+            let took = seconds(u64::try_from(micros).unwrap_or(0), 6);
+            self.gauge("audit_cycle_seconds", "How long the audit's last cycle over all keys took.", took);
+        }
+        self.one("audited_keys_total", "counter", "Keys that were compared with the table.", &[], audit.keys);
+        let help = "Keys whose rows differed from the table's though all was read, and were replaced by them.";
+        self.one("drifts_total", "counter", help, &[], audit.drifts);
+        self.gauge("drifts_unhealed", "Keys whose drift is known and not healed yet.", audit.unhealed);
+        let spent = seconds(audit.statement_micros, 6);
+        self.one("audit_statement_seconds_total", "counter", "Time that statements of the audit took.", &[], spent);
         self.gauge("postgres_up", "Whether Postgres answers.", u8::from(answers));
         self.gauge("kafka_up", "Whether a broker of Kafka answers.", u8::from(!snapshot.cut_off));
         self.gauge("uptime_seconds", "Since the run began.", snapshot.uptime.as_secs());
@@ -205,6 +216,7 @@ mod tests {
             partitions: BTreeMap::from([(0, partition)]),
             lag_millis: Some(1),
             resident_mb: Some(1),
+            audit: crate::unit::audit::AuditStatus { cycle_micros: Some(1), ..Default::default() },
             epoch: Some(epoch),
             checkpoint_age: Some(Duration::from_secs(1)),
             ..StatusSnapshot::default()

@@ -84,6 +84,12 @@ impl<T> Arena<T> {
         }
     }
 
+    /// How many places there are, used or free: every index is less.
+    pub(super) fn places(&self) -> u32 {
+        let full = self.chunks.len().saturating_sub(1) * CHUNK;
+        u32::try_from(full + self.chunks.last().map_or(0, Vec::len)).unwrap_or(u32::MAX)
+    }
+
     /// Indexes and items, by index.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunks.iter().flatten().zip(0_u32..).filter_map(|(slot, index)| match slot {

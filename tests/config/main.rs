@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tripline::change::debezium::{DecimalHandling, TimePrecision};
 use tripline::config::{
-    self, Alerts, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OnBadRecord, OnRuleChange, Postgres,
+    self, Alerts, Audit, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OnBadRecord, OnRuleChange, Postgres,
     PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, redact_url,
 };
 use tripline::progress::StartAt;
@@ -133,6 +133,7 @@ fn the_file_of_the_readme() {
             on_rule_change: OnRuleChange::Carry,
             episodes_topic: "tripline.episodes".to_owned(),
         },
+        audit: Audit { period: Duration::from_secs(600), max_database_share: 10_000 },
         limits: Limits::default(),
         rules: vec![RuleSettings {
             name: "weekly-spend".to_owned(),

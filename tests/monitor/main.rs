@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+mod audit;
 mod confirmation;
 mod crash;
 mod episodes;

@@ -130,6 +130,8 @@ impl World {
                 keys_per_statement: 100,
                 statements_max: 4,
                 sweep_interval: None,
+                audit_period: Duration::from_secs(600),
+                max_database_share: 1_000_000,
                 rows_max: None,
                 rss_max_mb: None,
                 stop_on_bad_record: false,

@@ -30,4 +30,5 @@ mod reprocess;
 mod table;
 mod truth;
 mod web;
+mod world;
 mod wrong;

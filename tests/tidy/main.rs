@@ -42,7 +42,7 @@ enum Layer {
 
 use Layer::{Adapter, App, Base, Config, Core, Door, Fake, Front, Job, Port, Status};
 
-const LAYERS: [(&str, Layer); 37] = [
+const LAYERS: [(&str, Layer); 38] = [
     ("model", Core),
     ("failure", Core),
     ("contract", Core),

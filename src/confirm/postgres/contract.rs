@@ -22,6 +22,8 @@ pub async fn look(connection: &mut PgConnection, schema: &str, table: &str) -> R
 pub(super) fn read(row: &PgRow) -> Result<Look, Error> {
     let text: &str = row.try_get("contract")?;
     let contract: Contract = serde_json::from_str(text).map_err(|error| Error::Decode(error.into()))?;
+    let lsn = |position: i64| u64::try_from(position).ok().map(Lsn);
+    let position = lsn(row.try_get("position")?).unwrap_or(Lsn(0));
     let flushed: Option<i64> = row.try_get("flushed")?;
-    Ok(Look { contract, flushed: flushed.and_then(|lsn| u64::try_from(lsn).ok()).map(Lsn) })
+    Ok(Look { contract, position, flushed: flushed.and_then(lsn) })
 }

@@ -119,6 +119,7 @@ select
         'row_security', row_security_active(relation.oid),
         'session', jsonb_build_object('search_path', current_setting('search_path'))
     )::text as contract,
+    (pg_current_wal_insert_lsn() - '0/0')::bigint as position,
     (
         select (min(slot.confirmed_flush_lsn) - '0/0')::bigint
         from pg_replication_slots as slot

@@ -1,6 +1,7 @@
 //! A unit with its stream and its clock in one hand.
 
 use serde_json::{Map, Value as Json, json};
+use std::time::Duration;
 use tripline::alert::Alert;
 use tripline::change::Op;
 use tripline::failure::CallError;
@@ -30,7 +31,13 @@ pub(crate) fn weekly(confirm: Confirm) -> Rule {
 }
 
 pub(crate) fn of(rules: Vec<Rule>) -> Unit {
-    let settings = UnitSettings { group: GROUP.to_owned(), topic: TOPIC.to_owned(), carry_episodes: true };
+    let settings = UnitSettings {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        carry_episodes: true,
+        audit_period: Duration::from_secs(600),
+        max_database_share: 1_000_000,
+    };
     let mut unit = Unit::new(settings, rules, &WANTED).unwrap();
     unit.begin("01J", 0, Offsets::from([(0, NextOffset(0))]));
     unit

@@ -31,6 +31,8 @@ pub struct Job {
     pub alert_topic: String,
     pub dead_letter_topic: String,
     pub checkpoints: PathBuf,
+    /// The rule's message.
+    pub message: String,
     /// More lines of `[source]`.
     pub source: String,
     /// More lines before the first section.
@@ -52,6 +54,7 @@ impl Job {
             alert_topic: format!("{name}.alerts"),
             dead_letter_topic: format!("{name}.dead-letter"),
             checkpoints: folder.join("checkpoints"),
+            message: "User {user_id} (${total})".to_owned(),
             source: String::new(),
             top: String::new(),
             environment: Vec::new(),
@@ -59,7 +62,7 @@ impl Job {
     }
 
     fn toml(&self) -> String {
-        let Self { group, topic, bootstrap, url, sql, alert_topic, dead_letter_topic, source, top, .. } = self;
+        let Self { group, topic, bootstrap, url, sql, message, alert_topic, dead_letter_topic, source, top, .. } = self;
         let dir = self.checkpoints.display();
         format!(
             r#"{top}
@@ -78,7 +81,7 @@ trigger_interval_ms = 200
 [[rules]]
 name = "weekly-spend"
 severity = "critical"
-message = "User {{user_id}} (${{total}})"
+message = "{message}"
 sql = """
 {sql}"""
 [alerts.log]
@@ -192,6 +195,18 @@ impl Running {
         self.wait(&format!("{text:?} in the log"), |run| run.log.now().iter().any(|line| line.contains(text)));
     }
 
+    /// Until standard output has this line, doing something between the looks.
+    pub fn wait_while(&mut self, line: &str, mut act: impl FnMut()) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !self.out.now().iter().any(|found| found == line) {
+            let ended = self.child.try_wait().unwrap().is_some();
+            let log = || self.log.now().join("\n");
+            assert!(!ended && std::time::Instant::now() < deadline, "line {line:?} did not come:\n{}", log());
+            act();
+            std::thread::sleep(super::PAUSE);
+        }
+    }
+
     /// Until the group has committed this next offset.
     pub fn wait_committed(&mut self, next: i64) {
         self.wait(&format!("offset {next} committed"), |run| run.job.committed() == Some(next));
@@ -222,7 +237,8 @@ impl Running {
         self.ended()
     }
 
-    fn signal(&self, name: &str) {
+    /// Sends a signal by its name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
         assert!(sent.unwrap().success(), "kill -{name}");
     }

@@ -13,6 +13,7 @@ mod postgres;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use tripline::alert::Alert;
 use tripline::change::{Change, Op};
@@ -112,7 +113,13 @@ impl Watcher {
         let mine = |index: &usize| TWINS[*index].opaque == (opaque && confirm == Confirm::Required);
         let twins: Vec<usize> = (0..TWINS.len()).filter(mine).collect();
         let rules = twins.iter().map(|index| rule(*index, confirm)).collect();
-        let settings = UnitSettings { group: "group".to_owned(), topic: "topic".to_owned(), carry_episodes: true };
+        let settings = UnitSettings {
+            group: "group".to_owned(),
+            topic: "topic".to_owned(),
+            carry_episodes: true,
+            audit_period: Duration::from_secs(600),
+            max_database_share: 1_000_000,
+        };
         let mut unit = Unit::new(settings, rules, &WANTED).unwrap();
         unit.begin("lineage", 0, Offsets::from([(0, NextOffset(0))]));
         let firing = twins.iter().map(|index| (*index, BTreeSet::new())).collect();

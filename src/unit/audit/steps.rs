@@ -1,0 +1,308 @@
+//! The steps of an audit on a unit: what is asked next, and what an answer means.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rust_decimal::Decimal;
+use serde_json::{Map, Value as Json};
+
+use super::suspects::Verdict;
+use super::{AUDIT_KEYS, AuditRequest, AuditStatus, NEAR_KEYS, Stage, bits, next_place, push};
+use crate::alert::key_texts;
+use crate::contract::Look;
+use crate::failure::CallError;
+use crate::model::{Key, Lsn, Timestamp};
+use crate::progress::Offsets;
+use crate::rule::evaluate::Evaluation;
+use crate::rule::table_row::TableRow;
+use crate::snapshot::Snapshot;
+use crate::unit::{Asked, Compared, Question, Unit};
+use crate::window::Fingerprint;
+
+/// Places of memory that one step looks at, where few of them are used.
+const PLACES_MAX: usize = 10_000;
+
+impl Unit {
+    /// What the audit wants to know next; it counts as being asked from here on. `is_at_end`: what the topic has is read, so
+    /// that a difference means something.
+    pub fn next_audit(&mut self, is_at_end: bool, now: Timestamp) -> Option<AuditRequest> {
+        if self.audit.is_held(now) {
+            return None;
+        }
+        let request = self.next_repair(now).or_else(|| self.next_comparison(now).filter(|_| is_at_end))?;
+        self.audit.begin();
+        Some(request)
+    }
+
+    /// What is known to be wrong comes first.
+    fn next_repair(&mut self, now: Timestamp) -> Option<AuditRequest> {
+        if let Some((rule, keys)) = self.audit.suspects.take_heal(AUDIT_KEYS) {
+            return Some(AuditRequest::Heal(self.question(rule, keys, now)));
+        }
+        self.audit.sweeps.pop_first().map(AuditRequest::Sweep)
+    }
+
+    fn next_comparison(&mut self, now: Timestamp) -> Option<AuditRequest> {
+        if let Some((rule, keys)) = self.audit.suspects.take_again(AUDIT_KEYS) {
+            return Some(AuditRequest::Compare(self.question(rule, keys, now)));
+        }
+        if now < self.audit.step_at || self.audit.suspects.is_full() {
+            return None;
+        }
+        self.audit.pace(self.keys(), self.rules.len(), now);
+        loop {
+            let Some(state) = self.rules.get(self.audit.rule) else {
+                self.audit.rest();
+                return None;
+            };
+            let rule = self.audit.rule;
+            match self.audit.stage.take() {
+                None | Some(Stage::Rest) => {
+                    self.audit.begin_cycle(now);
+                    self.audit.stage = Some(self.first_keys(0));
+                }
+                Some(Stage::First(mut keys)) => {
+                    let batch: Vec<Key> = keys.drain(..keys.len().min(AUDIT_KEYS)).collect();
+                    self.audit.stage = Some(if keys.is_empty() {
+                        let places = state.window.places();
+                        let at = self.audit.seed() & ((1 << bits(places)) - 1);
+                        Stage::Memory { visited: 0, at }
+                    } else {
+                        Stage::First(keys)
+                    });
+                    if !batch.is_empty() {
+                        return Some(AuditRequest::Compare(self.question(rule, batch, now)));
+                    }
+                }
+                Some(Stage::Memory { mut visited, mut at }) => {
+                    let bits = bits(state.window.places());
+                    let (mut batch, mut looked) = (Vec::new(), 0);
+                    while visited < 1 << bits && batch.len() < AUDIT_KEYS && looked < PLACES_MAX {
+                        batch.extend(u32::try_from(at).ok().and_then(|place| state.window.group_at(place)).cloned());
+                        (at, visited, looked) = (next_place(at, bits), visited + 1, looked + 1);
+                    }
+                    let is_done = visited >= 1 << bits;
+                    self.audit.stage = Some(if is_done { Stage::Table(None) } else { Stage::Memory { visited, at } });
+                    if !batch.is_empty() {
+                        return Some(AuditRequest::Compare(self.question(rule, batch, now)));
+                    }
+                    if !is_done {
+                        return None;
+                    }
+                }
+                Some(Stage::Table(after)) => {
+                    // Where it goes on from is known with the answer.
+                    self.audit.stage = Some(Stage::Table(after.clone()));
+                    return Some(AuditRequest::Page(rule, after));
+                }
+            }
+        }
+    }
+
+    /// Open episodes, and the keys that are nearest to the threshold.
+    fn first_keys(&self, rule: usize) -> Stage {
+        let mut keys = VecDeque::new();
+        if let Some(state) = self.rules.get(rule) {
+            keys.extend(state.episodes.firing().cloned());
+            keys.extend(state.window.top(NEAR_KEYS).into_iter().map(|standing| standing.key));
+        }
+        Stage::First(keys)
+    }
+
+    /// A question about these keys, with what memory knows of them now.
+    fn question(&mut self, rule: usize, keys: Vec<Key>, now: Timestamp) -> Question {
+        let mut question = Question { rule, asked: Vec::with_capacity(keys.len()) };
+        self.audit.fingerprints.clear();
+        let Some(state) = self.rules.get_mut(rule) else { return question };
+        for key in keys {
+            let now = state.window.now_for(&key, now);
+            let (evaluation, stream) = state.window.evaluate(&key, now);
+            let fingerprint = state.window.fingerprint(&key);
+            self.audit.fingerprints.insert(key.clone(), (evaluation, fingerprint));
+            state.window.note_changes(&key);
+            let text = key_texts(&state.rule.query, &key).into_iter().next().flatten();
+            push(&mut question, Asked { key, text, now, stream });
+        }
+        question
+    }
+
+    /// Takes what the table has of the keys that were asked about.
+    pub fn compared(
+        &mut self,
+        question: &Question,
+        answers: &[Result<Compared, CallError>],
+        took: Duration,
+        now: Timestamp,
+    ) {
+        self.audit.ended(took, now);
+        let Some(state) = self.rules.get_mut(question.rule) else { return };
+        for (asked, answer) in question.asked.iter().zip(answers) {
+            let key = &asked.key;
+            let known = self.audit.fingerprints.remove(key);
+            let agrees = match (answer, known) {
+                (Ok(answer), Some((evaluation, fingerprint))) => {
+                    self.audit.status.keys += 1;
+                    let is_visible = Snapshot::parse(&answer.answer.snapshot)
+                        .is_some_and(|snapshot| state.window.unseen(key, &snapshot).is_empty());
+                    !is_visible || agrees(evaluation, fingerprint, &asked.stream, answer)
+                }
+                _ => true, // it comes again in the next cycle
+            };
+            if agrees {
+                self.audit.suspects.agrees(question.rule, key);
+                state.window.forget_changes(key);
+            } else {
+                tracing::debug!(rule = state.rule.name, ?key, stream = ?asked.stream, ?answer, "answers differ");
+                self.audit.suspects.differs(question.rule, key, now);
+            }
+        }
+    }
+
+    /// Takes a page of the table's keys: those that memory has no row of are asked about. `None`: there are no more.
+    pub fn paged(&mut self, rule: usize, page: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
+        self.audit.ended(took, now);
+        let Some(state) = self.rules.get(rule) else { return };
+        let page = page.unwrap_or_else(|error| {
+            tracing::debug!(%error, rule = state.rule.name, "a page of the table's keys could not be read");
+            Vec::new()
+        });
+        let Some(last) = page.last().cloned() else {
+            self.audit.rule = rule + 1;
+            self.audit.stage = Some(self.first_keys(rule + 1));
+            return;
+        };
+        for key in page {
+            if !state.window.has_rows(&key) {
+                self.audit.suspects.ask_again(rule, key);
+            }
+        }
+        self.audit.stage = Some(Stage::Table(Some(last)));
+    }
+
+    /// Takes the table's rows of keys that have drifted, unless a change has come for one meanwhile: that one is asked for
+    /// again.
+    pub fn healed(
+        &mut self,
+        question: &Question,
+        rows: Result<Vec<TableRow>, CallError>,
+        took: Duration,
+        now: Timestamp,
+    ) {
+        self.audit.ended(took, now);
+        let rule = question.rule;
+        let Some(state) = self.rules.get_mut(rule) else { return };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, keys = question.asked.len(), "rows of keys that have drifted could not be read");
+                self.audit.suspects.heal.extend(question.asked.iter().map(|asked| (rule, asked.key.clone())));
+                return;
+            }
+        };
+        let mut by_key: BTreeMap<Key, Vec<&TableRow>> = BTreeMap::new();
+        for row in &rows {
+            by_key.entry(state.window.key_of(&row.row)).or_default().push(row);
+        }
+        for asked in &question.asked {
+            let key = &asked.key;
+            if !state.window.is_quiet(key) {
+                self.audit.suspects.heal.push_back((rule, key.clone()));
+                continue;
+            }
+            state.window.forget_changes(key);
+            let (_, before) = state.window.evaluate(key, asked.now);
+            let fingerprint = state.window.fingerprint(key);
+            let mine = by_key.remove(key).unwrap_or_default();
+            state.window.reload(key, mine.iter().map(|row| (&row.pk, &*row.row)), now);
+            let (_, after) = state.window.evaluate(key, asked.now);
+            if before == after && fingerprint == state.window.fingerprint(key) {
+                continue;
+            }
+            self.audit.status.drifts += 1;
+            self.events.drifts += 1;
+            tracing::warn!(
+                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after),
+                "drift: memory differed from the table though all that was written had been read; it holds the table's rows from here on"
+            );
+        }
+    }
+
+    /// A look at table and topic begins. Returns its number, and how far the stream has come.
+    pub fn begin_look(&mut self) -> (u64, Lsn) {
+        (self.audit.suspects.begin_look(), self.streamed)
+    }
+
+    /// Whether a look would settle something.
+    pub fn wants_look(&self) -> bool {
+        self.audit.suspects.wants_look()
+    }
+
+    /// A look has ended. `ends`: of the topic, asked for after it.
+    pub fn looked(&mut self, (number, streamed): (u64, Lsn), look: &Look, ends: &Offsets) {
+        self.audit.suspects.looked(number, look, streamed, ends);
+    }
+
+    /// Settles which differences are drift. `is_read`: everything before these offsets has been read.
+    pub fn settle_suspects(&mut self, now: Timestamp, is_read: impl Fn(&Offsets) -> bool) {
+        if !self.audit.suspects.wants_look() {
+            return;
+        }
+        let rules = &self.rules;
+        let is_quiet = |rule: usize, key: &Key| rules.get(rule).is_some_and(|state| state.window.is_quiet(key));
+        for (rule, key, verdict) in self.audit.suspects.settle(now, is_quiet, is_read) {
+            if let Some(state) = self.rules.get_mut(rule).filter(|_| verdict == Verdict::Overtaken) {
+                state.window.forget_changes(&key);
+            }
+        }
+    }
+
+    /// Every key of every rule is looked for in the table as soon as the budget allows: something was missed.
+    pub fn sweep_soon(&mut self) {
+        self.audit.sweeps.extend(0..self.rules.len());
+    }
+
+    /// Whether a sweep is wanted or under way.
+    pub fn is_sweeping(&self) -> bool {
+        self.audit.is_sweeping()
+    }
+
+    /// How the audit stands.
+    pub fn audit_status(&self) -> AuditStatus {
+        AuditStatus { unhealed: self.audit.suspects.heal.len(), ..self.audit.status }
+    }
+}
+
+/// Whether memory and table have the same rows of a key, as far as their aggregates tell.
+fn agrees(evaluation: Evaluation, fingerprint: Fingerprint, stream: &Map<String, Json>, table: &Compared) -> bool {
+    let Fingerprint { rows, times, is_sound } = fingerprint;
+    if !is_sound || rows != table.rows || times != table.times {
+        return false;
+    }
+    // What memory cannot calculate it does not compare.
+    let same = |(name, value): (&String, &Json)| {
+        evaluation == Evaluation::Unknown && value.is_null()
+            || table.answer.outputs.get(name).is_some_and(|other| same_value(value, other))
+    };
+    stream.iter().all(same)
+}
+
+fn same_value(one: &Json, other: &Json) -> bool {
+    let number = |value: &Json| value.as_str().and_then(|text| text.parse::<Decimal>().ok());
+    one == other || number(one).is_some_and(|one| number(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_the_same_whatever_their_digits() {
+        let check = |one: Json, other: Json, want: bool| assert_eq!(same_value(&one, &other), want, "{one} {other}");
+        check(Json::from(3), Json::from(3), true);
+        check(Json::from("25.00"), Json::from("25.0000"), true);
+        check(Json::from("25.00"), Json::from("25.01"), false);
+        check(Json::Null, Json::Null, true);
+        check(Json::Null, Json::from("0"), false);
+        check(Json::from("NaN"), Json::from("NaN"), true);
+    }
+}

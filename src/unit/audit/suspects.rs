@@ -1,0 +1,258 @@
+//! Keys whose answers differ, until it is known whether that is drift. Pure.
+
+use std::collections::VecDeque;
+
+use crate::contract::Look;
+use crate::model::{Key, Lsn, Timestamp};
+use crate::progress::Offsets;
+
+/// Suspects at most; while there are as many, no other key is compared.
+const SUSPECTS_MAX: usize = 2_000;
+
+/// How long a difference has to last where the connector does not tell how far it has read.
+const LASTING_MICROS: i64 = 30_000_000;
+
+/// Answers in a row that changes overtook before the key is read from the table anyway.
+const OVERTAKEN_MAX: u8 = 6;
+
+/// A key whose answers differ.
+#[derive(Debug)]
+struct Suspect {
+    rule: usize,
+    key: Key,
+    since: Timestamp,
+    /// Looks that had been begun when the answer came: a later one knows a position that is after it.
+    looks: u64,
+    /// The position in the WAL after the statement that was answered.
+    position: Option<Lsn>,
+    /// What was written up to there is in the topic before these offsets.
+    ends: Option<Offsets>,
+    /// How often changes overtook it.
+    overtaken: u8,
+    /// It has lasted for long already, and was asked about again.
+    lasted: bool,
+}
+
+/// What became of a suspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is still open.
+    Open,
+    /// No transaction explains it.
+    Drift,
+    /// A change came for the key: it is asked about again.
+    Overtaken,
+    /// It has lasted: it is asked about once more.
+    Lasting,
+}
+
+/// A key that is to be asked about again.
+#[derive(Debug, Clone)]
+pub(super) struct Again {
+    pub(super) rule: usize,
+    pub(super) key: Key,
+    overtaken: u8,
+    lasted: bool,
+}
+
+/// All suspects, and the keys to be healed.
+#[derive(Debug, Default)]
+pub(in crate::unit) struct Suspects {
+    suspects: Vec<Suspect>,
+    /// Keys that are asked about again before any other.
+    pub(super) again: VecDeque<Again>,
+    /// What was known of keys that are being asked about again.
+    asked: Vec<Again>,
+    /// Keys whose rows are to be read from the table.
+    pub(super) heal: VecDeque<(usize, Key)>,
+    looks: u64,
+}
+
+impl Suspects {
+    /// Whether no other key should be compared for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.suspects.len() + self.again.len() + self.heal.len() >= SUSPECTS_MAX
+    }
+
+    /// Whether there is something that a look could settle.
+    pub(super) fn wants_look(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
+    /// A look begins. Returns its number.
+    pub(super) fn begin_look(&mut self) -> u64 {
+        self.looks += 1;
+        self.looks
+    }
+
+    /// Takes up to `limit` keys of one rule that are asked about again.
+    pub(super) fn take_again(&mut self, limit: usize) -> Option<(usize, Vec<Key>)> {
+        let rule = self.again.front()?.rule;
+        let mut keys = Vec::new();
+        while keys.len() < limit
+            && let Some(again) = self.again.pop_front_if(|again| again.rule == rule)
+        {
+            keys.push(again.key.clone());
+            self.asked.push(again);
+        }
+        Some((rule, keys))
+    }
+
+    /// Takes up to `limit` keys of one rule that are to be healed.
+    pub(super) fn take_heal(&mut self, limit: usize) -> Option<(usize, Vec<Key>)> {
+        let rule = self.heal.front()?.0;
+        let mut keys = Vec::new();
+        while keys.len() < limit
+            && let Some((_, key)) = self.heal.pop_front_if(|(other, _)| *other == rule)
+        {
+            keys.push(key);
+        }
+        Some((rule, keys))
+    }
+
+    /// A key is asked about: the table has it, and memory does not.
+    pub(in crate::unit) fn ask_again(&mut self, rule: usize, key: Key) {
+        self.again.push_back(Again { rule, key, overtaken: 0, lasted: false });
+    }
+
+    /// The answers are the same.
+    pub(super) fn agrees(&mut self, rule: usize, key: &Key) {
+        self.asked.retain(|again| again.rule != rule || again.key != *key);
+    }
+
+    /// The answers differ.
+    pub(super) fn differs(&mut self, rule: usize, key: &Key, now: Timestamp) {
+        let known = self.asked.iter().position(|again| again.rule == rule && again.key == *key);
+        let known = known.map(|index| self.asked.swap_remove(index));
+        if self.suspects.iter().any(|suspect| suspect.rule == rule && suspect.key == *key) {
+            return;
+        }
+        self.suspects.push(Suspect {
+            rule,
+            key: key.clone(),
+            since: now,
+            looks: self.looks,
+            position: None,
+            ends: None,
+            overtaken: known.as_ref().map_or(0, |again| again.overtaken),
+            lasted: known.is_some_and(|again| again.lasted),
+        });
+    }
+
+    /// A look of this number has ended. `streamed`: the greatest position that had come in the stream when it began;
+    /// `ends`: the topic's, asked for after it.
+    pub(super) fn looked(&mut self, number: u64, look: &Look, streamed: Lsn, ends: &Offsets) {
+        for suspect in &mut self.suspects {
+            if number <= suspect.looks {
+                continue;
+            }
+            let position = *suspect.position.get_or_insert(look.position);
+            let is_read = look.flushed.is_some_and(|flushed| flushed >= position) || streamed > position;
+            if is_read && suspect.ends.is_none() {
+                suspect.ends = Some(ends.clone());
+            }
+        }
+    }
+
+    /// Settles what can be settled. `is_quiet`: no change has come for the key; `is_read`: everything before these offsets
+    /// has been read. Returns the keys that are no longer suspects.
+    pub(super) fn settle(
+        &mut self,
+        now: Timestamp,
+        is_quiet: impl Fn(usize, &Key) -> bool,
+        is_read: impl Fn(&Offsets) -> bool,
+    ) -> Vec<(usize, Key, Verdict)> {
+        let mut settled = Vec::new();
+        let (again, heal) = (&mut self.again, &mut self.heal);
+        self.suspects.retain(|suspect| {
+            let lasts = now.0.saturating_sub(suspect.since.0) >= LASTING_MICROS;
+            let verdict = if !is_quiet(suspect.rule, &suspect.key) {
+                Verdict::Overtaken
+            } else if suspect.lasted || suspect.ends.as_ref().is_some_and(&is_read) {
+                Verdict::Drift
+            } else if lasts {
+                Verdict::Lasting
+            } else {
+                Verdict::Open
+            };
+            let (rule, key) = (suspect.rule, suspect.key.clone());
+            let mut ask = |overtaken, lasted| again.push_back(Again { rule, key: key.clone(), overtaken, lasted });
+            match verdict {
+                Verdict::Open => return true,
+                Verdict::Drift => heal.push_back((rule, key.clone())),
+                // Changes come faster than answers. The table's rows are right whenever they are read.
+                Verdict::Overtaken if suspect.overtaken >= OVERTAKEN_MAX => heal.push_back((rule, key.clone())),
+                Verdict::Overtaken => ask(suspect.overtaken + 1, false),
+                Verdict::Lasting => ask(suspect.overtaken, true),
+            }
+            settled.push((rule, key, verdict));
+            false
+        });
+        settled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::NextOffset;
+
+    fn look(position: u64, flushed: Option<u64>) -> Look {
+        Look { position: Lsn(position), flushed: flushed.map(Lsn), ..Look::default() }
+    }
+
+    fn ends(end: i64) -> Offsets {
+        BTreeMap::from([(0, NextOffset(end))])
+    }
+
+    fn settle(suspects: &mut Suspects, now: i64, quiet: bool, read: i64) -> Vec<Verdict> {
+        let settled = suspects.settle(Timestamp(now), |_, _| quiet, |to| *to <= ends(read));
+        settled.into_iter().map(|(_, _, verdict)| verdict).collect()
+    }
+
+    #[test]
+    fn it_is_drift_once_all_that_the_statement_saw_is_read() {
+        let mut suspects = Suspects::default();
+        let early = suspects.begin_look();
+        suspects.differs(0, &Key::Int(1), Timestamp(0));
+        suspects.looked(early, &look(100, Some(100)), Lsn(900), &ends(5));
+        assert_eq!(settle(&mut suspects, 1, true, 9), [], "the look began before the answer came");
+        let number = suspects.begin_look();
+        suspects.looked(number, &look(200, Some(150)), Lsn(150), &ends(6));
+        assert_eq!(settle(&mut suspects, 2, true, 9), [], "not everything is in the topic yet");
+        let number = suspects.begin_look();
+        suspects.looked(number, &look(300, Some(200)), Lsn(150), &ends(7));
+        assert_eq!(settle(&mut suspects, 3, true, 6), [], "not everything was read yet");
+        assert_eq!(settle(&mut suspects, 4, true, 7), [Verdict::Drift]);
+        assert_eq!(suspects.take_heal(9), Some((0, vec![Key::Int(1)])));
+    }
+
+    #[test]
+    fn a_change_explains_it_and_it_is_asked_about_again() {
+        let mut suspects = Suspects::default();
+        suspects.differs(0, &Key::Int(1), Timestamp(0));
+        for _ in 0..OVERTAKEN_MAX {
+            assert_eq!(settle(&mut suspects, 1, false, 9), [Verdict::Overtaken]);
+            assert_eq!(suspects.take_again(9), Some((0, vec![Key::Int(1)])));
+            suspects.differs(0, &Key::Int(1), Timestamp(1));
+        }
+        assert_eq!(settle(&mut suspects, 1, false, 9), [Verdict::Overtaken]);
+        assert_eq!(suspects.take_again(9), None);
+        assert_eq!(suspects.take_heal(9), Some((0, vec![Key::Int(1)])), "its rows are read all the same");
+    }
+
+    #[test]
+    fn without_a_slot_it_has_to_last() {
+        let mut suspects = Suspects::default();
+        suspects.differs(0, &Key::Int(1), Timestamp(0));
+        let number = suspects.begin_look();
+        suspects.looked(number, &look(200, None), Lsn(150), &ends(6));
+        assert_eq!(settle(&mut suspects, LASTING_MICROS - 1, true, 9), []);
+        assert_eq!(settle(&mut suspects, LASTING_MICROS, true, 9), [Verdict::Lasting]);
+        assert_eq!(suspects.take_again(9), Some((0, vec![Key::Int(1)])));
+        suspects.differs(0, &Key::Int(1), Timestamp(LASTING_MICROS + 1));
+        assert_eq!(settle(&mut suspects, LASTING_MICROS + 1, true, 9), [Verdict::Drift]);
+    }
+}

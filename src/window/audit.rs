@@ -1,0 +1,78 @@
+//! What an audit compares a group's rows by, and how it comes to every group once.
+
+use std::collections::BTreeSet;
+
+use super::Window;
+use crate::model::{Key, Timestamp, Value};
+
+/// What a group's rows are, beside their aggregates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Rows inside of the window.
+    pub rows: u64,
+    /// The sum of their times in microseconds since 1970, infinities left out; 0 for a rule without a bound.
+    pub times: i128,
+    /// Whether the aggregates are those of the rows.
+    pub is_sound: bool,
+}
+
+impl Window {
+    /// What the rows of a group are. Evaluate it first, so that what time has taken is gone.
+    pub fn fingerprint(&self, key: &Key) -> Fingerprint {
+        let group = self.find_group(key).and_then(|index| self.groups.get(index));
+        let Some(group) = group else { return Fingerprint { is_sound: true, ..Fingerprint::default() } };
+        let mut running = self.program.start();
+        let mut times = 0_i128;
+        for (time, row) in &group.rows {
+            if self.program.is_bounded() && !matches!(*time, Timestamp::MIN | Timestamp::MAX) {
+                times = times.saturating_add(i128::from(time.0));
+            }
+            if let Some(row) = self.rows.get(*row) {
+                running.add(&row.args);
+            }
+        }
+        Fingerprint { rows: running.rows(), times, is_sound: running == group.running }
+    }
+
+    /// The group that a row of the wanted columns belongs to.
+    pub fn key_of(&self, row: &[Value]) -> Key {
+        self.program.key(row)
+    }
+
+    /// How many places groups have: a group stands at one of them.
+    pub fn places(&self) -> u32 {
+        self.groups.places()
+    }
+
+    /// The group at a place, if there is one.
+    pub fn group_at(&self, place: u32) -> Option<&Key> {
+        self.groups.get(place).map(|group| &group.key)
+    }
+
+    /// Whether memory has a row of this group.
+    pub fn has_rows(&self, key: &Key) -> bool {
+        self.find_group(key).and_then(|index| self.groups.get(index)).is_some_and(|group| !group.rows.is_empty())
+    }
+
+    /// From here on it is noted whether a change touches this group.
+    pub fn note_changes(&mut self, key: &Key) {
+        self.quiet.insert(key.clone());
+    }
+
+    /// Whether no change has touched the group since [`Self::note_changes`].
+    pub fn is_quiet(&self, key: &Key) -> bool {
+        self.quiet.contains(key)
+    }
+
+    /// It is no longer noted.
+    pub fn forget_changes(&mut self, key: &Key) {
+        self.quiet.remove(key);
+    }
+
+    /// A change has touched a group.
+    pub(super) fn touched(quiet: &mut BTreeSet<Key>, key: &Key) {
+        if !quiet.is_empty() {
+            quiet.remove(key);
+        }
+    }
+}
