@@ -66,6 +66,8 @@ pub struct Monitor<S, C, K, T> {
     pub wanted: Vec<usize>,
     /// The world that rules and decoder were made for.
     pub contract: Contract,
+    /// What has changed in it since the windows were stored, as far as is known: they come from the table then.
+    pub changes: Vec<String>,
     /// Where changes come from.
     pub source: S,
     /// Who confirms.

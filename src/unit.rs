@@ -19,6 +19,7 @@ pub mod stored;
 
 pub use question::{Answer, Asked, Compared, Question, Reload};
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit::Audit;
@@ -86,6 +87,8 @@ pub struct Unit {
     audit: Audit,
     /// The greatest position in the WAL that a streamed change has had.
     streamed: Lsn,
+    /// The same of each partition's, since it is read from one offset on without a gap.
+    streamed_in: BTreeMap<i32, Lsn>,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -113,6 +116,7 @@ impl Unit {
             lookups: Lookups::default(),
             audit,
             streamed: Lsn(0),
+            streamed_in: BTreeMap::new(),
             events: UnitEvents::default(),
         })
     }
@@ -194,6 +198,8 @@ impl Unit {
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
         if let Some(lsn) = change.lsn.filter(|_| change.op != Op::Read) {
             self.streamed = self.streamed.max(lsn);
+            let newest = self.streamed_in.entry(position.partition).or_insert(lsn);
+            *newest = lsn.max(*newest);
         }
         let mut applied = Applied::Stale;
         for state in &mut self.rules {
@@ -205,6 +211,27 @@ impl Unit {
             (Applied::Taken, Some(pk)) => self.lookups.settle(pk),
             (Applied::Taken | Applied::Incomplete, None) => {}
         }
+    }
+
+    /// Whether a change is a snapshot's read from a server whose WAL is not the one that the partition's changes before were
+    /// of: a server's positions only grow, and a snapshot is taken at the newest one. Incremental snapshots have none.
+    pub fn begins_era(&self, change: &Change, position: Position) -> bool {
+        let newest = self.streamed_in.get(&position.partition);
+        change.op == Op::Read && change.lsn.zip(newest.copied()).is_some_and(|(read, newest)| read < newest)
+    }
+
+    /// Versions of rows mean nothing any more: the changes that come are of another server.
+    pub fn begin_era(&mut self) {
+        self.streamed_in.clear();
+        self.streamed = Lsn(0);
+        for state in &mut self.rules {
+            state.window.forget_versions();
+        }
+    }
+
+    /// Everything before these offsets is done with, though not read.
+    pub fn skip_to(&mut self, offsets: &Offsets) {
+        self.offsets.extend(offsets.iter().map(|(partition, next)| (*partition, *next)));
     }
 
     /// From here on deleted rows are remembered, or (with `false`) no longer: see [`Window::remember_deletes`].

@@ -130,7 +130,7 @@ pub async fn run(request: Request, console: &mut impl Show) -> Result<Option<Sum
         stop: stop.clone(),
     };
     let (end, ended) = oneshot::channel();
-    let mut work = std::pin::pin!(job.drive(source, sinks, folder, Counts::default(), ended.map(drop)));
+    let mut work = std::pin::pin!(job.drive(source, sinks, folder, Counts::default(), Vec::new(), ended.map(drop)));
     let shown = tokio::select! {
         early = work.as_mut() => Err(early.ended.err().map_or_else(
             || Failure::new(Exit::Failed, "the pipeline ended before its time"),

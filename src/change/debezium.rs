@@ -250,6 +250,10 @@ impl Decode for Decoder {
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
         Self::decode(self, key, value)
     }
+
+    fn row_of(&mut self, key: Option<&[u8]>) -> Option<Key> {
+        self.record_key(key).ok().flatten()
+    }
 }
 
 /// A record's key that is an object.

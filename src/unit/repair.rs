@@ -21,6 +21,11 @@ impl Unit {
         self.lookups.next(now, LOOKUP_KEYS_MAX)
     }
 
+    /// A row is to be read from the table.
+    pub fn look_up(&mut self, pk: &Key) {
+        self.lookups.add(pk);
+    }
+
     /// Takes the rows that the table has of the keys that were last asked for. One that it does not have is gone.
     pub fn looked_up(&mut self, rows: &[TableRow], now: Timestamp) {
         let asked = self.lookups.answered();

@@ -15,6 +15,7 @@ use rdkafka::{Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::super::Event;
+use crate::change::RejectKind;
 use crate::change::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, Content, DeadLetter, SourceRecord};
 use crate::change::{Decode, Decoded};
 use crate::failure::{CallError, Kind};
@@ -249,10 +250,11 @@ impl<D: Decode> Reader<D> {
 
     fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> SourceRecord<D::Change> {
         let position = Position { partition: message.partition(), offset: message.offset() };
-        let letter = |reject| {
+        let letter = |reject, row| {
             Box::new(DeadLetter {
                 position,
                 reject,
+                row,
                 key: message.key().map(<[u8]>::to_vec),
                 value: message.payload().map(<[u8]>::to_vec),
                 headers: headers_of(message),
@@ -260,9 +262,14 @@ impl<D: Decode> Reader<D> {
         };
         let content = match self.decoder.decode(message.key(), message.payload()) {
             Ok(Decoded::Change(change)) => Content::Change(change),
-            Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject)),
+            Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject, None)),
             Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
-            Err(reject) => Content::Rejected(letter(reject)),
+            Err(reject) => {
+                // Another table's key is no row of ours.
+                let mine = reject.kind != RejectKind::Table;
+                let row = mine.then(|| self.decoder.row_of(message.key())).flatten();
+                Content::Rejected(letter(reject, row))
+            }
         };
         SourceRecord { position, timestamp_ms, content }
     }
