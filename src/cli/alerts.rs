@@ -9,7 +9,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::terminal::{Align, colours, padded, printable, width};
+use super::terminal::{Align, colours, padded, printable, printable_json, width};
 use super::{AlertsArgs, Output};
 use crate::alert::record::AlertRecord;
 use crate::app;
@@ -205,7 +205,7 @@ impl Printer {
             Output::Json => {
                 for record in records {
                     let line = serde_json::to_string(record).map_err(std::io::Error::other)?;
-                    writeln!(out, "{line}")?;
+                    writeln!(out, "{}", printable_json(&line))?;
                 }
             }
             Output::Table => {

@@ -27,6 +27,7 @@ mod offsets;
 mod recovery;
 mod replays;
 mod reprocess;
+mod secrets;
 mod table;
 mod truth;
 mod web;
