@@ -4,7 +4,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaConfRes;
 
-use crate::failure::{CallError, Kind};
+use crate::failure::{CallError, Kind, Server};
 
 /// What follows from an error. A code that is not listed may pass.
 pub fn kind(error: &KafkaError) -> Kind {
@@ -47,23 +47,27 @@ pub fn kind(error: &KafkaError) -> Kind {
     }
 }
 
+/// Whether the client is cut off from the brokers, which shows in its statistics and in every call.
+pub fn is_cut_off(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut))
+}
+
 /// A call that failed. Where a client could not be made for it, the text names the property and not its value, which may
 /// be a secret.
 pub fn failed(call: &str, error: KafkaError) -> CallError {
-    use RDKafkaErrorCode as Code;
     let kind = kind(&error);
-    let code = error.rdkafka_error_code();
+    let is_cut_off = is_cut_off(&error);
     if let Some(text) = named(&error) {
         return CallError::new(call, text, kind);
     }
-    let failed = CallError::from_source(call, error, kind);
-    match code {
-        Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut) => {
-            let problem = format!("could not be reached: {}", failed.problem);
-            failed.with_problem(problem)
-        }
-        _ => failed,
+    let failed = CallError::from_source(call, error, kind).at(Server::Kafka);
+    if !is_cut_off {
+        return failed;
     }
+    let problem = format!("could not be reached: {}", failed.problem);
+    failed.with_problem(problem)
 }
 
 /// What is wrong with a property, by its name alone.

@@ -8,6 +8,7 @@ use super::durable::Durable;
 use super::intake::Intake;
 use super::settings::Settings;
 use crate::change::record::{BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
+use crate::failure::{CallError, HasKind};
 use crate::model::duration::micros;
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::{Offsets, Progress};
@@ -162,13 +163,13 @@ impl Assignment {
                 self.evaluate(now);
             }
             Reply::Found(Err(error)) => {
-                tracing::warn!(%error, rows = self.unit.incomplete(), "rows could not be read from the table");
+                warn(&error, "rows could not be read from the table");
                 self.unit.lookup_failed(now);
             }
             Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
             Reply::Swept(rule, Ok(keys)) => self.unit.swept(rule, keys, now),
-            Reply::Rows(_, Err(error)) => tracing::warn!(%error, "a key's rows could not be read from the table"),
-            Reply::Swept(_, Err(error)) => tracing::warn!(%error, "the sweep failed"),
+            Reply::Rows(_, Err(error)) => warn(&error, "a key's rows could not be read from the table"),
+            Reply::Swept(_, Err(error)) => warn(&error, "the sweep failed"),
             Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
         }
     }
@@ -259,5 +260,14 @@ impl Assignment {
         }
         // At least a millisecond, so that the loop does not spin.
         Duration::from_micros(u64::try_from(next.saturating_sub(now.0)).unwrap_or(0).max(1_000))
+    }
+}
+
+/// A question that failed. The loop says once that the database is away.
+fn warn(error: &CallError, what: &str) {
+    if error.is_retried() {
+        tracing::debug!(%error, "{what}");
+    } else {
+        tracing::warn!(%error, "{what}");
     }
 }
