@@ -20,6 +20,7 @@ mod changes;
 mod doctor;
 mod encodings;
 mod exactly_once;
+mod first_steps;
 mod golden;
 mod harness;
 mod long_running;
