@@ -31,7 +31,7 @@ use serde_json::Value as Json;
 use crate::alert::{Alert, Confirmation, Decision, key_texts};
 use crate::change::{Change, Op};
 use crate::episode::{Candidate, EpisodeId, Episodes, Outcome, Raised, Status};
-use crate::failure::CallError;
+use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
 use crate::progress::Offsets;
 use crate::rule::evaluate::{Evaluation, Program};
@@ -353,7 +353,11 @@ impl Unit {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    tracing::warn!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
+                    if error.is_retried() {
+                        tracing::debug!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
+                    } else {
+                        tracing::warn!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
+                    }
                     state.episodes.failed(&asked.key, now);
                     self.events.answered(question.rule, &state.rule, asked, None, ConfirmationOutcome::Failed, now);
                     continue;

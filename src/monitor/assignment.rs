@@ -11,6 +11,7 @@ use super::settings::Settings;
 use crate::change::Change;
 use crate::change::record::{About, BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
 use crate::contract::Contract;
+use crate::failure::{CallError, HasKind};
 use crate::job::JobError;
 use crate::model::duration::micros;
 use crate::model::{Lsn, NextOffset, Position, Timestamp};
@@ -253,7 +254,7 @@ impl Assignment {
                 self.evaluate(now);
             }
             Reply::Found(Err(error)) => {
-                tracing::warn!(%error, rows = self.unit.incomplete(), "rows could not be read from the table");
+                warn(&error, "rows could not be read from the table");
                 self.unit.lookup_failed(now);
             }
             Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
@@ -266,7 +267,7 @@ impl Assignment {
                 }
                 self.evaluate(now);
             }
-            Reply::Rows(_, Err(error)) => tracing::warn!(%error, "a key's rows could not be read from the table"),
+            Reply::Rows(_, Err(error)) => warn(&error, "a key's rows could not be read from the table"),
             Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
         }
     }
@@ -357,5 +358,14 @@ impl Assignment {
         }
         // At least a millisecond, so that the loop does not spin.
         Duration::from_micros(u64::try_from(next.saturating_sub(now.0)).unwrap_or(0).max(1_000))
+    }
+}
+
+/// A question that failed. The loop says once that the database is away.
+fn warn(error: &CallError, what: &str) {
+    if error.is_retried() {
+        tracing::debug!(%error, "{what}");
+    } else {
+        tracing::warn!(%error, "{what}");
     }
 }

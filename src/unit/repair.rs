@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
-use crate::failure::CallError;
+use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::evaluate::Evaluation;
 use crate::rule::table_row::TableRow;
@@ -97,7 +97,12 @@ impl Unit {
         let keys: BTreeSet<Key> = match keys {
             Ok(keys) => keys.into_iter().collect(),
             Err(error) => {
-                tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
+                // An outage has its own lines, and the audit goes on once it is over.
+                if error.is_retried() {
+                    self.audit.sweeps.insert(rule);
+                } else {
+                    tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
+                }
                 return;
             }
         };
