@@ -66,6 +66,7 @@ pub async fn prepare(config: &Config, until_end: bool) -> Result<Prepared<'_>, F
         &compiled.rules,
         &compiled.wanted,
     );
+    let confirm = confirm.with_zones(compiled.zones.clone());
     let (gauge, status) = Default::default();
     Ok(Prepared { config, until_end, cluster, decoder, compiled, confirm, gauge, status })
 }

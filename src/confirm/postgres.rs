@@ -1,4 +1,4 @@
-//! Confirmation by Postgres: one statement for many keys, read only, in UTC, with a limit of its own.
+//! Confirmation by Postgres: one statement for many keys, read only, in the rule's time zone, with a limit of its own.
 //!
 //! - this file: the statements of a run
 //! - [`catalog`]: what a table is (for the archive, in [`catalog::full_row`]), and whether Postgres reads a rule as memory does
@@ -9,19 +9,22 @@ pub mod catalog;
 pub mod explain;
 pub mod trace;
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use serde_json::{Map, Value as Json};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::Confirm;
 use crate::alert::{scale_at, value_text};
 use crate::failure::{CallError, Kind};
+use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
-use crate::postgres::{kind, no_answer};
+use crate::postgres::zones::Zones;
+use crate::postgres::{Sees, Session, kind, no_answer, query, query_scalar};
 use crate::rule::table_row::{TableRow, table_row, value};
 use crate::rule::{self, Aggregate, OutputExpr, Rule, Time, render};
 use crate::unit::{Answer, Asked, Question};
@@ -55,7 +58,11 @@ struct Statements {
 /// Asks a Postgres server.
 pub struct PostgresConfirm {
     pool: PgPool,
+    session: Session,
     rules: Vec<Statements>,
+    /// The time zone of each rule.
+    names: RwLock<Vec<String>>,
+    zones: Option<Zones>,
     wanted: Vec<usize>,
     answer_timeout: Duration,
 }
@@ -75,10 +82,25 @@ impl PostgresConfirm {
             .connect_lazy_with(options);
         Self {
             pool,
+            session: Session::Reading(statement_timeout),
+            names: RwLock::new(rules.iter().map(|rule| rule.query.zone.name().to_owned()).collect()),
+            zones: None,
             rules: rules.iter().map(|rule| Statements::new(rule, wanted)).collect(),
             wanted: wanted.to_vec(),
             answer_timeout: statement_timeout + ANSWER_MARGIN,
         }
+    }
+
+    /// The same, which finds the zones of its rules by these.
+    #[must_use]
+    pub fn with_zones(self, zones: Zones) -> Self {
+        Self { zones: Some(zones), ..self }
+    }
+
+    /// Begins a transaction of a rule's session.
+    fn begin(&self, session: Session, rule: usize) -> AssertSqlSafe<String> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        AssertSqlSafe(session.begin(Sees::Newest, names.get(rule).map_or("UTC", String::as_str)))
     }
 
     /// Closes the connections; one that does not answer is left to the end of the process.
@@ -99,9 +121,13 @@ impl PostgresConfirm {
 
     /// Runs a statement, bounded on this side too: the server's own limit does not help when its answer never comes.
     /// A connection whose statement is given up is closed, not used again.
-    async fn fetch(&self, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
+    async fn fetch(&self, rule: usize, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
-        match tokio::time::timeout(self.answer_timeout, statement.fetch_all(&mut *connection)).await {
+        let asked = async {
+            let mut transaction = connection.begin_with(self.begin(self.session, rule)).await?;
+            statement.fetch_all(&mut *transaction).await
+        };
+        match tokio::time::timeout(self.answer_timeout, asked).await {
             Ok(answered) => answered,
             Err(_) => {
                 drop(connection.detach());
@@ -112,11 +138,11 @@ impl PostgresConfirm {
 
     /// Asks for some of a question's groups; where the database refuses the statement, each half is asked
     /// by itself, so that one bad group does not hold up the others.
-    async fn ask_some(&self, statements: &Statements, asked: &[Asked]) -> Vec<Result<Answer, CallError>> {
+    async fn ask_some(&self, rule: usize, statements: &Statements, asked: &[Asked]) -> Vec<Result<Answer, CallError>> {
         let mut answers = Vec::with_capacity(asked.len());
         let mut parts = vec![asked];
         while let Some(part) = parts.pop() {
-            match self.statement(statements, part).await {
+            match self.statement(rule, statements, part).await {
                 Ok(got) => answers.extend(got.into_iter().map(Ok)),
                 Err(sqlx::Error::Database(error)) if part.len() > 1 && is_of_the_data(&*error) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -133,18 +159,23 @@ impl PostgresConfirm {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a duration for the record, which decides nothing")]
-    async fn statement(&self, statements: &Statements, asked: &[Asked]) -> Result<Vec<Answer>, sqlx::Error> {
+    async fn statement(
+        &self,
+        rule: usize,
+        statements: &Statements,
+        asked: &[Asked],
+    ) -> Result<Vec<Answer>, sqlx::Error> {
         let started = Instant::now();
         let instants: Vec<String> = asked.iter().map(|asked| instant(asked.now)).collect();
         let keys: Vec<&str> = asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
         let rows = if keys.is_empty() {
-            let query = sqlx::query(AssertSqlSafe(statements.null.clone()));
-            self.fetch(query.bind(instants.first())).await?
+            let query = query(AssertSqlSafe(statements.null.clone()));
+            self.fetch(rule, query.bind(instants.first())).await?
         } else {
-            let query = sqlx::query(AssertSqlSafe(statements.keyed.clone())).bind(&keys);
+            let query = query(AssertSqlSafe(statements.keyed.clone())).bind(&keys);
             match statements.time {
-                Time::Processing => self.fetch(query.bind(instants.first())).await?,
-                Time::Event => self.fetch(query.bind(&instants)).await?,
+                Time::Processing => self.fetch(rule, query.bind(instants.first())).await?,
+                Time::Event => self.fetch(rule, query.bind(&instants)).await?,
             }
         };
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -170,7 +201,7 @@ impl Confirm for PostgresConfirm {
             if asked.is_empty() {
                 continue;
             }
-            let mut got = self.ask_some(statements, &asked).await.into_iter();
+            let mut got = self.ask_some(question.rule, statements, &asked).await.into_iter();
             for (slot, _) in answers.iter_mut().zip(&question.asked).filter(|(_, asked)| mine(asked)) {
                 *slot = got.next();
             }
@@ -180,38 +211,38 @@ impl Confirm for PostgresConfirm {
 
     async fn snapshot(&self) -> Result<String, CallError> {
         let text = |rows: Vec<PgRow>| rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0);
-        self.fetch(sqlx::query("select pg_current_snapshot()::text")).await.and_then(text).map_err(failed)
+        self.fetch(0, query("select pg_current_snapshot()::text")).await.and_then(text).map_err(failed)
     }
 
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
         let statements = self.statements(rule)?;
-        let query = sqlx::query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
-        let rows = self.fetch(query).await.map_err(failed)?;
+        let query = query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
+        let rows = self.fetch(rule, query).await.map_err(failed)?;
         rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
 
     async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
         let statements = self.statements(0)?;
         let table = &statements.query.table;
-        let mut query = sqlx::query(AssertSqlSafe(statements.rows_by_key.clone()));
+        let mut query = query(AssertSqlSafe(statements.rows_by_key.clone()));
         for (place, column) in table.primary_key.iter().enumerate() {
             let scale = scale_at(table, *column);
             let text = |pk: &Key| pk.values().get(place).and_then(|value| value_text(value, scale));
             query = query.bind(pks.iter().map(text).collect::<Vec<_>>());
         }
-        let rows = self.fetch(query).await.map_err(failed)?;
+        let rows = self.fetch(0, query).await.map_err(failed)?;
         rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
 
     async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
         let statements = self.statements(rule)?;
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
         // It reads what a confirmation never would: as long as it takes, unless the server falls silent.
-        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(failed)?;
+        let begin = self.begin(Session::Reading(Duration::ZERO), rule);
+        let mut transaction = self.pool.begin_with(begin).await.map_err(failed)?;
         // A statement of its own: the snapshot of the next one is newer.
         let position = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
-        let position: i64 = sqlx::query_scalar(position).fetch_one(&mut *transaction).await.map_err(failed)?;
-        let query = sqlx::query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
+        let position: i64 = query_scalar(position).fetch_one(&mut *transaction).await.map_err(failed)?;
+        let query = query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
         let mut rows = query.fetch(&mut *transaction);
         loop {
             let next = tokio::time::timeout(SILENCE_MAX, rows.try_next()).await;
@@ -221,10 +252,22 @@ impl Confirm for PostgresConfirm {
         }
     }
 
+    async fn zones(&self) -> Result<Vec<Arc<Zone>>, CallError> {
+        match &self.zones {
+            Some(zones) => zones.find().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn use_zones(&self, zones: &[Arc<Zone>]) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        *names = zones.iter().map(|zone| zone.name().to_owned()).collect();
+    }
+
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {
         let statements = self.statements(rule)?;
-        let query = sqlx::query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
-        let rows = self.fetch(query).await.map_err(failed)?;
+        let query = query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
+        let rows = self.fetch(rule, query).await.map_err(failed)?;
         let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Option<String>>, _>>();
         let keys = keys.map_err(failed)?;
         let table = &statements.query.table;

@@ -1,5 +1,6 @@
 //! The work on one assignment of the partitions: records in, evaluations, answers, and what is due when. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::counts::Counts;
@@ -8,7 +9,9 @@ use super::durable::Durable;
 use super::intake::Intake;
 use super::settings::Settings;
 use crate::change::record::{BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
+use crate::failure::HasKind;
 use crate::model::duration::micros;
+use crate::model::zone::Zone;
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::{Offsets, Progress};
 use crate::run_status::snapshot::Pause;
@@ -42,6 +45,8 @@ pub(super) struct Assignment {
     pub(super) counts: Counts,
     /// Why reading pauses, if it does.
     pub(super) paused: Option<Pause>,
+    /// Time zones that the rules are to be run in, once no statement is under way.
+    pub(super) new_zones: Option<Vec<Arc<Zone>>>,
     schedule: Schedule,
     /// When everything up to the end had been read.
     all_read_at: Option<Timestamp>,
@@ -57,6 +62,7 @@ impl Assignment {
             rebuild,
             counts: Counts::default(),
             paused: None,
+            new_zones: None,
             schedule: Schedule::new(now),
             all_read_at: None,
         }
@@ -118,6 +124,15 @@ impl Assignment {
         }
     }
 
+    /// Rows were loaded from the table, which may be ahead of the topic: nothing is evaluated before these offsets.
+    pub(super) fn rebuild_up_to(&mut self, ends: Offsets, now: Timestamp) {
+        self.rebuild = ends;
+        self.rebuild.retain(|partition, end| self.unit.offsets().get(partition) < Some(&*end));
+        if !self.rebuilds() {
+            self.unit.evaluate_all(now);
+        }
+    }
+
     /// Once what was read before has been read again, every key is evaluated.
     fn end_rebuild(&mut self, now: Timestamp) {
         if !self.rebuilds() || !self.intake.has_reached(&self.rebuild, self.unit.offsets()) {
@@ -168,6 +183,19 @@ impl Assignment {
             Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
             Reply::Swept(rule, Ok(keys)) => self.unit.swept(rule, keys, now),
             Reply::Rows(_, Err(error)) => tracing::warn!(%error, "a key's rows could not be read from the table"),
+            Reply::Zones(Ok(zones)) => {
+                let differs = |(rule, zone): (usize, &Arc<Zone>)| {
+                    self.unit.rule(rule).is_some_and(|rule| rule.query.zone != *zone)
+                };
+                self.new_zones = Some(zones).filter(|zones| zones.iter().enumerate().any(differs));
+            }
+            // An outage is told by what is asked of every key.
+            Reply::Zones(Err(error)) if error.is_retried() => {
+                tracing::debug!(%error, "no time zones of the rules");
+            }
+            Reply::Zones(Err(error)) => {
+                tracing::warn!(%error, "the time zones of the rules cannot be asked for: they stay as they were");
+            }
             Reply::Swept(_, Err(error)) => tracing::warn!(%error, "the sweep failed"),
             Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
         }

@@ -1,8 +1,11 @@
 //! What the loop asks of the database, and when. Pure.
 
+use std::sync::Arc;
+
 use super::settings::Settings;
 use crate::failure::CallError;
 use crate::model::duration::micros;
+use crate::model::zone::Zone;
 use crate::model::{Key, Timestamp};
 use crate::progress::Offsets;
 use crate::rule::table_row::TableRow;
@@ -10,6 +13,9 @@ use crate::unit::{Answer, Question, Reload, Unit};
 
 /// How often the database's snapshot is asked for while changes come.
 const SNAPSHOT_MICROS: i64 = 1_000_000;
+
+/// How often the time zones of the rules are asked for: the database or the role may get another one.
+const ZONES_MICROS: i64 = 10_000_000;
 
 /// A request to the database.
 pub(super) enum Request {
@@ -23,6 +29,8 @@ pub(super) enum Request {
     Lookup(Vec<Key>),
     /// Every key of a rule that is over its threshold.
     Sweep(usize, Timestamp),
+    /// The rules' time zones.
+    Zones,
 }
 
 /// The reply to a [`Request`].
@@ -32,6 +40,7 @@ pub(super) enum Reply {
     Rows(Reload, Result<Vec<TableRow>, CallError>),
     Found(Result<Vec<TableRow>, CallError>),
     Swept(usize, Result<Vec<Key>, CallError>),
+    Zones(Result<Vec<Arc<Zone>>, CallError>),
 }
 
 impl Reply {
@@ -47,6 +56,8 @@ impl Reply {
             | Self::Rows(_, Err(problem))
             | Self::Found(Err(problem))
             | Self::Swept(_, Err(problem)) => Err(problem),
+            // The door that this is asked by is another one.
+            Self::Zones(_) => Ok(None),
             Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Swept(..) => Ok(None),
         }
     }
@@ -58,11 +69,13 @@ pub(super) struct Schedule {
     snapshot: Option<(Timestamp, Offsets)>,
     /// When the last sweep was started.
     swept_at: Timestamp,
+    /// When the time zones were last asked for.
+    zones_at: Timestamp,
 }
 
 impl Schedule {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { snapshot: None, swept_at: now }
+        Self { snapshot: None, swept_at: now, zones_at: now }
     }
 
     /// What is due: the database's snapshot (once at first, then every second while changes come), keys to be read
@@ -72,6 +85,10 @@ impl Schedule {
         let lookup = unit.next_lookup(now);
         if !lookup.is_empty() {
             requests.push(Request::Lookup(lookup));
+        }
+        if now.0.saturating_sub(self.zones_at.0) >= ZONES_MICROS {
+            self.zones_at = now;
+            requests.push(Request::Zones);
         }
         if !unit.is_confirmed() {
             return requests;

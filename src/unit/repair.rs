@@ -1,12 +1,14 @@
 //! What the table has, for memory to hold: where the stream does not say all, or something else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
+use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
-use crate::rule::evaluate::Evaluation;
+use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::table_row::TableRow;
 use crate::window::Transition;
 
@@ -80,6 +82,21 @@ impl Unit {
         if let Some(state) = self.rules.get_mut(rule) {
             state.window.loaded(at);
         }
+    }
+
+    /// Rules are run in these time zones from here on. Rows that the windows do not hold any more have to be loaded; then every
+    /// key has to be evaluated.
+    ///
+    /// # Errors
+    /// A rule that cannot be compiled.
+    pub fn use_zones(&mut self, zones: &[Arc<Zone>], wanted: &[usize]) -> Result<(), String> {
+        for (state, zone) in self.rules.iter_mut().zip(zones) {
+            if state.rule.query.zone != *zone {
+                state.rule.query.zone = Arc::clone(zone);
+                state.window.exchange_program(Program::new(&state.rule.query, wanted)?);
+            }
+        }
+        Ok(())
     }
 
     /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a

@@ -33,6 +33,8 @@ pub struct Job {
     pub checkpoints: PathBuf,
     /// More lines of `[source]`.
     pub source: String,
+    /// More lines of the rule.
+    pub rule: String,
     /// More lines before the first section.
     pub top: String,
     /// More of the environment.
@@ -53,13 +55,14 @@ impl Job {
             dead_letter_topic: format!("{name}.dead-letter"),
             checkpoints: folder.join("checkpoints"),
             source: String::new(),
+            rule: String::new(),
             top: String::new(),
             environment: Vec::new(),
         }
     }
 
     fn toml(&self) -> String {
-        let Self { group, topic, bootstrap, url, sql, alert_topic, dead_letter_topic, source, top, .. } = self;
+        let Self { group, topic, bootstrap, url, sql, alert_topic, dead_letter_topic, source, rule, top, .. } = self;
         let dir = self.checkpoints.display();
         format!(
             r#"{top}
@@ -81,6 +84,7 @@ severity = "critical"
 message = "User {{user_id}} (${{total}})"
 sql = """
 {sql}"""
+{rule}
 [alerts.log]
 [alerts.kafka]
 topic = "{alert_topic}"
