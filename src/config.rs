@@ -190,6 +190,8 @@ pub struct Postgres {
     pub keys_per_statement: usize,
     /// How often the whole rule is run, to find keys that the stream missed; `None`: never.
     pub sweep_interval: Option<Duration>,
+    /// The time zone of rules that name none; `None`: that of a plain session of the role in the database.
+    pub time_zone: Option<String>,
 }
 
 /// The URL without its password.
@@ -201,6 +203,7 @@ impl fmt::Debug for Postgres {
             .field("max_connections", &self.max_connections)
             .field("keys_per_statement", &self.keys_per_statement)
             .field("sweep_interval", &self.sweep_interval)
+            .field("time_zone", &self.time_zone)
             .finish()
     }
 }
@@ -253,6 +256,8 @@ pub struct RuleSettings {
     pub time: Time,
     /// Whether Postgres is asked before an alert.
     pub confirm: Confirm,
+    /// The time zone of its session; `None`: that of `[postgres]`.
+    pub time_zone: Option<String>,
 }
 
 /// `[alerts.…]`: each sink is on when its section is present; the log alone when none is.

@@ -1,6 +1,7 @@
 //! The words that every stage shares: values, keys, positions, instants. Pure.
 
 pub mod duration;
+pub mod zone;
 
 use std::fmt;
 
@@ -95,7 +96,7 @@ pub enum Value {
     Int(i64),
     /// `numeric`, unscaled, in [`ColumnType::scale`].
     Decimal(#[serde(with = "i128_text")] i128),
-    /// `timestamp`, `timestamptz`; `date` as its midnight in UTC.
+    /// `timestamptz`; `timestamp` and `date` (its midnight) as if their local time were UTC.
     Time(Timestamp),
     /// `text`, `varchar`, `uuid`.
     Text(Box<str>),
@@ -161,7 +162,7 @@ pub enum ColumnType {
     Uuid,
     /// `timestamp with time zone`.
     TimestampTz,
-    /// `timestamp without time zone`; taken as UTC, like the confirming session.
+    /// `timestamp without time zone`: local time, in the zone of the rule.
     Timestamp {
         /// Fraction digits, 0 to 6; Debezium's encoding depends on it.
         precision: u8,
@@ -180,6 +181,11 @@ impl ColumnType {
             Self::Numeric { scale } => Some(scale.unwrap_or(UNDECLARED_SCALE)),
             _ => None,
         }
+    }
+
+    /// Whether its values are local times, which are instants only in a time zone.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Timestamp { .. } | Self::Date)
     }
 }
 

@@ -51,6 +51,15 @@ struct RuleState {
     episodes: Episodes,
 }
 
+/// What a rule's windows are of: its version, and its time zone where that matters.
+fn version_in_zone(rule: &Rule) -> String {
+    let zone = &rule.query.zone;
+    if zone.is_utc() || !rule.query.is_zoned() {
+        return rule.version.clone();
+    }
+    format!("{}@{}", rule.version, zone.name().replace(' ', "_"))
+}
+
 /// What a unit is made for.
 #[derive(Clone, Debug)]
 pub struct UnitSettings {
@@ -131,13 +140,13 @@ impl Unit {
         self.rules.get(index).map(|state| &state.rule)
     }
 
-    /// Names of the rules, in order, each with its version and the columns and types that it groups by:
-    /// `4e12056de24a5792 user_id bigint`.
+    /// Names of the rules, in order, each with its version, its time zone where the rule depends on it and it is not UTC, and
+    /// the columns and types that it groups by: `4e12056de24a5792@Europe/Berlin user_id bigint`.
     pub fn versions(&self) -> Vec<(String, String)> {
         let version = |rule: &Rule| {
             let columns = rule.query.group_by.iter().filter_map(|index| rule.query.table.columns.get(*index));
             let keys: Vec<String> = columns.map(|column| format!("{} {}", column.name, column.type_name)).collect();
-            (rule.name.clone(), format!("{} {}", rule.version, keys.join(", ")))
+            (rule.name.clone(), format!("{} {}", version_in_zone(rule), keys.join(", ")))
         };
         self.rules.iter().map(|state| version(&state.rule)).collect()
     }

@@ -92,6 +92,7 @@ async fn prepare_for(
         &compiled.rules,
         &compiled.wanted,
     );
+    let confirm = confirm.with_zones(compiled.zones.clone());
     Ok(Prepared { config, until_end, cluster, decoder, compiled, confirm, gauge, status })
 }
 

@@ -1,5 +1,6 @@
 //! The work on one assignment of the partitions: records in, evaluations, answers, and what is due when. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::counts::Counts;
@@ -14,6 +15,7 @@ use crate::contract::Contract;
 use crate::failure::{CallError, HasKind};
 use crate::job::JobError;
 use crate::model::duration::micros;
+use crate::model::zone::Zone;
 use crate::model::{Lsn, NextOffset, Position, Timestamp};
 use crate::progress::start::ADVICE;
 use crate::progress::{Offsets, Progress};
@@ -52,6 +54,8 @@ pub(super) struct Assignment {
     pub(super) contract: Option<Contract>,
     /// Why the work on this assignment has to end.
     pub(super) ending: Option<JobError>,
+    /// Time zones that the rules are to be run in, once no statement is under way.
+    pub(super) new_zones: Option<Vec<Arc<Zone>>>,
     schedule: Schedule,
     /// When everything up to the end had been read.
     all_read_at: Option<Timestamp>,
@@ -69,6 +73,7 @@ impl Assignment {
             paused: None,
             contract: Some(contract.clone()),
             ending: None,
+            new_zones: None,
             schedule: Schedule::new(now),
             all_read_at: None,
         }
@@ -137,6 +142,15 @@ impl Assignment {
     pub(super) fn evaluate(&mut self, now: Timestamp) {
         if !self.rebuilds() {
             self.unit.evaluate(now);
+        }
+    }
+
+    /// Rows were loaded from the table, which may be ahead of the topic: nothing is evaluated before these offsets.
+    pub(super) fn rebuild_up_to(&mut self, ends: Offsets, now: Timestamp) {
+        self.rebuild = ends;
+        self.rebuild.retain(|partition, end| self.unit.offsets().get(partition) < Some(&*end));
+        if !self.rebuilds() {
+            self.unit.evaluate_all(now);
         }
     }
 
@@ -268,6 +282,19 @@ impl Assignment {
                 self.evaluate(now);
             }
             Reply::Rows(_, Err(error)) => warn(&error, "a key's rows could not be read from the table"),
+            Reply::Zones(Ok(zones)) => {
+                let differs = |(rule, zone): (usize, &Arc<Zone>)| {
+                    self.unit.rule(rule).is_some_and(|rule| rule.query.zone != *zone)
+                };
+                self.new_zones = Some(zones).filter(|zones| zones.iter().enumerate().any(differs));
+            }
+            // An outage is told by what is asked of every key.
+            Reply::Zones(Err(error)) if error.is_retried() => {
+                tracing::debug!(%error, "no time zones of the rules");
+            }
+            Reply::Zones(Err(error)) => {
+                tracing::warn!(%error, "the time zones of the rules cannot be asked for: they stay as they were");
+            }
             Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
         }
     }

@@ -1,16 +1,21 @@
 //! What the table has, for memory to hold: where the stream does not say all, or something else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
 use crate::failure::{CallError, HasKind};
+use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
-use crate::rule::evaluate::Evaluation;
+use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::table_row::TableRow;
 use crate::window::Transition;
+
+/// How long after a failed sweep another one is tried.
+const AGAIN_AFTER_MICROS: i64 = 1_000_000;
 
 /// Rows that one statement asks for at most.
 const LOOKUP_KEYS_MAX: usize = 1_000;
@@ -89,6 +94,21 @@ impl Unit {
         }
     }
 
+    /// Rules are run in these time zones from here on. Rows that the windows do not hold any more have to be loaded; then every
+    /// key has to be evaluated.
+    ///
+    /// # Errors
+    /// A rule that cannot be compiled.
+    pub fn use_zones(&mut self, zones: &[Arc<Zone>], wanted: &[usize]) -> Result<(), String> {
+        for (state, zone) in self.rules.iter_mut().zip(zones) {
+            if state.rule.query.zone != *zone {
+                state.rule.query.zone = Arc::clone(zone);
+                state.window.exchange_program(Program::new(&state.rule.query, wanted)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a candidate, and
     /// is compared. An open episode that the table does not bear is compared, too.
     pub fn swept(&mut self, rule: usize, keys: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
@@ -100,6 +120,7 @@ impl Unit {
                 // An outage has its own lines, and the audit goes on once it is over.
                 if error.is_retried() {
                     self.audit.sweeps.insert(rule);
+                    self.audit.hold_until(Timestamp(now.0.saturating_add(AGAIN_AFTER_MICROS)));
                 } else {
                     tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
                 }

@@ -179,7 +179,12 @@ impl Unit {
 /// Whether episodes of a rule go on under another version of it: never under other keys, and under another meaning
 /// only where `carry` says so.
 fn carries(carry: bool, then: &str, now: &str) -> bool {
-    same_keys(then, now) && (carry || then.split(' ').next() == now.split(' ').next())
+    same_keys(then, now) && (carry || rule_version(then) == rule_version(now))
+}
+
+/// The rule's version alone. Another time zone is no other rule: its keys are evaluated again.
+fn rule_version(text: &str) -> &str {
+    text.split(['@', ' ']).next().unwrap_or(text)
 }
 
 /// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns, of types that write a key alike.

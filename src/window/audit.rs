@@ -23,7 +23,7 @@ impl Window {
         let Some(group) = group else { return Fingerprint { is_sound: true, ..Fingerprint::default() } };
         let mut running = self.program.start();
         let mut times = 0_i128;
-        for (time, row) in &group.rows {
+        for (time, row) in group.rows.iter().filter(|(time, _)| group.left.admits(*time)) {
             if self.program.is_bounded() && !matches!(*time, Timestamp::MIN | Timestamp::MAX) {
                 times = times.saturating_add(i128::from(time.0));
             }

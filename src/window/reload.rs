@@ -44,8 +44,8 @@ impl Window {
             Time::Processing => now,
             Time::Event => self.groups.get(index).map_or(now, |group| group.event_time),
         };
-        self.evict(index, self.program.left_edge(now));
-        self.schedule(index);
+        self.evict(index, now);
+        self.schedule(index, now);
         if let Some(group) = self.groups.get_mut(index) {
             let evaluation = self.program.evaluate(&group.running);
             if evaluation != group.evaluation {

@@ -3,9 +3,10 @@
 pub mod full_row;
 
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow};
-use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::model::{Column, ColumnType, Table};
+use crate::postgres::query;
 use crate::rule::parse::Spelling;
 use crate::rule::{Query, RuleError, render};
 
@@ -28,7 +29,7 @@ pub enum CatalogError {
 /// # Errors
 /// No such table, no primary key, or the connection fails.
 pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> Result<Table, CatalogError> {
-    let rows = sqlx::query(include_str!("catalog.sql")).bind(schema).bind(name).fetch_all(connection).await?;
+    let rows = query(include_str!("catalog.sql")).bind(schema).bind(name).fetch_all(connection).await?;
     if rows.is_empty() {
         return Err(no_table(schema, name));
     }
@@ -98,12 +99,12 @@ fn numeric(modifier: i32) -> ColumnType {
 /// # Errors
 /// Postgres does not take the text, or the connection fails.
 pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), CatalogError> {
-    match connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await {
+    match explain(connection, sql).await {
         Ok(_) => Ok(()),
         Err(sqlx::Error::Database(error)) if is_of_the_text(error.code().as_deref()) => {
             let error = error.downcast_ref::<PgDatabaseError>();
             let position = match error.position() {
-                Some(sqlx::postgres::PgErrorPosition::Original(position)) => position,
+                Some(sqlx::postgres::PgErrorPosition::Original(position)) => position.saturating_sub(EXPLAIN.len()),
                 _ => 1,
             };
             let (line, column) = place(sql, position);
@@ -147,8 +148,11 @@ pub async fn compare(
     )))
 }
 
+/// What stands before a query to have its plan.
+const EXPLAIN: &str = "explain (verbose, costs off) ";
+
 async fn explain(connection: &mut PgConnection, sql: &str) -> Result<String, sqlx::Error> {
-    let statement = format!("explain (verbose, costs off) {sql}");
+    let statement = format!("{EXPLAIN}{sql}");
     let rows = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
     let lines = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
     Ok(lines.join("\n"))

@@ -35,6 +35,8 @@ pub struct Job {
     pub message: String,
     /// More lines of `[source]`.
     pub source: String,
+    /// More lines of the rule.
+    pub rule: String,
     /// More lines before the first section.
     pub top: String,
     /// More of the environment.
@@ -56,13 +58,16 @@ impl Job {
             checkpoints: folder.join("checkpoints"),
             message: "User {user_id} (${total})".to_owned(),
             source: String::new(),
+            rule: String::new(),
             top: String::new(),
             environment: Vec::new(),
         }
     }
 
     fn toml(&self) -> String {
-        let Self { group, topic, bootstrap, url, sql, message, alert_topic, dead_letter_topic, source, top, .. } = self;
+        let Self {
+            group, topic, bootstrap, url, sql, message, alert_topic, dead_letter_topic, source, rule, top, ..
+        } = self;
         let dir = self.checkpoints.display();
         format!(
             r#"{top}
@@ -84,6 +89,7 @@ severity = "critical"
 message = "{message}"
 sql = """
 {sql}"""
+{rule}
 [alerts.log]
 [alerts.kafka]
 topic = "{alert_topic}"
