@@ -61,8 +61,15 @@ async fn ask(
     let theirs: i64 = row.try_get("now_micros")?;
     let ahead = (theirs.saturating_sub(before.saturating_add(within)), within);
     let relation = query(include_str!("relation.sql")).bind(schema).bind(name);
+    let mut instead = String::new();
     let relation = match relation.fetch_optional(&mut *connection).await? {
-        None => None,
+        None => {
+            instead = match catalog::no_table(connection, schema, name).await {
+                CatalogError::Connection(error) => return Err(error),
+                other => other.to_string(),
+            };
+            None
+        }
         Some(row) => {
             let table = match catalog::table(connection, schema, name).await {
                 Ok(table) => Some(table),
@@ -83,6 +90,7 @@ async fn ask(
         wal_level: row.try_get("wal_level")?,
         ahead,
         relation,
+        instead,
         publications: publications.iter().map(publication).collect::<Result<_, _>>()?,
         slots: slots.iter().map(slot).collect::<Result<_, _>>()?,
     })
@@ -97,6 +105,10 @@ fn relation(row: &PgRow, table: Option<Table>) -> Result<Relation, sqlx::Error> 
         usage: row.try_get("may_use")?,
         select: row.try_get("may_select")?,
         index_leads: row.try_get("index_leads")?,
+        row_security: row.try_get("row_security")?,
+        children: row.try_get("children")?,
+        root: row.try_get("root")?,
+        generated: row.try_get("generated")?,
     })
 }
 
@@ -105,6 +117,10 @@ fn publication(row: &PgRow) -> Result<Publication, sqlx::Error> {
         name: row.try_get("name")?,
         has_table: row.try_get("has_table")?,
         leaves_out: row.try_get("leaves_out")?,
+        via_root: row.try_get("via_root")?,
+        row_filter: row.try_get("row_filter")?,
+        columns: row.try_get("columns")?,
+        sends_generated: row.try_get("sends_generated")?,
     })
 }
 

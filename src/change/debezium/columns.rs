@@ -173,7 +173,7 @@ impl Slot {
 
 /// Why a column has no value where none came.
 const MISSING: &str = "it is not there: the record is older or newer than the table's present columns, or the connector \
-                       leaves the column out (column.include.list)";
+                       or the publication leaves the column out, or it is a generated column";
 
 /// The wanted columns of a row.
 pub(super) struct Row {

@@ -20,9 +20,9 @@ pub async fn whole_table(
     schema: &str,
     name: &str,
 ) -> Result<FullRowTable, CatalogError> {
-    let rows = query(include_str!("whole.sql")).bind(schema).bind(name).fetch_all(connection).await?;
+    let rows = query(include_str!("whole.sql")).bind(schema).bind(name).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
-        return Err(no_table(schema, name));
+        return Err(no_table(connection, schema, name).await);
     }
     let mut fields = Vec::new();
     let mut key: Vec<(i32, usize)> = Vec::new();
