@@ -12,6 +12,7 @@ pub mod full_row;
 pub mod record;
 pub mod time;
 
+use crate::model::text::{one_line, shortened};
 use crate::model::{Key, Lsn, Timestamp, Value};
 
 /// What a record did to its row.
@@ -102,7 +103,7 @@ pub trait Decode: Clone + Send + 'static {
     /// Decodes one record of Kafka's, its key and value as they came.
     ///
     /// # Errors
-    /// A [`Reject`] for what is not understood. The next record is read as if this one had not been.
+    /// A [`Reject`] for what is not understood, [bounded](Reject::bounded). The next record is read as if this one had not been.
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Change>, Reject>;
 }
 
@@ -114,6 +115,26 @@ pub struct Reject {
     pub kind: RejectKind,
     /// The explanation.
     pub detail: String,
+}
+
+/// Bytes of a reject's text at most: it is logged, and is a header of a dead letter.
+const DETAIL_MAX: usize = 1_024;
+
+/// Bytes of a column's name at most: those of Postgres's own names.
+const NAME_MAX: usize = 63;
+
+impl Reject {
+    /// The same with a text that is bounded and does nothing to a terminal, whatever the record holds.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let detail = one_line(&shortened(&self.detail, DETAIL_MAX)).into_owned();
+        let kind = match self.kind {
+            // The catalog has no such column, now or ever.
+            RejectKind::UnknownColumn(name) if name.len() > NAME_MAX => RejectKind::Value,
+            kind => kind,
+        };
+        Self { kind, detail }
+    }
 }
 
 /// What is wrong with a record.

@@ -58,7 +58,7 @@ pub async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> 
             () = stop.clone() => return Ok(None),
         };
         let source = KafkaSource::join(&cluster, membership, &config.archive.topic, decoder, limit)?;
-        let dead_letters = DeadLetters::new(&cluster, &config.source.dead_letter_topic)?;
+        let dead_letters = DeadLetters::new(&cluster, &config.source.dead_letter_topic, &config.archive.topic)?;
         let settings = settings(config, until_end);
         let (clock, gauge) = (SystemClock::default(), Arc::clone(&gauge));
         let mut archive = Archive { settings, source, dead_letters, clock, folder, output, counts, gauge };

@@ -95,7 +95,7 @@ impl Prepared<'_> {
             log: config.alerts.log.then(|| LogSink::new(lines)),
             table: alerts_table::sink(config).await?,
             kafka: KafkaSink::new(cluster, group, topics),
-            dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic)?,
+            dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic, &config.source.topic)?,
         };
         let stop = host::stopped().shared();
         let limit = self.until_end.then_some(config.startup_wait);

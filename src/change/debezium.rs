@@ -125,6 +125,14 @@ impl Decoder {
     /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The decoder goes on
     /// with the next record as if this one had not been.
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
+        match self.read_record(key, value) {
+            Ok(Decoded::Partial(change, reject)) => Ok(Decoded::Partial(change, reject.bounded())),
+            Ok(decoded) => Ok(decoded),
+            Err(reject) => Err(reject.bounded()),
+        }
+    }
+
+    fn read_record(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
         // Unwrapping connectors and some copying tools write a null as its four letters.
         let Some(value) = value.filter(|value| value.trim_ascii() != b"null") else {
             return self.tombstone(key);
@@ -154,9 +162,8 @@ impl Decoder {
             return Ok(Encoding::Plain);
         };
         if self.learnt.as_ref().is_none_or(|(known, _)| known.as_ref() != schema) {
-            let forms = schema::of_envelope(schema, &self.columns, &self.plain).map_err(|error| {
-                reject(RejectKind::Envelope, format!("the record's schema cannot be read: {error}"))
-            })?;
+            let forms = schema::of_envelope(schema, &self.columns, &self.plain)
+                .map_err(|error| reject(RejectKind::Envelope, schema_unreadable(&error)))?;
             self.learnt = Some((schema.into(), forms));
         }
         Ok(Encoding::Learnt)
@@ -395,12 +402,25 @@ fn utf8<'t>(bytes: &'t [u8], place: &str, kind: RejectKind) -> Result<&'t str, R
 fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
     match error.classify() {
         Category::Data => {
+            let error = without_value(&error.to_string());
             reject(RejectKind::Envelope, format!("{place} has not the form of Debezium's envelope: {error}"))
         }
         Category::Syntax | Category::Eof | Category::Io => reject(
             RejectKind::Json,
             format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"),
         ),
+    }
+}
+
+fn schema_unreadable(error: &serde_json::Error) -> String {
+    format!("the record's schema cannot be read: {}", without_value(&error.to_string()))
+}
+
+/// An error of serde's without the text that it repeats: `invalid type: string "…", expected an object`.
+fn without_value(error: &str) -> String {
+    match (error.split_once(": string \""), error.rsplit_once("\", expected ")) {
+        (Some((start, _)), Some((_, expected))) => format!("{start}: string, expected {expected}"),
+        _ => error.to_owned(),
     }
 }
 

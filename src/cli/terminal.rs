@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use unicode_width::UnicodeWidthStr;
 
 use crate::failure::{Exit, Failure};
+use crate::model::text::acts_on_terminal;
 
 /// Writes lines to standard output. A reader that has closed the pipe is no failure.
 ///
@@ -39,7 +40,7 @@ pub(super) fn colours(stream: &impl IsTerminal) -> bool {
 
 /// Text that comes from elsewhere, for a terminal: without control characters.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if acts_on_terminal(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// How a column of a table is aligned.

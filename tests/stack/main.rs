@@ -22,6 +22,7 @@ mod encodings;
 mod exactly_once;
 mod golden;
 mod harness;
+mod large;
 mod long_running;
 mod offsets;
 mod recovery;

@@ -125,6 +125,10 @@ impl FullRowDecoder {
     /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The kind `schemaless`
     /// means that a catalog is needed, `unknown-column` that it is to be read anew.
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
+        self.read_record(key, value).map_err(Reject::bounded)
+    }
+
+    fn read_record(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
         const TOMBSTONE: Decoded<FullRowChange> = Decoded::Ignored("tombstone");
         let Some(value) = value.filter(|value| value.trim_ascii() != b"null") else { return Ok(TOMBSTONE) };
         let text = utf8(value, "the record's value", RejectKind::Json)?;
@@ -163,7 +167,7 @@ impl FullRowDecoder {
         {
             return Ok(Some(Arc::clone(layout)));
         }
-        let unreadable = |error| reject(RejectKind::Envelope, format!("the record's schema cannot be read: {error}"));
+        let unreadable = |error| reject(RejectKind::Envelope, super::schema_unreadable(&error));
         let Some(described) = schema::of_images(text).map_err(unreadable)? else { return Ok(self.plain.clone()) };
         let mut layout = Layout::of_schema(&described, self.table.as_deref());
         if let Some((_, before)) = &self.learnt {

@@ -192,16 +192,16 @@ impl ValueSeed<'_> {
         match self.0 {
             Form::Int { min, max } => match i64::try_from(found) {
                 Ok(fits) if (*min..=*max).contains(&fits) => Ok(Value::Int(fits)),
-                _ => Err(format!("found {found}, which is outside of the column's range {min} to {max}").into()),
+                _ => Err(format!("found {WHOLE_NUMBER} outside of the column's range {min} to {max}").into()),
             },
-            Form::Decimal { wire, .. } if *wire == Wire::Double => Err(lossy(found).into()),
+            Form::Decimal { wire, .. } if *wire == Wire::Double => Err(LOSSY.to_owned().into()),
             Form::Decimal { declared, .. } => Ok(decimal::from_integer(found, *declared)),
             Form::Time(unit) => i64::try_from(found)
                 .ok()
                 .and_then(|count| time::from_count(count, *unit))
                 .map(Value::Time)
-                .ok_or_else(|| self.misfit(found).into()),
-            _ => Err(self.misfit(found).into()),
+                .ok_or_else(|| self.misfit(WHOLE_NUMBER).into()),
+            _ => Err(self.misfit(WHOLE_NUMBER).into()),
         }
     }
 
@@ -210,12 +210,17 @@ impl ValueSeed<'_> {
             return Err(Unread::Unchanged);
         }
         match self.0 {
+            Form::Text if found.contains('\0') => {
+                Err("found a text with a NUL, which no text of Postgres has; is this topic Debezium's?"
+                    .to_owned()
+                    .into())
+            }
             Form::Text => Ok(Value::Text(found.into())),
             Form::Decimal { declared, wire } => {
-                decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", excerpt(found)).into())
+                decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", shape(found)).into())
             }
-            Form::Time(_) => time::from_iso(found).map(Value::Time).map_err(|_| self.misfit(excerpt(found)).into()),
-            _ => Err(self.misfit(excerpt(found)).into()),
+            Form::Time(_) => time::from_iso(found).map(Value::Time).map_err(|_| self.misfit(shape(found)).into()),
+            _ => Err(self.misfit(shape(found)).into()),
         }
     }
 }
@@ -248,20 +253,20 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Result<Value, 
     }
 }
 
-pub(super) fn lossy(found: impl fmt::Display) -> String {
-    format!(
-        "found {found}, a binary float: decimal.handling.mode=double loses digits, and money is kept exact here; set \
-         the connector's decimal.handling.mode to string or precise"
-    )
-}
+/// What is wrong with a decimal that comes as a number with a fraction.
+pub(super) const LOSSY: &str = "found a binary float: decimal.handling.mode=double loses digits, and money is kept exact \
+                                here; set the connector's decimal.handling.mode to string or precise";
 
-/// The first characters of a text, quoted, so that no message grows with its record.
-pub(super) fn excerpt(text: &str) -> String {
-    let mut start: String = text.chars().take(48).collect();
-    if start.len() < text.len() {
-        start.push('…');
+/// How a reason names a number. It never repeats one: what is in a record is nobody's who reads the log.
+pub(super) const WHOLE_NUMBER: &str = "a whole number";
+
+/// How a reason names a text.
+pub(super) fn shape(text: &str) -> String {
+    match text.chars().count() {
+        0 => "an empty text".to_owned(),
+        1 => "a text of one character".to_owned(),
+        count => format!("a text of {count} characters"),
     }
-    format!("{start:?}")
 }
 
 impl<'de> Visitor<'de> for ValueSeed<'_> {
@@ -278,7 +283,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_bool<E>(self, found: bool) -> Result<Read, E> {
         Ok(match self.0 {
             Form::Bool => Ok(Value::Bool(found)),
-            _ => Err(self.misfit(found).into()),
+            _ => Err(self.misfit("a boolean").into()),
         })
     }
 
@@ -290,10 +295,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         Ok(self.integer(found.into()))
     }
 
-    fn visit_f64<E>(self, found: f64) -> Result<Read, E> {
+    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
         Ok(Err(match self.0 {
-            Form::Decimal { .. } => lossy(found).into(),
-            _ => self.misfit(found).into(),
+            Form::Decimal { .. } => LOSSY.to_owned().into(),
+            _ => self.misfit("a number with a fraction").into(),
         }))
     }
 

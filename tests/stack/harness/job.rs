@@ -28,6 +28,7 @@ pub struct Job {
     pub bootstrap: String,
     pub url: String,
     pub sql: String,
+    pub message: String,
     pub alert_topic: String,
     pub dead_letter_topic: String,
     pub checkpoints: PathBuf,
@@ -49,6 +50,7 @@ impl Job {
             bootstrap: stack.bootstrap.clone(),
             url: stack.url(name),
             sql: RULE.to_owned(),
+            message: "User {user_id} (${total})".to_owned(),
             alert_topic: format!("{name}.alerts"),
             dead_letter_topic: format!("{name}.dead-letter"),
             checkpoints: folder.join("checkpoints"),
@@ -59,7 +61,7 @@ impl Job {
     }
 
     fn toml(&self) -> String {
-        let Self { group, topic, bootstrap, url, sql, alert_topic, dead_letter_topic, source, top, .. } = self;
+        let Self { group, topic, bootstrap, url, sql, message, alert_topic, dead_letter_topic, source, top, .. } = self;
         let dir = self.checkpoints.display();
         format!(
             r#"{top}
@@ -78,7 +80,7 @@ trigger_interval_ms = 200
 [[rules]]
 name = "weekly-spend"
 severity = "critical"
-message = "User {{user_id}} (${{total}})"
+message = "{message}"
 sql = """
 {sql}"""
 [alerts.log]

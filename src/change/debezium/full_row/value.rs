@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::{Declared, FullRowColumn};
 use crate::change::debezium::named::TextSeed;
 use crate::change::debezium::value::{
-    Described, UNAVAILABLE, UNAVAILABLE_BASE64, UNTOUCHED, Wire, decimal_wire, excerpt, lossy, plain_decimal,
-    time_unit, timestamp_unit,
+    Described, LOSSY, UNAVAILABLE, UNAVAILABLE_BASE64, UNTOUCHED, WHOLE_NUMBER, Wire, decimal_wire, plain_decimal,
+    shape, time_unit, timestamp_unit,
 };
 use crate::change::debezium::{Settings, TimePrecision, parse, schema};
 use crate::change::decimal::{exact, is_special};
@@ -176,7 +176,7 @@ impl Form {
             Some(b't' | b'f') => match self {
                 Self::Bool => Ok(Cell::Bool(json == "true")),
                 Self::Text => Ok(Cell::Text(json.into())),
-                _ => Err(self.misfit(json)),
+                _ => Err(self.misfit("a boolean")),
             },
             Some(b'{' | b'[') => match self {
                 Self::Text => Ok(Cell::Text(json.into())),
@@ -188,40 +188,40 @@ impl Form {
     }
 
     fn number(&self, json: &str) -> Result<Cell, String> {
-        let whole = || json.parse::<i64>().map_err(|_| self.misfit(json));
+        let whole = || json.parse::<i64>().map_err(|_| self.misfit(number_shape(json)));
         match self {
             Self::Int { min, max } => match json.parse::<i64>() {
                 Ok(fits) if (*min..=*max).contains(&fits) => Ok(Cell::Int(fits)),
-                Err(_) if json.contains(['.', 'e', 'E']) => Err(self.misfit(json)),
-                _ => Err(format!("found {json}, which is outside of the column's range {min} to {max}")),
+                Err(_) if json.contains(['.', 'e', 'E']) => Err(self.misfit(number_shape(json))),
+                _ => Err(format!("found a whole number outside of the column's range {min} to {max}")),
             },
             Self::Single => match json.parse::<f32>() {
                 Ok(found) if found.is_finite() => Ok(Cell::Float(found.into())),
-                _ => Err(format!("found {json}, which is outside of the column's range")),
+                _ => Err("found a number outside of the column's range".to_owned()),
             },
             Self::Double => match json.parse::<f64>() {
                 Ok(found) if found.is_finite() => Ok(Cell::Float(found)),
-                _ => Err(self.misfit(json)),
+                _ => Err(self.misfit(number_shape(json))),
             },
-            Self::Decimal { wire: Wire::Double, .. } | Self::Number(Wire::Double) => Err(lossy(json)),
-            Self::Decimal { .. } | Self::Number(_) if json.contains(['.', 'e', 'E']) => Err(lossy(json)),
+            Self::Decimal { wire: Wire::Double, .. } | Self::Number(Wire::Double) => Err(LOSSY.to_owned()),
+            Self::Decimal { .. } | Self::Number(_) if json.contains(['.', 'e', 'E']) => Err(LOSSY.to_owned()),
             Self::Decimal { precision, scale, .. } => exact::from_text(json, *precision, *scale)
                 .map(Cell::Decimal)
-                .map_err(|why| format!("found {json}; {why}")),
-            Self::Date(Unit::Iso) => Err(self.misfit(json)),
+                .map_err(|why| format!("found a whole number; {why}")),
+            Self::Date(Unit::Iso) => Err(self.misfit(number_shape(json))),
             Self::Date(_) => match i32::try_from(whole()?) {
                 Ok(days) => Ok(Cell::Int(date(days).into())),
-                Err(_) => Err(self.misfit(json)),
+                Err(_) => Err(self.misfit(number_shape(json))),
             },
             Self::TimeOfDay(unit) => {
-                time::of_day_from_count(whole()?, *unit).map(Cell::Int).ok_or_else(|| self.misfit(json))
+                time::of_day_from_count(whole()?, *unit).map(Cell::Int).ok_or_else(|| self.misfit(number_shape(json)))
             }
             Self::Instant(unit) => {
-                let at = time::from_count(whole()?, *unit).ok_or_else(|| self.misfit(json))?;
+                let at = time::from_count(whole()?, *unit).ok_or_else(|| self.misfit(number_shape(json)))?;
                 Ok(Cell::Int(at.0))
             }
             Self::Text | Self::Number(_) => Ok(Cell::Text(json.into())),
-            Self::Bool | Self::Bytes | Self::Foreign(_) => Err(self.misfit(json)),
+            Self::Bool | Self::Bytes | Self::Foreign(_) => Err(self.misfit(number_shape(json))),
         }
     }
 
@@ -235,7 +235,7 @@ impl Form {
                 Ok(bytes) => Ok(Cell::Bytes(bytes.into())),
                 Err(_) => Err(format!(
                     "found {}, which is not base64; set the connector's binary.handling.mode to bytes",
-                    excerpt(found)
+                    shape(found)
                 )),
             },
             Self::Number(_) if untouched => Ok(Cell::Text(UNAVAILABLE.into())),
@@ -243,23 +243,23 @@ impl Form {
             Self::Number(wire) => number_text(found, *wire).map(|text| Cell::Text(text.into())),
             Self::Decimal { precision, scale, wire } => decimal_text(found, *precision, *scale, *wire)
                 .map(Cell::Decimal)
-                .map_err(|why| format!("found {}; {why}", excerpt(found))),
+                .map_err(|why| format!("found {}; {why}", shape(found))),
             Self::Single | Self::Double => match found {
                 "NaN" | "NAN" => Ok(Cell::Float(f64::NAN)),
                 "Infinity" | "POSITIVE_INFINITY" => Ok(Cell::Float(f64::INFINITY)),
                 "-Infinity" | "NEGATIVE_INFINITY" => Ok(Cell::Float(f64::NEG_INFINITY)),
-                _ => Err(self.misfit(&excerpt(found))),
+                _ => Err(self.misfit(&shape(found))),
             },
             Self::Date(_) => match time::days_from_iso(found).map(i32::try_from) {
                 Ok(Ok(days)) => Ok(Cell::Int(date(days).into())),
-                _ => Err(self.misfit(&excerpt(found))),
+                _ => Err(self.misfit(&shape(found))),
             },
-            Self::TimeOfDay(_) => time::of_day_from_iso(found).map(Cell::Int).map_err(|_| self.misfit(&excerpt(found))),
+            Self::TimeOfDay(_) => time::of_day_from_iso(found).map(Cell::Int).map_err(|_| self.misfit(&shape(found))),
             Self::Instant(_) => match time::from_iso(found) {
                 Ok(at) => Ok(Cell::Int(at.0)),
-                Err(_) => Err(self.misfit(&excerpt(found))),
+                Err(_) => Err(self.misfit(&shape(found))),
             },
-            Self::Bool | Self::Int { .. } | Self::Foreign(_) => Err(self.misfit(&excerpt(found))),
+            Self::Bool | Self::Int { .. } | Self::Foreign(_) => Err(self.misfit(&shape(found))),
         }
     }
 
@@ -305,6 +305,11 @@ impl Form {
         };
         format!("found {found}, expected {wanted}")
     }
+}
+
+/// How a reason names a number.
+fn number_shape(json: &str) -> &'static str {
+    if json.contains(['.', 'e', 'E']) { "a number with a fraction" } else { WHOLE_NUMBER }
 }
 
 fn decimal_of_schema(wire: Wire, precision: Option<u8>) -> (FieldType, Form) {
@@ -358,7 +363,7 @@ fn number_text(found: &str, wire: Wire) -> Result<String, String> {
         },
         Err(why) => why,
     };
-    Err(format!("found {}; {why}", excerpt(found)))
+    Err(format!("found {}; {why}", shape(found)))
 }
 
 /// The scale of what is base64; `None` for what is decimal text.
