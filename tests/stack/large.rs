@@ -1,6 +1,12 @@
 //! Records of any size and content: none of them stops everybody.
 
-use crate::harness::{Job, Record, Table, kafka};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::harness::{Job, Record, Stack, Table, kafka};
+use crate::recovery::cluster::Cluster;
 
 /// By a text, of which Postgres takes any length.
 const BY_MERCHANT: &str = "SELECT merchant, COUNT(*) AS transactions, SUM(ABS(amount)) AS total
@@ -86,4 +92,61 @@ fn dead_letters_of_any_size_are_copied_as_far_as_they_fit() {
         assert!(!reason.contains("zzz") && !reason.contains("xxx") && reason.len() < 2_000, "{reason}");
     }
     assert!(run.log.iter().all(|line| line.len() < 4_000), "a log line repeats its record");
+}
+
+/// The most memory that a process has held so far, in MB.
+fn peak_mb(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() / 1024
+}
+
+/// Records of 50 MB, one after the other: memory is that of a few of them, and reading goes on.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn records_of_megabytes_are_read_within_bounds() {
+    const RECORDS: i64 = 6;
+    let t = Table::new("large_records");
+    let topic = format!("{}.large", t.database.name);
+    Cluster::shared().create_topic_with(&topic, 1, &[("max.message.bytes", "62914560")]);
+    let row = |id: i64, note: usize| {
+        let note = "n".repeat(note);
+        format!(
+            r#"{{"before":null,"after":{{"id":{id},"user_id":7,"amount":"500.00","timestamp":"{}","merchant":"{note}","status":null}},"source":{{"schema":"streaming","table":"transactions","lsn":{id}}},"op":"c"}}"#,
+            "2000-01-01T00:00:00Z"
+        )
+    };
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &Stack::get().bootstrap)
+        .set("message.max.bytes", "62914560")
+        .create()
+        .unwrap();
+    for id in 1..=RECORDS {
+        let value = row(id, 50 << 20);
+        producer.send(BaseRecord::<str, str>::to(&topic).key(&format!("{{\"id\":{id}}}")).payload(&value)).unwrap();
+        producer.flush(Duration::from_secs(60)).unwrap();
+    }
+    assert_eq!(kafka::end_of(&topic), RECORDS);
+    let job = Job {
+        topic,
+        sql: BY_MERCHANT.to_owned(),
+        message: "{total}".to_owned(),
+        top: "[limits]\nmax_rss_mb = 200\n".to_owned(),
+        ..t.job("v1")
+    };
+    let began = Instant::now();
+    let mut child = job.command(&["run", "--until-end"]).spawn().unwrap();
+    let mut peak = 0;
+    let code = loop {
+        peak = peak.max(peak_mb(child.id()));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code();
+        }
+        assert!(began.elapsed() < Duration::from_secs(120), "peak {peak} MB, {:?}", job.committed());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let took = began.elapsed();
+    assert_eq!((code, job.committed()), (Some(0), Some(RECORDS)));
+    assert!(peak < 350, "{peak} MB");
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }

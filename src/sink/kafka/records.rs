@@ -4,7 +4,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 
 use crate::alert::Alert;
-use crate::change::record::DeadLetter;
+use crate::change::record::{DeadLetter, LETTER_HEADERS_MAX, LETTER_KEY_MAX, LETTER_VALUE_MAX, Whole, header_bytes};
 use crate::episode::Status;
 
 /// How much of an invalid record its dead letter copies. With more, a record at the broker's own limit of 1 MB would no
@@ -25,14 +25,11 @@ impl Copied {
 
 /// From the most to the least: the next one is for a topic that takes no more than that.
 pub(super) const COPIED: [Copied; 4] = [
-    Copied { key: 64 * 1024, value: 768 * 1024, headers: 64 * 1024 },
+    Copied { key: LETTER_KEY_MAX, value: LETTER_VALUE_MAX, headers: LETTER_HEADERS_MAX },
     Copied { key: 16 * 1024, value: 192 * 1024, headers: 16 * 1024 },
     Copied { key: 1024, value: 16 * 1024, headers: 1024 },
     Copied { key: 0, value: 0, headers: 0 },
 ];
-
-/// What a header takes beside its name and its value, about.
-const HEADER_BYTES: usize = 16;
 
 fn cut(bytes: &[u8], max: usize) -> &[u8] {
     bytes.get(..max).unwrap_or(bytes)
@@ -79,9 +76,9 @@ pub(super) fn letter<'a>(
 
 fn letter_headers(source: &str, letter: &DeadLetter, copied: Copied) -> OwnedHeaders {
     let mut bytes = 0;
-    let (mut all, mut left_out) = (OwnedHeaders::new(), 0);
+    let (mut all, mut left_out) = (OwnedHeaders::new(), letter.whole.headers.saturating_sub(letter.headers.len()));
     for (key, value) in &letter.headers {
-        let more = key.len() + value.as_ref().map_or(0, Vec::len) + HEADER_BYTES;
+        let more = header_bytes(key, value.as_deref());
         if bytes + more > copied.headers {
             left_out += 1;
             continue;
@@ -89,12 +86,11 @@ fn letter_headers(source: &str, letter: &DeadLetter, copied: Copied) -> OwnedHea
         bytes += more;
         all = all.insert(Header { key, value: value.as_deref() });
     }
-    let of = |part: Option<&Vec<u8>>| part.map_or(0, Vec::len);
-    let (key, value) = (of(letter.key.as_ref()), of(letter.value.as_ref()));
+    let Whole { key, value, headers } = letter.whole;
     let cut: Vec<String> = [
         (key > copied.key).then(|| format!("key: {} of {key} bytes", copied.key)),
         (value > copied.value).then(|| format!("value: {} of {value} bytes", copied.value)),
-        (left_out > 0).then(|| format!("headers: {left_out} of {} left out", letter.headers.len())),
+        (left_out > 0).then(|| format!("headers: {left_out} of {headers} left out")),
     ]
     .into_iter()
     .flatten()
@@ -134,12 +130,12 @@ mod tests {
 
     #[test]
     fn a_dead_letter_fits_whatever_the_record_holds() {
-        let letter = |key: usize, value: usize, headers: usize, each: usize| DeadLetter {
-            position: Position { partition: 0, offset: 7 },
-            reject: Reject { kind: RejectKind::Json, detail: "why".to_owned() },
-            key: Some(vec![b'k'; key]),
-            value: Some(vec![b'v'; value]),
-            headers: vec![("h".to_owned(), Some(vec![b'h'; each])); headers],
+        let letter = |key: usize, value: usize, headers: usize, each: usize| {
+            let (key, value, header) = (vec![b'k'; key], vec![b'v'; value], vec![b'h'; each]);
+            let position = Position { partition: 0, offset: 7 };
+            let reject = Reject { kind: RejectKind::Json, detail: "why".to_owned() };
+            let headers = vec![("h", Some(header.as_slice())); headers];
+            DeadLetter::new(position, reject, Some(&key), Some(&value), headers)
         };
         let check = |key, value, headers, each, want: Option<&str>| {
             let (bytes, cut) = size(&letter(key, value, headers, each), COPIED[0]);
