@@ -150,6 +150,10 @@ pub enum RejectKind {
     Key,
     /// It is a change of another table.
     Table,
+    /// It is a change of another database.
+    Database,
+    /// It is a delete whose key the connector has made up.
+    Identity,
     /// It has no schema, and the table is not known: the catalog would help.
     Schemaless,
     /// It has this column, which is not known: reading the catalog again may help.
@@ -165,6 +169,8 @@ impl RejectKind {
             Self::Value => "value",
             Self::Key => "key",
             Self::Table => "table",
+            Self::Database => "database",
+            Self::Identity => "identity",
             Self::Schemaless => "schemaless",
             Self::UnknownColumn(_) => "unknown-column",
         }

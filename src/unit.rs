@@ -73,6 +73,8 @@ pub struct Unit {
     reloads: Vec<Reload>,
     /// Rows to be read from the table.
     lookups: Lookups,
+    /// Rows are gone, and the stream does not say which.
+    in_doubt: bool,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -97,6 +99,7 @@ impl Unit {
             alerts: Vec::new(),
             reloads: Vec::new(),
             lookups: Lookups::default(),
+            in_doubt: false,
             events: UnitEvents::default(),
         })
     }
@@ -208,6 +211,9 @@ impl Unit {
             let mut transitions = state.window.evaluate_touched(now);
             transitions.extend(state.window.expire(now));
             self.take(index, transitions, now);
+        }
+        if std::mem::take(&mut self.in_doubt) {
+            self.ask_open_episodes(now);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::PgConnection;
 
+use crate::change::debezium::TableSource;
 use crate::config::{Config, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
 use crate::failure::{CallError, Failure, Kind};
@@ -16,6 +17,8 @@ use crate::rule::{OutputExpr, Query, Rule, compile};
 pub struct CompiledRules {
     /// The table, from the catalog.
     pub table: Table,
+    /// What the catalog says of the table's changes.
+    pub source: TableSource,
     /// The rules, in the configuration's order.
     pub rules: Vec<Rule>,
     /// The columns that the rules need: indexes into the table's columns.
@@ -86,8 +89,10 @@ async fn compile_all(
     }
     refuse_standby(connection, database).await?;
     let table = found.ok_or_else(|| CallError::new("rules", "there are none", Kind::Misconfigured))?;
+    let source = catalog::source(connection, &table.schema, &table.name).await;
+    let source = source.map_err(|error| database.failed(error))?;
     let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
-    Ok(CompiledRules { table, rules, wanted })
+    Ok(CompiledRules { table, source, rules, wanted })
 }
 
 /// Compiles one rule and checks that Postgres reads its text as memory does.

@@ -10,7 +10,7 @@ use super::alerts_table;
 use super::rules::{CompiledRules, compile_rules};
 use super::servers::{self, MissingTopic, membership, rules_database, wait_for_topic};
 use super::sinks::ConfiguredSinks;
-use crate::change::debezium::{self, Decoder};
+use crate::change::debezium::Decoder;
 use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
 use crate::config::{Config, OnBadRecord, OnRuleChange, WhenGroupIsMissing};
@@ -54,8 +54,9 @@ pub struct Prepared<'a> {
 pub async fn prepare(config: &Config, until_end: bool) -> Result<Prepared<'_>, Failure> {
     let database = rules_database(&config.postgres)?;
     let compiled = compile_rules(config, &database).await?;
-    let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
-    let decoder = Decoder::new(&compiled.table, &compiled.wanted, decoding).map_err(Failure::misconfigured)?;
+    let decoder = Decoder::new(&compiled.table, &compiled.wanted, config.source.encodings());
+    let decoder = decoder.map_err(Failure::misconfigured)?.of_source(&compiled.source);
+    let decoder = decoder.with_placeholder(&config.source.unavailable_value_placeholder);
     let cluster = servers::cluster(&config.kafka);
     let missing = if until_end { MissingTopic::Fail(config.startup_wait) } else { MissingTopic::Wait };
     wait_for_topic(&cluster, &config.source.topic, "source.topic", config.startup_wait, missing).await?;

@@ -7,6 +7,7 @@ use super::database::{Reply, Request, Schedule};
 use super::durable::Durable;
 use super::intake::Intake;
 use super::settings::Settings;
+use crate::change::RejectKind;
 use crate::change::record::{BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
 use crate::model::duration::micros;
 use crate::model::{NextOffset, Timestamp};
@@ -86,6 +87,9 @@ impl Assignment {
                 Content::Ignored(reason) => tracing::trace!(?position, reason, "ignored"),
                 Content::Rejected(_) if replayed => {}
                 Content::Rejected(letter) => {
+                    if letter.reject.kind == RejectKind::Identity {
+                        self.unit.doubt();
+                    }
                     if let Err(error) = self.reject(*letter, settings) {
                         self.unit.evaluate(now);
                         self.intake.stopped_by = Some(error);

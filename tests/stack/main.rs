@@ -31,4 +31,5 @@ mod reprocess;
 mod table;
 mod truth;
 mod web;
+mod whose;
 mod wrong;
