@@ -147,6 +147,6 @@ fn records_of_megabytes_are_read_within_bounds() {
     };
     let took = began.elapsed();
     assert_eq!((code, job.committed()), (Some(0), Some(RECORDS)));
-    assert!(peak < 350, "{peak} MB");
+    assert!(peak < 420, "{peak} MB");
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
