@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::change::debezium::{DecimalHandling, TimePrecision};
+use crate::change::debezium::{self, BinaryHandling, DecimalHandling, TimePrecision};
 use crate::progress::StartAt;
 use crate::rule::{Confirm, Time};
 use crate::telemetry::Format;
@@ -159,12 +159,23 @@ pub struct Source {
     pub decimals: DecimalHandling,
     /// The connector's `time.precision.mode`.
     pub times: TimePrecision,
+    /// The connector's `binary.handling.mode`.
+    pub binary: BinaryHandling,
+    /// The connector's `unavailable.value.placeholder`.
+    pub unavailable_value_placeholder: String,
     /// Whether the converter keeps NULL in a column that has a default.
     pub connector_keeps_nulls: bool,
     /// What happens at a record that cannot be understood.
     pub on_bad_record: OnBadRecord,
     /// Where such records are copied to.
     pub dead_letter_topic: String,
+}
+
+impl Source {
+    /// What the records do not say themselves.
+    pub fn encodings(&self) -> debezium::Settings {
+        debezium::Settings { decimals: self.decimals, times: self.times, binary: self.binary }
+    }
 }
 
 /// What happens at a record that cannot be understood.

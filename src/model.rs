@@ -1,6 +1,7 @@
 //! The words that every stage shares: values, keys, positions, instants. Pure.
 
 pub mod duration;
+pub mod text;
 pub mod zone;
 
 use std::fmt;
@@ -86,7 +87,7 @@ pub struct Lsn(pub u64);
 
 /// One column's value, already converted to the column's type in the catalog. Its order is fixed, and
 /// not that of SQL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Value {
     /// SQL NULL.
     Null,
@@ -103,6 +104,24 @@ pub enum Value {
     /// Present, yet nothing that memory can calculate with exactly: NaN, an infinity, a number past
     /// [`DECIMAL_LIMIT`] or with more digits than the scale kept. Only Postgres can judge what it is part of.
     Opaque,
+}
+
+/// Bytes of a text that a log line shows at most.
+const SHOWN_MAX: usize = 256;
+
+/// For logs, so bounded: a text may have megabytes.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("Null"),
+            Self::Bool(value) => f.debug_tuple("Bool").field(value).finish(),
+            Self::Int(value) => f.debug_tuple("Int").field(value).finish(),
+            Self::Decimal(value) => f.debug_tuple("Decimal").field(value).finish(),
+            Self::Time(value) => f.debug_tuple("Time").field(value).finish(),
+            Self::Text(value) => f.debug_tuple("Text").field(&text::shortened(value, SHOWN_MAX)).finish(),
+            Self::Opaque => f.write_str("Opaque"),
+        }
+    }
 }
 
 /// Unscaled decimals are kept below this magnitude, so that no sum of them overflows an `i128` before

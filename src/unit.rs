@@ -98,6 +98,8 @@ pub struct Unit {
     streamed: Lsn,
     /// The same of each partition's, since it is read from one offset on without a gap.
     streamed_in: BTreeMap<i32, Lsn>,
+    /// Rows are gone, and the stream does not say which.
+    in_doubt: bool,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -126,6 +128,7 @@ impl Unit {
             audit,
             streamed: Lsn(0),
             streamed_in: BTreeMap::new(),
+            in_doubt: false,
             events: UnitEvents::default(),
         })
     }
@@ -263,6 +266,9 @@ impl Unit {
             let mut transitions = state.window.evaluate_touched(now);
             transitions.extend(state.window.expire(now));
             self.take(index, transitions, now);
+        }
+        if std::mem::take(&mut self.in_doubt) {
+            self.ask_open_episodes(now);
         }
     }
 

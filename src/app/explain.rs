@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::alerts_table::AlertsTable;
 use super::rules::wanted_zone;
 use super::servers::rules_database;
+use crate::alert::is_cut;
 use crate::alert::record::AlertRecord;
 use crate::config::{Config, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
@@ -99,6 +100,11 @@ async fn ask(
         let problem = "the rule is now grouped by another column, so the alert's key cannot be asked for".to_owned();
         return Ok(RuleNow { version, found: Err(problem) });
     };
+    if key.iter().flatten().any(|text| is_cut(text)) {
+        let problem = "the alert has only the beginning of its key, which is too long for a record, so the key cannot be \
+                       asked for";
+        return Ok(RuleNow { version, found: Err(problem.to_owned()) });
+    }
     let numbers = numbers(&query, record);
     let texts: Vec<Option<String>> = numbers.iter().map(|number| number.and_then(text)).collect();
     let subject = Subject {

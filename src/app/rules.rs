@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
+use crate::change::debezium::TableSource;
 use crate::config::{Config, Postgres, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
 use crate::confirm::postgres::contract;
@@ -22,6 +23,8 @@ use crate::rule::{OutputExpr, Query, Rule, compile};
 pub struct CompiledRules {
     /// The table, from the catalog.
     pub table: Table,
+    /// What the catalog says of the table's changes.
+    pub source: TableSource,
     /// The rules, in the configuration's order.
     pub rules: Vec<Rule>,
     /// The columns that the rules need: indexes into the table's columns.
@@ -135,6 +138,8 @@ async fn compile_all(
         found = Some(table);
     }
     let table = found.ok_or_else(|| CallError::new("rules", "there are none", Kind::Misconfigured))?;
+    let source = catalog::source(connection, &table.schema, &table.name).await;
+    let source = source.map_err(|error| database.failed(error))?;
     let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
     let zones =
         config.rules.iter().zip(&rules).map(|(settings, rule)| wanted_zone(settings, &config.postgres, &rule.query));
@@ -142,7 +147,7 @@ async fn compile_all(
     let needed = wanted.iter().chain(&table.primary_key).filter_map(|index| table.columns.get(*index));
     let contract = contract.of_columns(needed.map(|column| column.name.as_str()));
     match gaps::refusals(&contract).as_slice() {
-        [] => Ok(CompiledRules { table, rules, wanted, contract, zones }),
+        [] => Ok(CompiledRules { table, source, rules, wanted, contract, zones }),
         refusals => {
             let call = format!("table {}.{}", table.schema, table.name);
             Err(CallError::new(call, refusals.join("\n"), Kind::Misconfigured))

@@ -161,6 +161,8 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
     };
     let decimals = section.choice("decimals");
     let times = section.choice("times");
+    let binary = section.choice("binary");
+    let placeholder = section.text("unavailable_value_placeholder", checks::any);
     section.renamed("nulls_kept", "connector_keeps_nulls");
     let connector_keeps_nulls = section.flag("connector_keeps_nulls");
     let on_bad_record = section.choice("on_bad_record");
@@ -170,6 +172,8 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
         topic: topic?,
         decimals: decimals?,
         times: times?,
+        binary: binary?,
+        unavailable_value_placeholder: placeholder?,
         connector_keeps_nulls: connector_keeps_nulls?,
         on_bad_record: on_bad_record?,
         dead_letter_topic: dead_letter_topic?,

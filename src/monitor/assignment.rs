@@ -9,8 +9,8 @@ use super::durable::Durable;
 use super::intake::Intake;
 use super::look::Seen;
 use super::settings::Settings;
-use crate::change::Change;
 use crate::change::record::{About, BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
+use crate::change::{Change, RejectKind};
 use crate::contract::Contract;
 use crate::failure::{CallError, HasKind};
 use crate::job::JobError;
@@ -111,6 +111,9 @@ impl Assignment {
                     self.make_up_for(letter.about());
                 }
                 Content::Rejected(letter) => {
+                    if letter.reject.kind == RejectKind::Identity {
+                        self.unit.doubt();
+                    }
                     let about = letter.about();
                     if let Err(error) = self.reject(*letter, settings) {
                         self.unit.evaluate(now);

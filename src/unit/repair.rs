@@ -10,6 +10,7 @@ use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
 use crate::failure::{CallError, HasKind};
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
+use crate::rule::Confirm;
 use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::table_row::TableRow;
 use crate::window::Transition;
@@ -53,6 +54,29 @@ impl Unit {
     /// Rows that are to be read from the table.
     pub fn incomplete(&self) -> usize {
         self.lookups.len()
+    }
+
+    /// A row is gone, and its record does not say which: at the end of the micro-batch, Postgres is asked about every open
+    /// episode. What memory holds too much of otherwise is refuted, and read from the table.
+    pub fn doubt(&mut self) {
+        self.in_doubt = true;
+    }
+
+    /// Memory cannot say whether the open episodes hold.
+    pub(super) fn ask_open_episodes(&mut self, now: Timestamp) {
+        for index in 0..self.rules.len() {
+            let Some(state) = self.rules.get_mut(index) else { continue };
+            if state.rule.confirm == Confirm::Off {
+                continue;
+            }
+            let firing: Vec<Key> = state.episodes.firing().cloned().collect();
+            let unknown = |key: Key| {
+                let outputs = state.window.evaluate(&key, now).1;
+                Transition { key, evaluation: Evaluation::Unknown, now, trigger: None, outputs }
+            };
+            let transitions = firing.into_iter().map(unknown).collect();
+            self.take(index, transitions, now);
+        }
     }
 
     /// A group to be read from the table, once.

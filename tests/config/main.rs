@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tripline::change::debezium::{DecimalHandling, TimePrecision};
+use tripline::change::debezium::{BinaryHandling, DecimalHandling, TimePrecision};
 use tripline::config::{
     self, Alerts, Audit, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OnBadRecord, OnRuleChange, Postgres,
     PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, redact_url,
@@ -115,6 +115,8 @@ fn the_file_of_the_readme() {
             topic: "postgres.streaming.transactions".to_owned(),
             decimals: DecimalHandling::Auto,
             times: TimePrecision::Adaptive,
+            binary: BinaryHandling::Auto,
+            unavailable_value_placeholder: "__debezium_unavailable_value".to_owned(),
             connector_keeps_nulls: false,
             on_bad_record: OnBadRecord::DeadLetter,
             dead_letter_topic: "tripline.dead-letter".to_owned(),

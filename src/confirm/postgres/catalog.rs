@@ -5,6 +5,7 @@ pub mod full_row;
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
+use crate::change::debezium::TableSource;
 use crate::model::{Column, ColumnType, Table};
 use crate::postgres::query;
 use crate::rule::parse::Spelling;
@@ -49,6 +50,15 @@ pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> R
     }
     let primary_key = key.into_iter().map(|(_, index)| index).collect();
     Ok(Table { schema: schema.to_owned(), name: name.to_owned(), columns, primary_key })
+}
+
+/// Reads what the catalog says of a table's changes.
+///
+/// # Errors
+/// The connection fails.
+pub async fn source(connection: &mut PgConnection, schema: &str, name: &str) -> Result<TableSource, sqlx::Error> {
+    let row = query(include_str!("catalog/source.sql")).bind(schema).bind(name).fetch_one(connection).await?;
+    Ok(TableSource { database: row.try_get("database")?, key_is_made_up: row.try_get("key_is_made_up")? })
 }
 
 /// Why there is no table of this name: there may be something else.

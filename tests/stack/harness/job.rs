@@ -28,11 +28,10 @@ pub struct Job {
     pub bootstrap: String,
     pub url: String,
     pub sql: String,
+    pub message: String,
     pub alert_topic: String,
     pub dead_letter_topic: String,
     pub checkpoints: PathBuf,
-    /// The rule's message.
-    pub message: String,
     /// More lines of `[source]`.
     pub source: String,
     /// More lines of the rule.
@@ -53,10 +52,10 @@ impl Job {
             bootstrap: stack.bootstrap.clone(),
             url: stack.url(name),
             sql: RULE.to_owned(),
+            message: "User {user_id} (${total})".to_owned(),
             alert_topic: format!("{name}.alerts"),
             dead_letter_topic: format!("{name}.dead-letter"),
             checkpoints: folder.join("checkpoints"),
-            message: "User {user_id} (${total})".to_owned(),
             source: String::new(),
             rule: String::new(),
             top: String::new(),

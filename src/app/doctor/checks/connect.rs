@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::super::facts::Connector;
 use super::super::finding::{Finding, ok, problem, warning};
 use super::kept_back::{is_listed, kept_back};
-use crate::change::debezium::{DecimalHandling, TimePrecision};
+use crate::change::debezium::{DecimalHandling, TimePrecision, UNAVAILABLE};
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::model::{ColumnType, Table};
@@ -220,7 +220,9 @@ fn settings(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -
     found.extend(unwrapped(at));
     found.push(nulls(config, at, columns));
     found.push(decimals(config, at));
+    found.extend(special_numbers(at, columns));
     found.push(times(config, at, columns));
+    found.push(placeholder(config, at));
     let skipped = connector.setting("skipped.operations", "t");
     let letters: Vec<&str> = skipped.split(',').map(str::trim).collect();
     let whole = at.set("skipped.operations", "none");
@@ -340,6 +342,42 @@ fn decimals(config: &Config, at: &At<'_>) -> Finding {
         )
         .ends(Exit::Misconfigured),
     }
+}
+
+/// NaN and the infinities, which Kafka Connect's Decimal does not have.
+fn special_numbers(at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Option<Finding> {
+    const NAME: &str = "decimal.handling.mode";
+    let (table, wanted) = columns.filter(|_| at.connector.setting(NAME, "precise") == "precise")?;
+    let mut read = wanted.iter().filter_map(|index| table.columns.get(*index));
+    let column = read.find(|column| matches!(column.ty, ColumnType::Numeric { .. }))?;
+    Some(warning(
+        "nan",
+        format!(
+            "{NAME}=precise: NaN in column {} arrives as NULL (or the column's default), and is not seen",
+            column.name
+        ),
+        format!("{}; or a CHECK in the table that allows no NaN", at.set(NAME, "string")),
+    ))
+}
+
+/// What stands for a large value that a change did not touch.
+fn placeholder(config: &Config, at: &At<'_>) -> Finding {
+    const CHECK: &str = "placeholder";
+    const NAME: &str = "unavailable.value.placeholder";
+    let theirs = at.connector.setting(NAME, UNAVAILABLE);
+    let ours = config.source.unavailable_value_placeholder.as_str();
+    if theirs == ours {
+        return ok(CHECK, format!("{NAME}={theirs}"));
+    }
+    problem(
+        CHECK,
+        format!(
+            "{NAME}={theirs}, and source.unavailable_value_placeholder = {ours:?}: a large value that a change did not \
+             touch would be taken for that text"
+        ),
+        format!("source.unavailable_value_placeholder = {theirs:?}"),
+    )
+    .ends(Exit::Misconfigured)
 }
 
 fn times(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Finding {

@@ -278,6 +278,19 @@ fn settings_of_a_connector() {
     let decimals = |ours: &str, mode: &str| {
         judged(&format!("decimals = \"{ours}\""), &[("decimal.handling.mode", mode)], "decimals")
     };
+    let placeholder = |ours: &str, theirs: &str| {
+        let ours = format!("unavailable_value_placeholder = \"{ours}\"");
+        judged(&ours, &[("unavailable.value.placeholder", theirs)], "placeholder")
+    };
+    check(&judged("", &[], "placeholder"), Grade::Ok, "");
+    check(&placeholder("__GONE__", "__GONE__"), Grade::Ok, "");
+    let gone = judged("", &[("unavailable.value.placeholder", "__GONE__")], "placeholder");
+    check(&gone, Grade::Problem, "source.unavailable_value_placeholder = \"__GONE__\"");
+    check(
+        &judged("", &[("decimal.handling.mode", "precise")], "nan"),
+        Grade::Warning,
+        "\"decimal.handling.mode\"=\"string\"",
+    );
     check(&decimals("string", "string"), Grade::Ok, "");
     check(&decimals("auto", "precise"), Grade::Ok, "");
     check(&decimals("string", "precise"), Grade::Problem, "source.decimals = \"precise\"");
