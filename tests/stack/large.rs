@@ -142,11 +142,15 @@ fn records_of_megabytes_are_read_within_bounds() {
         if let Some(status) = child.try_wait().unwrap() {
             break status.code();
         }
-        assert!(began.elapsed() < Duration::from_secs(120), "peak {peak} MB, {:?}", job.committed());
+        if began.elapsed() > Duration::from_secs(120) {
+            child.kill().unwrap();
+        }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let took = began.elapsed();
-    assert_eq!((code, job.committed()), (Some(0), Some(RECORDS)));
+    let (took, committed) = (began.elapsed(), job.committed());
+    // It takes much of a disk, and nobody else wants it.
+    Cluster::shared().delete_topic(&job.topic);
+    assert_eq!((code, committed), (Some(0), Some(RECORDS)), "{peak} MB");
     assert!(peak < 420, "{peak} MB");
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
