@@ -34,7 +34,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use assignment::Assignment;
+use assignment::{Assignment, Ending};
 use counts::Counts;
 use database::{AuditReply, Reply, Request};
 use epoch::close;
@@ -286,13 +286,15 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 Wake::Source(Event::Failed(error)) => return Err(error.into()),
                 Wake::Tick => assignment.evaluate(now),
             }
-            if let Some(error) = assignment.ending.take() {
-                if matches!(error, JobError::Changed(_)) {
+            match assignment.ending.take() {
+                None => {}
+                Some(Ending::AnotherTopic(text)) => return Err(JobError::Unsafe(text)),
+                Some(Ending::Changed(changes)) => {
                     // What is decided is told. The windows are worth nothing from here on.
                     assignment.take_events();
                     close(&self.settings, &mut self.sinks, &member, &self.folder, assignment, now, true).await?;
+                    return Err(JobError::Changed(changes));
                 }
-                return Err(error);
             }
             let events = assignment.take_events();
             self.gauge.report(assignment.left(), assignment.unit.waiting());

@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::counts::Counts;
-use super::database::{AuditReply, Reply, Request, Schedule};
+use super::database::{AuditReply, Reply, Request, Schedule, Seen};
 use super::durable::Durable;
 use super::intake::Intake;
-use super::look::Seen;
 use super::settings::Settings;
 use crate::change::record::{About, BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
 use crate::change::{Change, RejectKind};
 use crate::contract::Contract;
 use crate::failure::{CallError, HasKind};
-use crate::job::JobError;
 use crate::model::duration::micros;
 use crate::model::zone::Zone;
 use crate::model::{Lsn, NextOffset, Position, Timestamp};
@@ -36,6 +34,14 @@ const SLEEP_MAX_MICROS: i64 = 1_000_000;
 /// Candidates that may wait before reading pauses.
 const WAITING_MAX: usize = 100_000;
 
+/// Why the work on an assignment has to end.
+pub(super) enum Ending {
+    /// Table or server are no longer what the run was prepared for: what has changed.
+    Changed(Vec<String>),
+    /// The topic is not the one that was read.
+    AnotherTopic(String),
+}
+
 /// Work on one assignment of the partitions.
 pub(super) struct Assignment {
     /// Windows, episodes and decisions.
@@ -53,7 +59,7 @@ pub(super) struct Assignment {
     /// The world that the windows are of; `None` once it has changed.
     pub(super) contract: Option<Contract>,
     /// Why the work on this assignment has to end.
-    pub(super) ending: Option<JobError>,
+    pub(super) ending: Option<Ending>,
     /// Time zones that the rules are to be run in, once no statement is under way.
     pub(super) new_zones: Option<Vec<Arc<Zone>>>,
     schedule: Schedule,
@@ -181,7 +187,7 @@ impl Assignment {
         self.unit.begin_era();
         self.contract = None;
         let lsn = change.lsn.map_or(0, |lsn| lsn.0);
-        self.ending = Some(JobError::Changed(vec![format!(
+        self.ending = Some(Ending::Changed(vec![format!(
             "the topic goes on with the snapshot of another server at partition {} offset {}, LSN {:X}/{:X}",
             position.partition,
             position.offset,
@@ -239,7 +245,7 @@ impl Assignment {
             Ok(ends) => self.unit.looked(begun, &seen.look, ends),
             Err(mismatch) => {
                 let text = mismatch.text(&settings.topic, "this run", ADVICE);
-                self.ending = Some(JobError::Unsafe(text));
+                self.ending = Some(Ending::AnotherTopic(text));
                 return;
             }
         }
@@ -247,7 +253,7 @@ impl Assignment {
         let differences = then.differences(&seen.look.contract);
         if !differences.is_empty() {
             self.contract = None;
-            self.ending = Some(JobError::Changed(differences));
+            self.ending = Some(Ending::Changed(differences));
         }
     }
 

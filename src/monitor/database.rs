@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::look::Seen;
 use super::settings::Settings;
+use crate::contract::Look;
 use crate::failure::CallError;
 use crate::model::duration::micros;
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
+use crate::progress::checks::Mismatch;
 use crate::progress::{LastRecords, Offsets};
 use crate::rule::table_row::TableRow;
 use crate::unit::audit::AuditRequest;
@@ -51,6 +52,14 @@ pub(super) enum Reply {
     Audited(AuditReply, Duration),
     Looked((u64, Lsn), Result<Box<Seen>, CallError>),
     Zones(Result<Vec<Arc<Zone>>, CallError>),
+}
+
+/// What one look has found.
+pub(super) struct Seen {
+    /// Of the database.
+    pub(super) look: Look,
+    /// The topic's ends, asked for after that; or why it is not the topic that was read.
+    pub(super) topic: Result<Offsets, Mismatch>,
 }
 
 /// The reply to an [`AuditRequest`].

@@ -22,11 +22,15 @@ impl Window {
             // What is watched is asked again by its back-off, not because time passes; what memory cannot evaluate is
             // asked whenever rows have left.
             let (evaluated, touched) = (group.evaluated, group.touched);
-            if group.evaluation == Evaluation::Unknown {
+            // A window that was read back looks at its groups once, though no time has passed for them.
+            let has_passed = at > Timestamp::MIN;
+            if group.evaluation == Evaluation::Unknown && has_passed {
                 group.since = None; // no change is to be named for what time does
             }
             let named = self.evaluate_group(index, now);
-            let named = named.filter(|named| named.evaluation != evaluated || named.evaluation == Evaluation::Unknown);
+            let named = named.filter(|named| {
+                named.evaluation != evaluated || (named.evaluation == Evaluation::Unknown && has_passed)
+            });
             let is_named = named.is_some();
             transitions.extend(named);
             if let Some(group) = self.groups.get_mut(index) {
