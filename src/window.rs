@@ -17,6 +17,8 @@
 
 mod arena;
 mod audit;
+#[cfg(debug_assertions)]
+mod damage;
 mod edges;
 mod reload;
 mod stored;

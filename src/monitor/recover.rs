@@ -127,6 +127,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
         self.changes.clear();
         fault::point("recovered");
+        #[cfg(debug_assertions)]
+        if let Some(groups) = fault::damage() {
+            assignment.unit.damage(groups);
+        }
         self.source.start(assignment.unit.offsets());
         Ok(assignment)
     }

@@ -23,6 +23,10 @@ impl Window {
             }
             self.take_out(index);
         }
+        if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
+            // Whatever they were: those of no row.
+            group.running = self.program.start();
+        }
         for (pk, row) in rows {
             // It may stand in another group: the database says where it belongs.
             let elsewhere = self.find_row(pk);

@@ -235,6 +235,25 @@ impl Running {
         );
     }
 
+    /// Whether the process is gone.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// The log so far.
+    pub fn log_now(&self) -> String {
+        self.log.now().join("\n")
+    }
+
+    /// Until it ends by itself, at most for so long.
+    pub fn wait_for_end(&mut self, patience: std::time::Duration) {
+        let deadline = std::time::Instant::now() + patience;
+        while !self.has_ended() && std::time::Instant::now() < deadline {
+            std::thread::sleep(super::PAUSE);
+        }
+        assert!(self.has_ended(), "it goes on:\n{}", self.log_now());
+    }
+
     /// SIGTERM.
     pub fn terminate(self) -> Ended {
         self.signal("TERM");
