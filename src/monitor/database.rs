@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::settings::Settings;
 use crate::contract::Look;
-use crate::failure::CallError;
+use crate::failure::{CallError, HasKind, Server};
 use crate::model::duration::micros;
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
@@ -82,11 +82,25 @@ impl Reply {
             Self::Snapshot(Err(problem))
             | Self::Rows(_, Err(problem))
             | Self::Found(Err(problem))
-            | Self::Looked(_, Err(problem))
-            | Self::Audited(AuditReply::Swept(_, Err(problem)), _) => Err(problem),
-            // The door that this is asked by is another one.
-            Self::Zones(_) => Ok(None),
-            Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Audited(..) | Self::Looked(..) => Ok(None),
+            | Self::Zones(Err(problem))
+            | Self::Audited(
+                AuditReply::Swept(_, Err(problem))
+                | AuditReply::Page(_, Err(problem))
+                | AuditReply::Healed(_, Err(problem)),
+                _,
+            ) => Err(problem),
+            // Half of it is asked of Kafka.
+            Self::Looked(_, Err(problem)) if problem.server() == Some(Server::Postgres) => Err(problem),
+            Self::Audited(AuditReply::Compared(_, answers), _) => {
+                let failed = answers.iter().find_map(|answer| answer.as_ref().err());
+                failed.filter(|_| answers.iter().all(Result::is_err)).map_or(Ok(None), Err)
+            }
+            Self::Snapshot(Ok(_))
+            | Self::Rows(..)
+            | Self::Found(_)
+            | Self::Audited(..)
+            | Self::Looked(..)
+            | Self::Zones(Ok(_)) => Ok(None),
         }
     }
 }
