@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
+use crate::episode::Reason;
 use crate::failure::CallError;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::evaluate::Evaluation;
@@ -84,6 +85,15 @@ impl Unit {
         }
     }
 
+    /// Takes what somebody has found of a group, as if memory had evaluated it so: where that disagrees with the group's
+    /// episode, it becomes a candidate. `reason` is in the alert, if an episode is resolved by it.
+    pub fn found(&mut self, rule: usize, key: Key, evaluation: Evaluation, reason: Reason, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(rule) else { return };
+        let (_, outputs) = state.window.evaluate(&key, now);
+        let then = state.window.now_for(&key, now);
+        self.take(rule, vec![Transition { key, evaluation, now: then, trigger: None, reason, outputs }], now);
+    }
+
     /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a candidate, and
     /// is compared. An open episode that the table does not bear is compared, too.
     pub fn swept(&mut self, rule: usize, keys: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
@@ -103,7 +113,14 @@ impl Unit {
             let (evaluation, outputs) = state.window.evaluate(&key, now);
             if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
                 self.audit.suspects.ask_again(rule, key.clone());
-                missed.push(Transition { key, evaluation: Evaluation::Holds, now, trigger: None, outputs });
+                missed.push(Transition {
+                    key,
+                    evaluation: Evaluation::Holds,
+                    now,
+                    trigger: None,
+                    reason: Reason::Healed,
+                    outputs,
+                });
             }
         }
         if !missed.is_empty() {

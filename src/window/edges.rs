@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 
 use super::{Transition, Window};
+use crate::episode::Reason;
 use crate::model::Timestamp;
 use crate::rule::Time;
 use crate::rule::evaluate::Evaluation;
@@ -23,7 +24,7 @@ impl Window {
             // asked whenever rows have left.
             let (evaluated, touched) = (group.evaluated, group.touched);
             if group.evaluation == Evaluation::Unknown {
-                group.since = None; // no change is to be named for what time does
+                (group.since, group.reason) = (None, Reason::Time); // no change is to be named for what time does
             }
             let named = self.evaluate_group(index, now);
             let named = named.filter(|named| named.evaluation != evaluated || named.evaluation == Evaluation::Unknown);

@@ -27,6 +27,8 @@ pub struct Job {
     pub topic: String,
     pub bootstrap: String,
     pub url: String,
+    /// The rule's name.
+    pub rule: String,
     pub sql: String,
     pub alert_topic: String,
     pub dead_letter_topic: String,
@@ -50,6 +52,7 @@ impl Job {
             topic: topic.to_owned(),
             bootstrap: stack.bootstrap.clone(),
             url: stack.url(name),
+            rule: "weekly-spend".to_owned(),
             sql: RULE.to_owned(),
             alert_topic: format!("{name}.alerts"),
             dead_letter_topic: format!("{name}.dead-letter"),
@@ -62,7 +65,9 @@ impl Job {
     }
 
     fn toml(&self) -> String {
-        let Self { group, topic, bootstrap, url, sql, message, alert_topic, dead_letter_topic, source, top, .. } = self;
+        let Self {
+            group, topic, bootstrap, url, rule, sql, message, alert_topic, dead_letter_topic, source, top, ..
+        } = self;
         let dir = self.checkpoints.display();
         format!(
             r#"{top}
@@ -79,7 +84,7 @@ url = "{url}"
 dir = "{dir}"
 trigger_interval_ms = 200
 [[rules]]
-name = "weekly-spend"
+name = "{rule}"
 severity = "critical"
 message = "{message}"
 sql = """
