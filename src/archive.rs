@@ -22,7 +22,7 @@ pub mod recover;
 pub mod start;
 
 use crate::checkpoint::Encoded;
-use crate::retry::Retry;
+use crate::retry::{Outage, Retry};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -124,12 +124,15 @@ struct Session {
     uncommitted: Option<(Offsets, String)>,
     /// Where each partition ended at the start, while it has not been reached.
     ends: Offsets,
+    /// Of what the group could not be told.
+    outage: Outage,
 }
 
 impl Session {
     fn new(batch: OpenBatch) -> Self {
         let (ahead, ends) = (VecDeque::new(), Offsets::new());
-        Self { batch, ahead, since: None, uncommitted: None, ends }
+        let outage = Outage::new("committing the group's offsets");
+        Self { batch, ahead, since: None, uncommitted: None, ends, outage }
     }
 
     fn take_in(&mut self, batch: Batch<FullRowChange>) {
@@ -351,10 +354,11 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     async fn commit(&mut self, session: &mut Session) -> Result<(), JobError> {
         let Some((offsets, name)) = &session.uncommitted else { return Ok(()) };
         match self.source.commit(offsets, name).await {
-            Ok(()) => session.uncommitted = None,
-            Err(error) if error.is_retried() => {
-                tracing::warn!(%error, "the group's offsets could not be committed; tried again");
+            Ok(()) => {
+                session.outage.is_over();
+                session.uncommitted = None;
             }
+            Err(error) if error.is_retried() => session.outage.goes_on(&error),
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -104,6 +104,11 @@ pub trait Decode: Clone + Send + 'static {
     /// # Errors
     /// A [`Reject`] for what is not understood. The next record is read as if this one had not been.
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Change>, Reject>;
+
+    /// The primary key of the row that a record is about whose value is not understood, where its key tells.
+    fn row_of(&mut self, _key: Option<&[u8]>) -> Option<Key> {
+        None
+    }
 }
 
 /// Why a record is invalid. The text says what was found, where in the record, and what to do.

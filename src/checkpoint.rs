@@ -36,7 +36,7 @@ pub use view::FolderView;
 
 use crate::failure::{HasKind, Kind};
 use crate::progress::{Epoch, Offsets};
-use disk::{Disk, Lock, RealDisk};
+use disk::{Disk, Lock, PrivateDisk};
 use file::failed;
 
 /// Finished epochs that are kept for a reader.
@@ -137,7 +137,7 @@ impl Folder {
     /// # Errors
     /// As for [`Folder::open_at`].
     pub fn open(dir: &Path, group: &str) -> Result<Self, CheckpointError> {
-        Self::open_on(Arc::new(RealDisk), dir, group)
+        Self::open_on(PrivateDisk::at(dir.join(group)), dir, group)
     }
 
     /// Opens or makes `<dir>/<group>` on this disk and locks it.

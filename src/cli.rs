@@ -71,7 +71,9 @@ const ALERTS_EXAMPLES: &str = "\
 Examples:
   tripline alerts --config tripline.toml --status firing --since 24h
   tripline alerts --config tripline.toml --key 27956157 --output json
-  tripline alerts --config tripline.toml --follow";
+  tripline alerts --config tripline.toml --follow
+
+The last column is the id that `tripline explain` takes.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -107,7 +109,7 @@ pub enum Command {
     #[command(after_help = format!("{MIGRATE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Migrate(MigrateArgs),
 
-    /// List the alerts in the table, newest first, or follow them, oldest first, until stopped by Ctrl-C
+    /// List the group's alerts in the table, newest first, or follow them, oldest first, until stopped by Ctrl-C
     #[command(after_help = format!("{ALERTS_EXAMPLES}\n\n{EXIT_CODES}"))]
     Alerts(AlertsArgs),
 
@@ -187,6 +189,10 @@ pub struct AlertsArgs {
     /// The configuration file (TOML)
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
+
+    /// Also alerts of other consumer groups, e.g. of the group before a change of kafka.group_id
+    #[arg(long)]
+    pub all_groups: bool,
 
     /// Only alerts of this rule
     #[arg(long, value_name = "NAME")]

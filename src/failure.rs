@@ -94,10 +94,34 @@ impl Exit {
     }
 }
 
+/// A server that a run depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Server {
+    /// The cluster.
+    Kafka,
+    /// The database that confirms, or that of the table of alerts.
+    Postgres,
+}
+
+impl Server {
+    /// As the log names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "Kafka",
+            Self::Postgres => "Postgres",
+        }
+    }
+}
+
 /// An error that has a kind.
 pub trait HasKind {
     /// Its kind.
     fn kind(&self) -> Kind;
+
+    /// The server that was called, where it was one.
+    fn server(&self) -> Option<Server> {
+        None
+    }
 
     /// Whether trying again may help.
     fn is_retried(&self) -> bool {
@@ -114,24 +138,31 @@ pub struct CallError {
     pub problem: String,
     /// What follows from it.
     pub kind: Kind,
+    server: Option<Server>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl CallError {
     /// An error without another one behind it.
     pub fn new(call: impl Into<String>, problem: impl Into<String>, kind: Kind) -> Self {
-        Self { call: call.into(), problem: problem.into(), kind, source: None }
+        Self { call: call.into(), problem: problem.into(), kind, server: None, source: None }
     }
 
     /// The error of a library.
     pub fn from_source(call: impl Into<String>, source: impl Error + Send + Sync + 'static, kind: Kind) -> Self {
-        Self { call: call.into(), problem: source.to_string(), kind, source: Some(Arc::new(source)) }
+        Self { call: call.into(), problem: source.to_string(), kind, server: None, source: Some(Arc::new(source)) }
     }
 
     /// The same, with another text.
     #[must_use]
     pub fn with_problem(self, problem: impl Into<String>) -> Self {
         Self { problem: problem.into(), ..self }
+    }
+
+    /// The same, of a call to this server.
+    #[must_use]
+    pub fn at(self, server: Server) -> Self {
+        Self { server: Some(server), ..self }
     }
 
     /// The same, of another kind: the step decides what a library's error means.
@@ -165,6 +196,10 @@ impl Eq for CallError {}
 impl HasKind for CallError {
     fn kind(&self) -> Kind {
         self.kind
+    }
+
+    fn server(&self) -> Option<Server> {
+        self.server
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 
 use crate::change::record::BadRecord;
 use crate::checkpoint::CheckpointError;
-use crate::failure::{CallError, HasKind, Kind};
+use crate::failure::{CallError, HasKind, Kind, Server};
 use crate::retry::Retry;
 use crate::source::{Event, Source};
 
@@ -87,6 +87,10 @@ impl HasKind for JobError {
             Self::Columns(_) => Kind::Misconfigured,
             Self::Internal(_) => Kind::Internal,
         }
+    }
+
+    fn server(&self) -> Option<Server> {
+        if let Self::Call(error) = self { error.server() } else { None }
     }
 }
 

@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::failure::{CallError, Kind};
+use crate::failure::{CallError, Kind, Server};
 
 /// How long one request may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -173,7 +173,8 @@ impl Client {
             Ok(Ok(Ok(done))) => return Ok(done),
             Ok(Ok(Err(error))) => error::failed(&call, error),
             Ok(Err(panicked)) => return Err(CallError::from_source(call, panicked, Kind::Internal)),
-            Err(_) => CallError::new(&call, format!("no answer within {ANSWER_TIMEOUT:?}"), Kind::Unreachable),
+            Err(_) => CallError::new(&call, format!("no answer within {ANSWER_TIMEOUT:?}"), Kind::Unreachable)
+                .at(Server::Kafka),
         };
         if error.kind != Kind::Unreachable {
             return Err(error);
@@ -197,7 +198,44 @@ impl Watch {
     }
 }
 
+/// Takes a line of librdkafka's own log. What it says of connections is said once by whoever calls, and what it says of
+/// properties that another kind of client takes is of no use.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    const SAID_ELSEWHERE: [&str; 6] = ["FAIL", "ERROR", "CONFWARN", "REQTMOUT", "GETPID", "CONNECT"];
+    let is_warning = matches!(
+        level,
+        RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning
+    );
+    if is_warning && !SAID_ELSEWHERE.contains(&facility) {
+        tracing::warn!(target: "librdkafka", "{facility}: {message}");
+    } else {
+        tracing::debug!(target: "librdkafka", "{facility}: {message}");
+    }
+}
+
+/// The context of clients that write or administer: each of their calls returns its own error.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
+    }
+}
+
 impl ClientContext for Watch {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "Kafka client");
         if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) {

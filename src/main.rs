@@ -7,6 +7,7 @@ use tripline::cli::{
     Cli, Command, alerts, archive, demo, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
 };
 use tripline::failure::Exit;
+use tripline::telemetry::printable_lines;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => {
-            eprintln!("error: {}", failure.message);
+            eprintln!("error: {}", printable_lines(&failure.message));
             ExitCode::from(failure.exit.code())
         }
     }

@@ -44,9 +44,11 @@ use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::contract::Contract;
+use crate::failure::{HasKind, Server};
 use crate::job::gauge::Gauge;
 use crate::job::{self, Ended, Job, JobError};
 use crate::model::Timestamp;
+use crate::retry::Outage;
 use crate::rule::Rule;
 use crate::run_status::{Phase, Refresh, RunStatus, Update};
 use crate::sink::Sinks;
@@ -66,6 +68,8 @@ pub struct Monitor<S, C, K, T> {
     pub wanted: Vec<usize>,
     /// The world that rules and decoder were made for.
     pub contract: Contract,
+    /// What has changed in it since the windows were stored, as far as is known: they come from the table then.
+    pub changes: Vec<String>,
     /// Where changes come from.
     pub source: S,
     /// Who confirms.
@@ -220,6 +224,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     ) -> Result<Ended, JobError> {
         let member = self.source.member();
         let mut asking = FuturesUnordered::new();
+        let mut database = Outage::new("asking the database");
         let Assignment { counts, durable, .. } = &*assignment;
         self.status.assigned((counts.read, counts.replayed), &durable.progress);
         self.gauge.report(assignment.left(), assignment.unit.waiting());
@@ -252,6 +257,11 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                     return Ok(Ended::Stopped);
                 }
                 Wake::Answered(reply) => {
+                    match reply.took() {
+                        Ok(_) => database.works_at(Server::Postgres),
+                        Err(error) if error.is_retried() => database.goes_on(error),
+                        Err(_) => {}
+                    }
                     self.status.answered(reply.took());
                     assignment.answered(reply, now, &self.settings);
                 }

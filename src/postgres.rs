@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
-use crate::failure::{CallError, Kind};
+use crate::failure::{CallError, Kind, Server};
 use crate::retry::Retry;
 
 /// How long connecting may take.
@@ -173,7 +173,9 @@ impl Database {
             Kind::Unreachable => format!("could not be reached: {error}"),
             _ => format!("refused: {error}"),
         };
-        CallError::from_source(format!("Postgres at {shown} ({setting})"), error, kind).with_problem(problem)
+        CallError::from_source(format!("Postgres at {shown} ({setting})"), error, kind)
+            .with_problem(problem)
+            .at(Server::Postgres)
     }
 }
 

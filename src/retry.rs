@@ -1,13 +1,22 @@
-//! The one way of trying again, and of saying so: a line when an outage begins, one a minute, and one when it is over.
+//! The one way of trying again, and of saying so: a line when an outage begins, one after 10 seconds, one a minute from
+//! then on, and one when it is over.
+//!
+//! - this file: attempts
+//! - `servers`: which servers are away
+
+mod servers;
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::failure::HasKind;
+use crate::failure::{HasKind, Server};
+use servers::{Line, Servers};
 
-/// How often a lasting outage is logged.
+/// How often a failure that lasts, and is no server's, is logged.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// How long to wait between attempts, and when to give up.
@@ -64,38 +73,90 @@ impl Retry {
     }
 }
 
-/// Something that does not work for a while: what the log says of it.
+/// The attempts of one caller, and what the log says while they fail. An outage of a server is one outage for the whole
+/// process: its callers share the lines.
 #[derive(Debug)]
 pub struct Outage {
     what: String,
+    caller: u64,
+    /// The server that the last attempt failed at.
+    failing: Option<Server>,
+    /// Of a failure that is no server's: when it began, and when it was logged.
     since: Option<Instant>,
     logged: Option<Instant>,
 }
 
+static SERVERS: Mutex<Servers> = Mutex::new(Servers::new());
+static CALLERS: AtomicU64 = AtomicU64::new(0);
+
+fn servers() -> MutexGuard<'static, Servers> {
+    SERVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Outage {
-    /// None yet. `what` names it in the log, e.g. `reading the recovery topic`.
+    /// None yet. `what` names the attempts in the log, e.g. `reading the recovery topic`.
     pub fn new(what: &str) -> Self {
-        Self { what: what.to_owned(), since: None, logged: None }
+        let caller = CALLERS.fetch_add(1, Ordering::Relaxed);
+        Self { what: what.to_owned(), caller, failing: None, since: None, logged: None }
     }
 
     /// Another attempt has failed.
-    pub fn goes_on(&mut self, error: &dyn Display) {
+    pub fn goes_on(&mut self, error: &(impl HasKind + Display)) {
+        match error.server() {
+            Some(server) => self.fails_at(server, error),
+            None => self.fails(error),
+        }
+    }
+
+    /// This server does not answer.
+    pub fn fails_at(&mut self, server: Server, error: &dyn Display) {
+        self.failing = Some(server);
+        let (name, what) = (server.name(), &self.what);
+        match servers().failed(server, self.caller, Instant::now()) {
+            Some(Line::Away) => tracing::warn!(%error, "{name} is unreachable, retrying: {what}"),
+            Some(Line::StillAway(since, attempts)) => {
+                tracing::warn!(outage.seconds = since.as_secs(), attempts, %error, "{name} is still unreachable");
+            }
+            Some(Line::Back(_)) | None => tracing::debug!(%error, "{what}: {name} is unreachable"),
+        }
+    }
+
+    fn fails(&mut self, error: &dyn Display) {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         if self.logged.is_none_or(|logged| now.duration_since(logged) >= LOGGED_EVERY) {
             self.logged = Some(now);
             let seconds = now.duration_since(since).as_secs();
-            tracing::warn!(outage.seconds = seconds, %error, "{}: unreachable, retrying", self.what);
+            tracing::warn!(outage.seconds = seconds, %error, "{}: failed, retrying", self.what);
         } else {
-            tracing::debug!(%error, "{}: still unreachable", self.what);
+            tracing::debug!(%error, "{}: failed again", self.what);
         }
     }
 
     /// It works.
     pub fn is_over(&mut self) {
+        if let Some(server) = self.failing.take() {
+            self.works_at(server);
+        }
         self.logged = None;
         if let Some(since) = self.since.take() {
-            tracing::info!(outage.seconds = since.elapsed().as_secs(), "{}: reachable again", self.what);
+            tracing::info!(outage.seconds = since.elapsed().as_secs(), "{}: works again", self.what);
+        }
+    }
+
+    /// This server answers: whoever else it did not answer has either tried again since, or has ended.
+    pub fn works_at(&mut self, server: Server) {
+        self.failing = None;
+        if let Some(Line::Back(since)) = servers().succeeded(server, self.caller, Instant::now()) {
+            tracing::info!(outage.seconds = since.as_secs(), "{} is reachable again", server.name());
+        }
+    }
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        if self.failing.is_some() {
+            servers().forget(self.caller);
         }
     }
 }

@@ -1,9 +1,16 @@
 //! The program's own log: `tracing`, on standard error, as text or as lines of JSON.
+//!
+//! - this file: starting it, and what is logged
+//! - `plain`: text from elsewhere, made safe for a terminal and bounded
+
+mod plain;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::EnvFilter;
+
+pub use plain::{printable, printable_json, printable_lines};
 
 /// What comes first in every filter, so that only an explicit `sqlx=debug` brings it out: the libraries' own
 /// chatter, which at `debug` buries the program's.
@@ -41,12 +48,15 @@ pub fn guarded(write: &mut dyn FnMut()) {
     }
 }
 
-struct GuardedStderr;
+struct GuardedStderr(Format);
 
 impl Write for GuardedStderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A line comes as a whole.
+        let bounded = if self.0 == Format::Json { plain::bounded_json(bytes) } else { None };
+        let line = bounded.as_deref().unwrap_or(bytes);
         let mut written = Ok(());
-        guarded(&mut || written = io::stderr().write_all(bytes));
+        guarded(&mut || written = io::stderr().write_all(line));
         written.map(|()| bytes.len())
     }
 
@@ -67,12 +77,12 @@ pub fn init(level: &str, format: Format) -> Result<(), String> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| GuardedStderr)
+        .with_writer(move || GuardedStderr(format))
         .with_ansi(!no_color && std::io::stderr().is_terminal())
         // Else a closed error output would end the program: the crate reports it there, by a macro that panics.
         .log_internal_errors(false);
     match format {
-        Format::Text => builder.try_init(),
+        Format::Text => builder.fmt_fields(plain::PlainFields).try_init(),
         Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     }
     .map_err(|error| format!("logging cannot be started: {error}"))

@@ -7,12 +7,14 @@
 //! - [`audit`]: memory compared with the table
 //! - [`repair`]: rows and keys from the table, where the stream does not say all; [`lookups`]: which rows
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
+//! - [`decide`]: from a candidate to its alert
 //! - [`order`]: what is asked after an answer
 //! - [`rebuilt`]: every group evaluated once, after a start
 //! - [`past`]: what earlier runs have left, under rules that may have changed since
 //! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
 
 pub mod audit;
+mod decide;
 pub mod events;
 mod lookups;
 mod order;
@@ -25,6 +27,7 @@ pub mod stored;
 
 pub use question::{Answer, Asked, Compared, Question, Reload};
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit::Audit;
@@ -34,10 +37,10 @@ use past::{Carried, Left, Moved, Past};
 use events::{ConfirmationOutcome, UnitEvents};
 use serde_json::Value as Json;
 
-use crate::alert::{Alert, Confirmation, Decision, key_texts};
+use crate::alert::{Alert, key_texts};
 use crate::change::{Change, Op};
-use crate::episode::{Candidate, EpisodeId, Episodes, Outcome, Raised, Status};
-use crate::failure::CallError;
+use crate::episode::{Episodes, Outcome, Raised};
+use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
 use crate::progress::Offsets;
 use crate::rule::evaluate::{Evaluation, Program};
@@ -112,6 +115,8 @@ pub struct Unit {
     audit: Audit,
     /// The greatest position in the WAL that a streamed change has had.
     streamed: Lsn,
+    /// The same of each partition's, since it is read from one offset on without a gap.
+    streamed_in: BTreeMap<i32, Lsn>,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -148,6 +153,7 @@ impl Unit {
             lookups: Lookups::default(),
             audit,
             streamed: Lsn(0),
+            streamed_in: BTreeMap::new(),
             events: UnitEvents::default(),
         })
     }
@@ -229,6 +235,8 @@ impl Unit {
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
         if let Some(lsn) = change.lsn.filter(|_| change.op != Op::Read) {
             self.streamed = self.streamed.max(lsn);
+            let newest = self.streamed_in.entry(position.partition).or_insert(lsn);
+            *newest = lsn.max(*newest);
         }
         let mut applied = Applied::Stale;
         for state in &mut self.rules {
@@ -240,6 +248,27 @@ impl Unit {
             (Applied::Taken, Some(pk)) => self.lookups.settle(pk),
             (Applied::Taken | Applied::Incomplete, None) => {}
         }
+    }
+
+    /// Whether a change is a snapshot's read from a server whose WAL is not the one that the partition's changes before were
+    /// of: a server's positions only grow, and a snapshot is taken at the newest one. Incremental snapshots have none.
+    pub fn begins_era(&self, change: &Change, position: Position) -> bool {
+        let newest = self.streamed_in.get(&position.partition);
+        change.op == Op::Read && change.lsn.zip(newest.copied()).is_some_and(|(read, newest)| read < newest)
+    }
+
+    /// Versions of rows mean nothing any more: the changes that come are of another server.
+    pub fn begin_era(&mut self) {
+        self.streamed_in.clear();
+        self.streamed = Lsn(0);
+        for state in &mut self.rules {
+            state.window.forget_versions();
+        }
+    }
+
+    /// Everything before these offsets is done with, though not read.
+    pub fn skip_to(&mut self, offsets: &Offsets) {
+        self.offsets.extend(offsets.iter().map(|(partition, next)| (*partition, *next)));
     }
 
     /// From here on deleted rows are remembered, or (with `false`) no longer: see [`Window::remember_deletes`].
@@ -302,22 +331,6 @@ impl Unit {
         }
     }
 
-    fn decide_unconfirmed(&mut self, index: usize, transition: Transition, now: Timestamp) {
-        let Some(state) = self.rules.get_mut(index) else { return };
-        let Some(candidate) = state.episodes.take(&transition.key) else { return };
-        let status = match transition.evaluation {
-            Evaluation::Holds => Status::Firing,
-            Evaluation::Fails => Status::Resolved,
-            Evaluation::Unknown => {
-                let (rule, key) = (&state.rule.name, &transition.key);
-                tracing::warn!(rule, ?key, "memory cannot evaluate this key, and confirm is off: no alert either way");
-                return;
-            }
-        };
-        let asked = Asked { key: transition.key, text: None, now: transition.now, stream: transition.outputs };
-        self.decide(index, &asked, status, &candidate, None, now);
-    }
-
     /// The candidates that are due, up to `limit` of one rule; they count as being asked from here on.
     pub fn ask(&mut self, now: Timestamp, limit: usize) -> Option<Question> {
         for (rule, state) in self.rules.iter_mut().enumerate() {
@@ -352,7 +365,11 @@ impl Unit {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    tracing::warn!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
+                    if error.is_retried() {
+                        tracing::debug!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
+                    } else {
+                        tracing::warn!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
+                    }
                     state.episodes.failed(&asked.key, now);
                     self.events.answered(question.rule, &state.rule, asked, None, ConfirmationOutcome::Failed, now);
                     continue;
@@ -434,51 +451,6 @@ impl Unit {
         for state in &mut self.rules {
             state.episodes.make_due_now(now);
         }
-    }
-
-    fn decide(
-        &mut self,
-        index: usize,
-        asked: &Asked,
-        status: Status,
-        candidate: &Candidate,
-        answer: Option<&Answer>,
-        now: Timestamp,
-    ) {
-        let Some(state) = self.rules.get_mut(index) else { return };
-        let episode = match (status, state.episodes.open_of(&asked.key)) {
-            (Status::Resolved, Some(open)) => open.episode,
-            _ => {
-                let ordinal = self.fired;
-                self.fired += 1;
-                EpisodeId { epoch: self.epoch, ordinal }
-            }
-        };
-        let alert = Alert::new(&Decision {
-            group: &self.settings.group,
-            lineage: &self.lineage,
-            topic: &self.settings.topic,
-            rule: &state.rule,
-            key: &asked.key,
-            status,
-            reason: candidate.reason(),
-            episode,
-            trigger: candidate.trigger.as_deref(),
-            stream: &asked.stream,
-            database: answer.map(|answer| &answer.outputs),
-            window: state.window.bounds(asked.now),
-            confirmation: answer.map(|answer| Confirmation {
-                as_of: asked.now,
-                snapshot: &answer.snapshot,
-                attempts: candidate.attempts,
-                millis: answer.millis,
-            }),
-            emitted_at: now,
-        });
-        state.episodes.decide(&asked.key, status, alert.open());
-        state.window.watch(&asked.key, false);
-        self.events.decided(status, candidate, now);
-        self.alerts.push(alert);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The page, and what machines ask for: `/livez`, `/readyz`, `/metrics`. Read-only, off unless configured, on the
 //! loopback unless allowed; everything that it serves is built into the program.
 //!
-//! - this file: connections, and which path is what
+//! - this file: which path is what
+//! - [`connections`]: who is served
 //! - [`guard`]: who may ask, and what a browser may do with the answer
 //! - [`api`]: what the page asks for, as JSON
 //! - [`events`]: what happens, as server-sent events
@@ -10,6 +11,7 @@
 //! - [`history`]: the last minutes, for a page that has just been opened
 
 mod api;
+mod connections;
 mod events;
 mod guard;
 mod health;
@@ -20,20 +22,14 @@ mod params;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value as Json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::config;
@@ -43,13 +39,6 @@ use crate::run_status::RunStatus;
 use guard::Guard;
 pub use health::READINESS_HEADER;
 use history::History;
-
-/// Connections at once; more wait.
-const CONNECTIONS_MAX: usize = 64;
-/// How long a client may take to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The wait after a connection could not be taken.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -86,7 +75,7 @@ impl Web {
         let listen = settings.listen;
         let failed =
             |error: std::io::Error| format!("web.listen: {listen} cannot be had: {error}; choose another port");
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let listener = connections::listen(listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let site = Arc::new(Site {
             history: History::default(),
@@ -98,7 +87,10 @@ impl Web {
         });
         let sampled = Arc::clone(&site);
         let sampling = tokio::spawn(async move { sampled.history.keep(&sampled.status).await });
-        let serving = tokio::spawn(serve(listener, site));
+        let serving = tokio::spawn(connections::serve(listener, move |request| {
+            let site = Arc::clone(&site);
+            async move { guard::sealed(site.answer(request).await) }
+        }));
         tracing::info!("the page is at http://{address}/");
         Ok(Self { address, tasks: [serving, sampling] })
     }
@@ -112,42 +104,6 @@ impl Web {
 impl Drop for Web {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-    }
-}
-
-async fn serve(listener: TcpListener, site: Arc<Site>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut open = tokio::task::JoinSet::new(); // they end with this task
-    loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-        while open.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let site = Arc::clone(&site);
-                open.spawn(async move {
-                    attend(stream, site).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a connection to the page could not be taken");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn attend(stream: TcpStream, site: Arc<Site>) {
-    let answer = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(guard::sealed(site.answer(request).await)) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), answer);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to the page has ended");
     }
 }
 

@@ -218,7 +218,7 @@ fn the_next_one_removes_what_a_dead_one_has_left() {
 async fn postgres(place: &Place) -> Binaries {
     match binaries::on_this_machine() {
         Some(found) => found,
-        None => binaries::fetch(&place.cache().unwrap()).await.unwrap().0,
+        None => binaries::fetch(&place.cache().folder).await.unwrap().0,
     }
 }
 
@@ -309,4 +309,30 @@ fn the_table_is_that_of_the_stack() {
     let stack = table_in(include_str!("../scripts/stack.d/postgres.sql"));
     assert!(stack.contains("amountnumeric(12,2)notnull"), "{stack}");
     assert_eq!(table_in(include_str!("../src/demo/schema.sql")), stack);
+}
+
+/// What a demo that cannot start says, once it has ended with this code.
+fn refused(command: &mut Command, code: i32) -> String {
+    let ended = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(code), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+/// As in a slim container.
+#[test]
+fn without_certificates_it_says_so() {
+    let none = [("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")];
+    let home = tempfile::tempdir().unwrap();
+    let said = refused(demo_at(home.path()).envs(none), 3);
+    assert!(said.contains("there are no CA certificates on this machine"), "{said}");
+    assert!(said.contains("SSL_CERT_FILE") && said.contains("apt-get install postgresql"), "{said}");
+    assert!(said.contains("Fetching PostgreSQL (about 15 MB, once)"), "{said}");
+    // Nor is a home folder needed: what is fetched is then not kept.
+    let homeless = [("HOME", "/proc"), ("XDG_CACHE_HOME", "/proc")];
+    let said = refused(demo_at(home.path()).envs(none).envs(homeless), 3);
+    assert!(said.contains("Fetching PostgreSQL (about 15 MB)") && said.contains("no CA certificates"), "{said}");
+    let said = refused(demo_at(home.path()).env("TMPDIR", "/proc"), 1);
+    assert!(said.contains("set TMPDIR to one that can be written"), "{said}");
 }

@@ -19,7 +19,7 @@ use crate::archive::output::{self, Entry, Output};
 use crate::archive::{Archive, Counts, Settings};
 use crate::change::debezium;
 use crate::change::debezium::full_row::FullRowDecoder;
-use crate::checkpoint::disk::RealDisk;
+use crate::checkpoint::disk::{PrivateDisk, RealDisk};
 use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::SystemClock;
 use crate::config::{ArchiveConfig, OnBadRecord, WhenGroupIsMissing};
@@ -83,14 +83,14 @@ async fn prepare(config: &ArchiveConfig, cluster: &Cluster, until_end: bool) -> 
 
 /// Opens and locks both folders.
 fn open(config: &ArchiveConfig) -> Result<(Folder, Output), Failure> {
-    let disk = Arc::new(RealDisk);
     let output_path = &config.archive.output_path;
     let path = std::path::absolute(output_path)
         .map_err(|error| Failure::misconfigured(format!("archive.output_path {}: {error}", output_path.display())))?;
     refuse_strangers(&path)?;
-    let folder = Folder::open_at(disk.clone(), config.archive.checkpoint_dir.clone())
+    let checkpoint = config.archive.checkpoint_dir.clone();
+    let folder = Folder::open_at(PrivateDisk::at(checkpoint.clone()), checkpoint)
         .map_err(|error| unusable("archive.checkpoint_dir", error))?;
-    let output = Output::open(disk, path).map_err(|error| unusable("archive.output_path", error))?;
+    let output = Output::open(Arc::new(RealDisk), path).map_err(|error| unusable("archive.output_path", error))?;
     let output = output.ok_or_else(|| {
         Failure::new(
             Exit::Protected,

@@ -30,7 +30,7 @@ use crate::config::{self, Config};
 use crate::demo::binaries::{self, Binaries};
 use crate::demo::bridge::Bridge;
 use crate::demo::broker::Broker;
-use crate::demo::place::Place;
+use crate::demo::place::{Cache, Place};
 use crate::demo::server::Server;
 use crate::demo::shoppers::{self, Script};
 use crate::demo::sinks::PlainSinks;
@@ -130,7 +130,7 @@ pub async fn run(request: Request, console: &mut impl Show) -> Result<Option<Sum
         stop: stop.clone(),
     };
     let (end, ended) = oneshot::channel();
-    let mut work = std::pin::pin!(job.drive(source, sinks, folder, Counts::default(), ended.map(drop)));
+    let mut work = std::pin::pin!(job.drive(source, sinks, folder, Counts::default(), Vec::new(), ended.map(drop)));
     let shown = tokio::select! {
         early = work.as_mut() => Err(early.ended.err().map_or_else(
             || Failure::new(Exit::Failed, "the pipeline ended before its time"),
@@ -153,16 +153,24 @@ async fn find(fetch: bool, place: &Place, console: &mut impl Show) -> Result<Bin
     if let Some(found) = here {
         return Ok(found);
     }
-    let cache = place.cache()?;
+    let Cache { folder: cache, is_kept } = place.cache();
     if let Some(found) = binaries::fetched_before(&cache) {
         return Ok(found);
     }
-    console.line("Fetching PostgreSQL (about 15 MB, once)");
+    console.line(if is_kept { "Fetching PostgreSQL (about 15 MB, once)" } else { "Fetching PostgreSQL (about 15 MB)" });
     let began = Instant::now();
     let (found, bytes) =
         binaries::fetch(&cache).await.map_err(|error| Failure::new(Exit::Unreachable, error.to_string()))?;
     let (megabytes, seconds) = (bytes / 1_000_000, began.elapsed().as_secs());
-    console.line(&format!("Fetched {megabytes} MB in {seconds} s, kept in {}", cache.display()));
+    let kept = if is_kept {
+        format!("kept in {}", cache.display())
+    } else {
+        "removed at the end: set HOME or XDG_CACHE_HOME to a folder that can be written to keep it".to_owned()
+    };
+    if !is_kept {
+        place.give(&cache)?;
+    }
+    console.line(&format!("Fetched {megabytes} MB in {seconds} s, {kept}"));
     Ok(found)
 }
 

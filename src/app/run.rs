@@ -126,7 +126,7 @@ impl Prepared<'_> {
         let limit = self.until_end.then_some(config.startup_wait);
         let cluster = cluster.clone();
         let (mut job, mut driven) = (self, Driven { ended: Ok(()), counts: Counts::default(), sinks, folder });
-        let mut has_begun = false;
+        let (mut has_begun, mut changes) = (false, Vec::new());
         loop {
             let membership = tokio::select! {
                 membership = membership(&cluster, group, driven.folder.path(), limit) => membership?,
@@ -136,13 +136,17 @@ impl Prepared<'_> {
             let source = KafkaSource::join(&cluster, membership, topic, job.decoder.clone(), limit)?;
             let (until_end, shown) = (job.until_end, (Arc::clone(&job.gauge), Arc::clone(&job.status)));
             let Driven { counts, sinks, folder, .. } = driven;
-            driven = job.drive(source, sinks, folder, counts, stop.clone()).await;
+            driven = job.drive(source, sinks, folder, counts, changes, stop.clone()).await;
             has_begun = true;
-            let Some(changes) = driven.changes() else { return driven.close(true).await };
-            tracing::warn!(changes, "the table or its server has changed: rules and windows are made anew");
+            changes = match &driven.ended {
+                Err(JobError::Changed(changes)) => changes.clone(),
+                _ => return driven.close(true).await,
+            };
+            let text = changes.join(", ");
+            tracing::warn!(changes = text, "the table or its server has changed: rules and windows are made anew");
             job = tokio::select! {
                 prepared = prepare_for(config, until_end, PATIENCE_WHILE_WORKING, shown) => prepared.map_err(|failure| {
-                    cannot_go_on(&changes, failure)
+                    cannot_go_on(&text, failure)
                 })?,
                 () = stop.clone() => return driven.close(true).await,
             };
@@ -175,14 +179,28 @@ impl Prepared<'_> {
         sinks: K,
         folder: Folder,
         counts: Counts,
+        changes: Vec<String>,
         stop: impl Future<Output = ()>,
     ) -> Driven<K> {
         let settings = settings(self.config, self.until_end);
         let Self { compiled, confirm, gauge, status, .. } = self;
         let CompiledRules { rules, wanted, contract, .. } = compiled;
         let clock = SystemClock::default();
-        let mut monitor =
-            Monitor { settings, rules, wanted, contract, source, confirm, sinks, clock, folder, gauge, status, counts };
+        let mut monitor = Monitor {
+            settings,
+            rules,
+            wanted,
+            contract,
+            changes,
+            source,
+            confirm,
+            sinks,
+            clock,
+            folder,
+            gauge,
+            status,
+            counts,
+        };
         let ended = monitor.run(stop).await.map(drop);
         monitor.source.close().await;
         monitor.confirm.close().await;
@@ -202,14 +220,6 @@ pub struct Driven<K> {
 }
 
 impl Driven<ConfiguredSinks> {
-    /// What has changed, where that is why it ended.
-    fn changes(&self) -> Option<String> {
-        match &self.ended {
-            Err(JobError::Changed(changes)) => Some(changes.join(", ")),
-            _ => None,
-        }
-    }
-
     /// Ends for good. `None`: it has not begun.
     async fn close(self, has_begun: bool) -> Result<Option<Counts>, Failure> {
         self.sinks.close().await;

@@ -59,15 +59,21 @@ pub async fn wait_for_topic(
             return Ok(());
         }
         let since = *first.get_or_insert_with(|| {
-            tracing::warn!(topic, "the topic does not exist yet: waiting for Debezium to create it");
+            let seconds = if let MissingTopic::Fail(limit) = missing { Some(limit.as_secs()) } else { None };
+            tracing::warn!(
+                topic,
+                at_most_seconds = seconds,
+                "the topic does not exist yet: waiting for Debezium to create it"
+            );
             Instant::now()
         });
         if let MissingTopic::Fail(limit) = missing
             && since.elapsed() >= limit
         {
             return Err(Failure::misconfigured(format!(
-                "topic {topic} does not exist at {}: is {setting} right? Debezium creates the topic with the table's first event",
-                cluster.servers()
+                "topic {topic} does not exist at {}, and was not created while this run waited {} s for it (startup_wait_ms): is {setting} right? Debezium creates the topic with the table's first event",
+                cluster.servers(),
+                limit.as_secs()
             )));
         }
         tokio::time::sleep(TOPIC_INTERVAL).await;

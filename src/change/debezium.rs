@@ -250,6 +250,10 @@ impl Decode for Decoder {
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
         Self::decode(self, key, value)
     }
+
+    fn row_of(&mut self, key: Option<&[u8]>) -> Option<Key> {
+        self.record_key(key).ok().flatten()
+    }
 }
 
 /// A record's key that is an object.
@@ -395,6 +399,7 @@ fn utf8<'t>(bytes: &'t [u8], place: &str, kind: RejectKind) -> Result<&'t str, R
 fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
     match error.classify() {
         Category::Data => {
+            let error = without_value(&error.to_string());
             reject(RejectKind::Envelope, format!("{place} has not the form of Debezium's envelope: {error}"))
         }
         Category::Syntax | Category::Eof | Category::Io => reject(
@@ -402,6 +407,14 @@ fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
             format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"),
         ),
     }
+}
+
+/// What serde says of a value of the wrong type, without the value, which may be the whole row:
+/// `invalid type: string "…", expected …` becomes `invalid type: string, expected …`.
+fn without_value(error: &str) -> String {
+    let Some((before, after)) = error.rsplit_once(", expected ") else { return error.to_owned() };
+    let kind = before.split(['"', '`']).next().unwrap_or_default().trim_end();
+    format!("{kind}, expected {after}")
 }
 
 fn reject(kind: RejectKind, detail: impl Into<String>) -> Reject {

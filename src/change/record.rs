@@ -1,7 +1,7 @@
 //! Records of a topic as a source hands them over: where each stands, and what it turned out to be. Pure.
 
-use super::{Change, Reject};
-use crate::model::{Position, Timestamp};
+use super::{Change, Reject, RejectKind};
+use crate::model::{Key, Position, Timestamp};
 use crate::progress::LastRecords;
 
 /// A record as it is in a topic.
@@ -90,6 +90,8 @@ pub struct DeadLetter {
     pub position: Position,
     /// Why.
     pub reject: Reject,
+    /// The primary key of the row that it is about, where the record's key tells.
+    pub row: Option<Key>,
     /// The record's key, as it was.
     pub key: Option<Vec<u8>>,
     /// The record's value, as it was.
@@ -98,7 +100,27 @@ pub struct DeadLetter {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+/// Which rows an invalid record may be about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The one of this primary key.
+    Row(Key),
+    /// Any one.
+    AnyRow,
+    /// None of this table's.
+    AnotherTable,
+}
+
 impl DeadLetter {
+    /// Which rows it may be about.
+    pub fn about(&self) -> About {
+        match &self.row {
+            Some(row) => About::Row(row.clone()),
+            None if self.reject.kind == RejectKind::Table => About::AnotherTable,
+            None => About::AnyRow,
+        }
+    }
+
     /// The memory that it takes, about.
     pub fn bytes(&self) -> usize {
         let texts = [&self.key, &self.value].into_iter().chain(self.headers.iter().map(|(_, value)| value));

@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a lock is tried before it counts as held: [`Disk::is_locked`] of another process has it for an instant.
@@ -129,5 +131,97 @@ impl Disk for RealDisk {
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// The file system of this machine, where one folder and what is in it is its owner's alone: it holds keys and amounts.
+#[derive(Clone, Debug)]
+pub struct PrivateDisk {
+    folder: PathBuf,
+}
+
+impl PrivateDisk {
+    /// `folder` is private, and is made so when it is locked. What is made outside of it follows the umask.
+    pub fn at(folder: PathBuf) -> Arc<dyn Disk> {
+        Arc::new(Self { folder })
+    }
+}
+
+/// Takes a file, or a folder and what is in it, from everybody but its owner.
+fn make_private(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path)?;
+    let mode = found.permissions().mode();
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o700))?;
+    }
+    if found.is_dir() {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            // Not through links: what they lead to may be anybody's.
+            if !entry.file_type()?.is_symlink() {
+                make_private(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Disk for PrivateDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        RealDisk.read(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(folder)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.exists(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        if path.starts_with(&self.folder) {
+            return fs::DirBuilder::new().mode(0o700).create(path);
+        }
+        RealDisk.create_dir(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        Ok(Box::new(OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir(path)
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(folder)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        let lock = RealDisk.lock(path)?;
+        if lock.is_some()
+            && let Err(error) = make_private(&self.folder)
+        {
+            let folder = self.folder.display();
+            tracing::warn!(%folder, %error, "other users may be able to read the checkpoint folder: its permissions could not be changed");
+        }
+        Ok(lock)
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        RealDisk.is_locked(path)
     }
 }

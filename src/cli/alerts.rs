@@ -9,7 +9,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::terminal::{Align, colours, padded, printable, width};
+use super::terminal::{Align, colours, padded, printable, printable_json, width};
 use super::{AlertsArgs, Output};
 use crate::alert::record::AlertRecord;
 use crate::app;
@@ -28,8 +28,19 @@ const POLL: Duration = Duration::from_secs(1);
 const OVERLAP: Duration = Duration::from_secs(10);
 /// Alerts read at once.
 const PAGE: u32 = 1_000;
-/// Widths that columns start with.
-const WIDTHS: [usize; 5] = [20, 8, 12, 16, 28];
+/// The columns, and the widths that they start with.
+const COLUMNS: [(&str, usize); 8] = [
+    ("TIME", 20),
+    ("STATUS", 8),
+    ("GROUP", 12),
+    ("RULE", 12),
+    ("KEY", 16),
+    ("MESSAGE", 28),
+    ("TOTALS", 28),
+    ("ID", 36),
+];
+/// The place of the group, which is shown where there may be several.
+const GROUP: usize = 2;
 /// A message longer than this is cut in the table.
 const MESSAGE_MAX: usize = 60;
 
@@ -43,13 +54,22 @@ pub async fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
     let mut connection = table.connect(Retry::ONCE).await?;
     let now = SystemClock::default().now();
     let filter = Filter {
+        group: (!args.all_groups).then(|| config.kafka.group_id.clone()),
         rule: args.rule.clone(),
         status: args.status.map(|status| status.as_str().to_owned()),
         severity: args.severity.clone(),
         key: args.key.clone(),
         since: args.since.map(|since| since.at(now)),
     };
-    let mut printer = Printer::new(args.output);
+    if let Some(rule) = &args.rule {
+        let mut known: Vec<String> = config.rules.iter().map(|rule| rule.name.clone()).collect();
+        if !known.contains(rule) {
+            let stored = stored::rules(&mut connection, filter.group.as_deref()).await;
+            known.extend(stored.map_err(|error| table.failed(error))?);
+        }
+        check_rule(rule, known)?;
+    }
+    let mut printer = Printer::new(args.output, args.all_groups);
     let ended = if args.follow {
         let following = follow(&table, connection, &filter, args.limit, &mut printer);
         tokio::select! {
@@ -66,6 +86,16 @@ pub async fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
         Ok(()) | Err(End::Closed) => Ok(()),
         Err(End::Failed(failure)) => Err(failure),
     }
+}
+
+/// A rule that neither the configuration nor the table has is misspelt.
+fn check_rule(rule: &str, mut known: Vec<String>) -> Result<(), Failure> {
+    if known.iter().any(|name| name == rule) {
+        return Ok(());
+    }
+    known.sort_unstable();
+    known.dedup();
+    Err(Failure::misconfigured(format!("--rule {rule}: there is no such rule; known: {}", known.join(", "))))
 }
 
 /// Why printing ends.
@@ -190,13 +220,15 @@ impl Reader {
 struct Printer {
     output: Output,
     colour: bool,
-    widths: [usize; 5],
+    all_groups: bool,
+    widths: [usize; COLUMNS.len()],
     begun: bool,
 }
 
 impl Printer {
-    fn new(output: Output) -> Self {
-        Self { output, colour: colours(&std::io::stdout()), widths: WIDTHS, begun: false }
+    fn new(output: Output, all_groups: bool) -> Self {
+        let (colour, widths) = (colours(&std::io::stdout()), COLUMNS.map(|(_, width)| width));
+        Self { output, colour, all_groups, widths, begun: false }
     }
 
     fn print(&mut self, records: &[AlertRecord]) -> Result<(), End> {
@@ -205,7 +237,7 @@ impl Printer {
             Output::Json => {
                 for record in records {
                     let line = serde_json::to_string(record).map_err(std::io::Error::other)?;
-                    writeln!(out, "{line}")?;
+                    writeln!(out, "{}", printable_json(&line))?;
                 }
             }
             Output::Table => {
@@ -220,7 +252,7 @@ impl Printer {
 
     /// Lines with columns as wide as what has been seen; the head comes with the first ones.
     fn table(&mut self, records: &[AlertRecord]) -> Vec<String> {
-        let rows: Vec<[String; 6]> = records.iter().map(cells).collect();
+        let rows: Vec<[String; COLUMNS.len()]> = records.iter().map(cells).collect();
         for row in &rows {
             for (widest, cell) in self.widths.iter_mut().zip(row) {
                 *widest = (*widest).max(width(cell));
@@ -228,8 +260,7 @@ impl Printer {
         }
         let mut lines = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
-            let head = ["TIME", "STATUS", "RULE", "KEY", "MESSAGE", "TOTALS"].map(str::to_owned);
-            lines.push(self.line(&head, None));
+            lines.push(self.line(&COLUMNS.map(|(name, _)| name.to_owned()), None));
         }
         for (row, record) in rows.iter().zip(records) {
             let colour = if record.status == "firing" { "\u{1b}[31m" } else { "\u{1b}[32m" };
@@ -238,9 +269,9 @@ impl Printer {
         lines
     }
 
-    fn line(&self, cells: &[String; 6], colour: Option<&str>) -> String {
+    fn line(&self, cells: &[String], colour: Option<&str>) -> String {
         let mut line = String::new();
-        for (index, cell) in cells.iter().enumerate() {
+        for (index, cell) in cells.iter().enumerate().filter(|(index, _)| self.all_groups || *index != GROUP) {
             let cell = padded(cell, self.widths.get(index).copied().unwrap_or_default(), Align::Left);
             match colour.filter(|_| index == 1) {
                 Some(colour) => line.push_str(&format!("{colour}{cell}\u{1b}[0m  ")),
@@ -251,7 +282,7 @@ impl Printer {
     }
 }
 
-fn cells(record: &AlertRecord) -> [String; 6] {
+fn cells(record: &AlertRecord) -> [String; COLUMNS.len()] {
     let key: Vec<String> = record.key.values().map(shown).collect();
     let message = printable(&record.message);
     let message = if message.chars().count() > MESSAGE_MAX {
@@ -268,10 +299,12 @@ fn cells(record: &AlertRecord) -> [String; 6] {
     [
         at.unwrap_or_else(|| record.emitted_at.clone()),
         printable(&record.status),
+        printable(&record.group),
         printable(&record.rule),
         key.join(" | "),
         message,
         totals,
+        record.id.to_string(),
     ]
 }
 
@@ -311,9 +344,14 @@ mod tests {
         .unwrap()
     }
 
+    fn printer(colour: bool, all_groups: bool) -> Printer {
+        let widths = COLUMNS.map(|(_, width)| width);
+        Printer { output: Output::Table, colour, all_groups, widths, begun: false }
+    }
+
     #[test]
     fn columns_are_aligned() {
-        let mut printer = Printer { output: Output::Table, colour: false, widths: WIDTHS, begun: false };
+        let mut printer = printer(false, false);
         let long = "x".repeat(80);
         let records = [
             record("firing", 27_956_157, "User 27956157 ($3,441.50)", true),
@@ -321,19 +359,18 @@ mod tests {
             record("firing", 2, &long, true),
         ];
         let cut = "x".repeat(59);
+        let line = |start: &str, key: &str, message: &str, totals: &str, id: &str| {
+            format!("{start}  {key:16}  {message:60}  {totals:45}  {id}")
+        };
+        let id = "1c0c0000-0000-5000-8000-000000000000";
+        let firing = "2026-11-22T10:00:00Z  firing    weekly-spend";
+        let resolved = "2026-11-22T10:00:00Z  resolved  weekly-spend";
+        let (confirmed, not) = ("transactions 7, total 3441.50", "transactions 8, total 4000.00 (not confirmed)");
         let want = [
-            format!("TIME                  STATUS    RULE          KEY               {:60}  TOTALS", "MESSAGE"),
-            format!(
-                "2026-11-22T10:00:00Z  firing    weekly-spend  27956157          {:60}  transactions 7, total 3441.50",
-                "User 27956157 ($3,441.50)"
-            ),
-            format!(
-                "2026-11-22T10:00:00Z  resolved  weekly-spend  1                 {:60}  transactions 8, total 4000.00 (not confirmed)",
-                "a\u{fffd}[31m\u{fffd}b"
-            ),
-            format!(
-                "2026-11-22T10:00:00Z  firing    weekly-spend  2                 {cut}…  transactions 7, total 3441.50"
-            ),
+            line("TIME                  STATUS    RULE        ", "KEY", "MESSAGE", "TOTALS", "ID"),
+            line(firing, "27956157", "User 27956157 ($3,441.50)", confirmed, id),
+            line(resolved, "1", "a\u{fffd}[31m\u{fffd}b", not, id),
+            line(firing, "2", &format!("{cut}…"), confirmed, id),
         ];
         assert_eq!(printer.table(&records), want);
         // The head stands once.
@@ -341,9 +378,27 @@ mod tests {
     }
 
     #[test]
+    fn the_group_is_shown_where_there_may_be_several() {
+        let lines = printer(false, true).table(&[record("firing", 1, "m", true)]);
+        assert!(lines[0].starts_with("TIME                  STATUS    GROUP         RULE  "), "{lines:?}");
+        assert!(lines[1].starts_with("2026-11-22T10:00:00Z  firing    g             weekly-spend  1 "), "{lines:?}");
+    }
+
+    #[test]
+    fn a_rule_that_is_misspelt() {
+        let known = || vec!["b".to_owned(), "a".to_owned(), "b".to_owned()];
+        assert_eq!(check_rule("a", known()), Ok(()));
+        let refused = check_rule("c", known()).unwrap_err();
+        assert_eq!(
+            (refused.exit, refused.message.as_str()),
+            (Exit::Misconfigured, "--rule c: there is no such rule; known: a, b")
+        );
+    }
+
+    #[test]
     fn colours_do_not_move_columns() {
-        let mut printer = Printer { output: Output::Table, colour: true, widths: WIDTHS, begun: true };
-        let line = printer.table(&[record("firing", 1, "m", true)]).remove(0);
+        let mut printer = printer(true, false);
+        let line = printer.table(&[record("firing", 1, "m", true)]).remove(1);
         assert_eq!(line.replace("\u{1b}[31m", "").replace("\u{1b}[0m", "").find("weekly"), Some(32), "{line}");
     }
 

@@ -28,7 +28,7 @@ pub struct DoctorArgs {
     pub config: PathBuf,
 
     /// Kafka Connect's REST interface; by default connect.url
-    #[arg(long, value_name = "URL", value_parser = connect_url)]
+    #[arg(long, value_name = "URL")]
     pub connect: Option<String>,
 
     /// A line per finding for people, or one JSON object
@@ -36,15 +36,15 @@ pub struct DoctorArgs {
     pub output: Output,
 }
 
-fn connect_url(text: &str) -> Result<String, String> {
-    config::check_connect_url(text).map(|()| text.to_owned())
-}
-
 /// Examines everything and prints what was found.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end: there is a problem.
 pub async fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
+    // Not by the parser of the command line, whose error would repeat a password.
+    if let Some(url) = &args.connect {
+        config::check_connect_url(url).map_err(|wrong| Failure::misconfigured(format!("--connect {wrong}")))?;
+    }
     let config = app::load(&args.config)?;
     let url = args.connect.as_ref().or(config.connect.as_ref().map(|connect| &connect.url));
     let report = doctor::examine(&config, url.map(String::as_str)).await;

@@ -5,14 +5,16 @@ use std::io::{self, IsTerminal, Write};
 use unicode_width::UnicodeWidthStr;
 
 use crate::failure::{Exit, Failure};
+pub(super) use crate::telemetry::{printable, printable_json};
 
-/// Writes lines to standard output. A reader that has closed the pipe is no failure.
+/// Writes lines, JSON or text without colours, to standard output: nothing in them acts on a terminal. A reader that has closed the pipe is no failure.
 ///
 /// # Errors
 /// The output refuses.
 pub(super) fn print(lines: &[String]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    finish(lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush()))
+    let shown = |line: &String| if line.starts_with('{') { printable_json(line) } else { printable(line) };
+    finish(lines.iter().try_for_each(|line| writeln!(out, "{}", shown(line))).and_then(|()| out.flush()))
 }
 
 /// What a finished write to standard output means for the command.
@@ -35,11 +37,6 @@ pub(super) fn note(text: &str) {
 pub(super) fn colours(stream: &impl IsTerminal) -> bool {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !no_color && stream.is_terminal()
-}
-
-/// Text that comes from elsewhere, for a terminal: without control characters.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// How a column of a table is aligned.

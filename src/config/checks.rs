@@ -114,6 +114,12 @@ pub(crate) fn group_id(id: &str) -> Result<(), String> {
 
 /// `host:port`, comma-separated, as librdkafka takes them.
 pub(super) fn servers(text: &str) -> Result<(), String> {
+    // Not shown: what stands before it is a login.
+    if text.contains('@') {
+        return Err(
+            "must be host:port, without a login: set sasl.username and sasl.password in [kafka.properties]".to_owned()
+        );
+    }
     let valid = |server: &str| {
         let (host, port) = match server.rsplit_once(':') {
             Some((host, port)) if !server.ends_with(']') => (host, Some(port)),

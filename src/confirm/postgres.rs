@@ -22,7 +22,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::Confirm;
 use crate::alert::{key_texts, scale_at, value_text};
 use crate::contract::Look;
-use crate::failure::{CallError, Kind};
+use crate::failure::{CallError, Kind, Server};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::{kind, no_answer};
 use crate::rule::table_row::{TableRow, table_row, value};
@@ -323,7 +323,7 @@ impl Confirm for PostgresConfirm {
 /// An error of the driver.
 fn failed(error: sqlx::Error) -> CallError {
     let kind = kind(&error);
-    CallError::from_source(CALL, error, kind)
+    CallError::from_source(CALL, error, kind).at(Server::Postgres)
 }
 
 /// An answer that does not fit the question.

@@ -68,9 +68,14 @@ fn place_of(cache: &Path) -> PathBuf {
 pub async fn fetch(cache: &Path) -> Result<(Binaries, usize), DemoError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         DemoError::new(format!(
-            "PostgreSQL was to be fetched, and {what}: {error}; install it (Debian: apt-get install postgresql) or try again"
+            "PostgreSQL was to be fetched, and {what}: {error}; install PostgreSQL (Debian: apt-get install postgresql) or try again"
         ))
     };
+    // Without any, the library panics rather than to say so.
+    if rustls_native_certs::load_native_certs().certs.is_empty() {
+        let why = "there are no CA certificates on this machine (Debian: apt-get install ca-certificates; or set SSL_CERT_FILE)";
+        return Err(failed("the server cannot be verified", &why));
+    }
     fs::create_dir_all(cache).map_err(|error| DemoError::file(cache, &error))?;
     let version =
         VersionReq::parse(&format!("={FETCHED}")).map_err(|error| failed("its release is unknown", &error))?;

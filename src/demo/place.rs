@@ -50,7 +50,15 @@ impl Place {
     pub fn make() -> Result<Self, DemoError> {
         let id = Uuid::now_v7().simple().to_string();
         let (unnamed, named) = (base().join(format!("{UNLOCKED}{id}")), base().join(format!("{PREFIX}{id}")));
-        let failed = |error: io::Error| DemoError::file(&named, &error);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotFound => {
+                let named = named.display();
+                DemoError::new(format!(
+                    "the demo needs a folder of its own: {named}: {error}; set TMPDIR to one that can be written"
+                ))
+            }
+            _ => DemoError::file(&named, &error),
+        };
         DirBuilder::new().mode(0o700).create(&unnamed).map_err(failed)?;
         // It gets its name when it is locked: another demo that starts now would take it for a dead one's.
         let lock = || {
@@ -94,21 +102,37 @@ impl Place {
         Ok(())
     }
 
-    /// Where fetched binaries are kept. The server's user has to get there.
-    ///
-    /// # Errors
-    /// There is no home folder.
-    pub fn cache(&self) -> Result<PathBuf, DemoError> {
-        if self.server_user.is_some() {
-            return Ok(PathBuf::from("/var/cache/tripline"));
-        }
+    /// Where fetched binaries are kept. The server's user has to get there. A user without a home folder, as in a
+    /// container, has the demo's own folder, which goes with the demo.
+    pub fn cache(&self) -> Cache {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let base =
-            set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| Some(set("HOME")?.join(".cache")));
-        base.map(|base| base.join("tripline")).ok_or_else(|| {
-            DemoError::new("there is no place for fetched programs: set HOME or XDG_CACHE_HOME to a folder of yours")
-        })
+        let base = if self.server_user.is_some() {
+            Some(PathBuf::from("/var/cache"))
+        } else {
+            set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).or_else(|| Some(set("HOME")?.join(".cache")))
+        };
+        match base.map(|base| base.join("tripline")).filter(|folder| may_write(folder)) {
+            Some(folder) => Cache { folder, is_kept: true },
+            None => Cache { folder: self.path.join("fetched"), is_kept: false },
+        }
     }
+}
+
+/// Where fetched programs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// The folder, which need not be there.
+    pub folder: PathBuf,
+    /// Whether it outlives the demo.
+    pub is_kept: bool,
+}
+
+/// Makes a folder where it is missing, and a file in it.
+fn may_write(folder: &Path) -> bool {
+    let file = folder.join(format!("new-{}", Uuid::now_v7().simple()));
+    let written = fs::create_dir_all(folder).and_then(|()| File::create_new(&file));
+    let _ = fs::remove_file(&file);
+    written.is_ok()
 }
 
 impl Drop for Place {
@@ -181,6 +205,15 @@ fn end_server(place: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cache_is_where_it_can_be_written() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join(".cache/tripline");
+        assert!(may_write(&folder));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert!(!may_write(Path::new("/proc/tripline")));
+    }
 
     #[test]
     fn users_are_found_by_name_and_never_root() {

@@ -135,7 +135,7 @@ impl<T: Clone> MemoryTopic<T> {
         let reject = Reject { kind, detail: reason.to_owned() };
         self.append(partition, |position| {
             let (key, value, headers) = (Some(b"key".to_vec()), Some(reason.as_bytes().to_vec()), Vec::new());
-            Content::Rejected(Box::new(DeadLetter { position, reject, key, value, headers }))
+            Content::Rejected(Box::new(DeadLetter { position, reject, row: None, key, value, headers }))
         })
     }
 
@@ -160,7 +160,7 @@ impl<T: Clone> MemoryTopic<T> {
     pub fn replace(&self, partition: i32, offset: i64, kind: RejectKind, reason: &str) {
         let position = Position { partition, offset };
         let reject = Reject { kind, detail: reason.to_owned() };
-        let letter = DeadLetter { position, reject, key: None, value: None, headers: Vec::new() };
+        let letter = DeadLetter { position, reject, row: None, key: None, value: None, headers: Vec::new() };
         self.change(|state| {
             let log = state.partitions.entry(partition).or_default();
             log.records.insert(offset, Content::Rejected(Box::new(letter)));

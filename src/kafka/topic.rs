@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{CALL_TIMEOUT, Client, Closing, Cluster, Isolation, error};
+use super::{CALL_TIMEOUT, Client, Closing, Cluster, Isolation, Quiet, error};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::{Offsets, PartitionState, TopicState};
@@ -180,7 +179,7 @@ impl Cluster {
     }
 
     async fn setting(&self, of: &ResourceSpecifier<'_>, name: &str) -> Option<String> {
-        let admin: AdminClient<DefaultClientContext> = self.base.create().ok()?;
+        let admin: AdminClient<Quiet> = self.base.create_with_context(Quiet).ok()?;
         let admin = Closing::new(admin);
         let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
         let found = admin.describe_configs([of], &options).await.ok()?;
@@ -194,8 +193,8 @@ impl Cluster {
     /// The broker refuses or does not answer; the text names the topic.
     pub async fn create_topics(&self, plain: &[&str], compacted: &[&str]) -> Result<(), CallError> {
         let what = format!("Kafka at {}", self.servers);
-        let admin: AdminClient<DefaultClientContext> =
-            self.base.create().map_err(|error| error::bad_property(&error, &self.base))?;
+        let admin: AdminClient<Quiet> =
+            self.base.create_with_context(Quiet).map_err(|error| error::bad_property(&error, &self.base))?;
         let admin = Closing::new(admin);
         let new = |topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
         let plain = plain.iter().map(|topic| new(topic));

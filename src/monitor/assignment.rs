@@ -8,11 +8,13 @@ use super::durable::Durable;
 use super::intake::Intake;
 use super::look::Seen;
 use super::settings::Settings;
-use crate::change::record::{BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
+use crate::change::Change;
+use crate::change::record::{About, BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
 use crate::contract::Contract;
+use crate::failure::{CallError, HasKind};
 use crate::job::JobError;
 use crate::model::duration::micros;
-use crate::model::{Lsn, NextOffset, Timestamp};
+use crate::model::{Lsn, NextOffset, Position, Timestamp};
 use crate::progress::start::ADVICE;
 use crate::progress::{Offsets, Progress};
 use crate::run_status::snapshot::Pause;
@@ -87,6 +89,11 @@ impl Assignment {
         for record in batch.records {
             let position = record.position;
             let replayed = self.intake.is_replayed(position);
+            if let Content::Change(change) | Content::Partial(change, _) = &record.content
+                && self.unit.begins_era(change, position)
+            {
+                self.begin_era(change, position);
+            }
             match record.content {
                 Content::Change(change) => self.unit.apply(&change, position, now),
                 Content::Partial(change, letter) => {
@@ -98,13 +105,18 @@ impl Assignment {
                     self.unit.apply(&change, position, now);
                 }
                 Content::Ignored(reason) => tracing::trace!(?position, reason, "ignored"),
-                Content::Rejected(_) if replayed => {}
+                Content::Rejected(letter) if replayed => {
+                    self.intake.unread_again += 1;
+                    self.make_up_for(letter.about());
+                }
                 Content::Rejected(letter) => {
+                    let about = letter.about();
                     if let Err(error) = self.reject(*letter, settings) {
                         self.unit.evaluate(now);
                         self.intake.stopped_by = Some(error);
                         return;
                     }
+                    self.make_up_for(about);
                 }
             }
             if replayed {
@@ -140,8 +152,38 @@ impl Assignment {
         for (partition, end) in std::mem::take(&mut self.rebuild) {
             self.unit.advance(partition, end); // the last offsets may hold no record
         }
+        let unread = std::mem::take(&mut self.intake.unread_again);
+        if unread > 0 {
+            tracing::warn!(
+                records = unread,
+                "records could not be read again; the rows that their keys name are read from the table"
+            );
+        }
         tracing::info!(rows = self.unit.rows(), replayed = self.counts.replayed, "windows are rebuilt");
         self.unit.evaluate_all(now);
+    }
+
+    /// The topic goes on with another server's table. Rows come from the table.
+    fn begin_era(&mut self, change: &Change, position: Position) {
+        self.unit.begin_era();
+        self.contract = None;
+        let lsn = change.lsn.map_or(0, |lsn| lsn.0);
+        self.ending = Some(JobError::Changed(vec![format!(
+            "the topic goes on with the snapshot of another server at partition {} offset {}, LSN {:X}/{:X}",
+            position.partition,
+            position.offset,
+            lsn >> 32,
+            lsn & u64::from(u32::MAX)
+        )]));
+    }
+
+    /// The table is asked for what a record does not say: the row that its key names, or all keys.
+    fn make_up_for(&mut self, about: About) {
+        match about {
+            About::Row(row) => self.unit.look_up(&row),
+            About::AnotherTable => {}
+            About::AnyRow => self.intake.sweep_at = Some(self.intake.sweep_at.take().unwrap_or_default()),
+        }
     }
 
     fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), BadRecord> {
@@ -216,7 +258,7 @@ impl Assignment {
                 self.evaluate(now);
             }
             Reply::Found(Err(error)) => {
-                tracing::warn!(%error, rows = self.unit.incomplete(), "rows could not be read from the table");
+                warn(&error, "rows could not be read from the table");
                 self.unit.lookup_failed(now);
             }
             Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
@@ -229,7 +271,7 @@ impl Assignment {
                 }
                 self.evaluate(now);
             }
-            Reply::Rows(_, Err(error)) => tracing::warn!(%error, "a key's rows could not be read from the table"),
+            Reply::Rows(_, Err(error)) => warn(&error, "a key's rows could not be read from the table"),
             Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
         }
     }
@@ -321,5 +363,14 @@ impl Assignment {
         }
         // At least a millisecond, so that the loop does not spin.
         Duration::from_micros(u64::try_from(next.saturating_sub(now.0)).unwrap_or(0).max(1_000))
+    }
+}
+
+/// A question that failed. The loop says once that the database is away.
+fn warn(error: &CallError, what: &str) {
+    if error.is_retried() {
+        tracing::debug!(%error, "{what}");
+    } else {
+        tracing::warn!(%error, "{what}");
     }
 }

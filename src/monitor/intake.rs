@@ -21,6 +21,8 @@ pub(super) struct Intake {
     /// The end of each partition at the start, until it has been read, where windows were made of the topic alone: whether
     /// that has brought all of the table is not known before.
     pub(super) sweep_at: Option<Offsets>,
+    /// Records that could not be read again while windows are rebuilt.
+    pub(super) unread_again: u64,
     /// Partitions of which everything up to `ends` has been read.
     pub(super) ended: BTreeSet<i32>,
     /// The last batch was full: there is more to read right now.

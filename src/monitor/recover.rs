@@ -27,6 +27,9 @@ use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 use crate::unit::stored::Decisions;
 use crate::unit::{Unit, UnitSettings};
 
+/// All of a connection's time, in millionths.
+const WHOLE_DATABASE: u32 = 1_000_000;
+
 impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
     /// Shuts out earlier instances, decides where to go on from, completes what was logged and starts to read. What the
     /// folder's state does not have is rebuilt by reading again, without evaluating; then every key is evaluated once.
@@ -41,7 +44,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             topic: settings.topic.clone(),
             carry_episodes: settings.carry_episodes,
             audit_period: settings.audit_period,
-            max_database_share: settings.max_database_share,
+            // A run that is to end does not wait for a share.
+            max_database_share: if settings.until_end { WHOLE_DATABASE } else { settings.max_database_share },
         };
         let mut unit = Unit::new(of_unit, self.rules.clone(), &self.wanted).map_err(JobError::Internal)?;
         let newest = self.folder.newest_epoch::<Decisions>()?;
@@ -104,6 +108,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if several {
             assignment.intake.catch_up = topic.ends();
         }
+        if !self.changes.is_empty() {
+            assignment.unit.skip_to(&assignment.rebuild);
+            windows = Windows::Void(self.changes.clone());
+        }
         if let Windows::Void(_) = &windows {
             assignment.unit.windows_are_void();
         }
@@ -118,6 +126,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if !assignment.rebuilds() {
             assignment.unit.evaluate_all(self.clock.now());
         }
+        self.changes.clear();
         fault::point("recovered");
         self.source.start(assignment.unit.offsets());
         Ok(assignment)
@@ -316,6 +325,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             return Ok((from, Windows::Incomplete));
         };
         let changes = match &head.contract {
+            _ if !self.changes.is_empty() => self.changes.clone(),
             Some(then) => then.differences(&self.contract),
             None if head.has_contract() => vec!["the table or its server had changed when they were stored".to_owned()],
             None => Vec::new(),

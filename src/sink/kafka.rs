@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 
 use super::Transaction;
@@ -26,8 +26,10 @@ use crate::failure::{CallError, Kind};
 use crate::fault;
 use crate::kafka::group::{Member, offsets_list};
 use crate::kafka::records::OpenTransaction;
-use crate::kafka::{CALL_TIMEOUT, Cluster, error};
+use crate::kafka::{CALL_TIMEOUT, Cluster, Quiet, error};
 use crate::unit::recovery::RecoveryState;
+
+type Producer = FutureProducer<Quiet>;
 
 /// A transaction that follows another at once is told to come back, while the broker still writes the markers of the one
 /// before: the client's default of 100 ms would be most of an alert's latency. It grows by itself while a broker is away.
@@ -52,7 +54,7 @@ pub struct KafkaSink {
     group: String,
     topics: Topics,
     /// Since [`KafkaSink::fence`].
-    transactional: Option<FutureProducer>,
+    transactional: Option<Producer>,
     /// A transaction was begun, and neither committed nor aborted.
     open: bool,
     /// Keys of episodes whose last record says that they are over: removed by the next transaction, when no sink can need
@@ -91,7 +93,7 @@ impl KafkaSink {
         }
         let fenced = blocking(move || {
             drop(before);
-            let producer: FutureProducer = config.create()?;
+            let producer: Producer = config.create_with_context(Quiet)?;
             producer.init_transactions(CALL_TIMEOUT)?;
             Ok(producer)
         })
@@ -189,7 +191,7 @@ impl KafkaSink {
         Ok(())
     }
 
-    fn producer(&self) -> Result<FutureProducer, CallError> {
+    fn producer(&self) -> Result<Producer, CallError> {
         self.transactional.clone().ok_or_else(|| lost("no producer has been fenced in"))
     }
 
@@ -225,7 +227,7 @@ struct Outgoing<'a> {
 }
 
 /// Sends records, in order, and waits until the broker has them.
-async fn send(producer: &FutureProducer, records: &[Outgoing<'_>]) -> Result<(), CallError> {
+async fn send(producer: &Producer, records: &[Outgoing<'_>]) -> Result<(), CallError> {
     for part in records.chunks(RECORDS_IN_FLIGHT) {
         let sent = part.iter().map(|outgoing| {
             let mut record = FutureRecord::<str, str>::to(&outgoing.topic).key(&outgoing.key);
@@ -256,7 +258,7 @@ fn lost(problem: &str) -> CallError {
 /// Whether all records have arrived.
 fn delivered(
     sink: &str,
-    producer: &FutureProducer,
+    producer: &Producer,
     results: Vec<rdkafka::producer::future_producer::OwnedDeliveryResult>,
 ) -> Result<(), CallError> {
     let Some((failed, _)) = results.into_iter().find_map(Result::err) else { return Ok(()) };

@@ -16,7 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRo
 use sqlx::{Connection, Row};
 
 use crate::alert::Alert;
-use crate::failure::{CallError, Kind};
+use crate::failure::{CallError, Kind, Server};
 use crate::fault;
 
 /// How long a write waits for a free connection.
@@ -169,7 +169,7 @@ fn fenced(problem: String) -> CallError {
 fn failed(error: sqlx::Error) -> CallError {
     let kind = if is_final(&error) { Kind::Refused } else { Kind::Unreachable };
     let problem = problem(&error);
-    CallError::from_source(SINK, error, kind).with_problem(problem)
+    CallError::from_source(SINK, error, kind).with_problem(problem).at(Server::Postgres)
 }
 
 /// Whether trying again is of no use: 42 is a missing table, column or right, 3F a missing schema, 22 and 23 data

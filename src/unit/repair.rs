@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
 use crate::episode::Reason;
-use crate::failure::CallError;
+use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::evaluate::Evaluation;
 use crate::rule::table_row::TableRow;
@@ -20,6 +20,11 @@ impl Unit {
     /// Primary keys of rows to be read from the table now.
     pub fn next_lookup(&mut self, now: Timestamp) -> Vec<Key> {
         self.lookups.next(now, LOOKUP_KEYS_MAX)
+    }
+
+    /// A row is to be read from the table.
+    pub fn look_up(&mut self, pk: &Key) {
+        self.lookups.add(pk);
     }
 
     /// Takes the rows that the table has of the keys that were last asked for. One that it does not have is gone.
@@ -102,7 +107,12 @@ impl Unit {
         let keys: BTreeSet<Key> = match keys {
             Ok(keys) => keys.into_iter().collect(),
             Err(error) => {
-                tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
+                // An outage has its own lines, and the audit goes on once it is over.
+                if error.is_retried() {
+                    self.audit.sweeps.insert(rule);
+                } else {
+                    tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
+                }
                 return;
             }
         };

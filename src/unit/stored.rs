@@ -1,12 +1,14 @@
 //! A unit's progress: epochs closed, windows and episodes stored, and both taken up again.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Unit;
 use super::past::Carried;
 use crate::alert::Alert;
 use crate::episode::{Candidate, Episodes, Open};
-use crate::model::{Key, Timestamp};
+use crate::model::{Key, Lsn, Timestamp};
 use crate::progress::{Epoch, LastRecords};
 use crate::rule::evaluate::Evaluation;
 use crate::window::{StoredWindow, StoredWindow2, Trigger};
@@ -147,7 +149,7 @@ impl Unit {
             .iter()
             .map(|state| RuleOut { episodes: &state.episodes, window: state.window.stored() })
             .collect();
-        postcard::to_io(&(rules, self.lookups.keys()), out).map(drop)
+        postcard::to_io(&(rules, self.lookups.keys(), &self.streamed_in), out).map(drop)
     }
 
     /// Takes the body of `state/N` of this format (2 or 3), which was stored for rules of these names and versions, with its
@@ -162,13 +164,16 @@ impl Unit {
         body: &[u8],
         windows: bool,
     ) -> Result<(), postcard::Error> {
-        let (stored, lookups): (Vec<StoredRule>, Vec<Key>) = if format < 3 {
+        let (stored, lookups, streamed_in): (Vec<StoredRule>, Vec<Key>, BTreeMap<i32, Lsn>) = if format < 3 {
             let stored: Vec<StoredRule2> = postcard::from_bytes(body)?;
-            (stored.into_iter().map(StoredRule::from).collect(), Vec::new())
+            (stored.into_iter().map(StoredRule::from).collect(), Vec::new(), BTreeMap::new())
         } else {
             postcard::from_bytes(body)?
         };
         self.lookups = lookups.into_iter().collect();
+        if windows {
+            self.streamed_in = streamed_in;
+        }
         for (rule, stored) in versions.iter().zip(stored) {
             let (open, waiting) = stored.episodes.into_parts();
             self.past.store(rule, open, waiting, windows.then_some(stored.window));

@@ -1,6 +1,7 @@
 //! What the page asks for, as JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
 use serde_json::{Value as Json, json};
@@ -19,7 +20,7 @@ fn problem(status: StatusCode, text: impl Into<String>) -> Response<Body> {
 
 impl Site {
     /// `/api/state`: the numbers, and the last minutes of them.
-    pub(super) fn state(&self) -> Json {
+    pub(super) fn state(self: &Arc<Self>) -> Json {
         let mut state = self.numbers();
         if let Json::Object(state) = &mut state {
             state.insert("history".to_owned(), json!(self.history.samples()));
@@ -28,13 +29,15 @@ impl Site {
     }
 
     /// The numbers alone.
-    pub(super) fn numbers(&self) -> Json {
+    pub(super) fn numbers(self: &Arc<Self>) -> Json {
         let snapshot = self.status.snapshot();
+        let problems = self.problems(&snapshot);
         let lag = snapshot.lag_records();
         let delays: Vec<_> = [50, 95, 99].map(|percent| snapshot.delays.quantile(percent)).into();
         let mut state = serde_json::to_value(snapshot).unwrap_or_default();
         if let Json::Object(state) = &mut state {
             state.insert("run".to_owned(), json!(self.run));
+            state.insert("problems".to_owned(), json!(problems));
             state.insert("lag_records".to_owned(), json!(lag));
             state.insert("delay_quantiles".to_owned(), json!(delays));
             state.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));

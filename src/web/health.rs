@@ -1,5 +1,6 @@
 //! Whether the run is well.
 
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
@@ -15,9 +16,17 @@ use crate::run_status::{Phase, StatusSnapshot};
 const BELIEVED_FOR: Duration = Duration::from_secs(2);
 
 /// What Postgres last said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Health {
     postgres: Mutex<Option<(Instant, Result<(), String>)>>,
+    last: std::sync::Mutex<Result<(), String>>,
+}
+
+impl Default for Health {
+    /// Nothing has been asked, and nothing is known to be wrong.
+    fn default() -> Self {
+        Self { postgres: Mutex::default(), last: std::sync::Mutex::new(Ok(())) }
+    }
 }
 
 impl Health {
@@ -31,7 +40,13 @@ impl Health {
         }
         let answer = tracer.ping().await;
         *known = Some((Instant::now(), answer.clone()));
+        drop(known);
+        *self.last() = answer.clone();
         answer
+    }
+
+    fn last(&self) -> MutexGuard<'_, Result<(), String>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -39,13 +54,18 @@ impl Health {
 pub const READINESS_HEADER: &str = "x-tripline-readiness";
 
 impl Site {
+    /// What is not as it should be, as `/readyz` has it, for a page that must not wait: what Postgres last said, which is
+    /// asked again meanwhile.
+    pub(super) fn problems(self: &Arc<Self>, snapshot: &StatusSnapshot) -> Vec<String> {
+        let site = Arc::clone(self);
+        tokio::spawn(async move { site.health.postgres(&site.tracer).await });
+        problems(snapshot, &self.health.last())
+    }
+
     /// `/readyz`: everything that is not as it should be, a line each.
     pub(super) async fn ready(&self) -> Response<Body> {
         let snapshot = self.status.snapshot();
-        let mut problems = problems(&snapshot);
-        if let Err(problem) = self.health.postgres(&self.tracer).await {
-            problems.push(format!("Postgres does not answer: {problem}"));
-        }
+        let problems = problems(&snapshot, &self.health.postgres(&self.tracer).await);
         let (state, mut response) = if problems.is_empty() {
             ("ready", plain(StatusCode::OK, "ready\n".to_owned()))
         } else {
@@ -57,7 +77,7 @@ impl Site {
     }
 }
 
-fn problems(snapshot: &StatusSnapshot) -> Vec<String> {
+fn problems(snapshot: &StatusSnapshot, postgres: &Result<(), String>) -> Vec<String> {
     let phase = match snapshot.phase {
         Phase::Joining => Some("it has not joined the group, or stands by until another instance is gone"),
         Phase::Recovering => Some("it is finding out where to go on from"),
@@ -78,6 +98,9 @@ fn problems(snapshot: &StatusSnapshot) -> Vec<String> {
     }
     if let Some((why, since)) = snapshot.stalled {
         problems.push(format!("stalled for {} s: {why}", since.as_secs()));
+    }
+    if let Err(problem) = postgres {
+        problems.push(format!("Postgres does not answer: {problem}"));
     }
     problems
 }

@@ -72,6 +72,17 @@ impl Window {
         }
     }
 
+    /// No row has a version any more, and nothing is known of what was deleted or truncated.
+    pub fn forget_versions(&mut self) {
+        (self.floor, self.loaded_at) = (None, None);
+        if let Some(deleted) = &mut self.deleted {
+            deleted.clear();
+        }
+        for row in self.rows.iter_mut() {
+            row.version = None;
+        }
+    }
+
     /// Rows were loaded from the table, which was read after this position in the WAL.
     pub fn loaded(&mut self, at: Lsn) {
         self.loaded_at = self.loaded_at.max(Some(at));

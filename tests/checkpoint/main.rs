@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -287,4 +288,59 @@ fn a_folder_has_one_owner_among_processes() {
         holder.wait().unwrap();
         open(dir.path()); // a dead process holds nothing
     }
+}
+
+/// The paths below a folder, with their permissions.
+fn modes(folder: &Path) -> BTreeSet<(String, u32)> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap().map(Result::unwrap) {
+            let meta = entry.metadata().unwrap();
+            found.insert((entry.path().display().to_string(), meta.permissions().mode() & 0o777));
+            if meta.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// It holds keys and amounts.
+#[test]
+fn a_folder_is_its_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("data");
+    let folder = open(&base.join("checkpoints"));
+    folder.begin(&lineage("one")).unwrap();
+    folder.set_source(TOPIC, &offsets(0)).unwrap();
+    log(&folder, &epoch(0)).unwrap();
+    let root = folder.path().to_owned();
+    let own = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let is_private = || {
+        let odd: Vec<_> = modes(&root).into_iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
+        assert!(odd.is_empty() && own(&root) == 0o700, "{odd:?} {:o}", own(&root));
+        assert!(modes(&root).len() >= 6, "{:?}", modes(&root));
+    };
+    is_private();
+    // The folders above may be others' as well: an archive's output, for example.
+    assert_ne!(own(&base) & 0o055, 0);
+
+    // What an earlier version left. A link's end is not this folder's.
+    drop(folder);
+    let outside = dir.path().join("outside");
+    fs::write(&outside, "x").unwrap();
+    std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+    for (path, _) in modes(&root) {
+        if !Path::new(&path).is_symlink() {
+            let mode = if Path::new(&path).is_dir() { 0o755 } else { 0o644 };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    let before = own(&outside);
+    drop(open(&base.join("checkpoints")));
+    fs::remove_file(root.join("link")).unwrap();
+    is_private();
+    assert_eq!(own(&outside), before);
 }

@@ -121,3 +121,24 @@ fn composite_keys_keep_their_order() {
     assert_eq!(change.row.as_deref(), Some([Value::Int(1), Value::Int(7)].as_slice()));
     assert_eq!(change.pk, Some(Key::Values([text("x"), Value::Int(7)].into())));
 }
+
+/// A converter that is applied twice writes the whole record as one JSON text.
+#[test]
+fn a_reason_does_not_repeat_the_record() {
+    let row = r#"{"id":7,"user_id":1,"amount":"1.00","merchant":"Joe's, expected \"here\""}"#;
+    let record = format!(r#"{{"op":"c","source":{SOURCE},"after":{row}}}"#);
+    let twice = |text: &str| serde_json::to_string(text).unwrap();
+    let within = format!(r#"{{"op":"c","source":{SOURCE},"after":{}}}"#, twice(row));
+    for (value, key) in
+        [(twice(&record), "{\"id\":7}".to_owned()), (within, twice("{\"id\":7}")), ("null".to_owned(), twice(row))]
+    {
+        match decode(&transactions(), AUTO, Some(&key), &value) {
+            Err(reject) => {
+                let text = reject.to_string();
+                assert!(text.contains("invalid type: string, expected ") && !text.contains("Joe"), "{text}");
+            }
+            Ok(Decoded::Ignored(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}

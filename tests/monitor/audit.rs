@@ -76,6 +76,45 @@ async fn what_is_on_its_way_is_no_drift() {
     assert!(status.snapshot().audit.keys > 0, "keys are compared");
 }
 
+/// Another server goes on with the topic, whose positions in the WAL are lower: what was known of versions is void.
+#[tokio::test(start_paused = true)]
+async fn another_server_in_the_same_topic() {
+    use tripline::change::{Change, Op};
+    let world = world();
+    world.create(1, 7, "4000.00");
+    world.create(2, 8, "4000.00");
+    work(&world, 5).await;
+    world.want(&[firing(7), firing(8)]);
+    let restored = |op, id, user, amount: &str, lsn| {
+        world.put(id, user, amount, world.now());
+        let row = World::row(user, amount, world.now());
+        world.topic.push(0, Change { lsn: Some(Lsn(lsn)), ..world.change(op, id, Some(row)) });
+    };
+    restored(Op::Read, 1, 7, "4000.00", 100);
+    restored(Op::Read, 2, 8, "4000.00", 100);
+    restored(Op::Update, 1, 7, "10.00", 120);
+    let mut monitor = world.monitor();
+    let ended = monitor.run(tokio::time::sleep(Duration::from_secs(5))).await;
+    // It is one run to a user: what has changed is told to the next monitor.
+    let Err(JobError::Changed(changes)) = ended else { panic!("{ended:?}") };
+    assert!(changes[0].contains("another server"), "{changes:?}");
+    drop(monitor);
+    let mut monitor = world.monitor();
+    monitor.changes = changes;
+    monitor.run(tokio::time::sleep(Duration::from_secs(5))).await.unwrap();
+    world.want(&[firing(7), firing(8), resolved(7)]);
+    // A new group over the whole topic.
+    let mut again = world;
+    again.settings.group = "monitor-v4".to_owned();
+    let mut monitor = again.monitor();
+    let Err(JobError::Changed(changes)) = monitor.run(std::future::pending()).await else { panic!("no change") };
+    drop(monitor);
+    let mut monitor = again.monitor();
+    monitor.changes = changes;
+    monitor.run(tokio::time::sleep(Duration::from_secs(5))).await.unwrap();
+    assert_eq!(monitor.status.snapshot().rules[0].open, 1, "user 8");
+}
+
 /// What the table is is looked at again; another type of a column ends the work, and the windows come from the table.
 #[tokio::test(start_paused = true)]
 async fn another_world_is_another_start() {

@@ -270,6 +270,7 @@ impl World {
             status: Arc::default(),
             counts: Counts::default(),
             contract: self.db.contract(),
+            changes: Vec::new(),
         }
     }
 

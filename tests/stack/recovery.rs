@@ -10,6 +10,7 @@
 //! - `zombies`: stopped, replaced and continued
 //! - `turns`: who works when several could; a slow database is no reason to lose the group
 //! - `partitions`: added to the topic
+//! - `lines`: what the log says of an outage
 //! - `outages`: Kafka away, or forgetful; `broker`: one of the test's own
 
 pub mod broker;
@@ -18,6 +19,7 @@ mod decision;
 mod folder;
 mod killed;
 mod layers;
+mod lines;
 mod outages;
 mod partitions;
 pub mod run;

@@ -369,7 +369,8 @@ fn alerts_are_listed_filtered_and_followed() {
     assert_eq!(users(&job, &["--key", "102"]), [102]);
     assert_eq!(users(&job, &["--key", "' or true --"]), [0_i64; 0]);
     assert_eq!(users(&job, &["--rule", "weekly-spend", "--severity", "critical"]), [101, 102, 101]);
-    assert_eq!(users(&job, &["--rule", "other"]), [0_i64; 0]);
+    let unknown = command(&job, &["alerts", "--rule", "other"]).output().unwrap();
+    fails(&unknown, 2, &["--rule other: there is no such rule; known: weekly-spend"]);
     assert_eq!(users(&job, &["--severity", "info"]), [0_i64; 0]);
     assert_eq!(users(&job, &["--since", "1h", "--limit", "1"]), [101]);
     assert_eq!(users(&job, &["--since", "2999-01-01T00:00:00Z"]), [0_i64; 0]);
@@ -379,7 +380,23 @@ fn alerts_are_listed_filtered_and_followed() {
     assert!(table[0].starts_with("TIME "), "{table:#?}");
     let place = |word: &str| table[0].find(word).unwrap();
     assert_eq!((table.len(), &table[1][place("STATUS")..place("RULE")]), (4, "resolved  "), "{table:#?}");
-    assert_eq!(&table[2][place("TOTALS")..], "total 3500.50, transactions 1", "{table:#?}");
+    assert_eq!(table[2][place("TOTALS")..place("ID")].trim(), "total 3500.50, transactions 1", "{table:#?}");
+    // The id is what `explain` takes.
+    let explained = out(&job, &["explain", &table[2][place("ID")..]]);
+    assert!(explained.contains("102"), "{explained}");
+
+    // Another group writes to the same table, by a rule of another name.
+    t.sql(
+        "INSERT INTO tripline.alerts SELECT (jsonb_populate_record(a, jsonb_build_object(
+             'id', '1c0c0000-0000-5000-8000-000000000000', 'group', 'other', 'rule', 'gone'))).*
+         FROM tripline.alerts AS a LIMIT 1",
+    );
+    assert_eq!(users(&job, &[]).len(), 3);
+    assert_eq!(users(&job, &["--all-groups"]).len(), 4);
+    assert_eq!(users(&job, &["--all-groups", "--rule", "gone"]).len(), 1);
+    fails(&command(&job, &["alerts", "--rule", "gone"]).output().unwrap(), 2, &["known: weekly-spend"]);
+    let all = out(&job, &["alerts", "--all-groups"]);
+    assert!(all.lines().any(|line| line.contains(" other ") && line.contains(" gone ")), "{all}");
     assert!(table.iter().all(|line| !line.contains('\u{1b}')), "{table:#?}");
     fails(&command(&job, &["alerts", "--since", "soon"]).output().unwrap(), 2, &["--since", "90s"]);
 

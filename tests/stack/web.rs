@@ -3,6 +3,7 @@
 //! - `machines`: alerts, keys and events as JSON; who is answered, and how
 //! - `metrics`: every metric, and what it says
 //! - `ready`: what makes a run not ready
+//! - `still`: connections that are held
 //! - `page`: the page in a browser
 //! - `prometheus`: Prometheus itself on the metrics and the alert rules
 
@@ -11,6 +12,7 @@ mod metrics;
 mod page;
 mod prometheus;
 mod ready;
+mod still;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

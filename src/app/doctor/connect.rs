@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value as Json;
 
 use super::checks::connect::connectors;
@@ -15,8 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// All connectors with their settings and states. `url` may hold a login.
 pub(super) async fn ask(url: &str) -> Result<Vec<Connector>, Failure> {
-    let whole = format!("{}/connectors?expand=info&expand=status", url.trim_end_matches('/'));
-    let asked = tokio::task::spawn_blocking(move || get(&whole)).await;
+    let (plain, login) = (without_login(url), login(url));
+    let whole = format!("{plain}/connectors?expand=info&expand=status");
+    let asked = tokio::task::spawn_blocking(move || get(&whole, login.as_deref())).await;
     let answer = asked.unwrap_or_else(|error| Err(Failure { exit: Exit::Failed, message: error.to_string() }))?;
     connectors(&answer).ok_or_else(|| Failure {
         exit: Exit::Misconfigured,
@@ -24,12 +26,46 @@ pub(super) async fn ask(url: &str) -> Result<Vec<Connector>, Failure> {
     })
 }
 
-fn get(url: &str) -> Result<Json, Failure> {
-    // An error may name the address with its login.
-    let (secret, plain) = (url, without_login(url));
-    let unanswered = |exit: Exit, text: String| Failure { exit, message: text.replace(secret, &plain) };
-    let mut answer =
-        http_client(TIMEOUT).get(url).call().map_err(|error| unanswered(Exit::Unreachable, error.to_string()))?;
+/// The header `Authorization` for the user and password of a URL, where it has any.
+fn login(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let (login, _) = rest.rsplit_once('@')?;
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let login = [decoded(user), decoded(password)].join(&b':');
+    Some(format!("Basic {}", BASE64_STANDARD.encode(login)))
+}
+
+/// The bytes of percent-encoded text. A `%` that stands before anything else stands for itself.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let encoded = after.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match encoded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
+/// `login`: the header `Authorization`. The address never has it: errors and redirections may name the address.
+fn get(url: &str, login: Option<&str>) -> Result<Json, Failure> {
+    let unanswered = |exit: Exit, message: String| Failure { exit, message };
+    let request = http_client(TIMEOUT).get(url);
+    let request = match login {
+        Some(login) => request.header("authorization", login),
+        None => request,
+    };
+    let mut answer = request.call().map_err(|error| unanswered(Exit::Unreachable, error.to_string()))?;
     match answer.status().as_u16() {
         200 => answer.body_mut().read_json().map_err(|error| unanswered(Exit::Misconfigured, error.to_string())),
         status @ (401 | 403) => Err(unanswered(Exit::Refused, format!("it refuses (HTTP status {status})"))),
@@ -37,5 +73,21 @@ fn get(url: &str) -> Result<Json, Failure> {
             Err(unanswered(Exit::Unreachable, format!("it is busy or broken (HTTP status {status})")))
         }
         status => Err(unanswered(Exit::Misconfigured, format!("HTTP status {status}: is it Kafka Connect?"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::login;
+
+    #[test]
+    fn the_login_of_a_url() {
+        let check = |url: &str, want: Option<&str>| assert_eq!(login(url).as_deref(), want, "{url}");
+        check("http://host:8083", None);
+        check("http://bob:hunter2@host:8083", Some("Basic Ym9iOmh1bnRlcjI="));
+        check("https://bob@host", Some("Basic Ym9iOg=="));
+        // a:b%c@d
+        check("http://a:b%25c%40d@host", Some("Basic YTpiJWNAZA=="));
+        check("http://a:b%c@d@host/connect", Some("Basic YTpiJWNAZA=="));
     }
 }

@@ -5,20 +5,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::future::join_all;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::FutureProducer;
 use rdkafka::util::Timeout;
 
-use super::{RECORDS_IN_FLIGHT, delivered, producing, records};
+use super::{Producer, RECORDS_IN_FLIGHT, delivered, producing, records};
 use crate::change::record::DeadLetter;
 use crate::failure::{CallError, Kind};
-use crate::kafka::{Cluster, error};
+use crate::kafka::{Cluster, Quiet, error};
 use crate::sink::DeadLetterSink;
 
 /// Copies invalid records, with a plain producer.
 pub struct DeadLetters {
     topic: String,
     config: ClientConfig,
-    producer: Mutex<FutureProducer>,
+    producer: Mutex<Producer>,
 }
 
 impl DeadLetters {
@@ -28,12 +27,12 @@ impl DeadLetters {
     /// A property that librdkafka does not accept.
     pub fn new(cluster: &Cluster, topic: &str) -> Result<Self, CallError> {
         let config = producing(cluster);
-        let created: Result<FutureProducer, KafkaError> = config.create();
+        let created: Result<Producer, KafkaError> = config.create_with_context(Quiet);
         let producer = Mutex::new(created.map_err(|error| error::bad_property(&error, &config))?);
         Ok(Self { topic: topic.to_owned(), config, producer })
     }
 
-    fn producer(&self) -> MutexGuard<'_, FutureProducer> {
+    fn producer(&self) -> MutexGuard<'_, Producer> {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,7 +42,7 @@ impl DeadLetters {
         if error.kind != Kind::Fenced {
             return error;
         }
-        if let Ok(producer) = self.config.create() {
+        if let Ok(producer) = self.config.create_with_context(Quiet) {
             *self.producer() = producer;
         }
         error.with_kind(Kind::Unreachable)

@@ -1,3 +1,3 @@
--- $6: how many at most.
+-- $7: how many at most.
 order by emitted_at desc, id desc
-limit $6
+limit $7

@@ -11,6 +11,8 @@ use crate::model::Timestamp;
 /// Which alerts are wanted; `None` stands for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// The consumer group that the alerts are of.
+    pub group: Option<String>,
     /// Name of the rule.
     pub rule: Option<String>,
     /// `firing` or `resolved`.
@@ -42,6 +44,7 @@ pub async fn newest(
         .bind(&filter.severity)
         .bind(filter.key.as_deref().map(key_condition))
         .bind(filter.since.map(Timestamp::rfc3339))
+        .bind(&filter.group)
         .bind(i64::from(limit))
         .fetch_all(connection)
         .await?;
@@ -65,12 +68,21 @@ pub async fn later(
         .bind(&filter.severity)
         .bind(filter.key.as_deref().map(key_condition))
         .bind(filter.since.map(Timestamp::rfc3339))
+        .bind(&filter.group)
         .bind(after.map(|(at, _)| at))
         .bind(after.map(|(_, id)| id.to_string()))
         .bind(i64::from(limit))
         .fetch_all(connection)
         .await?;
     rows.iter().map(read).collect()
+}
+
+/// The rules that have alerts, of this group where one is given.
+///
+/// # Errors
+/// The database's.
+pub async fn rules(connection: &mut PgConnection, group: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(include_str!("rules.sql")).bind(group).fetch_all(connection).await
 }
 
 /// The alert of this id.

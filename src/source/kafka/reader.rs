@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -15,13 +16,15 @@ use rdkafka::{Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::super::Event;
+use crate::change::RejectKind;
 use crate::change::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, Content, DeadLetter, SourceRecord};
 use crate::change::{Decode, Decoded};
-use crate::failure::{CallError, Kind};
-use crate::kafka::error;
+use crate::failure::{CallError, Kind, Server};
 use crate::kafka::group::Member;
+use crate::kafka::{error, log};
 use crate::model::{NextOffset, Position};
 use crate::progress::{LastRecord, Offsets};
+use crate::retry::Outage;
 
 /// How long a poll without records lasts, which bounds how long a command waits.
 const POLL_WAIT: Duration = Duration::from_millis(20);
@@ -46,6 +49,31 @@ pub(super) struct Context {
     told: Mutex<Option<RDKafkaErrorCode>>,
     /// Set while no broker answers.
     cut_off: Arc<AtomicBool>,
+    connection: Mutex<Connection>,
+}
+
+/// Whether a broker is connected, as the log says it.
+struct Connection {
+    outage: Outage,
+    /// Looks in a row that found none: a connection that is made anew is no outage.
+    missed: u32,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self { outage: Outage::new("reading the topic of changes"), missed: 0 }
+    }
+}
+
+impl Connection {
+    fn is(&mut self, connected: bool) {
+        self.missed = if connected { 0 } else { self.missed.saturating_add(1) };
+        if connected {
+            self.outage.works_at(Server::Kafka);
+        } else if self.missed > 1 {
+            self.outage.fails_at(Server::Kafka, &"no broker is connected");
+        }
+    }
 }
 
 enum Rebalance {
@@ -102,16 +130,26 @@ fn end_of(partition: &rdkafka::statistics::Partition) -> Option<NextOffset> {
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         let connected = |broker: &rdkafka::statistics::Broker| matches!(broker.state.as_str(), "UP" | "REAUTH");
-        self.cut_off.store(!statistics.brokers.values().any(connected), Ordering::Relaxed);
+        let is_connected = statistics.brokers.values().any(connected);
+        self.cut_off.store(!is_connected, Ordering::Relaxed);
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).is(is_connected);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
         let ends = partitions.filter(|partition| partition.desired);
         let ends = ends.filter_map(|partition| Some((partition.partition, end_of(partition)?))).collect();
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return; // the end of a partition is an event, not an error
+        }
+        if error::is_cut_off(&error) {
+            tracing::debug!(%error, reason, "Kafka client");
+            return; // the statistics show it
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut *told, error.rdkafka_error_code()) == error.rdkafka_error_code() {
@@ -249,10 +287,11 @@ impl<D: Decode> Reader<D> {
 
     fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> SourceRecord<D::Change> {
         let position = Position { partition: message.partition(), offset: message.offset() };
-        let letter = |reject| {
+        let letter = |reject, row| {
             Box::new(DeadLetter {
                 position,
                 reject,
+                row,
                 key: message.key().map(<[u8]>::to_vec),
                 value: message.payload().map(<[u8]>::to_vec),
                 headers: headers_of(message),
@@ -260,9 +299,14 @@ impl<D: Decode> Reader<D> {
         };
         let content = match self.decoder.decode(message.key(), message.payload()) {
             Ok(Decoded::Change(change)) => Content::Change(change),
-            Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject)),
+            Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject, None)),
             Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
-            Err(reject) => Content::Rejected(letter(reject)),
+            Err(reject) => {
+                // Another table's key is no row of ours.
+                let mine = reject.kind != RejectKind::Table;
+                let row = mine.then(|| self.decoder.row_of(message.key())).flatten();
+                Content::Rejected(letter(reject, row))
+            }
         };
         SourceRecord { position, timestamp_ms, content }
     }

@@ -10,7 +10,7 @@ use super::suspects::Verdict;
 use super::{AUDIT_KEYS, AuditRequest, AuditStatus, NEAR_KEYS, Stage, bits, next_place, push};
 use crate::alert::key_texts;
 use crate::contract::Look;
-use crate::failure::CallError;
+use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::progress::Offsets;
 use crate::rule::evaluate::Evaluation;
@@ -194,7 +194,9 @@ impl Unit {
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
-                tracing::warn!(%error, keys = question.asked.len(), "rows of keys that have drifted could not be read");
+                if !error.is_retried() {
+                    tracing::warn!(%error, keys = question.asked.len(), "rows of keys that have drifted could not be read");
+                }
                 self.audit.suspects.heal.extend(question.asked.iter().map(|asked| (rule, asked.key.clone())));
                 return;
             }

@@ -8,7 +8,7 @@ const FILTERS = ["rule", "status", "severity", "key"];
 const $ = (id) => document.getElementById(id);
 
 const seen = { alerts: [], candidates: [], samples: [], state: null, run: null };
-const view = { paused: false, held: 0, open: null, opener: null, lastEvent: Date.now(), last: "", draw: false, fetching: 0 };
+const view = { paused: false, held: 0, open: null, opener: null, lastEvent: Date.now(), last: "", draw: false, fetching: 0, asking: 0 };
 
 // ---------------------------------------------------------------- small things
 
@@ -170,14 +170,11 @@ function drawState() {
   $("group").textContent = state.group;
   $("topic").textContent = state.topic;
   const phases = { joining: "waiting for the group", recovering: "recovering", rebuilding: "rebuilding windows", working: "working", ended: "ended" };
-  $("phase").textContent = phases[state.phase] ?? state.phase;
-  $("phase").className = `pill ${state.phase === "working" ? "" : "warm"}`;
-  const trouble = [
-    state.stalled && `Stalled: ${state.stalled}.`,
-    state.cut_off && "No broker of Kafka answers.",
-    state.postgres && `Postgres did not answer: ${state.postgres}`,
-    !state.stalled && state.paused && `Reading pauses: ${state.paused}.`,
-  ].filter(Boolean).join(" ");
+  // As /readyz has it.
+  const ready = state.problems.length === 0;
+  $("phase").textContent = ready || state.phase !== "working" ? phases[state.phase] ?? state.phase : "not ready";
+  $("phase").className = `pill ${ready ? "" : "hot"}`;
+  const trouble = ready ? "" : `Not ready: ${state.problems.join("; ")}.`;
   if ($("trouble").textContent !== trouble) $("trouble").textContent = trouble;
   $("trouble").hidden = !trouble;
 
@@ -268,14 +265,23 @@ async function drawKey() {
   }
   const { rule, key } = view.open;
   const mine = (view.fetching += 1);
+  const heading = `${keyText(key)} under ${rule}`;
+  if ($("key").hidden || $("key-heading").textContent !== heading) {
+    $("key-summary").textContent = "Asking Postgres …";
+    $("key-chart").replaceChildren();
+    $("key-rows").replaceChildren();
+  }
   $("key").hidden = false;
-  $("key-heading").textContent = `${keyText(key)} under ${rule}`;
+  $("key-heading").textContent = heading;
   let found;
+  view.asking += 1;
   try {
     const answer = await fetch(`/api/key?${new URLSearchParams({ rule, key: JSON.stringify(key) })}`);
     found = await answer.json();
   } catch {
     found = { problem: "the server does not answer" };
+  } finally {
+    view.asking -= 1;
   }
   if (mine !== view.fetching) return;
   if (found.problem) {
@@ -436,7 +442,8 @@ $("key").addEventListener("keydown", (event) => { if (event.key === "Escape") cl
 addEventListener("popstate", () => { read(); drawAlerts(); drawKey(); });
 addEventListener("resize", () => { drawState(); drawKey(); });
 setInterval(fresh, 1000);
-setInterval(() => { if (view.open && !view.paused && !document.hidden) drawKey(); }, 5000);
+// Not while an answer is still to come: a slow one would never be shown.
+setInterval(() => { if (view.open && !view.paused && !document.hidden && view.asking === 0) drawKey(); }, 5000);
 
 read();
 drawAlerts();

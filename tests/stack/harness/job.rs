@@ -101,6 +101,11 @@ topic = "{alert_topic}"
         self.launch(&[])
     }
 
+    /// Reads to the end of the topic.
+    pub fn start_to_the_end(&self) -> Running {
+        self.launch(&["--until-end"])
+    }
+
     /// Reads to the end of the topic, which must go well.
     pub fn run(&self) -> Ended {
         let ended = self.try_run();

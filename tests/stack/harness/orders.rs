@@ -171,9 +171,14 @@ impl Archive {
         Run::of(self.command(&[]).env("TRIPLINE_FAULT", fault))
     }
 
+    /// To the end of the topic.
+    pub fn start_to_the_end(&self) -> Run {
+        Run::of(&mut self.command(&["--until-end"]))
+    }
+
     /// To the end of the topic, however that goes.
     pub fn try_run(&self) -> Done {
-        Run::of(&mut self.command(&["--until-end"])).ended()
+        self.start_to_the_end().ended()
     }
 
     /// To the end of the topic, which goes well.

@@ -220,7 +220,7 @@ fn a_table_of_the_first_version() {
 
     assert!(out(&by_hand, &["migrate"]).starts_with("applied migration 2 generations at postgres://"));
     by_hand.run().fired([101]);
-    let found = lines(&out(&by_hand, &["alerts", "--output", "json"]));
+    let found = lines(&out(&by_hand, &["alerts", "--all-groups", "--output", "json"]));
     assert_eq!(found.len(), 2, "{found:?}");
     assert_eq!((&found[1]["message"], found[1].get("episode")), (&"old".into(), None));
     let raised = t.sql("SELECT \"group\", generation > 0, owner <> '', raised_at <= now() FROM tripline.generations");
@@ -234,7 +234,7 @@ fn a_table_of_the_first_version() {
     });
     let told = t.sql("SELECT episode FROM tripline.alerts WHERE rule = 'r' ORDER BY id");
     assert_eq!(told, [[""], ["12.0"], [""]]);
-    let listed = lines(&out(&by_hand, &["alerts", "--output", "json", "--rule", "r"]));
+    let listed = lines(&out(&by_hand, &["alerts", "--all-groups", "--output", "json", "--rule", "r"]));
     let episodes: Vec<_> = listed.iter().filter_map(|alert| alert.get("episode")).collect();
     assert_eq!(episodes, ["12.0"], "{listed:?}");
 }

@@ -47,9 +47,16 @@ fn web_is_not_ready_without_postgres() {
     assert_eq!((metric(&url, "postgres_up"), metric(&url, "kafka_up")), (0.0, 1.0));
     let (status, said) = get(&format!("{url}/api/key?rule=weekly-spend&key=1"));
     assert_eq!(status, 503, "{said}");
+    // The page says what `/readyz` says, although nothing has been asked for the run's own purposes.
+    wait_for("the page shows it", || {
+        let problems = get_json(&format!("{url}/api/state"))["problems"].clone();
+        let first = problems[0].as_str()?;
+        (first.starts_with("Postgres does not answer: ") && problems.as_array()?.len() == 1).then_some(())
+    });
     feed.server.start();
     wait_until(&url, 200, "ready");
     assert_eq!(metric(&url, "postgres_up"), 1.0);
+    assert_eq!(get_json(&format!("{url}/api/state"))["problems"], serde_json::json!([]));
     run.terminate();
 }
 
