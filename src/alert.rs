@@ -13,6 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use crate::episode::{EpisodeId, Open, Reason, Status};
+use crate::model::text::shortened;
 use crate::model::{Key, Table, Timestamp, Value, decimal_text};
 use crate::rule::message::Field;
 use crate::rule::{Aggregate, Confirm, OutputExpr, Query, Rule, Scalar};
@@ -26,6 +27,10 @@ const MESSAGE_MAX: usize = 16 * 1024;
 
 /// Bytes of a record key at most; a longer one ends in a hash of the whole.
 const RECORD_KEY_MAX: usize = 1_024;
+
+/// Bytes of all texts of a key in a record's value at most. Where there are more, each text is cut to its share and ends
+/// in a hash of the whole.
+const KEY_TEXTS_MAX: usize = 16 * 1024;
 
 /// Everything an alert tells, before it is bytes.
 #[derive(Debug)]
@@ -108,7 +113,7 @@ impl Alert {
         let rule = decision.rule;
         let query = &rule.query;
         let id = id_of(decision);
-        let message = shorten(message_of(decision), MESSAGE_MAX);
+        let message = shortened(&message_of(decision), MESSAGE_MAX).into_owned();
         let mut body = json!({
             "id": id,
             "group": decision.group,
@@ -209,7 +214,7 @@ pub fn key_texts(query: &Query, key: &Key) -> Vec<Option<String>> {
 /// The key's values for a reader: `27956157`, or `27956157, EUR`.
 pub fn key_label(query: &Query, key: &Key) -> String {
     let texts = key_texts(query, key).into_iter().map(|text| text.unwrap_or_else(|| "NULL".to_owned()));
-    texts.collect::<Vec<_>>().join(", ")
+    shortened(&texts.collect::<Vec<_>>().join(", "), RECORD_KEY_MAX).into_owned()
 }
 
 /// The record key of a group: the same for all alerts of a rule on it.
@@ -232,16 +237,20 @@ fn record_key(rule: &str, key: &[Option<String>]) -> String {
     }
     // Still one record key per group.
     let hash = Uuid::new_v5(&NAMESPACE, whole.as_bytes());
-    format!("{}#{hash}", shorten(whole, RECORD_KEY_MAX))
+    format!("{}#{hash}", shortened(&whole, RECORD_KEY_MAX))
 }
 
-/// Cuts text to about so many bytes, at a character.
-fn shorten(text: String, max: usize) -> String {
-    if text.len() <= max {
-        return text;
-    }
-    let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", text.get(..end).unwrap_or_default())
+/// What stands between the beginning of a text that was cut and the hash of the whole.
+const CUT: &str = "…#";
+
+/// The beginning of a text, and a hash of the whole.
+fn cut(text: &str, max: usize) -> String {
+    format!("{}#{}", shortened(text, max), Uuid::new_v5(&NAMESPACE, text.as_bytes()))
+}
+
+/// Whether a key's text in a record is only the beginning of the value, with a hash.
+pub fn is_cut(text: &str) -> bool {
+    text.rsplit_once(CUT).is_some_and(|(start, hash)| start.len() >= 64 && Uuid::parse_str(hash).is_ok())
 }
 
 /// A value as Postgres reads it; `None` for NULL.
@@ -262,23 +271,30 @@ pub fn scale_at(table: &Table, column: usize) -> u8 {
     table.columns.get(column).and_then(|column| column.ty.scale()).unwrap_or(0)
 }
 
-fn value_json(value: &Value, scale: u8) -> Json {
+fn value_json(value: &Value, scale: u8, text_max: usize) -> Json {
     match value {
         Value::Bool(b) => Json::Bool(*b),
         Value::Int(n) => Json::from(*n),
+        Value::Text(text) if text.len() > text_max => Json::String(cut(text, text_max)),
         other => value_text(other, scale).map_or(Json::Null, Json::String),
     }
 }
 
 fn columns_json<'a>(table: &Table, columns: impl Iterator<Item = &'a usize>, key: &Key) -> Json {
-    let pair = |(index, value): (&usize, Value)| {
-        let name = table.columns.get(*index).map(|column| column.name.clone()).unwrap_or_default();
-        (name, value_json(&value, scale_at(table, *index)))
+    let values = key.values();
+    let text = |value: &Value| if let Value::Text(text) = value { text.len() } else { 0 };
+    let text_max = match values.iter().map(text).sum() {
+        0..=KEY_TEXTS_MAX => KEY_TEXTS_MAX,
+        _ => (KEY_TEXTS_MAX / values.len().max(1)).max(64),
     };
-    Json::Object(columns.zip(key.values()).map(pair).collect())
+    let pair = |(index, value): (&usize, &Value)| {
+        let name = table.columns.get(*index).map(|column| column.name.clone()).unwrap_or_default();
+        (name, value_json(value, scale_at(table, *index), text_max))
+    };
+    Json::Object(columns.zip(&values).map(pair).collect())
 }
 
-/// The key's columns by name, as the record has them.
+/// The key's columns by name, as the record has them: a text of kilobytes is cut, see [`is_cut`].
 pub fn key_json(query: &Query, key: &Key) -> Json {
     columns_json(&query.table, query.group_by.iter(), key)
 }

@@ -42,7 +42,7 @@ use crate::change::full_row::FullRowChange;
 use crate::change::record::{BadRecord, Batch, Content, SourceRecord};
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
-use crate::failure::HasKind;
+use crate::failure::{CallError, HasKind};
 use crate::fault;
 use crate::job::gauge::Gauge;
 use crate::job::{self, ColumnsError, Ended, Job, JobError};
@@ -53,6 +53,9 @@ use crate::source::{Event, Follow};
 
 /// The wait before the group's offsets are committed again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the table's columns are looked at at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The name in an epoch's `conf` of the column that its rows are dated by; absent for the commit time.
 const PARTITION_BY: &str = "partition_by";
@@ -111,7 +114,12 @@ pub struct Archive<S, B, T> {
     pub counts: Counts,
     /// Shows how far it is.
     pub gauge: Arc<Gauge>,
+    /// Whether the table's columns are others than those that records are read with; `None`: they come from the records.
+    pub look_again: Option<LookAgain>,
 }
+
+/// Asks whether what was believed of the table still holds.
+pub type LookAgain = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<bool, CallError>>>>>;
 
 /// What happens in one assignment of the partitions.
 struct Session {
@@ -126,16 +134,34 @@ struct Session {
     ends: Offsets,
     /// Of what the group could not be told.
     outage: Outage,
+    /// What is known of the records in `ahead` that cannot be read.
+    misread: Misread,
+    /// When the table's columns were last looked at.
+    looked_at: Option<Instant>,
+}
+
+/// Records that cannot be read by the columns as they were believed to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misread {
+    /// There is none; or the columns were looked at since it was read, and are the same.
+    No,
+    /// The columns may be others by now.
+    Perhaps,
+    /// The columns are others by now.
+    Yes,
 }
 
 impl Session {
     fn new(batch: OpenBatch) -> Self {
         let (ahead, ends) = (VecDeque::new(), Offsets::new());
         let outage = Outage::new("committing the group's offsets");
-        Self { batch, ahead, since: None, uncommitted: None, ends, outage }
+        Self { batch, ahead, since: None, uncommitted: None, ends, outage, misread: Misread::No, looked_at: None }
     }
 
     fn take_in(&mut self, batch: Batch<FullRowChange>) {
+        if self.misread == Misread::No && batch.records.iter().any(is_misread) {
+            self.misread = Misread::Perhaps;
+        }
         self.ahead.extend(batch.records);
         // What lies before the end and is no record will never come.
         self.ends.retain(|partition, _| !batch.ended.contains(partition));
@@ -171,6 +197,19 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         let partition_by = self.settings.limits.partition_by.clone();
         loop {
             self.gauge.report(session.left(), 0);
+            if session.misread == Misread::Perhaps {
+                let looked = tokio::select! {
+                    biased;
+                    () = &mut stop => None,
+                    looked = self.look(session.looked_at) => Some(looked?),
+                };
+                let Some(looked) = looked else {
+                    self.close(session, partition_by).await?;
+                    self.commit_last(session).await?;
+                    return Ok(Ended::Stopped);
+                };
+                (session.misread, session.looked_at) = (looked, Some(Instant::now()));
+            }
             let bad = self.fill(session)?;
             let read = self.settings.until_end && session.left() == 0 && session.ahead.is_empty();
             let due = session.since.is_some_and(|since| since.elapsed() >= self.settings.trigger_interval);
@@ -212,7 +251,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     /// that what came before it is written.
     fn fill(&mut self, session: &mut Session) -> Result<Option<JobError>, JobError> {
         while let Some(record) = session.ahead.pop_front() {
-            if let Some(bad) = self.stops_at(&record) {
+            if let Some(bad) = self.stops_at(&record, session.misread) {
                 session.ahead.clear();
                 return Ok(Some(bad));
             }
@@ -228,13 +267,27 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     }
 
     /// Why the run ends at a record, if it is invalid and settings or missing columns forbid to go past it.
-    fn stops_at(&self, record: &SourceRecord<FullRowChange>) -> Option<JobError> {
+    fn stops_at(&self, record: &SourceRecord<FullRowChange>, misread: Misread) -> Option<JobError> {
         let Content::Rejected(letter) = &record.content else { return None };
+        if misread == Misread::Yes && is_misread(record) {
+            return Some(ColumnsError::Changed(letter.reject.detail.clone()).into());
+        }
         if self.settings.stop_on_bad_record {
             let (topic, reason) = (self.settings.topic.clone(), letter.reject.detail.clone());
             return Some(BadRecord { topic, position: record.position, reason }.into());
         }
         self.columns_missing(record)
+    }
+
+    /// Looks at the table's columns, if records are there that cannot be read by them as they were: a second after the last
+    /// look at the earliest, so that all that has come meanwhile is covered by one.
+    async fn look(&self, looked_at: Option<Instant>) -> Result<Misread, JobError> {
+        let Some(look_again) = &self.look_again else { return Ok(Misread::No) };
+        if let Some(at) = looked_at {
+            tokio::time::sleep_until(at + LOOK_EVERY).await;
+        }
+        let changed = Retry::WORKING.run("reading the table's columns", async || look_again().await).await?;
+        Ok(if changed { Misread::Yes } else { Misread::No })
     }
 
     /// Whether nothing is wrong with a record but that its columns are not known.
@@ -404,6 +457,14 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Job for Arc
         };
         self.work_on(&mut recovered?, stop).await
     }
+}
+
+/// Whether a record may be one that other columns of the table would explain.
+fn is_misread(record: &SourceRecord<FullRowChange>) -> bool {
+    matches!(&record.content, Content::Rejected(letter) if matches!(
+        letter.reject.kind,
+        RejectKind::Value | RejectKind::Key | RejectKind::Identity
+    ))
 }
 
 /// The file that was planned so.

@@ -12,6 +12,7 @@ pub mod full_row;
 pub mod record;
 pub mod time;
 
+use crate::model::text::{one_line, shortened};
 use crate::model::{Key, Lsn, Timestamp, Value};
 
 /// What a record did to its row.
@@ -102,7 +103,7 @@ pub trait Decode: Clone + Send + 'static {
     /// Decodes one record of Kafka's, its key and value as they came.
     ///
     /// # Errors
-    /// A [`Reject`] for what is not understood. The next record is read as if this one had not been.
+    /// A [`Reject`] for what is not understood, [bounded](Reject::bounded). The next record is read as if this one had not been.
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Change>, Reject>;
 
     /// The primary key of the row that a record is about whose value is not understood, where its key tells.
@@ -121,6 +122,26 @@ pub struct Reject {
     pub detail: String,
 }
 
+/// Bytes of a reject's text at most: it is logged, and is a header of a dead letter.
+const DETAIL_MAX: usize = 1_024;
+
+/// Bytes of a column's name at most: those of Postgres's own names.
+const NAME_MAX: usize = 63;
+
+impl Reject {
+    /// The same with a text that is bounded and does nothing to a terminal, whatever the record holds.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        let detail = one_line(&shortened(&self.detail, DETAIL_MAX)).into_owned();
+        let kind = match self.kind {
+            // The catalog has no such column, now or ever.
+            RejectKind::UnknownColumn(name) if name.len() > NAME_MAX => RejectKind::Value,
+            kind => kind,
+        };
+        Self { kind, detail }
+    }
+}
+
 /// What is wrong with a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RejectKind {
@@ -134,6 +155,10 @@ pub enum RejectKind {
     Key,
     /// It is a change of another table.
     Table,
+    /// It is a change of another database.
+    Database,
+    /// It is a delete whose key the connector has made up.
+    Identity,
     /// It has no schema, and the table is not known: the catalog would help.
     Schemaless,
     /// It has this column, which is not known: reading the catalog again may help.
@@ -149,6 +174,8 @@ impl RejectKind {
             Self::Value => "value",
             Self::Key => "key",
             Self::Table => "table",
+            Self::Database => "database",
+            Self::Identity => "identity",
             Self::Schemaless => "schemaless",
             Self::UnknownColumn(_) => "unknown-column",
         }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::change::debezium::{DecimalHandling, TimePrecision};
+use crate::change::debezium::{self, BinaryHandling, DecimalHandling, TimePrecision};
 use crate::progress::StartAt;
 use crate::rule::{Confirm, Time};
 use crate::telemetry::Format;
@@ -159,12 +159,23 @@ pub struct Source {
     pub decimals: DecimalHandling,
     /// The connector's `time.precision.mode`.
     pub times: TimePrecision,
+    /// The connector's `binary.handling.mode`.
+    pub binary: BinaryHandling,
+    /// The connector's `unavailable.value.placeholder`.
+    pub unavailable_value_placeholder: String,
     /// Whether the converter keeps NULL in a column that has a default.
     pub connector_keeps_nulls: bool,
     /// What happens at a record that cannot be understood.
     pub on_bad_record: OnBadRecord,
     /// Where such records are copied to.
     pub dead_letter_topic: String,
+}
+
+impl Source {
+    /// What the records do not say themselves.
+    pub fn encodings(&self) -> debezium::Settings {
+        debezium::Settings { decimals: self.decimals, times: self.times, binary: self.binary }
+    }
 }
 
 /// What happens at a record that cannot be understood.
@@ -190,6 +201,8 @@ pub struct Postgres {
     pub keys_per_statement: usize,
     /// How often the whole rule is run, to find keys that the stream missed; `None`: never.
     pub sweep_interval: Option<Duration>,
+    /// The time zone of rules that name none; `None`: that of a plain session of the role in the database.
+    pub time_zone: Option<String>,
 }
 
 /// The URL without its password.
@@ -201,6 +214,7 @@ impl fmt::Debug for Postgres {
             .field("max_connections", &self.max_connections)
             .field("keys_per_statement", &self.keys_per_statement)
             .field("sweep_interval", &self.sweep_interval)
+            .field("time_zone", &self.time_zone)
             .finish()
     }
 }
@@ -253,6 +267,8 @@ pub struct RuleSettings {
     pub time: Time,
     /// Whether Postgres is asked before an alert.
     pub confirm: Confirm,
+    /// The time zone of its session; `None`: that of `[postgres]`.
+    pub time_zone: Option<String>,
 }
 
 /// `[alerts.…]`: each sink is on when its section is present; the log alone when none is.

@@ -4,8 +4,11 @@
 
 pub mod postgres;
 
+use std::sync::Arc;
+
 use crate::contract::Look;
 use crate::failure::CallError;
+use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::table_row::TableRow;
 use crate::unit::{Answer, Asked, Compared, Question};
@@ -42,6 +45,14 @@ pub trait Confirm {
     /// Hands over the rows of all groups inside of the rule's window. Returns a position in the WAL from before they were
     /// read. After an error it can be done again.
     async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError>;
+
+    /// The time zone of each rule as it is now; none where it cannot change.
+    async fn zones(&self) -> Result<Vec<Arc<Zone>>, CallError> {
+        Ok(Vec::new())
+    }
+
+    /// From here on each rule is asked in this time zone.
+    fn use_zones(&self, _zones: &[Arc<Zone>]) {}
 
     /// The groups that HAVING holds for in the whole table.
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError>;

@@ -14,6 +14,12 @@ pub fn point(name: &str) {
     plan::reached(name);
 }
 
+/// How many groups of memory a test wants to have damaged: `TRIPLINE_DAMAGE=N`.
+#[cfg(debug_assertions)]
+pub fn damage() -> Option<usize> {
+    std::env::var("TRIPLINE_DAMAGE").ok()?.parse().ok()
+}
+
 #[cfg(debug_assertions)]
 mod plan {
     use std::sync::OnceLock;

@@ -72,6 +72,9 @@ pub enum ColumnsError {
     /// A record has no schema, and its table is not known.
     #[error("{0}")]
     Schemaless(String),
+    /// A record cannot be read, and the table's columns are others by now.
+    #[error("the table's columns have changed: {0}")]
+    Changed(String),
     /// `archive.partition_by` does not fit the table.
     #[error("archive.partition_by: {0}")]
     PartitionBy(String),

@@ -1,6 +1,8 @@
 //! The words that every stage shares: values, keys, positions, instants. Pure.
 
 pub mod duration;
+pub mod text;
+pub mod zone;
 
 use std::fmt;
 
@@ -85,7 +87,7 @@ pub struct Lsn(pub u64);
 
 /// One column's value, already converted to the column's type in the catalog. Its order is fixed, and
 /// not that of SQL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Value {
     /// SQL NULL.
     Null,
@@ -95,13 +97,31 @@ pub enum Value {
     Int(i64),
     /// `numeric`, unscaled, in [`ColumnType::scale`].
     Decimal(#[serde(with = "i128_text")] i128),
-    /// `timestamp`, `timestamptz`; `date` as its midnight in UTC.
+    /// `timestamptz`; `timestamp` and `date` (its midnight) as if their local time were UTC.
     Time(Timestamp),
     /// `text`, `varchar`, `uuid`.
     Text(Box<str>),
     /// Present, yet nothing that memory can calculate with exactly: NaN, an infinity, a number past
     /// [`DECIMAL_LIMIT`] or with more digits than the scale kept. Only Postgres can judge what it is part of.
     Opaque,
+}
+
+/// Bytes of a text that a log line shows at most.
+const SHOWN_MAX: usize = 256;
+
+/// For logs, so bounded: a text may have megabytes.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("Null"),
+            Self::Bool(value) => f.debug_tuple("Bool").field(value).finish(),
+            Self::Int(value) => f.debug_tuple("Int").field(value).finish(),
+            Self::Decimal(value) => f.debug_tuple("Decimal").field(value).finish(),
+            Self::Time(value) => f.debug_tuple("Time").field(value).finish(),
+            Self::Text(value) => f.debug_tuple("Text").field(&text::shortened(value, SHOWN_MAX)).finish(),
+            Self::Opaque => f.write_str("Opaque"),
+        }
+    }
 }
 
 /// Unscaled decimals are kept below this magnitude, so that no sum of them overflows an `i128` before
@@ -161,7 +181,7 @@ pub enum ColumnType {
     Uuid,
     /// `timestamp with time zone`.
     TimestampTz,
-    /// `timestamp without time zone`; taken as UTC, like the confirming session.
+    /// `timestamp without time zone`: local time, in the zone of the rule.
     Timestamp {
         /// Fraction digits, 0 to 6; Debezium's encoding depends on it.
         precision: u8,
@@ -180,6 +200,11 @@ impl ColumnType {
             Self::Numeric { scale } => Some(scale.unwrap_or(UNDECLARED_SCALE)),
             _ => None,
         }
+    }
+
+    /// Whether its values are local times, which are instants only in a time zone.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Timestamp { .. } | Self::Date)
     }
 }
 

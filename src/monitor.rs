@@ -34,7 +34,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use assignment::Assignment;
+use assignment::{Assignment, Ending};
 use counts::Counts;
 use database::{AuditReply, Reply, Request};
 use epoch::close;
@@ -104,6 +104,7 @@ async fn ask<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) ->
             Reply::Rows(reload, rows)
         }
         Request::Lookup(pks) => Reply::Found(confirm.lookup(&pks).await),
+        Request::Zones => Reply::Zones(confirm.zones().await),
         Request::Audit(request, now) => {
             let started = tokio::time::Instant::now();
             let reply = audit(confirm, request, now).await;
@@ -229,17 +230,27 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         self.status.assigned((counts.read, counts.replayed), &durable.progress);
         self.gauge.report(assignment.left(), assignment.unit.waiting());
         loop {
+            if asking.is_empty()
+                && let Some(zones) = assignment.new_zones.take()
+            {
+                // What was under way was asked in the zones before.
+                self.use_zones(assignment, &zones).await?;
+                self.rules.iter_mut().zip(zones).for_each(|(rule, zone)| rule.query.zone = zone);
+            }
             let now = self.clock.now();
-            while asking.len() < self.settings.statements_max && !assignment.rebuilds() {
+            let may_ask = assignment.new_zones.is_none();
+            while may_ask && asking.len() < self.settings.statements_max && !assignment.rebuilds() {
                 let Some(question) = assignment.unit.ask(now, self.settings.keys_per_statement) else { break };
                 asking.push(ask(&self.confirm, self.source.beside(), Request::Confirm(question)));
             }
-            for request in assignment.requests(now, &self.settings) {
-                asking.push(ask(&self.confirm, self.source.beside(), request));
+            if may_ask {
+                for request in assignment.requests(now, &self.settings) {
+                    asking.push(ask(&self.confirm, self.source.beside(), request));
+                }
             }
             let rss_mb = self.settings.rss_max_mb.and_then(|_| telemetry::resident_mb());
             let reads = assignment.reads(rss_mb, &self.settings);
-            let may_ask = asking.len() < self.settings.statements_max;
+            let may_ask = may_ask && asking.len() < self.settings.statements_max;
             let wake = tokio::select! {
                 biased;
                 () = &mut stop => Wake::Stop,
@@ -275,13 +286,15 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 Wake::Source(Event::Failed(error)) => return Err(error.into()),
                 Wake::Tick => assignment.evaluate(now),
             }
-            if let Some(error) = assignment.ending.take() {
-                if matches!(error, JobError::Changed(_)) {
+            match assignment.ending.take() {
+                None => {}
+                Some(Ending::AnotherTopic(text)) => return Err(JobError::Unsafe(text)),
+                Some(Ending::Changed(changes)) => {
                     // What is decided is told. The windows are worth nothing from here on.
                     assignment.take_events();
                     close(&self.settings, &mut self.sinks, &member, &self.folder, assignment, now, true).await?;
+                    return Err(JobError::Changed(changes));
                 }
-                return Err(error);
             }
             let events = assignment.take_events();
             self.gauge.report(assignment.left(), assignment.unit.waiting());

@@ -1,11 +1,23 @@
 //! The Postgres server: how a session is opened, and what an error of the driver means.
+//!
+//! - this file: connecting, transactions with their limits, errors
+//! - [`zones`]: the time zones that rules mean
+//! - `plain`: a session whose client names no time zone
+//!
+//! Every statement is part of a transaction that begins with its own limits ([`Session::begin`]), and is prepared without a
+//! name. So nothing depends on what a pooler such as PgBouncer hands on at connecting, or on which of its connections to the
+//! server comes next.
+
+mod plain;
+pub mod zones;
 
 use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode, Postgres};
+use sqlx::query::{Query, QueryScalar};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, SqlSafeStr, Transaction};
 
 use crate::failure::{CallError, Kind, Server};
 use crate::retry::Retry;
@@ -27,22 +39,42 @@ pub enum Session {
     Writing,
 }
 
-/// The options of a session: in UTC, with a statement timeout; TLS is verified unless the server is on this machine or
-/// the URL says otherwise.
+/// What the statements of a transaction see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    /// Each what is committed when it begins.
+    Newest,
+    /// All the same.
+    Same,
+}
+
+impl Session {
+    /// The statement that begins a transaction with the limits of this session, in this time zone. What the role or the
+    /// database have set for it does not matter then.
+    pub fn begin(self, sees: Sees, zone: &str) -> String {
+        let (limit, mode) = match self {
+            Self::Reading(limit) => (limit, "read only"),
+            Self::Writing => (WRITE_TIMEOUT, "read write"),
+        };
+        let isolation = match sees {
+            Sees::Newest => "read committed",
+            Sees::Same => "repeatable read",
+        };
+        format!(
+            "begin isolation level {isolation} {mode} not deferrable; set local statement_timeout = {}; set local timezone = {}",
+            limit.as_millis(),
+            zones::quoted(zone)
+        )
+    }
+}
+
+/// The options of a session. TLS is verified unless the server is on this machine or the URL says otherwise. Only what
+/// every pooler hands on is said at connecting.
 ///
 /// # Errors
 /// Not a Postgres URL.
-pub fn options(url: &str, session: Session) -> Result<PgConnectOptions, sqlx::Error> {
-    let (limit, read_only) = match session {
-        Session::Reading(limit) => (limit, "on"),
-        Session::Writing => (WRITE_TIMEOUT, "off"),
-    };
-    let timeout = limit.as_millis().to_string();
-    let mut options = PgConnectOptions::from_str(url)?.application_name("tripline").options([
-        ("statement_timeout", timeout.as_str()),
-        ("default_transaction_read_only", read_only),
-        ("timezone", "UTC"),
-    ]);
+pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    let mut options = PgConnectOptions::from_str(url)?.application_name("tripline").extra_float_digits(None);
     let host = options.get_host();
     let local = matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]") || host.starts_with('/');
     if !local && !names_ssl_mode(url) {
@@ -56,6 +88,19 @@ fn names_ssl_mode(url: &str) -> bool {
     url::Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == "sslmode" || name == "ssl-mode"))
 }
 
+/// A statement, prepared without a name: a pooler may hand the connection to the server on to others.
+pub fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
+/// The same, for a statement of which one value is wanted.
+pub fn query_scalar<'q, O>(sql: impl SqlSafeStr) -> QueryScalar<'q, Postgres, O, PgArguments>
+where
+    (O,): for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_scalar(sql).persistent(false)
+}
+
 /// What follows from an error of the driver.
 ///
 /// By SQLSTATE class (<https://www.postgresql.org/docs/current/errcodes-appendix.html>): 28 is a failed login, 3D a
@@ -63,15 +108,29 @@ fn names_ssl_mode(url: &str) -> bool {
 /// and 57 are said by a server that is starting, stopping or out of resources, 40 by one that asks to try again.
 pub fn kind(error: &sqlx::Error) -> Kind {
     match error {
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            Some(code) if code.starts_with("28") || code == "42501" => Kind::Refused,
-            Some(code) if ["3D", "3F", "42"].iter().any(|class| code.starts_with(class)) => Kind::Misconfigured,
-            Some(code) if ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class)) => Kind::Unreachable,
-            _ => Kind::Internal,
-        },
+        sqlx::Error::Database(error) => error.code().map_or(Kind::Internal, |code| kind_of_code(&code)),
+        // What rustls says of a certificate.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Kind::Refused,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Kind::Unreachable,
+        sqlx::Error::Protocol(problem) if problem.starts_with(CLOSED_AT_ONCE) => Kind::Unreachable,
         sqlx::Error::Tls(_) => Kind::Refused,
         sqlx::Error::Configuration(_) => Kind::Misconfigured,
+        _ => Kind::Internal,
+    }
+}
+
+/// How the driver puts it that the connection was accepted and then closed: by a proxy in front of a server that is down.
+/// It does not notice the end of the stream, and takes it for an answer.
+const CLOSED_AT_ONCE: &str = "unexpected response from SSLRequest: 0x00";
+
+/// What follows from an SQLSTATE.
+fn kind_of_code(code: &str) -> Kind {
+    let is_of = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
+    match code {
+        "42501" => Kind::Refused,
+        _ if is_of(&["28"]) => Kind::Refused,
+        _ if is_of(&["3D", "3F", "42"]) => Kind::Misconfigured,
+        _ if is_of(&["08", "40", "53", "57"]) => Kind::Unreachable,
         _ => Kind::Internal,
     }
 }
@@ -97,6 +156,7 @@ pub fn no_answer(limit: Duration) -> sqlx::Error {
 #[derive(Clone, Debug)]
 pub struct Database {
     options: PgConnectOptions,
+    session: Session,
     /// The URL without its password.
     shown: String,
     /// The setting that the URL comes from.
@@ -109,14 +169,26 @@ impl Database {
     /// # Errors
     /// Not a Postgres URL.
     pub fn new(url: &str, shown: String, setting: &'static str, session: Session) -> Result<Self, CallError> {
-        let options =
-            options(url, session).map_err(|error| CallError::from_source(setting, error, Kind::Misconfigured))?;
-        Ok(Self { options, shown, setting })
+        let options = options(url).map_err(|error| CallError::from_source(setting, error, Kind::Misconfigured))?;
+        Ok(Self { options, session, shown, setting })
     }
 
     /// The options of its sessions.
     pub fn options(&self) -> &PgConnectOptions {
         &self.options
+    }
+
+    /// Begins a transaction in this time zone; one that only reads is best rolled back by dropping it.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn begin<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+        sees: Sees,
+        zone: &str,
+    ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+        connection.begin_with(AssertSqlSafe(self.session.begin(sees, zone))).await
     }
 
     /// The URL without its password.
@@ -145,7 +217,8 @@ impl Database {
         answered(CONNECT_MAX, self.options.connect()).await.map_err(|error| self.failed(error))
     }
 
-    /// Repeats an attempt on a new connection for as long as its error may pass, at most for `patience`.
+    /// Repeats an attempt in a transaction of a new connection for as long as its error may pass, at most for `patience`.
+    /// The transaction is rolled back.
     ///
     /// # Errors
     /// The last attempt's.
@@ -159,8 +232,12 @@ impl Database {
         Retry::for_at_most(patience)
             .run(&what, async || {
                 let mut connection = self.try_connect().await?;
-                let done = tokio::time::timeout(limit, attempt(&mut connection)).await;
-                done.unwrap_or_else(|_| Err(self.failed(no_answer(limit)).into()))
+                let done = tokio::time::timeout(limit, async {
+                    let begun = self.begin(&mut connection, Sees::Newest, "UTC").await;
+                    let mut transaction = begun.map_err(|error| self.failed(error))?;
+                    attempt(&mut transaction).await
+                });
+                done.await.unwrap_or_else(|_| Err(self.failed(no_answer(limit)).into()))
             })
             .await
     }
@@ -186,7 +263,7 @@ mod tests {
     #[test]
     fn tls_is_verified_unless_the_url_names_a_mode() {
         let check = |url: &str, want: PgSslMode| {
-            let options = options(url, Session::Writing).unwrap();
+            let options = options(url).unwrap();
             assert!(matches!((options.get_ssl_mode(), want), (a, b) if format!("{a:?}") == format!("{b:?}")), "{url}");
         };
         check("postgres://reader@host/db", PgSslMode::VerifyFull);

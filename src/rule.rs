@@ -3,6 +3,7 @@
 //! - [`parse`]: SQL text → [`parse::Parsed`], names and positions only
 //! - [`compile`]: names → columns of the catalog, types checked: [`Query`]
 //! - [`evaluate`]: what a row contributes, and whether HAVING holds
+//! - [`reach`]: how far back a window reaches, and when that changes what is in it
 //! - [`render`]: the same query as SQL again, for Postgres
 //! - [`table_row`]: rows of the table as memory holds them
 //! - [`message`]: the template of an alert's message
@@ -11,12 +12,16 @@ pub mod compile;
 pub mod evaluate;
 pub mod message;
 pub mod parse;
+pub mod reach;
 pub mod render;
 pub mod table_row;
+
+use std::sync::Arc;
 
 use rust_decimal::Decimal;
 
 use crate::model::Table;
+use crate::model::zone::Zone;
 
 /// A validated rule: the query and how to alert on it.
 #[derive(Clone, Debug)]
@@ -74,6 +79,18 @@ pub struct Query {
     pub bound: Option<TimeBound>,
     /// HAVING.
     pub having: Having,
+    /// The time zone of the session that the query is run in.
+    pub zone: Arc<Zone>,
+}
+
+impl Query {
+    /// Whether the query means something else in another time zone: its column holds local times, or it reaches back by days
+    /// or months, which a change of the clocks makes longer or shorter.
+    pub fn is_zoned(&self) -> bool {
+        self.bound.as_ref().is_some_and(|bound| {
+            bound.back.is_calendar() || self.table.columns.get(bound.column).is_some_and(|column| column.ty.is_local())
+        })
+    }
 }
 
 /// One entry of the select list.
@@ -138,7 +155,7 @@ pub struct TimeBound {
     pub back: Interval,
 }
 
-/// A positive interval as Postgres keeps it. In a session whose time zone is UTC a day is 24 hours.
+/// A positive interval as Postgres keeps it. A day is a day of the calendar, in the time zone of the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Interval {
     /// Calendar months (a year is 12).
@@ -147,6 +164,13 @@ pub struct Interval {
     pub days: u32,
     /// Microseconds.
     pub micros: i64,
+}
+
+impl Interval {
+    /// Whether it has months or days, whose length depends on the calendar and the clocks.
+    pub fn is_calendar(self) -> bool {
+        self.months > 0 || self.days > 0
+    }
 }
 
 /// HAVING: one comparison of an aggregate with a number.

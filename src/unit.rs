@@ -69,6 +69,15 @@ impl RuleState {
     }
 }
 
+/// What a rule's windows are of: its version, and its time zone where that matters.
+fn version_in_zone(rule: &Rule) -> String {
+    let zone = &rule.query.zone;
+    if zone.is_utc() || !rule.query.is_zoned() {
+        return rule.version.clone();
+    }
+    format!("{}@{}", rule.version, zone.name().replace(' ', "_"))
+}
+
 /// What a unit is made for.
 #[derive(Clone, Debug)]
 pub struct UnitSettings {
@@ -117,6 +126,8 @@ pub struct Unit {
     streamed: Lsn,
     /// The same of each partition's, since it is read from one offset on without a gap.
     streamed_in: BTreeMap<i32, Lsn>,
+    /// Rows are gone, and the stream does not say which.
+    in_doubt: bool,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -154,6 +165,7 @@ impl Unit {
             audit,
             streamed: Lsn(0),
             streamed_in: BTreeMap::new(),
+            in_doubt: false,
             events: UnitEvents::default(),
         })
     }
@@ -168,13 +180,13 @@ impl Unit {
         self.rules.get(index).map(|state| &state.rule)
     }
 
-    /// Names of the rules, in order, each with its version and the columns and types that it groups by:
-    /// `4e12056de24a5792 user_id bigint`.
+    /// Names of the rules, in order, each with its version, its time zone where the rule depends on it and it is not UTC, and
+    /// the columns and types that it groups by: `4e12056de24a5792@Europe/Berlin user_id bigint`.
     pub fn versions(&self) -> Vec<(String, String)> {
         let version = |rule: &Rule| {
             let columns = rule.query.group_by.iter().filter_map(|index| rule.query.table.columns.get(*index));
             let keys: Vec<String> = columns.map(|column| format!("{} {}", column.name, column.type_name)).collect();
-            (rule.name.clone(), format!("{} {}", rule.version, keys.join(", ")))
+            (rule.name.clone(), format!("{} {}", version_in_zone(rule), keys.join(", ")))
         };
         self.rules.iter().map(|state| version(&state.rule)).collect()
     }
@@ -291,6 +303,9 @@ impl Unit {
             let mut transitions = state.window.evaluate_touched(now);
             transitions.extend(state.window.expire(now));
             self.take(index, transitions, now);
+        }
+        if std::mem::take(&mut self.in_doubt) {
+            self.ask_open_episodes(now);
         }
     }
 

@@ -18,6 +18,8 @@
 
 mod arena;
 mod audit;
+#[cfg(debug_assertions)]
+mod damage;
 mod edges;
 mod reload;
 mod stored;
@@ -84,6 +86,7 @@ pub enum Applied {
 struct Row {
     pk: Key,
     group: u32,
+    /// As the column has it: a local time is an instant only in the time zone of the rule.
     time: Timestamp,
     version: Option<Version>,
     args: Args,
@@ -92,8 +95,10 @@ struct Row {
 #[derive(Debug)]
 struct Group {
     key: Key,
-    /// By time, so that what leaves the window stands first.
+    /// By instant, so that what leaves the window stands first.
     rows: BTreeSet<(Timestamp, u32)>,
+    /// The edge that `running` goes by: rows before it are held, and not part of it.
+    left: LeftEdge,
     running: Running,
     /// The greatest event time seen: NOW() under `clock = "event"`.
     event_time: Timestamp,
@@ -218,6 +223,7 @@ impl Window {
         }
         let (parts, is_complete) = self.parts(change, held);
         let event_time = parts.as_ref().and_then(|parts| parts.time).filter(|_| self.program.is_bounded());
+        let event_time = event_time.map(|time| self.program.instant(time));
         let trigger = || Trigger::new(change, position, event_time);
         let left = held.and_then(|row| self.take_out(row));
         let version = Version::after(version, held_version);
@@ -301,7 +307,7 @@ impl Window {
             return (Evaluation::Fails, self.program.outputs(&self.program.start()));
         };
         if self.time == Time::Processing {
-            self.evict(index, self.program.left_edge(now));
+            self.evict(index, now);
         }
         let Some(group) = self.groups.get_mut(index) else { return (Evaluation::Fails, serde_json::Map::new()) };
         let evaluation = self.program.evaluate(&group.running);
@@ -329,9 +335,8 @@ impl Window {
     }
 
     fn evaluate_group(&mut self, index: u32, now: Timestamp) -> Option<Transition> {
-        let edge = self.program.left_edge(now);
         if self.time == Time::Processing {
-            self.evict(index, edge);
+            self.evict(index, now);
         }
         let group = self.groups.get_mut(index)?;
         group.touched = false;
@@ -356,11 +361,9 @@ impl Window {
     fn settle(&mut self, index: u32, now: Timestamp, tx_id: Option<u32>, trigger: &impl Fn() -> Trigger) {
         let Some(group) = self.groups.get(index) else { return };
         let now = if self.time == Time::Event { group.event_time } else { now };
-        let edge = self.program.left_edge(now);
-        let rows_leave = group.rows.first().is_some_and(|(time, _)| !edge.admits(*time));
-        let by_change = rows_leave.then(|| self.program.evaluate(&group.running));
-        self.evict(index, edge);
-        self.schedule(index);
+        let by_change = self.program.evaluate(&group.running);
+        self.evict(index, now);
+        self.schedule(index, now);
         let Some(group) = self.groups.get_mut(index) else { return };
         if let Some(tx_id) = tx_id {
             group.unseen.push(tx_id, self.seen.as_ref());
@@ -370,8 +373,7 @@ impl Window {
         if evaluation != group.evaluation || evaluation == Evaluation::Unknown {
             (group.evaluation, group.since) = (evaluation, Some(Box::new(trigger())));
             // The change has only moved NOW() on, where the rows that left by it made the difference.
-            let is_by_time = by_change.is_some_and(|by_change| by_change != evaluation);
-            group.reason = if is_by_time { Reason::Time } else { Reason::Condition };
+            group.reason = if by_change == evaluation { Reason::Condition } else { Reason::Time };
         }
         self.list(index);
         if self.time == Time::Event
@@ -404,20 +406,23 @@ impl Window {
     ) -> Option<u32> {
         let Parts { key, time, args } = parts;
         let time = time?;
-        let admitted = match self.time {
-            Time::Processing => self.program.left_edge(now).admits(time),
+        let at = self.program.instant(time);
+        let is_held = match self.time {
+            Time::Processing => self.program.holds(self.program.left_edge(now), at),
             // One row dated 2999 must not carry NOW() there.
-            Time::Event => committed_at.is_none_or(|at| time.0 <= at.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
+            Time::Event => committed_at.is_none_or(|then| at.0 <= then.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
         };
-        if !admitted {
+        if !is_held {
             return None;
         }
         let group = self.group_for(key)?;
         let held = self.groups.get_mut(group)?;
-        held.event_time = held.event_time.max(time);
-        held.running.add(&args);
+        held.event_time = held.event_time.max(at);
+        if held.left.admits(at) {
+            held.running.add(&args);
+        }
         let index = self.rows.insert(Row { pk: pk.clone(), group, time, version, args })?;
-        held.rows.insert((time, index));
+        held.rows.insert((at, index));
         self.index_row(index);
         Some(group)
     }
@@ -431,9 +436,12 @@ impl Window {
     /// Removes a row; its group, for evaluating.
     fn take_out(&mut self, index: u32) -> Option<u32> {
         let row = self.forget(index)?;
+        let at = self.program.instant(row.time);
         let group = self.groups.get_mut(row.group)?;
-        group.rows.remove(&(row.time, index));
-        group.running.remove(&row.args);
+        group.rows.remove(&(at, index));
+        if group.left.admits(at) {
+            group.running.remove(&row.args);
+        }
         Some(row.group)
     }
 
@@ -443,22 +451,6 @@ impl Window {
             entry.remove();
         }
         Some(row)
-    }
-
-    fn evict(&mut self, index: u32, edge: LeftEdge) {
-        loop {
-            let Some(group) = self.groups.get_mut(index) else { return };
-            let Some(&(time, row)) = group.rows.first() else { return };
-            if edge.admits(time) {
-                return;
-            }
-            group.rows.pop_first();
-            if let Some(row) = self.forget(row)
-                && let Some(group) = self.groups.get_mut(index)
-            {
-                group.running.remove(&row.args);
-            }
-        }
     }
 
     #[inline]
@@ -481,6 +473,7 @@ impl Window {
         let index = self.groups.insert(Group {
             key,
             rows: BTreeSet::new(),
+            left: LeftEdge::NONE,
             running: self.program.start(),
             event_time: Timestamp::MIN,
             evaluation: Evaluation::Fails,

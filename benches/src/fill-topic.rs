@@ -60,7 +60,7 @@ async fn main() -> Result<(), Failure> {
         'user_id', user_id, 'amount', amount::text, 'timestamp', \
         to_char(\"timestamp\" at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), 'merchant', merchant, \
         'status', status), 'source', json_build_object('version', '3.7.0.Final', 'connector', 'postgresql', \
-        'name', 'postgres', 'ts_ms', 1795311413880 + id, 'snapshot', 'false', 'db', 'postgres', 'sequence', \
+        'name', 'postgres', 'ts_ms', 1795311413880 + id, 'snapshot', 'false', 'db', current_database(), 'sequence', \
         '[\"22270736\",\"22270736\"]', 'ts_us', (1795311413880 + id) * 1000, 'ts_ns', (1795311413880 + id) * 1000000, \
         'schema', 'streaming', 'table', 'transactions', 'txId', 700 + id, 'lsn', 22270736 + id * 120, 'xmin', null, \
         'origin', null, 'origin_lsn', null), 'transaction', null, 'op', 'c', 'ts_ms', 1795311413880 + id, \

@@ -44,7 +44,8 @@ def arrow(folder):
     # Left to itself, a dataset knows the columns of its first file only.
     first = dataset.dataset(folder, format="parquet", partitioning="hive")
     schemas = [first.schema] + [fragment.physical_schema for fragment in first.get_fragments()]
-    whole = dataset.dataset(folder, format="parquet", partitioning="hive", schema=pyarrow.unify_schemas(schemas))
+    schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
+    whole = dataset.dataset(folder, format="parquet", partitioning="hive", schema=schema)
     table = whole.to_table()
     columns = [(field.name, str(field.type)) for field in table.schema]
     return {"columns": columns, "rows": [[text(value) for value in row.values()] for row in table.to_pylist()]}

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use super::{Alert, record_key, value_json, value_text};
+use super::{Alert, RECORD_KEY_MAX, record_key, value_json, value_text};
 use crate::episode::{Open, Reason, Status};
+use crate::model::text::shortened;
 use crate::model::{Key, Timestamp, Value};
 
 /// What is known of such an episode.
@@ -38,7 +39,7 @@ impl Ending<'_> {
         let of = |field: &str, otherwise: Json| {
             opened.as_ref().and_then(|body| body.get(field)).cloned().unwrap_or(otherwise)
         };
-        let version = self.version.split(' ').next().unwrap_or_default();
+        let version = self.version.split(['@', ' ']).next().unwrap_or_default();
         let message = of("message", Json::from(format!("{}: {}", self.rule, self.label())));
         let body = json!({
             "id": id,
@@ -108,11 +109,12 @@ impl Ending<'_> {
 
     fn label(&self) -> String {
         let texts = self.texts().into_iter().map(|text| text.unwrap_or_else(|| "NULL".to_owned()));
-        texts.collect::<Vec<_>>().join(", ")
+        shortened(&texts.collect::<Vec<_>>().join(", "), RECORD_KEY_MAX).into_owned()
     }
 
     fn key_json(&self) -> Json {
-        let pair = |((name, scale), value): ((&str, u8), Value)| (name.to_owned(), value_json(&value, scale));
+        let pair =
+            |((name, scale), value): ((&str, u8), Value)| (name.to_owned(), value_json(&value, scale, RECORD_KEY_MAX));
         Json::Object(self.columns().zip(self.key.values()).map(pair).collect())
     }
 }

@@ -17,8 +17,6 @@ use super::servers::{self, MissingTopic, membership, wait_for_topic};
 use crate::archive::open_batch::{Limits, MEMORY_MAX};
 use crate::archive::output::{self, Entry, Output};
 use crate::archive::{Archive, Counts, Settings};
-use crate::change::debezium;
-use crate::change::debezium::full_row::FullRowDecoder;
 use crate::checkpoint::disk::{PrivateDisk, RealDisk};
 use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::SystemClock;
@@ -51,17 +49,17 @@ pub async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> 
             found = columns.find(config, &cluster, until_end) => found?,
             () = stop.clone() => return Ok(None),
         }
-        let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
-        let decoder = FullRowDecoder::new(columns.table(), decoding).with_dropped(columns.dropped());
+        let decoder = columns.decoder(config);
         let membership = tokio::select! {
             membership = membership(&cluster, &config.archive.group_id, folder.path(), limit) => membership?,
             () = stop.clone() => return Ok(None),
         };
         let source = KafkaSource::join(&cluster, membership, &config.archive.topic, decoder, limit)?;
-        let dead_letters = DeadLetters::new(&cluster, &config.source.dead_letter_topic)?;
+        let dead_letters = DeadLetters::new(&cluster, &config.source.dead_letter_topic, &config.archive.topic)?;
         let settings = settings(config, until_end);
         let (clock, gauge) = (SystemClock::default(), Arc::clone(&gauge));
-        let mut archive = Archive { settings, source, dead_letters, clock, folder, output, counts, gauge };
+        let look_again = columns.look_again(config);
+        let mut archive = Archive { settings, source, dead_letters, clock, folder, output, counts, gauge, look_again };
         let ended = archive.run(stop.clone()).await;
         archive.source.close().await;
         (folder, output, counts) = (archive.folder, archive.output, archive.counts);

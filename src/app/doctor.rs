@@ -19,6 +19,7 @@ use super::progress;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, RuleSettings};
 use crate::failure::{Exit, Failure};
+use crate::model::Table;
 use crate::postgres::no_answer;
 use crate::rule::compile;
 use crate::rule::parse::{Parsed, parse};
@@ -98,8 +99,8 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
         )),
     }
     found.extend(wrong);
-    if let (Some(database), Some(table)) = (database, table) {
-        found.extend(of_database(config, database, table, connector));
+    if let (Some(database), Some(table)) = (&database, table) {
+        found.extend(of_database(config, database, table, connector, columns));
     }
     if let Some(alerts) = &alerts {
         found.push(checks::alerts_table(config, alerts));
@@ -118,16 +119,17 @@ fn connector<'a>(
 
 fn of_database(
     config: &Config,
-    answered: Result<(DatabaseFacts, Vec<RuleFacts>), Failure>,
+    answered: &Result<(DatabaseFacts, Vec<RuleFacts>), Failure>,
     table: (&str, &str),
     connector: Option<&Connector>,
+    columns: Option<(&Table, &[usize])>,
 ) -> Vec<Finding> {
     let (database, rules) = match answered {
-        Ok((database, rules)) => (Ok(database), rules),
-        Err(unanswered) => (Err(unanswered), Vec::new()),
+        Ok((database, rules)) => (Ok(database), rules.as_slice()),
+        Err(unanswered) => (Err(unanswered), [].as_slice()),
     };
-    let mut found = checks::database::database(config, &database, table, connector);
-    if let Ok(DatabaseFacts { relation, ahead, .. }) = &database {
+    let mut found = checks::database::database(config, database, table, connector, columns);
+    if let Ok(DatabaseFacts { relation, ahead, .. }) = database {
         if let Some(relation) = relation {
             found.extend(rules.iter().flat_map(|rule| checks::rules::rule(rule, relation)));
         }

@@ -5,13 +5,16 @@ use sqlx::Connection;
 use uuid::Uuid;
 
 use super::alerts_table::AlertsTable;
+use super::rules::wanted_zone;
 use super::servers::rules_database;
+use crate::alert::is_cut;
 use crate::alert::record::AlertRecord;
 use crate::config::{Config, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
 use crate::confirm::postgres::explain::{Present, Subject, columns, outputs, present};
 use crate::failure::Failure;
-use crate::postgres::Database;
+use crate::postgres::zones::{Zones, set_zone};
+use crate::postgres::{Database, Sees};
 use crate::retry::Retry;
 use crate::rule::parse::parse;
 use crate::rule::{Query, compile};
@@ -64,19 +67,26 @@ pub async fn explain(config: &Config, record: &AlertRecord) -> Result<RuleNow, F
     let database = rules_database(&config.postgres)?;
     match config.rules.iter().find(|rule| rule.name == record.rule) {
         None => Ok(RuleNow { version: None, found: Err(format!("the configuration has no rule {}", record.rule)) }),
-        Some(rule) => ask(&database, rule, record).await,
+        Some(rule) => ask(config, &database, rule, record).await,
     }
 }
 
 /// Asks Postgres with the rule's own query.
-async fn ask(database: &Database, rule: &RuleSettings, record: &AlertRecord) -> Result<RuleNow, Failure> {
+async fn ask(
+    config: &Config,
+    database: &Database,
+    rule: &RuleSettings,
+    record: &AlertRecord,
+) -> Result<RuleNow, Failure> {
     let none = |problem: String| RuleNow { version: None, found: Err(problem) };
     let parsed = match parse(&rule.sql) {
         Ok(parsed) => parsed,
         Err(error) => return Ok(none(format!("rule {}: sql, {error}", rule.name))),
     };
     let mut connection = database.connect(Retry::ONCE).await?;
-    let table = match catalog::table(&mut connection, &parsed.schema.text, &parsed.table.text).await {
+    let failed = |error| database.failed(error);
+    let mut transaction = database.begin(&mut connection, Sees::Same, "UTC").await.map_err(failed)?;
+    let table = match catalog::table(&mut transaction, &parsed.schema.text, &parsed.table.text).await {
         Ok(table) => table,
         Err(CatalogError::Connection(error)) => return Err(database.failed(error).into()),
         Err(error) => return Ok(none(format!("rule {}: {error}", rule.name))),
@@ -90,6 +100,11 @@ async fn ask(database: &Database, rule: &RuleSettings, record: &AlertRecord) -> 
         let problem = "the rule is now grouped by another column, so the alert's key cannot be asked for".to_owned();
         return Ok(RuleNow { version, found: Err(problem) });
     };
+    if key.iter().flatten().any(|text| is_cut(text)) {
+        let problem = "the alert has only the beginning of its key, which is too long for a record, so the key cannot be \
+                       asked for";
+        return Ok(RuleNow { version, found: Err(problem.to_owned()) });
+    }
     let numbers = numbers(&query, record);
     let texts: Vec<Option<String>> = numbers.iter().map(|number| number.and_then(text)).collect();
     let subject = Subject {
@@ -100,7 +115,11 @@ async fn ask(database: &Database, rule: &RuleSettings, record: &AlertRecord) -> 
         as_of: record.confirmation("as_of").as_str().unwrap_or(&record.window.to),
         numbers: &texts,
     };
-    let present = present(&mut connection, &subject).await.map_err(|error| database.failed(error))?;
+    let zones = Zones::new(database.clone(), vec![wanted_zone(rule, &config.postgres, &query)]).names().await?;
+    let zone = zones.first().map_or("UTC", String::as_str);
+    set_zone(&mut transaction, zone).await.map_err(failed)?;
+    let present = present(&mut transaction, &subject).await.map_err(failed)?;
+    transaction.rollback().await.map_err(failed)?;
     let _ = connection.close().await;
     let known = numbers.iter().map(Option::is_some).collect();
     Ok(RuleNow { version, found: Ok(RowsNow::new(&query, known, present)) })

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
-use crate::config::{Config, RuleSettings};
+use crate::change::debezium::TableSource;
+use crate::config::{Config, Postgres, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
 use crate::confirm::postgres::contract;
 use crate::contract::{Contract, gaps};
 use crate::failure::{CallError, Failure, Kind};
 use crate::model::Table;
-use crate::postgres::Database;
+use crate::postgres::zones::{Wanted, Zones};
+use crate::postgres::{Database, query_scalar};
+use crate::retry::Retry;
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
@@ -20,12 +23,16 @@ use crate::rule::{OutputExpr, Query, Rule, compile};
 pub struct CompiledRules {
     /// The table, from the catalog.
     pub table: Table,
+    /// What the catalog says of the table's changes.
+    pub source: TableSource,
     /// The rules, in the configuration's order.
     pub rules: Vec<Rule>,
     /// The columns that the rules need: indexes into the table's columns.
     pub wanted: Vec<usize>,
     /// What the table and its server were before the rules were compiled, with the needed columns.
     pub contract: Contract,
+    /// Finds the time zone of each rule.
+    pub zones: Zones,
 }
 
 /// Parses the rules and compiles them against the catalog, waiting for a database that is not there yet for so long.
@@ -36,7 +43,26 @@ pub async fn compile_rules(config: &Config, database: &Database, patience: Durat
     let parsed = parse_rules(&config.rules).map_err(Failure::misconfigured)?;
     let compiled =
         database.attempt(patience, async |connection| compile_all(config, database, &parsed, connection).await);
-    Ok(compiled.await?)
+    let mut compiled = compiled.await?;
+    let zones = Retry::for_at_most(patience).run("asking for time zones", async || compiled.zones.find().await);
+    for (rule, zone) in compiled.rules.iter_mut().zip(zones.await?) {
+        if rule.query.is_zoned() {
+            tracing::info!(rule = rule.name, zone = zone.name(), "the time zone that the rule is run in");
+        }
+        rule.query.zone = zone;
+    }
+    Ok(compiled)
+}
+
+/// The time zone that a rule asks for.
+pub fn wanted_zone(settings: &RuleSettings, postgres: &Postgres, query: &Query) -> Wanted {
+    let of_rule = || Some(Wanted::Named(settings.time_zone.clone()?, format!("rule {}: time_zone", settings.name)));
+    let of_all = || Some(Wanted::Named(postgres.time_zone.clone()?, "postgres.time_zone".to_owned()));
+    match of_rule().or_else(of_all) {
+        Some(named) => named,
+        None if query.is_zoned() => Wanted::Plain,
+        None => Wanted::Any,
+    }
 }
 
 impl CompiledRules {
@@ -112,11 +138,16 @@ async fn compile_all(
         found = Some(table);
     }
     let table = found.ok_or_else(|| CallError::new("rules", "there are none", Kind::Misconfigured))?;
+    let source = catalog::source(connection, &table.schema, &table.name).await;
+    let source = source.map_err(|error| database.failed(error))?;
     let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
+    let zones =
+        config.rules.iter().zip(&rules).map(|(settings, rule)| wanted_zone(settings, &config.postgres, &rule.query));
+    let zones = Zones::new(database.clone(), zones.collect());
     let needed = wanted.iter().chain(&table.primary_key).filter_map(|index| table.columns.get(*index));
     let contract = contract.of_columns(needed.map(|column| column.name.as_str()));
     match gaps::refusals(&contract).as_slice() {
-        [] => Ok(CompiledRules { table, rules, wanted, contract }),
+        [] => Ok(CompiledRules { table, source, rules, wanted, contract, zones }),
         refusals => {
             let call = format!("table {}.{}", table.schema, table.name);
             Err(CallError::new(call, refusals.join("\n"), Kind::Misconfigured))
@@ -148,7 +179,7 @@ pub async fn compile_rule(
 }
 
 async fn refuse_standby(connection: &mut PgConnection, database: &Database) -> Result<(), CallError> {
-    let standby = sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(connection).await;
+    let standby = query_scalar("select pg_is_in_recovery()").fetch_one(connection).await;
     if standby.map_err(|error| database.failed(error))? {
         let problem = "points at a standby, whose snapshots cannot confirm: point it at the primary";
         return Err(CallError::new(database.setting(), problem, Kind::Misconfigured));

@@ -11,7 +11,7 @@ use super::alerts_table;
 use super::rules::{CompiledRules, compile_rules};
 use super::servers::{self, MissingTopic, membership, rules_database, wait_for_topic};
 use super::sinks::ConfiguredSinks;
-use crate::change::debezium::{self, Decoder};
+use crate::change::debezium::Decoder;
 use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
 use crate::config::{Config, OnBadRecord, OnRuleChange, WhenGroupIsMissing};
@@ -83,8 +83,9 @@ async fn prepare_for(
             "the stream does not bring every change of the table, and only the audit sees the others: {gap}"
         );
     }
-    let decoding = debezium::Settings { decimals: config.source.decimals, times: config.source.times };
-    let decoder = Decoder::new(&compiled.table, &compiled.wanted, decoding).map_err(Failure::misconfigured)?;
+    let decoder = Decoder::new(&compiled.table, &compiled.wanted, config.source.encodings());
+    let decoder = decoder.map_err(Failure::misconfigured)?.of_source(&compiled.source);
+    let decoder = decoder.with_placeholder(&config.source.unavailable_value_placeholder);
     let confirm = PostgresConfirm::new(
         database.options().clone(),
         config.postgres.max_connections,
@@ -92,6 +93,7 @@ async fn prepare_for(
         &compiled.rules,
         &compiled.wanted,
     );
+    let confirm = confirm.with_zones(compiled.zones.clone());
     Ok(Prepared { config, until_end, cluster, decoder, compiled, confirm, gauge, status })
 }
 
@@ -120,7 +122,7 @@ impl Prepared<'_> {
             log: config.alerts.log.then(|| LogSink::new(lines)),
             table: alerts_table::sink(config).await?,
             kafka: KafkaSink::new(cluster, group, topics),
-            dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic)?,
+            dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic, &config.source.topic)?,
         };
         let stop = host::stopped().shared();
         let limit = self.until_end.then_some(config.startup_wait);

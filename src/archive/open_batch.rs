@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::names::{Date, FileName, Plan, PlannedFile, ranges};
 use super::parquet::{FileWriter, WriteError};
-use crate::change::Op;
 use crate::change::full_row::{Cell, Field, FieldType, FullRowChange};
 use crate::change::record::{Content, DeadLetter, SourceRecord};
+use crate::change::{Op, Reject, RejectKind};
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::{LastRecord, LastRecords, Offsets};
 
@@ -145,7 +145,15 @@ impl OpenBatch {
                     })));
                 }
                 let date = self.date(&change)?;
-                self.push(date, position.partition, position.offset, &change)?;
+                match self.push(date, position.partition, position.offset, &change) {
+                    Ok(()) => {}
+                    // What it holds is nothing that a file takes: no reason to stop for good.
+                    Err(WriteError::Misfit { problem, .. }) => {
+                        let reject = Reject { kind: RejectKind::Value, detail: problem }.bounded();
+                        self.dead.push(DeadLetter::new(position, reject, None, None, []));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
             Content::Ignored(_) => {}
             Content::Partial(_, letter) | Content::Rejected(letter) => {
@@ -168,7 +176,12 @@ impl OpenBatch {
             }
         };
         let (memory, pending) = (file.memory(), file.pending());
-        file.push(offset, change)?;
+        if let Err(error) = file.push(offset, change) {
+            if file.rows() == 0 {
+                self.files.remove(&(date, partition));
+            }
+            return Err(error);
+        }
         self.memory = self.memory.saturating_sub(memory).saturating_add(file.memory());
         self.pending = self.pending.saturating_sub(pending).saturating_add(file.pending());
         self.rows += 1;

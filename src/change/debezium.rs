@@ -6,30 +6,39 @@
 //! <https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events>.
 //!
 //! - [`envelope`]: `before`, `after`, `source`, `op`
+//! - [`source`]: where a change comes from; [`beside`]: what is no change
 //! - [`columns`]: which columns of an image are read, and into what
 //! - [`value`]: one column's value by its type and encoding
 //! - [`schema`]: encodings from the schema of a record
 //! - [`named`]: small pieces of parsing
 //! - [`full_row`]: the same records with every column, for the archive
 
+mod beside;
 mod columns;
 mod envelope;
 pub mod full_row;
 mod named;
 mod schema;
+mod source;
 mod value;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use self::beside::of_no_table;
 use self::columns::{Columns, Image, ImageSeed, Part, Row};
-use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, WrappingSeed};
-use self::named::Number;
-use self::value::Form;
+use self::envelope::{Envelope, EnvelopeSeed, Letter, WrappingSeed};
+use self::source::{check_table, committed_at, lsn, tx_id};
+use self::value::{Form, Placeholder};
 use super::{Change, Decode, Decoded, Op, Reject, RejectKind};
-use crate::model::{Key, Lsn, Table, Timestamp};
+use crate::model::{Key, Table};
+
+/// Debezium's default of `unavailable.value.placeholder`: stands for a TOASTed value that the change did not touch.
+pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
 
 /// Why a logical message is ignored.
 const MESSAGE: &str = "logical message";
@@ -68,6 +77,19 @@ pub enum TimePrecision {
     Isostring,
 }
 
+/// Debezium's `binary.handling.mode`, needed where records come without their schema.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BinaryHandling {
+    /// Told from each value where that is possible.
+    #[default]
+    Auto,
+    /// `bytes` (which JSON has as base64), `base64` and `base64-url-safe`.
+    Base64,
+    /// Hexadecimal text.
+    Hex,
+}
+
 /// What the connector is set to, where its records do not say it themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -75,13 +97,29 @@ pub struct Settings {
     pub decimals: DecimalHandling,
     /// How `timestamp` and `date` are written.
     pub times: TimePrecision,
+    /// How `bytea` is written.
+    pub binary: BinaryHandling,
+}
+
+/// What the catalog says of the changes that Postgres writes of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSource {
+    /// The database.
+    pub database: String,
+    /// Whether the replica identity is an index without the primary key: the connector makes up the key of a delete then.
+    pub key_is_made_up: bool,
 }
 
 /// Decodes the records of one table.
 #[derive(Clone)]
 pub struct Decoder {
+    /// The database that changes are to be of, where it is known.
+    database: Option<String>,
     table_schema: String,
     table_name: String,
+    /// Whether the key of a delete is made up: the replica identity lacks the primary key.
+    key_is_made_up: bool,
+    placeholder: Arc<Placeholder>,
     columns: Columns,
     /// Encodings of records without schema.
     plain: Vec<Form>,
@@ -109,13 +147,31 @@ impl Decoder {
     pub fn new(table: &Table, wanted: &[usize], settings: Settings) -> Result<Self, String> {
         let (columns, plain) = Columns::new(table, wanted, settings)?;
         Ok(Self {
+            database: None,
             table_schema: table.schema.clone(),
             table_name: table.name.clone(),
+            key_is_made_up: false,
+            placeholder: Arc::default(),
             columns,
             plain,
             learnt: None,
             image: Image::default(),
         })
+    }
+
+    /// Refuses changes of another database, and, where the replica identity does not have it, the primary key of a delete.
+    #[must_use]
+    pub fn of_source(mut self, source: &TableSource) -> Self {
+        self.database = Some(source.database.clone());
+        self.key_is_made_up = source.key_is_made_up;
+        self
+    }
+
+    /// The connector's `unavailable.value.placeholder`.
+    #[must_use]
+    pub fn with_placeholder(mut self, setting: &str) -> Self {
+        self.placeholder = Arc::new(Placeholder::new(setting));
+        self
     }
 
     /// Decodes one record of Kafka's, its key and value as they came.
@@ -125,6 +181,14 @@ impl Decoder {
     /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The decoder goes on
     /// with the next record as if this one had not been.
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
+        match self.read_record(key, value) {
+            Ok(Decoded::Partial(change, reject)) => Ok(Decoded::Partial(change, reject.bounded())),
+            Ok(decoded) => Ok(decoded),
+            Err(reject) => Err(reject.bounded()),
+        }
+    }
+
+    fn read_record(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
         // Unwrapping connectors and some copying tools write a null as its four letters.
         let Some(value) = value.filter(|value| value.trim_ascii() != b"null") else {
             return self.tombstone(key);
@@ -134,7 +198,7 @@ impl Decoder {
             && let Some(payload) = behind_schema(schema, text)
             && let Ok(envelope) = self.read(payload, Encoding::Learnt)
         {
-            return self.finish(envelope, key, Encoding::Learnt);
+            return self.finish(payload, envelope, key, Encoding::Learnt);
         }
         // Also after a failure of the short way, for the position in the whole text.
         let envelope = self.read(text, Encoding::Plain).map_err(|error| unreadable(&error, "the record's value"))?;
@@ -143,9 +207,9 @@ impl Decoder {
             Some(payload) if payload.get().starts_with('{') => {
                 let encoding = self.learn(envelope.schema)?;
                 let envelope = self.read(payload.get(), encoding).map_err(|error| unreadable(&error, "the payload"))?;
-                self.finish(envelope, key, encoding)
+                self.finish(payload.get(), envelope, key, encoding)
             }
-            _ => self.finish(envelope, key, Encoding::Plain),
+            _ => self.finish(text, envelope, key, Encoding::Plain),
         }
     }
 
@@ -154,9 +218,8 @@ impl Decoder {
             return Ok(Encoding::Plain);
         };
         if self.learnt.as_ref().is_none_or(|(known, _)| known.as_ref() != schema) {
-            let forms = schema::of_envelope(schema, &self.columns, &self.plain).map_err(|error| {
-                reject(RejectKind::Envelope, format!("the record's schema cannot be read: {error}"))
-            })?;
+            let forms = schema::of_envelope(schema, &self.columns, &self.plain)
+                .map_err(|error| reject(RejectKind::Envelope, schema_unreadable(&error)))?;
             self.learnt = Some((schema.into(), forms));
         }
         Ok(Encoding::Learnt)
@@ -165,19 +228,31 @@ impl Decoder {
     fn read<'t>(&mut self, text: &'t str, encoding: Encoding) -> serde_json::Result<Envelope<'t, bool>> {
         let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
         let (schema, table) = (self.table_schema.as_str(), self.table_name.as_str());
-        let after = ImageSeed { columns: &self.columns, forms, part: Part::All, image: &mut self.image };
-        parse(EnvelopeSeed { schema, table, after }, text)
+        let after = ImageSeed {
+            columns: &self.columns,
+            forms,
+            part: Part::All,
+            placeholder: &self.placeholder,
+            image: &mut self.image,
+        };
+        parse(EnvelopeSeed { database: self.database.as_deref(), schema, table, after }, text)
     }
 
+    /// `text`: the envelope's own.
     fn finish(
         &mut self,
+        text: &str,
         envelope: Envelope<'_, bool>,
         key: Option<&[u8]>,
         encoding: Encoding,
     ) -> Result<Decoded, Reject> {
+        if let Some(what) = of_no_table(&envelope.op, text) {
+            return Ok(Decoded::Ignored(what));
+        }
         let Some(op) = operation(&envelope.op)? else { return Ok(Decoded::Ignored(MESSAGE)) };
-        check_table((&self.table_schema, &self.table_name), &envelope.source)?;
+        check_table(self.database.as_deref(), (&self.table_schema, &self.table_name), &envelope.source)?;
         let (pk, row) = match op {
+            Op::Delete if self.key_is_made_up => return Err(made_up_key()),
             Op::Delete => (Some(self.deleted(envelope.before, key, encoding)?), None),
             Op::Truncate | Op::Tombstone => (None, None),
             Op::Create | Op::Update | Op::Read if envelope.after => {
@@ -204,7 +279,13 @@ impl Decoder {
     fn deleted(&mut self, before: Option<&RawValue>, key: Option<&[u8]>, encoding: Encoding) -> Result<Key, Reject> {
         if let Some(before) = before {
             let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
-            let seed = ImageSeed { columns: &self.columns, forms, part: Part::PrimaryKey, image: &mut self.image };
+            let seed = ImageSeed {
+                columns: &self.columns,
+                forms,
+                part: Part::PrimaryKey,
+                placeholder: &self.placeholder,
+                image: &mut self.image,
+            };
             let there = parse(seed, before.get()).map_err(|error| unreadable(&error, "before"))?;
             if there && self.columns.has_key(&self.image) {
                 return self.columns.key(&self.image, "before");
@@ -235,7 +316,13 @@ impl Decoder {
             None => None,
         };
         let forms = learnt.as_deref().unwrap_or(&self.plain);
-        let seed = ImageSeed { columns: &self.columns, forms, part: Part::PrimaryKey, image: &mut self.image };
+        let seed = ImageSeed {
+            columns: &self.columns,
+            forms,
+            part: Part::PrimaryKey,
+            placeholder: &self.placeholder,
+            image: &mut self.image,
+        };
         parse(seed, columns).map_err(unreadable_key)?;
         if !self.columns.has_key(&self.image) {
             return Ok(None);
@@ -332,60 +419,12 @@ fn no_key() -> Reject {
     )
 }
 
-/// Schema and name of the table that is expected.
-fn check_table(expected: (&str, &str), source: &Source) -> Result<(), Reject> {
-    if source.other_schema.is_none() && source.other_table.is_none() {
-        return Ok(());
-    }
-    let schema = source.other_schema.as_deref().unwrap_or(expected.0);
-    let table = source.other_table.as_deref().unwrap_or(expected.1);
-    Err(reject(
-        RejectKind::Table,
-        format!(
-            "source says that this is a change of {schema:?}.{table:?}, expected {:?}.{:?}; give each table a topic \
-             of its own",
-            expected.0, expected.1
-        ),
-    ))
-}
-
-fn lsn(source: &Source) -> Result<Option<Lsn>, Reject> {
-    Ok(match source.lsn {
-        Number::Absent => None,
-        number => Some(Lsn(number.to_u64().ok_or_else(|| not_whole("lsn"))?)),
-    })
-}
-
-fn tx_id(source: &Source) -> Result<Option<u32>, Reject> {
-    Ok(match source.tx_id {
-        Number::Absent => None,
-        // Java's int may have made it negative; the 32 bits are right.
-        number => Some(number.to_i64().and_then(low_bits).ok_or_else(|| not_whole("txId"))?),
-    })
-}
-
-fn committed_at(micros: Number, millis: Number) -> Result<Option<Timestamp>, Reject> {
-    let at = match (micros, millis) {
-        (Number::Absent, Number::Absent) => return Ok(None),
-        (Number::Absent, millis) => Timestamp::from_millis(millis.to_i64().ok_or_else(|| not_whole("ts_ms"))?),
-        (micros, _) => Timestamp(micros.to_i64().ok_or_else(|| not_whole("ts_us"))?),
-    };
-    match at.date() {
-        Some(_) => Ok(Some(at)),
-        None => Err(reject(
-            RejectKind::Envelope,
-            format!("it was committed {} µs after 1970, in no year from 1 to 9999", at.0),
-        )),
-    }
-}
-
-fn low_bits(number: i64) -> Option<u32> {
-    u32::try_from(number & i64::from(u32::MAX)).ok()
-}
-
-fn not_whole(field: &str) -> Reject {
-    let detail = format!("source.{field} is not a whole number in its range; is this topic written by Debezium?");
-    reject(RejectKind::Envelope, detail)
+fn made_up_key() -> Reject {
+    reject(
+        RejectKind::Identity,
+        "a delete of a table whose REPLICA IDENTITY is an index without the primary key: Debezium makes the key up, so the \
+         record does not say which row is gone; ALTER TABLE … REPLICA IDENTITY DEFAULT, or FULL",
+    )
 }
 
 fn utf8<'t>(bytes: &'t [u8], place: &str, kind: RejectKind) -> Result<&'t str, Reject> {
@@ -407,6 +446,10 @@ fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
             format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"),
         ),
     }
+}
+
+fn schema_unreadable(error: &serde_json::Error) -> String {
+    format!("the record's schema cannot be read: {}", without_value(&error.to_string()))
 }
 
 /// What serde says of a value of the wrong type, without the value, which may be the whole row:

@@ -57,9 +57,9 @@ fn number_of_text(text: &str) -> Result<Number, String> {
     if text.len() > TEXT_LIMIT {
         return Err(format!("{} bytes of text are too long for a number", text.len()));
     }
-    let number = scan(text.as_bytes()).ok_or_else(|| format!("{text:?} is not a decimal number"))?;
+    let number = scan(text.as_bytes()).ok_or("it is not a decimal number")?;
     if number.exponent.abs() > EXPONENT_LIMIT {
-        return Err(format!("the exponent of {text:?} is past {EXPONENT_LIMIT}"));
+        return Err(format!("its exponent is past {EXPONENT_LIMIT}"));
     }
     Ok(number)
 }
@@ -71,7 +71,7 @@ fn number_of_base64(text: &str, scale: i32) -> Result<Number, String> {
     if !(-EXPONENT_LIMIT..=EXPONENT_LIMIT).contains(&scale) {
         return Err(format!("a scale of {scale} is past {EXPONENT_LIMIT}"));
     }
-    let bad = || format!("{text:?} is not base64 of an integer");
+    let bad = || "it is not base64 of an integer".to_owned();
     // Four characters are three bytes, so 24 hold any i128; longer ones are rare and may allocate.
     let mut short = [0_u8; 24];
     let long;

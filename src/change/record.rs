@@ -26,6 +26,16 @@ pub const BATCH_RECORDS_MAX: usize = 2_048;
 /// Bytes of a batch, after which it is full as well: several batches wait for the loop, whatever the size of a record.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes of records that were decoded and wait for the loop, above which no more are read: a record may have megabytes.
+pub const BYTES_AHEAD_MAX: usize = 4 * BATCH_BYTES_MAX;
+
+/// How much of an invalid record is kept for its dead letter, in bytes.
+pub const LETTER_KEY_MAX: usize = 64 * 1024;
+/// The same of its value.
+pub const LETTER_VALUE_MAX: usize = 768 * 1024;
+/// The same of its headers, which are kept whole or not at all.
+pub const LETTER_HEADERS_MAX: usize = 64 * 1024;
+
 /// The records of one poll.
 #[derive(Debug)]
 pub struct Batch<T = Change> {
@@ -92,12 +102,31 @@ pub struct DeadLetter {
     pub reject: Reject,
     /// The primary key of the row that it is about, where the record's key tells.
     pub row: Option<Key>,
-    /// The record's key, as it was.
+    /// The record's key, as much of it as is kept.
     pub key: Option<Vec<u8>>,
-    /// The record's value, as it was.
+    /// The record's value, as much of it as is kept.
     pub value: Option<Vec<u8>>,
-    /// The record's headers, as they were.
+    /// The record's headers, those that are kept.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// What the record was before it was cut.
+    pub whole: Whole,
+}
+
+/// The size of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whole {
+    /// Bytes of its key.
+    pub key: usize,
+    /// Bytes of its value.
+    pub value: usize,
+    /// How many headers it has.
+    pub headers: usize,
+}
+
+/// What a header takes in a record, about.
+pub fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
+    const BESIDE: usize = 16;
+    name.len() + value.map_or(0, <[u8]>::len) + BESIDE
 }
 
 /// Which rows an invalid record may be about.
@@ -112,12 +141,46 @@ pub enum About {
 }
 
 impl DeadLetter {
+    /// The same, about the row of this primary key.
+    #[must_use]
+    pub fn about_row(self, row: Option<Key>) -> Self {
+        Self { row, ..self }
+    }
+
     /// Which rows it may be about.
     pub fn about(&self) -> About {
         match &self.row {
             Some(row) => About::Row(row.clone()),
             None if self.reject.kind == RejectKind::Table => About::AnotherTable,
             None => About::AnyRow,
+        }
+    }
+
+    /// Keeps as much of a record as a dead letter may have: the rest of it would only take memory.
+    pub fn new<'a>(
+        position: Position,
+        reject: Reject,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) -> Self {
+        let cut = |bytes: &[u8], max: usize| bytes.get(..max).unwrap_or(bytes).to_vec();
+        let (mut kept, mut count, mut left) = (Vec::new(), 0, LETTER_HEADERS_MAX);
+        for (name, value) in headers {
+            count += 1;
+            if let Some(rest) = left.checked_sub(header_bytes(name, value)) {
+                left = rest;
+                kept.push((name.to_owned(), value.map(<[u8]>::to_vec)));
+            }
+        }
+        Self {
+            position,
+            reject,
+            row: None,
+            key: key.map(|key| cut(key, LETTER_KEY_MAX)),
+            value: value.map(|value| cut(value, LETTER_VALUE_MAX)),
+            headers: kept,
+            whole: Whole { key: key.map_or(0, <[u8]>::len), value: value.map_or(0, <[u8]>::len), headers: count },
         }
     }
 

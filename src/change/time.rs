@@ -57,9 +57,7 @@ pub fn from_iso(text: &str) -> Result<Timestamp, String> {
         _ => {}
     }
     let micros = parse(text.as_bytes());
-    micros
-        .map(Timestamp)
-        .ok_or_else(|| format!("{text:?} is not a time in ISO 8601, such as 2026-03-01T12:34:56.123456Z"))
+    micros.map(Timestamp).ok_or_else(|| "it is not a time in ISO 8601, such as 2026-03-01T12:34:56.123456Z".to_owned())
 }
 
 /// Days since the epoch of a date in ISO 8601 (`2026-03-01`, `2026-03-01Z`). `infinity` is the greatest `i32`, as in

@@ -91,6 +91,19 @@ pub(super) fn rule_name(name: &str) -> Result<(), String> {
     plain(name, 64)
 }
 
+/// A name of the IANA time zone database, as far as its form goes: which there are, the server knows. An offset such as
+/// `+03` is refused, since Postgres takes it for three hours west.
+pub(super) fn time_zone(name: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte);
+    if name.len() > 64 || !name.starts_with(|first: char| first.is_ascii_alphabetic()) || !name.bytes().all(is_plain) {
+        return Err(format!(
+            "must be a name of the IANA time zone database such as \"America/Sao_Paulo\" or \"UTC\", not {}",
+            shown(name)
+        ));
+    }
+    Ok(())
+}
+
 /// Free text of one line.
 pub(super) fn severity(text: &str) -> Result<(), String> {
     if text.chars().count() > 64 || text.contains(char::is_control) {

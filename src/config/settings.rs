@@ -161,6 +161,8 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
     };
     let decimals = section.choice("decimals");
     let times = section.choice("times");
+    let binary = section.choice("binary");
+    let placeholder = section.text("unavailable_value_placeholder", checks::any);
     section.renamed("nulls_kept", "connector_keeps_nulls");
     let connector_keeps_nulls = section.flag("connector_keeps_nulls");
     let on_bad_record = section.choice("on_bad_record");
@@ -170,6 +172,8 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
         topic: topic?,
         decimals: decimals?,
         times: times?,
+        binary: binary?,
+        unavailable_value_placeholder: placeholder?,
         connector_keeps_nulls: connector_keeps_nulls?,
         on_bad_record: on_bad_record?,
         dead_letter_topic: dead_letter_topic?,
@@ -183,6 +187,7 @@ fn postgres(mut section: Section<'_>) -> Option<Postgres> {
     let max_connections = section.number("max_connections", 1..=100);
     let keys_per_statement = section.number("keys_per_statement", 1..=10_000);
     let sweep_interval = section.millis("sweep_interval_ms", 0..=24 * HOUR_MS);
+    let time_zone = section.text_if("time_zone", checks::time_zone);
     section.finish();
     Some(Postgres {
         url: url?,
@@ -190,6 +195,7 @@ fn postgres(mut section: Section<'_>) -> Option<Postgres> {
         max_connections: max_connections?,
         keys_per_statement: usize::try_from(keys_per_statement?).ok()?,
         sweep_interval: Some(sweep_interval?).filter(|interval| !interval.is_zero()),
+        time_zone,
     })
 }
 
@@ -262,8 +268,17 @@ fn rule(mut section: Section<'_>) -> Option<RuleSettings> {
     section.renamed("clock", "time = \"processing\" for \"wall\", or time = \"event\"");
     let time = section.choice_or("time", Time::default());
     let confirm = section.choice_or("confirm", Confirm::default());
+    let time_zone = section.text_if("time_zone", checks::time_zone);
     section.finish();
-    Some(RuleSettings { name: name?, severity: severity?, message, sql: sql?, time: time?, confirm: confirm? })
+    Some(RuleSettings {
+        name: name?,
+        severity: severity?,
+        message,
+        sql: sql?,
+        time: time?,
+        confirm: confirm?,
+        time_zone,
+    })
 }
 
 fn alerts(mut section: Section<'_>, database: Option<&Postgres>) -> Option<Alerts> {

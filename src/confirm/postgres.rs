@@ -1,4 +1,4 @@
-//! Confirmation by Postgres: one statement for many keys, read only, in UTC, with a limit of its own.
+//! Confirmation by Postgres: one statement for many keys, read only, in the rule's time zone, with a limit of its own.
 //!
 //! - this file: the statements of a run
 //! - [`catalog`]: what a table is (for the archive, in [`catalog::full_row`]), and whether Postgres reads a rule as memory does
@@ -11,20 +11,23 @@ pub mod contract;
 pub mod explain;
 pub mod trace;
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use serde_json::{Map, Value as Json};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::Confirm;
 use crate::alert::{key_texts, scale_at, value_text};
 use crate::contract::Look;
 use crate::failure::{CallError, Kind, Server};
+use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
-use crate::postgres::{kind, no_answer};
+use crate::postgres::zones::Zones;
+use crate::postgres::{Sees, Session, kind, no_answer, query, query_scalar};
 use crate::rule::table_row::{TableRow, table_row, value};
 use crate::rule::{self, Aggregate, OutputExpr, Rule, Time, render};
 use crate::unit::audit::AUDIT_KEYS;
@@ -70,7 +73,11 @@ struct AuditStatements {
 /// Asks a Postgres server.
 pub struct PostgresConfirm {
     pool: PgPool,
+    session: Session,
     rules: Vec<Statements>,
+    /// The time zone of each rule.
+    names: RwLock<Vec<String>>,
+    zones: Option<Zones>,
     wanted: Vec<usize>,
     answer_timeout: Duration,
 }
@@ -90,10 +97,25 @@ impl PostgresConfirm {
             .connect_lazy_with(options);
         Self {
             pool,
+            session: Session::Reading(statement_timeout),
+            names: RwLock::new(rules.iter().map(|rule| rule.query.zone.name().to_owned()).collect()),
+            zones: None,
             rules: rules.iter().map(|rule| Statements::new(rule, wanted)).collect(),
             wanted: wanted.to_vec(),
             answer_timeout: statement_timeout + ANSWER_MARGIN,
         }
+    }
+
+    /// The same, which finds the zones of its rules by these.
+    #[must_use]
+    pub fn with_zones(self, zones: Zones) -> Self {
+        Self { zones: Some(zones), ..self }
+    }
+
+    /// Begins a transaction of a rule's session.
+    fn begin(&self, session: Session, rule: usize) -> AssertSqlSafe<String> {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        AssertSqlSafe(session.begin(Sees::Newest, names.get(rule).map_or("UTC", String::as_str)))
     }
 
     /// Closes the connections; one that does not answer is left to the end of the process.
@@ -114,9 +136,13 @@ impl PostgresConfirm {
 
     /// Runs a statement, bounded on this side too: the server's own limit does not help when its answer never comes.
     /// A connection whose statement is given up is closed, not used again.
-    async fn fetch(&self, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
+    async fn fetch(&self, rule: usize, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
-        match tokio::time::timeout(self.answer_timeout, statement.fetch_all(&mut *connection)).await {
+        let asked = async {
+            let mut transaction = connection.begin_with(self.begin(self.session, rule)).await?;
+            statement.fetch_all(&mut *transaction).await
+        };
+        match tokio::time::timeout(self.answer_timeout, asked).await {
             Ok(answered) => answered,
             Err(_) => {
                 drop(connection.detach());
@@ -129,6 +155,7 @@ impl PostgresConfirm {
     /// by itself, so that one bad group does not hold up the others.
     async fn ask_some<A>(
         &self,
+        rule: usize,
         statements: &Statements,
         texts: (&str, &str),
         asked: &[Asked],
@@ -137,7 +164,7 @@ impl PostgresConfirm {
         let mut answers = Vec::with_capacity(asked.len());
         let mut parts = vec![asked];
         while let Some(part) = parts.pop() {
-            match self.statement(statements, texts, part, read).await {
+            match self.statement(rule, statements, texts, part, read).await {
                 Ok(got) => answers.extend(got.into_iter().map(Ok)),
                 Err(sqlx::Error::Database(error)) if part.len() > 1 && is_of_the_data(&*error) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -156,6 +183,7 @@ impl PostgresConfirm {
     #[expect(clippy::disallowed_methods, reason = "a duration for the record, which decides nothing")]
     async fn statement<A>(
         &self,
+        rule: usize,
         statements: &Statements,
         (keyed, null): (&str, &str),
         asked: &[Asked],
@@ -165,13 +193,13 @@ impl PostgresConfirm {
         let instants: Vec<String> = asked.iter().map(|asked| instant(asked.now)).collect();
         let keys: Vec<&str> = asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
         let rows = if keys.is_empty() {
-            let query = sqlx::query(AssertSqlSafe(null.to_owned()));
-            self.fetch(query.bind(instants.first())).await?
+            let query = query(AssertSqlSafe(null.to_owned()));
+            self.fetch(rule, query.bind(instants.first())).await?
         } else {
-            let query = sqlx::query(AssertSqlSafe(keyed.to_owned())).bind(&keys);
+            let query = query(AssertSqlSafe(keyed.to_owned())).bind(&keys);
             match statements.time {
-                Time::Processing => self.fetch(query.bind(instants.first())).await?,
-                Time::Event => self.fetch(query.bind(&instants)).await?,
+                Time::Processing => self.fetch(rule, query.bind(instants.first())).await?,
+                Time::Event => self.fetch(rule, query.bind(&instants)).await?,
             }
         };
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -201,7 +229,7 @@ impl PostgresConfirm {
             if asked.is_empty() {
                 continue;
             }
-            let mut got = self.ask_some(statements, texts(statements), &asked, read).await.into_iter();
+            let mut got = self.ask_some(question.rule, statements, texts(statements), &asked, read).await.into_iter();
             for (slot, _) in answers.iter_mut().zip(&question.asked).filter(|(_, asked)| mine(asked)) {
                 *slot = got.next();
             }
@@ -233,13 +261,13 @@ impl Confirm for PostgresConfirm {
         let limit = i64::try_from(AUDIT_KEYS).unwrap_or(i64::MAX);
         let rows = match after {
             None => {
-                let query = sqlx::query(AssertSqlSafe(statements.audit.first_keys.clone()));
-                self.fetch(query.bind(instant(now)).bind(limit)).await
+                let query = query(AssertSqlSafe(statements.audit.first_keys.clone()));
+                self.fetch(rule, query.bind(instant(now)).bind(limit)).await
             }
             Some(key) => {
                 let text = key_texts(&statements.query, key).into_iter().next().flatten();
-                let query = sqlx::query(AssertSqlSafe(statements.audit.next_keys.clone()));
-                self.fetch(query.bind(instant(now)).bind(limit).bind(text)).await
+                let query = query(AssertSqlSafe(statements.audit.next_keys.clone()));
+                self.fetch(rule, query.bind(instant(now)).bind(limit).bind(text)).await
             }
         };
         Self::keys(statements, &rows.map_err(failed)?)
@@ -249,8 +277,8 @@ impl Confirm for PostgresConfirm {
         let statements = self.statements(question.rule)?;
         let Some(now) = question.asked.iter().map(|asked| asked.now).max() else { return Ok(Vec::new()) };
         let keys: Vec<&str> = question.asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
-        let query = sqlx::query(AssertSqlSafe(statements.audit.rows.clone())).bind(&keys).bind(instant(now));
-        let rows = self.fetch(query).await.map_err(failed)?;
+        let query = query(AssertSqlSafe(statements.audit.rows.clone())).bind(&keys).bind(instant(now));
+        let rows = self.fetch(question.rule, query).await.map_err(failed)?;
         let mut rows = rows.iter().map(|row| self.table_row(statements, row)).collect::<Result<Vec<_>, _>>()?;
         for asked in question.asked.iter().filter(|asked| asked.text.is_none()) {
             rows.extend(self.rows(question.rule, asked).await?);
@@ -259,10 +287,9 @@ impl Confirm for PostgresConfirm {
     }
 
     async fn look(&self) -> Result<Look, CallError> {
-        let query = &self.statements(0)?.query;
-        let table = &query.table;
-        let asked = sqlx::query(contract::STATEMENT).bind(&table.schema).bind(&table.name);
-        let rows = self.fetch(asked).await.map_err(failed)?;
+        let table = &self.statements(0)?.query.table;
+        let asked = query(contract::STATEMENT).bind(&table.schema).bind(&table.name);
+        let rows = self.fetch(0, asked).await.map_err(failed)?;
         let look = rows.first().map(contract::read).transpose().map_err(failed)?.unwrap_or_default();
         let needed = self.wanted.iter().chain(&table.primary_key).filter_map(|index| table.columns.get(*index));
         let needed = needed.map(|column| column.name.as_str());
@@ -271,38 +298,38 @@ impl Confirm for PostgresConfirm {
 
     async fn snapshot(&self) -> Result<String, CallError> {
         let text = |rows: Vec<PgRow>| rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0);
-        self.fetch(sqlx::query("select pg_current_snapshot()::text")).await.and_then(text).map_err(failed)
+        self.fetch(0, query("select pg_current_snapshot()::text")).await.and_then(text).map_err(failed)
     }
 
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
         let statements = self.statements(rule)?;
-        let query = sqlx::query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
-        let rows = self.fetch(query).await.map_err(failed)?;
+        let query = query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
+        let rows = self.fetch(rule, query).await.map_err(failed)?;
         rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
 
     async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
         let statements = self.statements(0)?;
         let table = &statements.query.table;
-        let mut query = sqlx::query(AssertSqlSafe(statements.rows_by_key.clone()));
+        let mut query = query(AssertSqlSafe(statements.rows_by_key.clone()));
         for (place, column) in table.primary_key.iter().enumerate() {
             let scale = scale_at(table, *column);
             let text = |pk: &Key| pk.values().get(place).and_then(|value| value_text(value, scale));
             query = query.bind(pks.iter().map(text).collect::<Vec<_>>());
         }
-        let rows = self.fetch(query).await.map_err(failed)?;
+        let rows = self.fetch(0, query).await.map_err(failed)?;
         rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
 
     async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
         let statements = self.statements(rule)?;
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
         // It reads what a confirmation never would: as long as it takes, unless the server falls silent.
-        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.map_err(failed)?;
+        let begin = self.begin(Session::Reading(Duration::ZERO), rule);
+        let mut transaction = self.pool.begin_with(begin).await.map_err(failed)?;
         // A statement of its own: the snapshot of the next one is newer.
         let position = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
-        let position: i64 = sqlx::query_scalar(position).fetch_one(&mut *transaction).await.map_err(failed)?;
-        let query = sqlx::query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
+        let position: i64 = query_scalar(position).fetch_one(&mut *transaction).await.map_err(failed)?;
+        let query = query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
         let mut rows = query.fetch(&mut *transaction);
         loop {
             let next = tokio::time::timeout(SILENCE_MAX, rows.try_next()).await;
@@ -312,10 +339,22 @@ impl Confirm for PostgresConfirm {
         }
     }
 
+    async fn zones(&self) -> Result<Vec<Arc<Zone>>, CallError> {
+        match &self.zones {
+            Some(zones) => zones.find().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn use_zones(&self, zones: &[Arc<Zone>]) {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        *names = zones.iter().map(|zone| zone.name().to_owned()).collect();
+    }
+
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {
         let statements = self.statements(rule)?;
-        let query = sqlx::query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
-        let rows = self.fetch(query).await.map_err(failed)?;
+        let query = query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
+        let rows = self.fetch(rule, query).await.map_err(failed)?;
         Self::keys(statements, &rows)
     }
 }

@@ -3,6 +3,10 @@
 //!
 //! Every call yields before and after its effect, so that a test can end a run at either place.
 
+mod beside;
+
+pub use beside::MemoryBeside;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +20,7 @@ use crate::change::{Change, Reject, RejectKind};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Position, Timestamp};
 use crate::progress::{LastRecord, Offsets, PartitionState, TopicState};
-use crate::source::{Beside, Event, Follow, Source};
+use crate::source::{Event, Follow, Source};
 
 /// Records of a batch at most, unless told otherwise.
 const BATCH_RECORDS: usize = 64;
@@ -134,8 +138,8 @@ impl<T: Clone> MemoryTopic<T> {
     pub fn push_reject(&self, partition: i32, kind: RejectKind, reason: &str) -> i64 {
         let reject = Reject { kind, detail: reason.to_owned() };
         self.append(partition, |position| {
-            let (key, value, headers) = (Some(b"key".to_vec()), Some(reason.as_bytes().to_vec()), Vec::new());
-            Content::Rejected(Box::new(DeadLetter { position, reject, row: None, key, value, headers }))
+            let (key, value) = (Some(b"key".as_slice()), Some(reason.as_bytes()));
+            Content::Rejected(Box::new(DeadLetter::new(position, reject, key, value, [])))
         })
     }
 
@@ -160,7 +164,7 @@ impl<T: Clone> MemoryTopic<T> {
     pub fn replace(&self, partition: i32, offset: i64, kind: RejectKind, reason: &str) {
         let position = Position { partition, offset };
         let reject = Reject { kind, detail: reason.to_owned() };
-        let letter = DeadLetter { position, reject, row: None, key: None, value: None, headers: Vec::new() };
+        let letter = DeadLetter::new(position, reject, None, None, []);
         self.change(|state| {
             let log = state.partitions.entry(partition).or_default();
             log.records.insert(offset, Content::Rejected(Box::new(letter)));
@@ -368,30 +372,13 @@ impl<T: Clone> MemorySource<T> {
     }
 }
 
-/// Looks at a [`MemoryTopic`] while it is read.
-#[derive(Clone, Debug)]
-pub struct MemoryBeside<T>(MemoryTopic<T>);
-
-impl<T: Clone> Beside for MemoryBeside<T> {
-    async fn state(&self) -> Result<TopicState, CallError> {
-        yield_now().await;
-        let all: Vec<i32> = self.0.lock().partitions.keys().copied().collect();
-        Ok(self.0.state_for("", &all))
-    }
-
-    async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
-        yield_now().await;
-        Ok(self.0.timestamps_at(offsets))
-    }
-}
-
 impl<T: Clone> Source for MemorySource<T> {
     type Member = u64;
     type Change = T;
     type Beside = MemoryBeside<T>;
 
     fn beside(&self) -> MemoryBeside<T> {
-        MemoryBeside(self.topic.clone())
+        MemoryBeside::of(&self.topic)
     }
 
     fn member(&self) -> u64 {

@@ -1,19 +1,19 @@
 //! The work on one assignment of the partitions: records in, evaluations, answers, and what is due when. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::counts::Counts;
-use super::database::{AuditReply, Reply, Request, Schedule};
+use super::database::{AuditReply, Reply, Request, Schedule, Seen};
 use super::durable::Durable;
 use super::intake::Intake;
-use super::look::Seen;
 use super::settings::Settings;
-use crate::change::Change;
 use crate::change::record::{About, BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
+use crate::change::{Change, RejectKind};
 use crate::contract::Contract;
 use crate::failure::{CallError, HasKind};
-use crate::job::JobError;
 use crate::model::duration::micros;
+use crate::model::zone::Zone;
 use crate::model::{Lsn, NextOffset, Position, Timestamp};
 use crate::progress::start::ADVICE;
 use crate::progress::{Offsets, Progress};
@@ -34,9 +34,19 @@ const SLEEP_MAX_MICROS: i64 = 1_000_000;
 /// Candidates that may wait before reading pauses.
 const WAITING_MAX: usize = 100_000;
 
+<<<<<<< HEAD
 /// The same for candidates that are asked in the order of the stream: a backlog brings many for each key, and every epoch
 /// has all that wait.
 const WAITING_IN_ORDER_MAX: usize = 10_000;
+=======
+/// Why the work on an assignment has to end.
+pub(super) enum Ending {
+    /// Table or server are no longer what the run was prepared for: what has changed.
+    Changed(Vec<String>),
+    /// The topic is not the one that was read.
+    AnotherTopic(String),
+}
+>>>>>>> de34b41
 
 /// Work on one assignment of the partitions.
 pub(super) struct Assignment {
@@ -55,7 +65,9 @@ pub(super) struct Assignment {
     /// The world that the windows are of; `None` once it has changed.
     pub(super) contract: Option<Contract>,
     /// Why the work on this assignment has to end.
-    pub(super) ending: Option<JobError>,
+    pub(super) ending: Option<Ending>,
+    /// Time zones that the rules are to be run in, once no statement is under way.
+    pub(super) new_zones: Option<Vec<Arc<Zone>>>,
     schedule: Schedule,
     /// When everything up to the end had been read.
     all_read_at: Option<Timestamp>,
@@ -73,6 +85,7 @@ impl Assignment {
             paused: None,
             contract: Some(contract.clone()),
             ending: None,
+            new_zones: None,
             schedule: Schedule::new(now),
             all_read_at: None,
         }
@@ -110,6 +123,9 @@ impl Assignment {
                     self.make_up_for(letter.about());
                 }
                 Content::Rejected(letter) => {
+                    if letter.reject.kind == RejectKind::Identity {
+                        self.unit.doubt();
+                    }
                     let about = letter.about();
                     if let Err(error) = self.reject(*letter, settings) {
                         self.unit.evaluate(now);
@@ -144,6 +160,15 @@ impl Assignment {
         }
     }
 
+    /// Rows were loaded from the table, which may be ahead of the topic: nothing is evaluated before these offsets.
+    pub(super) fn rebuild_up_to(&mut self, ends: Offsets, now: Timestamp) {
+        self.rebuild = ends;
+        self.rebuild.retain(|partition, end| self.unit.offsets().get(partition) < Some(&*end));
+        if !self.rebuilds() {
+            self.unit.evaluate_all(now);
+        }
+    }
+
     /// Once what was read before has been read again, every key is evaluated.
     fn end_rebuild(&mut self, now: Timestamp) {
         if !self.rebuilds() || !self.intake.has_reached(&self.rebuild, self.unit.offsets()) {
@@ -168,7 +193,7 @@ impl Assignment {
         self.unit.begin_era();
         self.contract = None;
         let lsn = change.lsn.map_or(0, |lsn| lsn.0);
-        self.ending = Some(JobError::Changed(vec![format!(
+        self.ending = Some(Ending::Changed(vec![format!(
             "the topic goes on with the snapshot of another server at partition {} offset {}, LSN {:X}/{:X}",
             position.partition,
             position.offset,
@@ -226,7 +251,7 @@ impl Assignment {
             Ok(ends) => self.unit.looked(begun, &seen.look, ends),
             Err(mismatch) => {
                 let text = mismatch.text(&settings.topic, "this run", ADVICE);
-                self.ending = Some(JobError::Unsafe(text));
+                self.ending = Some(Ending::AnotherTopic(text));
                 return;
             }
         }
@@ -234,7 +259,7 @@ impl Assignment {
         let differences = then.differences(&seen.look.contract);
         if !differences.is_empty() {
             self.contract = None;
-            self.ending = Some(JobError::Changed(differences));
+            self.ending = Some(Ending::Changed(differences));
         }
     }
 
@@ -272,6 +297,19 @@ impl Assignment {
                 self.evaluate(now);
             }
             Reply::Rows(_, Err(error)) => warn(&error, "a key's rows could not be read from the table"),
+            Reply::Zones(Ok(zones)) => {
+                let differs = |(rule, zone): (usize, &Arc<Zone>)| {
+                    self.unit.rule(rule).is_some_and(|rule| rule.query.zone != *zone)
+                };
+                self.new_zones = Some(zones).filter(|zones| zones.iter().enumerate().any(differs));
+            }
+            // An outage is told by what is asked of every key.
+            Reply::Zones(Err(error)) if error.is_retried() => {
+                tracing::debug!(%error, "no time zones of the rules");
+            }
+            Reply::Zones(Err(error)) => {
+                tracing::warn!(%error, "the time zones of the rules cannot be asked for: they stay as they were");
+            }
             Reply::Snapshot(Err(error)) => tracing::debug!(%error, "no snapshot of the database"),
         }
     }

@@ -1,12 +1,15 @@
 //! What the loop asks of the database, and when. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::look::Seen;
 use super::settings::Settings;
+use crate::contract::Look;
 use crate::failure::CallError;
 use crate::model::duration::micros;
+use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
+use crate::progress::checks::Mismatch;
 use crate::progress::{LastRecords, Offsets};
 use crate::rule::table_row::TableRow;
 use crate::unit::audit::AuditRequest;
@@ -19,6 +22,8 @@ const SNAPSHOT_MICROS: i64 = 1_000_000;
 const LOOK_MICROS: i64 = 60_000_000;
 /// How soon they may be looked at again where there is a reason to.
 const LOOK_AGAIN_MICROS: i64 = 1_000_000;
+/// How often the time zones of the rules are asked for: the database or the role may get another one.
+const ZONES_MICROS: i64 = 10_000_000;
 
 /// A request to the database.
 pub(super) enum Request {
@@ -34,6 +39,8 @@ pub(super) enum Request {
     Look(LastRecords, (u64, Lsn)),
     /// What the audit wants to know.
     Audit(AuditRequest, Timestamp),
+    /// The rules' time zones.
+    Zones,
 }
 
 /// The reply to a [`Request`].
@@ -44,6 +51,15 @@ pub(super) enum Reply {
     Found(Result<Vec<TableRow>, CallError>),
     Audited(AuditReply, Duration),
     Looked((u64, Lsn), Result<Box<Seen>, CallError>),
+    Zones(Result<Vec<Arc<Zone>>, CallError>),
+}
+
+/// What one look has found.
+pub(super) struct Seen {
+    /// Of the database.
+    pub(super) look: Look,
+    /// The topic's ends, asked for after that; or why it is not the topic that was read.
+    pub(super) topic: Result<Offsets, Mismatch>,
 }
 
 /// The reply to an [`AuditRequest`].
@@ -68,6 +84,8 @@ impl Reply {
             | Self::Found(Err(problem))
             | Self::Looked(_, Err(problem))
             | Self::Audited(AuditReply::Swept(_, Err(problem)), _) => Err(problem),
+            // The door that this is asked by is another one.
+            Self::Zones(_) => Ok(None),
             Self::Snapshot(Ok(_)) | Self::Rows(..) | Self::Found(_) | Self::Audited(..) | Self::Looked(..) => Ok(None),
         }
     }
@@ -85,11 +103,13 @@ pub(super) struct Schedule {
     looking: bool,
     /// There is a reason to look again soon.
     look_soon: bool,
+    /// When the time zones were last asked for.
+    zones_at: Timestamp,
 }
 
 impl Schedule {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self { snapshot: None, swept_at: now, looked_at: None, looking: false, look_soon: false }
+        Self { snapshot: None, swept_at: now, zones_at: now, looked_at: None, looking: false, look_soon: false }
     }
 
     /// A record could not be read: the table may have changed.
@@ -121,6 +141,10 @@ impl Schedule {
         let lookup = unit.next_lookup(now);
         if !lookup.is_empty() {
             requests.push(Request::Lookup(lookup));
+        }
+        if now.0.saturating_sub(self.zones_at.0) >= ZONES_MICROS {
+            self.zones_at = now;
+            requests.push(Request::Zones);
         }
         if !unit.is_confirmed() {
             return requests;

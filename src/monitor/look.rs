@@ -1,19 +1,11 @@
 //! Whether table, server and topic still are what the run was prepared for.
 
+use super::database::Seen;
 use crate::confirm::Confirm;
-use crate::contract::Look;
 use crate::failure::{CallError, Kind};
-use crate::progress::checks::{self, Mismatch};
-use crate::progress::{LastRecords, Offsets};
+use crate::progress::LastRecords;
+use crate::progress::checks;
 use crate::source::Beside;
-
-/// What one look has found.
-pub(super) struct Seen {
-    /// Of the database.
-    pub(super) look: Look,
-    /// The topic's ends, asked for after that; or why it is not the topic that was read.
-    pub(super) topic: Result<Offsets, Mismatch>,
-}
 
 /// Looks at the database, and then at the topic, whose last records were these.
 ///

@@ -1,6 +1,7 @@
 //! Where an assignment goes on from: the folder, the group, the recovery topic, and what has to be read again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Monitor;
@@ -17,6 +18,7 @@ use crate::fault;
 use crate::job::start::{Lookups, decide_with};
 use crate::job::{JobError, new_lineage};
 use crate::model::Timestamp;
+use crate::model::zone::Zone;
 use crate::progress::start::{Answers, FolderState, Known, Policy, Start};
 use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, PartitionState, Progress, TopicState};
 use crate::retry::Retry;
@@ -128,6 +130,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
         self.changes.clear();
         fault::point("recovered");
+        #[cfg(debug_assertions)]
+        if let Some(groups) = fault::damage() {
+            assignment.unit.damage(groups);
+        }
         self.source.start(assignment.unit.offsets());
         Ok(assignment)
     }
@@ -272,6 +278,38 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     /// before the topic's end as it is after that.
     async fn fill(&mut self, assignment: &mut Assignment, partitions: &[i32], reason: &str) -> Result<(), JobError> {
         tracing::info!(topic = self.settings.topic, reason, "windows are filled from the table");
+        self.load(assignment).await?;
+        for after in self.topic_state(partitions).await?.partitions {
+            let end = assignment.rebuild.entry(after.partition).or_insert(after.high);
+            *end = (*end).max(after.high);
+        }
+        Ok(())
+    }
+
+    /// Rules are run in other time zones from here on: windows are loaded from the table, and every key is evaluated once the
+    /// stream has come as far.
+    pub(super) async fn use_zones(&self, assignment: &mut Assignment, zones: &[Arc<Zone>]) -> Result<(), JobError> {
+        for (rule, zone) in self.rules.iter().zip(zones).filter(|(rule, zone)| rule.query.zone != **zone) {
+            let (before, now) = (rule.query.zone.name(), zone.name());
+            tracing::warn!(
+                rule = rule.name,
+                before,
+                now,
+                "the time zone of the rule has changed: its windows are loaded from the table"
+            );
+        }
+        assignment.unit.use_zones(zones, &self.wanted).map_err(JobError::Internal)?;
+        self.confirm.use_zones(zones);
+        self.load(assignment).await?;
+        let partitions: Vec<i32> = assignment.unit.offsets().keys().copied().collect();
+        let state = self.topic_state(&partitions).await?;
+        let ends = state.partitions.iter().map(|partition| (partition.partition, partition.high));
+        assignment.rebuild_up_to(ends.collect(), self.clock.now());
+        Ok(())
+    }
+
+    /// Loads the windows of all rules from the table.
+    async fn load(&self, assignment: &mut Assignment) -> Result<(), JobError> {
         let mut rows = 0_u64;
         for rule in 0..self.rules.len() {
             let now = self.clock.now();
@@ -285,10 +323,6 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             assignment.unit.loaded(rule, at);
         }
         tracing::info!(rows, "windows are filled from the table");
-        for after in self.topic_state(partitions).await?.partitions {
-            let end = assignment.rebuild.entry(after.partition).or_insert(after.high);
-            *end = (*end).max(after.high);
-        }
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! [`Parsed`] and the catalog → [`Query`]: names become columns, types are checked. Pure.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::parse::{At, Name, Parsed, ParsedAggregate, ParsedExpr, ParsedOutput};
@@ -46,7 +48,8 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
     };
     let aggregate = aggregate(table, &having.aggregate, &mut aggregates)?;
     let having = Having { aggregate, comparison: having.comparison, threshold: having.threshold };
-    Ok(Query { table: table.clone(), group_by: vec![key], outputs, aggregates, bound, having })
+    let zone = Arc::default();
+    Ok(Query { table: table.clone(), group_by: vec![key], outputs, aggregates, bound, having, zone })
 }
 
 /// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, arguments of

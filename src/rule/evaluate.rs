@@ -2,10 +2,13 @@
 //!
 //! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
 
-use chrono::{DateTime, Months};
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use super::{Aggregate, Comparison, Interval, Output, OutputExpr, Query, Scalar};
+pub use super::reach::LeftEdge;
+use super::reach::Reach;
+use super::{Aggregate, Comparison, Output, OutputExpr, Query, Scalar, TimeBound};
 use crate::change::{Hole, HoleCause};
 use crate::model::{DECIMAL_LIMIT, Key, Timestamp, Value};
 
@@ -29,7 +32,7 @@ pub enum Evaluation {
 pub struct Parts {
     /// The group that it belongs to.
     pub key: Key,
-    /// The time that the bound looks at; `None` where no bound admits it.
+    /// The time that the bound looks at, as the column has it; `None` where no bound admits it.
     pub time: Option<Timestamp>,
     /// The arguments of the aggregates.
     pub args: Args,
@@ -43,7 +46,7 @@ pub struct Program {
     args: Vec<SlotScalar>,
     aggregates: Vec<RunningKind>,
     outputs: Vec<Output>,
-    bound: Option<(Interval, bool)>,
+    reach: Option<Reach>,
     having: HavingProgram,
 }
 
@@ -86,28 +89,6 @@ struct Sum {
     opaque: u64,
 }
 
-/// The left edge of a window: rows before it are out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeftEdge {
-    at: Timestamp,
-    inclusive: bool,
-}
-
-impl LeftEdge {
-    /// The edge of a rule without a time bound: every row is in.
-    pub const NONE: Self = Self { at: Timestamp::MIN, inclusive: true };
-
-    /// Whether a row at this time is inside.
-    pub fn admits(self, time: Timestamp) -> bool {
-        if self.inclusive { time >= self.at } else { time > self.at }
-    }
-
-    /// The instant of the edge.
-    pub fn at(self) -> Timestamp {
-        self.at
-    }
-}
-
 impl Program {
     /// Compiles a query against the columns that the decoder yields: `wanted` are their indexes in the table.
     ///
@@ -135,7 +116,7 @@ impl Program {
             args,
             aggregates,
             outputs: query.outputs.clone(),
-            bound: query.bound.as_ref().map(|bound| (bound.back, bound.inclusive)),
+            reach: query.bound.as_ref().map(|bound| Reach::new(bound, is_local(query, bound), Arc::clone(&query.zone))),
             having,
         })
     }
@@ -217,39 +198,35 @@ impl Program {
         (Some(Parts { key: Key::new(values), time, args }), is_complete)
     }
 
-    /// The left edge at `now`: NOW() − interval, calendar months clipped as in Postgres, in UTC.
-    pub fn left_edge(&self, now: Timestamp) -> LeftEdge {
-        match self.bound {
-            None => LeftEdge::NONE,
-            Some((back, inclusive)) => LeftEdge { at: subtract(now, back), inclusive },
-        }
+    /// The instant of a row's time: local time counts in the time zone of the query.
+    pub fn instant(&self, time: Timestamp) -> Timestamp {
+        self.reach.as_ref().map_or(time, |reach| reach.instant(time))
     }
 
-    /// The first instant at which a row of this time is no longer inside; `None` when it never leaves.
-    pub fn leaves_at(&self, time: Timestamp) -> Option<Timestamp> {
-        let (back, inclusive) = self.bound?;
-        if time == Timestamp::MAX {
-            return None;
-        }
-        // Close from below: a month has 28 days at least. From there on days, then microseconds.
-        const DAY: i64 = 86_400_000_000;
-        let days = i64::from(back.months).saturating_mul(28).saturating_add(i64::from(back.days));
-        let mut at = time.0.saturating_add(days.saturating_mul(DAY)).saturating_add(back.micros);
-        if back.months > 0 {
-            let inside = |at: i64| self.left_edge(Timestamp(at)).admits(time);
-            at = at.saturating_sub(1);
-            while at < i64::MAX && inside(at.saturating_add(DAY)) {
-                at = at.saturating_add(DAY);
-            }
-            // Within this day by halves.
-            let (mut low, mut high) = (at, at.saturating_add(DAY));
-            while high.saturating_sub(low) > 1 {
-                let middle = low + (high - low) / 2;
-                if inside(middle) { low = middle } else { high = middle }
-            }
-            return Some(Timestamp(high));
-        }
-        Some(Timestamp(at.saturating_add(i64::from(inclusive))))
+    /// The left edge at `now`: NOW() − interval as Postgres calculates it in the time zone of the query.
+    pub fn left_edge(&self, now: Timestamp) -> LeftEdge {
+        self.reach.as_ref().map_or(LeftEdge::NONE, |reach| reach.left_edge(now))
+    }
+
+    /// Whether a row that stands at this instant is inside of this edge, or may be inside of a later one.
+    pub fn holds(&self, edge: LeftEdge, at: Timestamp) -> bool {
+        self.reach.as_ref().is_none_or(|reach| reach.holds(edge, at))
+    }
+
+    /// Whether the edge keeps its distance from NOW() for ever.
+    pub fn is_steady(&self) -> bool {
+        self.reach.as_ref().is_none_or(Reach::is_steady)
+    }
+
+    /// When a group is to be looked at again, if no row comes or goes: see `reach`. `inside` is the first of its rows inside
+    /// of the window at `now`, `outside` the first of those that are held outside.
+    pub fn next_look(
+        &self,
+        now: Timestamp,
+        inside: Option<Timestamp>,
+        outside: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        self.reach.as_ref().and_then(|reach| reach.next_look(now, inside, outside))
     }
 
     /// Empty aggregates.
@@ -433,6 +410,11 @@ fn slot_scalar(scalar: &Scalar, slot: &impl Fn(usize) -> Result<usize, String>) 
     })
 }
 
+/// Whether the bound's column holds local times.
+fn is_local(query: &Query, bound: &TimeBound) -> bool {
+    query.table.columns.get(bound.column).is_some_and(|column| column.ty.is_local())
+}
+
 fn scale_of(scalar: &Scalar, query: &Query) -> Result<u8, String> {
     match scalar {
         Scalar::Column(column) => query
@@ -443,22 +425,4 @@ fn scale_of(scalar: &Scalar, query: &Query) -> Result<u8, String> {
             .ok_or_else(|| format!("column {column} is not a number")),
         Scalar::Abs(inner) => scale_of(inner, query),
     }
-}
-
-/// `at − back` as Postgres calculates it in a session whose time zone is UTC: months first, clipped to
-/// the last day of the month, then days of 24 hours, then the time.
-fn subtract(at: Timestamp, back: Interval) -> Timestamp {
-    if at == Timestamp::MAX || at == Timestamp::MIN {
-        return at;
-    }
-    let at = if back.months == 0 {
-        at.0
-    } else {
-        DateTime::from_timestamp_micros(at.0)
-            .and_then(|at| at.checked_sub_months(Months::new(back.months)))
-            .map_or(i64::MIN, |at| at.timestamp_micros())
-    };
-    const DAY: i64 = 86_400_000_000;
-    let days = i64::from(back.days).saturating_mul(DAY);
-    Timestamp(at.saturating_sub(days).saturating_sub(back.micros))
 }

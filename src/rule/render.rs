@@ -140,8 +140,8 @@ fn null(query: &Query, time: Time, with_rows: bool) -> Confirmation {
     Confirmation { sql, outputs }
 }
 
-/// The statement that reads a group's rows inside of the window: the primary key's columns as text, then the wanted
-/// ones. Times are microseconds since 1970 in UTC, or the infinities by name.
+/// The statement that reads a group's rows inside of the window, and those that may come back into it: the primary key's
+/// columns as text, then the wanted ones. Times are microseconds since 1970 in UTC, or the infinities by name.
 ///
 /// Parameters: `$1 text`, the key, or NULL; `$2 text`, the instant that is NOW().
 pub fn rows(query: &Query, wanted: &[usize]) -> String {
@@ -154,7 +154,7 @@ pub fn rows(query: &Query, wanted: &[usize]) -> String {
         names.table(),
         names.key(0),
         names.key_type(),
-        names.bounded("asked.t"),
+        names.held("asked.t"),
     )
 }
 
@@ -229,7 +229,7 @@ fn all_rows_at(query: &Query, wanted: &[usize], time: Time, instant: &str) -> St
     let names = Names { query, prefix: ROW };
     let columns: Vec<String> = query.table.primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();
     let bounded = match time {
-        Time::Processing => names.bounded("asked.t"),
+        Time::Processing => names.held("asked.t"),
         Time::Event => String::new(),
     };
     format!(
@@ -256,6 +256,10 @@ pub fn holding(query: &Query) -> String {
 
 /// The keys that are asked for under event time, each with its instant.
 const ASKED_AT: &str = "unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord)";
+
+/// By so much a later edge may be before an earlier one, and more: months are clipped by three days, and clocks were put
+/// back by one day at most.
+const MAY_COME_BACK_DAYS: u32 = 8;
 
 /// The table's alias in confirmations. Columns carry it, so that none of them, and no table named `asked`, can be
 /// taken for one of the statement's own names.
@@ -338,6 +342,13 @@ impl Names<'_> {
     fn bounded(&self, now: &str) -> String {
         let bound = self.query.bound.as_ref().map(|bound| self.bound(bound, now, &Spelling::default()));
         bound.map(|bound| format!(" AND {bound}")).unwrap_or_default()
+    }
+
+    /// The time bound as a further condition, which also admits what a later edge may admit again.
+    fn held(&self, now: &str) -> String {
+        let comes_back = self.query.bound.as_ref().is_some_and(|bound| bound.back.is_calendar());
+        let now = if comes_back { format!("({now} - INTERVAL '{MAY_COME_BACK_DAYS} days')") } else { now.to_owned() };
+        self.bounded(&now)
     }
 
     /// A column's value as text that reads back exactly.

@@ -27,7 +27,7 @@ use crate::fault;
 use crate::kafka::group::{Member, offsets_list};
 use crate::kafka::records::OpenTransaction;
 use crate::kafka::{CALL_TIMEOUT, Cluster, Quiet, error};
-use crate::unit::recovery::RecoveryState;
+use crate::unit::recovery::{RecoveryState, Written};
 
 type Producer = FutureProducer<Quiet>;
 
@@ -158,12 +158,13 @@ impl KafkaSink {
         let mut over_next = Vec::new();
         let mut written = BTreeSet::new();
         for episode in transaction.episodes {
-            let key = episode.record_key();
-            if episode.is_resolved() {
-                over_next.push(key.clone());
+            for Written { key, body } in episode.written().map_err(not_json)? {
+                if episode.is_resolved() {
+                    over_next.push(key.clone());
+                }
+                written.insert(key.clone());
+                records.push(self.recovery_record(key, Some(body)));
             }
-            records.push(self.recovery_record(key.clone(), Some(json(episode)?)));
-            written.insert(key);
         }
         let gone = self.over.iter().filter(|key| !written.contains(*key));
         records.extend(gone.map(|key| self.recovery_record(key.clone(), None)));
@@ -242,7 +243,11 @@ async fn send(producer: &Producer, records: &[Outgoing<'_>]) -> Result<(), CallE
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, CallError> {
-    serde_json::to_string(value).map_err(|error| CallError::from_source("Kafka", error, Kind::Internal))
+    serde_json::to_string(value).map_err(not_json)
+}
+
+fn not_json(error: serde_json::Error) -> CallError {
+    CallError::from_source("Kafka", error, Kind::Internal)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -13,16 +13,19 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::alert::Alert;
 use crate::failure::{CallError, Kind, Server};
 use crate::fault;
+use crate::postgres::{Sees, Session, query, query_scalar};
 
 /// How long a write waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a transaction of a process that was stopped holds the group's generation.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement may run that only reads.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Epochs are written one after the other; the second connection is for the moment in which the first breaks.
 const CONNECTIONS_MAX: u32 = 2;
 /// Alerts of one statement: a bound on memory in the server.
@@ -45,11 +48,10 @@ impl TableSink {
     /// A sink for this consumer group. It connects when there is something to do, and writes only after
     /// [`TableSink::fence`].
     pub fn new(options: PgConnectOptions, group: &str) -> Self {
-        let idle = IDLE_TIMEOUT.as_millis().to_string();
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options.options([("idle_in_transaction_session_timeout", idle.as_str())]));
+            .connect_lazy_with(options);
         Self { pool, group: group.to_owned(), owner: owner(), generation: None }
     }
 
@@ -64,8 +66,11 @@ impl TableSink {
     pub async fn fence(&mut self) -> Result<(), CallError> {
         self.generation = None;
         let mut connection = self.pool.acquire().await.map_err(failed)?;
-        let statement = sqlx::query_scalar(include_str!("postgres/fence.sql")).bind(&self.group).bind(&self.owner);
-        self.generation = Some(statement.fetch_one(&mut *connection).await.map_err(failed)?);
+        let mut transaction = connection.begin_with(begin()).await.map_err(failed)?;
+        let statement = query_scalar(include_str!("postgres/fence.sql")).bind(&self.group).bind(&self.owner);
+        let generation = statement.fetch_one(&mut *transaction).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        self.generation = Some(generation);
         Ok(())
     }
 
@@ -78,7 +83,7 @@ impl TableSink {
             return Ok(());
         }
         let mut connection = self.pool.acquire().await.map_err(failed)?;
-        let mut transaction = connection.begin().await.map_err(failed)?;
+        let mut transaction = connection.begin_with(begin()).await.map_err(failed)?;
         match self.write_in(&mut transaction, alerts).await {
             Ok(()) => {
                 fault::point("table.inserted");
@@ -117,6 +122,17 @@ impl TableSink {
     }
 }
 
+/// Begins a transaction that writes, and does not hold the group's generation for long without a statement.
+fn begin() -> AssertSqlSafe<String> {
+    let begin = Session::Writing.begin(Sees::Newest, "UTC");
+    AssertSqlSafe(format!("{begin}; set local idle_in_transaction_session_timeout = {}", IDLE_TIMEOUT.as_millis()))
+}
+
+/// Begins a transaction that only reads.
+fn begin_reading() -> AssertSqlSafe<String> {
+    AssertSqlSafe(Session::Reading(READ_TIMEOUT).begin(Sees::Newest, "UTC"))
+}
+
 /// Host name and process id: `db1:4711`.
 fn owner() -> String {
     format!("{}:{}", crate::host::name(), std::process::id())
@@ -124,7 +140,7 @@ fn owner() -> String {
 
 /// The group's newest generation, and by whom and when it was raised. Nobody raises it before the transaction's end.
 async fn newest(transaction: &mut PgConnection, group: &str) -> Result<Option<(i64, String)>, sqlx::Error> {
-    let row = sqlx::query(include_str!("postgres/generation.sql")).bind(group).fetch_optional(transaction).await?;
+    let row = query(include_str!("postgres/generation.sql")).bind(group).fetch_optional(transaction).await?;
     let read = |row: PgRow| {
         let (owner, raised_at): (&str, &str) = (row.try_get("owner")?, row.try_get("raised_at")?);
         Ok((row.try_get("generation")?, format!("{owner} at {raised_at}")))
@@ -136,7 +152,7 @@ async fn newest(transaction: &mut PgConnection, group: &str) -> Result<Option<(i
 async fn insert(transaction: &mut PgConnection, alerts: &[Alert]) -> Result<(), sqlx::Error> {
     for part in alerts.chunks(ALERTS_PER_STATEMENT) {
         let bodies: Vec<Cow<'_, str>> = part.iter().map(|alert| without_nul(&alert.body)).collect();
-        sqlx::query(include_str!("postgres/insert.sql")).bind(&bodies).execute(&mut *transaction).await?;
+        query(include_str!("postgres/insert.sql")).bind(&bodies).execute(&mut *transaction).await?;
     }
     Ok(())
 }

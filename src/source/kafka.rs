@@ -22,7 +22,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use reader::{Command, Context, GroupConsumer, Reader};
+use reader::{Command, Context, GroupConsumer, Reader, Sent};
 
 use super::{Beside, CommitOffsets, Event, Follow, Source};
 use crate::change::Decode;
@@ -48,7 +48,8 @@ const SETTINGS: [(&str, &str); 9] = [
     // The default of a second stalls a consumer that works off a backlog.
     ("fetch.queue.backoff.ms", "2"),
     ("queued.min.messages", "200000"),
-    ("queued.max.messages.kbytes", "65536"),
+    // One more record than that, whatever its size.
+    ("queued.max.messages.kbytes", "32768"),
     // How far the partitions' ends are: looked at for show alone.
     ("statistics.interval.ms", "1000"),
     // After a kill the partitions are free again after this long, not after 45 s.
@@ -78,7 +79,7 @@ pub struct KafkaSource<D: Decode = Decoder> {
 struct Reading<T> {
     consumer: Arc<GroupConsumer>,
     commands: Sender<Command>,
-    events: mpsc::Receiver<Event<T>>,
+    events: mpsc::Receiver<Sent<T>>,
     /// Assignments that the loop has been told of.
     assignments: u64,
     thread: Option<JoinHandle<()>>,
@@ -225,7 +226,7 @@ impl<D: Decode> Source for KafkaSource<D> {
 
     async fn next(&mut self) -> Event<D::Change> {
         match self.reading.events.recv().await {
-            Some(event) => {
+            Some(Sent { event, .. }) => {
                 if matches!(event, Event::Assigned(_)) {
                     self.reading.assignments += 1;
                     self.member = self.reading.consumer.context().next_member();

@@ -137,6 +137,11 @@ impl Audit {
         self.spent_until = Timestamp(now.0.saturating_add(i64::try_from(rest).unwrap_or(i64::MAX)));
     }
 
+    /// The database is away: nothing is asked before this.
+    pub(super) fn hold_until(&mut self, at: Timestamp) {
+        self.spent_until = self.spent_until.max(at);
+    }
+
     /// Whether a sweep is wanted or under way.
     pub(super) fn is_sweeping(&self) -> bool {
         !self.sweeps.is_empty() || self.asking

@@ -281,9 +281,9 @@ fn alike(keys: &str) -> String {
     words.join(" ")
 }
 
-/// The part of a version that names the rule's meaning.
+/// The rule's version alone. Another time zone is no other rule: its keys are evaluated again.
 fn hash(version: &str) -> &str {
-    version.split(' ').next().unwrap_or_default()
+    version.split(['@', ' ']).next().unwrap_or_default()
 }
 
 #[cfg(test)]

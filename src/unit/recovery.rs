@@ -17,6 +17,12 @@ use crate::progress::Epoch;
 /// Bytes of finished alerts in a record at most: it has to fit the broker's limit of 1 MB.
 const ALERT_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of a key as JSON in a record at most. A longer one is in records of its own, see [`KeyPart`].
+const KEY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a [`KeyPart`]'s text at most. As JSON within JSON it may be twice as long.
+const PART_BYTES_MAX: usize = 256 * 1024;
+
 /// Everything that is known of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryState {
@@ -39,7 +45,7 @@ pub struct EpisodeRecord {
     pub rule: String,
     /// The rule's version and keys, as [`super::Unit::versions`] gives them.
     pub version: String,
-    /// The group of rows.
+    /// The group of rows. Without values where it is too long for a record: it is in parts then.
     pub key: Key,
     /// The alerts on it of that epoch, in order; the last one says how the episode stands. Finished: what sinks
     /// other than Kafka may have missed is delivered from here.
@@ -107,4 +113,95 @@ impl EpisodeRecord {
         let alert = self.alerts.last().filter(|alert| alert.status == Status::Firing)?;
         Some((self.rule.clone(), self.version.clone(), self.key.clone(), alert.open()))
     }
+}
+
+/// A part of a key that is too long for a record: a record of its own. What it says of a key never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPart {
+    /// Consumer group.
+    pub group: String,
+    /// The record key of the episode that it belongs to.
+    pub key_of: String,
+    /// Its place among the parts, from 0.
+    pub part: usize,
+    /// How many there are.
+    pub parts: usize,
+    /// This part of the key's JSON.
+    pub text: String,
+}
+
+/// A record of the recovery topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its key.
+    pub key: String,
+    /// Its value: JSON text.
+    pub body: String,
+}
+
+impl EpisodeRecord {
+    /// The records that it is written as, each of a size that a broker takes: the parts of its key, if it is too long,
+    /// and then the episode itself.
+    ///
+    /// # Errors
+    /// It cannot be made JSON.
+    pub fn written(&self) -> Result<Vec<Written>, serde_json::Error> {
+        let record_key = self.record_key();
+        let key = serde_json::to_string(&self.key)?;
+        if key.len() <= KEY_BYTES_MAX {
+            return Ok(vec![Written { body: serde_json::to_string(self)?, key: record_key }]);
+        }
+        let mut written = Vec::new();
+        let parts = split(&key, PART_BYTES_MAX);
+        for (part, text) in parts.iter().enumerate() {
+            let body = KeyPart {
+                group: self.group.clone(),
+                key_of: record_key.clone(),
+                part,
+                parts: parts.len(),
+                text: (*text).to_owned(),
+            };
+            // No episode's key: those of this length end in a hash.
+            let key = format!("{record_key}/key/{part}");
+            written.push(Written { key, body: serde_json::to_string(&body)? });
+        }
+        let without = self.with_key(&no_key());
+        written.push(Written { key: record_key, body: serde_json::to_string(&without)? });
+        Ok(written)
+    }
+
+    /// The same with another key.
+    fn with_key(&self, key: &Key) -> Self {
+        let alerts = self.alerts.iter().map(|alert| Alert { key: key.clone(), ..alert.clone() });
+        Self { key: key.clone(), alerts: alerts.collect(), ..self.clone() }
+    }
+
+    /// The record with its key out of these parts, which may be those of other episodes too; `None` where one is missing.
+    pub fn completed(self, parts: &BTreeMap<(String, usize), KeyPart>) -> Option<Self> {
+        if self.key != no_key() {
+            return Some(self);
+        }
+        let record_key = self.record_key();
+        let part = |at: usize| parts.get(&(record_key.clone(), at));
+        let texts: Option<String> = (0..part(0)?.parts).map(|at| Some(part(at)?.text.as_str())).collect();
+        Some(self.with_key(&serde_json::from_str(&texts?).ok()?))
+    }
+}
+
+/// Stands for a key that is in parts: GROUP BY has a column at least.
+fn no_key() -> Key {
+    Key::Values(Box::default())
+}
+
+/// Cuts text into parts of so many bytes at most, at characters.
+fn split(text: &str, max: usize) -> Vec<&str> {
+    let (mut parts, mut rest) = (Vec::new(), text);
+    while rest.len() > max {
+        let end = (1..=max).rev().find(|end| rest.is_char_boundary(*end)).unwrap_or(rest.len());
+        let (part, after) = rest.split_at(end);
+        parts.push(part);
+        rest = after;
+    }
+    parts.push(rest);
+    parts
 }

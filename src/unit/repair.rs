@@ -1,6 +1,7 @@
 //! What the table has, for memory to hold: where the stream does not say all, or something else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -8,10 +9,15 @@ use serde_json::Value as Json;
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
 use crate::episode::Reason;
 use crate::failure::{CallError, HasKind};
+use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
-use crate::rule::evaluate::Evaluation;
+use crate::rule::Confirm;
+use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::table_row::TableRow;
 use crate::window::Transition;
+
+/// How long after a failed sweep another one is tried.
+const AGAIN_AFTER_MICROS: i64 = 1_000_000;
 
 /// Rows that one statement asks for at most.
 const LOOKUP_KEYS_MAX: usize = 1_000;
@@ -49,6 +55,31 @@ impl Unit {
     /// Rows that are to be read from the table.
     pub fn incomplete(&self) -> usize {
         self.lookups.len()
+    }
+
+    /// A row is gone, and its record does not say which: at the end of the micro-batch, Postgres is asked about every open
+    /// episode. What memory holds too much of otherwise is refuted, and read from the table.
+    pub fn doubt(&mut self) {
+        self.in_doubt = true;
+    }
+
+    /// Memory cannot say whether the open episodes hold.
+    pub(super) fn ask_open_episodes(&mut self, now: Timestamp) {
+        for index in 0..self.rules.len() {
+            let Some(state) = self.rules.get_mut(index) else { continue };
+            if state.rule.confirm == Confirm::Off {
+                continue;
+            }
+            let firing: Vec<Key> = state.episodes.firing().cloned().collect();
+            let unknown = |key: Key| {
+                let outputs = state.window.evaluate(&key, now).1;
+                let now = state.window.now_for(&key, now);
+                let (evaluation, reason) = (Evaluation::Unknown, Reason::Healed);
+                Transition { key, evaluation, now, trigger: None, reason, outputs }
+            };
+            let transitions = firing.into_iter().map(unknown).collect();
+            self.take(index, transitions, now);
+        }
     }
 
     /// A group to be read from the table, once.
@@ -99,6 +130,21 @@ impl Unit {
         self.take(rule, vec![Transition { key, evaluation, now: then, trigger: None, reason, outputs }], now);
     }
 
+    /// Rules are run in these time zones from here on. Rows that the windows do not hold any more have to be loaded; then every
+    /// key has to be evaluated.
+    ///
+    /// # Errors
+    /// A rule that cannot be compiled.
+    pub fn use_zones(&mut self, zones: &[Arc<Zone>], wanted: &[usize]) -> Result<(), String> {
+        for (state, zone) in self.rules.iter_mut().zip(zones) {
+            if state.rule.query.zone != *zone {
+                state.rule.query.zone = Arc::clone(zone);
+                state.window.exchange_program(Program::new(&state.rule.query, wanted)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a candidate, and
     /// is compared. An open episode that the table does not bear is compared, too.
     pub fn swept(&mut self, rule: usize, keys: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
@@ -110,6 +156,7 @@ impl Unit {
                 // An outage has its own lines, and the audit goes on once it is over.
                 if error.is_retried() {
                     self.audit.sweeps.insert(rule);
+                    self.audit.hold_until(Timestamp(now.0.saturating_add(AGAIN_AFTER_MICROS)));
                 } else {
                     tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
                 }
@@ -123,14 +170,9 @@ impl Unit {
             let (evaluation, outputs) = state.window.evaluate(&key, now);
             if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
                 self.audit.suspects.ask_again(rule, key.clone());
-                missed.push(Transition {
-                    key,
-                    evaluation: Evaluation::Holds,
-                    now,
-                    trigger: None,
-                    reason: Reason::Healed,
-                    outputs,
-                });
+                let now = state.window.now_for(&key, now);
+                let (evaluation, reason) = (Evaluation::Holds, Reason::Healed);
+                missed.push(Transition { key, evaluation, now, trigger: None, reason, outputs });
             }
         }
         if !missed.is_empty() {

@@ -23,13 +23,12 @@ impl Window {
         let Some(group) = group else { return Fingerprint { is_sound: true, ..Fingerprint::default() } };
         let mut running = self.program.start();
         let mut times = 0_i128;
-        for (time, row) in &group.rows {
-            if self.program.is_bounded() && !matches!(*time, Timestamp::MIN | Timestamp::MAX) {
-                times = times.saturating_add(i128::from(time.0));
+        for (_, row) in group.rows.iter().filter(|(at, _)| group.left.admits(*at)) {
+            let Some(row) = self.rows.get(*row) else { continue };
+            if self.program.is_bounded() && !matches!(row.time, Timestamp::MIN | Timestamp::MAX) {
+                times = times.saturating_add(i128::from(row.time.0));
             }
-            if let Some(row) = self.rows.get(*row) {
-                running.add(&row.args);
-            }
+            running.add(&row.args);
         }
         Fingerprint { rows: running.rows(), times, is_sound: running == group.running }
     }

@@ -24,6 +24,10 @@ impl Window {
             }
             self.take_out(index);
         }
+        if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
+            // Whatever they were: those of no row.
+            group.running = self.program.start();
+        }
         for (pk, row) in rows {
             // It may stand in another group: the database says where it belongs.
             let elsewhere = self.find_row(pk);
@@ -45,8 +49,8 @@ impl Window {
             Time::Processing => now,
             Time::Event => self.groups.get(index).map_or(now, |group| group.event_time),
         };
-        self.evict(index, self.program.left_edge(now));
-        self.schedule(index);
+        self.evict(index, now);
+        self.schedule(index, now);
         if let Some(group) = self.groups.get_mut(index) {
             let evaluation = self.program.evaluate(&group.running);
             if evaluation != group.evaluation {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{Group, Row, Trigger, Version, Window};
 use crate::episode::Reason;
 use crate::model::{Key, Lsn, Timestamp, Value};
-use crate::rule::evaluate::Evaluation;
+use crate::rule::evaluate::{Evaluation, LeftEdge, Program};
 
 /// What is read back from `state/N` for one rule; [`Window::stored`] writes the same shape.
 #[derive(Debug, Deserialize)]
@@ -86,9 +86,9 @@ impl Serialize for GroupsOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut groups = serializer.serialize_seq(Some(self.0.groups.len()))?;
         for (_, group) in self.0.groups.iter() {
-            let row = |(time, index): &(Timestamp, u32)| {
+            let row = |(_, index): &(Timestamp, u32)| {
                 let row = self.0.rows.get(*index)?;
-                Some(RowOut { pk: &row.pk, time: *time, version: row.version, args: &row.args })
+                Some(RowOut { pk: &row.pk, time: row.time, version: row.version, args: &row.args })
             };
             groups.serialize_element(&GroupOut {
                 key: &group.key,
@@ -128,12 +128,31 @@ impl Window {
                 (held.evaluation, held.evaluated, held.since) = (group.evaluation, group.evaluated, group.since);
                 held.reason = if held.since.is_some() { Reason::Condition } else { Reason::Time };
                 held.unseen = group.unseen.into_iter().collect();
-                if held.evaluation != held.evaluated {
+                if held.evaluation != held.evaluated || !self.program.is_steady() {
                     held.edge = Some(Timestamp::MIN);
                     self.edges.push(Reverse((Timestamp::MIN, index)));
                 }
             }
-            self.schedule(index);
+            // A steady edge keeps its distance from NOW(), whatever that is.
+            self.schedule(index, Timestamp(0));
+        }
+    }
+
+    /// Goes on with another program of the same query, in another time zone: its rows stand at other instants.
+    pub fn exchange_program(&mut self, program: Program) {
+        self.program = program;
+        let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index).collect();
+        for index in groups {
+            let Some(group) = self.groups.get_mut(index) else { continue };
+            let held = std::mem::take(&mut group.rows);
+            (group.left, group.running) = (LeftEdge::NONE, self.program.start());
+            for (_, row) in held {
+                let Some(held) = self.rows.get(row) else { continue };
+                group.running.add(&held.args);
+                group.rows.insert((self.program.instant(held.time), row));
+            }
+            group.edge = Some(Timestamp::MIN);
+            self.edges.push(Reverse((Timestamp::MIN, index)));
         }
     }
 
@@ -142,9 +161,10 @@ impl Window {
         let Some(held) = self.groups.get_mut(group) else { return };
         let held: &mut Group = held;
         held.running.add(&args);
+        let at = self.program.instant(row.time);
         let row = Row { pk: row.pk, group, time: row.time, version: row.version, args };
-        let (time, Some(index)) = (row.time, self.rows.insert(row)) else { return };
-        held.rows.insert((time, index));
+        let Some(index) = self.rows.insert(row) else { return };
+        held.rows.insert((at, index));
         self.index_row(index);
     }
 }

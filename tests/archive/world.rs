@@ -107,6 +107,7 @@ impl World {
             output: Output::open(disk, OUTPUT.into())?.expect("the output is not locked"),
             counts: Counts::default(),
             gauge: Arc::default(),
+            look_again: None,
         })
     }
 

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tripline::change::debezium::{DecimalHandling, TimePrecision};
+use tripline::change::debezium::{BinaryHandling, DecimalHandling, TimePrecision};
 use tripline::config::{
     self, Alerts, Audit, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OnBadRecord, OnRuleChange, Postgres,
     PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, redact_url,
@@ -115,6 +115,8 @@ fn the_file_of_the_readme() {
             topic: "postgres.streaming.transactions".to_owned(),
             decimals: DecimalHandling::Auto,
             times: TimePrecision::Adaptive,
+            binary: BinaryHandling::Auto,
+            unavailable_value_placeholder: "__debezium_unavailable_value".to_owned(),
             connector_keeps_nulls: false,
             on_bad_record: OnBadRecord::DeadLetter,
             dead_letter_topic: "tripline.dead-letter".to_owned(),
@@ -125,6 +127,7 @@ fn the_file_of_the_readme() {
             max_connections: 4,
             keys_per_statement: 500,
             sweep_interval: None,
+            time_zone: None,
         },
         checkpoint: Checkpoint {
             dir: PathBuf::from("checkpoints"),
@@ -142,6 +145,7 @@ fn the_file_of_the_readme() {
             sql: SQL.to_owned(),
             time: Time::Processing,
             confirm: Confirm::Required,
+            time_zone: None,
         }],
         alerts: Alerts { log: true, kafka: Some(KafkaAlerts { topic: "tripline.alerts".to_owned() }), postgres: None },
         web: None,
@@ -174,7 +178,11 @@ fn the_built_in_file_says_what_is_built_in() {
         .collect();
     let loaded = load(&examples, &[]).map(|config| (config.kafka.properties.len(), config.rules, config.alerts));
     let readme = load(format!("{README}{TABLE}"), &[]);
-    assert_eq!(loaded, readme.map(|config| (3, config.rules, config.alerts)));
+    let with_zone = readme.map(|mut config| {
+        config.rules.iter_mut().for_each(|rule| rule.time_zone = Some("America/Sao_Paulo".to_owned()));
+        (3, config.rules, config.alerts)
+    });
+    assert_eq!(loaded, with_zone);
 }
 
 /// The example of a sink that the README's file does not have.

@@ -3,7 +3,9 @@
 //! - `evaluate`: one row and one group: edges, evaluations, aggregates
 //! - `examples`: what a window does with the changes of a stream, by name
 //! - `model`: the same for random histories, against sums taken from scratch
+//! - `zones`: months, and days over a change of the clocks, whose edges do not only go forward
 
 mod evaluate;
 mod examples;
 mod model;
+mod zones;

@@ -6,7 +6,7 @@ use tripline::model::{ColumnType, Key, Lsn, Table, Timestamp, Value};
 
 use crate::support::*;
 
-const SOURCE: &str = r#"{"ts_ms":5,"schema":"streaming","table":"transactions","txId":-1,"lsn":18446744073709551615}"#;
+const SOURCE: &str = r#"{"ts_ms":5,"schema":"streaming","table":"transactions","txId":-1,"lsn":9223372036854775807}"#;
 
 #[test]
 fn envelopes_in_any_shape() {
@@ -63,7 +63,7 @@ fn envelopes_in_any_shape() {
     assert_eq!(decoder.decode(None, Some(b"{\"a\":\"\xff\"}")).unwrap_err().kind, RejectKind::Json);
     let value = format!(r#"{{"op":"c","source":{SOURCE},"after":{row}}}"#);
     let Ok(Decoded::Change(change)) = decode(&transactions(), AUTO, None, &value) else { panic!() };
-    assert_eq!((change.lsn, change.tx_id), (Some(Lsn(u64::MAX)), Some(u32::MAX)));
+    assert_eq!((change.lsn, change.tx_id), (Some(Lsn(9_223_372_036_854_775_807)), Some(u32::MAX)));
     assert_eq!(change.committed_at, Some(Timestamp(5_000)));
 }
 
@@ -107,6 +107,9 @@ fn decoders_that_cannot_be() {
     assert_eq!(of(&table, &[]), "");
     table.columns[4].ty = ColumnType::Other;
     assert!(of(&table, &[4]).contains("\"merchant\" has the type"));
+    table.columns[0].ty = ColumnType::Other; // an enum, say
+    let why = of(&table, &[1]);
+    assert!(why.contains("it is of the primary key") && !why.contains("leave it out"), "{why}");
     table.primary_key.clear();
     assert!(of(&table, &[1]).contains("no primary key"));
 }

@@ -15,5 +15,6 @@ mod envelopes;
 mod full_row;
 mod properties;
 mod replay;
+mod sources;
 mod support;
 mod values;

@@ -1,6 +1,6 @@
 //! Tables, fixtures and short names for values.
 
-use tripline::change::debezium::{DecimalHandling, Decoder, Settings, TimePrecision};
+use tripline::change::debezium::{BinaryHandling, DecimalHandling, Decoder, Settings, TimePrecision};
 use tripline::change::{Change, Decoded, Op, Reject};
 use tripline::model::{Column, ColumnType, Key, Table, Timestamp, Value};
 
@@ -115,12 +115,13 @@ pub fn essence(changes: Vec<Change>) -> Vec<Essence> {
 }
 
 pub fn settings(decimals: DecimalHandling, times: TimePrecision) -> Settings {
-    Settings { decimals, times }
+    Settings { decimals, times, ..AUTO }
 }
 
-pub const PRECISE: Settings = Settings { decimals: DecimalHandling::Precise, times: TimePrecision::Adaptive };
-pub const STRING: Settings = Settings { decimals: DecimalHandling::String, times: TimePrecision::Adaptive };
-pub const AUTO: Settings = Settings { decimals: DecimalHandling::Auto, times: TimePrecision::Adaptive };
+pub const PRECISE: Settings = Settings { decimals: DecimalHandling::Precise, ..AUTO };
+pub const STRING: Settings = Settings { decimals: DecimalHandling::String, ..AUTO };
+pub const AUTO: Settings =
+    Settings { decimals: DecimalHandling::Auto, times: TimePrecision::Adaptive, binary: BinaryHandling::Auto };
 
 pub fn at(text: &str) -> Value {
     Value::Time(match text {

@@ -76,7 +76,7 @@ fn rules_renamed_changed_and_removed_between_runs() {
     assert_eq!(lines(&ended, "resolved=10"), 1, "{ended}");
 
     // Another name: nothing happens, and it is said.
-    let renamed = Job { rule: "weekly".to_owned(), ..raised.clone() };
+    let renamed = Job { name: "weekly".to_owned(), ..raised.clone() };
     let ended = renamed.run();
     ended.quiet();
     assert_eq!(lines(&ended, "rule weekly-spend is called weekly now"), 1, "{ended}");
@@ -92,7 +92,7 @@ fn rules_renamed_changed_and_removed_between_runs() {
     t.wait_in_kafka(22);
     renamed.run().quiet();
     let other =
-        Job { rule: "count".to_owned(), sql: RULE.replace("SUM(ABS(amount)) > 3000", "COUNT(*) > 3000"), ..renamed };
+        Job { name: "count".to_owned(), sql: RULE.replace("SUM(ABS(amount)) > 3000", "COUNT(*) > 3000"), ..renamed };
     std::fs::remove_dir_all(job.checkpoints.join(&job.group)).unwrap();
     let ended = other.run();
     ended.fired([]).resolved(11..=19);

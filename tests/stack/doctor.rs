@@ -1,6 +1,8 @@
 //! Stacks that are broken in one way each, on real servers: `doctor` names what is wrong, nothing else, and how to fix
 //! it; where the fix is SQL or a request, it is done as it stands there, and the finding is gone.
 
+mod kept_back;
+
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -31,7 +31,8 @@ fn oracle(database: &Database) -> (BTreeSet<i64>, i64) {
 fn job(folder: &Path, database: &Database, connector: &Connector, version: &str) -> Job {
     let group = format!("{}-{version}", database.name);
     let mut job = Job::new(folder, &database.name, &group, &connector.topic);
-    job.sql = format!("{RULE}\"\"\"\ntime = \"event\" # \"\"\"");
+    job.sql = RULE.to_owned();
+    job.rule = "time = \"event\"".to_owned();
     job
 }
 

@@ -14,7 +14,7 @@ use tripline::alert::Alert;
 use tripline::episode::{EpisodeId, Status};
 use tripline::failure::Kind;
 use tripline::model::{Key, Timestamp};
-use tripline::postgres::{Session, options};
+use tripline::postgres::options;
 use tripline::sink::postgres::rights::{Found, rights};
 use tripline::sink::postgres::{TableSink, migrations, stored};
 
@@ -187,7 +187,7 @@ fn records_of_odd_shape() {
     let t = Table::new("table_odd");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let options = options(&Stack::get().url(&t.database.name), Session::Writing).unwrap();
+        let options = options(&Stack::get().url(&t.database.name)).unwrap();
         let mut connection = options.connect().await.unwrap();
         let mut sink = TableSink::new(options, "g");
         let missing = sink.fence().await.unwrap_err();

@@ -1,10 +1,14 @@
 //! The world around a run changes: types, keys, publications, rights, topics. The answer stays SQL's, or the run says why
 //! it cannot go on.
 //!
+//! - `damage`: memory differs, whatever the reason
 //! - `gaps`: what the stream does not bring
+//! - `random`: changes by chance, under load
 //! - `topics`: the topic is not the one that was read
 
+mod damage;
 mod gaps;
+mod random;
 mod topics;
 
 use crate::harness::{Database, Job, Table};

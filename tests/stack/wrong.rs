@@ -54,7 +54,9 @@ fn rules() {
     let (database, folder) = (Database::new("rules"), tempfile::tempdir().unwrap());
     database.sql(
         "CREATE TABLE streaming.keyless (user_id bigint NOT NULL, amount numeric(12,2) NOT NULL,
-                                         \"timestamp\" timestamptz NOT NULL)",
+                                         \"timestamp\" timestamptz NOT NULL);
+         CREATE VIEW streaming.seen AS SELECT t.* FROM streaming.transactions AS t JOIN streaming.keyless USING (user_id);
+         CREATE MATERIALIZED VIEW streaming.stored AS SELECT * FROM streaming.transactions",
     );
     let job = job(&database, &folder);
     let rule = |from: &str, to: &str| Job { sql: RULE.replacen(from, to, 1), ..job.clone() };
@@ -65,6 +67,21 @@ fn rules() {
             "missing table",
             rule("streaming.transactions", "streaming.transaction"),
             vec!["rule weekly-spend", "streaming.transaction ", "does not exist"],
+        ),
+        (
+            "view",
+            rule("streaming.transactions", "streaming.seen"),
+            vec!["streaming.seen is a view", "it reads: streaming.keyless, streaming.transactions"],
+        ),
+        (
+            "materialized view",
+            rule("streaming.transactions", "streaming.stored"),
+            vec!["streaming.stored is a materialized view", "it reads: streaming.transactions"],
+        ),
+        (
+            "sequence",
+            rule("streaming.transactions", "streaming.transactions_id_seq"),
+            vec!["streaming.transactions_id_seq is a sequence", "correct FROM"],
         ),
         ("missing schema", rule("streaming.transactions", "nowhere.transactions"), vec!["nowhere.transactions"]),
         (

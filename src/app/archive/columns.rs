@@ -1,18 +1,21 @@
 //! Which columns the records of an archive have.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::servers::rules_database;
+use crate::archive::LookAgain;
 use crate::change::debezium;
-use crate::change::debezium::full_row::FullRowTable;
+use crate::change::debezium::TableSource;
+use crate::change::debezium::full_row::{FullRowDecoder, FullRowTable};
 use crate::config::{ArchiveConfig, Postgres};
-use crate::confirm::postgres::catalog::CatalogError;
 use crate::confirm::postgres::catalog::full_row::whole_table;
+use crate::confirm::postgres::catalog::{CatalogError, source};
 use crate::failure::{CallError, Failure, HasKind, Kind};
 use crate::job::ColumnsError;
 use crate::kafka::Cluster;
-use crate::retry::Outage;
+use crate::retry::{Outage, Retry};
 
 /// The wait before the topic's first records are read again.
 const FIRST_AGAIN: Duration = Duration::from_secs(1);
@@ -22,6 +25,8 @@ const FIRST_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Columns {
     /// What the catalog says; `None` where no database is given, and records bring their schema.
     table: Option<FullRowTable>,
+    /// What the catalog says of its changes.
+    source: Option<TableSource>,
     /// The table's schema and name, once known.
     name: Option<(String, String)>,
     /// Columns that records still have and the table no longer has.
@@ -33,14 +38,38 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// What the catalog says; `None` where no database is given, and records bring their schema.
-    pub(super) fn table(&self) -> Option<&FullRowTable> {
-        self.table.as_ref()
+    /// Asks the catalog whether it still says the same; `None` where there is none to ask.
+    pub(super) fn look_again(&self, config: &ArchiveConfig) -> Option<LookAgain> {
+        let database = Arc::new(rules_database(config.postgres.as_ref()?).ok()?);
+        let (schema, name) = self.name.clone()?;
+        let known = Arc::new((self.table.clone()?, self.source.clone()?));
+        Some(Box::new(move || {
+            let (database, known) = (Arc::clone(&database), Arc::clone(&known));
+            let (schema, name) = (schema.clone(), name.clone());
+            Box::pin(async move {
+                let mut connection = database.connect(Retry::ONCE).await?;
+                let table = match whole_table(&mut connection, &schema, &name).await {
+                    Ok(table) => table,
+                    Err(CatalogError::Connection(error)) => return Err(database.failed(error)),
+                    // It is gone: the catalog has nothing more to say of its records.
+                    Err(_) => return Ok(false),
+                };
+                let source = source(&mut connection, &schema, &name).await.map_err(|error| database.failed(error))?;
+                Ok((table, source) != *known)
+            })
+        }))
     }
 
-    /// Columns that records still have and the table no longer has.
-    pub(super) fn dropped(&self) -> BTreeSet<String> {
-        self.dropped.clone()
+    /// Decodes records with these columns.
+    pub(super) fn decoder(&self, config: &ArchiveConfig) -> FullRowDecoder {
+        let source = &config.source;
+        let decoder = FullRowDecoder::new(self.table.as_ref(), source.encodings())
+            .with_dropped(self.dropped.iter().cloned())
+            .with_placeholder(&source.unavailable_value_placeholder);
+        match &self.source {
+            Some(source) => decoder.of_source(source),
+            None => decoder,
+        }
     }
 
     /// Finds out from the first record which table the topic is of, and asks the catalog. Where there is no record yet, a
@@ -86,7 +115,7 @@ impl Columns {
             }
         }
         let Some((schema, table)) = &self.name else { return Ok(()) };
-        let found = read_catalog(database, schema, table, config.startup_wait).await?;
+        let (found, source) = read_catalog(database, schema, table, config.startup_wait).await?;
         if let Some(unknown) = self.unknown.take()
             && !found.fields.iter().any(|column| column.field.name == unknown)
         {
@@ -94,7 +123,7 @@ impl Columns {
             self.dropped.insert(unknown);
         }
         self.dropped.retain(|name| !found.fields.iter().any(|column| column.field.name == *name));
-        self.table = Some(found);
+        (self.table, self.source) = (Some(found), Some(source));
         Ok(())
     }
 
@@ -110,6 +139,10 @@ impl Columns {
             ColumnsError::Schemaless(_) => {
                 config.postgres.is_some() && self.table.is_none() && !std::mem::replace(&mut self.came_early, true)
             }
+            ColumnsError::Changed(reason) => {
+                tracing::info!(reason, "the table's columns have changed; reading the catalog again");
+                true
+            }
             ColumnsError::PartitionBy(_) => false,
         }
     }
@@ -121,16 +154,18 @@ async fn read_catalog(
     schema: &str,
     table: &str,
     patience: Duration,
-) -> Result<FullRowTable, Failure> {
+) -> Result<(FullRowTable, TableSource), Failure> {
     let database = rules_database(postgres)?;
     let found = database.attempt(patience, async |connection| {
-        whole_table(connection, schema, table).await.map_err(|error| match error {
+        let found = whole_table(connection, schema, table).await.map_err(|error| match error {
             CatalogError::Connection(error) => database.failed(error),
             other => {
                 let call = format!("archive.topic holds changes of {schema}.{table}");
                 CallError::new(call, other.to_string(), Kind::Misconfigured)
             }
-        })
+        })?;
+        let source = source(connection, schema, table).await.map_err(|error| database.failed(error))?;
+        Ok::<_, CallError>((found, source))
     });
     Ok(found.await?)
 }

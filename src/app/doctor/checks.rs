@@ -3,13 +3,17 @@
 //! - this file: broker, topics, group, clocks
 //! - [`records`]: what stands in the topic
 //! - [`connect`]: the connector that writes it
+//! - [`kept_back`]: what it keeps back of the rows
 //! - [`database`]: table, publication, slot, rights
+//! - [`sent`]: what of the table the publication sends, and the role sees
 //! - [`rules`]: each rule, and what its confirmation costs
 
 pub(super) mod connect;
 pub(super) mod database;
+mod kept_back;
 pub(super) mod records;
 pub(super) mod rules;
+mod sent;
 
 use super::facts::{AlertsTable, Broker};
 use super::finding::{Finding, ok, problem, warning};

@@ -12,7 +12,7 @@ use crate::config::{Config, RuleSettings, redact_url};
 use crate::confirm::postgres::catalog::{self, CatalogError};
 use crate::failure::{Exit, Failure};
 use crate::model::{Table, Timestamp};
-use crate::postgres::{Database, Session, kind};
+use crate::postgres::{Database, Sees, Session, kind, query, query_scalar};
 use crate::rule::parse::Parsed;
 use crate::rule::render::{self, quote_ident};
 use crate::rule::{Query, Time, compile};
@@ -27,14 +27,19 @@ pub(super) async fn database(
 ) -> Result<(DatabaseFacts, Vec<RuleFacts>), Failure> {
     let server = rules_database(&config.postgres)?;
     let mut connection = server.try_connect().await?;
-    let asked = ask(&mut connection, clock, table).await;
+    let mut transaction =
+        server.begin(&mut connection, Sees::Newest, "UTC").await.map_err(|error| server.failed(error))?;
+    let asked = ask(&mut transaction, clock, table).await;
+    drop(transaction);
     let mut facts = Vec::new();
     if let Ok(DatabaseFacts {
         relation: Some(Relation { table: Some(table), usage: true, select: true, .. }), ..
     }) = &asked
     {
         for (settings, parsed) in rules {
-            facts.push(rule(&mut connection, config, settings, parsed, table, clock.now()).await);
+            let begun = server.begin(&mut connection, Sees::Newest, "UTC").await;
+            let mut transaction = begun.map_err(|error| server.failed(error))?;
+            facts.push(rule(&mut transaction, config, settings, parsed, table, clock.now()).await);
         }
     }
     let _ = connection.close().await;
@@ -48,16 +53,23 @@ async fn ask(
     (schema, name): (&str, &str),
 ) -> Result<DatabaseFacts, sqlx::Error> {
     // The first statement of a session is slower than others.
-    sqlx::query("select 1").execute(&mut *connection).await?;
+    query("select 1").execute(&mut *connection).await?;
     let before = clock.now().0;
-    let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut *connection).await?;
+    let row = query(include_str!("server.sql")).fetch_one(&mut *connection).await?;
     let after = clock.now().0;
     let within = after.saturating_sub(before) / 2;
     let theirs: i64 = row.try_get("now_micros")?;
     let ahead = (theirs.saturating_sub(before.saturating_add(within)), within);
-    let relation = sqlx::query(include_str!("relation.sql")).bind(schema).bind(name);
+    let relation = query(include_str!("relation.sql")).bind(schema).bind(name);
+    let mut instead = String::new();
     let relation = match relation.fetch_optional(&mut *connection).await? {
-        None => None,
+        None => {
+            instead = match catalog::no_table(connection, schema, name).await {
+                CatalogError::Connection(error) => return Err(error),
+                other => other.to_string(),
+            };
+            None
+        }
         Some(row) => {
             let table = match catalog::table(connection, schema, name).await {
                 Ok(table) => Some(table),
@@ -67,9 +79,9 @@ async fn ask(
             Some(self::relation(&row, table)?)
         }
     };
-    let publications = sqlx::query(include_str!("publications.sql")).bind(schema).bind(name);
+    let publications = query(include_str!("publications.sql")).bind(schema).bind(name);
     let publications = publications.fetch_all(&mut *connection).await?;
-    let slots = sqlx::query(include_str!("slots.sql")).fetch_all(&mut *connection).await?;
+    let slots = query(include_str!("slots.sql")).fetch_all(&mut *connection).await?;
     Ok(DatabaseFacts {
         name: row.try_get("database")?,
         version: row.try_get("version")?,
@@ -78,6 +90,7 @@ async fn ask(
         wal_level: row.try_get("wal_level")?,
         ahead,
         relation,
+        instead,
         publications: publications.iter().map(publication).collect::<Result<_, _>>()?,
         slots: slots.iter().map(slot).collect::<Result<_, _>>()?,
     })
@@ -92,6 +105,10 @@ fn relation(row: &PgRow, table: Option<Table>) -> Result<Relation, sqlx::Error> 
         usage: row.try_get("may_use")?,
         select: row.try_get("may_select")?,
         index_leads: row.try_get("index_leads")?,
+        row_security: row.try_get("row_security")?,
+        children: row.try_get("children")?,
+        root: row.try_get("root")?,
+        generated: row.try_get("generated")?,
     })
 }
 
@@ -100,6 +117,10 @@ fn publication(row: &PgRow) -> Result<Publication, sqlx::Error> {
         name: row.try_get("name")?,
         has_table: row.try_get("has_table")?,
         leaves_out: row.try_get("leaves_out")?,
+        via_root: row.try_get("via_root")?,
+        row_filter: row.try_get("row_filter")?,
+        columns: row.try_get("columns")?,
+        sends_generated: row.try_get("sends_generated")?,
     })
 }
 
@@ -141,11 +162,10 @@ async fn plan(connection: &mut PgConnection, query: &Query, time: Time, now: Tim
     let column = column.map(|column| quote_ident(&column.name)).unwrap_or_default();
     let table = quoted(&query.table.schema, &query.table.name);
     let sample = format!("select ({column})::text from {table} where {column} is not null limit 1");
-    let key: Option<String> =
-        sqlx::query_scalar(AssertSqlSafe(sample)).fetch_optional(&mut *connection).await?.flatten();
+    let key: Option<String> = query_scalar(AssertSqlSafe(sample)).fetch_optional(&mut *connection).await?.flatten();
     let keys: Vec<String> = key.into_iter().collect();
     let statement = format!("explain {}", render::confirmation(query, time).sql);
-    let asked = sqlx::query(AssertSqlSafe(statement)).bind(&keys);
+    let asked = crate::postgres::query(AssertSqlSafe(statement)).bind(&keys);
     let asked = match time {
         Time::Processing => asked.bind(now.rfc3339()),
         Time::Event => asked.bind(keys.iter().map(|_| now.rfc3339()).collect::<Vec<_>>()),
@@ -165,7 +185,8 @@ pub(super) async fn alerts_table(config: &Config) -> Result<AlertsTable, Failure
         let create = "select has_database_privilege(current_database(), 'CREATE')";
         Ok::<_, sqlx::Error>(match rights(&mut connection).await? {
             Found::Nothing => {
-                AlertsTable::Missing { may_create: sqlx::query_scalar(create).fetch_one(&mut connection).await? }
+                let begun = server.begin(&mut connection, Sees::Newest, "UTC").await;
+                AlertsTable::Missing { may_create: query_scalar(create).fetch_one(&mut *begun?).await? }
             }
             Found::Older => AlertsTable::Older,
             Found::Tables(rights) => AlertsTable::There { missing: rights.missing() },

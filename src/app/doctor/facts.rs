@@ -65,6 +65,8 @@ pub(super) struct DatabaseFacts {
     pub(super) ahead: (i64, i64),
     /// The rules' table; `None` where there is none.
     pub(super) relation: Option<Relation>,
+    /// What there is instead of the table, and what to do; empty where the table is there.
+    pub(super) instead: String,
     pub(super) publications: Vec<Publication>,
     /// Logical replication slots of this database.
     pub(super) slots: Vec<Slot>,
@@ -86,6 +88,14 @@ pub(super) struct Relation {
     pub(super) select: bool,
     /// First key column of every whole, valid index: what a search by that column can use.
     pub(super) index_leads: Vec<String>,
+    /// Whether row-level security hides rows from the role.
+    pub(super) row_security: bool,
+    /// Tables that inherit from it and are no partitions, as SQL writes them.
+    pub(super) children: Vec<String>,
+    /// The partitioned table that it is a partition of, as SQL writes it.
+    pub(super) root: Option<String>,
+    /// Columns that Postgres computes.
+    pub(super) generated: Vec<String>,
 }
 
 /// A publication of the database.
@@ -96,6 +106,14 @@ pub(super) struct Publication {
     pub(super) has_table: bool,
     /// Which of insert, update and delete it leaves out.
     pub(super) leaves_out: Vec<String>,
+    /// Whether changes of partitions come under the name of the partitioned table.
+    pub(super) via_root: bool,
+    /// The condition on rows of the table, or of one of its partitions.
+    pub(super) row_filter: Option<String>,
+    /// The columns that are sent of the table; `None` where the server does not say.
+    pub(super) columns: Option<Vec<String>>,
+    /// Whether computed columns are sent as well.
+    pub(super) sends_generated: bool,
 }
 
 /// A logical replication slot.

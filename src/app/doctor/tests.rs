@@ -51,7 +51,7 @@ async fn a_server_that_never_answers_does_not_hold_it_for_ever() {
     }
     for session in [rules_session, alerts_session] {
         let settings = session.recv().unwrap();
-        assert!(settings.contains("default_transaction_read_only=on"), "{settings}");
-        assert!(!settings.contains("default_transaction_read_only=off"), "{settings}");
+        // Read only by each transaction, whatever a pooler makes of the session: it takes nothing from the start of one.
+        assert!(!settings.contains("default_transaction_read_only"), "{settings}");
     }
 }

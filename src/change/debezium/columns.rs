@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::Settings;
 use super::envelope::After;
 use super::named::NameSeed;
-use super::value::{Form, UNTOUCHED, Unread, ValueSeed};
+use super::value::{Form, Placeholder, UNTOUCHED, Unread, ValueSeed};
 use crate::change::{Hole, HoleCause, Reject, RejectKind};
 use crate::model::{Column, Key, Table, Value};
 
@@ -59,7 +59,14 @@ impl Columns {
                         primary_key.push(slots.len());
                     }
                     slots.push(Slot::new(column, table.primary_key.contains(&index)));
-                    forms.push(Form::from_catalog(column, settings).map_err(|why| format!("table {table}: {why}"))?);
+                    let form = Form::from_catalog(column, settings).map_err(|why| match is_wanted {
+                        true => format!("table {table}: {why}; leave it out of the rule"),
+                        false => format!(
+                            "table {table}: {why}; it is of the primary key, by which rows are told apart: a rule needs a \
+                             table whose primary key is of integers, numerics, text, uuid, dates or timestamps"
+                        ),
+                    });
+                    forms.push(form?);
                 }
             }
         }
@@ -173,7 +180,7 @@ impl Slot {
 
 /// Why a column has no value where none came.
 const MISSING: &str = "it is not there: the record is older or newer than the table's present columns, or the connector \
-                       leaves the column out (column.include.list)";
+                       or the publication leaves the column out, or it is a generated column";
 
 /// The wanted columns of a row.
 pub(super) struct Row {
@@ -205,6 +212,7 @@ pub(super) struct ImageSeed<'a> {
     pub(super) columns: &'a Columns,
     pub(super) forms: &'a [Form],
     pub(super) part: Part,
+    pub(super) placeholder: &'a Placeholder,
     pub(super) image: &'a mut Image,
 }
 
@@ -214,8 +222,8 @@ impl<'de> After<'de> for ImageSeed<'_> {
     const TIMES: bool = false;
 
     fn read<D: Deserializer<'de>>(&mut self, json: D) -> Result<bool, D::Error> {
-        let image = &mut *self.image;
-        ImageSeed { columns: self.columns, forms: self.forms, part: self.part, image }.deserialize(json)
+        let Self { columns, forms, part, placeholder, ref mut image } = *self;
+        ImageSeed { columns, forms, part, placeholder, image }.deserialize(json)
     }
 }
 
@@ -246,7 +254,7 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
             let read = slot.and_then(|at| Some((at, self.columns.slots.get(at)?, self.forms.get(at)?)));
             match read {
                 Some((at, slot, form)) if self.part == Part::All || slot.in_key => {
-                    match fields.next_value_seed(ValueSeed(form))? {
+                    match fields.next_value_seed(ValueSeed(form, self.placeholder))? {
                         Ok(value) => {
                             if let Some(place) = self.image.values.get_mut(at) {
                                 *place = Some(value);

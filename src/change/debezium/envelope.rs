@@ -61,6 +61,8 @@ pub(super) struct Source {
     pub(super) tx_id: Number,
     pub(super) ts_us: Number,
     pub(super) ts_ms: Number,
+    /// The database's name where it is not the one expected.
+    pub(super) other_database: Option<String>,
     /// The name found where it is not the table's.
     pub(super) other_schema: Option<String>,
     pub(super) other_table: Option<String>,
@@ -68,6 +70,7 @@ pub(super) struct Source {
 
 /// What an envelope is read with.
 pub(super) struct EnvelopeSeed<'a, A> {
+    pub(super) database: Option<&'a str>,
     pub(super) schema: &'a str,
     pub(super) table: &'a str,
     pub(super) after: A,
@@ -117,7 +120,8 @@ impl<'de, A: After<'de>> Visitor<'de> for EnvelopeSeed<'_, A> {
                 Field::Before => envelope.before = fields.next_value()?,
                 Field::After => envelope.after = fields.next_value_seed(AfterSeed(&mut self.after))?,
                 Field::Source => {
-                    envelope.source = fields.next_value_seed(SourceSeed { schema: self.schema, table: self.table })?;
+                    let Self { database, schema, table, .. } = self;
+                    envelope.source = fields.next_value_seed(SourceSeed { database, schema, table })?;
                 }
                 Field::Op => envelope.op = letter(fields.next_value_seed(TextSeed)?.as_deref()),
                 Field::Schema => envelope.schema = Some(fields.next_value()?),
@@ -145,6 +149,7 @@ fn letter(op: Option<&str>) -> Letter {
 }
 
 struct SourceSeed<'a> {
+    database: Option<&'a str>,
     schema: &'a str,
     table: &'a str,
 }
@@ -177,6 +182,7 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
             "ts_ms" => 4,
             "schema" => 5,
             "table" => 6,
+            "db" => 7,
             _ => 0,
         }))? {
             match field {
@@ -186,6 +192,10 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
                 4 => source.ts_ms = fields.next_value_seed(NumberSeed)?,
                 5 => source.other_schema = other(fields.next_value_seed(TextSeed)?.as_deref(), self.schema),
                 6 => source.other_table = other(fields.next_value_seed(TextSeed)?.as_deref(), self.table),
+                7 => {
+                    let found = fields.next_value_seed(TextSeed)?;
+                    source.other_database = self.database.and_then(|expected| other(found.as_deref(), expected));
+                }
                 _ => _ = fields.next_value::<IgnoredAny>()?,
             }
         }

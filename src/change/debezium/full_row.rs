@@ -10,6 +10,7 @@ mod image;
 mod layout;
 mod value;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer};
@@ -18,9 +19,10 @@ use serde_json::value::RawValue;
 use self::image::{RowSeed, Unread};
 use self::layout::Layout;
 use super::envelope::{After, Envelope, EnvelopeSeed, Letter, Source};
+use super::value::Placeholder;
 use super::{
-    KeyText, MESSAGE, RECORD_KEY, Settings, behind_schema, key_text, parse, reject, schema, unreadable, unreadable_key,
-    utf8,
+    KeyText, MESSAGE, RECORD_KEY, Settings, TableSource, behind_schema, key_text, parse, reject, schema, unreadable,
+    unreadable_key, utf8,
 };
 use crate::change::full_row::{Cell, Field, FullRowChange};
 use crate::change::{Decode, Decoded, Op, Reject, RejectKind};
@@ -74,6 +76,15 @@ pub struct FullRowDecoder {
     plain: Option<Arc<Layout>>,
     /// The schema seen last, as its text, and what it stands for.
     learnt: Option<(Box<str>, Arc<Layout>)>,
+    /// The columns of the record seen last that did not have all of the table's.
+    narrow: Option<Arc<Layout>>,
+    /// Columns that records were seen without.
+    missing: BTreeSet<String>,
+    /// The database that changes are to be of, where it is known.
+    database: Option<String>,
+    /// Whether the key of a delete is made up: the replica identity lacks the primary key.
+    key_is_made_up: bool,
+    placeholder: Arc<Placeholder>,
     /// Of the change before this one.
     seen: Option<Arc<[Field]>>,
 }
@@ -104,8 +115,30 @@ impl FullRowDecoder {
             table: table.map(|table| Arc::new(table.clone())),
             plain: table.map(|table| Arc::new(Layout::of_table(table, settings))),
             learnt: None,
+            narrow: None,
+            missing: BTreeSet::new(),
+            database: None,
+            key_is_made_up: false,
+            placeholder: Arc::default(),
             seen: None,
         }
+    }
+
+    /// Refuses changes of another database, and, where the replica identity does not have it, the primary key of a delete.
+    #[must_use]
+    pub fn of_source(mut self, source: &TableSource) -> Self {
+        self.database = Some(source.database.clone());
+        self.key_is_made_up = source.key_is_made_up;
+        self
+    }
+
+    /// The connector's `unavailable.value.placeholder`.
+    #[must_use]
+    pub fn with_placeholder(mut self, setting: &str) -> Self {
+        let placeholder = Arc::new(Placeholder::new(setting));
+        self.plain = self.plain.as_ref().map(|plain| Arc::new(plain.with_placeholder(&placeholder)));
+        self.placeholder = placeholder;
+        self
     }
 
     /// Also takes records with these columns, which the table no longer has: as text, after the table's. All rows have
@@ -125,6 +158,10 @@ impl FullRowDecoder {
     /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The kind `schemaless`
     /// means that a catalog is needed, `unknown-column` that it is to be read anew.
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
+        self.read_record(key, value).map_err(Reject::bounded)
+    }
+
+    fn read_record(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
         const TOMBSTONE: Decoded<FullRowChange> = Decoded::Ignored("tombstone");
         let Some(value) = value.filter(|value| value.trim_ascii() != b"null") else { return Ok(TOMBSTONE) };
         let text = utf8(value, "the record's value", RejectKind::Json)?;
@@ -133,7 +170,7 @@ impl FullRowDecoder {
             && let Ok(envelope) = self.read(payload)
         {
             let layout = Arc::clone(layout);
-            return self.finish(&envelope, key, Some(layout));
+            return self.finish(payload, &envelope, key, Some(layout));
         }
         let envelope = self.read(text).map_err(|error| unreadable(&error, "the record's value"))?;
         match envelope.payload.filter(|_| envelope.op == Letter::Absent) {
@@ -141,16 +178,16 @@ impl FullRowDecoder {
             Some(payload) if payload.get().starts_with('{') => {
                 let layout = self.learn(envelope.schema)?;
                 let envelope = self.read(payload.get()).map_err(|error| unreadable(&error, "the payload"))?;
-                self.finish(&envelope, key, layout)
+                self.finish(payload.get(), &envelope, key, layout)
             }
-            _ => self.finish(&envelope, key, self.plain.clone()),
+            _ => self.finish(text, &envelope, key, self.plain.clone()),
         }
     }
 
     fn read<'t>(&self, text: &'t str) -> serde_json::Result<Whole<'t>> {
         let expected = self.expected.as_ref();
         let (schema, table) = expected.map_or(("", ""), |(schema, table)| (schema, table));
-        parse(EnvelopeSeed { schema, table, after: Kept }, text)
+        parse(EnvelopeSeed { database: self.database.as_deref(), schema, table, after: Kept }, text)
     }
 
     /// The layout of records with this schema; that of records without where it describes no row.
@@ -163,9 +200,9 @@ impl FullRowDecoder {
         {
             return Ok(Some(Arc::clone(layout)));
         }
-        let unreadable = |error| reject(RejectKind::Envelope, format!("the record's schema cannot be read: {error}"));
+        let unreadable = |error| reject(RejectKind::Envelope, super::schema_unreadable(&error));
         let Some(described) = schema::of_images(text).map_err(unreadable)? else { return Ok(self.plain.clone()) };
-        let mut layout = Layout::of_schema(&described, self.table.as_deref());
+        let mut layout = Layout::of_schema(&described, self.table.as_deref(), &self.placeholder);
         if let Some((_, before)) = &self.learnt {
             layout.keep(before); // schemas differ in more than columns
         }
@@ -174,15 +211,23 @@ impl FullRowDecoder {
         Ok(Some(layout))
     }
 
+    /// `text`: the envelope's own.
     fn finish(
         &mut self,
+        text: &str,
         envelope: &Whole<'_>,
         key: Option<&[u8]>,
         layout: Option<Arc<Layout>>,
     ) -> Result<Decoded<FullRowChange>, Reject> {
+        if let Some(what) = super::beside::of_no_table(&envelope.op, text) {
+            return Ok(Decoded::Ignored(what));
+        }
         let Some(op) = super::operation(&envelope.op)? else { return Ok(Decoded::Ignored(MESSAGE)) };
         if let Some((schema, table)) = &self.expected {
-            super::check_table((schema, table), &envelope.source)?;
+            super::source::check_table(self.database.as_deref(), (schema, table), &envelope.source)?;
+        }
+        if op == Op::Delete && self.key_is_made_up {
+            return Err(super::made_up_key());
         }
         let (fields, cells) = match (op, &layout, &self.seen) {
             (Op::Truncate | Op::Tombstone, Some(layout), _) => (Arc::clone(&layout.fields), layout.nulls()),
@@ -196,13 +241,19 @@ impl FullRowDecoder {
                      postgres.url, so that they can be read from the catalog",
                 ));
             }
-            (Op::Delete, Some(layout), _) => (Arc::clone(&layout.fields), self.deleted(layout, envelope.before, key)?),
-            (_, Some(layout), _) => Self::row(layout, envelope.after.ok_or_else(|| super::no_row(op))?)?,
+            (Op::Delete, Some(layout), _) => {
+                let layout = &Arc::clone(layout);
+                self.deleted(layout, envelope.before, key)?
+            }
+            (_, Some(layout), _) => {
+                let layout = &Arc::clone(layout);
+                self.row(layout, envelope.after.ok_or_else(|| super::no_row(op))?)?
+            }
         };
-        let (lsn, tx_id) = (super::lsn(&envelope.source)?, super::tx_id(&envelope.source)?);
-        let committed_at = match super::committed_at(envelope.source.ts_us, envelope.source.ts_ms)? {
+        let (lsn, tx_id) = (super::source::lsn(&envelope.source)?, super::source::tx_id(&envelope.source)?);
+        let committed_at = match super::source::committed_at(envelope.source.ts_us, envelope.source.ts_ms)? {
             Some(at) => at,
-            None => super::committed_at(envelope.ts_us, envelope.ts_ms)?.ok_or_else(|| {
+            None => super::source::committed_at(envelope.ts_us, envelope.ts_ms)?.ok_or_else(|| {
                 let detail = "neither source nor the envelope has ts_us or ts_ms: when it was committed is not known";
                 reject(RejectKind::Envelope, detail)
             })?,
@@ -216,8 +267,33 @@ impl FullRowDecoder {
         Ok(Decoded::Change(FullRowChange { op, lsn, tx_id, committed_at, fields, cells }))
     }
 
+    /// The layout of a record with these values: without the table's columns that it does not have. NULL for them would
+    /// be made up.
+    fn narrowed(&mut self, layout: &Arc<Layout>, values: &[Option<&RawValue>]) -> Option<Arc<Layout>> {
+        let mut narrow = layout.without(values).filter(|_| !layout.described)?;
+        let missing = layout.fields.iter().filter(|field| !narrow.fields.contains(field)).map(|field| &field.name);
+        let new: Vec<&str> = missing.filter(|name| !self.missing.contains(*name)).map(String::as_str).collect();
+        if !new.is_empty() {
+            tracing::warn!(
+                columns = new.join(", "),
+                "records come without these columns of the table, which are left out of their files: they are older than \
+                 the columns, or the connector does not send them (column.exclude.list, a generated column, a type that \
+                 it does not know)"
+            );
+            let new: Vec<String> = new.into_iter().map(str::to_owned).collect();
+            self.missing.extend(new);
+        }
+        match &self.narrow {
+            Some(known) if known.fields == narrow.fields => narrow.keep(known),
+            _ => {}
+        }
+        let narrow = Arc::new(narrow);
+        self.narrow = Some(Arc::clone(&narrow));
+        Some(narrow)
+    }
+
     /// A row with all of its columns.
-    fn row(layout: &Arc<Layout>, after: &RawValue) -> Result<Row, Reject> {
+    fn row(&mut self, layout: &Arc<Layout>, after: &RawValue) -> Result<Row, Reject> {
         let read = parse(RowSeed(layout), after.get()).map_err(|error| unreadable(&error, "after"))?;
         let row = read.ok_or_else(|| reject(RejectKind::Envelope, "after is null; the row is needed"))?;
         if let Some(name) = row.unknown.as_ref().filter(|_| layout.described) {
@@ -232,26 +308,45 @@ impl FullRowDecoder {
             );
             return Err(reject(RejectKind::UnknownColumn(name), detail));
         }
-        Ok((Arc::clone(&layout.fields), layout.cells(&row.values, "after", RejectKind::Value)?))
+        let Some(narrow) = self.narrowed(layout, &row.values) else {
+            return Ok((Arc::clone(&layout.fields), layout.cells(&row.values, "after", RejectKind::Value)?));
+        };
+        let values = in_order_of(&narrow, layout, &row.values);
+        Ok((Arc::clone(&narrow.fields), narrow.cells(&values, "after", RejectKind::Value)?))
     }
 
     /// Of a deleted row only the primary key: from `before`, of which it is the one part that is never made up, or else
     /// from the record's key.
-    fn deleted(&self, layout: &Layout, before: Option<&RawValue>, key: Option<&[u8]>) -> Result<Box<[Cell]>, Reject> {
+    fn deleted(&mut self, layout: &Arc<Layout>, before: Option<&RawValue>, key: Option<&[u8]>) -> Result<Row, Reject> {
         let before = match before {
             Some(before) => parse(RowSeed(layout), before.get()).map_err(|error| unreadable(&error, "before"))?,
             None => None,
         };
         let before = before.map(|before| before.values).unwrap_or_default();
-        if !layout.key.is_empty() && layout.key.iter().all(|&slot| is_there(&before, slot)) {
-            return layout.some_cells(&layout.key, &before, "before");
+        let narrow = if before.is_empty() { None } else { self.narrowed(layout, &before) };
+        let Some(narrow) = narrow else {
+            return Ok((Arc::clone(&layout.fields), self.deleted_of(layout, &before, key)?));
+        };
+        let before = in_order_of(&narrow, layout, &before);
+        Ok((Arc::clone(&narrow.fields), self.deleted_of(&narrow, &before, key)?))
+    }
+
+    /// The same by the layout of `before`.
+    fn deleted_of(
+        &self,
+        layout: &Layout,
+        before: &[Option<&RawValue>],
+        key: Option<&[u8]>,
+    ) -> Result<Box<[Cell]>, Reject> {
+        if !layout.key.is_empty() && layout.key.iter().all(|&slot| is_there(before, slot)) {
+            return layout.some_cells(&layout.key, before, "before");
         }
         // Without a catalog, it is the record's key that names the columns.
         let Some((named, from_key)) = self.record_key(layout, key)? else {
             return if layout.key.is_empty() { Ok(layout.nulls()) } else { Err(super::no_key()) };
         };
-        if layout.key.is_empty() && named.iter().all(|&slot| is_there(&before, slot)) {
-            return layout.some_cells(&named, &before, "before");
+        if layout.key.is_empty() && named.iter().all(|&slot| is_there(before, slot)) {
+            return layout.some_cells(&named, before, "before");
         }
         if layout.key.iter().all(|slot| named.contains(slot)) { Ok(from_key) } else { Err(super::no_key()) }
     }
@@ -262,7 +357,7 @@ impl FullRowDecoder {
         let described = match schema {
             Some(schema) => {
                 let fields = schema::of_struct(schema).map_err(unreadable_key)?;
-                Some(Layout::of_schema(&fields, self.table.as_deref()))
+                Some(Layout::of_schema(&fields, self.table.as_deref(), &self.placeholder))
             }
             None => None,
         };
@@ -293,13 +388,23 @@ impl Decode for FullRowDecoder {
     }
 }
 
+/// Values by the columns of another layout, in the order of this one, which has some of them.
+fn in_order_of<'t>(narrow: &Layout, layout: &Layout, values: &[Option<&'t RawValue>]) -> Vec<Option<&'t RawValue>> {
+    let (mut ordered, mut next) = (Vec::with_capacity(narrow.fields.len()), 0);
+    for field in narrow.fields.iter() {
+        let slot = layout.find(&field.name, &mut next);
+        ordered.push(slot.and_then(|slot| values.get(slot).copied().flatten()));
+    }
+    ordered
+}
+
 fn is_there(values: &[Option<&RawValue>], slot: usize) -> bool {
     values.get(slot).is_some_and(Option::is_some)
 }
 
 /// Schema and name of the table that a record says it is of, with or without the schema of the record.
 pub fn table_of(value: &[u8]) -> Option<(String, String)> {
-    let read = |text| parse(EnvelopeSeed { schema: "", table: "", after: Kept }, text).ok();
+    let read = |text| parse(EnvelopeSeed { database: None, schema: "", table: "", after: Kept }, text).ok();
     let envelope: Whole<'_> = read(std::str::from_utf8(value).ok()?)?;
     let Source { other_schema, other_table, .. } = match envelope.payload.filter(|_| envelope.op == Letter::Absent) {
         Some(payload) => read(payload.get())?.source,

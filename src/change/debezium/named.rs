@@ -52,14 +52,6 @@ impl Number {
             Self::Absent | Self::Unusable => None,
         }
     }
-
-    pub(super) fn to_u64(self) -> Option<u64> {
-        match self {
-            Self::Signed(number) => u64::try_from(number).ok(),
-            Self::Unsigned(number) => Some(number),
-            Self::Absent | Self::Unusable => None,
-        }
-    }
 }
 
 /// Reads a [`Number`], whatever stands there.

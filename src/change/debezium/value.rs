@@ -2,18 +2,63 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::named::{NameSeed, Number, NumberSeed, TextSeed};
-use super::{DecimalHandling, Settings, TimePrecision};
+use super::{DecimalHandling, Settings, TimePrecision, UNAVAILABLE};
 use crate::change::decimal;
 use crate::change::time::{self, Unit};
 use crate::model::{Column, ColumnType, Value};
 
 /// `unavailable.value.placeholder`: stands for a TOASTed value that the change did not touch.
-pub(super) const UNAVAILABLE: &str = "__debezium_unavailable_value";
-/// The same where the connector writes bytes.
-pub(super) const UNAVAILABLE_BASE64: &str = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+#[derive(Debug)]
+pub(super) struct Placeholder {
+    /// As the connector writes it into a text.
+    pub(super) text: Box<str>,
+    /// The same where the connector writes bytes.
+    base64: Box<str>,
+    hex: Box<str>,
+}
+
+impl Placeholder {
+    /// As the connector's setting has it: text, or `hex:` and the bytes of it.
+    pub(super) fn new(setting: &str) -> Self {
+        let bytes = setting.strip_prefix("hex:").and_then(from_hex);
+        let bytes = bytes.unwrap_or_else(|| setting.as_bytes().to_vec());
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { text: String::from_utf8_lossy(&bytes).into(), base64: STANDARD.encode(&bytes).into(), hex: hex.into() }
+    }
+
+    /// Whether this stands for a value that is not in the change.
+    pub(super) fn is(&self, found: &str) -> bool {
+        *found == *self.text || self.is_bytes(found)
+    }
+
+    /// The same for a value of bytes.
+    pub(super) fn is_bytes(&self, found: &str) -> bool {
+        *found == *self.base64 || *found == *self.hex
+    }
+}
+
+impl Default for Placeholder {
+    fn default() -> Self {
+        Self::new(UNAVAILABLE)
+    }
+}
+
+/// The bytes of hexadecimal text in lower case, as the connector writes it.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |[high, low]: &[u8; 2]| Some(digit(high)? << 4 | digit(low)?);
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+}
 
 /// What is wrong where a value's type has no room for the placeholder.
 pub(super) const UNTOUCHED: &str = "the value was not in the change: it is TOASTed and was not touched. A rule on this \
@@ -79,7 +124,7 @@ impl Form {
             ColumnType::Date => Self::Time(Unit::Days),
             ColumnType::Other => {
                 return Err(format!(
-                    "column {:?} has the type {}, which cannot be read; leave it out of the rule",
+                    "column {:?} has the type {}, which cannot be read",
                     column.name, column.type_name
                 ));
             }
@@ -142,7 +187,7 @@ pub(super) fn time_unit(found: Described<'_>) -> Option<Unit> {
 
 /// Reads a value in this form. What does not fit is a sentence, not an error of serde's, so that the record is read
 /// to its end and the more telling reason wins (it may be another table's).
-pub(super) struct ValueSeed<'a>(pub(super) &'a Form);
+pub(super) struct ValueSeed<'a>(pub(super) &'a Form, pub(super) &'a Placeholder);
 
 type Read = Result<Value, Unread>;
 
@@ -192,30 +237,35 @@ impl ValueSeed<'_> {
         match self.0 {
             Form::Int { min, max } => match i64::try_from(found) {
                 Ok(fits) if (*min..=*max).contains(&fits) => Ok(Value::Int(fits)),
-                _ => Err(format!("found {found}, which is outside of the column's range {min} to {max}").into()),
+                _ => Err(format!("found {WHOLE_NUMBER} outside of the column's range {min} to {max}").into()),
             },
-            Form::Decimal { wire, .. } if *wire == Wire::Double => Err(lossy(found).into()),
+            Form::Decimal { wire, .. } if *wire == Wire::Double => Err(LOSSY.to_owned().into()),
             Form::Decimal { declared, .. } => Ok(decimal::from_integer(found, *declared)),
             Form::Time(unit) => i64::try_from(found)
                 .ok()
                 .and_then(|count| time::from_count(count, *unit))
                 .map(Value::Time)
-                .ok_or_else(|| self.misfit(found).into()),
-            _ => Err(self.misfit(found).into()),
+                .ok_or_else(|| self.misfit(WHOLE_NUMBER).into()),
+            _ => Err(self.misfit(WHOLE_NUMBER).into()),
         }
     }
 
     fn text(&self, found: &str) -> Read {
-        if matches!(found, UNAVAILABLE | UNAVAILABLE_BASE64) {
+        if self.1.is(found) {
             return Err(Unread::Unchanged);
         }
         match self.0 {
+            Form::Text if found.contains('\0') => {
+                Err("found a text with a NUL, which no text of Postgres has; is this topic Debezium's?"
+                    .to_owned()
+                    .into())
+            }
             Form::Text => Ok(Value::Text(found.into())),
             Form::Decimal { declared, wire } => {
-                decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", excerpt(found)).into())
+                decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", shape(found)).into())
             }
-            Form::Time(_) => time::from_iso(found).map(Value::Time).map_err(|_| self.misfit(excerpt(found)).into()),
-            _ => Err(self.misfit(excerpt(found)).into()),
+            Form::Time(_) => time::from_iso(found).map(Value::Time).map_err(|_| self.misfit(shape(found)).into()),
+            _ => Err(self.misfit(shape(found)).into()),
         }
     }
 }
@@ -248,20 +298,20 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Result<Value, 
     }
 }
 
-pub(super) fn lossy(found: impl fmt::Display) -> String {
-    format!(
-        "found {found}, a binary float: decimal.handling.mode=double loses digits, and money is kept exact here; set \
-         the connector's decimal.handling.mode to string or precise"
-    )
-}
+/// What is wrong with a decimal that comes as a number with a fraction.
+pub(super) const LOSSY: &str = "found a binary float: decimal.handling.mode=double loses digits, and money is kept exact \
+                                here; set the connector's decimal.handling.mode to string or precise";
 
-/// The first characters of a text, quoted, so that no message grows with its record.
-pub(super) fn excerpt(text: &str) -> String {
-    let mut start: String = text.chars().take(48).collect();
-    if start.len() < text.len() {
-        start.push('…');
+/// How a reason names a number. It never repeats one: what is in a record is nobody's who reads the log.
+pub(super) const WHOLE_NUMBER: &str = "a whole number";
+
+/// How a reason names a text.
+pub(super) fn shape(text: &str) -> String {
+    match text.chars().count() {
+        0 => "an empty text".to_owned(),
+        1 => "a text of one character".to_owned(),
+        count => format!("a text of {count} characters"),
     }
-    format!("{start:?}")
 }
 
 impl<'de> Visitor<'de> for ValueSeed<'_> {
@@ -278,7 +328,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_bool<E>(self, found: bool) -> Result<Read, E> {
         Ok(match self.0 {
             Form::Bool => Ok(Value::Bool(found)),
-            _ => Err(self.misfit(found).into()),
+            _ => Err(self.misfit("a boolean").into()),
         })
     }
 
@@ -290,10 +340,10 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         Ok(self.integer(found.into()))
     }
 
-    fn visit_f64<E>(self, found: f64) -> Result<Read, E> {
+    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
         Ok(Err(match self.0 {
-            Form::Decimal { .. } => lossy(found).into(),
-            _ => self.misfit(found).into(),
+            Form::Decimal { .. } => LOSSY.to_owned().into(),
+            _ => self.misfit("a number with a fraction").into(),
         }))
     }
 
@@ -327,7 +377,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
             return Ok(Err(self.misfit("an object").into()));
         }
         Ok(match (scale.to_i32(), value) {
-            (Some(scale), Some(value)) if value != UNAVAILABLE_BASE64 => {
+            (Some(scale), Some(value)) if !self.1.is_bytes(&value) => {
                 decimal::from_base64(&value, scale, *declared).map_err(Unread::from)
             }
             (Some(_), Some(value)) => self.text(&value),

@@ -3,9 +3,11 @@
 pub mod full_row;
 
 use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow};
-use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Executor, Row};
 
+use crate::change::debezium::TableSource;
 use crate::model::{Column, ColumnType, Table};
+use crate::postgres::query;
 use crate::rule::parse::Spelling;
 use crate::rule::{Query, RuleError, render};
 
@@ -28,9 +30,9 @@ pub enum CatalogError {
 /// # Errors
 /// No such table, no primary key, or the connection fails.
 pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> Result<Table, CatalogError> {
-    let rows = sqlx::query(include_str!("catalog.sql")).bind(schema).bind(name).fetch_all(connection).await?;
+    let rows = query(include_str!("catalog.sql")).bind(schema).bind(name).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
-        return Err(no_table(schema, name));
+        return Err(no_table(connection, schema, name).await);
     }
     let mut columns = Vec::new();
     let mut key: Vec<(i32, usize)> = Vec::new();
@@ -50,8 +52,47 @@ pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> R
     Ok(Table { schema: schema.to_owned(), name: name.to_owned(), columns, primary_key })
 }
 
-fn no_table(schema: &str, name: &str) -> CatalogError {
-    CatalogError::Unfit(format!("table {schema}.{name} does not exist in this database, or this role may not see it"))
+/// Reads what the catalog says of a table's changes.
+///
+/// # Errors
+/// The connection fails.
+pub async fn source(connection: &mut PgConnection, schema: &str, name: &str) -> Result<TableSource, sqlx::Error> {
+    let row = query(include_str!("catalog/source.sql")).bind(schema).bind(name).fetch_one(connection).await?;
+    Ok(TableSource { database: row.try_get("database")?, key_is_made_up: row.try_get("key_is_made_up")? })
+}
+
+/// Why there is no table of this name: there may be something else.
+pub async fn no_table(connection: &mut PgConnection, schema: &str, name: &str) -> CatalogError {
+    let asked = query(include_str!("catalog/instead.sql")).bind(schema).bind(name).fetch_optional(connection);
+    let found = match asked.await {
+        Ok(found) => found,
+        Err(error) => return error.into(),
+    };
+    let kind = found.as_ref().and_then(|row| row.try_get::<String, _>("kind").ok()).unwrap_or_default();
+    let behind = found.and_then(|row| row.try_get::<Vec<String>, _>("behind").ok()).unwrap_or_default();
+    CatalogError::Unfit(instead(&format!("{schema}.{name}"), &kind, &behind))
+}
+
+/// What is wrong with a name that is no table's, by its kind in `pg_class.relkind` and the tables that a view reads.
+fn instead(name: &str, kind: &str, behind: &[String]) -> String {
+    let what = match kind {
+        "v" => "a view",
+        "m" => "a materialized view",
+        "f" => "a foreign table",
+        "S" => "a sequence",
+        "i" | "I" => "an index",
+        "c" => "a composite type",
+        "" => return format!("table {name} does not exist in this database, or this role may not see it"),
+        _ => "no table",
+    };
+    let why = "Postgres streams the changes of ordinary and partitioned tables only";
+    let tables = if behind.is_empty() { String::new() } else { format!(": {}", behind.join(", ")) };
+    let what_to_do = match kind {
+        "v" | "m" => format!("write the rule on the table that it reads{tables}"),
+        "f" => "run Tripline beside the server that has the table".to_owned(),
+        _ => "correct FROM in the rule".to_owned(),
+    };
+    format!("{name} is {what}, and {why}; {what_to_do}")
 }
 
 fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
@@ -98,12 +139,12 @@ fn numeric(modifier: i32) -> ColumnType {
 /// # Errors
 /// Postgres does not take the text, or the connection fails.
 pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), CatalogError> {
-    match connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await {
+    match explain(connection, sql).await {
         Ok(_) => Ok(()),
         Err(sqlx::Error::Database(error)) if is_of_the_text(error.code().as_deref()) => {
             let error = error.downcast_ref::<PgDatabaseError>();
             let position = match error.position() {
-                Some(sqlx::postgres::PgErrorPosition::Original(position)) => position,
+                Some(sqlx::postgres::PgErrorPosition::Original(position)) => position.saturating_sub(EXPLAIN.len()),
                 _ => 1,
             };
             let (line, column) = place(sql, position);
@@ -147,8 +188,11 @@ pub async fn compare(
     )))
 }
 
+/// What stands before a query to have its plan.
+const EXPLAIN: &str = "explain (verbose, costs off) ";
+
 async fn explain(connection: &mut PgConnection, sql: &str) -> Result<String, sqlx::Error> {
-    let statement = format!("explain (verbose, costs off) {sql}");
+    let statement = format!("{EXPLAIN}{sql}");
     let rows = connection.fetch_all(sqlx::raw_sql(AssertSqlSafe(statement))).await?;
     let lines = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
     Ok(lines.join("\n"))
@@ -157,6 +201,21 @@ async fn explain(connection: &mut PgConnection, sql: &str) -> Result<String, sql
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_no_tables() {
+        let check = |kind: &str, behind: &[&str], parts: &[&str]| {
+            let behind: Vec<String> = behind.iter().map(|name| (*name).to_owned()).collect();
+            let text = instead("s.t", kind, &behind);
+            assert!(parts.iter().all(|part| text.contains(part)), "{kind}: {text}");
+        };
+        check("", &[], &["table s.t does not exist"]);
+        check("v", &["s.a", "s.b"], &["s.t is a view", "write the rule on the table that it reads: s.a, s.b"]);
+        check("m", &[], &["s.t is a materialized view", "write the rule on the table that it reads"]);
+        check("f", &[], &["s.t is a foreign table", "the server that has the table"]);
+        check("S", &[], &["s.t is a sequence", "correct FROM in the rule"]);
+        check("t", &[], &["s.t is no table", "correct FROM in the rule"]);
+    }
 
     #[test]
     fn numeric_modifiers() {

@@ -4,6 +4,7 @@ select
     case when type_schema.nspname = 'pg_catalog' then type.typname::text else '' end as base_type,
     attribute.atttypmod as modifier,
     not attribute.attnotnull as nullable,
+    -- not the expression of a generated column, which is kept in the same place
     attribute.atthasdef and attribute.attgenerated = '' as has_default,
     coalesce(collated.collisdeterministic, true) as deterministic,
     array_position(primary_key.indkey::int2[], attribute.attnum) as key_position

@@ -5,6 +5,7 @@ use sqlx::{Error, Row};
 
 use crate::contract::{Contract, Look};
 use crate::model::Lsn;
+use crate::postgres::query;
 
 /// The statement, with the schema as `$1` and the table as `$2`; no row where there is no such table.
 pub(super) const STATEMENT: &str = include_str!("contract.sql");
@@ -14,7 +15,7 @@ pub(super) const STATEMENT: &str = include_str!("contract.sql");
 /// # Errors
 /// The connection fails.
 pub async fn look(connection: &mut PgConnection, schema: &str, table: &str) -> Result<Option<Look>, Error> {
-    let row = sqlx::query(STATEMENT).bind(schema).bind(table).fetch_optional(connection).await?;
+    let row = query(STATEMENT).bind(schema).bind(table).fetch_optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 

@@ -2,7 +2,7 @@
 //! and how far that is from the alert's own numbers. One read-only transaction, so that rows and totals agree.
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Connection, Row};
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::model::ColumnType;
 use crate::rule::render::quote_ident;
@@ -81,17 +81,15 @@ pub fn columns(query: &Query) -> Vec<usize> {
     distinct
 }
 
-/// Asks for them.
+/// Asks for them in a transaction of which all statements see the same, and whose time zone is that of the rule.
 ///
 /// # Errors
 /// The database's.
 pub async fn present(connection: &mut PgConnection, subject: &Subject<'_>) -> Result<Present, sqlx::Error> {
     let Subject { query, time, key, from, as_of, numbers } = *subject;
-    let bind = |sql: String| sqlx::query(AssertSqlSafe(sql)).bind(from).bind(as_of).bind(key);
-    let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
-    let totals = bind(totals_sql(query, time)).bind(numbers).fetch_one(&mut *transaction).await?;
-    let rows = bind(rows_sql(query, time)).bind(i64::from(ROWS_MAX)).fetch_all(&mut *transaction).await?;
-    transaction.rollback().await?;
+    let bind = |sql: String| crate::postgres::query(AssertSqlSafe(sql)).bind(from).bind(as_of).bind(key);
+    let totals = bind(totals_sql(query, time)).bind(numbers).fetch_one(&mut *connection).await?;
+    let rows = bind(rows_sql(query, time)).bind(i64::from(ROWS_MAX)).fetch_all(connection).await?;
     let count = outputs(query).len();
     let texts = |start: usize| (start..start + count).map(|index| totals.try_get::<Option<String>, _>(index));
     Ok(Present {

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use super::ANSWER_MARGIN;
 use super::explain::{aggregate, column, condition, table};
 use crate::model::Timestamp;
-use crate::postgres::{Session, no_answer, options};
+use crate::postgres::{Sees, Session, no_answer, options, query};
 use crate::rule::evaluate::{LeftEdge, Program};
 use crate::rule::{Aggregate, Query, Rule, Time, compile};
 
@@ -62,6 +62,7 @@ pub struct Tracer {
     pool: PgPool,
     /// Whether Postgres answers must not depend on whoever looks at keys.
     pings: PgPool,
+    session: Session,
     answer_timeout: Duration,
     rules: Vec<(Rule, Program)>,
 }
@@ -72,8 +73,7 @@ impl Tracer {
     /// # Errors
     /// A rule that cannot be compiled; or what is wrong with the URL.
     pub fn new(url: &str, statement_timeout: Duration, rules: &[Rule]) -> Result<Self, String> {
-        let options =
-            options(url, Session::Reading(statement_timeout)).map_err(|error| format!("postgres.url: {error}"))?;
+        let options = options(url).map_err(|error| format!("postgres.url: {error}"))?;
         let pool = |max| {
             PgPoolOptions::new()
                 .max_connections(max)
@@ -88,6 +88,7 @@ impl Tracer {
         Ok(Self {
             pool: pool(CONNECTIONS_MAX),
             pings: pool(1),
+            session: Session::Reading(statement_timeout),
             answer_timeout: statement_timeout * STATEMENTS + ANSWER_MARGIN,
             rules: rules.iter().map(compiled).collect::<Result<_, String>>()?,
         })
@@ -103,7 +104,7 @@ impl Tracer {
     /// # Errors
     /// Why not.
     pub async fn ping(&self) -> Result<(), String> {
-        let asked = sqlx::query("select 1").execute(&self.pings);
+        let asked = sqlx::raw_sql("select 1").execute(&self.pings);
         match tokio::time::timeout(PING_TIMEOUT, asked).await {
             Ok(Ok(_)) => Ok(()),
             // The pool keeps the reason to itself.
@@ -120,7 +121,7 @@ impl Tracer {
     pub async fn trace(&self, name: &str, key: &[Option<String>]) -> Result<Option<Trace>, sqlx::Error> {
         let Some((rule, program)) = self.rules.iter().find(|(rule, _)| rule.name == name) else { return Ok(None) };
         let mut connection = self.pool.acquire().await?;
-        match tokio::time::timeout(self.answer_timeout, read(&mut connection, rule, program, key)).await {
+        match tokio::time::timeout(self.answer_timeout, read(&mut connection, self.session, rule, program, key)).await {
             Ok(trace) => trace.map(Some),
             Err(_) => {
                 drop(connection.detach()); // it is closed, and not used again
@@ -133,19 +134,21 @@ impl Tracer {
 /// Two statements in one transaction, so that they see the same.
 async fn read(
     connection: &mut PgConnection,
+    session: Session,
     rule: &Rule,
     program: &Program,
     key: &[Option<String>],
 ) -> Result<Trace, sqlx::Error> {
-    let mut transaction = connection.begin_with("begin isolation level repeatable read read only").await?;
+    let begin = session.begin(Sees::Same, rule.query.zone.name());
+    let mut transaction = connection.begin_with(AssertSqlSafe(begin)).await?;
     let now = match event_now_sql(rule) {
-        Some(sql) => sqlx::query(AssertSqlSafe(sql)).bind(None::<&str>).bind("").bind(key),
-        None => sqlx::query("select (extract(epoch from now()) * 1000000)::bigint"),
+        Some(sql) => query(AssertSqlSafe(sql)).bind(None::<&str>).bind("").bind(key),
+        None => query("select (extract(epoch from now()) * 1000000)::bigint"),
     };
     let to = Timestamp(now.fetch_one(&mut *transaction).await?.try_get(0)?);
     let edge = program.left_edge(to);
     let from = (edge != LeftEdge::NONE).then(|| edge.at());
-    let bound = sqlx::query(AssertSqlSafe(points_sql(rule)));
+    let bound = query(AssertSqlSafe(points_sql(rule)));
     let bound = bound.bind(from.map(Timestamp::rfc3339)).bind(to.rfc3339()).bind(key).bind(i64::from(POINTS_MAX));
     let rows = bound.fetch_all(&mut *transaction).await?;
     transaction.rollback().await?;
@@ -167,7 +170,7 @@ fn point(row: &PgRow) -> Result<Point, sqlx::Error> {
 fn event_now_sql(rule: &Rule) -> Option<String> {
     let query = &rule.query;
     let bound = query.bound.as_ref().filter(|_| rule.time == Time::Event)?;
-    let at = column(query, bound.column);
+    let at = instant(query, bound.column);
     let all = Query { bound: None, ..query.clone() };
     Some(format!(
         "select (extract(epoch from coalesce(max({at}), now())) * 1000000)::bigint from {} as r where isfinite({at}) and {}",
@@ -176,13 +179,18 @@ fn event_now_sql(rule: &Rule) -> Option<String> {
     ))
 }
 
+/// A column's value as an instant: local time counts in the session's time zone.
+fn instant(query: &Query, index: usize) -> String {
+    format!("({})::timestamptz", column(query, index))
+}
+
 /// Parameters: those of [`condition`], and `$4 bigint`, how many at most. The latest come first.
 fn points_sql(rule: &Rule) -> String {
     let query = &rule.query;
     let pk: Vec<String> =
         query.table.primary_key.iter().map(|index| format!("({})::text", column(query, *index))).collect();
     let keys = query.table.primary_key.iter().map(|index| column(query, *index));
-    let time = query.bound.as_ref().map(|bound| column(query, bound.column));
+    let time = query.bound.as_ref().map(|bound| instant(query, bound.column));
     let order: Vec<String> = time.clone().into_iter().chain(keys).collect();
     let at = time.map_or("null::bigint".to_owned(), |at| {
         format!("case when isfinite({at}) then (extract(epoch from {at}) * 1000000)::bigint end")

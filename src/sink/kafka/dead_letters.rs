@@ -4,10 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::Timeout;
 
-use super::{Producer, RECORDS_IN_FLIGHT, delivered, producing, records};
+use super::records::{self, COPIED};
+use super::{Producer, RECORDS_IN_FLIGHT, delivered, producing};
 use crate::change::record::DeadLetter;
 use crate::failure::{CallError, Kind};
 use crate::kafka::{Cluster, Quiet, error};
@@ -16,20 +17,22 @@ use crate::sink::DeadLetterSink;
 /// Copies invalid records, with a plain producer.
 pub struct DeadLetters {
     topic: String,
+    /// The topic that the records are of.
+    source: String,
     config: ClientConfig,
     producer: Mutex<Producer>,
 }
 
 impl DeadLetters {
-    /// Makes the producer; it connects by itself.
+    /// Makes the producer, which connects by itself. The records are of the topic `source`.
     ///
     /// # Errors
     /// A property that librdkafka does not accept.
-    pub fn new(cluster: &Cluster, topic: &str) -> Result<Self, CallError> {
+    pub fn new(cluster: &Cluster, topic: &str, source: &str) -> Result<Self, CallError> {
         let config = producing(cluster);
         let created: Result<Producer, KafkaError> = config.create_with_context(Quiet);
         let producer = Mutex::new(created.map_err(|error| error::bad_property(&error, &config))?);
-        Ok(Self { topic: topic.to_owned(), config, producer })
+        Ok(Self { topic: topic.to_owned(), source: source.to_owned(), config, producer })
     }
 
     fn producer(&self) -> MutexGuard<'_, Producer> {
@@ -50,14 +53,39 @@ impl DeadLetters {
 }
 
 impl DeadLetterSink for DeadLetters {
-    /// With their own headers and the reason why they are invalid.
+    /// With their own headers and the reason why they are invalid. One that is too large for the topic is sent again with
+    /// less of its record.
     async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), CallError> {
         for part in dead.chunks(RECORDS_IN_FLIGHT) {
-            let producer = self.producer().clone();
-            let sent = part.iter().map(|letter| producer.send(records::letter(&self.topic, letter), Timeout::Never));
-            let sent = join_all(sent).await;
-            delivered("dead-letter topic", &producer, sent).map_err(|error| self.renewed(error))?;
+            let mut left: Vec<&DeadLetter> = part.iter().collect();
+            for copied in COPIED {
+                let producer = self.producer().clone();
+                let sent = left.iter().map(|letter| {
+                    producer.send(records::letter(&self.topic, &self.source, letter, copied), Timeout::Never)
+                });
+                let sent = join_all(sent).await;
+                let is_last = copied.is_least();
+                let (mut too_large, mut others) = (Vec::new(), Vec::new());
+                for (letter, result) in left.into_iter().zip(sent) {
+                    match result {
+                        Err((error, _)) if !is_last && is_too_large(&error) => too_large.push(letter),
+                        result => others.push(result),
+                    }
+                }
+                delivered("dead-letter topic", &producer, others).map_err(|error| self.renewed(error))?;
+                left = too_large;
+                if left.is_empty() {
+                    break;
+                }
+            }
         }
         Ok(())
     }
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize)
+    )
 }

@@ -7,7 +7,7 @@ use crate::failure::CallError;
 use crate::kafka::Cluster;
 use crate::kafka::records::OpenTransaction;
 use crate::progress::Progress;
-use crate::unit::recovery::{EpisodeRecord, RecoveryState};
+use crate::unit::recovery::{EpisodeRecord, KeyPart, RecoveryState};
 
 /// The partition that everything is written to.
 const PARTITION: i32 = 0;
@@ -24,7 +24,7 @@ pub async fn read(
 ) -> Result<RecoveryState, CallError> {
     let mut reading = Reading { topic: topic.to_owned(), group: group.to_owned(), ..Reading::default() };
     reading = cluster.committed_records(topic, PARTITION, group, open, reading, Reading::take).await?;
-    Ok(RecoveryState { progress: reading.progress, episodes: reading.newest.into_values().collect() })
+    Ok(reading.finish())
 }
 
 #[derive(Default)]
@@ -33,6 +33,8 @@ struct Reading {
     group: String,
     progress: Option<Progress>,
     newest: BTreeMap<Vec<u8>, EpisodeRecord>,
+    /// Parts of keys, by the record key that they are of and their place.
+    parts: BTreeMap<(String, usize), KeyPart>,
 }
 
 impl Reading {
@@ -49,9 +51,31 @@ impl Reading {
             }),
             _ => Ok(()),
         };
+        let read = match parse::<KeyPart>(body) {
+            Ok(Some(part)) if read.is_err() => {
+                if part.group == self.group {
+                    self.parts.insert((part.key_of.clone(), part.part), part);
+                }
+                Ok(())
+            }
+            _ => read,
+        };
         if let Err(error) = read {
             tracing::warn!(topic = self.topic, offset, %error, "skipped a record that Tripline did not write");
         }
+    }
+
+    fn finish(self) -> RecoveryState {
+        let Self { topic, progress, newest, parts, .. } = self;
+        let complete = |record: EpisodeRecord| {
+            let rule = record.rule.clone();
+            let completed = record.completed(&parts);
+            if completed.is_none() {
+                tracing::warn!(topic, rule, "skipped an episode: a part of its key is missing");
+            }
+            completed
+        };
+        RecoveryState { progress, episodes: newest.into_values().filter_map(complete).collect() }
     }
 }
 

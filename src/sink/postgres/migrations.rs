@@ -3,9 +3,11 @@
 
 use std::borrow::Cow;
 
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, SqlSafeStr};
+
+use crate::postgres::query_scalar;
 
 /// Version, name and text of each, in order.
 const ALL: [(i64, &str, &str); 3] = [
@@ -46,7 +48,9 @@ pub async fn run(connection: &mut PgConnection) -> Result<Migrated, MigrateError
 
 /// Nothing where the bookkeeping is not there or may not be read.
 async fn applied(connection: &mut PgConnection) -> Vec<i64> {
-    let read = sqlx::query_scalar(include_str!("applied.sql")).fetch_all(connection).await;
+    let Ok(mut transaction) = connection.begin_with(super::begin_reading()).await else { return Vec::new() };
+    let read = query_scalar(include_str!("applied.sql")).fetch_all(&mut *transaction).await;
+    let _ = transaction.rollback().await;
     read.unwrap_or_default()
 }
 

@@ -1,8 +1,9 @@
 //! What a role finds of the sink's tables, and what it may do with them.
 
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection, Row};
 
+use crate::postgres::query;
 use crate::rule::render::quote_ident;
 
 /// What is there of the sink's tables.
@@ -69,7 +70,9 @@ fn grant(table: &str, wanted: &[(bool, &str)], role: &str) -> Option<String> {
 /// # Errors
 /// The connection fails.
 pub async fn rights(connection: &mut PgConnection) -> Result<Found, sqlx::Error> {
-    let rows = sqlx::query(include_str!("rights.sql")).fetch_all(connection).await?;
+    let mut transaction = connection.begin_with(super::begin_reading()).await?;
+    let rows = query(include_str!("rights.sql")).fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
     let (mut alerts, mut generations) = (None, None);
     for row in &rows {
         match row.try_get("name")? {

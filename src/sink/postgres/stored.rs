@@ -1,9 +1,10 @@
 //! Reading the table: alert records as they are on the topic.
 
 use crate::alert::record::AlertRecord;
+use crate::postgres::query;
 use serde_json::Value as Json;
-use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection, Row};
 use uuid::Uuid;
 
 use crate::model::Timestamp;
@@ -38,7 +39,8 @@ pub async fn newest(
     limit: u32,
 ) -> Result<Vec<AlertRecord>, sqlx::Error> {
     let sql = concat!(include_str!("record.sql"), include_str!("filter.sql"), include_str!("newest.sql"));
-    let rows = sqlx::query(sql)
+    let mut transaction = connection.begin_with(super::begin_reading()).await?;
+    let rows = query(sql)
         .bind(&filter.rule)
         .bind(&filter.status)
         .bind(&filter.severity)
@@ -46,8 +48,9 @@ pub async fn newest(
         .bind(filter.since.map(Timestamp::rfc3339))
         .bind(&filter.group)
         .bind(i64::from(limit))
-        .fetch_all(connection)
+        .fetch_all(&mut *transaction)
         .await?;
+    transaction.rollback().await?;
     rows.iter().map(read).collect()
 }
 
@@ -62,7 +65,8 @@ pub async fn later(
     limit: u32,
 ) -> Result<Vec<AlertRecord>, sqlx::Error> {
     let sql = concat!(include_str!("record.sql"), include_str!("filter.sql"), include_str!("later.sql"));
-    let rows = sqlx::query(sql)
+    let mut transaction = connection.begin_with(super::begin_reading()).await?;
+    let rows = query(sql)
         .bind(&filter.rule)
         .bind(&filter.status)
         .bind(&filter.severity)
@@ -72,8 +76,9 @@ pub async fn later(
         .bind(after.map(|(at, _)| at))
         .bind(after.map(|(_, id)| id.to_string()))
         .bind(i64::from(limit))
-        .fetch_all(connection)
+        .fetch_all(&mut *transaction)
         .await?;
+    transaction.rollback().await?;
     rows.iter().map(read).collect()
 }
 
@@ -91,7 +96,9 @@ pub async fn rules(connection: &mut PgConnection, group: Option<&str>) -> Result
 /// The database's.
 pub async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<AlertRecord>, sqlx::Error> {
     let sql = concat!(include_str!("record.sql"), include_str!("find.sql"));
-    let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(connection).await?;
+    let mut transaction = connection.begin_with(super::begin_reading()).await?;
+    let row = query(sql).bind(id.to_string()).fetch_optional(&mut *transaction).await?;
+    transaction.rollback().await?;
     row.as_ref().map(read).transpose()
 }
 

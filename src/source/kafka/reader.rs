@@ -1,7 +1,7 @@
 //! The thread that polls librdkafka and decodes what it reads.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +13,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::super::Event;
 use crate::change::RejectKind;
-use crate::change::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, Content, DeadLetter, SourceRecord};
+use crate::change::record::{
+    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BYTES_AHEAD_MAX, Batch, Content, DeadLetter, SourceRecord,
+};
 use crate::change::{Decode, Decoded};
 use crate::failure::{CallError, Kind, Server};
 use crate::kafka::group::Member;
@@ -193,12 +195,53 @@ pub(super) enum Command {
     Stop,
 }
 
+/// An event on its way to the loop.
+pub(super) struct Sent<T> {
+    pub(super) event: Event<T>,
+    _weight: Weight,
+}
+
+/// The bytes of an event's records, counted until the loop has it.
+struct Weight {
+    bytes: usize,
+    ahead: Arc<Ahead>,
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.ahead.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.ahead.taken.notify_one();
+    }
+}
+
+/// What has been sent and not yet been taken by the loop.
+#[derive(Default)]
+struct Ahead {
+    bytes: AtomicUsize,
+    taken: Notify,
+}
+
+impl Ahead {
+    fn weigh(self: &Arc<Self>, bytes: usize) -> Weight {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        Weight { bytes, ahead: Arc::clone(self) }
+    }
+
+    /// Until there is room for more.
+    async fn has_room(&self) {
+        while self.bytes.load(Ordering::SeqCst) >= BYTES_AHEAD_MAX {
+            self.taken.notified().await;
+        }
+    }
+}
+
 /// The state of the reading thread.
 pub(super) struct Reader<D: Decode> {
     consumer: Arc<GroupConsumer>,
     decoder: D,
     inbox: Receiver<Command>,
-    outbox: mpsc::Sender<Event<D::Change>>,
+    outbox: mpsc::Sender<Sent<D::Change>>,
+    ahead: Arc<Ahead>,
     /// Assignments that the group has made.
     assignments: u64,
     /// Whether the last of them still stands.
@@ -210,9 +253,9 @@ impl<D: Decode> Reader<D> {
         consumer: Arc<GroupConsumer>,
         decoder: D,
         inbox: Receiver<Command>,
-        outbox: mpsc::Sender<Event<D::Change>>,
+        outbox: mpsc::Sender<Sent<D::Change>>,
     ) -> Self {
-        Self { consumer, decoder, inbox, outbox, assignments: 0, assigned: false }
+        Self { consumer, decoder, inbox, outbox, ahead: Arc::default(), assignments: 0, assigned: false }
     }
 
     pub(super) fn run(mut self, runtime: &tokio::runtime::Handle) {
@@ -224,39 +267,40 @@ impl<D: Decode> Reader<D> {
                 Ok(Command::Start(_, assignment)) => {
                     if let Err(error) = self.consumer.assign(&assignment) {
                         let failed = CallError::from_source("Kafka: assigning the partitions", error, Kind::Unsafe);
-                        self.send(runtime, Event::Failed(failed));
+                        self.send(runtime, Event::Failed(failed), 0);
                         return;
                     }
                 }
                 Ok(Command::Stop) | Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
                 Err(std::sync::mpsc::TryRecvError::Empty) => {}
             }
-            let (batch, failed) = self.fill();
+            let (batch, bytes, failed) = self.fill();
             let rebalances =
                 std::mem::take(&mut *self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner));
             let mut events = Vec::new();
             if !batch.records.is_empty() || !batch.ended.is_empty() {
-                events.push(Event::Batch(batch));
+                events.push((Event::Batch(batch), bytes));
             }
             for rebalance in rebalances {
                 self.assigned = matches!(rebalance, Rebalance::Assign(_));
                 self.assignments += u64::from(self.assigned);
-                events.push(match rebalance {
+                let event = match rebalance {
                     Rebalance::Assign(partitions) => Event::Assigned(partitions),
                     Rebalance::Revoke => Event::Revoked,
-                });
+                };
+                events.push((event, 0));
             }
-            events.extend(failed.map(Event::Failed));
-            for event in events {
-                if !self.send(runtime, event) {
+            events.extend(failed.map(|error| (Event::Failed(error), 0)));
+            for (event, bytes) in events {
+                if !self.send(runtime, event, bytes) {
                     return;
                 }
             }
         }
     }
 
-    /// Polls until there is nothing left, or a batch is full.
-    fn fill(&mut self) -> (Batch<D::Change>, Option<CallError>) {
+    /// Polls until there is nothing left, or a batch is full. Also returns the bytes of its records.
+    fn fill(&mut self) -> (Batch<D::Change>, usize, Option<CallError>) {
         let mut batch = Batch::default();
         let consumer = Arc::clone(&self.consumer);
         let mut wait = POLL_WAIT;
@@ -276,26 +320,21 @@ impl<D: Decode> Reader<D> {
                 Some(Err(error)) => {
                     tracing::debug!(%error, "reading from Kafka");
                     if let Some(failed) = classify(error) {
-                        return (batch, Some(failed));
+                        return (batch, bytes, Some(failed));
                     }
                 }
             }
             wait = Duration::ZERO;
         }
-        (batch, None)
+        (batch, bytes, None)
     }
 
     fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> SourceRecord<D::Change> {
         let position = Position { partition: message.partition(), offset: message.offset() };
         let letter = |reject, row| {
-            Box::new(DeadLetter {
-                position,
-                reject,
-                row,
-                key: message.key().map(<[u8]>::to_vec),
-                value: message.payload().map(<[u8]>::to_vec),
-                headers: headers_of(message),
-            })
+            let headers = message.headers().into_iter().flat_map(Headers::iter);
+            let headers = headers.map(|header| (header.key, header.value));
+            Box::new(DeadLetter::new(position, reject, message.key(), message.payload(), headers).about_row(row))
         };
         let content = match self.decoder.decode(message.key(), message.payload()) {
             Ok(Decoded::Change(change)) => Content::Change(change),
@@ -311,15 +350,30 @@ impl<D: Decode> Reader<D> {
         SourceRecord { position, timestamp_ms, content }
     }
 
+    /// Gives an event to the loop, and waits until there is room for another one: nothing is read that would wait here.
+    /// Whether the loop is still there.
+    async fn hand_over(&self, next: &mut Option<(Event<D::Change>, usize)>) -> bool {
+        if next.is_some() {
+            let Ok(permit) = self.outbox.reserve().await else { return false };
+            if let Some((event, bytes)) = next.take() {
+                permit.send(Sent { event, _weight: self.ahead.weigh(bytes) });
+            }
+        }
+        tokio::select! {
+            () = self.ahead.has_room() => true,
+            () = self.outbox.closed() => false,
+        }
+    }
+
     /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the
     /// partitions paused. Whether the loop is still there.
-    fn send(&self, runtime: &tokio::runtime::Handle, event: Event<D::Change>) -> bool {
+    fn send(&self, runtime: &tokio::runtime::Handle, event: Event<D::Change>, bytes: usize) -> bool {
+        let mut next = Some((event, bytes));
         let mut paused: Option<TopicPartitionList> = None;
         loop {
             let wait = if paused.is_some() { Duration::ZERO } else { LAG_BEFORE_PAUSE };
-            match runtime.block_on(async { tokio::time::timeout(wait, self.outbox.reserve()).await }) {
-                Ok(Ok(permit)) => {
-                    permit.send(event);
+            match runtime.block_on(async { tokio::time::timeout(wait, self.hand_over(&mut next)).await }) {
+                Ok(true) => {
                     if let Some(partitions) = paused
                         && let Err(error) = self.consumer.resume(&partitions)
                     {
@@ -327,7 +381,7 @@ impl<D: Decode> Reader<D> {
                     }
                     return true;
                 }
-                Ok(Err(_)) => return false,
+                Ok(false) => return false,
                 Err(_) if paused.is_none() => {
                     let assignment = self.consumer.assignment().unwrap_or_default();
                     if let Err(error) = self.consumer.pause(&assignment) {
@@ -346,12 +400,6 @@ impl<D: Decode> Reader<D> {
             }
         }
     }
-}
-
-fn headers_of(message: &BorrowedMessage<'_>) -> Vec<(String, Option<Vec<u8>>)> {
-    let header =
-        |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-    message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default()
 }
 
 /// Errors that the source does not recover from by itself.

@@ -263,6 +263,15 @@ impl Unit {
         self.audit.sweeps.extend(0..self.rules.len());
     }
 
+    /// Damages so many groups of every rule, for tests of the audit.
+    #[cfg(debug_assertions)]
+    pub fn damage(&mut self, count: usize) {
+        for state in &mut self.rules {
+            let damaged = state.window.damage(count);
+            tracing::warn!(rule = state.rule.name, damaged, "memory is damaged, as a test has asked");
+        }
+    }
+
     /// Whether a sweep is wanted or under way.
     pub fn is_sweeping(&self) -> bool {
         self.audit.is_sweeping()

@@ -171,3 +171,50 @@ fn a_huge_key_makes_a_record_that_still_fits() {
     assert!(one.line.len() < 17_000, "{} bytes", one.line.len());
     assert!(one.body.len() < 400_000, "{} bytes: the key itself stands in it once", one.body.len());
 }
+
+/// Whatever a key holds, the alert, its episode and the parts of its key are records that a broker takes.
+#[test]
+fn a_key_of_megabytes_fits_into_records() {
+    use std::collections::BTreeMap;
+    use tripline::unit::recovery::{EpisodeRecord, KeyPart};
+
+    let check = |text: String, parts: usize| {
+        let key = Value::Text(text.clone().into());
+        let alert = alert(&EpochRef { key: key.clone(), ..usual() });
+        assert!(alert.body.len() < 450_000, "{}", alert.body.len());
+        assert!(alert.record_key.len() < 1_200);
+        let shown = body(&alert)["key"].as_object().unwrap().values().next().unwrap().clone();
+        let cut = tripline::alert::is_cut(shown.as_str().unwrap());
+        assert_eq!((cut, shown == *text), (text.len() > 16 * 1024, text.len() <= 16 * 1024));
+        let record = EpisodeRecord {
+            group: GROUP.to_owned(),
+            lineage: "01J".to_owned(),
+            epoch: 3,
+            rule: "r".to_owned(),
+            version: "1".to_owned(),
+            key: Key::new(vec![key]),
+            alerts: vec![alert],
+            moved_from: None,
+        };
+        let written = record.written().unwrap();
+        assert_eq!(written.len(), parts + 1);
+        assert!(written.iter().all(|one| one.body.len() < 900_000 && one.key.len() < 1_500));
+        let (episode, of_key) = written.split_last().unwrap();
+        let read: EpisodeRecord = serde_json::from_str(&episode.body).unwrap();
+        let parse = |one: &tripline::unit::recovery::Written| {
+            let part: KeyPart = serde_json::from_str(&one.body).unwrap();
+            ((part.key_of.clone(), part.part), part)
+        };
+        let mut found: BTreeMap<(String, usize), KeyPart> = of_key.iter().map(parse).collect();
+        assert_eq!(read.clone().completed(&found), Some(record));
+        if parts > 0 {
+            found.pop_first();
+            assert_eq!(read.completed(&found), None, "rather than another key");
+        }
+    };
+    check("a".to_owned(), 0);
+    check("é".repeat(8 * 1024), 0);
+    check("é".repeat(300_000), 3);
+    check("\u{1}".repeat(600_000), 14);
+    check("\"".repeat(600_000), 5);
+}

@@ -104,3 +104,24 @@ fn values_by_type() {
         check(ty, settings, json, expected);
     }
 }
+
+/// Without a schema, hexadecimal text and base64 may look alike: nothing is guessed.
+#[test]
+fn bytes_by_encoding() {
+    use tripline::change::debezium::BinaryHandling::{Auto, Base64, Hex};
+    let b = |bytes: &[u8]| Ok(Cell::Bytes(bytes.into()));
+    for (binary, text, expected) in [
+        (Auto, "deadbeef", Err("source.binary")),
+        (Auto, "3q2+7w==", b(b"\xde\xad\xbe\xef")),
+        (Auto, "deadbe", b(b"\xde\xad\xbe")),
+        (Auto, "", b(b"")),
+        (Auto, "3q2-7w==", b(b"\xde\xad\xbe\xef")),
+        (Auto, "xyz", Err("neither hexadecimal text nor base64")),
+        (Hex, "deadbeef", b(b"\xde\xad\xbe\xef")),
+        (Hex, "3q2+7w==", Err("source.binary")),
+        (Base64, "deadbeef", b(&[0x75, 0xe6, 0x9d, 0x6d, 0xe7, 0x9f])),
+        (Base64, "deadbe", Err("source.binary")),
+    ] {
+        check(plain(FieldType::Bytes), Settings { binary, ..AUTO }, &format!("\"{text}\""), expected);
+    }
+}

@@ -117,6 +117,7 @@ impl Feed {
             "WITH written AS ({sql} RETURNING *)
              SELECT id, user_id, amount::text AS amount,
                     to_char(\"timestamp\", 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS at,
+                    current_database()::text AS db,
                     pg_current_xact_id()::text::bigint % 4294967296 AS tx_id,
                     (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS lsn,
                     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS ms
@@ -146,7 +147,7 @@ impl Feed {
             "before": before, "after": after, "op": op.to_string(), "ts_ms": ms, "transaction": null,
             "source": {
                 "version": "3.7.0.Final", "connector": "postgresql", "name": "feed", "ts_ms": ms, "snapshot": "false",
-                "db": "postgres", "schema": self.schema, "table": "transactions",
+                "db": row.get::<String, _>("db"), "schema": self.schema, "table": "transactions",
                 "txId": row.get::<i64, _>("tx_id"), "lsn": row.get::<i64, _>("lsn"),
             },
         })

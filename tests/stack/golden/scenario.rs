@@ -18,6 +18,8 @@ use crate::recovery::run::{Done, Run};
 
 /// The cluster that the scenarios were made on.
 const CLUSTER: &str = "tzA1Kq9BmgqAfLyUTYYwVw";
+/// The database of the changes.
+const DATABASE: &str = "\"db\":\"golden\"";
 /// The role that `monitor-waiting` reads the table as.
 const READER: &str = "golden_reader";
 /// The records keep their timestamps: retention would remove them, and a broker whose clock is behind refuse them.
@@ -167,7 +169,12 @@ impl Scenario {
 
     /// Appends the records of a file to the source topic, each at its own offset.
     fn produce_source(&self, file: &str) {
-        let (topic, records) = (&self.group.topic, self.saved(file));
+        let (topic, mut records) = (&self.group.topic, self.saved(file));
+        // Changes of another database would be refused.
+        let database = format!("\"db\":\"{}\"", self.database.name);
+        for value in records.iter_mut().filter_map(|record| record.value.as_mut()) {
+            *value = value.replace(DATABASE, &database);
+        }
         produce(topic, &records);
         let ends: BTreeMap<i32, i64> = records.iter().map(|record| (record.partition, record.offset + 1)).collect();
         for (partition, end) in ends {

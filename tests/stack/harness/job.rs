@@ -28,15 +28,16 @@ pub struct Job {
     pub bootstrap: String,
     pub url: String,
     /// The rule's name.
-    pub rule: String,
+    pub name: String,
     pub sql: String,
+    pub message: String,
     pub alert_topic: String,
     pub dead_letter_topic: String,
     pub checkpoints: PathBuf,
-    /// The rule's message.
-    pub message: String,
     /// More lines of `[source]`.
     pub source: String,
+    /// More lines of the rule.
+    pub rule: String,
     /// More lines before the first section.
     pub top: String,
     /// More of the environment.
@@ -52,13 +53,14 @@ impl Job {
             topic: topic.to_owned(),
             bootstrap: stack.bootstrap.clone(),
             url: stack.url(name),
-            rule: "weekly-spend".to_owned(),
+            name: "weekly-spend".to_owned(),
             sql: RULE.to_owned(),
+            message: "User {user_id} (${total})".to_owned(),
             alert_topic: format!("{name}.alerts"),
             dead_letter_topic: format!("{name}.dead-letter"),
             checkpoints: folder.join("checkpoints"),
-            message: "User {user_id} (${total})".to_owned(),
             source: String::new(),
+            rule: String::new(),
             top: String::new(),
             environment: Vec::new(),
         }
@@ -66,7 +68,19 @@ impl Job {
 
     fn toml(&self) -> String {
         let Self {
-            group, topic, bootstrap, url, rule, sql, message, alert_topic, dead_letter_topic, source, top, ..
+            group,
+            topic,
+            bootstrap,
+            url,
+            name,
+            sql,
+            message,
+            alert_topic,
+            dead_letter_topic,
+            source,
+            rule,
+            top,
+            ..
         } = self;
         let dir = self.checkpoints.display();
         format!(
@@ -84,11 +98,12 @@ url = "{url}"
 dir = "{dir}"
 trigger_interval_ms = 200
 [[rules]]
-name = "{rule}"
+name = "{name}"
 severity = "critical"
 message = "{message}"
 sql = """
 {sql}"""
+{rule}
 [alerts.log]
 [alerts.kafka]
 topic = "{alert_topic}"
@@ -233,6 +248,25 @@ impl Running {
             self.out.now().join("\n"),
             self.log.now().join("\n")
         );
+    }
+
+    /// Whether the process is gone.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// The log so far.
+    pub fn log_now(&self) -> String {
+        self.log.now().join("\n")
+    }
+
+    /// Until it ends by itself, at most for so long.
+    pub fn wait_for_end(&mut self, patience: std::time::Duration) {
+        let deadline = std::time::Instant::now() + patience;
+        while !self.has_ended() && std::time::Instant::now() < deadline {
+            std::thread::sleep(super::PAUSE);
+        }
+        assert!(self.has_ended(), "it goes on:\n{}", self.log_now());
     }
 
     /// SIGTERM.

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 use tripline::alert::Alert;
 use tripline::failure::{CallError, Kind};
-use tripline::postgres::{Session, options};
+use tripline::postgres::options;
 use tripline::sink::postgres::rights::{Found, rights};
 use tripline::sink::postgres::{TableSink, migrations};
 
@@ -36,11 +36,11 @@ impl World {
     }
 
     async fn connect(&self) -> PgConnection {
-        options(&Stack::get().url(&self.database.name), Session::Writing).unwrap().connect().await.unwrap()
+        options(&Stack::get().url(&self.database.name)).unwrap().connect().await.unwrap()
     }
 
     fn sink(&self, group: &str) -> TableSink {
-        TableSink::new(options(&Stack::get().url(&self.database.name), Session::Writing).unwrap(), group)
+        TableSink::new(options(&Stack::get().url(&self.database.name)).unwrap(), group)
     }
 
     /// The last digits of the ids in the table.
@@ -195,7 +195,7 @@ async fn first_version(connection: &mut PgConnection) {
 fn a_table_of_the_first_version() {
     let t = Table::new("table_first");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let options = options(&Stack::get().url(&t.database.name), Session::Writing).unwrap();
+    let options = options(&Stack::get().url(&t.database.name)).unwrap();
     runtime.block_on(async {
         let mut connection = options.connect().await.unwrap();
         first_version(&mut connection).await;

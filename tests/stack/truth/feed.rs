@@ -73,7 +73,7 @@ impl Feed {
 const NOW_MS: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 const SOURCE: &str = "json_build_object(
     'version', '3.7.0.Final', 'connector', 'postgresql', 'name', 'truth',
-    'ts_ms', (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 'snapshot', 'false', 'db', 'postgres',
+    'ts_ms', (extract(epoch FROM clock_timestamp()) * 1000)::bigint, 'snapshot', 'false', 'db', current_database(),
     'schema', 'streaming', 'table', 'transactions', 'txId', tx, 'lsn', pg_current_wal_insert_lsn() - '0/0'::pg_lsn)";
 
 fn records(server: &Server, op: &str, condition: &str) -> Vec<Record> {

@@ -4,7 +4,8 @@ use serde_json::Value as Json;
 
 use super::super::facts::Connector;
 use super::super::finding::{Finding, ok, problem, warning};
-use crate::change::debezium::{DecimalHandling, TimePrecision};
+use super::kept_back::{is_listed, kept_back};
+use crate::change::debezium::{DecimalHandling, TimePrecision, UNAVAILABLE};
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::model::{ColumnType, Table};
@@ -39,14 +40,12 @@ pub(in crate::app::doctor) fn of_topic<'a>(
     topic: &str,
     table: Option<(&str, &str)>,
 ) -> Option<&'a Connector> {
-    let postgres = |connector: &&Connector| connector.setting("connector.class", "").ends_with("PostgresConnector");
-    let by_prefix = |connector: &Connector| {
-        let delimiter = connector.setting("topic.delimiter", ".");
-        let prefix = connector.setting("topic.prefix", "");
-        let rest = topic.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(delimiter));
-        rest.is_some_and(|rest| {
-            !prefix.is_empty() && table.is_none_or(|(schema, name)| rest == format!("{schema}{delimiter}{name}"))
-        })
+    let by_prefix = |connector: &Connector| match table {
+        Some(table) => written(connector, table).is_some_and(|written| written == topic),
+        None => {
+            let start = format!("{}{}", prefix(connector), connector.setting("topic.delimiter", "."));
+            !prefix(connector).is_empty() && topic.starts_with(&sanitised(&start))
+        }
     };
     // RegexRouter and ByLogicalTableRouter name the topic that they make.
     let renamed = |connector: &Connector| {
@@ -55,7 +54,49 @@ pub(in crate::app::doctor) fn of_topic<'a>(
         };
         connector.config.iter().any(names)
     };
-    connectors.iter().filter(postgres).find(|connector| renamed(connector) || by_prefix(connector))
+    let of_topic = connectors.iter().filter(|one| is_postgres(one)).filter(|one| renamed(one) || by_prefix(one));
+    of_topic.max_by_key(|connector| prefix(connector).len()) // one prefix may begin with another
+}
+
+fn is_postgres(connector: &Connector) -> bool {
+    connector.setting("connector.class", "").ends_with("PostgresConnector")
+}
+
+fn prefix(connector: &Connector) -> &str {
+    connector.setting("topic.prefix", "")
+}
+
+/// The topic that a connector writes a table's changes to, unless a transform renames it.
+fn written(connector: &Connector, (schema, name): (&str, &str)) -> Option<String> {
+    let delimiter = connector.setting("topic.delimiter", ".");
+    let prefix = prefix(connector);
+    (!prefix.is_empty()).then(|| sanitised(&format!("{prefix}{delimiter}{schema}{delimiter}{name}")))
+}
+
+/// A topic's name as Debezium writes it: what Kafka does not take becomes an underscore (one for each UTF-16 unit), and it
+/// is not longer than Kafka takes.
+fn sanitised(name: &str) -> String {
+    const LENGTH_MAX: usize = 249;
+    let is_taken = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let plain: String =
+        name.chars().map(|c| if is_taken(c) { c.to_string() } else { "_".repeat(c.len_utf16()) }).collect();
+    plain.chars().take(LENGTH_MAX).collect()
+}
+
+/// A fix for a topic that no connector writes: the topics that the table's changes go to, where there are any.
+fn other_topics(connectors: &[Connector], table: Option<(&str, &str)>) -> Option<String> {
+    let (schema, name) = table?;
+    let takes = |connector: &&Connector| {
+        let list = connector.setting("table.include.list", "");
+        is_postgres(connector) && (list.is_empty() || is_listed(list, &format!("{schema}.{name}")) != Some(false))
+    };
+    let topics = connectors.iter().filter(takes);
+    let topics: Vec<String> = topics
+        .filter_map(|connector| {
+            Some(format!("\"{}\" (connector {})", written(connector, (schema, name))?, connector.name))
+        })
+        .collect();
+    (!topics.is_empty()).then(|| format!("source.topic = {}", topics.join(", or ")))
 }
 
 /// Everything about the connector. `base` is Connect's URL without secrets.
@@ -79,23 +120,27 @@ pub(in crate::app::doctor) fn connect(
         let names: Vec<&str> = connectors.iter().map(|connector| connector.name.as_str()).collect();
         let others =
             if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
-        found.push(problem(
-            "connector",
-            format!("no connector writes {topic}; {others}"),
-            format!("curl -X PUT -H 'Content-Type: application/json' --data-binary @connector.json {base}/connectors/NAME/config"),
-        ));
+        let add = format!(
+            "curl -X PUT -H 'Content-Type: application/json' --data-binary @connector.json {base}/connectors/NAME/config"
+        );
+        let fix = match other_topics(connectors, table) {
+            Some(other) => format!("{other}; or add a connector: {add}"),
+            None => add,
+        };
+        found.push(problem("connector", format!("no connector writes {topic}; {others}"), fix));
         return found;
     };
     let at = At { base, connector };
     found.extend(states(&at));
     found.extend(settings(config, &at, columns));
+    found.extend(kept_back(&at, columns));
     found
 }
 
 /// A connector and how to reach it.
-struct At<'a> {
-    base: &'a str,
-    connector: &'a Connector,
+pub(super) struct At<'a> {
+    pub(super) base: &'a str,
+    pub(super) connector: &'a Connector,
 }
 
 impl At<'_> {
@@ -111,7 +156,7 @@ impl At<'_> {
     }
 
     /// The command that changes its settings by a filter of jq.
-    fn change(&self, filter: &str) -> String {
+    pub(super) fn change(&self, filter: &str) -> String {
         let config = format!("{}/config", self.url());
         format!(
             "curl -s {config} | jq '{filter}' | curl -X PUT -H 'Content-Type: application/json' --data-binary @- {config}"
@@ -175,7 +220,9 @@ fn settings(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -
     found.extend(unwrapped(at));
     found.push(nulls(config, at, columns));
     found.push(decimals(config, at));
+    found.extend(special_numbers(at, columns));
     found.push(times(config, at, columns));
+    found.push(placeholder(config, at));
     let skipped = connector.setting("skipped.operations", "t");
     let letters: Vec<&str> = skipped.split(',').map(str::trim).collect();
     let whole = at.set("skipped.operations", "none");
@@ -295,6 +342,42 @@ fn decimals(config: &Config, at: &At<'_>) -> Finding {
         )
         .ends(Exit::Misconfigured),
     }
+}
+
+/// NaN and the infinities, which Kafka Connect's Decimal does not have.
+fn special_numbers(at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Option<Finding> {
+    const NAME: &str = "decimal.handling.mode";
+    let (table, wanted) = columns.filter(|_| at.connector.setting(NAME, "precise") == "precise")?;
+    let mut read = wanted.iter().filter_map(|index| table.columns.get(*index));
+    let column = read.find(|column| matches!(column.ty, ColumnType::Numeric { .. }))?;
+    Some(warning(
+        "nan",
+        format!(
+            "{NAME}=precise: NaN in column {} arrives as NULL (or the column's default), and is not seen",
+            column.name
+        ),
+        format!("{}; or a CHECK in the table that allows no NaN", at.set(NAME, "string")),
+    ))
+}
+
+/// What stands for a large value that a change did not touch.
+fn placeholder(config: &Config, at: &At<'_>) -> Finding {
+    const CHECK: &str = "placeholder";
+    const NAME: &str = "unavailable.value.placeholder";
+    let theirs = at.connector.setting(NAME, UNAVAILABLE);
+    let ours = config.source.unavailable_value_placeholder.as_str();
+    if theirs == ours {
+        return ok(CHECK, format!("{NAME}={theirs}"));
+    }
+    problem(
+        CHECK,
+        format!(
+            "{NAME}={theirs}, and source.unavailable_value_placeholder = {ours:?}: a large value that a change did not \
+             touch would be taken for that text"
+        ),
+        format!("source.unavailable_value_placeholder = {theirs:?}"),
+    )
+    .ends(Exit::Misconfigured)
 }
 
 fn times(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Finding {

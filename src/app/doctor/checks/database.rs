@@ -2,8 +2,10 @@
 
 use super::super::facts::{Connector, DatabaseFacts, Publication, Relation, Slot};
 use super::super::finding::{Finding, Grade, ok, problem, warning};
+use super::sent;
 use crate::config::{Config, redact_url};
 use crate::failure::{Exit, Failure};
+use crate::model::Table;
 use crate::rule::render::quote_ident;
 
 /// WAL that waits for its reader: beyond this the connector does not keep up, or does not confirm.
@@ -17,9 +19,10 @@ pub(in crate::app::doctor) fn quoted(schema: &str, name: &str) -> String {
 /// Everything but the rules themselves.
 pub(in crate::app::doctor) fn database(
     config: &Config,
-    answered: &Result<DatabaseFacts, Failure>,
+    answered: Result<&DatabaseFacts, &Failure>,
     table: (&str, &str),
     connector: Option<&Connector>,
+    columns: Option<(&Table, &[usize])>,
 ) -> Vec<Finding> {
     let url = redact_url(&config.postgres.url);
     let database = match answered {
@@ -50,13 +53,14 @@ pub(in crate::app::doctor) fn database(
         ),
     });
     let Some(relation) = &database.relation else {
-        let text = format!("{}.{} does not exist in database {}", table.0, table.1, database.name);
+        let text = format!("{} (database {})", database.instead, database.name);
         let fix = "correct FROM in the rule, or the database in postgres.url";
         found.push(problem("table", text, fix).ends(Exit::Misconfigured));
         return found;
     };
     found.extend(relation_findings(database, relation, table));
-    found.push(publication(database, table, connector));
+    found.extend(sent::table(database, relation, table));
+    found.extend(publication(database, relation, table, connector, &sent::needed(columns)));
     found.push(slot(database, connector));
     if connector.is_none() && found.last().is_some_and(|slot| slot.grade == Grade::Ok) {
         let idle = database.slots.iter().filter(|slot| !slot.active);
@@ -116,18 +120,25 @@ fn relation_findings(database: &DatabaseFacts, relation: &Relation, (schema, nam
     found
 }
 
-fn publication(database: &DatabaseFacts, (schema, name): (&str, &str), connector: Option<&Connector>) -> Finding {
+fn publication(
+    database: &DatabaseFacts,
+    relation: &Relation,
+    (schema, name): (&str, &str),
+    connector: Option<&Connector>,
+    needed: &[&str],
+) -> Vec<Finding> {
     const CHECK: &str = "publication";
     let full = quoted(schema, name);
     let named = connector.map(|connector| connector.setting("publication.name", "dbz_publication"));
     if connector.is_some_and(|connector| connector.setting("plugin.name", "decoderbufs") != "pgoutput") {
-        return ok(CHECK, "the connector's plugin needs none");
+        return vec![ok(CHECK, "the connector's plugin needs none")];
     }
     let found = match named {
         Some(named) => database.publications.iter().find(|publication| publication.name == named),
         None => database.publications.iter().find(|publication| publication.has_table),
     };
-    match (found, named) {
+    let mut kept_back = Vec::new();
+    let whole = match (found, named) {
         (None, Some(named)) => {
             let ident = quote_ident(named);
             problem(
@@ -154,8 +165,14 @@ fn publication(database: &DatabaseFacts, (schema, name): (&str, &str), connector
                 quote_ident(publication)
             ),
         ),
-        (Some(publication), _) => ok(CHECK, format!("{} has the table", publication.name)),
-    }
+        (Some(publication), _) => {
+            kept_back = sent::publication(relation, publication, (schema, name), needed);
+            ok(CHECK, format!("{} has the table", publication.name))
+        }
+    };
+    let mut found = vec![whole];
+    found.extend(kept_back);
+    found
 }
 
 fn slot(database: &DatabaseFacts, connector: Option<&Connector>) -> Finding {

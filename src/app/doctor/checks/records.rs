@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::super::facts::Topic;
 use super::super::finding::{Finding, ok, problem, warning};
 use crate::change::Decoded;
-use crate::change::debezium::{Decoder, Settings};
+use crate::change::debezium::Decoder;
 use crate::config::Config;
 use crate::failure::Exit;
 use crate::model::Table;
@@ -57,10 +57,11 @@ fn readable(config: &Config, topic: &Topic, table: Option<(&Table, &[usize])>) -
         )
         .ends(Exit::Misconfigured);
     }
-    let settings = Settings { decimals: config.source.decimals, times: config.source.times };
+    let settings = config.source.encodings();
     let Some(Ok(mut decoder)) = table.map(|(table, wanted)| Decoder::new(table, wanted, settings)) else {
         return ok(CHECK, format!("the newest {looked} are Debezium's; without the table they cannot be decoded"));
     };
+    decoder = decoder.with_placeholder(&config.source.unavailable_value_placeholder);
     let mut rejects = Vec::new();
     let mut changes = 0_usize;
     for record in &topic.newest {

@@ -139,7 +139,7 @@ fn slots_and_publications() {
         lag: Some(lag),
     };
     let judged = |slots: Vec<Slot>, connector: Option<&Connector>| {
-        let publications = vec![Publication { name: "p'".to_owned(), has_table: true, leaves_out: vec![] }];
+        let publications = vec![Publication { name: "p'".to_owned(), has_table: true, ..Publication::default() }];
         let database = DatabaseFacts {
             relation: Some(relation.clone()),
             wal_level: "logical".to_owned(),
@@ -147,7 +147,7 @@ fn slots_and_publications() {
             slots,
             ..DatabaseFacts::default()
         };
-        let found = database::database(&config(""), &Ok(database), ("s", "t"), connector);
+        let found = database::database(&config(""), Ok(&database), ("s", "t"), connector, None);
         let of = |check: &str| found.iter().rfind(|finding| finding.check == check).unwrap().clone();
         (of("publication"), of("slot"))
     };
@@ -211,6 +211,14 @@ fn connectors_by_topic() {
     check(&[("topic.prefix", "p")], "p.s.u", false);
     check(&[("topic.prefix", "p"), ("topic.delimiter", "_")], "p_s_t", true);
     check(&[("topic.prefix", "")], ".s.t", false);
+    // Debezium writes what Kafka does not take as an underscore.
+    let odd = |topic: &str, want: bool| {
+        let connectors = of(&[("topic.prefix", "p")]);
+        let found = connect::of_topic(&connectors, topic, Some(("My Schema", "Tab\u{e9}\u{1f600}")));
+        assert_eq!(found.is_some(), want, "{topic}");
+    };
+    odd("p.My_Schema.Tab___", true);
+    odd("p.My_Schema.Tab__", false);
     check(&[("transforms.r.replacement", "orders")], "orders", true);
     check(&[("topic.prefix", "p"), ("connector.class", "x.MySqlConnector")], "q.s.t", false);
 }
@@ -270,6 +278,19 @@ fn settings_of_a_connector() {
     let decimals = |ours: &str, mode: &str| {
         judged(&format!("decimals = \"{ours}\""), &[("decimal.handling.mode", mode)], "decimals")
     };
+    let placeholder = |ours: &str, theirs: &str| {
+        let ours = format!("unavailable_value_placeholder = \"{ours}\"");
+        judged(&ours, &[("unavailable.value.placeholder", theirs)], "placeholder")
+    };
+    check(&judged("", &[], "placeholder"), Grade::Ok, "");
+    check(&placeholder("__GONE__", "__GONE__"), Grade::Ok, "");
+    let gone = judged("", &[("unavailable.value.placeholder", "__GONE__")], "placeholder");
+    check(&gone, Grade::Problem, "source.unavailable_value_placeholder = \"__GONE__\"");
+    check(
+        &judged("", &[("decimal.handling.mode", "precise")], "nan"),
+        Grade::Warning,
+        "\"decimal.handling.mode\"=\"string\"",
+    );
     check(&decimals("string", "string"), Grade::Ok, "");
     check(&decimals("auto", "precise"), Grade::Ok, "");
     check(&decimals("string", "precise"), Grade::Problem, "source.decimals = \"precise\"");

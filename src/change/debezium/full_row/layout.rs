@@ -6,12 +6,13 @@ use serde_json::value::RawValue;
 
 use super::value::Form;
 use super::{Declared, FullRowTable};
+use crate::change::debezium::value::Placeholder;
 use crate::change::debezium::{Settings, schema};
 use crate::change::full_row::{Cell, Field, FieldType};
 use crate::change::{Reject, RejectKind};
 
 /// The columns of a record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) fields: Arc<[Field]>,
     /// One per field.
@@ -20,6 +21,10 @@ pub(super) struct Layout {
     pub(super) key: Vec<usize>,
     /// Whether the records describe their columns themselves, so that the catalog has no more of them to tell.
     pub(super) described: bool,
+    /// How many of the fields the table still has; those after them were dropped.
+    present: usize,
+    /// What stands for a value that is not in the change.
+    placeholder: Arc<Placeholder>,
 }
 
 impl Layout {
@@ -28,11 +33,16 @@ impl Layout {
         let fields = table.fields.iter().map(|column| column.field.clone()).collect();
         let forms = table.fields.iter().map(|column| Form::of_catalog(column, settings)).collect();
         let key = table.primary_key.iter().copied().filter(|&at| at < table.fields.len()).collect();
-        Self { fields, forms, key, described: false }
+        let present = table.fields.len();
+        Self { fields, forms, key, described: false, present, placeholder: Arc::default() }
     }
 
     /// Of records that describe their columns so. Types are those of the catalog where it has the column.
-    pub(super) fn of_schema(described: &[schema::Field], table: Option<&FullRowTable>) -> Self {
+    pub(super) fn of_schema(
+        described: &[schema::Field],
+        table: Option<&FullRowTable>,
+        placeholder: &Arc<Placeholder>,
+    ) -> Self {
         let (mut fields, mut forms): (Vec<Field>, Vec<Form>) = (Vec::new(), Vec::new());
         for found in described {
             let Some(name) = found.field.as_ref().filter(|name| fields.iter().all(|field| field.name != **name)) else {
@@ -51,7 +61,13 @@ impl Layout {
             let slot = |name: &str| fields.iter().position(|field| field.name == name);
             table.primary_key.iter().map(|at| slot(name(at)?)).collect::<Option<Vec<usize>>>()
         });
-        Self { fields: fields.into(), forms, key: key.flatten().unwrap_or_default(), described: true }
+        let (key, present) = (key.flatten().unwrap_or_default(), fields.len());
+        Self { fields: fields.into(), forms, key, described: true, present, placeholder: Arc::clone(placeholder) }
+    }
+
+    /// The same with another placeholder.
+    pub(super) fn with_placeholder(&self, placeholder: &Arc<Placeholder>) -> Self {
+        Self { placeholder: Arc::clone(placeholder), ..self.clone() }
     }
 
     /// Uses the list of fields of another layout where it is equal.
@@ -67,7 +83,22 @@ impl Layout {
         let mut forms = self.forms.clone();
         forms.resize(self.forms.len().saturating_add(names.len()), Form::of_type(FieldType::Text, Declared::Plain));
         let fields = self.fields.iter().cloned().chain(texts).collect();
-        Self { fields, forms, key: self.key.clone(), described: self.described }
+        Self { fields, forms, ..self.clone() }
+    }
+
+    /// The same without the table's columns that a record does not have; `None` where it has all of them.
+    pub(super) fn without<T>(&self, values: &[Option<T>]) -> Option<Self> {
+        let is_kept = |slot: usize| slot >= self.present || values.get(slot).is_none_or(Option::is_some);
+        if (0..self.present).all(is_kept) {
+            return None;
+        }
+        let kept: Vec<usize> = (0..self.fields.len()).filter(|slot| is_kept(*slot)).collect();
+        let fields = kept.iter().filter_map(|slot| self.fields.get(*slot).cloned()).collect();
+        let forms = kept.iter().filter_map(|slot| self.forms.get(*slot).cloned()).collect();
+        let place = |slot: &usize| kept.iter().position(|kept| kept == slot);
+        let key = self.key.iter().map(place).collect::<Option<Vec<usize>>>().unwrap_or_default();
+        let present = kept.iter().filter(|slot| **slot < self.present).count();
+        Some(Self { fields, forms, key, present, ..self.clone() })
     }
 
     /// The place of the column of this name. `next` is where it is expected: after the one before it.
@@ -122,7 +153,7 @@ impl Layout {
         let (Some(value), Some(form), Some(field)) = (value, self.forms.get(slot), self.fields.get(slot)) else {
             return Ok(Cell::Null);
         };
-        form.read(value.get())
+        form.read(value.get(), &self.placeholder)
             .map_err(|why| Reject { kind, detail: format!("column {:?} of {place}: {why}", field.name) })
     }
 }

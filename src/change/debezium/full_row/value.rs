@@ -1,16 +1,16 @@
 //! One column's value, from JSON into a [`Cell`], by the column's type and the form that the connector wrote it in.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde::Deserialize;
 
 use super::{Declared, FullRowColumn};
 use crate::change::debezium::named::TextSeed;
 use crate::change::debezium::value::{
-    Described, UNAVAILABLE, UNAVAILABLE_BASE64, UNTOUCHED, Wire, decimal_wire, excerpt, lossy, plain_decimal,
+    Described, LOSSY, Placeholder, UNTOUCHED, WHOLE_NUMBER, Wire, decimal_wire, from_hex, plain_decimal, shape,
     time_unit, timestamp_unit,
 };
-use crate::change::debezium::{Settings, TimePrecision, parse, schema};
+use crate::change::debezium::{BinaryHandling, Settings, TimePrecision, parse, schema};
 use crate::change::decimal::{exact, is_special};
 use crate::change::full_row::{Cell, FieldType};
 use crate::change::time::{self, Unit};
@@ -41,7 +41,7 @@ pub(super) enum Form {
     TimeOfDay(Unit),
     Instant(Unit),
     Text,
-    Bytes,
+    Bytes(BinaryHandling),
     /// A type of the record's schema that does not go with the column's in the catalog.
     Foreign(String),
 }
@@ -67,6 +67,7 @@ impl Form {
                 Self::Decimal { precision, scale, wire }
             }
             (Self::Number(_), Declared::Number { scale }) => Self::Number(plain_decimal(scale, settings.decimals)),
+            (Self::Bytes(_), _) => Self::Bytes(settings.binary),
             (Self::Date(_), _) if settings.times == TimePrecision::Isostring => Self::Date(Unit::Iso),
             (Self::Instant(_), _) if column.field.ty == FieldType::Timestamp => {
                 Self::Instant(timestamp_unit(settings.times, digits))
@@ -97,7 +98,7 @@ impl Form {
             FieldType::TimestampTz => Self::Instant(Unit::Iso),
             FieldType::Text if matches!(declared, Declared::Number { .. }) => Self::Number(Wire::Text),
             FieldType::Text => Self::Text,
-            FieldType::Bytes => Self::Bytes,
+            FieldType::Bytes => Self::Bytes(BinaryHandling::Base64),
         }
     }
 
@@ -123,7 +124,7 @@ impl Form {
             // An integer with a logical type is a time or an interval.
             Self::Int { .. } | Self::Bool if found.name.is_some() => foreign(),
             // How the bytes were made text is not said: base64, or hexadecimal.
-            Self::Bytes if found.ty == "string" => return (FieldType::Text, Self::Text),
+            Self::Bytes(_) if found.ty == "string" => return (FieldType::Text, Self::Text),
             Self::Text if found.ty == "bytes" => return Self::of_schema(field),
             form => form,
         };
@@ -165,22 +166,22 @@ impl Form {
         (ty, form)
     }
 
-    /// Reads a value.
-    pub(super) fn read(&self, json: &str) -> Result<Cell, String> {
+    /// Reads a value, which `placeholder` may stand for.
+    pub(super) fn read(&self, json: &str, placeholder: &Placeholder) -> Result<Cell, String> {
         match json.as_bytes().first() {
             Some(b'n') => Ok(Cell::Null),
             Some(b'"') => {
                 let text = parse(TextSeed, json).map_err(|error| format!("it is not text: {error}"))?;
-                self.text(text.as_deref().unwrap_or_default())
+                self.text(text.as_deref().unwrap_or_default(), placeholder)
             }
             Some(b't' | b'f') => match self {
                 Self::Bool => Ok(Cell::Bool(json == "true")),
                 Self::Text => Ok(Cell::Text(json.into())),
-                _ => Err(self.misfit(json)),
+                _ => Err(self.misfit("a boolean")),
             },
             Some(b'{' | b'[') => match self {
                 Self::Text => Ok(Cell::Text(json.into())),
-                Self::Decimal { .. } | Self::Number(_) => self.variable(json),
+                Self::Decimal { .. } | Self::Number(_) => self.variable(json, placeholder),
                 _ => Err(self.misfit(if json.starts_with('[') { "an array" } else { "an object" })),
             },
             _ => self.number(json),
@@ -188,90 +189,84 @@ impl Form {
     }
 
     fn number(&self, json: &str) -> Result<Cell, String> {
-        let whole = || json.parse::<i64>().map_err(|_| self.misfit(json));
+        let whole = || json.parse::<i64>().map_err(|_| self.misfit(number_shape(json)));
         match self {
             Self::Int { min, max } => match json.parse::<i64>() {
                 Ok(fits) if (*min..=*max).contains(&fits) => Ok(Cell::Int(fits)),
-                Err(_) if json.contains(['.', 'e', 'E']) => Err(self.misfit(json)),
-                _ => Err(format!("found {json}, which is outside of the column's range {min} to {max}")),
+                Err(_) if json.contains(['.', 'e', 'E']) => Err(self.misfit(number_shape(json))),
+                _ => Err(format!("found a whole number outside of the column's range {min} to {max}")),
             },
             Self::Single => match json.parse::<f32>() {
                 Ok(found) if found.is_finite() => Ok(Cell::Float(found.into())),
-                _ => Err(format!("found {json}, which is outside of the column's range")),
+                _ => Err("found a number outside of the column's range".to_owned()),
             },
             Self::Double => match json.parse::<f64>() {
                 Ok(found) if found.is_finite() => Ok(Cell::Float(found)),
-                _ => Err(self.misfit(json)),
+                _ => Err(self.misfit(number_shape(json))),
             },
-            Self::Decimal { wire: Wire::Double, .. } | Self::Number(Wire::Double) => Err(lossy(json)),
-            Self::Decimal { .. } | Self::Number(_) if json.contains(['.', 'e', 'E']) => Err(lossy(json)),
+            Self::Decimal { wire: Wire::Double, .. } | Self::Number(Wire::Double) => Err(LOSSY.to_owned()),
+            Self::Decimal { .. } | Self::Number(_) if json.contains(['.', 'e', 'E']) => Err(LOSSY.to_owned()),
             Self::Decimal { precision, scale, .. } => exact::from_text(json, *precision, *scale)
                 .map(Cell::Decimal)
-                .map_err(|why| format!("found {json}; {why}")),
-            Self::Date(Unit::Iso) => Err(self.misfit(json)),
+                .map_err(|why| format!("found a whole number; {why}")),
+            Self::Date(Unit::Iso) => Err(self.misfit(number_shape(json))),
             Self::Date(_) => match i32::try_from(whole()?) {
                 Ok(days) => Ok(Cell::Int(date(days).into())),
-                Err(_) => Err(self.misfit(json)),
+                Err(_) => Err(self.misfit(number_shape(json))),
             },
             Self::TimeOfDay(unit) => {
-                time::of_day_from_count(whole()?, *unit).map(Cell::Int).ok_or_else(|| self.misfit(json))
+                time::of_day_from_count(whole()?, *unit).map(Cell::Int).ok_or_else(|| self.misfit(number_shape(json)))
             }
             Self::Instant(unit) => {
-                let at = time::from_count(whole()?, *unit).ok_or_else(|| self.misfit(json))?;
+                let at = time::from_count(whole()?, *unit).ok_or_else(|| self.misfit(number_shape(json)))?;
                 Ok(Cell::Int(at.0))
             }
             Self::Text | Self::Number(_) => Ok(Cell::Text(json.into())),
-            Self::Bool | Self::Bytes | Self::Foreign(_) => Err(self.misfit(json)),
+            Self::Bool | Self::Bytes(_) | Self::Foreign(_) => Err(self.misfit(number_shape(json))),
         }
     }
 
-    fn text(&self, found: &str) -> Result<Cell, String> {
-        let untouched = matches!(found, UNAVAILABLE | UNAVAILABLE_BASE64);
+    fn text(&self, found: &str, placeholder: &Placeholder) -> Result<Cell, String> {
+        let untouched = placeholder.is(found);
         match self {
             Self::Text => Ok(Cell::Text(found.into())),
-            // The placeholder itself, where the connector writes it as text.
-            Self::Bytes if found == UNAVAILABLE => Ok(Cell::Bytes(found.as_bytes().into())),
-            Self::Bytes => match STANDARD.decode(found) {
-                Ok(bytes) => Ok(Cell::Bytes(bytes.into())),
-                Err(_) => Err(format!(
-                    "found {}, which is not base64; set the connector's binary.handling.mode to bytes",
-                    excerpt(found)
-                )),
-            },
-            Self::Number(_) if untouched => Ok(Cell::Text(UNAVAILABLE.into())),
+            // The placeholder itself, however the connector writes it.
+            Self::Bytes(_) if untouched => Ok(Cell::Bytes(placeholder.text.as_bytes().into())),
+            Self::Bytes(handling) => bytes_of(found, *handling).map(|bytes| Cell::Bytes(bytes.into())),
+            Self::Number(_) if untouched => Ok(Cell::Text(placeholder.text.clone())),
             _ if untouched => Err(UNTOUCHED.to_owned()),
             Self::Number(wire) => number_text(found, *wire).map(|text| Cell::Text(text.into())),
             Self::Decimal { precision, scale, wire } => decimal_text(found, *precision, *scale, *wire)
                 .map(Cell::Decimal)
-                .map_err(|why| format!("found {}; {why}", excerpt(found))),
+                .map_err(|why| format!("found {}; {why}", shape(found))),
             Self::Single | Self::Double => match found {
                 "NaN" | "NAN" => Ok(Cell::Float(f64::NAN)),
                 "Infinity" | "POSITIVE_INFINITY" => Ok(Cell::Float(f64::INFINITY)),
                 "-Infinity" | "NEGATIVE_INFINITY" => Ok(Cell::Float(f64::NEG_INFINITY)),
-                _ => Err(self.misfit(&excerpt(found))),
+                _ => Err(self.misfit(&shape(found))),
             },
             Self::Date(_) => match time::days_from_iso(found).map(i32::try_from) {
                 Ok(Ok(days)) => Ok(Cell::Int(date(days).into())),
-                _ => Err(self.misfit(&excerpt(found))),
+                _ => Err(self.misfit(&shape(found))),
             },
-            Self::TimeOfDay(_) => time::of_day_from_iso(found).map(Cell::Int).map_err(|_| self.misfit(&excerpt(found))),
+            Self::TimeOfDay(_) => time::of_day_from_iso(found).map(Cell::Int).map_err(|_| self.misfit(&shape(found))),
             Self::Instant(_) => match time::from_iso(found) {
                 Ok(at) => Ok(Cell::Int(at.0)),
-                Err(_) => Err(self.misfit(&excerpt(found))),
+                Err(_) => Err(self.misfit(&shape(found))),
             },
-            Self::Bool | Self::Int { .. } | Self::Foreign(_) => Err(self.misfit(&excerpt(found))),
+            Self::Bool | Self::Int { .. } | Self::Foreign(_) => Err(self.misfit(&shape(found))),
         }
     }
 
     /// An object of scale and base64.
-    fn variable(&self, json: &str) -> Result<Cell, String> {
+    fn variable(&self, json: &str, placeholder: &Placeholder) -> Result<Cell, String> {
         let Ok(Variable { scale: written, value }) = serde_json::from_str(json) else {
             return Err("found what is no object of a scale and a value, expected a decimal".to_owned());
         };
         match self {
-            Self::Number(_) if value == UNAVAILABLE_BASE64 => Ok(Cell::Text(UNAVAILABLE.into())),
+            Self::Number(_) if placeholder.is_bytes(&value) => Ok(Cell::Text(placeholder.text.clone())),
             Self::Number(_) => exact::text_of_base64(&value, written).map(|text| Cell::Text(text.into())),
-            Self::Decimal { .. } if value == UNAVAILABLE_BASE64 => Err(UNTOUCHED.to_owned()),
+            Self::Decimal { .. } if placeholder.is_bytes(&value) => Err(UNTOUCHED.to_owned()),
             Self::Decimal { precision, scale, .. } => {
                 exact::from_base64(&value, written, *precision, *scale).map(Cell::Decimal)
             }
@@ -295,7 +290,7 @@ impl Form {
                 "a count since the epoch; set source.times to the connector's time.precision.mode"
             }
             Self::Text => "text",
-            Self::Bytes => "base64",
+            Self::Bytes(_) => "base64 or hexadecimal text",
             Self::Foreign(name) => {
                 return format!(
                     "found {found}, of the type {name:?} in the record's schema, which does not go with the column's; \
@@ -305,6 +300,11 @@ impl Form {
         };
         format!("found {found}, expected {wanted}")
     }
+}
+
+/// How a reason names a number.
+fn number_shape(json: &str) -> &'static str {
+    if json.contains(['.', 'e', 'E']) { "a number with a fraction" } else { WHOLE_NUMBER }
 }
 
 fn decimal_of_schema(wire: Wire, precision: Option<u8>) -> (FieldType, Form) {
@@ -320,6 +320,25 @@ fn decimal_of_schema(wire: Wire, precision: Option<u8>) -> (FieldType, Form) {
             (FieldType::Decimal { precision, scale }, Form::Decimal { precision, scale, wire })
         }
         _ => (FieldType::Text, Form::Number(wire)),
+    }
+}
+
+/// The bytes of what the connector wrote as text.
+fn bytes_of(found: &str, handling: BinaryHandling) -> Result<Vec<u8>, String> {
+    const SET: &str = "set source.binary to \"hex\" or \"base64\", as the connector's binary.handling.mode is";
+    let base64 = || if found.contains(['-', '_']) { URL_SAFE.decode(found) } else { STANDARD.decode(found) };
+    match (handling, from_hex(found), base64()) {
+        (BinaryHandling::Auto, Some(_), Ok(_)) if !found.is_empty() => {
+            Err(format!("it may be hexadecimal text or base64 and the record has no schema to tell: {SET}"))
+        }
+        (BinaryHandling::Auto | BinaryHandling::Base64, _, Ok(bytes))
+        | (BinaryHandling::Auto | BinaryHandling::Hex, Some(bytes), _) => Ok(bytes),
+        (BinaryHandling::Auto, None, Err(_)) => Err(format!(
+            "found {}, which is neither hexadecimal text nor base64, as every binary.handling.mode writes bytes",
+            shape(found)
+        )),
+        (BinaryHandling::Base64, _, Err(_)) => Err(format!("found {}, which is not base64; {SET}", shape(found))),
+        (BinaryHandling::Hex, None, _) => Err(format!("found {}, which is not hexadecimal; {SET}", shape(found))),
     }
 }
 
@@ -358,7 +377,7 @@ fn number_text(found: &str, wire: Wire) -> Result<String, String> {
         },
         Err(why) => why,
     };
-    Err(format!("found {}; {why}", excerpt(found)))
+    Err(format!("found {}; {why}", shape(found)))
 }
 
 /// The scale of what is base64; `None` for what is decimal text.

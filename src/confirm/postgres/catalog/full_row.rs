@@ -6,6 +6,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::{CatalogError, no_table};
 use crate::change::debezium::full_row::{Declared, FullRowColumn, FullRowTable};
 use crate::change::full_row::{Field, FieldType};
+use crate::postgres::query;
 
 /// Digits that a decimal of the archive has at most.
 const PRECISION_MAX: i32 = 38;
@@ -19,9 +20,9 @@ pub async fn whole_table(
     schema: &str,
     name: &str,
 ) -> Result<FullRowTable, CatalogError> {
-    let rows = sqlx::query(include_str!("whole.sql")).bind(schema).bind(name).fetch_all(connection).await?;
+    let rows = query(include_str!("whole.sql")).bind(schema).bind(name).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
-        return Err(no_table(schema, name));
+        return Err(no_table(connection, schema, name).await);
     }
     let mut fields = Vec::new();
     let mut key: Vec<(i32, usize)> = Vec::new();

@@ -9,7 +9,7 @@ use tripline::confirm::Confirm as _;
 use tripline::confirm::postgres::PostgresConfirm;
 use tripline::failure::CallError;
 use tripline::model::{Key, Timestamp, Value};
-use tripline::postgres::{Session, options};
+use tripline::postgres::options;
 use tripline::rule::{Confirm, Rule, render};
 use tripline::unit::{Answer, Question};
 
@@ -40,7 +40,7 @@ impl Server {
             sql.replace("now()", "($1::text)::timestamptz")
         };
         let queries = (0..TWINS.len()).map(as_of).collect();
-        let options = options(&url, Session::Reading(Duration::from_secs(5))).unwrap();
+        let options = options(&url).unwrap();
         let confirm =
             runtime.block_on(async { PostgresConfirm::new(options, 1, Duration::from_secs(5), rules, &WANTED) });
         Self { runtime, connection, confirm, queries }

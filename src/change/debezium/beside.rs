@@ -1,0 +1,46 @@
+//! What the connector writes that is no change of a table: heartbeats, and where transactions begin and end.
+
+use serde::Deserialize;
+
+use super::envelope::Letter;
+
+/// Why a heartbeat is ignored.
+const HEARTBEAT: &str = "heartbeat";
+/// Why the beginning or the end of a transaction is ignored.
+const BOUNDARY: &str = "transaction boundary";
+
+/// What the connector writes beside the changes of tables, each kind to a topic of its own unless a transform puts it
+/// elsewhere.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beside {
+    #[serde(rename = "ts_ms")]
+    _millis: i64,
+    /// Of a transaction's boundary.
+    status: Option<Boundary>,
+    #[serde(rename = "id")]
+    _id: Option<String>,
+    #[serde(rename = "event_count")]
+    _events: Option<i64>,
+    #[serde(rename = "data_collections")]
+    _collections: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Boundary {
+    Begin,
+    End,
+}
+
+/// What a record without an operation is, if it is the connector's own and no change of a table.
+pub(super) fn of_no_table(op: &Letter, text: &str) -> Option<&'static str> {
+    if *op != Letter::Absent {
+        return None;
+    }
+    let beside: Beside = serde_json::from_str(text).ok()?;
+    Some(match beside.status {
+        None => HEARTBEAT,
+        Some(Boundary::Begin | Boundary::End) => BOUNDARY,
+    })
+}

@@ -1,0 +1,173 @@
+//! The time zones that rules mean: what is configured, or what a plain session of this role in this database has. Their
+//! offsets are those of the server.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row};
+use tokio::time::Instant;
+
+use super::{CONNECT_MAX, Database, kind_of_code, no_answer, plain, query, query_scalar};
+use crate::failure::{CallError, Kind};
+use crate::model::zone::Zone;
+
+/// Offsets are known from 1850, in seconds since 1970: before that local time was that of the place.
+const FROM: i64 = -3_786_912_000;
+/// Up to 2100; what is later keeps the last offset.
+const TO: i64 = 4_102_444_800;
+/// How long the offsets of a zone are believed: a server may get another time zone database.
+const BELIEVED_FOR: Duration = Duration::from_secs(86_400);
+
+/// Which zone a rule asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Its query means the same in every zone.
+    Any,
+    /// The zone of this name, which this setting gave.
+    Named(String, String),
+    /// What a plain session has.
+    Plain,
+}
+
+/// Zones by name, and when each was read.
+type Known = BTreeMap<String, (Arc<Zone>, Instant)>;
+
+/// Finds the zones of rules. Clones share what they know.
+#[derive(Clone, Debug)]
+pub struct Zones {
+    database: Database,
+    wanted: Vec<Wanted>,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Zones {
+    /// For rules that want these.
+    pub fn new(database: Database, wanted: Vec<Wanted>) -> Self {
+        Self { database, wanted, known: Arc::default() }
+    }
+
+    /// The name of the zone of each rule.
+    ///
+    /// # Errors
+    /// As of [`Zones::find`].
+    pub async fn names(&self) -> Result<Vec<String>, CallError> {
+        Ok(self.find().await?.iter().map(|zone| zone.name().to_owned()).collect())
+    }
+
+    /// The zone of each rule as it is now. A zone that is known is asked for again once a day.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses; a name is none of a zone.
+    pub async fn find(&self) -> Result<Vec<Arc<Zone>>, CallError> {
+        let plain = match self.wanted.contains(&Wanted::Plain) {
+            true => Some(self.database.plain_time_zone().await?),
+            false => None,
+        };
+        let mut found = Vec::new();
+        for wanted in &self.wanted {
+            found.push(match wanted {
+                Wanted::Any => Arc::default(),
+                Wanted::Named(name, setting) => self.zone(name, Some(setting)).await?,
+                Wanted::Plain => self.zone(plain.as_deref().unwrap_or("UTC"), None).await?,
+            });
+        }
+        Ok(found)
+    }
+
+    async fn zone(&self, name: &str, setting: Option<&String>) -> Result<Arc<Zone>, CallError> {
+        if Zone::is_utc_name(name) {
+            return Ok(Arc::default());
+        }
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = known().get(name).cloned();
+        if let Some((zone, since)) = &held
+            && since.elapsed() < BELIEVED_FOR
+        {
+            return Ok(Arc::clone(zone));
+        }
+        let read = self.database.attempt(Duration::ZERO, async |connection| {
+            let zone = read(connection, name, setting.is_some()).await.map_err(|error| self.database.failed(error))?;
+            zone.ok_or_else(|| {
+                let problem = format!(
+                    "{name:?} is no time zone of the IANA database that this server knows: write one as \
+                     \"America/Sao_Paulo\" or \"UTC\""
+                );
+                CallError::new(setting.cloned().unwrap_or_default(), problem, Kind::Misconfigured)
+            })
+        });
+        let zone = Arc::new(read.await?);
+        // The same value as long as it is equal: who holds it need not compare offsets.
+        let zone = held.map(|(held, _)| held).filter(|held| **held == *zone).unwrap_or(zone);
+        known().insert(name.to_owned(), (Arc::clone(&zone), Instant::now()));
+        Ok(zone)
+    }
+}
+
+/// Reads the offsets of a zone in the transaction of this connection. `None`: it has to be one of the IANA database, and
+/// is not.
+async fn read(connection: &mut PgConnection, name: &str, is_iana: bool) -> Result<Option<Zone>, sqlx::Error> {
+    let mut name = name.to_owned();
+    if is_iana {
+        let known = "select name from pg_catalog.pg_timezone_names where lower(name) = lower($1) order by name limit 1";
+        let known = query_scalar(known).bind(&name).fetch_optional(&mut *connection).await?;
+        let Some(known) = known else { return Ok(None) };
+        name = known;
+    }
+    set_zone(connection, &name).await?;
+    sqlx::raw_sql("set local jit = off; set local statement_timeout = 60000").execute(&mut *connection).await?;
+    let rows = query(include_str!("zone.sql")).bind(FROM).bind(TO).fetch_all(connection).await?;
+    let changes = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let changes: Vec<(i64, i64)> = changes.collect::<Result<_, sqlx::Error>>()?;
+    let first = changes.first().map_or(0, |(_, offset)| *offset);
+    Ok(Some(Zone::new(name, first, changes.into_iter().skip(1))))
+}
+
+/// Sets the time zone for the rest of the transaction.
+///
+/// # Errors
+/// The server's.
+pub async fn set_zone(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    let statement = format!("set local timezone = {}", quoted(name));
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+}
+
+/// A literal, whatever `standard_conforming_strings` says.
+pub(super) fn quoted(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+impl Database {
+    /// The time zone that a session of this role in this database has, if its client names none.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn plain_time_zone(&self) -> Result<String, CallError> {
+        let asked = tokio::time::timeout(CONNECT_MAX, plain::time_zone(&self.options)).await;
+        let (problem, kind) = match asked {
+            Ok(Ok(name)) => return Ok(name),
+            Ok(Err(plain::PlainError::Server(error))) => {
+                let kind = error.code().map_or(Kind::Unreachable, |code| kind_of_code(code.code()));
+                (plain::PlainError::Server(error).to_string(), kind)
+            }
+            Ok(Err(error)) => (error.to_string(), Kind::Refused),
+            Err(_) => (no_answer(CONNECT_MAX).to_string(), Kind::Unreachable),
+        };
+        let call = format!("Postgres at {} ({})", self.shown, self.setting);
+        let problem =
+            format!("the time zone of a plain session could not be asked for: {problem}; or set postgres.time_zone");
+        Err(CallError::new(call, problem, kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals() {
+        assert_eq!(quoted("Europe/Berlin"), "E'Europe/Berlin'");
+        assert_eq!(quoted("a'b\\"), "E'a''b\\\\'");
+    }
+}
