@@ -1,14 +1,18 @@
 //! Decisions and their bytes: the alert record, its id and its message. Pure.
 //!
 //! - [`record`]: an alert record read back
+//! - [`ending`]: the end of an episode whose rule is gone
 
+mod ending;
 pub mod record;
+
+pub use ending::Ending;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
-use crate::episode::{EpisodeId, Open, Status};
+use crate::episode::{EpisodeId, Open, Reason, Status};
 use crate::model::text::shortened;
 use crate::model::{Key, Table, Timestamp, Value, decimal_text};
 use crate::rule::message::Field;
@@ -43,6 +47,8 @@ pub struct Decision<'a> {
     pub key: &'a Key,
     /// Firing or resolved.
     pub status: Status,
+    /// Why the episode is over, if it is.
+    pub reason: Reason,
     /// The episode that it opens or closes.
     pub episode: EpisodeId,
     /// The change that brought it, if not time alone.
@@ -108,7 +114,7 @@ impl Alert {
         let query = &rule.query;
         let id = id_of(decision);
         let message = shortened(&message_of(decision), MESSAGE_MAX).into_owned();
-        let body = json!({
+        let mut body = json!({
             "id": id,
             "group": decision.group,
             "lineage": decision.lineage,
@@ -130,6 +136,11 @@ impl Alert {
             "confirmation": confirmation_json(rule.confirm, decision.confirmation),
             "emitted_at": decision.emitted_at.rfc3339(),
         });
+        if let Json::Object(fields) = &mut body
+            && decision.status == Status::Resolved
+        {
+            fields.insert("reason".to_owned(), Json::from(decision.reason.as_str()));
+        }
         let line = match decision.status {
             Status::Firing => message,
             Status::Resolved => format!("Resolved: {message}"),
@@ -204,6 +215,11 @@ pub fn key_texts(query: &Query, key: &Key) -> Vec<Option<String>> {
 pub fn key_label(query: &Query, key: &Key) -> String {
     let texts = key_texts(query, key).into_iter().map(|text| text.unwrap_or_else(|| "NULL".to_owned()));
     shortened(&texts.collect::<Vec<_>>().join(", "), RECORD_KEY_MAX).into_owned()
+}
+
+/// The record key of a group: the same for all alerts of a rule on it.
+pub fn record_key_of(rule: &str, query: &Query, key: &Key) -> String {
+    record_key(rule, &key_texts(query, key))
 }
 
 /// `weekly-spend|27956157`. Text that could be taken for something else (the text NULL, a bar, a quote) is

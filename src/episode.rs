@@ -4,7 +4,8 @@
 //! *candidate*: Postgres is asked, and only its answer changes the state. An answer that agrees with the
 //! state refutes the candidate, which is then asked again with back-off for as long as memory insists.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -37,6 +38,36 @@ impl Status {
         match self {
             Self::Firing => "firing",
             Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// Why an episode is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// HAVING no longer holds because of a change.
+    #[default]
+    Condition,
+    /// Rows have left the window, and no change took them out.
+    Time,
+    /// The table has other rows than the stream had brought.
+    Healed,
+    /// The rule is no longer configured.
+    RuleRemoved,
+    /// The rule's query or one of its settings is another one.
+    RuleChanged,
+}
+
+impl Reason {
+    /// As in the alert record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Condition => "condition",
+            Self::Time => "time",
+            Self::Healed => "healed",
+            Self::RuleRemoved => "rule_removed",
+            Self::RuleChanged => "rule_changed",
         }
     }
 }
@@ -87,6 +118,12 @@ pub struct Candidate {
     /// Answers in a row that refuted it, since a change last named it.
     #[serde(default)]
     pub refusals: u32,
+    /// What memory said.
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    /// Why memory said so; `None` in files of earlier versions.
+    #[serde(default)]
+    pub reason: Option<Reason>,
     /// A statement that asks for it is under way.
     #[serde(skip)]
     pub asking: bool,
@@ -96,6 +133,35 @@ pub struct Candidate {
     /// It was named again while it was being asked: the answer may be to an older state of affairs.
     #[serde(skip)]
     pub named_again: bool,
+}
+
+impl Candidate {
+    fn new(transition: &Transition, now: Timestamp) -> Self {
+        Self {
+            trigger: transition.trigger.clone(),
+            raised_at: transition.now,
+            stream: stream_text(transition),
+            overdue: false,
+            attempts: 0,
+            ask_at: now,
+            answered_at: None,
+            refusals: 0,
+            evaluation: transition.evaluation,
+            reason: Some(transition.reason),
+            asking: false,
+            asked_at: None,
+            named_again: false,
+        }
+    }
+
+    /// Why its episode is over, if it closes one.
+    pub fn reason(&self) -> Reason {
+        self.reason.unwrap_or(if self.trigger.is_some() { Reason::Condition } else { Reason::Time })
+    }
+}
+
+fn stream_text(transition: &Transition) -> String {
+    serde_json::Value::from(transition.outputs.clone()).to_string()
 }
 
 /// What a transition did to its group.
@@ -109,6 +175,8 @@ pub enum Raised {
     Withdrawn,
     /// It was one until time took it, and is still to be asked as of when it was raised.
     Overdue,
+    /// It waits behind an earlier candidate of the same group.
+    Queued,
     /// It agrees with the state.
     Nothing,
 }
@@ -126,6 +194,9 @@ pub enum Outcome {
     Withdrawn,
 }
 
+/// Values with their keys, in order.
+pub type ByKey<T> = Vec<(Key, T)>;
+
 /// The open episodes and candidates of one rule. Ordered maps, so that what is written and asked does
 /// not depend on hashing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +205,18 @@ pub struct Episodes {
     open: BTreeMap<Key, Open>,
     #[serde(with = "pairs")]
     candidates: BTreeMap<Key, Candidate>,
+    /// Under event time: what came after a candidate that still waits, in the order of the stream.
+    #[serde(with = "pairs")]
+    later: BTreeMap<Key, VecDeque<Candidate>>,
+}
+
+/// Whether what memory says is what the state says.
+fn agrees(evaluation: Evaluation, firing: bool) -> bool {
+    match evaluation {
+        Evaluation::Holds => firing,
+        Evaluation::Fails => !firing,
+        Evaluation::Unknown => false,
+    }
 }
 
 impl Episodes {
@@ -157,31 +240,34 @@ impl Episodes {
         self.open.get(key)
     }
 
-    /// Candidates, asked or waiting, in order.
+    /// Candidates, asked or waiting, in the order of their keys; those of one key in the order of the stream.
     pub fn candidates(&self) -> impl Iterator<Item = (&Key, &Candidate)> {
-        self.candidates.iter()
+        self.candidates.iter().flat_map(|(key, first)| {
+            let later = self.later.get(key).into_iter().flatten();
+            std::iter::once(first).chain(later).map(move |candidate| (key, candidate))
+        })
     }
 
-    /// Candidates there are.
+    /// Candidates there are, those that wait behind others included.
     pub fn candidate_count(&self) -> usize {
-        self.candidates.len()
+        self.candidates.len() + self.queued()
+    }
+
+    /// Candidates that wait behind others.
+    pub fn queued(&self) -> usize {
+        self.later.values().map(VecDeque::len).sum()
     }
 
     /// Takes what memory says of a group.
     pub fn raise(&mut self, transition: &Transition, now: Timestamp) -> Raised {
         let key = &transition.key;
         let firing = self.open.contains_key(key);
-        let agrees = match transition.evaluation {
-            Evaluation::Holds => firing,
-            Evaluation::Fails => !firing,
-            Evaluation::Unknown => false,
-        };
-        if agrees {
-            // It held until time took it, and Postgres has not been heard yet: asked as of that instant.
+        if agrees(transition.evaluation, firing) {
+            // It held until time took it, and Postgres has not decided yet: asked as of that instant.
             if let Some(candidate) = self.candidates.get_mut(key)
                 && !firing
                 && transition.trigger.is_none()
-                && candidate.answered_at.is_none()
+                && candidate.refusals == 0
             {
                 candidate.overdue = true;
                 return Raised::Overdue;
@@ -189,29 +275,71 @@ impl Episodes {
             return if self.candidates.remove(key).is_some() { Raised::Withdrawn } else { Raised::Nothing };
         }
         if let Some(candidate) = self.candidates.get_mut(key) {
+            if candidate.refusals > 0 {
+                // Postgres has decided about that instant: from here on it is about this one.
+                (candidate.raised_at, candidate.stream) = (transition.now, stream_text(transition));
+            }
             candidate.ask_at = now;
             candidate.overdue = false;
             candidate.named_again = candidate.asking;
             candidate.refusals = 0;
             return Raised::Again;
         }
-        self.candidates.insert(
-            key.clone(),
-            Candidate {
-                trigger: transition.trigger.clone(),
-                raised_at: transition.now,
-                stream: serde_json::Value::from(transition.outputs.clone()).to_string(),
-                overdue: false,
-                attempts: 0,
-                ask_at: now,
-                answered_at: None,
-                refusals: 0,
-                asking: false,
-                asked_at: None,
-                named_again: false,
-            },
-        );
+        self.candidates.insert(key.clone(), Candidate::new(transition, now));
         Raised::Candidate
+    }
+
+    /// Takes what memory says of a group under event time. Each candidate is asked as of its own instant: what the
+    /// stream brings later neither withdraws nor replaces one that Postgres has not decided about, but waits behind it.
+    pub fn raise_in_order(&mut self, transition: &Transition, now: Timestamp) -> Raised {
+        let key = &transition.key;
+        let agrees = agrees(transition.evaluation, self.open.contains_key(key));
+        let Some(first) = self.candidates.get_mut(key) else {
+            if agrees {
+                return Raised::Nothing;
+            }
+            self.candidates.insert(key.clone(), Candidate::new(transition, now));
+            return Raised::Candidate;
+        };
+        let last = self.later.get(key).and_then(VecDeque::back).unwrap_or(first);
+        let is_known = last.evaluation == transition.evaluation && last.raised_at == transition.now;
+        if first.refusals > 0 && !first.asking {
+            if agrees {
+                self.candidates.remove(key);
+                return Raised::Withdrawn;
+            }
+            if is_known {
+                (first.ask_at, first.refusals) = (now, 0);
+            } else {
+                *first = Candidate::new(transition, now);
+            }
+            return Raised::Again;
+        }
+        if !is_known {
+            self.later.entry(key.clone()).or_default().push_back(Candidate::new(transition, now));
+        }
+        Raised::Queued
+    }
+
+    /// The candidate of a group has been decided: the next one that disagrees with the state takes its place. Returns
+    /// whether there is one.
+    pub fn next_in_order(&mut self, key: &Key, now: Timestamp) -> bool {
+        if self.candidates.contains_key(key) {
+            return true;
+        }
+        let Some(mut later) = self.later.remove(key) else { return false };
+        let firing = self.open.contains_key(key);
+        while let Some(mut next) = later.pop_front() {
+            if !agrees(next.evaluation, firing) {
+                next.ask_at = now;
+                self.candidates.insert(key.clone(), next);
+                if !later.is_empty() {
+                    self.later.insert(key.clone(), later);
+                }
+                return true;
+            }
+        }
+        false
     }
 
     /// Up to `limit` candidates that are due at `now`; they count as being asked from here on.
@@ -270,7 +398,7 @@ impl Episodes {
             return Outcome::Undecided(candidate.ask_at);
         }
         candidate.answered_at = Some(now);
-        if !insists && !again {
+        if (!insists && !again) || self.later.contains_key(key) {
             self.candidates.remove(key);
             return Outcome::Refuted(None);
         }
@@ -304,15 +432,33 @@ impl Episodes {
         }
     }
 
-    /// Puts open episodes of an earlier run back.
-    pub fn restore_open(&mut self, open: impl IntoIterator<Item = (Key, Open)>) {
-        self.open = open.into_iter().collect();
+    /// Puts an open episode of an earlier run back.
+    pub fn restore_open(&mut self, key: Key, open: Open) {
+        self.open.insert(key, open);
     }
 
-    /// Puts candidates of an earlier run back, due at once.
-    pub fn restore_candidates(&mut self, waiting: impl IntoIterator<Item = (Key, Candidate)>) {
-        self.candidates = waiting.into_iter().collect();
-        self.make_due_now(Timestamp::MIN);
+    /// Puts a candidate of an earlier run back, due at once; those of one group in their order.
+    pub fn restore_candidate(&mut self, key: Key, mut candidate: Candidate) {
+        candidate.ask_at = Timestamp::MIN;
+        candidate.asked_at = None;
+        match self.candidates.entry(key) {
+            Entry::Vacant(first) => {
+                first.insert(candidate);
+            }
+            Entry::Occupied(first) => self.later.entry(first.key().clone()).or_default().push_back(candidate),
+        }
+    }
+
+    /// Takes the episodes and the candidates apart, to be put back under the rules of this run.
+    pub fn into_parts(self) -> (ByKey<Open>, ByKey<Candidate>) {
+        let mut later = self.later;
+        let mut candidates = Vec::new();
+        for (key, first) in self.candidates {
+            let rest = later.remove(&key).unwrap_or_default();
+            candidates.push((key.clone(), first));
+            candidates.extend(rest.into_iter().map(|next| (key.clone(), next)));
+        }
+        (self.open.into_iter().collect(), candidates)
     }
 }
 

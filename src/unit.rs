@@ -7,12 +7,20 @@
 //! - [`audit`]: memory compared with the table
 //! - [`repair`]: rows and keys from the table, where the stream does not say all; [`lookups`]: which rows
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
+//! - [`decide`]: from a candidate to its alert
+//! - [`order`]: what is asked after an answer
+//! - [`rebuilt`]: every group evaluated once, after a start
+//! - [`past`]: what earlier runs have left, under rules that may have changed since
 //! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
 
 pub mod audit;
+mod decide;
 pub mod events;
 mod lookups;
+mod order;
+pub mod past;
 mod question;
+mod rebuilt;
 pub mod recovery;
 mod repair;
 pub mod stored;
@@ -24,18 +32,19 @@ use std::time::Duration;
 
 use audit::Audit;
 use lookups::Lookups;
+use past::{Carried, Left, Moved, Past};
 
 use events::{ConfirmationOutcome, UnitEvents};
 use serde_json::Value as Json;
 
-use crate::alert::{Alert, Confirmation, Decision, key_texts};
+use crate::alert::{Alert, key_texts};
 use crate::change::{Change, Op};
-use crate::episode::{Candidate, EpisodeId, Episodes, Outcome, Raised, Status};
+use crate::episode::{Episodes, Outcome, Raised};
 use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
 use crate::progress::Offsets;
 use crate::rule::evaluate::{Evaluation, Program};
-use crate::rule::{Confirm, Rule};
+use crate::rule::{Confirm, Rule, Time};
 use crate::snapshot::Snapshot;
 use crate::window::{Applied, Standing, Transition, Window};
 
@@ -49,6 +58,15 @@ struct RuleState {
     rule: Rule,
     window: Window,
     episodes: Episodes,
+    /// It had another version in the run before, and its open episodes have not been held against its windows since.
+    is_changed: bool,
+}
+
+impl RuleState {
+    /// Whether each candidate is asked as of its own instant, one after the other.
+    fn is_in_order(&self) -> bool {
+        self.rule.time == Time::Event && self.rule.confirm == Confirm::Required
+    }
 }
 
 /// What a rule's windows are of: its version, and its time zone where that matters.
@@ -88,6 +106,16 @@ pub struct Unit {
     fired: u32,
     /// Decided and not yet logged.
     alerts: Vec<Alert>,
+    /// Open episodes that go on under another name of their rule, not yet logged.
+    carried: Vec<Carried>,
+    /// What earlier runs have left, until [`Unit::take_over`].
+    past: Past,
+    /// Of that, open episodes that end, until [`Unit::settle`].
+    left: Vec<Left>,
+    /// Of that, open episodes that are carried, until [`Unit::settle`].
+    moved: Vec<Moved>,
+    /// The windows of before were worth nothing: what no longer holds in those from the table was not taken by time.
+    is_void: bool,
     /// Groups to be read from the table.
     reloads: Vec<Reload>,
     /// Rows to be read from the table.
@@ -112,7 +140,11 @@ impl Unit {
     pub fn new(settings: UnitSettings, rules: Vec<Rule>, wanted: &[usize]) -> Result<Self, String> {
         let state = |rule: Rule| -> Result<RuleState, String> {
             let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
-            Ok(RuleState { rule, window, episodes: Episodes::default() })
+            let mut state = RuleState { rule, window, episodes: Episodes::default(), is_changed: false };
+            if state.is_in_order() {
+                state.window.watch_named();
+            }
+            Ok(state)
         };
         let audit = Audit::new(settings.audit_period, settings.max_database_share);
         Ok(Self {
@@ -123,6 +155,11 @@ impl Unit {
             epoch: 0,
             fired: 0,
             alerts: Vec::new(),
+            carried: Vec::new(),
+            past: Past::default(),
+            left: Vec::new(),
+            moved: Vec::new(),
+            is_void: false,
             reloads: Vec::new(),
             lookups: Lookups::default(),
             audit,
@@ -201,9 +238,9 @@ impl Unit {
         self.rules.iter().map(|state| state.episodes.candidate_count()).sum()
     }
 
-    /// Alerts that wait for their epoch.
+    /// Alerts that wait for their epoch, and episodes that are carried by it.
     pub fn undelivered(&self) -> usize {
-        self.alerts.len()
+        self.alerts.len() + self.carried.len()
     }
 
     /// Takes one record's change into every rule's windows.
@@ -289,27 +326,17 @@ impl Unit {
         }
     }
 
-    /// Windows were rebuilt without evaluating: every group is evaluated once, and every open episode held
-    /// against its window.
-    pub fn evaluate_all(&mut self, now: Timestamp) {
-        for index in 0..self.rules.len() {
-            let Some(state) = self.rules.get_mut(index) else { continue };
-            for key in state.episodes.firing() {
-                // Named whatever its evaluation, and kept although it may be empty: the transactions that emptied it may
-                // not be visible yet.
-                state.window.watch(key, true);
-            }
-            let transitions = state.window.evaluate_all(now);
-            self.take(index, transitions, now);
-        }
-    }
-
     fn take(&mut self, index: usize, transitions: Vec<Transition>, now: Timestamp) {
         for transition in transitions {
             let Some(state) = self.rules.get_mut(index) else { return };
-            let raised = state.episodes.raise(&transition, now);
+            let raised = if state.is_in_order() {
+                state.episodes.raise_in_order(&transition, now)
+            } else {
+                state.episodes.raise(&transition, now)
+            };
             tracing::debug!(rule = state.rule.name, key = ?transition.key, evaluation = ?transition.evaluation, ?raised, "evaluated a key");
-            state.window.watch(&transition.key, matches!(raised, Raised::Candidate | Raised::Again));
+            let waits = !matches!(raised, Raised::Withdrawn | Raised::Nothing);
+            state.window.watch(&transition.key, waits);
             if raised == Raised::Candidate {
                 self.events.raised(index);
             }
@@ -317,22 +344,6 @@ impl Unit {
                 self.decide_unconfirmed(index, transition, now);
             }
         }
-    }
-
-    fn decide_unconfirmed(&mut self, index: usize, transition: Transition, now: Timestamp) {
-        let Some(state) = self.rules.get_mut(index) else { return };
-        let Some(candidate) = state.episodes.take(&transition.key) else { return };
-        let status = match transition.evaluation {
-            Evaluation::Holds => Status::Firing,
-            Evaluation::Fails => Status::Resolved,
-            Evaluation::Unknown => {
-                let (rule, key) = (&state.rule.name, &transition.key);
-                tracing::warn!(rule, ?key, "memory cannot evaluate this key, and confirm is off: no alert either way");
-                return;
-            }
-        };
-        let asked = Asked { key: transition.key, text: None, now: transition.now, stream: transition.outputs };
-        self.decide(index, &asked, status, &candidate, None, now);
     }
 
     /// The candidates that are due, up to `limit` of one rule; they count as being asked from here on.
@@ -343,8 +354,9 @@ impl Unit {
                 continue;
             }
             let asked = due.into_iter().map(|key| {
-                let overdue = state.episodes.candidate(&key).filter(|candidate| candidate.overdue);
-                let (now, stream) = match overdue {
+                let is_in_order = state.is_in_order();
+                let then = state.episodes.candidate(&key).filter(|candidate| is_in_order || candidate.overdue);
+                let (now, stream) = match then {
                     Some(candidate) => {
                         (candidate.raised_at, serde_json::from_str(&candidate.stream).unwrap_or_default())
                     }
@@ -391,6 +403,7 @@ impl Unit {
                 Evaluation::Unknown => false,
             };
             let decided = unseen.is_empty();
+            let was_overdue = state.episodes.candidate(&asked.key).is_some_and(|candidate| candidate.overdue);
             let mut report =
                 |outcome| self.events.answered(question.rule, &state.rule, asked, Some(answer), outcome, now);
             match state.episodes.answer(&asked.key, answer.holds, decided, insists, now) {
@@ -401,11 +414,15 @@ impl Unit {
                         // It held then, and no longer does: Postgres is asked about that as well.
                         self.resolve_overdue(question.rule, asked, now);
                     }
+                    self.next_in_order(question.rule, &asked.key, now);
                 }
                 Outcome::Refuted(again_at) => {
                     report(ConfirmationOutcome::Refuted);
                     let (rule, key) = (&state.rule.name, &asked.key);
                     let again = again_at.map(Timestamp::rfc3339);
+                    if again_at.is_none() && was_overdue {
+                        state.window.watch(&asked.key, false); // it has been empty since
+                    }
                     if refusals(&state.episodes, &asked.key) == REFUSALS_BEFORE_RELOAD {
                         self.reloads.push(Reload { rule: question.rule, asked: asked.clone() });
                     }
@@ -413,6 +430,7 @@ impl Unit {
                         rule, ?key, stream = %Json::from(asked.stream.clone()), database = %Json::from(answer.outputs.clone()),
                         snapshot = answer.snapshot, again, "refuted: Postgres does not agree with the stream"
                     );
+                    self.next_in_order(question.rule, &asked.key, now);
                 }
                 Outcome::Undecided(again_at) => {
                     report(ConfirmationOutcome::Undecided);
@@ -433,13 +451,6 @@ impl Unit {
         }
     }
 
-    fn resolve_overdue(&mut self, rule: usize, asked: &Asked, now: Timestamp) {
-        let Some(state) = self.rules.get_mut(rule) else { return };
-        let (evaluation, outputs) = state.window.evaluate(&asked.key, now);
-        let transition = Transition { key: asked.key.clone(), evaluation, now, trigger: None, outputs };
-        self.take(rule, vec![transition], now);
-    }
-
     /// When the next waiting candidate is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.rules.iter().filter_map(|state| state.episodes.next_due()).min()
@@ -455,50 +466,6 @@ impl Unit {
         for state in &mut self.rules {
             state.episodes.make_due_now(now);
         }
-    }
-
-    fn decide(
-        &mut self,
-        index: usize,
-        asked: &Asked,
-        status: Status,
-        candidate: &Candidate,
-        answer: Option<&Answer>,
-        now: Timestamp,
-    ) {
-        let Some(state) = self.rules.get_mut(index) else { return };
-        let episode = match (status, state.episodes.open_of(&asked.key)) {
-            (Status::Resolved, Some(open)) => open.episode,
-            _ => {
-                let ordinal = self.fired;
-                self.fired += 1;
-                EpisodeId { epoch: self.epoch, ordinal }
-            }
-        };
-        let alert = Alert::new(&Decision {
-            group: &self.settings.group,
-            lineage: &self.lineage,
-            topic: &self.settings.topic,
-            rule: &state.rule,
-            key: &asked.key,
-            status,
-            episode,
-            trigger: candidate.trigger.as_deref(),
-            stream: &asked.stream,
-            database: answer.map(|answer| &answer.outputs),
-            window: state.window.bounds(asked.now),
-            confirmation: answer.map(|answer| Confirmation {
-                as_of: asked.now,
-                snapshot: &answer.snapshot,
-                attempts: candidate.attempts,
-                millis: answer.millis,
-            }),
-            emitted_at: now,
-        });
-        state.episodes.decide(&asked.key, status, alert.open());
-        state.window.watch(&asked.key, false);
-        self.events.decided(status, candidate, now);
-        self.alerts.push(alert);
     }
 }
 

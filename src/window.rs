@@ -13,6 +13,7 @@
 //! - [`stored`]: the shape of a window in `state/N`
 //! - [`trigger`]: the change that made an evaluation what it is
 //! - [`top`]: the groups nearest to their threshold
+//! - [`watch`]: groups that wait for an answer, and groups that are worth nothing
 //! - [`arena`]: where rows and groups lie
 
 mod arena;
@@ -26,6 +27,7 @@ mod top;
 mod trigger;
 mod unseen;
 mod version;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -37,6 +39,7 @@ use unseen::Unseen;
 use version::Version;
 
 use crate::change::{Change, Op};
+use crate::episode::Reason;
 use crate::model::{Key, Lsn, Position, Timestamp};
 use crate::rule::Time;
 use crate::rule::evaluate::{Args, Evaluation, LeftEdge, Parts, Program, Running};
@@ -62,6 +65,8 @@ pub struct Transition {
     pub now: Timestamp,
     /// The change that brought it; `None` when time alone did.
     pub trigger: Option<Box<Trigger>>,
+    /// Why it is so, if an episode is over by it.
+    pub reason: Reason,
     /// The aggregates at that moment, as an alert shows them.
     pub outputs: serde_json::Map<String, serde_json::Value>,
 }
@@ -102,6 +107,8 @@ struct Group {
     evaluated: Evaluation,
     /// The change since which `evaluation` stands.
     since: Option<Box<Trigger>>,
+    /// Why `evaluation` is what it is.
+    reason: Reason,
     /// Listed for the next evaluation.
     touched: bool,
     /// Named at every evaluation, whether or not it has changed.
@@ -136,6 +143,8 @@ pub struct Window {
     edges: BinaryHeap<Reverse<(Timestamp, u32)>>,
     /// The newest snapshot of a statement.
     seen: Option<Snapshot>,
+    /// A group that was named is named at every change until [`Window::watch`] says that nothing waits for an answer.
+    watches_named: bool,
     /// Where every change is evaluated at its own instant: what has not been fetched yet.
     transitions: Vec<Transition>,
 }
@@ -158,6 +167,7 @@ impl Window {
             touched: Vec::new(),
             edges: BinaryHeap::new(),
             seen: None,
+            watches_named: false,
             transitions: Vec::new(),
         }
     }
@@ -282,19 +292,6 @@ impl Window {
         transitions
     }
 
-    /// From here on a touched group is named at every evaluation (or no longer): it waits for an answer, which
-    /// any change may bring nearer.
-    pub fn watch(&mut self, key: &Key, watched: bool) {
-        // A group without rows too: the transactions that emptied it may not be visible yet.
-        let index = if watched { self.group_for(key.clone()) } else { self.find_group(key) };
-        if let Some(index) = index
-            && let Some(group) = self.groups.get_mut(index)
-        {
-            group.watched = watched;
-            self.drop_if_empty(index);
-        }
-    }
-
     /// Lists a group for the next evaluation.
     fn list(&mut self, index: u32) {
         if let Some(group) = self.groups.get_mut(index)
@@ -316,7 +313,7 @@ impl Window {
         let evaluation = self.program.evaluate(&group.running);
         if evaluation != group.evaluation {
             // Time alone brought it; the next evaluation tells.
-            (group.evaluation, group.since) = (evaluation, None);
+            (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Time);
             group.edge = Some(now);
             self.edges.push(Reverse((now, index)));
         }
@@ -346,7 +343,7 @@ impl Window {
         let evaluation = self.program.evaluate(&group.running);
         if evaluation != group.evaluation {
             // Rows left by time after the last change: no change is to be named for it.
-            (group.evaluation, group.since) = (evaluation, None);
+            (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Time);
         }
         if evaluation == group.evaluated && evaluation != Evaluation::Unknown && !group.watched {
             return None;
@@ -354,13 +351,17 @@ impl Window {
         group.evaluated = evaluation;
         let now = if self.time == Time::Event { group.event_time } else { now };
         let outputs = self.program.outputs(&group.running);
-        Some(Transition { key: group.key.clone(), evaluation, now, trigger: group.since.clone(), outputs })
+        // Time takes no rows out of a window without a bound.
+        let is_bounded = self.program.is_bounded();
+        let reason = if group.reason == Reason::Time && !is_bounded { Reason::Healed } else { group.reason };
+        Some(Transition { key: group.key.clone(), evaluation, now, trigger: group.since.clone(), reason, outputs })
     }
 
     /// After a change of a group: what has left its window goes, and its evaluation is taken anew.
     fn settle(&mut self, index: u32, now: Timestamp, tx_id: Option<u32>, trigger: &impl Fn() -> Trigger) {
         let Some(group) = self.groups.get(index) else { return };
         let now = if self.time == Time::Event { group.event_time } else { now };
+        let by_change = self.program.evaluate(&group.running);
         self.evict(index, now);
         self.schedule(index, now);
         let Some(group) = self.groups.get_mut(index) else { return };
@@ -371,6 +372,8 @@ impl Window {
         let evaluation = self.program.evaluate(&group.running);
         if evaluation != group.evaluation || evaluation == Evaluation::Unknown {
             (group.evaluation, group.since) = (evaluation, Some(Box::new(trigger())));
+            // The change has only moved NOW() on, where the rows that left by it made the difference.
+            group.reason = if by_change == evaluation { Reason::Condition } else { Reason::Time };
         }
         self.list(index);
         if self.time == Time::Event
@@ -388,6 +391,7 @@ impl Window {
         let transition = self.evaluate_group(index, Timestamp::MIN);
         if let Some(group) = self.groups.get_mut(index) {
             group.touched = true; // it stays listed
+            group.watched |= self.watches_named && transition.is_some();
         }
         transition
     }
@@ -475,6 +479,7 @@ impl Window {
             evaluation: Evaluation::Fails,
             evaluated: Evaluation::Fails,
             since: None,
+            reason: Reason::Time,
             touched: false,
             watched: false,
             edge: None,
@@ -483,18 +488,5 @@ impl Window {
         let (groups, hasher) = (&self.groups, &self.hasher);
         self.by_key.insert_unique(hash, index, |other| groups.get(*other).map_or(0, |g| hasher.hash_one(&g.key)));
         Some(index)
-    }
-
-    /// A group without rows is worth nothing, but for the instant that it has reached under event time.
-    fn drop_if_empty(&mut self, index: u32) {
-        let is_over = |group: &Group| group.evaluated == Evaluation::Fails;
-        let empty = |group: &Group| group.rows.is_empty() && !group.touched && !group.watched && is_over(group);
-        if self.time == Time::Event || !self.groups.get(index).is_some_and(empty) {
-            return;
-        }
-        let Some(group) = self.groups.remove(index) else { return };
-        if let Ok(entry) = self.by_key.find_entry(self.hasher.hash_one(&group.key), |other| *other == index) {
-            entry.remove();
-        }
     }
 }

@@ -29,6 +29,9 @@ pub struct AlertRecord {
     pub trigger: Json,
     pub confirmation: Json,
     pub emitted_at: String,
+    /// Why the episode is over; `None` in firing alerts, and in records of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The window of an alert, in RFC 3339.

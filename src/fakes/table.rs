@@ -18,7 +18,7 @@ use crate::contract::{Contract, Look};
 use crate::failure::{CallError, Kind};
 use crate::model::{Key, Lsn, Timestamp, Value, decimal_text};
 use crate::rule::table_row::TableRow;
-use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar};
+use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar, Time};
 use crate::unit::audit::AUDIT_KEYS;
 use crate::unit::{Answer, Asked, Compared, Question};
 
@@ -153,7 +153,7 @@ impl MemoryConfirm {
 
     fn naive(&self, rule: usize) -> Result<Naive<'_>, CallError> {
         let rule = self.rules.get(rule).ok_or_else(|| bad("no such rule".to_owned()))?;
-        Ok(Naive { query: &rule.query, wanted: &self.wanted })
+        Ok(Naive { query: &rule.query, time: rule.time, wanted: &self.wanted })
     }
 
     fn answers(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
@@ -288,6 +288,7 @@ impl Confirm for MemoryConfirm {
 /// A query over rows of the wanted columns, evaluated as its text reads.
 struct Naive<'a> {
     query: &'a Query,
+    time: Time,
     wanted: &'a [usize],
 }
 
@@ -316,6 +317,14 @@ impl Naive<'_> {
 
     fn answer(&self, rows: &Rows, asked: &Asked) -> Result<Answer, String> {
         let rows = self.rows(rows, asked)?;
+        // Under event time a row dated later is not there yet.
+        let is_there = |row: &TableRow| match (self.time, &self.query.bound) {
+            (Time::Event, Some(bound)) => {
+                matches!(self.value(&row.row, bound.column), Some(Value::Time(at)) if *at <= asked.now)
+            }
+            _ => true,
+        };
+        let rows: Vec<TableRow> = rows.into_iter().filter(is_there).collect();
         let rows: Vec<&[Value]> = rows.iter().map(|row| &*row.row).collect();
         let aggregates: Vec<Option<(i128, u8)>> =
             self.query.aggregates.iter().map(|aggregate| self.aggregate(&rows, aggregate)).collect::<Result<_, _>>()?;

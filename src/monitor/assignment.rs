@@ -34,6 +34,10 @@ const SLEEP_MAX_MICROS: i64 = 1_000_000;
 /// Candidates that may wait before reading pauses.
 const WAITING_MAX: usize = 100_000;
 
+/// The same for candidates that are asked in the order of the stream: a backlog brings many for each key, and every epoch
+/// has all that wait.
+const WAITING_IN_ORDER_MAX: usize = 10_000;
+
 /// Why the work on an assignment has to end.
 pub(super) enum Ending {
     /// Table or server are no longer what the run was prepared for: what has changed.
@@ -319,7 +323,8 @@ impl Assignment {
     /// source waits there, and it goes on by itself.
     pub(super) fn reads(&mut self, rss_mb: Option<usize>, settings: &Settings) -> bool {
         let (waiting, rows) = (self.unit.waiting(), self.unit.rows());
-        let paused = if waiting >= WAITING_MAX {
+        let is_full = waiting >= WAITING_MAX || self.unit.waiting_in_order() >= WAITING_IN_ORDER_MAX;
+        let paused = if is_full {
             Some(Pause::Candidates)
         } else if settings.rows_max.is_some_and(|max| rows >= max) {
             Some(Pause::Rows)

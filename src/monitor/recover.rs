@@ -114,6 +114,9 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             assignment.unit.skip_to(&assignment.rebuild);
             windows = Windows::Void(self.changes.clone());
         }
+        if let Windows::Void(_) = &windows {
+            assignment.unit.windows_are_void();
+        }
         if windows == Windows::Incomplete {
             // Whether the topic has brought all of the table is not known.
             assignment.intake.sweep_at = Some(topic.ends());
@@ -190,6 +193,15 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok(())
     }
 
+    /// Ends what is open of rules that are gone, and carries what is open of renamed ones.
+    async fn settle(&mut self, unit: &mut Unit) -> Result<(), JobError> {
+        if unit.is_unsettled() {
+            let known = self.recovery().await?;
+            unit.settle(&known.episodes, self.clock.now());
+        }
+        Ok(())
+    }
+
     /// A lineage comes into this folder: its start is an epoch, committed at once.
     async fn begin(&mut self, mut unit: Unit, begin: Begin, topic: &TopicState) -> Result<Assignment, JobError> {
         let Begin { lineage, number, from, last_records, origin } = begin;
@@ -199,7 +211,9 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         self.folder.begin(&record)?;
         fault::point("begun");
         let now = self.clock.now();
+        unit.take_over();
         unit.begin(&lineage, number, from.clone());
+        self.settle(&mut unit).await?;
         let mut first = unit.close(&last_records, now);
         first.body.open = Some(unit.open());
         let member = self.source.member();
@@ -234,6 +248,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             }
         }
         unit.begin(&newest.lineage, newest.number + 1, from);
+        self.settle(&mut unit).await?;
         let progress = self.progress_at(newest.number, topic)?.ok_or_else(missing)?;
         let assignment = Assignment::new(unit, target, progress, &self.contract, self.clock.now());
         if last != Some(newest.number) || topic.partitions.iter().all(|p| p.committed.is_none()) {
@@ -340,6 +355,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 unit.recall(mine.filter_map(EpisodeRecord::open));
                 unit.redo(newest);
             }
+            unit.take_over();
             return Ok((from, Windows::Incomplete));
         };
         let changes = match &head.contract {
@@ -348,9 +364,13 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             None if head.has_contract() => vec!["the table or its server had changed when they were stored".to_owned()],
             None => Vec::new(),
         };
-        let restored = unit.restore(head.format, &head.rules, &body, changes.is_empty()).map_err(|error| {
+        unit.restore(head.format, &head.rules, &body, changes.is_empty()).map_err(|error| {
             JobError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
         })?;
+        for epoch in self.folder.epochs_after::<Decisions>(Some(head.epoch))? {
+            unit.redo(&epoch);
+        }
+        let restored = unit.take_over();
         let mut complete = restored;
         if restored || !changes.is_empty() {
             for (partition, low) in &mut from {
@@ -358,9 +378,6 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 complete &= held >= low;
                 *low = (*low).max(*held);
             }
-        }
-        for epoch in self.folder.epochs_after::<Decisions>(Some(head.epoch))? {
-            unit.redo(&epoch);
         }
         let windows = match (complete, changes.is_empty()) {
             (_, false) => Windows::Void(changes),

@@ -81,33 +81,33 @@ fn keyed(query: &Query, time: Time, with_rows: bool) -> Confirmation {
     let names = Names { query, prefix: ROW };
     let key = names.key(0);
     let key_type = names.key_type();
-    let (asked, t, instant, join) = match time {
+    let (columns, outputs) = names.answered(with_rows);
+    let (asked, instant, join, answer) = match time {
         Time::Processing => (
             "unnest($1::text[]) WITH ORDINALITY AS asked(key, ord)",
-            "($2::text)::timestamptz",
             // Named even by a query without a time bound: a parameter that is nowhere cannot be bound.
             "($2::text)::timestamptz AS t, ",
             format!("answer.key = (asked.key)::{key_type}"),
+            names.answer(
+                time,
+                "($2::text)::timestamptz",
+                &format!("({key} = ANY (($1::text[])::{key_type}[]))"),
+                with_rows,
+            ),
         ),
         Time::Event => (
-            "unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord)",
-            "(asked.t)::timestamptz",
+            ASKED_AT,
             "",
-            "true".to_owned(),
+            "answer.ord = asked.ord".to_owned(),
+            names.answer_each("(asked.t)::timestamptz", &format!("({key} = (asked.key)::{key_type})"), with_rows),
         ),
     };
-    let (lateral, condition) = match time {
-        Time::Processing => ("", format!("({key} = ANY (($1::text[])::{key_type}[]))")),
-        Time::Event => ("LATERAL ", format!("({key} = (asked.key)::{key_type})")),
-    };
-    let answer = names.answer(time, t, &condition, with_rows);
-    let (columns, outputs) = names.answered(with_rows);
     let sql = format!(
         "SELECT asked.ord AS ord, seen.snapshot AS snapshot, seen.in_recovery AS in_recovery, \
          COALESCE(answer.holds, false) AS holds{columns} \
          FROM (SELECT {instant}pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS in_recovery) AS seen \
          CROSS JOIN {asked} \
-         LEFT JOIN {lateral}({answer}) AS answer ON {join} \
+         LEFT JOIN ({answer}) AS answer ON {join} \
          ORDER BY asked.ord"
     );
     Confirmation { sql, outputs }
@@ -254,6 +254,9 @@ pub fn holding(query: &Query) -> String {
     )
 }
 
+/// The keys that are asked for under event time, each with its instant.
+const ASKED_AT: &str = "unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord)";
+
 /// By so much a later edge may be before an earlier one, and more: months are clipped by three days, and clocks were put
 /// back by one day at most.
 const MAY_COME_BACK_DAYS: u32 = 8;
@@ -381,13 +384,36 @@ impl Names<'_> {
 
     /// The rule's own query for some keys, with `t` for NOW() and HAVING as a column.
     fn answer(&self, time: Time, t: &str, condition: &str, with_rows: bool) -> String {
-        let spelling = Spelling::default();
         let key = self.key(0);
-        let columns: String = self
-            .aggregate_outputs()
-            .enumerate()
-            .map(|(ordinal, (index, _))| format!(", ({})::text AS o{ordinal}", self.aggregate(index)))
-            .collect();
+        format!(
+            "SELECT {key} AS key, {} FROM {} AS r WHERE {} GROUP BY {key}",
+            self.holds_and_outputs(with_rows),
+            self.table(),
+            self.conditions(time, t, condition),
+        )
+    }
+
+    /// The same for keys that each have an instant of their own. A join, so that without an index on the key the table is
+    /// read once for all of them.
+    fn answer_each(&self, t: &str, condition: &str, with_rows: bool) -> String {
+        format!(
+            "SELECT asked.ord AS ord, {} FROM {ASKED_AT} JOIN {} AS r ON {} GROUP BY asked.ord",
+            self.holds_and_outputs(with_rows),
+            self.table(),
+            self.conditions(Time::Event, t, condition),
+        )
+    }
+
+    fn holds_and_outputs(&self, with_rows: bool) -> String {
+        let outputs = self.aggregate_outputs().enumerate();
+        let columns: String =
+            outputs.map(|(ordinal, (index, _))| format!(", ({})::text AS o{ordinal}", self.aggregate(index))).collect();
+        let proof = if with_rows { format!(", count(*) AS rows, {} AS times", self.times()) } else { String::new() };
+        format!("{} AS holds{columns}{proof}", self.having(&Spelling::default()))
+    }
+
+    fn conditions(&self, time: Time, t: &str, condition: &str) -> String {
+        let spelling = Spelling::default();
         let mut conditions = Vec::new();
         if let Some(bound) = &self.query.bound {
             conditions.push(self.bound(bound, t, &spelling));
@@ -397,13 +423,7 @@ impl Names<'_> {
             }
         }
         conditions.push(condition.to_owned());
-        let proof = if with_rows { format!(", count(*) AS rows, {} AS times", self.times()) } else { String::new() };
-        format!(
-            "SELECT {key} AS key, {} AS holds{columns}{proof} FROM {} AS r WHERE {} GROUP BY {key}",
-            self.having(&spelling),
-            self.table(),
-            conditions.join(" AND "),
-        )
+        conditions.join(" AND ")
     }
 
     /// The sum of the rows' times, as text.

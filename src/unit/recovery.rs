@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::past::Carried;
 use super::stored::Decisions;
 use crate::alert::Alert;
 use crate::episode::{Open, Status};
@@ -49,26 +50,39 @@ pub struct EpisodeRecord {
     /// The alerts on it of that epoch, in order; the last one says how the episode stands. Finished: what sinks
     /// other than Kafka may have missed is delivered from here.
     pub alerts: Vec<Alert>,
+    /// The record key, where no alert says it: the episode goes on under another name of its rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<String>,
 }
 
 impl EpisodeRecord {
     /// The records of an epoch.
     pub fn of(group: &str, epoch: &Epoch<Decisions>) -> Vec<Self> {
+        let of = |alert: &Alert| Self {
+            group: group.to_owned(),
+            lineage: epoch.lineage.clone(),
+            epoch: epoch.number,
+            rule: alert.rule.clone(),
+            version: epoch.conf.get(&alert.rule).cloned().unwrap_or_default(),
+            key: alert.key.clone(),
+            alerts: Vec::new(),
+            moved_from: None,
+        };
         let mut records: BTreeMap<(&str, &Key), Self> = BTreeMap::new();
+        for Carried { alert, .. } in &epoch.body.carried {
+            // Its alert was delivered then, so the record is of that epoch.
+            let record = Self { epoch: alert.episode.epoch, alerts: vec![alert.clone()], ..of(alert) };
+            records.insert((&alert.rule, &alert.key), record);
+        }
         for alert in &epoch.body.alerts {
-            let record = records.entry((&alert.rule, &alert.key)).or_insert_with(|| Self {
-                group: group.to_owned(),
-                lineage: epoch.lineage.clone(),
-                epoch: epoch.number,
-                rule: alert.rule.clone(),
-                version: epoch.conf.get(&alert.rule).cloned().unwrap_or_default(),
-                key: alert.key.clone(),
-                alerts: Vec::new(),
-            });
+            let record = records.entry((&alert.rule, &alert.key)).or_insert_with(|| of(alert));
+            record.epoch = epoch.number;
             record.alerts.push(alert.clone());
         }
         let mut records: Vec<Self> = records.into_values().collect();
         records.iter_mut().for_each(Self::shorten);
+        let moved = |carried: &Carried| Self { moved_from: Some(carried.from.clone()), ..of(&carried.alert) };
+        records.extend(epoch.body.carried.iter().map(moved));
         records
     }
 
@@ -85,8 +99,8 @@ impl EpisodeRecord {
 
     /// The record's key, so that compaction keeps the newest of each group of rows.
     pub fn record_key(&self) -> String {
-        let alert = self.alerts.last().map(|alert| alert.record_key.as_str()).unwrap_or_default();
-        format!("{}|{alert}", self.group)
+        let alert = self.alerts.last().map(|alert| alert.record_key.as_str()).or(self.moved_from.as_deref());
+        format!("{}|{}", self.group, alert.unwrap_or_default())
     }
 
     /// Whether the episode is over.

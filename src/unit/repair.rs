@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
+use crate::episode::Reason;
 use crate::failure::{CallError, HasKind};
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
@@ -72,7 +73,9 @@ impl Unit {
             let firing: Vec<Key> = state.episodes.firing().cloned().collect();
             let unknown = |key: Key| {
                 let outputs = state.window.evaluate(&key, now).1;
-                Transition { key, evaluation: Evaluation::Unknown, now, trigger: None, outputs }
+                let now = state.window.now_for(&key, now);
+                let (evaluation, reason) = (Evaluation::Unknown, Reason::Healed);
+                Transition { key, evaluation, now, trigger: None, reason, outputs }
             };
             let transitions = firing.into_iter().map(unknown).collect();
             self.take(index, transitions, now);
@@ -118,6 +121,15 @@ impl Unit {
         }
     }
 
+    /// Takes what somebody has found of a group, as if memory had evaluated it so: where that disagrees with the group's
+    /// episode, it becomes a candidate. `reason` is in the alert, if an episode is resolved by it.
+    pub fn found(&mut self, rule: usize, key: Key, evaluation: Evaluation, reason: Reason, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(rule) else { return };
+        let (_, outputs) = state.window.evaluate(&key, now);
+        let then = state.window.now_for(&key, now);
+        self.take(rule, vec![Transition { key, evaluation, now: then, trigger: None, reason, outputs }], now);
+    }
+
     /// Rules are run in these time zones from here on. Rows that the windows do not hold any more have to be loaded; then every
     /// key has to be evaluated.
     ///
@@ -158,7 +170,9 @@ impl Unit {
             let (evaluation, outputs) = state.window.evaluate(&key, now);
             if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
                 self.audit.suspects.ask_again(rule, key.clone());
-                missed.push(Transition { key, evaluation: Evaluation::Holds, now, trigger: None, outputs });
+                let now = state.window.now_for(&key, now);
+                let (evaluation, reason) = (Evaluation::Holds, Reason::Healed);
+                missed.push(Transition { key, evaluation, now, trigger: None, reason, outputs });
             }
         }
         if !missed.is_empty() {

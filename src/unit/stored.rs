@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Unit;
+use super::past::Carried;
 use crate::alert::Alert;
-use crate::episode::{Candidate, Episodes, Open, Status};
+use crate::episode::{Candidate, Episodes, Open};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::progress::{Epoch, LastRecords};
-use crate::window::{StoredWindow, StoredWindow2};
+use crate::rule::evaluate::Evaluation;
+use crate::window::{StoredWindow, StoredWindow2, Trigger};
 
 /// What was decided in an epoch: the last line of `offsets/N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct Decisions {
     /// All open episodes by rule, in the first epoch that a folder holds of its lineage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Vec<(String, Key, Open)>>,
+    /// Open episodes whose rule has another name since this epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<Carried>,
 }
 
 /// What `state/N` holds of one rule, in the order of its head.
@@ -33,13 +38,61 @@ pub struct StoredRule {
 /// The same as format 2 had it.
 #[derive(Debug, Deserialize)]
 struct StoredRule2 {
-    episodes: Episodes,
+    episodes: Episodes2,
     window: StoredWindow2,
+}
+
+#[derive(Debug, Deserialize)]
+struct Episodes2 {
+    open: Vec<(Key, Open)>,
+    candidates: Vec<(Key, Candidate2)>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Candidate2 {
+    trigger: Option<Box<Trigger>>,
+    raised_at: Timestamp,
+    stream: String,
+    overdue: bool,
+    attempts: u32,
+    ask_at: Timestamp,
+    answered_at: Option<Timestamp>,
+    refusals: u32,
+}
+
+impl From<Candidate2> for Candidate {
+    fn from(old: Candidate2) -> Self {
+        let Candidate2 { trigger, raised_at, stream, overdue, attempts, ask_at, answered_at, refusals } = old;
+        Self {
+            trigger,
+            raised_at,
+            stream,
+            overdue,
+            attempts,
+            ask_at,
+            answered_at,
+            refusals,
+            evaluation: Evaluation::default(),
+            reason: None,
+            asking: false,
+            asked_at: None,
+            named_again: false,
+        }
+    }
+}
+
+impl From<Episodes2> for Episodes {
+    fn from(old: Episodes2) -> Self {
+        let mut episodes = Self::default();
+        old.open.into_iter().for_each(|(key, open)| episodes.restore_open(key, open));
+        old.candidates.into_iter().for_each(|(key, old)| episodes.restore_candidate(key, old.into()));
+        episodes
+    }
 }
 
 impl From<StoredRule2> for StoredRule {
     fn from(old: StoredRule2) -> Self {
-        Self { episodes: old.episodes, window: old.window.into() }
+        Self { episodes: old.episodes.into(), window: old.window.into() }
     }
 }
 
@@ -67,7 +120,12 @@ impl Unit {
             last_records: last_records.clone(),
             at: now,
             conf: self.versions().into_iter().collect(),
-            body: Decisions { alerts: std::mem::take(&mut self.alerts), waiting, open: None },
+            body: Decisions {
+                alerts: std::mem::take(&mut self.alerts),
+                waiting,
+                open: None,
+                carried: std::mem::take(&mut self.carried),
+            },
         }
     }
 
@@ -95,8 +153,7 @@ impl Unit {
     }
 
     /// Takes the body of `state/N` of this format (2 or 3), which was stored for rules of these names and versions, with its
-    /// windows or without. Returns whether every rule found its windows: a rule that is new or whose meaning changed did not, and needs them
-    /// rebuilt; its open episodes go by its name.
+    /// windows or without.
     ///
     /// # Errors
     /// The body is not what `store` writes.
@@ -106,7 +163,7 @@ impl Unit {
         versions: &[(String, String)],
         body: &[u8],
         windows: bool,
-    ) -> Result<bool, postcard::Error> {
+    ) -> Result<(), postcard::Error> {
         let (stored, lookups, streamed_in): (Vec<StoredRule>, Vec<Key>, BTreeMap<i32, Lsn>) = if format < 3 {
             let stored: Vec<StoredRule2> = postcard::from_bytes(body)?;
             (stored.into_iter().map(StoredRule::from).collect(), Vec::new(), BTreeMap::new())
@@ -117,112 +174,22 @@ impl Unit {
         if windows {
             self.streamed_in = streamed_in;
         }
-        let now = self.versions();
-        let carry = self.settings.carry_episodes;
-        let complete = windows && now.iter().all(|rule| versions.contains(rule));
         for (rule, stored) in versions.iter().zip(stored) {
-            let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule.0);
-            let Some((state, now)) = mine else { continue };
-            if carries(carry, &rule.1, &now.1) {
-                state.episodes = stored.episodes;
-            } else {
-                tracing::warn!(
-                    rule = rule.0,
-                    "it has changed: its open episodes are dropped, and what holds now fires anew"
-                );
-            }
-            if complete {
-                state.window.refill(stored.window);
-            }
+            let (open, waiting) = stored.episodes.into_parts();
+            self.past.store(rule, open, waiting, windows.then_some(stored.window));
         }
-        Ok(complete)
+        Ok(())
     }
 
-    /// Repeats the decisions of an epoch that was logged after the state was stored. Those of a rule that has
-    /// changed too much since are passed over, and its episodes dropped.
+    /// Repeats the decisions of an epoch that was logged after the state was stored.
     pub fn redo(&mut self, epoch: &Epoch<Decisions>) {
-        let now = self.versions();
-        let carry = self.settings.carry_episodes;
-        for (state, now) in self.rules.iter_mut().zip(&now) {
-            let name = &state.rule.name;
-            if epoch.conf.get(name).is_some_and(|then| !carries(carry, then, &now.1)) {
-                state.episodes = Episodes::default();
-                continue;
-            }
-            if let Some(open) = &epoch.body.open {
-                let mine = open.iter().filter(|(rule, ..)| rule == name);
-                state.episodes.restore_open(mine.map(|(_, key, open)| (key.clone(), open.clone())));
-            }
-            for alert in epoch.body.alerts.iter().filter(|alert| alert.rule == *name) {
-                state.episodes.decide(&alert.key, alert.status, alert.open());
-            }
-            let mine = epoch.body.waiting.iter().filter(|(rule, ..)| rule == name);
-            state.episodes.restore_candidates(mine.map(|(_, key, candidate)| (key.clone(), candidate.clone())));
-        }
+        self.past.redo(epoch);
     }
 
     /// Takes open episodes from elsewhere: rule, its version as [`Unit::versions`] gives it, key.
     pub fn recall(&mut self, open: impl IntoIterator<Item = (String, String, Key, Open)>) {
-        let now = self.versions();
-        let carry = self.settings.carry_episodes;
         for (rule, version, key, open) in open {
-            let mine = self.rules.iter_mut().zip(&now).find(|(_, now)| now.0 == rule);
-            if let Some((state, now)) = mine
-                && carries(carry, &version, &now.1)
-            {
-                state.episodes.decide(&key, Status::Firing, open);
-            }
+            self.past.recall(rule, version, key, open);
         }
-    }
-}
-
-/// Whether episodes of a rule go on under another version of it: never under other keys, and under another meaning
-/// only where `carry` says so.
-fn carries(carry: bool, then: &str, now: &str) -> bool {
-    same_keys(then, now) && (carry || rule_version(then) == rule_version(now))
-}
-
-/// The rule's version alone. Another time zone is no other rule: its keys are evaluated again.
-fn rule_version(text: &str) -> &str {
-    text.split(['@', ' ']).next().unwrap_or(text)
-}
-
-/// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns, of types that write a key alike.
-fn same_keys(a: &str, b: &str) -> bool {
-    let keys = |version: &str| version.split_once(' ').map(|(_, keys)| alike(keys));
-    keys(a) == keys(b)
-}
-
-/// The types of keys without what does not change how they are written: the width of integers, the length of text, the
-/// precision of `numeric` (but not its scale).
-fn alike(keys: &str) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for word in keys.replace("character varying", "text").split(' ') {
-        let (comma, word) = word.strip_suffix(',').map_or(("", word), |word| (",", word));
-        let (name, modifier) = word.split_once('(').unwrap_or((word, ""));
-        let modifier = modifier.split_once(',').map(|(_, scale)| scale).unwrap_or_default();
-        let name = if matches!(name, "smallint" | "bigint") { "integer" } else { name };
-        words.push(format!("{name}{modifier}{comma}"));
-    }
-    words.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_are_written_alike() {
-        let check = |a: &str, b: &str, want: bool| {
-            assert_eq!(same_keys(&format!("0 {a}"), &format!("1 {b}")), want, "{a} {b}");
-        };
-        check("code character varying(50)", "code character varying(100)", true);
-        check("code character varying(50)", "code text", true);
-        check("user_id integer", "user_id bigint", true);
-        check("user_id integer, a smallint", "user_id bigint, a bigint", true);
-        check("user_id integer, a smallint", "user_id bigint, b bigint", false);
-        check("price numeric(12,2)", "price numeric(14,2)", true);
-        check("price numeric(12,2)", "price numeric(14,4)", false);
-        check("user_id integer", "user_id text", false);
     }
 }

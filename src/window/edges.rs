@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 
 use super::{Group, Transition, Window};
+use crate::episode::Reason;
 use crate::model::Timestamp;
 use crate::rule::Time;
 use crate::rule::evaluate::Evaluation;
@@ -25,7 +26,7 @@ impl Window {
             // A window that was read back looks at its groups once, though no time has passed for them.
             let has_passed = at > Timestamp::MIN;
             if group.evaluation == Evaluation::Unknown && has_passed {
-                group.since = None; // no change is to be named for what time does
+                (group.since, group.reason) = (None, Reason::Time); // no change is to be named for what time does
             }
             let named = self.evaluate_group(index, now);
             let named = named.filter(|named| {

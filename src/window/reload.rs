@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Row, Trigger, Version, Window};
 use crate::change::Change;
+use crate::episode::Reason;
 use crate::model::{Key, Lsn, Position, Timestamp, Value};
 use crate::rule::Time;
 
@@ -53,7 +54,7 @@ impl Window {
         if let Some(group) = self.groups.get_mut(index) {
             let evaluation = self.program.evaluate(&group.running);
             if evaluation != group.evaluation {
-                (group.evaluation, group.since) = (evaluation, None);
+                (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Healed);
             }
         }
         self.list(index);

@@ -7,6 +7,7 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Group, Row, Trigger, Version, Window};
+use crate::episode::Reason;
 use crate::model::{Key, Lsn, Timestamp, Value};
 use crate::rule::evaluate::{Evaluation, LeftEdge, Program};
 
@@ -125,6 +126,7 @@ impl Window {
             if let Some(held) = self.groups.get_mut(index) {
                 held.event_time = group.event_time;
                 (held.evaluation, held.evaluated, held.since) = (group.evaluation, group.evaluated, group.since);
+                held.reason = if held.since.is_some() { Reason::Condition } else { Reason::Time };
                 held.unseen = group.unseen.into_iter().collect();
                 if held.evaluation != held.evaluated || !self.program.is_steady() {
                     held.edge = Some(Timestamp::MIN);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tripline::alert::Alert;
-use tripline::episode::{Candidate, Episodes};
+use tripline::episode::{Candidate, Episodes, Reason};
 use tripline::model::{Key, Lsn, Position, Timestamp, Value};
 use tripline::progress::Epoch;
 use tripline::rule::evaluate::Evaluation;
@@ -38,8 +38,9 @@ pub(crate) fn full(number: u64) -> Epoch<Body> {
     let mut episodes = Episodes::default();
     for (index, key) in keys.into_iter().enumerate() {
         let trigger = (index > 0).then(|| Box::new(trigger.clone()));
-        let transition =
-            Transition { key, evaluation: Evaluation::Holds, now: AT, trigger, outputs: serde_json::Map::new() };
+        let reason = Reason::default();
+        let outputs = serde_json::Map::new();
+        let transition = Transition { key, evaluation: Evaluation::Holds, now: AT, trigger, reason, outputs };
         episodes.raise(&transition, AT);
         if index > 1 {
             continue;

@@ -3,9 +3,13 @@
 //! - `episodes`: candidates and what becomes of them
 //! - `alerts`: ids and records
 //! - `stored`: closing, redoing, restoring
+//! - `order`: candidates under event time, one after the other
+//! - `reasons`: why an episode is over
 //! - `bench`: a unit with its stream and its clock in one hand
 
 mod alerts;
 mod bench;
 mod episodes;
+mod order;
+mod reasons;
 mod stored;

@@ -5,6 +5,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod audit;
+mod candidates;
 mod confirmation;
 mod crash;
 mod episodes;
@@ -14,6 +15,7 @@ mod layers;
 mod partitions;
 mod power;
 mod recovery_topic;
+mod rules;
 mod run_status;
 mod support;
 mod timeline;

@@ -196,7 +196,8 @@ async fn changed_rule_fires_anew_where_that_is_wanted() {
     world.rules = vec![super::support::rule("weekly-spend", &super::support::SPEND.replace("3000", "2999"))];
     world.settings.carry_episodes = false;
     assert_eq!(world.read().await.fired, 2);
-    world.want(&[firing(3), firing(7), firing(3), firing(7)]);
+    world.want(&[firing(3), firing(7), resolved(3), resolved(7), firing(3), firing(7)]);
+    assert!(world.sinks.alerts()[2].body.contains(r#""reason":"rule_changed""#));
     assert_eq!(world.read().await.fired, 0);
 }
 

@@ -15,10 +15,12 @@
 
 mod archive;
 mod bad_records;
+mod candidates;
 mod canonical;
 mod changes;
 mod doctor;
 mod encodings;
+mod event_time;
 mod exactly_once;
 mod first_steps;
 mod golden;

@@ -140,6 +140,7 @@ mod tests {
                     emitted_at: Timestamp(0),
                     body: serde_json::to_string(&alert).unwrap(),
                 }],
+                moved_from: None,
             }
         };
         use crate::episode::Status::{Firing, Resolved};

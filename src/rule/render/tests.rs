@@ -76,11 +76,12 @@ fn many_keys_under_event_time() {
     let (_, query) = compiled(RULE);
     let sql = confirmation(&query, Time::Event).sql;
     assert!(sql.contains("CROSS JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) "), "{sql}");
-    let condition = "LEFT JOIN LATERAL (SELECT r.\"key\" AS key, (sum(r.\"a\"\"b\") > (3000)) AS holds, \
-         (count(*))::text AS o0, (sum(abs(r.\"a\"\"b\")))::text AS o1 FROM \"s\".\"asked\" AS r \
-         WHERE (r.\"ts\" >= ((asked.t)::timestamptz - INTERVAL '36:00:00')) \
-         AND (r.\"ts\" <= (asked.t)::timestamptz) AND (r.\"key\" = (asked.key)::numeric) \
-         GROUP BY r.\"key\") AS answer ON true ORDER BY asked.ord";
+    let condition = "LEFT JOIN (SELECT asked.ord AS ord, (sum(r.\"a\"\"b\") > (3000)) AS holds, (count(*))::text AS o0, \
+                     (sum(abs(r.\"a\"\"b\")))::text AS o1 \
+                     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) \
+                     JOIN \"s\".\"asked\" AS r ON (r.\"ts\" >= ((asked.t)::timestamptz - INTERVAL '36:00:00')) \
+                     AND (r.\"ts\" <= (asked.t)::timestamptz) AND (r.\"key\" = (asked.key)::numeric) \
+                     GROUP BY asked.ord) AS answer ON answer.ord = asked.ord ORDER BY asked.ord";
     assert!(sql.ends_with(condition), "{sql}");
 }
 

@@ -1,7 +1,7 @@
 -- $1: alert records, json text. an alert that is there already stays as it is.
 insert into tripline.alerts (
     id, "group", lineage, rule, rule_version, status, severity, key, message, stream, database, "having",
-    window_from, window_to, trigger, confirmation, emitted_at, episode
+    window_from, window_to, trigger, confirmation, emitted_at, episode, reason
 )
 select
     (alert ->> 'id')::uuid,
@@ -21,6 +21,7 @@ select
     nullif(alert -> 'trigger', 'null'),
     alert -> 'confirmation',
     (alert ->> 'emitted_at')::timestamptz,
-    alert ->> 'episode'
+    alert ->> 'episode',
+    alert ->> 'reason'
 from unnest($1::text[]) as body, lateral (select body::jsonb) as record (alert)
 on conflict (id) do nothing

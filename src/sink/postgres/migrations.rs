@@ -10,9 +10,10 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::postgres::query_scalar;
 
 /// Version, name and text of each, in order.
-const ALL: [(i64, &str, &str); 2] = [
+const ALL: [(i64, &str, &str); 3] = [
     (1, "alerts", include_str!("../../../migrations/0001_alerts.sql")),
     (2, "generations", include_str!("../../../migrations/0002_generations.sql")),
+    (3, "reason", include_str!("../../../migrations/0003_reason.sql")),
 ];
 
 /// Where sqlx keeps which of them have been applied.
@@ -86,7 +87,7 @@ mod tests {
             migration.checksum.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
         };
         let shown: Vec<String> = migrator().iter().map(start).collect();
-        assert_eq!(shown, ["93e3fe309e4ec41d", "da80d4f6c7c1b243"]);
+        assert_eq!(shown, ["93e3fe309e4ec41d", "da80d4f6c7c1b243", "a9a53da300163362"]);
         for (_, _, sql) in ALL {
             assert_eq!(sql, sql.to_lowercase());
         }

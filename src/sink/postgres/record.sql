@@ -16,6 +16,7 @@ select json_build_object(
     'window', json_build_object('from', window_from, 'to', window_to),
     'trigger', trigger,
     'confirmation', confirmation,
-    'emitted_at', emitted_at
+    'emitted_at', emitted_at,
+    'reason', reason
 )::text as record
 from tripline.alerts

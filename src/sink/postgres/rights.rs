@@ -83,6 +83,7 @@ pub async fn rights(connection: &mut PgConnection) -> Result<Found, sqlx::Error>
     Ok(match (alerts, generations) {
         (None, _) => Found::Nothing,
         (Some(_), None) => Found::Older,
+        (Some(alerts), Some(_)) if !alerts.try_get("is_current")? => Found::Older,
         (Some(alerts), Some(generations)) => Found::Tables(Rights {
             role: alerts.try_get("role")?,
             usage: alerts.try_get("usage")?,

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tripline::alert::{Alert, Decision};
 use tripline::change::Op;
-use tripline::episode::{EpisodeId, Status};
+use tripline::episode::{EpisodeId, Reason, Status};
 use tripline::model::{Key, Lsn, Value};
 use tripline::rule::{Confirm, Time};
 use tripline::window::Trigger;
@@ -80,6 +80,7 @@ fn alert(named_: &EpochRef) -> Alert {
         rule: &rule,
         key: &Key::new(vec![named_.key.clone()]),
         status: named_.status,
+        reason: Reason::default(),
         episode: EpisodeId { epoch: named_.episode.0, ordinal: named_.episode.1 },
         trigger: trigger.as_ref(),
         stream: &outputs(1, "1.00"),
@@ -193,6 +194,7 @@ fn a_key_of_megabytes_fits_into_records() {
             version: "1".to_owned(),
             key: Key::new(vec![key]),
             alerts: vec![alert],
+            moved_from: None,
         };
         let written = record.written().unwrap();
         assert_eq!(written.len(), parts + 1);

@@ -78,7 +78,8 @@ fn a_restored_unit_goes_on_as_if_nothing_had_happened() {
     bench.close();
     let (versions, body) = (bench.unit.versions(), body(&bench));
     let mut copy = of(vec![weekly(Confirm::Required)]);
-    assert!(copy.restore(FORMAT, &versions, &body, true).unwrap(), "its windows are there");
+    copy.restore(FORMAT, &versions, &body, true).unwrap();
+    assert!(copy.take_over(), "its windows are there");
     assert_eq!((copy.rows(), copy.waiting()), (4, 2));
     let mut copy = Bench::with(copy);
     copy.offset = bench.offset;
@@ -123,8 +124,8 @@ fn redone_epochs_give_back_episodes_and_candidates() {
 
     let mut copy = Bench::confirmed();
     copy.unit.redo(&first);
-    assert_eq!(copy.unit.waiting(), 2);
     copy.unit.redo(&second);
+    copy.unit.take_over();
     assert_eq!(candidates(&copy.close()), [("weekly-spend", &Key::Int(3), 1)]);
     assert_eq!(copy.unit.undelivered(), 0, "nothing is decided anew");
     // The windows are rebuilt without evaluating, then everything is evaluated once.
@@ -146,6 +147,7 @@ fn an_open_episode_without_rows_is_held_against_its_window() {
     let epoch = logged(&bench.close());
     let mut copy = Bench::confirmed();
     copy.unit.redo(&Epoch { body: Decisions { waiting: vec![], ..epoch.body.clone() }, ..epoch });
+    copy.unit.take_over();
     copy.unit.evaluate_all(copy.now());
     copy.settle(no());
     assert_eq!(copy.lines(), ["Resolved: User 1 ($0.00)"]);
@@ -161,14 +163,16 @@ fn episodes_of_another_group_by_are_dropped() {
     let (versions, body) = (bench.unit.versions(), body(&bench));
 
     let mut copy = Bench::new(rule_on(&table, WEEKLY, Time::Processing, Confirm::Required));
-    assert!(!copy.unit.restore(FORMAT, &versions, &body, true).unwrap(), "its windows are to be rebuilt");
+    copy.unit.restore(FORMAT, &versions, &body, true).unwrap();
     copy.unit.redo(&epoch);
+    assert!(!copy.unit.take_over(), "its windows are to be rebuilt");
     copy.unit.evaluate_all(copy.now());
     assert_eq!(copy.unit.waiting(), 0, "no key of the old kind is held against the windows, and none waits");
 
     let mut same = Bench::confirmed();
-    assert!(same.unit.restore(FORMAT, &versions, &body, true).unwrap());
+    same.unit.restore(FORMAT, &versions, &body, true).unwrap();
     same.unit.redo(&epoch);
+    assert!(same.unit.take_over());
     assert!(same.unit.waiting() > 0, "where GROUP BY is the same they are kept");
 }
 
@@ -181,7 +185,8 @@ fn a_rule_of_another_version_keeps_its_episodes_and_asks_for_its_windows() {
     let (versions, body) = (bench.unit.versions(), body(&bench));
     let check = |name: &str, rules: Vec<Rule>, complete: bool, rows: usize, waiting: usize| {
         let mut copy = of(rules);
-        assert_eq!(copy.restore(FORMAT, &versions, &body, true).unwrap(), complete, "{name}");
+        copy.restore(FORMAT, &versions, &body, true).unwrap();
+        assert_eq!(copy.take_over(), complete, "{name}");
         assert_eq!((copy.rows(), copy.waiting()), (rows, waiting), "{name}");
         copy
     };
@@ -218,7 +223,8 @@ fn rules_are_told_apart_and_keys_of_every_kind_come_back() {
     assert_eq!(logged(&epoch), epoch);
 
     let mut copy = of(rules());
-    assert!(copy.restore(FORMAT, &bench.unit.versions(), &body(&bench), true).unwrap());
+    copy.restore(FORMAT, &bench.unit.versions(), &body(&bench), true).unwrap();
+    assert!(copy.take_over());
     assert_eq!((copy.rows(), copy.waiting()), (8, 1));
     copy.evaluate_all(t(0));
     let question = copy.ask(t(0), 100).unwrap();

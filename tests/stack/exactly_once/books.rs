@@ -117,6 +117,8 @@ struct StoredRule {
 #[derive(Deserialize)]
 struct StoredWindow {
     _floor: Option<Lsn>,
+    _loaded_at: Option<Lsn>,
+    _deleted: Vec<(Group, NonZeroU64)>,
     groups: Vec<StoredGroup>,
 }
 

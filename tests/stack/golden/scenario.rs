@@ -270,7 +270,9 @@ impl Scenario {
         let known: BTreeSet<(usize, String)> =
             epochs(&saved).into_iter().flat_map(|epoch| forms(&read(&offsets(&saved, epoch)))).collect();
         let text = read(&offsets(&self.checkpoints, epoch));
-        for form in forms(&text) {
+        for (line, form) in forms(&text) {
+            // A candidate that waits has said why since then.
+            let form = (line, form.replace(",\"evaluation\":null,\"reason\":null", ""));
             assert!(known.contains(&form), "offsets/{epoch}: {form:?} is not one of {known:?}");
         }
         let (content, _) = text.trim_end().rsplit_once('\n').unwrap();

@@ -27,6 +27,8 @@ pub struct Job {
     pub topic: String,
     pub bootstrap: String,
     pub url: String,
+    /// The rule's name.
+    pub name: String,
     pub sql: String,
     pub message: String,
     pub alert_topic: String,
@@ -51,6 +53,7 @@ impl Job {
             topic: topic.to_owned(),
             bootstrap: stack.bootstrap.clone(),
             url: stack.url(name),
+            name: "weekly-spend".to_owned(),
             sql: RULE.to_owned(),
             message: "User {user_id} (${total})".to_owned(),
             alert_topic: format!("{name}.alerts"),
@@ -65,7 +68,19 @@ impl Job {
 
     fn toml(&self) -> String {
         let Self {
-            group, topic, bootstrap, url, sql, message, alert_topic, dead_letter_topic, source, rule, top, ..
+            group,
+            topic,
+            bootstrap,
+            url,
+            name,
+            sql,
+            message,
+            alert_topic,
+            dead_letter_topic,
+            source,
+            rule,
+            top,
+            ..
         } = self;
         let dir = self.checkpoints.display();
         format!(
@@ -83,7 +98,7 @@ url = "{url}"
 dir = "{dir}"
 trigger_interval_ms = 200
 [[rules]]
-name = "weekly-spend"
+name = "{name}"
 severity = "critical"
 message = "{message}"
 sql = """

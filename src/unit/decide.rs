@@ -1,0 +1,71 @@
+//! From a candidate to its alert.
+
+use super::{Answer, Asked, Unit};
+use crate::alert::{Alert, Confirmation, Decision};
+use crate::episode::{Candidate, EpisodeId, Status};
+use crate::model::Timestamp;
+use crate::rule::evaluate::Evaluation;
+use crate::window::Transition;
+
+impl Unit {
+    pub(super) fn decide_unconfirmed(&mut self, index: usize, transition: Transition, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(index) else { return };
+        let Some(candidate) = state.episodes.take(&transition.key) else { return };
+        let status = match transition.evaluation {
+            Evaluation::Holds => Status::Firing,
+            Evaluation::Fails => Status::Resolved,
+            Evaluation::Unknown => {
+                let (rule, key) = (&state.rule.name, &transition.key);
+                tracing::warn!(rule, ?key, "memory cannot evaluate this key, and confirm is off: no alert either way");
+                return;
+            }
+        };
+        let asked = Asked { key: transition.key, text: None, now: transition.now, stream: transition.outputs };
+        self.decide(index, &asked, status, &candidate, None, now);
+    }
+
+    pub(super) fn decide(
+        &mut self,
+        index: usize,
+        asked: &Asked,
+        status: Status,
+        candidate: &Candidate,
+        answer: Option<&Answer>,
+        now: Timestamp,
+    ) {
+        let Some(state) = self.rules.get_mut(index) else { return };
+        let episode = match (status, state.episodes.open_of(&asked.key)) {
+            (Status::Resolved, Some(open)) => open.episode,
+            _ => {
+                let ordinal = self.fired;
+                self.fired += 1;
+                EpisodeId { epoch: self.epoch, ordinal }
+            }
+        };
+        let alert = Alert::new(&Decision {
+            group: &self.settings.group,
+            lineage: &self.lineage,
+            topic: &self.settings.topic,
+            rule: &state.rule,
+            key: &asked.key,
+            status,
+            reason: candidate.reason(),
+            episode,
+            trigger: candidate.trigger.as_deref(),
+            stream: &asked.stream,
+            database: answer.map(|answer| &answer.outputs),
+            window: state.window.bounds(asked.now),
+            confirmation: answer.map(|answer| Confirmation {
+                as_of: asked.now,
+                snapshot: &answer.snapshot,
+                attempts: candidate.attempts,
+                millis: answer.millis,
+            }),
+            emitted_at: now,
+        });
+        state.episodes.decide(&asked.key, status, alert.open());
+        state.window.watch(&asked.key, false);
+        self.events.decided(status, candidate, now);
+        self.alerts.push(alert);
+    }
+}

@@ -1,0 +1,307 @@
+//! What earlier runs have left open or waiting, until the rules of this run take it over. Pure.
+//!
+//! Rules come, go, change and get other names between runs. An episode goes on where its rule is the same, has only
+//! another name, or has changed and `on_rule_change` carries it. All others end, and the alert that says so has the reason.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Unit;
+use super::recovery::EpisodeRecord;
+use crate::alert::{Alert, Ending, record_key_of};
+use crate::episode::{Candidate, Open, Reason, Status};
+use crate::model::{Key, Timestamp};
+use crate::progress::Epoch;
+use crate::rule::Rule;
+use crate::unit::stored::Decisions;
+use crate::window::StoredWindow;
+
+/// Open episodes, candidates and windows by the names of their rules, each with the version that it was left with.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// The versions of the rules, as of the newest state or epoch.
+    versions: BTreeMap<String, String>,
+    open: BTreeMap<(String, Key), (Open, String)>,
+    waiting: Vec<(String, Key, Candidate, String)>,
+    windows: BTreeMap<String, (String, StoredWindow)>,
+}
+
+/// An open episode that no rule of this run goes on with.
+#[derive(Debug)]
+pub(super) struct Left {
+    rule: String,
+    version: String,
+    key: Key,
+    open: Open,
+    reason: Reason,
+}
+
+/// An open episode whose rule has another name now.
+#[derive(Debug)]
+pub(super) struct Moved {
+    from: String,
+    rule: usize,
+    key: Key,
+    open: Open,
+}
+
+/// An open episode that goes on under another name of its rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Its record key under the name that the rule had before.
+    pub from: String,
+    /// The alert that opened it, under the rule's name of now.
+    pub alert: Alert,
+}
+
+impl Past {
+    /// The episodes, candidates and windows of a rule, as they were stored.
+    pub(super) fn store(
+        &mut self,
+        (rule, version): &(String, String),
+        open: Vec<(Key, Open)>,
+        waiting: Vec<(Key, Candidate)>,
+        window: Option<StoredWindow>,
+    ) {
+        self.versions.insert(rule.clone(), version.clone());
+        self.open.extend(open.into_iter().map(|(key, open)| ((rule.clone(), key), (open, version.clone()))));
+        let named = |(key, candidate)| (rule.clone(), key, candidate, version.clone());
+        self.waiting.extend(waiting.into_iter().map(named));
+        if let Some(window) = window {
+            self.windows.insert(rule.clone(), (version.clone(), window));
+        }
+    }
+
+    /// An open episode, as the recovery topic has it.
+    pub(super) fn recall(&mut self, rule: String, version: String, key: Key, open: Open) {
+        self.versions.insert(rule.clone(), version.clone());
+        self.open.insert((rule, key), (open, version));
+    }
+
+    /// What was decided in an epoch after that.
+    pub(super) fn redo(&mut self, epoch: &Epoch<Decisions>) {
+        let version = |rule: &str| epoch.conf.get(rule).cloned().unwrap_or_default();
+        self.go_on_with(&epoch.conf);
+        if let Some(open) = &epoch.body.open {
+            let named =
+                |(rule, key, open): &(String, Key, Open)| ((rule.clone(), key.clone()), (open.clone(), version(rule)));
+            self.open = open.iter().map(named).collect();
+        }
+        for alert in &epoch.body.alerts {
+            let place = (alert.rule.clone(), alert.key.clone());
+            match alert.status {
+                Status::Firing => drop(self.open.insert(place, (alert.open(), version(&alert.rule)))),
+                Status::Resolved => drop(self.open.remove(&place)),
+            }
+        }
+        let named = |(rule, key, candidate): &(String, Key, Candidate)| {
+            (rule.clone(), key.clone(), candidate.clone(), version(rule))
+        };
+        self.waiting = epoch.body.waiting.iter().map(named).collect();
+        // What is still open went on under the version of then.
+        for ((rule, _), (_, held)) in &mut self.open {
+            if let Some(then) = epoch.conf.get(rule).filter(|then| same_keys(held, then)) {
+                held.clone_from(then);
+            }
+        }
+    }
+
+    /// The rules have these versions from here on. Where exactly one of a version went and exactly one came, it has another
+    /// name now. Returns old and new names.
+    fn go_on_with(&mut self, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
+        if now.is_empty() {
+            return Vec::new(); // an epoch of format 1 does not say
+        }
+        let before = std::mem::replace(&mut self.versions, now.clone());
+        let renamed = renamed(&before, now);
+        for (old, new) in &renamed {
+            let name = |rule: String| if rule == *old { new.clone() } else { rule };
+            let open = std::mem::take(&mut self.open).into_iter();
+            self.open = open.map(|((rule, key), open)| ((name(rule), key), open)).collect();
+            self.waiting.iter_mut().filter(|(rule, ..)| rule == old).for_each(|(rule, ..)| rule.clone_from(new));
+            if let Some(window) = self.windows.remove(old) {
+                self.windows.insert(new.clone(), window);
+            }
+        }
+        renamed
+    }
+}
+
+/// Names of rules that went, each with the one that came instead.
+fn renamed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let went: Vec<_> = before.iter().filter(|(rule, _)| !now.contains_key(*rule)).collect();
+    let came: Vec<_> = now.iter().filter(|(rule, _)| !before.contains_key(*rule)).collect();
+    let mut renamed = Vec::new();
+    for (old, version) in &went {
+        let same = |rules: &[(&String, &String)]| {
+            rules.iter().filter(|(_, other)| carries(false, version, other)).map(|(rule, _)| (*rule).clone()).collect()
+        };
+        let (went, came): (Vec<String>, Vec<String>) = (same(&went), same(&came));
+        if let ([_], [new]) = (went.as_slice(), came.as_slice()) {
+            renamed.push(((*old).clone(), new.clone()));
+        }
+    }
+    renamed
+}
+
+impl Unit {
+    /// The rules of this run take over what was restored, redone and recalled. Returns whether every rule found its windows:
+    /// a rule that is new or whose meaning changed did not, and needs them rebuilt.
+    pub fn take_over(&mut self) -> bool {
+        let now: BTreeMap<String, String> = self.versions().into_iter().collect();
+        let mut past = std::mem::take(&mut self.past);
+        let renamed = past.go_on_with(&now);
+        let windows = |past: &Past, rule: &str| past.windows.get(rule).map(|(version, _)| version) == now.get(rule);
+        let complete = now.keys().all(|rule| windows(&past, rule));
+        let carry = self.settings.carry_episodes;
+        let mut left = BTreeMap::new();
+        let mut carried: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((rule, key), (open, version)) in past.open {
+            let place = self.rules.iter_mut().enumerate().find(|(_, state)| state.rule.name == rule);
+            let version_now = now.get(&rule).map(String::as_str).unwrap_or_default();
+            let reason = match place {
+                Some((index, state)) if version.is_empty() || carries(carry, &version, version_now) => {
+                    state.is_changed |= !version.is_empty() && hash(&version) != hash(version_now);
+                    if let Some((old, new)) = renamed.iter().find(|(_, new)| *new == rule) {
+                        *carried.entry(new).or_default() += 1;
+                        self.moved.push(Moved { from: old.clone(), rule: index, key: key.clone(), open: open.clone() });
+                    }
+                    state.episodes.restore_open(key, open);
+                    continue;
+                }
+                Some(_) => Reason::RuleChanged,
+                None => Reason::RuleRemoved,
+            };
+            *left.entry((rule.clone(), reason.as_str())).or_insert(0_usize) += 1;
+            self.left.push(Left { rule, version, key, open, reason });
+        }
+        for (old, new) in &renamed {
+            let open = carried.get(new.as_str()).copied().unwrap_or_default();
+            tracing::info!(
+                rule = new,
+                open,
+                "rule {old} is called {new} now: its open episodes go on under the new name"
+            );
+        }
+        for ((rule, reason), open) in left {
+            let what = if reason == Reason::RuleRemoved.as_str() {
+                "is no longer configured: its open episodes are resolved"
+            } else {
+                "has changed: its open episodes are resolved, and what holds now fires again"
+            };
+            tracing::warn!(rule, resolved = open, reason, "rule {rule} {what}");
+        }
+        for (rule, key, candidate, version) in past.waiting {
+            let state = self.rules.iter_mut().find(|state| state.rule.name == rule);
+            if let (Some(state), Some(now)) = (state, now.get(&rule))
+                && (version.is_empty() || carries(carry, &version, now))
+            {
+                state.episodes.restore_candidate(key, candidate);
+            }
+        }
+        if complete {
+            for state in &mut self.rules {
+                if let Some((_, window)) = past.windows.remove(&state.rule.name) {
+                    state.window.refill(window);
+                }
+            }
+        }
+        complete
+    }
+
+    /// Whether an episode is to be ended or carried, for which [`Unit::settle`] needs the alert that opened it.
+    pub fn is_unsettled(&self) -> bool {
+        !self.left.is_empty() || !self.moved.is_empty()
+    }
+
+    /// Ends and carries what the rules of this run have not taken over as it was, in the epoch that is being built.
+    /// `records`: what the recovery topic has of the group.
+    pub fn settle(&mut self, records: &[EpisodeRecord], now: Timestamp) {
+        let opened: HashMap<Uuid, &Alert> =
+            records.iter().flat_map(|record| &record.alerts).map(|alert| (alert.id, alert)).collect();
+        for Left { rule, version, key, open, reason } in std::mem::take(&mut self.left) {
+            let ending = Ending {
+                group: &self.settings.group,
+                lineage: &self.lineage,
+                rule: &rule,
+                version: &version,
+                key: &key,
+                open: &open,
+                reason,
+                opened: opened.get(&open.alert).copied(),
+                emitted_at: now,
+            };
+            self.alerts.push(ending.alert());
+            self.events.resolved += 1;
+        }
+        for Moved { from, rule, key, open } in std::mem::take(&mut self.moved) {
+            let Some(Rule { name, query, .. }) = self.rule(rule) else { continue };
+            let ending = Ending {
+                group: &self.settings.group,
+                lineage: &self.lineage,
+                rule: name,
+                version: "",
+                key: &key,
+                open: &open,
+                reason: Reason::default(),
+                opened: opened.get(&open.alert).copied(),
+                emitted_at: now,
+            };
+            let alert = ending.carried(name, record_key_of(name, query, &key));
+            self.carried.push(Carried { from: record_key_of(&from, query, &key), alert });
+        }
+    }
+}
+
+/// Whether episodes of a rule go on under another version of it: never under other keys, and under another meaning
+/// only where `carry` says so.
+fn carries(carry: bool, then: &str, now: &str) -> bool {
+    same_keys(then, now) && (carry || hash(then) == hash(now))
+}
+
+/// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns, of types that write a key alike.
+fn same_keys(a: &str, b: &str) -> bool {
+    let keys = |version: &str| version.split_once(' ').map(|(_, keys)| alike(keys));
+    keys(a) == keys(b)
+}
+
+/// The types of keys without what does not change how they are written: the width of integers, the length of text, the
+/// precision of `numeric` (but not its scale).
+fn alike(keys: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in keys.replace("character varying", "text").split(' ') {
+        let (comma, word) = word.strip_suffix(',').map_or(("", word), |word| (",", word));
+        let (name, modifier) = word.split_once('(').unwrap_or((word, ""));
+        let modifier = modifier.split_once(',').map(|(_, scale)| scale).unwrap_or_default();
+        let name = if matches!(name, "smallint" | "bigint") { "integer" } else { name };
+        words.push(format!("{name}{modifier}{comma}"));
+    }
+    words.join(" ")
+}
+
+/// The rule's version alone. Another time zone is no other rule: its keys are evaluated again.
+fn hash(version: &str) -> &str {
+    version.split(['@', ' ']).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_written_alike() {
+        let check = |a: &str, b: &str, want: bool| {
+            assert_eq!(same_keys(&format!("0 {a}"), &format!("1 {b}")), want, "{a} {b}");
+        };
+        check("code character varying(50)", "code character varying(100)", true);
+        check("code character varying(50)", "code text", true);
+        check("user_id integer", "user_id bigint", true);
+        check("user_id integer, a smallint", "user_id bigint, a bigint", true);
+        check("user_id integer, a smallint", "user_id bigint, b bigint", false);
+        check("price numeric(12,2)", "price numeric(14,2)", true);
+        check("price numeric(12,2)", "price numeric(14,4)", false);
+        check("user_id integer", "user_id text", false);
+    }
+}
