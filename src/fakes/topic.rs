@@ -19,7 +19,7 @@ use crate::change::record::{Batch, Content, DeadLetter, SourceRecord};
 use crate::change::{Change, Reject, RejectKind};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Position, Timestamp};
-use crate::progress::{LastRecord, Offsets, PartitionState, TopicState};
+use crate::progress::{LastRecord, Offsets, TopicState};
 use crate::source::{Event, Follow, Source};
 
 /// Records of a batch at most, unless told otherwise.
@@ -95,28 +95,6 @@ impl<T: Clone> MemoryTopic<T> {
             log.records.insert(offset, content(Position { partition, offset }));
             offset
         })
-    }
-
-    fn state_for(&self, group: &str, partitions: &[i32]) -> TopicState {
-        let state = self.lock();
-        let layer = |partition: &i32| {
-            let log = state.partitions.get(partition);
-            PartitionState {
-                partition: *partition,
-                committed: state.groups.get(group).and_then(|group| group.get(partition)).cloned(),
-                low: NextOffset(log.map_or(0, |log| log.low)),
-                high: NextOffset(log.map_or(0, |log| log.high)),
-            }
-        };
-        TopicState { cluster: Some(state.cluster.clone()), partitions: partitions.iter().map(layer).collect() }
-    }
-
-    fn timestamps_at(&self, offsets: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
-        let state = self.lock();
-        let has = |(partition, offset): &(&i32, &i64)| {
-            state.partitions.get(partition).is_some_and(|log| log.records.contains_key(offset))
-        };
-        offsets.iter().filter(has).map(|(partition, offset)| (*partition, state.born_ms + offset)).collect()
     }
 
     /// Appends a change; its offset.

@@ -6,7 +6,8 @@ use tokio::task::yield_now;
 
 use super::MemoryTopic;
 use crate::failure::CallError;
-use crate::progress::TopicState;
+use crate::model::NextOffset;
+use crate::progress::{PartitionState, TopicState};
 use crate::source::Beside;
 
 /// Looks at a [`MemoryTopic`] while it is read.
@@ -32,5 +33,29 @@ impl<T: Clone> Beside for MemoryBeside<T> {
     async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
         yield_now().await;
         Ok(self.0.timestamps_at(offsets))
+    }
+}
+
+impl<T: Clone> MemoryTopic<T> {
+    pub(super) fn state_for(&self, group: &str, partitions: &[i32]) -> TopicState {
+        let state = self.lock();
+        let layer = |partition: &i32| {
+            let log = state.partitions.get(partition);
+            PartitionState {
+                partition: *partition,
+                committed: state.groups.get(group).and_then(|group| group.get(partition)).cloned(),
+                low: NextOffset(log.map_or(0, |log| log.low)),
+                high: NextOffset(log.map_or(0, |log| log.high)),
+            }
+        };
+        TopicState { cluster: Some(state.cluster.clone()), partitions: partitions.iter().map(layer).collect() }
+    }
+
+    pub(super) fn timestamps_at(&self, offsets: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+        let state = self.lock();
+        let has = |(partition, offset): &(&i32, &i64)| {
+            state.partitions.get(partition).is_some_and(|log| log.records.contains_key(offset))
+        };
+        offsets.iter().filter(has).map(|(partition, offset)| (*partition, state.born_ms + offset)).collect()
     }
 }

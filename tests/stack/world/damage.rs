@@ -24,6 +24,7 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+#[expect(clippy::float_arithmetic, reason = "figures of a test")]
 fn heals(test: &str, keys: i64, damaged: u32) {
     let port = free_port();
     let database = Database::new(test);
