@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{Group, Row, Trigger, Version, Window};
 use crate::episode::Reason;
 use crate::model::{Key, Lsn, Timestamp, Value};
+use crate::rule::Time;
 use crate::rule::evaluate::{Evaluation, LeftEdge, Program};
 
 /// What is read back from `state/N` for one rule; [`Window::stored`] writes the same shape.
@@ -132,6 +133,10 @@ impl Window {
                     held.edge = Some(Timestamp::MIN);
                     self.edges.push(Reverse((Timestamp::MIN, index)));
                 }
+            }
+            if self.time == Time::Event {
+                // NOW() is known: the aggregates are of the rows inside of the window, as they were.
+                self.evict(index, group.event_time);
             }
             // A steady edge keeps its distance from NOW(), whatever that is.
             self.schedule(index, Timestamp(0));
