@@ -31,6 +31,9 @@ const ALERT_WAIT_MICROS: i64 = 100_000;
 /// How long the loop sleeps at most.
 const SLEEP_MAX_MICROS: i64 = 1_000_000;
 
+/// How long the loop sleeps at least before a step of the audit that is due.
+const AUDIT_STEP_MICROS: i64 = 5_000;
+
 /// Candidates that may wait before reading pauses.
 const WAITING_MAX: usize = 100_000;
 
@@ -395,6 +398,9 @@ impl Assignment {
             }
             if let Some(edge) = self.unit.next_edge() {
                 next = next.min(edge.0);
+            }
+            if let Some(audit) = self.unit.next_audit_at().filter(|_| !settings.until_end) {
+                next = next.min(audit.0.max(now.0.saturating_add(AUDIT_STEP_MICROS)));
             }
         }
         // At least a millisecond, so that the loop does not spin.

@@ -121,6 +121,13 @@ impl Audit {
         self.asking || now < self.spent_until
     }
 
+    /// When the next statement may begin; `None` while one is under way.
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
+        let is_known = !self.suspects.heal.is_empty() || !self.suspects.again.is_empty() || !self.sweeps.is_empty();
+        let step_at = if is_known { Timestamp::MIN } else { self.step_at };
+        (!self.asking).then_some(self.spent_until.max(step_at))
+    }
+
     /// A statement begins.
     pub(super) fn begin(&mut self) {
         self.asking = true;

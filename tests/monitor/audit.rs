@@ -44,6 +44,24 @@ async fn what_went_without_an_event_is_healed() {
     assert!(world.sinks.alerts().len() == 5, "{:?}", world.told());
 }
 
+/// One cycle follows another: what differs later is found later.
+#[tokio::test(start_paused = true)]
+async fn cycle_after_cycle() {
+    let world = world();
+    world.create(1, 7, "2000.00");
+    world.db.set_flushed(Some(Lsn(u64::MAX)));
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(45)).await;
+        world.put(2, 7, "1500.00", world.now());
+        tokio::time::sleep(Duration::from_secs(15)).await;
+    };
+    let mut monitor = world.monitor();
+    let status = monitor.status.clone();
+    monitor.run(later).await.unwrap();
+    world.want(&[firing(7)]);
+    assert!(status.snapshot().audit.cycle_micros.is_some(), "a cycle has an end");
+}
+
 /// Where the connector does not say how far it has read, a difference has to last.
 #[tokio::test(start_paused = true)]
 async fn without_a_slot_a_difference_has_to_last() {

@@ -29,9 +29,18 @@ impl Unit {
         if self.audit.is_held(now) {
             return None;
         }
-        let request = self.next_repair(now).or_else(|| self.next_comparison(now).filter(|_| is_at_end))?;
+        let request = match self.next_repair(now) {
+            Some(repair) => repair,
+            None if is_at_end => self.next_comparison(now)?,
+            None => return None,
+        };
         self.audit.begin();
         Some(request)
+    }
+
+    /// When the audit goes on, unless it waits for an answer.
+    pub fn next_audit_at(&self) -> Option<Timestamp> {
+        self.audit.next_at()
     }
 
     /// What is known to be wrong comes first.
@@ -50,6 +59,10 @@ impl Unit {
             return None;
         }
         self.audit.pace(self.keys(), self.rules.len(), now);
+        if matches!(self.audit.stage, None | Some(Stage::Rest)) {
+            self.audit.begin_cycle(now);
+            self.audit.stage = Some(self.first_keys(0));
+        }
         loop {
             let Some(state) = self.rules.get(self.audit.rule) else {
                 self.audit.rest();
@@ -57,10 +70,7 @@ impl Unit {
             };
             let rule = self.audit.rule;
             match self.audit.stage.take() {
-                None | Some(Stage::Rest) => {
-                    self.audit.begin_cycle(now);
-                    self.audit.stage = Some(self.first_keys(0));
-                }
+                None | Some(Stage::Rest) => return None,
                 Some(Stage::First(mut keys)) => {
                     let batch: Vec<Key> = keys.drain(..keys.len().min(AUDIT_KEYS)).collect();
                     self.audit.stage = Some(if keys.is_empty() {
@@ -146,7 +156,11 @@ impl Unit {
                         .is_some_and(|snapshot| state.window.unseen(key, &snapshot).is_empty());
                     !is_visible || agrees(evaluation, fingerprint, &asked.stream, answer)
                 }
-                _ => true, // it comes again in the next cycle
+                (Err(error), _) => {
+                    tracing::debug!(%error, rule = state.rule.name, "a key could not be compared");
+                    true // it comes again in the next cycle
+                }
+                (Ok(_), None) => true,
             };
             if agrees {
                 self.audit.suspects.agrees(question.rule, key);

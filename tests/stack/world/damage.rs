@@ -57,7 +57,7 @@ fn heals(test: &str, keys: i64, damaged: u32) {
     // A row in another group is two keys that differ.
     let wanted = f64::from(damaged);
     while metrics(port).get("drifts_total").is_none_or(|drifts| *drifts < wanted) {
-        assert!(began.elapsed() < PERIOD * 3, "{:?}\n", metrics(port));
+        assert!(began.elapsed() < PERIOD * 24, "{:?}\n", metrics(port));
         tick();
     }
     let took = began.elapsed();
@@ -86,7 +86,7 @@ fn heals(test: &str, keys: i64, damaged: u32) {
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn a_damaged_memory_is_healed() {
-    heals("world_damage", 20_000, 200);
+    heals("world_damage", 5_000, 100);
 }
 
 /// At the size that the figures are of.

@@ -1,7 +1,7 @@
 //! Random changes of the world under load: after each, open episodes are SQL's answer within one cycle of the audit. The
 //! grammar says of each kind whether the run may stop for it; then the same command has to go on.
 //!
-//! `WORLD_SEED` replays a seed, `WORLD_STEPS` sets how many changes it makes.
+//! `WORLD_SEED` replays a seed, `WORLD_STEPS` sets how many changes it makes, `WORLD_LOG` what a failure shows of the run.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -125,14 +125,18 @@ fn random(test: &str, seed: u64, steps: usize) {
     eprintln!("{test}: WORLD_SEED={seed} WORLD_STEPS={steps}");
     let database = Database::new(test);
     database.sql("ALTER TABLE streaming.transactions ALTER merchant TYPE varchar(40)");
+    // The connector makes the topic with the first record.
+    database.insert(&[(1_000_000, 0, "0")]);
     let table = Table::of(database, &[]);
     let name = table.database.name.clone();
     let audit = format!("[audit]\nperiod_ms = {}\nmax_database_share = 0.5\n", PERIOD.as_millis());
-    let job = Job { source: audit, ..table.job("v1") };
+    let level = std::env::var("WORLD_LOG").unwrap_or_else(|_| "info".to_owned());
+    let job = Job { source: audit, environment: vec![("TRIPLINE__LOG__LEVEL", level)], ..table.job("v1") };
     let world = World { alerts_from: kafka::end_of(&job.alert_topic), job, table };
     let cluster = Cluster::shared();
     let mut partitions = 1;
     let mut run = world.job.start();
+    run.wait_in_log("this start");
     let seeds = Arc::new(AtomicI64::new(1));
     for step in 0..steps {
         let (what, sql, undo) = CHANGES[usize::try_from(dice.below(CHANGES.len() as u64)).unwrap()];
@@ -171,6 +175,7 @@ fn random(test: &str, seed: u64, steps: usize) {
             assert_eq!(ended.code, Some(5), "{step} {what}: {ended}");
             try_psql(&name, undo).unwrap();
             run = world.job.start();
+            run.wait_in_log("this start");
         }
         stop.store(true, Ordering::Relaxed);
         load.join().unwrap();
