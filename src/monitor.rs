@@ -44,16 +44,19 @@ use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::contract::Contract;
-use crate::failure::{HasKind, Server};
+use crate::failure::{CallError, HasKind, Kind, Server};
 use crate::job::gauge::Gauge;
 use crate::job::{self, Ended, Job, JobError};
 use crate::model::Timestamp;
 use crate::retry::Outage;
 use crate::rule::Rule;
+use crate::rule::table_row::TableRow;
 use crate::run_status::{Phase, Refresh, RunStatus, Update};
 use crate::sink::Sinks;
+use crate::snapshot::Snapshot;
 use crate::source::{Beside, Event, Source};
 use crate::telemetry;
+use crate::unit::SeenRows;
 use crate::unit::audit::AuditRequest;
 use crate::unit::events::UnitEvents;
 use crate::unit::stored::Decisions;
@@ -103,7 +106,7 @@ async fn ask<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) ->
             let rows = confirm.rows(reload.rule, &reload.asked).await;
             Reply::Rows(reload, rows)
         }
-        Request::Lookup(pks) => Reply::Found(confirm.lookup(&pks).await),
+        Request::Lookup(pks) => Reply::Found(with_snapshot(confirm, confirm.lookup(&pks)).await),
         Request::Zones => Reply::Zones(confirm.zones().await),
         Request::Audit(request, now) => {
             let started = tokio::time::Instant::now();
@@ -111,6 +114,17 @@ async fn ask<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) ->
             Reply::Audited(reply, started.elapsed())
         }
     }
+}
+
+/// Rows, and a snapshot from before they were read: what that shows, they show.
+async fn with_snapshot<C: Confirm>(
+    confirm: &C,
+    rows: impl Future<Output = Result<Vec<TableRow>, CallError>>,
+) -> Result<SeenRows, CallError> {
+    let text = confirm.snapshot().await?;
+    let unreadable = || CallError::new("Postgres", format!("{text:?} is no snapshot"), Kind::Internal);
+    let snapshot = Snapshot::parse(&text).ok_or_else(unreadable)?;
+    Ok(SeenRows { rows: rows.await?, snapshot })
 }
 
 async fn audit<C: Confirm>(confirm: &C, request: AuditRequest, now: Timestamp) -> AuditReply {
@@ -121,7 +135,7 @@ async fn audit<C: Confirm>(confirm: &C, request: AuditRequest, now: Timestamp) -
         }
         AuditRequest::Page(rule, after) => AuditReply::Page(rule, confirm.page(rule, after.as_ref(), now).await),
         AuditRequest::Heal(question) => {
-            let rows = confirm.rows_of(&question).await;
+            let rows = with_snapshot(confirm, confirm.rows_of(&question)).await;
             AuditReply::Healed(question, rows)
         }
         AuditRequest::Sweep(rule) => AuditReply::Swept(rule, confirm.sweep(rule, now).await),

@@ -25,7 +25,7 @@ pub mod recovery;
 mod repair;
 pub mod stored;
 
-pub use question::{Answer, Asked, Compared, Question, Reload};
+pub use question::{Answer, Asked, Compared, Question, Reload, SeenRows};
 
 use std::collections::BTreeMap;
 use std::time::Duration;

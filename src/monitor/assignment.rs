@@ -279,8 +279,8 @@ impl Assignment {
                     Err(error) => tracing::debug!(%error, "table, server and topic could not be looked at"),
                 }
             }
-            Reply::Found(Ok(rows)) => {
-                self.unit.looked_up(&rows, now);
+            Reply::Found(Ok(seen)) => {
+                self.unit.looked_up(&seen, now);
                 self.evaluate(now);
             }
             Reply::Found(Err(error)) => {

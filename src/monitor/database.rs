@@ -13,7 +13,7 @@ use crate::progress::checks::Mismatch;
 use crate::progress::{LastRecords, Offsets};
 use crate::rule::table_row::TableRow;
 use crate::unit::audit::AuditRequest;
-use crate::unit::{Answer, Compared, Question, Reload, Unit};
+use crate::unit::{Answer, Compared, Question, Reload, SeenRows, Unit};
 
 /// How often the database's snapshot is asked for while changes come.
 const SNAPSHOT_MICROS: i64 = 1_000_000;
@@ -48,7 +48,7 @@ pub(super) enum Reply {
     Answers(Question, Vec<Result<Answer, CallError>>),
     Snapshot(Result<String, CallError>),
     Rows(Reload, Result<Vec<TableRow>, CallError>),
-    Found(Result<Vec<TableRow>, CallError>),
+    Found(Result<SeenRows, CallError>),
     Audited(AuditReply, Duration),
     Looked((u64, Lsn), Result<Box<Seen>, CallError>),
     Zones(Result<Vec<Arc<Zone>>, CallError>),
@@ -66,7 +66,7 @@ pub(super) struct Seen {
 pub(super) enum AuditReply {
     Compared(Question, Vec<Result<Compared, CallError>>),
     Page(usize, Result<Vec<Key>, CallError>),
-    Healed(Question, Result<Vec<TableRow>, CallError>),
+    Healed(Question, Result<SeenRows, CallError>),
     Swept(usize, Result<Vec<Key>, CallError>),
 }
 

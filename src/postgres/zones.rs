@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
 
 use super::{CONNECT_MAX, Database, kind_of_code, no_answer, plain, query, query_scalar};
-use crate::failure::{CallError, Kind};
+use crate::failure::{CallError, Kind, Server};
 use crate::model::zone::Zone;
 
 /// Offsets are known from 1850, in seconds since 1970: before that local time was that of the place.
@@ -157,7 +157,7 @@ impl Database {
         let call = format!("Postgres at {} ({})", self.shown, self.setting);
         let problem =
             format!("the time zone of a plain session could not be asked for: {problem}; or set postgres.time_zone");
-        Err(CallError::new(call, problem, kind))
+        Err(CallError::new(call, problem, kind).at(Server::Postgres))
     }
 }
 

@@ -3,6 +3,8 @@
 use serde_json::{Map, Value as Json};
 
 use crate::model::{Key, Timestamp};
+use crate::rule::table_row::TableRow;
+use crate::snapshot::Snapshot;
 
 /// Candidates of one rule to be asked of Postgres in one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,15 @@ pub struct Compared {
     pub rows: u64,
     /// The sum of their times in microseconds since 1970, infinities left out; 0 for a rule without a bound.
     pub times: i128,
+}
+
+/// Rows of the table, with a snapshot of the database from before they were read.
+#[derive(Clone, Debug)]
+pub struct SeenRows {
+    /// The rows.
+    pub rows: Vec<TableRow>,
+    /// What this shows, the rows show.
+    pub snapshot: Snapshot,
 }
 
 /// A group whose rows are to be read from the table, because memory and database stay apart.

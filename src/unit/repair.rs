@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::{REFUSALS_BEFORE_RELOAD, Reload, Unit, refusals};
+use super::{REFUSALS_BEFORE_RELOAD, Reload, SeenRows, Unit, refusals};
 use crate::episode::Reason;
 use crate::failure::{CallError, HasKind};
 use crate::model::zone::Zone;
@@ -34,9 +34,19 @@ impl Unit {
     }
 
     /// Takes the rows that the table has of the keys that were last asked for. One that it does not have is gone.
-    pub fn looked_up(&mut self, rows: &[TableRow], now: Timestamp) {
-        let asked = self.lookups.answered();
-        let found: BTreeMap<&Key, &TableRow> = rows.iter().map(|row| (&row.pk, row)).collect();
+    /// One that was written by a transaction that the table did not show is asked for again.
+    pub fn looked_up(&mut self, seen: &SeenRows, now: Timestamp) {
+        let mut asked = self.lookups.answered();
+        let found: BTreeMap<&Key, &TableRow> = seen.rows.iter().map(|row| (&row.pk, row)).collect();
+        let is_hidden = |pk: &Key| self.rules.iter().any(|state| state.window.is_hidden(pk, &seen.snapshot));
+        let hidden: Vec<Key> = asked.iter().filter(|pk| is_hidden(pk)).cloned().collect();
+        for pk in &hidden {
+            asked.remove(pk);
+            self.lookups.add(pk);
+        }
+        if !hidden.is_empty() {
+            self.lookups.failed(now);
+        }
         for state in &mut self.rules {
             for pk in &asked {
                 match found.get(pk) {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Window;
 use crate::model::{Key, Timestamp, Value};
+use crate::snapshot::Snapshot;
 
 /// What a group's rows are, beside their aggregates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,12 @@ impl Window {
     /// Whether memory has a row of this group.
     pub fn has_rows(&self, key: &Key) -> bool {
         self.find_group(key).and_then(|index| self.groups.get(index)).is_some_and(|group| !group.rows.is_empty())
+    }
+
+    /// Whether the group that a row stands in was changed by a transaction that this snapshot does not show.
+    pub fn is_hidden(&self, pk: &Key, snapshot: &Snapshot) -> bool {
+        let group = self.find_row(pk).and_then(|row| self.rows.get(row)).and_then(|row| self.groups.get(row.group));
+        group.is_some_and(|group| !self.unseen(&group.key, snapshot).is_empty())
     }
 
     /// From here on it is noted whether a change touches this group.

@@ -16,7 +16,7 @@ use crate::progress::Offsets;
 use crate::rule::evaluate::Evaluation;
 use crate::rule::table_row::TableRow;
 use crate::snapshot::Snapshot;
-use crate::unit::{Asked, Compared, Question, Unit};
+use crate::unit::{Asked, Compared, Question, SeenRows, Unit};
 use crate::window::Fingerprint;
 
 /// Places of memory that one step looks at, where few of them are used.
@@ -195,18 +195,12 @@ impl Unit {
 
     /// Takes the table's rows of keys that have drifted, unless a change has come for one meanwhile: that one is asked for
     /// again.
-    pub fn healed(
-        &mut self,
-        question: &Question,
-        rows: Result<Vec<TableRow>, CallError>,
-        took: Duration,
-        now: Timestamp,
-    ) {
+    pub fn healed(&mut self, question: &Question, rows: Result<SeenRows, CallError>, took: Duration, now: Timestamp) {
         self.audit.ended(took, now);
         let rule = question.rule;
         let Some(state) = self.rules.get_mut(rule) else { return };
-        let rows = match rows {
-            Ok(rows) => rows,
+        let SeenRows { rows, snapshot } = match rows {
+            Ok(seen) => seen,
             Err(error) => {
                 if !error.is_retried() {
                     tracing::warn!(%error, keys = question.asked.len(), "rows of keys that have drifted could not be read");
@@ -221,7 +215,7 @@ impl Unit {
         }
         for asked in &question.asked {
             let key = &asked.key;
-            if !state.window.is_quiet(key) {
+            if !state.window.is_quiet(key) || !state.window.unseen(key, &snapshot).is_empty() {
                 self.audit.suspects.heal.push_back((rule, key.clone()));
                 continue;
             }
