@@ -12,6 +12,8 @@ const AGAIN_AFTER_MICROS: i64 = 1_000_000;
 pub(super) struct Lookups {
     waiting: BTreeSet<Key>,
     asking: BTreeSet<Key>,
+    /// A statement is under way, though all that it asks for may have come meanwhile.
+    is_asking: bool,
     not_before: Option<Timestamp>,
 }
 
@@ -38,10 +40,11 @@ impl Lookups {
 
     /// Those to be asked for now, up to `limit`; none while others are being asked for.
     pub(super) fn next(&mut self, now: Timestamp, limit: usize) -> Vec<Key> {
-        if !self.asking.is_empty() || self.not_before.is_some_and(|at| now < at) {
+        if self.is_asking || self.not_before.is_some_and(|at| now < at) {
             return Vec::new();
         }
         let next: Vec<Key> = self.waiting.iter().take(limit).cloned().collect();
+        self.is_asking = !next.is_empty();
         for pk in &next {
             self.waiting.remove(pk);
             self.asking.insert(pk.clone());
@@ -51,12 +54,13 @@ impl Lookups {
 
     /// The answer is there: of these, the ones that nothing has come for meanwhile.
     pub(super) fn answered(&mut self) -> BTreeSet<Key> {
-        self.not_before = None;
+        (self.not_before, self.is_asking) = (None, false);
         std::mem::take(&mut self.asking)
     }
 
     /// There was no answer.
     pub(super) fn failed(&mut self, now: Timestamp) {
+        self.is_asking = false;
         self.waiting.append(&mut self.asking);
         self.not_before = Some(Timestamp(now.0.saturating_add(AGAIN_AFTER_MICROS)));
     }
@@ -87,6 +91,14 @@ mod tests {
         lookups.add(&Key::Int(2));
         assert_eq!(lookups.answered(), BTreeSet::new());
         assert_eq!(lookups.next(Timestamp(0), 9), [Key::Int(2), Key::Int(3)]);
+        // An answer is of its own question: no other one is asked before it has come.
+        lookups.settle(&Key::Int(2));
+        lookups.settle(&Key::Int(3));
+        lookups.add(&Key::Int(4));
+        assert_eq!(lookups.next(Timestamp(0), 9), []);
+        assert_eq!(lookups.answered(), BTreeSet::new());
+        assert_eq!(lookups.next(Timestamp(0), 9), [Key::Int(4)]);
+        lookups.add(&Key::Int(2));
         lookups.failed(Timestamp(5));
         assert_eq!((lookups.next(Timestamp(6), 9), lookups.len()), (vec![], 2));
         assert_eq!(lookups.next(Timestamp(1_000_005), 9).len(), 2);

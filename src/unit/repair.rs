@@ -51,7 +51,13 @@ impl Unit {
             for pk in &asked {
                 match found.get(pk) {
                     Some(row) => state.window.load(pk, &row.row, now),
-                    None => state.window.remove(pk, now),
+                    None => {
+                        tracing::info!(
+                            rule = state.rule.name,
+                            "a row that a record did not say all of is not in the table: it is forgotten"
+                        );
+                        state.window.remove(pk, now);
+                    }
                 }
             }
         }
