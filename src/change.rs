@@ -166,6 +166,11 @@ pub enum RejectKind {
 }
 
 impl RejectKind {
+    /// Whether the record is a change of another table or database, and says nothing of this one.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Table | Self::Database)
+    }
+
     /// A short name for counters and headers.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -2,7 +2,7 @@
 //!
 //! Windows are right as long as types, keys, publication and server are what they were when the rows came in. So these are
 //! looked at when a job starts, while it works, and whenever the partitions change hands. What was believed is kept with
-//! the windows. A difference that matters makes the job prepare anew: its decoder and its rules fit the new world, and the
+//! the windows. A difference that matters makes the job prepare again: its decoder and its rules fit the new world, and the
 //! rows of its windows come from the table.
 //!
 //! - [`gaps`]: what the stream cannot bring, and what forbids to begin
@@ -42,8 +42,6 @@ pub struct Contract {
     pub publications: BTreeMap<String, Publication>,
     /// Whether row-level security hides rows from this role.
     pub row_security: bool,
-    /// Settings of a session that statements depend on.
-    pub session: BTreeMap<String, String>,
 }
 
 /// A needed column.
@@ -127,9 +125,6 @@ impl Contract {
         note("the list of inheriting tables", &list(&self.children), &list(&now.children));
         note("row-level security for this role", on(self.row_security), on(now.row_security));
         note("the publication", &publications(&self.publications), &publications(&now.publications));
-        for (name, setting) in &self.session {
-            note(&format!("the setting {name}"), setting, now.session.get(name).map_or("not set", String::as_str));
-        }
         let rewritten = self.storage.iter().find(|(name, file)| now.storage.get(*name).is_some_and(|now| now != *file));
         let gone = self.storage.keys().find(|name| !now.storage.contains_key(*name));
         let new = now.storage.keys().find(|name| !self.storage.contains_key(*name));
@@ -200,7 +195,6 @@ mod tests {
             primary_key: "id".to_owned(),
             replica_identity: "default".to_owned(),
             publications: BTreeMap::from([("p".to_owned(), Publication::default())]),
-            session: BTreeMap::from([("search_path".to_owned(), "public".to_owned())]),
             ..Contract::default()
         }
     }
@@ -235,10 +229,6 @@ mod tests {
         let mut now = contract();
         file(&mut now, "public.t_1");
         assert_eq!(contract().differences(&now), ["public.t_1 has become a part of the table"]);
-        check(
-            |now| drop(now.session.insert("search_path".to_owned(), "x".to_owned())),
-            "the setting search_path was public and is x",
-        );
     }
 
     #[test]

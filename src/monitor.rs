@@ -304,9 +304,11 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 None => {}
                 Some(Ending::AnotherTopic(text)) => return Err(JobError::Unsafe(text)),
                 Some(Ending::Changed(changes)) => {
-                    // What is decided is told. The windows are worth nothing from here on.
+                    // What is decided is delivered. The windows are worth nothing from here on.
                     assignment.take_events();
-                    close(&self.settings, &mut self.sinks, &member, &self.folder, assignment, now, true).await?;
+                    let closed =
+                        close(&self.settings, &mut self.sinks, &member, &self.folder, assignment, now, true).await?;
+                    closed.iter().for_each(|epoch| self.status.closed(epoch, &assignment.durable.progress));
                     return Err(JobError::Changed(changes));
                 }
             }

@@ -27,6 +27,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long an attempt may take in all, unless its patience is longer: statements have limits of their own in the server,
 /// which a server that is stuck does not keep.
 const ATTEMPT_MAX: Duration = Duration::from_secs(120);
+/// How long it may take at most, however long the patience.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(3_600);
 /// How long a writing statement may run.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -227,7 +229,7 @@ impl Database {
         patience: Duration,
         mut attempt: impl AsyncFnMut(&mut PgConnection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let limit = patience.max(ATTEMPT_MAX);
+        let limit = patience.clamp(ATTEMPT_MAX, ATTEMPT_LIMIT);
         let what = format!("asking Postgres at {}", self.shown);
         Retry::for_at_most(patience)
             .run(&what, async || {

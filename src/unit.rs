@@ -265,8 +265,11 @@ impl Unit {
     /// Whether a change is a snapshot's read from a server whose WAL is not the one that the partition's changes before were
     /// of: a server's positions only grow, and a snapshot is taken at the newest one. Incremental snapshots have none.
     pub fn begins_era(&self, change: &Change, position: Position) -> bool {
+        if change.op != Op::Read {
+            return false;
+        }
         let newest = self.streamed_in.get(&position.partition);
-        change.op == Op::Read && change.lsn.zip(newest.copied()).is_some_and(|(read, newest)| read < newest)
+        change.lsn.zip(newest.copied()).is_some_and(|(read, newest)| read < newest)
     }
 
     /// Versions of rows mean nothing any more: the changes that come are of another server.

@@ -145,7 +145,10 @@ impl Prepared<'_> {
                 _ => return driven.close(true).await,
             };
             let text = changes.join(", ");
-            tracing::warn!(changes = text, "the table or its server has changed: rules and windows are made anew");
+            tracing::warn!(
+                changes = text,
+                "the table or its server has changed: rules are compiled again, and windows come from the table"
+            );
             job = tokio::select! {
                 prepared = prepare_for(config, until_end, PATIENCE_WHILE_WORKING, shown) => prepared.map_err(|failure| {
                     cannot_go_on(&text, failure)

@@ -1,6 +1,6 @@
 //! Records of a topic as a source hands them over: where each stands, and what it turned out to be. Pure.
 
-use super::{Change, Reject, RejectKind};
+use super::{Change, Reject};
 use crate::model::{Key, Position, Timestamp};
 use crate::progress::LastRecords;
 
@@ -136,7 +136,7 @@ pub enum About {
     Row(Key),
     /// Any one.
     AnyRow,
-    /// None of this table's.
+    /// None: it is of another table or database.
     AnotherTable,
 }
 
@@ -151,7 +151,7 @@ impl DeadLetter {
     pub fn about(&self) -> About {
         match &self.row {
             Some(row) => About::Row(row.clone()),
-            None if self.reject.kind == RejectKind::Table => About::AnotherTable,
+            None if self.reject.kind.is_elsewhere() => About::AnotherTable,
             None => About::AnyRow,
         }
     }

@@ -362,7 +362,10 @@ impl Confirm for PostgresConfirm {
 /// An error of the driver.
 fn failed(error: sqlx::Error) -> CallError {
     let kind = kind(&error);
-    CallError::from_source(CALL, error, kind).at(Server::Postgres)
+    // A statement that runs into its limit says nothing of the server.
+    let is_canceled = matches!(&error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57014"));
+    let error = CallError::from_source(CALL, error, kind);
+    if is_canceled { error } else { error.at(Server::Postgres) }
 }
 
 /// An answer that does not fit the question.

@@ -220,7 +220,9 @@ impl Assignment {
         self.counts.rejected += 1;
         let (partition, offset) = (position.partition, position.offset);
         tracing::warn!(topic = settings.topic, partition, offset, reason, "invalid record");
-        self.schedule.look_soon();
+        if !letter.reject.kind.is_elsewhere() {
+            self.schedule.look_soon();
+        }
         self.intake.rejects.push(letter.reject.kind.as_str());
         self.intake.dead_letters.push(letter);
         Ok(())
@@ -238,8 +240,10 @@ impl Assignment {
                 self.intake.sweep_at = None;
                 self.unit.sweep_soon();
             }
-            let (intake, next) = (&self.intake, self.unit.offsets().clone());
-            self.unit.settle_suspects(now, |ends| intake.has_reached(ends, &next));
+            if self.unit.wants_look() {
+                let (intake, next) = (&self.intake, self.unit.offsets().clone());
+                self.unit.settle_suspects(now, |ends, at| intake.has_read(ends, at, &next, now));
+            }
             let compares = !settings.until_end && !self.intake.backlog;
             requests.extend(self.unit.next_audit(compares, now).map(|audit| Request::Audit(audit, now)));
         }
@@ -247,9 +251,9 @@ impl Assignment {
     }
 
     /// Table, server and topic were looked at: a difference ends the work on this assignment.
-    fn looked(&mut self, begun: (u64, Lsn), seen: &Seen, settings: &Settings) {
+    fn looked(&mut self, begun: (u64, Lsn), seen: &Seen, settings: &Settings, now: Timestamp) {
         match &seen.topic {
-            Ok(ends) => self.unit.looked(begun, &seen.look, ends),
+            Ok(ends) => self.unit.looked(begun, &seen.look, ends, now),
             Err(mismatch) => {
                 let text = mismatch.text(&settings.topic, "this run", ADVICE);
                 self.ending = Some(Ending::AnotherTopic(text));
@@ -275,7 +279,7 @@ impl Assignment {
             Reply::Looked(begun, looked) => {
                 self.schedule.looked();
                 match looked {
-                    Ok(seen) => self.looked(begun, &seen, settings),
+                    Ok(seen) => self.looked(begun, &seen, settings, now),
                     Err(error) => tracing::debug!(%error, "table, server and topic could not be looked at"),
                 }
             }
@@ -304,7 +308,7 @@ impl Assignment {
                 };
                 self.new_zones = Some(zones).filter(|zones| zones.iter().enumerate().any(differs));
             }
-            // An outage is told by what is asked of every key.
+            // What is asked of every key logs an outage.
             Reply::Zones(Err(error)) if error.is_retried() => {
                 tracing::debug!(%error, "no time zones of the rules");
             }

@@ -140,7 +140,9 @@ impl Schedule {
     pub(super) fn begin_look(&mut self, wanted: bool, now: Timestamp, settings: &Settings) -> bool {
         let often = LOOK_MICROS.min(micros(settings.audit_period));
         let every = if self.look_soon || wanted { LOOK_AGAIN_MICROS } else { often };
-        let due = self.looked_at.is_none_or(|at| now.0.saturating_sub(at.0) >= every);
+        // A run that is to end has just been prepared.
+        let first = !settings.until_end || self.look_soon;
+        let due = self.looked_at.map_or(first, |at| now.0.saturating_sub(at.0) >= every);
         if self.looking || !due {
             return false;
         }

@@ -117,8 +117,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if let Windows::Void(_) = &windows {
             assignment.unit.windows_are_void();
         }
-        if windows == Windows::Incomplete {
-            // Whether the topic has brought all of the table is not known.
+        if windows == Windows::Incomplete && settings.until_end {
+            // Whether the topic has brought all of the table is not known, and there is no time for a cycle of the audit.
             assignment.intake.sweep_at = Some(topic.ends());
         }
         if let Some(reason) = self.why_from_table(&assignment, &windows, topic) {
@@ -395,7 +395,7 @@ enum Windows {
     Complete,
     /// Not all of it: what the topic no longer has comes from the table.
     Incomplete,
-    /// Nothing of it: the world has changed since they were stored, as told here.
+    /// Nothing of it: the world has changed since they were stored: how.
     Void(Vec<String>),
 }
 

@@ -61,6 +61,7 @@ pub struct KafkaSource<D: Decode = Decoder> {
     cluster: Cluster,
     /// Looks things up for the group, beside the member.
     client: Arc<Client>,
+    beside: Arc<KafkaBeside>,
     membership: Membership,
     topic: String,
     decoder: D,
@@ -186,10 +187,13 @@ impl<D: Decode> KafkaSource<D> {
         let (settings, partitions) = (cluster.settings(), without_group.as_deref());
         let reading = Reading::start(&settings, &membership, topic, decoder.clone(), partitions, 0, &cut_off)?;
         let (cluster, topic) = (cluster.clone(), topic.to_owned());
+        let beside = KafkaBeside { cluster: cluster.clone(), client: Arc::clone(&client), topic: topic.clone() };
+        let beside = Arc::new(beside);
         let (member, joined) = (None, 1);
         Ok(Self {
             cluster,
             client,
+            beside,
             membership,
             topic,
             decoder,
@@ -222,7 +226,7 @@ impl<D: Decode> KafkaSource<D> {
 impl<D: Decode> Source for KafkaSource<D> {
     type Member = Member;
     type Change = D::Change;
-    type Beside = KafkaBeside;
+    type Beside = Arc<KafkaBeside>;
 
     async fn next(&mut self) -> Event<D::Change> {
         match self.reading.events.recv().await {
@@ -269,9 +273,8 @@ impl<D: Decode> Source for KafkaSource<D> {
         self.cluster.offsets_retention().await
     }
 
-    fn beside(&self) -> KafkaBeside {
-        let (cluster, topic) = (self.cluster.clone(), self.topic.clone());
-        KafkaBeside { cluster, client: Arc::clone(&self.client), topic }
+    fn beside(&self) -> Arc<KafkaBeside> {
+        Arc::clone(&self.beside)
     }
 
     fn start(&mut self, from: &Offsets) {
@@ -328,14 +331,13 @@ impl<D: Decode> Follow for KafkaSource<D> {
 }
 
 /// Looks at a topic while its records are read.
-#[derive(Clone)]
 pub struct KafkaBeside {
     cluster: Cluster,
     client: Arc<Client>,
     topic: String,
 }
 
-impl Beside for KafkaBeside {
+impl Beside for Arc<KafkaBeside> {
     async fn state(&self) -> Result<TopicState, CallError> {
         let partitions = self.client.partitions(&self.topic).await?;
         self.client.ends(&self.topic, &partitions).await

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Asked, Question};
+use super::Question;
+use crate::failure::{CallError, HasKind, Server};
 use crate::model::duration::micros;
 use crate::model::{Key, Timestamp};
 use crate::rule::evaluate::Evaluation;
@@ -29,6 +30,11 @@ pub const AUDIT_KEYS: usize = 200;
 
 /// Keys near their thresholds that a cycle begins with.
 pub(super) const NEAR_KEYS: usize = 64;
+
+/// How often a sweep is tried.
+const SWEEP_ATTEMPTS: u8 = 3;
+/// How long after a failed sweep another one is tried.
+const AGAIN_AFTER_MICROS: i64 = 1_000_000;
 
 /// Millionths of the whole.
 const WHOLE: u128 = 1_000_000;
@@ -66,8 +72,8 @@ pub struct AuditStatus {
 pub(super) enum Stage {
     /// Open episodes, and keys near the threshold.
     First(VecDeque<Key>),
-    /// Keys of memory: places are visited in the order of a full-period generator.
-    Memory { visited: u64, at: u64 },
+    /// Keys of memory: `1 << bits` places are visited in the order of a full-period generator.
+    Memory { bits: u32, visited: u64, at: u64 },
     /// Keys of the table, in their order.
     Table(Option<Key>),
     /// Until the next cycle.
@@ -90,6 +96,10 @@ pub struct Audit {
     /// A statement is under way.
     asking: bool,
     pub(super) sweeps: BTreeSet<usize>,
+    /// Sweeps that have failed in a row.
+    sweep_failures: u8,
+    /// The cycle in which a failure was last logged.
+    warned_in: u64,
     pub(super) suspects: Suspects,
     /// What memory knew of the keys that are being asked about.
     pub(super) fingerprints: BTreeMap<Key, (Evaluation, Fingerprint)>,
@@ -110,6 +120,8 @@ impl Audit {
             spent_until: Timestamp::MIN,
             asking: false,
             sweeps: BTreeSet::new(),
+            sweep_failures: 0,
+            warned_in: 0,
             suspects: Suspects::default(),
             fingerprints: BTreeMap::new(),
             status: AuditStatus::default(),
@@ -144,9 +156,37 @@ impl Audit {
         self.spent_until = Timestamp(now.0.saturating_add(i64::try_from(rest).unwrap_or(i64::MAX)));
     }
 
-    /// The database is away: nothing is asked before this.
-    pub(super) fn hold_until(&mut self, at: Timestamp) {
-        self.spent_until = self.spent_until.max(at);
+    /// A sweep of a rule has failed. It is tried again a moment later, and given up after a few failures in a row: the cycles go
+    /// over the same keys.
+    pub(super) fn sweep_failed(&mut self, rule: usize, name: &str, error: &CallError, now: Timestamp) {
+        self.sweep_failures += 1;
+        if error.is_retried() && self.sweep_failures < SWEEP_ATTEMPTS {
+            self.sweeps.insert(rule);
+            self.spent_until = self.spent_until.max(Timestamp(now.0.saturating_add(AGAIN_AFTER_MICROS)));
+            return;
+        }
+        self.sweep_failures = 0;
+        tracing::warn!(
+            rule = name,
+            %error,
+            "the sweep failed: keys that only the table has are found later by the audit; a run with --until-end ends without them"
+        );
+    }
+
+    /// A sweep has been answered.
+    pub(super) fn swept(&mut self) {
+        self.sweep_failures = 0;
+    }
+
+    /// Something could not be asked, and comes again in the next cycle. It is logged once per cycle; an outage has its own
+    /// lines.
+    pub(super) fn unread(&mut self, rule: &str, what: &str, error: &CallError) {
+        if error.server() == Some(Server::Postgres) || self.warned_in == self.cycles {
+            tracing::debug!(rule, %error, "{what} could not be compared");
+            return;
+        }
+        self.warned_in = self.cycles;
+        tracing::warn!(rule, %error, "{what} could not be compared; the audit leaves out such keys until its statements work");
     }
 
     /// Whether a sweep is wanted or under way.
@@ -195,13 +235,6 @@ pub(super) fn bits(places: u32) -> u32 {
     u32::BITS - places.saturating_sub(1).leading_zeros()
 }
 
-/// A question about one key more.
-pub(super) fn push(question: &mut Question, asked: Asked) {
-    if !question.asked.iter().any(|other| other.key == asked.key) {
-        question.asked.push(asked);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +252,20 @@ mod tests {
             assert_eq!(seen.len(), 1 << bits, "{places} places");
             assert!(seen.len() >= usize::try_from(places).unwrap());
         }
+    }
+
+    #[test]
+    fn a_sweep_that_cannot_be_made_is_given_up() {
+        use crate::failure::Kind;
+        let mut audit = Audit::new(Duration::from_secs(600), 1_000_000);
+        let error = CallError::new("Postgres", "canceling statement due to statement timeout", Kind::Unreachable);
+        for attempt in 1..=SWEEP_ATTEMPTS {
+            audit.sweep_failed(0, "rule", &error, Timestamp(0));
+            assert_eq!(audit.is_sweeping(), attempt < SWEEP_ATTEMPTS, "{attempt}");
+            audit.sweeps.clear();
+        }
+        audit.sweep_failed(0, "rule", &CallError::new("Postgres", "no such column", Kind::Misconfigured), Timestamp(0));
+        assert!(!audit.is_sweeping(), "what another attempt does not change is not tried again");
     }
 
     #[test]

@@ -8,16 +8,13 @@ use serde_json::Value as Json;
 
 use super::{REFUSALS_BEFORE_RELOAD, Reload, SeenRows, Unit, refusals};
 use crate::episode::Reason;
-use crate::failure::{CallError, HasKind};
+use crate::failure::CallError;
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::rule::Confirm;
 use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::table_row::TableRow;
 use crate::window::Transition;
-
-/// How long after a failed sweep another one is tried.
-const AGAIN_AFTER_MICROS: i64 = 1_000_000;
 
 /// Rows that one statement asks for at most.
 const LOOKUP_KEYS_MAX: usize = 1_000;
@@ -87,14 +84,9 @@ impl Unit {
                 continue;
             }
             let firing: Vec<Key> = state.episodes.firing().cloned().collect();
-            let unknown = |key: Key| {
-                let outputs = state.window.evaluate(&key, now).1;
-                let now = state.window.now_for(&key, now);
-                let (evaluation, reason) = (Evaluation::Unknown, Reason::Healed);
-                Transition { key, evaluation, now, trigger: None, reason, outputs }
-            };
-            let transitions = firing.into_iter().map(unknown).collect();
-            self.take(index, transitions, now);
+            for key in firing {
+                self.found(index, key, Evaluation::Unknown, Reason::Healed, now);
+            }
         }
     }
 
@@ -168,29 +160,14 @@ impl Unit {
         let Some(state) = self.rules.get_mut(rule) else { return };
         let keys: BTreeSet<Key> = match keys {
             Ok(keys) => keys.into_iter().collect(),
-            Err(error) => {
-                // An outage has its own lines, and the audit goes on once it is over.
-                if error.is_retried() {
-                    self.audit.sweeps.insert(rule);
-                    self.audit.hold_until(Timestamp(now.0.saturating_add(AGAIN_AFTER_MICROS)));
-                } else {
-                    tracing::warn!(%error, rule = state.rule.name, "the sweep failed");
-                }
-                return;
-            }
+            Err(error) => return self.audit.sweep_failed(rule, &state.rule.name, &error, now),
         };
+        self.audit.swept();
         let open = state.episodes.firing().filter(|key| !keys.contains(key));
         open.for_each(|key| self.audit.suspects.ask_again(rule, key.clone()));
-        let mut missed = Vec::new();
-        for key in keys {
-            let (evaluation, outputs) = state.window.evaluate(&key, now);
-            if evaluation == Evaluation::Fails && !state.episodes.is_firing(&key) {
-                self.audit.suspects.ask_again(rule, key.clone());
-                let now = state.window.now_for(&key, now);
-                let (evaluation, reason) = (Evaluation::Holds, Reason::Healed);
-                missed.push(Transition { key, evaluation, now, trigger: None, reason, outputs });
-            }
-        }
+        let is_missed =
+            |key: &Key| !state.episodes.is_firing(key) && state.window.evaluate(key, now).0 == Evaluation::Fails;
+        let missed: Vec<Key> = keys.into_iter().filter(is_missed).collect();
         if !missed.is_empty() {
             tracing::warn!(
                 rule = state.rule.name,
@@ -198,6 +175,9 @@ impl Unit {
                 "the sweep found groups that the stream has missed"
             );
         }
-        self.take(rule, missed, now);
+        for key in missed {
+            self.audit.suspects.ask_again(rule, key.clone());
+            self.found(rule, key, Evaluation::Holds, Reason::Healed, now);
+        }
     }
 }

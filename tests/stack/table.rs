@@ -285,7 +285,7 @@ fn a_right_that_is_taken_away_ends_the_run() {
     );
     t.sql(&grant);
     let mut run = job(&t, &format!("url = \"{}\"\nmigrate = false\n", writer.url(&t.database.name))).start();
-    run.wait_in_log("INFO");
+    run.wait_in_log("this start");
     t.sql(&format!("REVOKE INSERT ON tripline.alerts FROM {}", writer.0));
     t.insert(&[(2, 102, "3500")]);
     let ended = run.ended();

@@ -79,16 +79,19 @@ select
         'database', current_database(),
         'relation', relation.oid::bigint,
         'storage', (select jsonb_object_agg(parts.nspname || '.' || parts.relname, parts.relfilenode::bigint) from parts),
-        'columns', (select jsonb_object_agg(name, contract) from column_contracts),
+        'columns', (select coalesce(jsonb_object_agg(name, contract), '{}') from column_contracts),
         'primary_key',
-        (
-            select
-                string_agg(attribute.attname::text, ', ' order by place.ordinality)
-                || case when bool_or(not index.indimmediate) then ' deferrable' else '' end
-            from pg_index as index
-            cross join lateral unnest(index.indkey::int2[]) with ordinality as place (number, ordinality)
-            join pg_attribute as attribute on attribute.attrelid = index.indrelid and attribute.attnum = place.number
-            where index.indrelid = relation.oid and index.indisprimary
+        coalesce(
+            (
+                select
+                    string_agg(attribute.attname::text, ', ' order by place.ordinality)
+                    || case when bool_or(not index.indimmediate) then ' deferrable' else '' end
+                from pg_index as index
+                cross join lateral unnest(index.indkey::int2[]) with ordinality as place (number, ordinality)
+                join pg_attribute as attribute on attribute.attrelid = index.indrelid and attribute.attnum = place.number
+                where index.indrelid = relation.oid and index.indisprimary
+            ),
+            ''
         ),
         'replica_identity',
         case relation.relreplident
@@ -116,8 +119,7 @@ select
             where parts.is_child
         ),
         'publications', (select coalesce(jsonb_object_agg(name, contract), '{}') from published),
-        'row_security', row_security_active(relation.oid),
-        'session', jsonb_build_object('search_path', current_setting('search_path'))
+        'row_security', row_security_active(relation.oid)
     )::text as contract,
     (pg_current_wal_insert_lsn() - '0/0')::bigint as position,
     (

@@ -16,7 +16,6 @@ use rdkafka::{Statistics, TopicPartitionList};
 use tokio::sync::{Notify, mpsc};
 
 use super::super::Event;
-use crate::change::RejectKind;
 use crate::change::record::{
     BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BYTES_AHEAD_MAX, Batch, Content, DeadLetter, SourceRecord,
 };
@@ -342,7 +341,7 @@ impl<D: Decode> Reader<D> {
             Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
             Err(reject) => {
                 // Another table's key is no row of ours.
-                let mine = reject.kind != RejectKind::Table;
+                let mine = !reject.kind.is_elsewhere();
                 let row = mine.then(|| self.decoder.row_of(message.key())).flatten();
                 Content::Rejected(letter(reject, row))
             }

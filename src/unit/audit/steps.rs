@@ -6,8 +6,8 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 
-use super::suspects::Verdict;
-use super::{AUDIT_KEYS, AuditRequest, AuditStatus, NEAR_KEYS, Stage, bits, next_place, push};
+use super::suspects::{Ends, Verdict};
+use super::{AUDIT_KEYS, AuditRequest, AuditStatus, NEAR_KEYS, Stage, bits, next_place};
 use crate::alert::key_texts;
 use crate::contract::Look;
 use crate::failure::{CallError, HasKind};
@@ -74,9 +74,8 @@ impl Unit {
                 Some(Stage::First(mut keys)) => {
                     let batch: Vec<Key> = keys.drain(..keys.len().min(AUDIT_KEYS)).collect();
                     self.audit.stage = Some(if keys.is_empty() {
-                        let places = state.window.places();
-                        let at = self.audit.seed() & ((1 << bits(places)) - 1);
-                        Stage::Memory { visited: 0, at }
+                        let bits = bits(state.window.places());
+                        Stage::Memory { bits, visited: 0, at: self.audit.seed() & ((1 << bits) - 1) }
                     } else {
                         Stage::First(keys)
                     });
@@ -84,15 +83,15 @@ impl Unit {
                         return Some(AuditRequest::Compare(self.question(rule, batch, now)));
                     }
                 }
-                Some(Stage::Memory { mut visited, mut at }) => {
-                    let bits = bits(state.window.places());
+                Some(Stage::Memory { bits, mut visited, mut at }) => {
                     let (mut batch, mut looked) = (Vec::new(), 0);
                     while visited < 1 << bits && batch.len() < AUDIT_KEYS && looked < PLACES_MAX {
                         batch.extend(u32::try_from(at).ok().and_then(|place| state.window.group_at(place)).cloned());
                         (at, visited, looked) = (next_place(at, bits), visited + 1, looked + 1);
                     }
                     let is_done = visited >= 1 << bits;
-                    self.audit.stage = Some(if is_done { Stage::Table(None) } else { Stage::Memory { visited, at } });
+                    self.audit.stage =
+                        Some(if is_done { Stage::Table(None) } else { Stage::Memory { bits, visited, at } });
                     if !batch.is_empty() {
                         return Some(AuditRequest::Compare(self.question(rule, batch, now)));
                     }
@@ -114,7 +113,8 @@ impl Unit {
         let mut keys = VecDeque::new();
         if let Some(state) = self.rules.get(rule) {
             keys.extend(state.episodes.firing().cloned());
-            keys.extend(state.window.top(NEAR_KEYS).into_iter().map(|standing| standing.key));
+            let near = state.window.top(NEAR_KEYS).into_iter().map(|standing| standing.key);
+            keys.extend(near.filter(|key| !state.episodes.is_firing(key)));
         }
         Stage::First(keys)
     }
@@ -131,7 +131,7 @@ impl Unit {
             self.audit.fingerprints.insert(key.clone(), (evaluation, fingerprint));
             state.window.note_changes(&key);
             let text = key_texts(&state.rule.query, &key).into_iter().next().flatten();
-            push(&mut question, Asked { key, text, now, stream });
+            question.asked.push(Asked { key, text, now, stream });
         }
         question
     }
@@ -157,7 +157,7 @@ impl Unit {
                     !is_visible || agrees(evaluation, fingerprint, &asked.stream, answer)
                 }
                 (Err(error), _) => {
-                    tracing::debug!(%error, rule = state.rule.name, "a key could not be compared");
+                    self.audit.unread(&state.rule.name, "a key", error);
                     true // it comes again in the next cycle
                 }
                 (Ok(_), None) => true,
@@ -177,7 +177,7 @@ impl Unit {
         self.audit.ended(took, now);
         let Some(state) = self.rules.get(rule) else { return };
         let page = page.unwrap_or_else(|error| {
-            tracing::debug!(%error, rule = state.rule.name, "a page of the table's keys could not be read");
+            self.audit.unread(&state.rule.name, "a page of the table's keys", &error);
             Vec::new()
         });
         let Some(last) = page.last().cloned() else {
@@ -196,6 +196,7 @@ impl Unit {
     /// Takes the table's rows of keys that have drifted, unless a change has come for one meanwhile: that one is asked for
     /// again.
     pub fn healed(&mut self, question: &Question, rows: Result<SeenRows, CallError>, took: Duration, now: Timestamp) {
+        self.audit.suspects.healed();
         self.audit.ended(took, now);
         let rule = question.rule;
         let Some(state) = self.rules.get_mut(rule) else { return };
@@ -248,18 +249,16 @@ impl Unit {
     }
 
     /// A look has ended. `ends`: of the topic, asked for after it.
-    pub fn looked(&mut self, (number, streamed): (u64, Lsn), look: &Look, ends: &Offsets) {
-        self.audit.suspects.looked(number, look, streamed, ends);
+    pub fn looked(&mut self, (number, streamed): (u64, Lsn), look: &Look, ends: &Offsets, now: Timestamp) {
+        self.audit.suspects.looked(number, look, streamed, &Ends { offsets: ends.clone(), at: now });
     }
 
-    /// Settles which differences are drift. `is_read`: everything before these offsets has been read.
-    pub fn settle_suspects(&mut self, now: Timestamp, is_read: impl Fn(&Offsets) -> bool) {
-        if !self.audit.suspects.wants_look() {
-            return;
-        }
+    /// Settles which differences are drift. `is_read`: everything before these offsets has been read, where the topic ended
+    /// at that instant.
+    pub fn settle_suspects(&mut self, now: Timestamp, is_read: impl Fn(&Offsets, Timestamp) -> bool) {
         let rules = &self.rules;
         let is_quiet = |rule: usize, key: &Key| rules.get(rule).is_some_and(|state| state.window.is_quiet(key));
-        for (rule, key, verdict) in self.audit.suspects.settle(now, is_quiet, is_read) {
+        for (rule, key, verdict) in self.audit.suspects.settle(now, is_quiet, |ends| is_read(&ends.offsets, ends.at)) {
             if let Some(state) = self.rules.get_mut(rule).filter(|_| verdict == Verdict::Overtaken) {
                 state.window.forget_changes(&key);
             }
@@ -287,7 +286,7 @@ impl Unit {
 
     /// How the audit stands.
     pub fn audit_status(&self) -> AuditStatus {
-        AuditStatus { unhealed: self.audit.suspects.heal.len(), ..self.audit.status }
+        AuditStatus { unhealed: self.audit.suspects.unhealed(), ..self.audit.status }
     }
 }
 

@@ -15,6 +15,15 @@ const LASTING_MICROS: i64 = 30_000_000;
 /// Answers in a row that changes overtook before the key is read from the table anyway.
 const OVERTAKEN_MAX: u8 = 6;
 
+/// Where the topic ended at a look.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    /// Next offsets.
+    pub(super) offsets: Offsets,
+    /// When the look ended.
+    pub(super) at: Timestamp,
+}
+
 /// A key whose answers differ.
 #[derive(Debug)]
 struct Suspect {
@@ -25,8 +34,10 @@ struct Suspect {
     looks: u64,
     /// The position in the WAL after the statement that was answered.
     position: Option<Lsn>,
-    /// What was written up to there is in the topic before these offsets.
-    ends: Option<Offsets>,
+    /// What was written up to there is in the topic before these.
+    ends: Option<Ends>,
+    /// Where the topic ended at the newest look.
+    newest: Option<Ends>,
     /// How often changes overtook it.
     overtaken: u8,
     /// It has lasted for long already, and was asked about again.
@@ -65,6 +76,8 @@ pub(in crate::unit) struct Suspects {
     asked: Vec<Again>,
     /// Keys whose rows are to be read from the table.
     pub(super) heal: VecDeque<(usize, Key)>,
+    /// Keys whose rows are being read.
+    healing: usize,
     looks: u64,
 }
 
@@ -107,11 +120,25 @@ impl Suspects {
         {
             keys.push(key);
         }
+        self.healing = keys.len();
         Some((rule, keys))
+    }
+
+    /// The rows of the keys that were taken are there, or could not be read.
+    pub(super) fn healed(&mut self) {
+        self.healing = 0;
+    }
+
+    /// Keys that are known to have drifted, and do not hold the table's rows yet.
+    pub(super) fn unhealed(&self) -> usize {
+        self.heal.len() + self.healing
     }
 
     /// A key is asked about: the table has it, and memory does not.
     pub(in crate::unit) fn ask_again(&mut self, rule: usize, key: Key) {
+        if self.again.iter().any(|again| again.rule == rule && again.key == key) {
+            return;
+        }
         self.again.push_back(Again { rule, key, overtaken: 0, lasted: false });
     }
 
@@ -134,6 +161,7 @@ impl Suspects {
             looks: self.looks,
             position: None,
             ends: None,
+            newest: None,
             overtaken: known.as_ref().map_or(0, |again| again.overtaken),
             lasted: known.is_some_and(|again| again.lasted),
         });
@@ -141,7 +169,7 @@ impl Suspects {
 
     /// A look of this number has ended. `streamed`: the greatest position that had come in the stream when it began;
     /// `ends`: the topic's, asked for after it.
-    pub(super) fn looked(&mut self, number: u64, look: &Look, streamed: Lsn, ends: &Offsets) {
+    pub(super) fn looked(&mut self, number: u64, look: &Look, streamed: Lsn, ends: &Ends) {
         for suspect in &mut self.suspects {
             if number <= suspect.looks {
                 continue;
@@ -151,21 +179,23 @@ impl Suspects {
             if is_read && suspect.ends.is_none() {
                 suspect.ends = Some(ends.clone());
             }
+            suspect.newest = Some(ends.clone());
         }
     }
 
-    /// Settles what can be settled. `is_quiet`: no change has come for the key; `is_read`: everything before these offsets
+    /// Settles what can be settled. `is_quiet`: no change has come for the key; `is_read`: everything before these ends
     /// has been read. Returns the keys that are no longer suspects.
     pub(super) fn settle(
         &mut self,
         now: Timestamp,
         is_quiet: impl Fn(usize, &Key) -> bool,
-        is_read: impl Fn(&Offsets) -> bool,
+        is_read: impl Fn(&Ends) -> bool,
     ) -> Vec<(usize, Key, Verdict)> {
         let mut settled = Vec::new();
         let (again, heal) = (&mut self.again, &mut self.heal);
         self.suspects.retain(|suspect| {
-            let lasts = now.0.saturating_sub(suspect.since.0) >= LASTING_MICROS;
+            let lasts = now.0.saturating_sub(suspect.since.0) >= LASTING_MICROS
+                && suspect.newest.as_ref().is_some_and(&is_read);
             let verdict = if !is_quiet(suspect.rule, &suspect.key) {
                 Verdict::Overtaken
             } else if suspect.lasted || suspect.ends.as_ref().is_some_and(&is_read) {
@@ -203,12 +233,12 @@ mod tests {
         Look { position: Lsn(position), flushed: flushed.map(Lsn), ..Look::default() }
     }
 
-    fn ends(end: i64) -> Offsets {
-        BTreeMap::from([(0, NextOffset(end))])
+    fn ends(end: i64) -> Ends {
+        Ends { offsets: BTreeMap::from([(0, NextOffset(end))]), at: Timestamp(0) }
     }
 
     fn settle(suspects: &mut Suspects, now: i64, quiet: bool, read: i64) -> Vec<Verdict> {
-        let settled = suspects.settle(Timestamp(now), |_, _| quiet, |to| *to <= ends(read));
+        let settled = suspects.settle(Timestamp(now), |_, _| quiet, |to| to.offsets <= ends(read).offsets);
         settled.into_iter().map(|(_, _, verdict)| verdict).collect()
     }
 
@@ -250,6 +280,7 @@ mod tests {
         let number = suspects.begin_look();
         suspects.looked(number, &look(200, None), Lsn(150), &ends(6));
         assert_eq!(settle(&mut suspects, LASTING_MICROS - 1, true, 9), []);
+        assert_eq!(settle(&mut suspects, LASTING_MICROS, true, 5), [], "the reader is not at the end");
         assert_eq!(settle(&mut suspects, LASTING_MICROS, true, 9), [Verdict::Lasting]);
         assert_eq!(suspects.take_again(9), Some((0, vec![Key::Int(1)])));
         suspects.differs(0, &Key::Int(1), Timestamp(LASTING_MICROS + 1));

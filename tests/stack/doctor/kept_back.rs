@@ -112,7 +112,10 @@ fn by_the_connector() {
     assert!(said.fix("snapshot", "snapshot.mode=no_data").contains("incremental snapshot"));
     assert!(said.fix("columns", "column.exclude.list leaves out").contains("del(.\"column.exclude.list\")"));
     assert!(said.fix("columns", "column.truncate.to.3.chars cuts what a rule needs: merchant").contains("del("));
-    assert!(said.fix("placeholder", "is set").contains("del(.\"unavailable.value.placeholder\")"));
+    assert!(
+        said.fix("placeholder", "would be taken for that text")
+            .contains("unavailable_value_placeholder = \"__GONE__\"")
+    );
     // Its salt, which is never shown, is in the name of the setting.
     let said = problems(&by("status"), 2, &["columns", "placeholder", "records"]);
     assert!(said.fix("columns", "column.mask.hash.SHA-256 masks what a rule needs: status").contains("startswith("));

@@ -8,14 +8,10 @@ use super::connect::At;
 use crate::failure::Exit;
 use crate::model::{ColumnType, Table};
 
-/// What Debezium writes for a TOASTed value that a change did not touch, unless told otherwise.
-const PLACEHOLDER: &str = "__debezium_unavailable_value";
-
 /// Everything that is kept back. `columns`: the table and the columns that the rules need.
 pub(super) fn kept_back(at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Vec<Finding> {
     let mut found: Vec<Finding> = columns.into_iter().flat_map(|columns| of_columns(at, columns)).collect();
     found.extend(snapshot(at, columns.map(|(table, _)| table)));
-    found.extend(placeholder(at));
     found
 }
 
@@ -132,15 +128,6 @@ fn snapshot(at: &At<'_>, table: Option<&Table>) -> Vec<Finding> {
     found
 }
 
-fn placeholder(at: &At<'_>) -> Option<Finding> {
-    const NAME: &str = "unavailable.value.placeholder";
-    let set = at.connector.setting(NAME, PLACEHOLDER);
-    (set != PLACEHOLDER).then(|| {
-        let text = format!("{NAME} is set: what stands for a value that did not come would be taken for the value");
-        problem("placeholder", text, at.change(&format!("del(.\"{NAME}\")"))).ends(Exit::Misconfigured)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::super::finding::Grade;
@@ -228,11 +215,5 @@ mod tests {
         one(&[("snapshot.include.collection.list", "s.u")], Grade::Warning, "is without s.t", "incremental");
         assert_eq!(found(&[("snapshot.include.collection.list", "s.*")]), []);
         one(&[("snapshot.select.statement.overrides", "s.u, s.t")], Grade::Warning, "overrides has s.t", "incremental");
-    }
-
-    #[test]
-    fn another_placeholder() {
-        one(&[("unavailable.value.placeholder", "__GONE__")], Grade::Problem, "would be taken for the value", "del(");
-        assert_eq!(found(&[("unavailable.value.placeholder", PLACEHOLDER)]), []);
     }
 }
