@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - this file: the loop, and how an epoch is closed
+//! - [`believed`]: what is believed of the table
 //! - [`open_batch`]: the rows of the epoch in the making
 //! - [`parquet`]: rows → the bytes of a file
 //! - [`names`]: what files are called
@@ -14,6 +15,7 @@
 //! - [`start`]: which layer to believe, pure
 //! - [`recover`]: going on from there
 
+pub mod believed;
 pub mod names;
 pub mod open_batch;
 pub mod output;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use believed::{Believed, LOOK_AGAIN_EVERY, Misread, TABLE_VERSIONS, is_misread};
 use names::{Plan, PlannedFile};
 use open_batch::{Limits, OpenBatch, Take, Unfit};
 use output::{Found, Output};
@@ -42,7 +45,7 @@ use crate::change::full_row::FullRowChange;
 use crate::change::record::{BadRecord, Batch, Content, SourceRecord};
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
-use crate::failure::{CallError, HasKind};
+use crate::failure::HasKind;
 use crate::fault;
 use crate::job::gauge::Gauge;
 use crate::job::{self, ColumnsError, Ended, Job, JobError};
@@ -53,9 +56,6 @@ use crate::source::{Event, Follow};
 
 /// The wait before the group's offsets are committed again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
-
-/// How often the table's columns are looked at at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The name in an epoch's `conf` of the column that its rows are dated by; absent for the commit time.
 const PARTITION_BY: &str = "partition_by";
@@ -114,12 +114,9 @@ pub struct Archive<S, B, T> {
     pub counts: Counts,
     /// Shows how far it is.
     pub gauge: Arc<Gauge>,
-    /// Whether the table's columns are others than those that records are read with; `None`: they come from the records.
-    pub look_again: Option<LookAgain>,
+    /// What records without schema are read by; `None`: all bring theirs.
+    pub believed: Option<Believed>,
 }
-
-/// Asks whether what was believed of the table still holds.
-pub type LookAgain = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<bool, CallError>>>>>;
 
 /// What happens in one assignment of the partitions.
 struct Session {
@@ -136,26 +133,18 @@ struct Session {
     outage: Outage,
     /// What is known of the records in `ahead` that cannot be read.
     misread: Misread,
-    /// When the table's columns were last looked at.
+    /// When the table's columns were last looked at because of them.
     looked_at: Option<Instant>,
-}
-
-/// Records that cannot be read by the columns as they were believed to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Misread {
-    /// There is none; or the columns were looked at since it was read, and are the same.
-    No,
-    /// The columns may be others by now.
-    Perhaps,
-    /// The columns are others by now.
-    Yes,
+    /// When they are looked at without a reason.
+    look_due: Instant,
 }
 
 impl Session {
     fn new(batch: OpenBatch) -> Self {
         let (ahead, ends) = (VecDeque::new(), Offsets::new());
         let outage = Outage::new("committing the group's offsets");
-        Self { batch, ahead, since: None, uncommitted: None, ends, outage, misread: Misread::No, looked_at: None }
+        let (misread, look_due) = (Misread::No, Instant::now() + LOOK_AGAIN_EVERY);
+        Self { batch, ahead, since: None, uncommitted: None, ends, outage, misread, looked_at: None, look_due }
     }
 
     fn take_in(&mut self, batch: Batch<FullRowChange>) {
@@ -210,6 +199,10 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
                 };
                 (session.misread, session.looked_at) = (looked, Some(Instant::now()));
             }
+            if session.look_due <= Instant::now() {
+                session.look_due = Instant::now() + LOOK_AGAIN_EVERY;
+                self.look_without_reason().await?;
+            }
             let bad = self.fill(session)?;
             let read = self.settings.until_end && session.left() == 0 && session.ahead.is_empty();
             let due = session.since.is_some_and(|since| since.elapsed() >= self.settings.trigger_interval);
@@ -225,7 +218,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             }
             let due = session.since.map(|since| self.settings.trigger_interval.saturating_sub(since.elapsed()));
             let again = session.uncommitted.is_some().then_some(COMMIT_AGAIN);
-            let wait = due.into_iter().chain(again).min().unwrap_or(Duration::MAX);
+            let look = self.believed.is_some().then(|| session.look_due.saturating_duration_since(Instant::now()));
+            let wait = due.into_iter().chain(again).chain(look).min().unwrap_or(Duration::MAX);
             tokio::select! {
                 biased;
                 () = &mut stop => {
@@ -272,22 +266,14 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         if misread == Misread::Yes && is_misread(record) {
             return Some(ColumnsError::Changed(letter.reject.detail.clone()).into());
         }
+        if letter.reject.kind == RejectKind::Between {
+            return self.columns_missing(record);
+        }
         if self.settings.stop_on_bad_record {
             let (topic, reason) = (self.settings.topic.clone(), letter.reject.detail.clone());
             return Some(BadRecord { topic, position: record.position, reason }.into());
         }
         self.columns_missing(record)
-    }
-
-    /// Looks at the table's columns, if records are there that cannot be read by them as they were: a second after the last
-    /// look at the earliest, so that all that has come meanwhile is covered by one.
-    async fn look(&self, looked_at: Option<Instant>) -> Result<Misread, JobError> {
-        let Some(look_again) = &self.look_again else { return Ok(Misread::No) };
-        if let Some(at) = looked_at {
-            tokio::time::sleep_until(at + LOOK_EVERY).await;
-        }
-        let changed = Retry::WORKING.run("reading the table's columns", async || look_again().await).await?;
-        Ok(if changed { Misread::Yes } else { Misread::No })
     }
 
     /// Whether nothing is wrong with a record but that its columns are not known.
@@ -297,6 +283,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         match &letter.reject.kind {
             RejectKind::Schemaless => Some(ColumnsError::Schemaless(reason).into()),
             RejectKind::UnknownColumn(column) => Some(ColumnsError::Unknown { column: column.clone(), reason }.into()),
+            RejectKind::Between => Some(self.between(record, &reason)),
             _ => None,
         }
     }
@@ -309,7 +296,11 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     /// 4. `commits/N`.
     /// 5. The group's offsets are committed, as far as the broker is there.
     async fn close(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
-        if session.batch.is_empty() { Ok(()) } else { self.epoch(session, partition_by).await }
+        if session.batch.is_empty() {
+            return Ok(());
+        }
+        self.check_columns(&session.batch).await?;
+        self.epoch(session, partition_by).await
     }
 
     /// The steps of [`Archive::close`].
@@ -331,7 +322,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             offsets: batch.next().clone(),
             last_records: batch.last_records().clone(),
             at: self.clock.now(),
-            conf: self.conf(partition_by),
+            conf: self.conf(partition_by)?,
             body: batch.plan(),
         };
         let encoded = Encoded::of(&epoch)?;
@@ -373,12 +364,18 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         )))
     }
 
-    /// What `offsets/N` shows of the settings. The column is what the epoch is finished by after a crash.
-    fn conf(&self, partition_by: Option<String>) -> BTreeMap<String, String> {
+    /// What `offsets/N` shows of the settings. The column and the table's versions are what the epoch is finished by after a
+    /// crash.
+    fn conf(&self, partition_by: Option<String>) -> Result<BTreeMap<String, String>, JobError> {
         let limit = self.settings.limits.records.to_string();
         let mut conf = BTreeMap::from([("max_offsets_per_trigger".to_owned(), limit)]);
         conf.extend(partition_by.map(|column| (PARTITION_BY.to_owned(), column)));
-        conf
+        if let Some(believed) = &self.believed {
+            let text = serde_json::to_string(&believed.versions);
+            let text = text.map_err(|error| JobError::Internal(format!("the table's versions: {error}")))?;
+            conf.insert(TABLE_VERSIONS.to_owned(), text);
+        }
+        Ok(conf)
     }
 
     /// Step 3 of [`Archive::close`]: what is there is left as it is, of the rest `encode` makes the bytes.
@@ -457,14 +454,6 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Job for Arc
         };
         self.work_on(&mut recovered?, stop).await
     }
-}
-
-/// Whether a record may be one that other columns of the table would explain.
-fn is_misread(record: &SourceRecord<FullRowChange>) -> bool {
-    matches!(&record.content, Content::Rejected(letter) if matches!(
-        letter.reject.kind,
-        RejectKind::Value | RejectKind::Key | RejectKind::Identity
-    ))
 }
 
 /// The file that was planned so.

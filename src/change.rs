@@ -163,6 +163,8 @@ pub enum RejectKind {
     Schemaless,
     /// It has this column, which is not known: reading the catalog again may help.
     UnknownColumn(String),
+    /// It can be read in two ways: the table was changed at about its time.
+    Between,
 }
 
 impl RejectKind {
@@ -183,6 +185,7 @@ impl RejectKind {
             Self::Identity => "identity",
             Self::Schemaless => "schemaless",
             Self::UnknownColumn(_) => "unknown-column",
+            Self::Between => "between",
         }
     }
 }

@@ -75,6 +75,9 @@ pub enum ColumnsError {
     /// A record cannot be read, and the table's columns are others by now.
     #[error("the table's columns have changed: {0}")]
     Changed(String),
+    /// Columns have other types than those that records were read by.
+    #[error("the table has changed: {0}")]
+    Retyped(String),
     /// `archive.partition_by` does not fit the table.
     #[error("archive.partition_by: {0}")]
     PartitionBy(String),

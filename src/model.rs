@@ -85,6 +85,11 @@ impl fmt::Display for Timestamp {
 #[serde(transparent)]
 pub struct Lsn(pub u64);
 
+impl Lsn {
+    /// The last position that there can be.
+    pub const MAX: Self = Self(u64::MAX);
+}
+
 /// One column's value, already converted to the column's type in the catalog. Its order is fixed, and
 /// not that of SQL.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

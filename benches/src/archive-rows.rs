@@ -117,6 +117,7 @@ fn changes(count: u32) -> Option<Vec<FullRowChange>> {
             lsn: Some(Lsn(22_270_736 + u64::from(n) * 344)),
             tx_id: Some(700 + n),
             committed_at: Timestamp(committed_at),
+            is_described: false,
             fields: Arc::clone(&fields),
             cells: cells.into(),
         });

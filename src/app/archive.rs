@@ -16,7 +16,8 @@ use self::columns::Columns;
 use super::servers::{self, MissingTopic, membership, wait_for_topic};
 use crate::archive::open_batch::{Limits, MEMORY_MAX};
 use crate::archive::output::{self, Entry, Output};
-use crate::archive::{Archive, Counts, Settings};
+use crate::archive::{Archive, Counts, Settings, believed};
+use crate::change::debezium::full_row::versions::Between;
 use crate::checkpoint::disk::{PrivateDisk, RealDisk};
 use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::SystemClock;
@@ -33,7 +34,12 @@ use crate::source::kafka::KafkaSource;
 ///
 /// # Errors
 /// A server cannot be reached, or refuses; or what the run does not recover from by itself.
-pub async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> Result<Option<Counts>, Failure> {
+pub async fn run(
+    config: &ArchiveConfig,
+    until_end: bool,
+    changed_columns: Option<Between>,
+    gauge: Arc<Gauge>,
+) -> Result<Option<Counts>, Failure> {
     let stop = host::stopped().shared();
     let cluster = servers::cluster(&config.kafka);
     tokio::select! {
@@ -42,7 +48,7 @@ pub async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> 
     }
     let (mut folder, mut output) = open(config)?;
     let limit = until_end.then_some(config.startup_wait);
-    let mut columns = Columns::default();
+    let mut columns = Columns::new(believed::table_versions(&folder)?, changed_columns);
     let mut counts = Counts::default();
     loop {
         tokio::select! {
@@ -58,11 +64,12 @@ pub async fn run(config: &ArchiveConfig, until_end: bool, gauge: Arc<Gauge>) -> 
         let dead_letters = DeadLetters::new(&cluster, &config.source.dead_letter_topic, &config.archive.topic)?;
         let settings = settings(config, until_end);
         let (clock, gauge) = (SystemClock::default(), Arc::clone(&gauge));
-        let look_again = columns.look_again(config);
-        let mut archive = Archive { settings, source, dead_letters, clock, folder, output, counts, gauge, look_again };
+        let believed = columns.believed(config);
+        let mut archive = Archive { settings, source, dead_letters, clock, folder, output, counts, gauge, believed };
         let ended = archive.run(stop.clone()).await;
         archive.source.close().await;
         (folder, output, counts) = (archive.folder, archive.output, archive.counts);
+        columns.keep(archive.believed);
         match ended {
             Ok(()) => return Ok(Some(counts)),
             Err(JobError::Columns(error)) if columns.may_be_read_again(config, &error) => {}

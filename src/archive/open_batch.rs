@@ -8,7 +8,7 @@ use super::parquet::{FileWriter, WriteError};
 use crate::change::full_row::{Cell, Field, FieldType, FullRowChange};
 use crate::change::record::{Content, DeadLetter, SourceRecord};
 use crate::change::{Op, Reject, RejectKind};
-use crate::model::{NextOffset, Timestamp};
+use crate::model::{Lsn, NextOffset, Timestamp};
 use crate::progress::{LastRecord, LastRecords, Offsets};
 
 /// Rows that are not encoded yet may take so many bytes, over all files; then the largest one's become a row group.
@@ -101,6 +101,8 @@ pub struct OpenBatch {
     column: Option<(Arc<[Field]>, usize)>,
     memory: usize,
     pending: usize,
+    /// The newest position of a change that was read by what the catalog said; `Lsn::MAX` where one has no position.
+    by_catalog: Option<Lsn>,
 }
 
 impl OpenBatch {
@@ -121,6 +123,7 @@ impl OpenBatch {
             column: None,
             memory: 0,
             pending: 0,
+            by_catalog: None,
         }
     }
 
@@ -143,6 +146,9 @@ impl OpenBatch {
                         timestamp_ms: record.timestamp_ms,
                         content,
                     })));
+                }
+                if !change.is_described {
+                    self.by_catalog = self.by_catalog.max(Some(change.lsn.unwrap_or(Lsn::MAX)));
                 }
                 let date = self.date(&change)?;
                 match self.push(date, position.partition, position.offset, &change) {
@@ -244,6 +250,11 @@ impl OpenBatch {
     /// Whether nothing has been read since its beginning.
     pub fn is_empty(&self) -> bool {
         self.from == self.next
+    }
+
+    /// The newest position of a change that was read by what the catalog said; `None` where there is no such change.
+    pub fn by_catalog(&self) -> Option<Lsn> {
+        self.by_catalog
     }
 
     /// Rows so far.

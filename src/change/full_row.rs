@@ -4,11 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Op;
 use crate::model::{Lsn, Timestamp};
 
 /// A column of a table: its name there, and what its values are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// Name, as stored in the catalog.
     pub name: String,
@@ -17,7 +19,7 @@ pub struct Field {
 }
 
 /// What a column's values are. Types of Postgres that are none of these are kept as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldType {
     /// `boolean`.
     Bool,
@@ -92,6 +94,26 @@ pub enum Cell {
     Bytes(Box<[u8]>),
 }
 
+impl Cell {
+    /// Whether this value of one type says the same as another value of another type.
+    pub(crate) fn says_the_same(&self, ty: FieldType, other: &Self, other_ty: FieldType) -> bool {
+        match (self, other) {
+            (Self::Decimal(one), Self::Decimal(two)) => {
+                let scale = |ty| if let FieldType::Decimal { scale, .. } = ty { u32::from(scale) } else { 0 };
+                let (scale, other_scale) = (scale(ty), scale(other_ty));
+                let most = scale.max(other_scale);
+                let at_scale = |value: i128, scale: u32| value.checked_mul(10_i128.checked_pow(most - scale)?);
+                matches!((at_scale(*one, scale), at_scale(*two, other_scale)), (Some(one), Some(two)) if one == two)
+            }
+            (Self::Int(one), Self::Int(two)) => {
+                let is_number = |ty| matches!(ty, FieldType::Int16 | FieldType::Int32 | FieldType::Int64);
+                one == two && (ty == other_ty || is_number(ty) && is_number(other_ty))
+            }
+            (one, two) => one == two,
+        }
+    }
+}
+
 /// One change of one row, with every column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FullRowChange {
@@ -103,6 +125,8 @@ pub struct FullRowChange {
     pub tx_id: Option<u32>,
     /// Commit time of the transaction: `source.ts_us`, or `source.ts_ms`.
     pub committed_at: Timestamp,
+    /// Whether the record brought its schema, rather than being read by what the catalog says.
+    pub is_described: bool,
     /// The columns; the same list as long as records agree.
     pub fields: Arc<[Field]>,
     /// Their values. Of a delete only the primary key is there, of a truncate nothing.

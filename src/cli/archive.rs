@@ -8,12 +8,13 @@ mod status;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Output;
 use super::progress_bar::ProgressBar;
 use super::run::print_counts;
 use crate::app::{self, archive as application};
+use crate::change::debezium::full_row::versions::Between;
 use crate::failure::Failure;
 use crate::job::gauge::Gauge;
 
@@ -56,6 +57,29 @@ pub struct WriteArgs {
     /// Stop where the topic ended at the start, and print what was done as one line of JSON
     #[arg(long)]
     pub until_end: bool,
+
+    /// Read records that may be from before or from after a change of the table's columns as from before or after it,
+    /// rather than stop before them
+    #[arg(long, value_name = "WHEN")]
+    pub changed_columns: Option<When>,
+}
+
+/// Before or after a change of the table's columns.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum When {
+    /// By the columns that the table had before.
+    Before,
+    /// By the columns that the table has had since.
+    After,
+}
+
+impl From<When> for Between {
+    fn from(when: When) -> Self {
+        match when {
+            When::Before => Self::Before,
+            When::After => Self::After,
+        }
+    }
 }
 
 /// Arguments of `tripline archive status`.
@@ -86,7 +110,7 @@ async fn write(args: &WriteArgs) -> Result<(), Failure> {
     let config = app::load_archive(&args.config)?;
     let gauge = Arc::new(Gauge::default());
     let bar = ProgressBar::start(Arc::clone(&gauge), "archiving", !args.until_end);
-    let ended = application::run(&config, args.until_end, gauge).await;
+    let ended = application::run(&config, args.until_end, args.changed_columns.map(Between::from), gauge).await;
     bar.end().await;
     print_counts(ended?.filter(|_| args.until_end))
 }

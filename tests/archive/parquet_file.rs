@@ -50,6 +50,7 @@ fn change(fields: &Arc<[Field]>, cells: Vec<Cell>) -> FullRowChange {
         lsn: Some(Lsn(22_270_736)),
         tx_id: Some(758),
         committed_at: Timestamp(1_795_311_413_880_123),
+        is_described: false,
         fields: Arc::clone(fields),
         cells: cells.into(),
     }

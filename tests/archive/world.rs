@@ -87,6 +87,7 @@ impl World {
             lsn: Some(Lsn(7)),
             tx_id: Some(7),
             committed_at,
+            is_described: false,
             fields: Arc::clone(&self.fields),
             cells: cells.into(),
         };
@@ -107,7 +108,7 @@ impl World {
             output: Output::open(disk, OUTPUT.into())?.expect("the output is not locked"),
             counts: Counts::default(),
             gauge: Arc::default(),
-            look_again: None,
+            believed: None,
         })
     }
 

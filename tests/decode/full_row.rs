@@ -2,6 +2,7 @@
 
 mod shapes;
 mod values;
+mod versions;
 
 use std::sync::Arc;
 

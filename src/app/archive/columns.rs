@@ -1,17 +1,21 @@
 //! Which columns the records of an archive have.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::postgres::PgConnection;
+
 use crate::app::servers::rules_database;
-use crate::archive::LookAgain;
+use crate::archive::believed::{Believed, TableLook};
 use crate::change::debezium;
 use crate::change::debezium::TableSource;
+use crate::change::debezium::full_row::versions::{Between, TableVersions};
 use crate::change::debezium::full_row::{FullRowDecoder, FullRowTable};
 use crate::config::{ArchiveConfig, Postgres};
 use crate::confirm::postgres::catalog::full_row::whole_table;
-use crate::confirm::postgres::catalog::{CatalogError, source};
+use crate::confirm::postgres::catalog::{CatalogError, position, source};
 use crate::failure::{CallError, Failure, HasKind, Kind};
 use crate::job::ColumnsError;
 use crate::kafka::Cluster;
@@ -27,6 +31,10 @@ pub(super) struct Columns {
     table: Option<FullRowTable>,
     /// What the catalog says of its changes.
     source: Option<TableSource>,
+    /// What the table was at which positions.
+    versions: TableVersions,
+    /// How a change is read that lies between two of them.
+    between: Option<Between>,
     /// The table's schema and name, once known.
     name: Option<(String, String)>,
     /// Columns that records still have and the table no longer has.
@@ -38,26 +46,35 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Asks the catalog whether it still says the same; `None` where there is none to ask.
-    pub(super) fn look_again(&self, config: &ArchiveConfig) -> Option<LookAgain> {
+    /// Nothing is known but what an earlier run has found out.
+    pub(super) fn new(versions: TableVersions, between: Option<Between>) -> Self {
+        Self { versions, between, ..Self::default() }
+    }
+
+    /// What the job is to look at again; `None` where there is nothing to ask.
+    pub(super) fn believed(&self, config: &ArchiveConfig) -> Option<Believed> {
         let database = Arc::new(rules_database(config.postgres.as_ref()?).ok()?);
         let (schema, name) = self.name.clone()?;
-        let known = Arc::new((self.table.clone()?, self.source.clone()?));
-        Some(Box::new(move || {
-            let (database, known) = (Arc::clone(&database), Arc::clone(&known));
-            let (schema, name) = (schema.clone(), name.clone());
+        let look = Box::new(move || -> Pin<Box<dyn Future<Output = Result<Option<TableLook>, CallError>>>> {
+            let (database, schema, name) = (Arc::clone(&database), schema.clone(), name.clone());
             Box::pin(async move {
                 let mut connection = database.connect(Retry::ONCE).await?;
-                let table = match whole_table(&mut connection, &schema, &name).await {
-                    Ok(table) => table,
-                    Err(CatalogError::Connection(error)) => return Err(database.failed(error)),
-                    // It is gone: the catalog has nothing more to say of its records.
-                    Err(_) => return Ok(false),
-                };
-                let source = source(&mut connection, &schema, &name).await.map_err(|error| database.failed(error))?;
-                Ok((table, source) != *known)
+                match look(&mut connection, &schema, &name).await {
+                    Ok(found) => Ok(Some(found)),
+                    Err(CatalogError::Connection(error)) => Err(database.failed(error)),
+                    Err(_) => Ok(None),
+                }
             })
-        }))
+        });
+        let (table, source, versions) = (self.table.clone()?, self.source.clone()?, self.versions.clone());
+        Some(Believed { table, source, versions, look })
+    }
+
+    /// What was found out meanwhile.
+    pub(super) fn keep(&mut self, believed: Option<Believed>) {
+        if let Some(believed) = believed {
+            self.versions = believed.versions;
+        }
     }
 
     /// Decodes records with these columns.
@@ -66,6 +83,7 @@ impl Columns {
         let decoder = FullRowDecoder::new(self.table.as_ref(), source.encodings())
             .with_dropped(self.dropped.iter().cloned())
             .with_placeholder(&source.unavailable_value_placeholder);
+        let decoder = decoder.with_versions(&self.versions, source.encodings(), self.between);
         match &self.source {
             Some(source) => decoder.of_source(source),
             None => decoder,
@@ -115,7 +133,14 @@ impl Columns {
             }
         }
         let Some((schema, table)) = &self.name else { return Ok(()) };
-        let (found, source) = read_catalog(database, schema, table, config.startup_wait).await?;
+        let TableLook { positions, table: found, source } =
+            read_catalog(database, schema, table, config.startup_wait).await?;
+        for change in self.versions.note(positions, &found) {
+            tracing::warn!(
+                change,
+                "the table has changed: records without schema are read by what it was at their position"
+            );
+        }
         if let Some(unknown) = self.unknown.take()
             && !found.fields.iter().any(|column| column.field.name == unknown)
         {
@@ -139,7 +164,7 @@ impl Columns {
             ColumnsError::Schemaless(_) => {
                 config.postgres.is_some() && self.table.is_none() && !std::mem::replace(&mut self.came_early, true)
             }
-            ColumnsError::Changed(reason) => {
+            ColumnsError::Changed(reason) | ColumnsError::Retyped(reason) => {
                 tracing::info!(reason, "the table's columns have changed; reading the catalog again");
                 true
             }
@@ -154,18 +179,24 @@ async fn read_catalog(
     schema: &str,
     table: &str,
     patience: Duration,
-) -> Result<(FullRowTable, TableSource), Failure> {
+) -> Result<TableLook, Failure> {
     let database = rules_database(postgres)?;
     let found = database.attempt(patience, async |connection| {
-        let found = whole_table(connection, schema, table).await.map_err(|error| match error {
+        look(connection, schema, table).await.map_err(|error| match error {
             CatalogError::Connection(error) => database.failed(error),
             other => {
                 let call = format!("archive.topic holds changes of {schema}.{table}");
                 CallError::new(call, other.to_string(), Kind::Misconfigured)
             }
-        })?;
-        let source = source(connection, schema, table).await.map_err(|error| database.failed(error))?;
-        Ok::<_, CallError>((found, source))
+        })
     });
     Ok(found.await?)
+}
+
+/// Looks at the table, between two looks at the WAL's position.
+async fn look(connection: &mut PgConnection, schema: &str, name: &str) -> Result<TableLook, CatalogError> {
+    let before = position(connection).await?;
+    let table = whole_table(connection, schema, name).await?;
+    let source = source(connection, schema, name).await?;
+    Ok(TableLook { positions: (before, position(connection).await?), table, source })
 }

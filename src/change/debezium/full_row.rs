@@ -5,19 +5,23 @@
 //! - [`layout`]: which columns a record has, and in which form
 //! - [`value`]: one column's value
 //! - [`image`]: the columns of `before`, `after` or a key, still as JSON
+//! - [`versions`]: which columns the table had at which positions
 
 mod image;
 mod layout;
 mod value;
+pub mod versions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer};
+use serde::{Deserialize as DeserializeDerive, Serialize};
 use serde_json::value::RawValue;
 
 use self::image::{RowSeed, Unread};
 use self::layout::Layout;
+use self::versions::{Between, TableVersions, either};
 use super::envelope::{After, Envelope, EnvelopeSeed, Letter, Source};
 use super::value::Placeholder;
 use super::{
@@ -26,9 +30,10 @@ use super::{
 };
 use crate::change::full_row::{Cell, Field, FullRowChange};
 use crate::change::{Decode, Decoded, Op, Reject, RejectKind};
+use crate::model::Lsn;
 
 /// A table, as the catalog has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeserializeDerive)]
 pub struct FullRowTable {
     /// Schema.
     pub schema: String,
@@ -41,7 +46,7 @@ pub struct FullRowTable {
 }
 
 /// A column of a [`FullRowTable`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeserializeDerive)]
 pub struct FullRowColumn {
     /// Name and type.
     pub field: Field,
@@ -50,7 +55,7 @@ pub struct FullRowColumn {
 }
 
 /// What the encoding of a column depends on, beside its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, DeserializeDerive)]
 pub enum Declared {
     /// Nothing.
     Plain,
@@ -74,6 +79,12 @@ pub struct FullRowDecoder {
     table: Option<Arc<FullRowTable>>,
     /// For records without schema; `None` without a catalog.
     plain: Option<Arc<Layout>>,
+    /// The same at other positions in the WAL, where the table was another.
+    versions: TableVersions,
+    /// One per version.
+    by_version: Vec<Arc<Layout>>,
+    /// Which version a change is read by that lies between two.
+    between: Option<Between>,
     /// The schema seen last, as its text, and what it stands for.
     learnt: Option<(Box<str>, Arc<Layout>)>,
     /// The columns of the record seen last that did not have all of the table's.
@@ -114,6 +125,9 @@ impl FullRowDecoder {
             expected: table.map(|table| (table.schema.clone(), table.name.clone())),
             table: table.map(|table| Arc::new(table.clone())),
             plain: table.map(|table| Arc::new(Layout::of_table(table, settings))),
+            versions: TableVersions::default(),
+            by_version: Vec::new(),
+            between: None,
             learnt: None,
             narrow: None,
             missing: BTreeSet::new(),
@@ -149,6 +163,22 @@ impl FullRowDecoder {
         if let Some(plain) = self.plain.as_ref().filter(|_| !names.is_empty()) {
             self.plain = Some(Arc::new(plain.with_texts(&names)));
         }
+        self
+    }
+
+    /// Reads records without schema by the columns that the table had at their position. The newest version is the table
+    /// of this decoder.
+    #[must_use]
+    pub fn with_versions(mut self, versions: &TableVersions, settings: Settings, between: Option<Between>) -> Self {
+        let (Some(plain), [older @ .., _]) = (&self.plain, versions.versions()) else { return self };
+        for version in older {
+            let layout = Layout::of_table(&version.table, settings).with_placeholder(&self.placeholder);
+            let is_new = |field: &&Field| layout.fields.iter().all(|known| known.name != field.name);
+            let more: Vec<String> = plain.fields.iter().filter(is_new).map(|field| field.name.clone()).collect();
+            self.by_version.push(Arc::new(layout.with_texts(&more)));
+        }
+        self.by_version.push(Arc::clone(plain));
+        (self.versions, self.between) = (versions.clone(), between);
         self
     }
 
@@ -229,28 +259,14 @@ impl FullRowDecoder {
         if op == Op::Delete && self.key_is_made_up {
             return Err(super::made_up_key());
         }
-        let (fields, cells) = match (op, &layout, &self.seen) {
-            (Op::Truncate | Op::Tombstone, Some(layout), _) => (Arc::clone(&layout.fields), layout.nulls()),
-            (Op::Truncate | Op::Tombstone, None, Some(seen)) => {
-                (Arc::clone(seen), seen.iter().map(|_| Cell::Null).collect())
-            }
-            (_, None, _) => {
-                return Err(reject(
-                    RejectKind::Schemaless,
-                    "the record comes without its schema, so the types of its columns are not known: give \
-                     postgres.url, so that they can be read from the catalog",
-                ));
-            }
-            (Op::Delete, Some(layout), _) => {
-                let layout = &Arc::clone(layout);
-                self.deleted(layout, envelope.before, key)?
-            }
-            (_, Some(layout), _) => {
-                let layout = &Arc::clone(layout);
-                self.row(layout, envelope.after.ok_or_else(|| super::no_row(op))?)?
-            }
-        };
         let (lsn, tx_id) = (super::source::lsn(&envelope.source)?, super::source::tx_id(&envelope.source)?);
+        let is_described = layout.as_ref().is_some_and(|layout| layout.described);
+        let (first, second) = if is_described { (layout, None) } else { self.layouts_at(lsn, layout) };
+        let read = self.columns(op, envelope, key, first.as_ref());
+        let (fields, cells) = match second {
+            None => read?,
+            Some(second) => either(read, self.columns(op, envelope, key, Some(&second)))?,
+        };
         let committed_at = match super::source::committed_at(envelope.source.ts_us, envelope.source.ts_ms)? {
             Some(at) => at,
             None => super::source::committed_at(envelope.ts_us, envelope.ts_ms)?.ok_or_else(|| {
@@ -264,7 +280,44 @@ impl FullRowDecoder {
             self.expected = Some((schema.clone(), table.clone()));
         }
         self.seen = Some(Arc::clone(&fields));
-        Ok(Decoded::Change(FullRowChange { op, lsn, tx_id, committed_at, fields, cells }))
+        Ok(Decoded::Change(FullRowChange { op, lsn, tx_id, committed_at, is_described, fields, cells }))
+    }
+
+    /// How a record without schema is read that was written at this position: in one way, or perhaps in another.
+    fn layouts_at(&self, lsn: Option<Lsn>, plain: Option<Arc<Layout>>) -> (Option<Arc<Layout>>, Option<Arc<Layout>>) {
+        if self.by_version.is_empty() {
+            return (plain, None);
+        }
+        let (before, after) = self.versions.at(lsn);
+        let of = |version: usize| self.by_version.get(version).cloned();
+        match self.between {
+            Some(Between::Before) => (of(before), None),
+            Some(Between::After) => (of(after), None),
+            None => (of(before), of(after).filter(|_| before != after)),
+        }
+    }
+
+    /// The columns of a record by this layout.
+    fn columns(
+        &mut self,
+        op: Op,
+        envelope: &Whole<'_>,
+        key: Option<&[u8]>,
+        layout: Option<&Arc<Layout>>,
+    ) -> Result<Row, Reject> {
+        match (op, layout, &self.seen) {
+            (Op::Truncate | Op::Tombstone, Some(layout), _) => Ok((Arc::clone(&layout.fields), layout.nulls())),
+            (Op::Truncate | Op::Tombstone, None, Some(seen)) => {
+                Ok((Arc::clone(seen), seen.iter().map(|_| Cell::Null).collect()))
+            }
+            (_, None, _) => Err(reject(
+                RejectKind::Schemaless,
+                "the record comes without its schema, so the types of its columns are not known: give postgres.url, so \
+                 that they can be read from the catalog",
+            )),
+            (Op::Delete, Some(layout), _) => self.deleted(layout, envelope.before, key),
+            (_, Some(layout), _) => self.row(layout, envelope.after.ok_or_else(|| super::no_row(op))?),
+        }
     }
 
     /// The layout of a record with these values: without the table's columns that it does not have. NULL for them would

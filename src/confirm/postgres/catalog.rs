@@ -6,8 +6,8 @@ use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 
 use crate::change::debezium::TableSource;
-use crate::model::{Column, ColumnType, Table};
-use crate::postgres::query;
+use crate::model::{Column, ColumnType, Lsn, Table};
+use crate::postgres::{query, query_scalar};
 use crate::rule::parse::Spelling;
 use crate::rule::{Query, RuleError, render};
 
@@ -59,6 +59,17 @@ pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> R
 pub async fn source(connection: &mut PgConnection, schema: &str, name: &str) -> Result<TableSource, sqlx::Error> {
     let row = query(include_str!("catalog/source.sql")).bind(schema).bind(name).fetch_one(connection).await?;
     Ok(TableSource { database: row.try_get("database")?, key_is_made_up: row.try_get("key_is_made_up")? })
+}
+
+/// The position in the WAL up to which changes have been written; on a standby, up to which they have been replayed.
+///
+/// # Errors
+/// The connection fails.
+pub async fn position(connection: &mut PgConnection) -> Result<Lsn, sqlx::Error> {
+    let sql = "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end
+                       - '0/0')::bigint";
+    let position: i64 = query_scalar(sql).fetch_one(connection).await?;
+    Ok(Lsn(u64::try_from(position).unwrap_or(0)))
 }
 
 /// Why there is no table of this name: there may be something else.

@@ -7,6 +7,7 @@ use super::books::committed;
 use crate::harness::kafka;
 use crate::harness::orders::{Archive, ORDERS, Orders};
 use crate::harness::readers::{arrow, duckdb, files};
+use crate::recovery::run::Run;
 
 const ALTERED: &str =
     "ALTER TABLE public.orders ALTER COLUMN quantity TYPE bigint, ALTER COLUMN price TYPE numeric(16,4)";
@@ -102,4 +103,47 @@ fn what_a_record_does_not_say_is_not_made_up() {
     }
     let sql = format!("SELECT op, order_id, hex(raw), item FROM {from} ORDER BY \"offset\"");
     assert_eq!(duckdb(&sql), [["c", "1", "DEADBEEF", "a"], ["c", "2", "DEADBE", "b"], ["d", "2", "", ""]]);
+}
+
+/// The bytes of a number say nothing of its scale. What was written while a look before and a look after agree is read by
+/// what both found; between two that differ the archive stops, and goes on as it is told.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_scale_that_is_changed() {
+    let t = Orders::of("rescaled", ORDERS, 1, &[("decimal.handling.mode", "precise")]);
+    let insert = |id: i64, price: &str| {
+        t.sql(&format!(
+            "INSERT INTO public.orders (order_id, price, created_at) VALUES ({id}, {price}, '2026-03-01Z')"
+        ));
+    };
+    let prices = |job: &Archive| {
+        let prices = format!("SELECT order_id, price::decimal(18,6) FROM {} ORDER BY 1", files(&job.output));
+        duckdb(&prices).into_iter().map(|row| row[1].clone()).collect::<Vec<_>>()
+    };
+    for id in 1..=3 {
+        insert(id, "1.50");
+    }
+    t.wait_in_kafka(3);
+    let job = Archive { limit: 1, ..t.job("scale") };
+    job.with_fault("archive.finished").killed();
+    t.sql("ALTER TABLE public.orders ALTER COLUMN price TYPE numeric(16,4)");
+    let mut run = job.start();
+    run.wait("what was there before is written", |_| committed(&job) == [(0, 3)]);
+    insert(4, "2.5");
+    run.wait("what came after is written", |_| committed(&job) == [(0, 4)]);
+    assert_eq!(prices(&job), ["1.500000", "1.500000", "1.500000", "2.500000"]);
+
+    t.sql("ALTER TABLE public.orders ALTER COLUMN price TYPE numeric(18,6)");
+    insert(5, "3.5");
+    let stopped = run.ended();
+    stopped.refused(5, &["offset 4", "\"price\"", "--changed-columns"]);
+    assert_eq!(committed(&job), [(0, 4)]);
+    job.try_run().refused(5, &["--changed-columns"]);
+    let told = Run::of(&mut job.command(&["--until-end", "--changed-columns", "after"])).ended();
+    assert_eq!(told.well().count("written"), 1);
+    assert_eq!(prices(&job)[4], "3.500000");
+    insert(6, "4.5");
+    t.wait_in_kafka(6);
+    assert_eq!(job.run().count("written"), 1);
+    assert_eq!(prices(&job)[5], "4.500000");
 }
