@@ -63,8 +63,7 @@ fn what_says_the_same_by_both_is_no_doubt() {
     let mut versions = TableVersions::default();
     versions.note((Lsn(20), Lsn(20)), &of(FieldType::Int32));
     versions.note((Lsn(30), Lsn(30)), &of(FieldType::Int64));
-    let mut decoder =
-        FullRowDecoder::new(Some(&of(FieldType::Int64)), PRECISE).with_versions(&versions, PRECISE, None);
+    let mut decoder = FullRowDecoder::new(Some(&of(FieldType::Int64)), PRECISE).with_versions(&versions, PRECISE, None);
     let text = format!(r#"{{"op":"c",{LSN}25,"schema":"public","table":"t","ts_ms":1}},"after":{{"id":1,"n":3}}}}"#);
     let Ok(Decoded::Change(change)) = decoder.decode(None, Some(text.as_bytes())) else { panic!() };
     assert_eq!((change.fields[1].ty, &change.cells[1]), (FieldType::Int64, &Cell::Int(3)));
