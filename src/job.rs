@@ -17,7 +17,7 @@ use crate::change::record::BadRecord;
 use crate::checkpoint::CheckpointError;
 use crate::failure::{CallError, HasKind, Kind, Server};
 use crate::retry::Retry;
-use crate::source::{Event, Source};
+use crate::source::{Event, Source, Standing};
 
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -204,7 +204,7 @@ async fn assigned<S: Source>(
             Event::Revoked => {
                 partly = false;
                 if rejoin(source, stop.as_mut()).await? {
-                    return Ok(None);
+                    return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) };
                 }
                 continue;
             }
@@ -213,7 +213,21 @@ async fn assigned<S: Source>(
         if given.len() == all.len() && !all.is_empty() {
             return Ok(Some(given));
         }
-        if until_end {
+        let ask = async || source.standing().await;
+        let standing = Retry::WORKING.run("asking for the group's members", ask).await?;
+        if standing == Standing::Alone {
+            tracing::info!(
+                group,
+                given = given.len(),
+                all = all.len(),
+                "the group is joined anew, for partitions that were added"
+            );
+            if rejoin(source, stop.as_mut()).await? {
+                return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) };
+            }
+            continue;
+        }
+        if until_end && standing != Standing::WithLeftovers {
             return Err(JobError::Unsafe(format!(
                 "group {group} has another active member: this one was given {} of {} partitions, and needs all of them; stop the other one, or use a group id of its own",
                 given.len(),
@@ -221,8 +235,10 @@ async fn assigned<S: Source>(
             )));
         }
         // Of several that joined at once, the first stays and is given the rest when the others have gone.
-        partly = Retry::WORKING.run("asking for the group's members", async || source.is_first().await).await?;
-        tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
+        partly = standing != Standing::Behind;
+        if standing != Standing::WithLeftovers {
+            tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
+        }
         if !partly && rejoin(source, stop.as_mut()).await? {
             return Ok(None);
         }

@@ -87,17 +87,31 @@ pub trait Source {
     /// Starts to read the assigned partitions from here.
     fn start(&mut self, from: &Offsets);
 
-    /// Whether this member is the one to wait, where several have joined at once; the others leave.
+    /// How this member stands among those of its group.
     ///
     /// # Errors
     /// The broker does not answer.
-    async fn is_first(&self) -> Result<bool, CallError>;
+    async fn standing(&self) -> Result<Standing, CallError>;
 
     /// Leaves the group, and joins it again once it has no other active member.
     ///
     /// # Errors
     /// The source cannot be made anew.
     async fn rejoin(&mut self) -> Result<(), CallError>;
+}
+
+/// How a member stands that was not given all partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no other: the broker remembers what this instance was given before, which is older than the topic's newest
+    /// partitions.
+    Alone,
+    /// The others are what is left of this instance, until their sessions have expired.
+    WithLeftovers,
+    /// Of several that joined at once, it is the one to wait.
+    First,
+    /// Another one is the one to wait: this one leaves.
+    Behind,
 }
 
 /// Looks at a topic while its records are read, without holding that up.

@@ -20,7 +20,7 @@ use crate::change::{Change, Reject, RejectKind};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Position, Timestamp};
 use crate::progress::{LastRecord, Offsets, TopicState};
-use crate::source::{Event, Follow, Source};
+use crate::source::{Event, Follow, Source, Standing};
 
 /// Records of a batch at most, unless told otherwise.
 const BATCH_RECORDS: usize = 64;
@@ -417,8 +417,8 @@ impl<T: Clone> Source for MemorySource<T> {
         self.topic.lock().offsets_kept_for
     }
 
-    async fn is_first(&self) -> Result<bool, CallError> {
-        Ok(true)
+    async fn standing(&self) -> Result<Standing, CallError> {
+        Ok(Standing::First)
     }
 
     async fn rejoin(&mut self) -> Result<(), CallError> {

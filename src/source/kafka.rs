@@ -24,13 +24,14 @@ use tokio::sync::mpsc;
 
 use reader::{Command, Context, GroupConsumer, Reader, Sent};
 
-use super::{Beside, CommitOffsets, Event, Follow, Source};
+use super::{Beside, CommitOffsets, Event, Follow, Source, Standing};
 use crate::change::Decode;
 use crate::change::debezium::Decoder;
 use crate::failure::{CallError, Kind};
 use crate::kafka::group::{Member, Membership, offsets_list};
 use crate::kafka::{Client, Cluster, Isolation, error};
 use crate::model::Timestamp;
+use crate::progress::group::GroupMember;
 use crate::progress::{Offsets, TopicState};
 
 /// Batches that may wait for the loop.
@@ -286,10 +287,16 @@ impl<D: Decode> Source for KafkaSource<D> {
         let _ = self.reading.commands.send(Command::Start(self.reading.assignments, assignment));
     }
 
-    async fn is_first(&self) -> Result<bool, CallError> {
-        let state = self.client.group_state().await?;
-        let first = state.members.iter().min_by(|one, other| one.id.cmp(&other.id));
-        Ok(first.is_some_and(|first| self.membership.is_mine(first)))
+    async fn standing(&self) -> Result<Standing, CallError> {
+        let members = self.client.group_state().await?.members;
+        let is_mine = |member: &GroupMember| self.membership.is_mine(member);
+        let first = members.iter().min_by(|one, other| one.id.cmp(&other.id));
+        Ok(match members.as_slice() {
+            [only] if is_mine(only) => Standing::Alone,
+            [_, ..] if members.iter().all(is_mine) => Standing::WithLeftovers,
+            _ if first.is_some_and(is_mine) => Standing::First,
+            _ => Standing::Behind,
+        })
     }
 
     async fn rejoin(&mut self) -> Result<(), CallError> {

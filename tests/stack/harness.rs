@@ -155,6 +155,7 @@ impl Drop for Database {
 /// A Debezium connector on a database.
 pub struct Connector {
     name: String,
+    config: Json,
     /// Where the changes of `streaming.transactions` go.
     pub topic: String,
 }
@@ -190,11 +191,31 @@ impl Connector {
         for (key, value) in settings {
             config[*key] = json!(value);
         }
-        let connector = Self { topic: format!("{name}.streaming.transactions"), name };
-        // Refused with 409 while the worker is busy with another connector.
-        wait_for("the connector is made", || matches!(connector.put("config", Some(&config)), 200 | 201).then_some(()));
-        wait_for("the connector streams", || connector.streams().then_some(()));
+        let connector = Self { topic: format!("{name}.streaming.transactions"), name, config };
+        connector.configure();
         connector
+    }
+
+    /// Makes it anew with these settings, and waits until it streams.
+    pub fn set(&mut self, settings: &[(&str, &str)]) {
+        for (key, value) in settings {
+            self.config[*key] = json!(value);
+        }
+        let before = self.walsender();
+        self.configure();
+        wait_for("the connector has begun anew", || (self.walsender() != before && self.streams()).then_some(()));
+    }
+
+    /// The process of Postgres that serves it.
+    fn walsender(&self) -> Vec<Vec<String>> {
+        psql("postgres", &format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{}'", self.name))
+    }
+
+    fn configure(&self) {
+        // Refused with 409 while the worker is busy with another connector.
+        let made = || matches!(self.put("config", Some(&self.config)), 200 | 201).then_some(());
+        wait_for("the connector is made", made);
+        wait_for("the connector streams", || self.streams().then_some(()));
     }
 
     fn streams(&self) -> bool {

@@ -8,6 +8,7 @@
 //! - `refused`: statements that time out or fail, for all keys or for one
 //! - `many`: 20,000 users at once
 //! - `hanging`: changes in Kafka whose commit is not visible yet
+//! - `moved`: the database goes on on another server
 //! - `passing`: time alone fires and resolves
 //! - `epochs`: transaction ids past 2^32
 //! - `histories`: random tables and clocks, against a naive model and against Postgres itself
@@ -18,6 +19,7 @@ pub(crate) mod feed;
 mod hanging;
 mod histories;
 mod many;
+mod moved;
 mod passing;
 mod refused;
 mod refuted;
