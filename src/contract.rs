@@ -139,6 +139,16 @@ impl Contract {
     }
 }
 
+impl Contract {
+    /// What is different in a later look of the same run: [`Contract::differences`], and needed columns that are gone.
+    pub fn changes(&self, now: &Self) -> Vec<String> {
+        let gone = self.columns.keys().filter(|name| !now.columns.contains_key(*name));
+        let mut found: Vec<String> = gone.map(|name| format!("column {name} is gone")).collect();
+        found.extend(self.differences(now));
+        found
+    }
+}
+
 impl ColumnContract {
     fn text(&self) -> String {
         let collation = self.collation.as_ref().map(|name| format!(" collate {name}")).unwrap_or_default();
@@ -238,5 +248,9 @@ mod tests {
         assert_eq!(then.differences(&now), [""; 0]);
         assert_eq!(now.differences(&then), [""; 0]);
         assert_eq!(contract().of_columns(["id"]).columns.len(), 1);
+        // Unless it is the same run that looks.
+        let mut now = contract();
+        now.columns.remove("amount");
+        assert_eq!(contract().changes(&now), ["column amount is gone"]);
     }
 }

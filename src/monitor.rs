@@ -190,8 +190,14 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 return if finished { Ok(Ended::Stopped) } else { Err(JobError::Cut) };
             }
         };
-        let mut assignment = recovered?;
-        let ended = self.monitor.work(&mut assignment, stop).await;
+        let mut assignment = match recovered {
+            Ok(assignment) => assignment,
+            Err(error) => return Err(self.monitor.explained(error).await),
+        };
+        let ended = match self.monitor.work(&mut assignment, stop).await {
+            Ok(ended) => Ok(ended),
+            Err(error) => Err(self.monitor.explained(error).await),
+        };
         // What was done since the newest epoch is done again where somebody else goes on.
         let went_on = matches!(ended, Ok(Ended::Stopped | Ended::Read));
         self.counts = if went_on { assignment.counts } else { assignment.durable.counts };
@@ -213,6 +219,19 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         self.counts = running.counts;
         self.status.phase(Phase::Ended);
         ended.map(|()| self.counts.clone())
+    }
+
+    /// A statement that is refused may be of a table that has changed since it was made: that is what ends the run then.
+    async fn explained(&self, error: JobError) -> JobError {
+        let is_refused = matches!(&error, JobError::Call(call) if call.server() == Some(Server::Postgres))
+            && matches!(error.kind(), Kind::Misconfigured | Kind::Refused);
+        if !is_refused {
+            return error;
+        }
+        match self.confirm.look().await.map(|look| self.contract.changes(&look.contract)) {
+            Ok(changes) if !changes.is_empty() => JobError::Changed(changes),
+            _ => error,
+        }
     }
 
     /// Brings the run status up to date after a turn of the loop.

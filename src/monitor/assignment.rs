@@ -261,7 +261,7 @@ impl Assignment {
             }
         }
         let Some(then) = &self.contract else { return };
-        let differences = then.differences(&seen.look.contract);
+        let differences = then.changes(&seen.look.contract);
         if !differences.is_empty() {
             self.contract = None;
             self.ending = Some(Ending::Changed(differences));

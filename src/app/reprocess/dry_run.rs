@@ -37,6 +37,12 @@ pub(super) async fn run(
         Err(JobError::BeforeTheEnd | JobError::Cut) => {
             Err(Failure::new(Exit::Failed, "stopped before the end was reached; a dry run keeps nothing to go on from"))
         }
+        Err(JobError::Changed(changes)) => {
+            let what = changes.join(", ");
+            let text =
+                format!("the table or its server has changed: {what}; a dry run keeps nothing, so start it again");
+            Err(Failure::new(Exit::Protected, text))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -12,6 +12,9 @@ const SUSPECTS_MAX: usize = 2_000;
 /// How long a difference has to last where the connector does not tell how far it has read.
 const LASTING_MICROS: i64 = 30_000_000;
 
+/// So many answers have to differ over that time, the first and the last at its ends.
+const LASTING_ANSWERS: u8 = 3;
+
 /// Answers in a row that changes overtook before the key is read from the table anyway.
 const OVERTAKEN_MAX: u8 = 6;
 
@@ -40,8 +43,8 @@ struct Suspect {
     newest: Option<Ends>,
     /// How often changes overtook it.
     overtaken: u8,
-    /// It has lasted for long already, and was asked about again.
-    lasted: bool,
+    /// Answers that differed since then, with no change of the key between.
+    answers: u8,
 }
 
 /// What became of a suspect.
@@ -53,7 +56,7 @@ pub(super) enum Verdict {
     Drift,
     /// A change came for the key: it is asked about again.
     Overtaken,
-    /// It has lasted: it is asked about once more.
+    /// It lasts: it is asked about once more.
     Lasting,
 }
 
@@ -63,7 +66,8 @@ pub(super) struct Again {
     pub(super) rule: usize,
     pub(super) key: Key,
     overtaken: u8,
-    lasted: bool,
+    /// When an answer differed first, and how many have since.
+    lasting: Option<(Timestamp, u8)>,
 }
 
 /// All suspects, and the keys to be healed.
@@ -139,7 +143,7 @@ impl Suspects {
         if self.again.iter().any(|again| again.rule == rule && again.key == key) {
             return;
         }
-        self.again.push_back(Again { rule, key, overtaken: 0, lasted: false });
+        self.again.push_back(Again { rule, key, overtaken: 0, lasting: None });
     }
 
     /// The answers are the same.
@@ -154,16 +158,17 @@ impl Suspects {
         if self.suspects.iter().any(|suspect| suspect.rule == rule && suspect.key == *key) {
             return;
         }
+        let (since, before) = known.as_ref().and_then(|again| again.lasting).unwrap_or((now, 0));
         self.suspects.push(Suspect {
             rule,
             key: key.clone(),
-            since: now,
+            since,
             looks: self.looks,
             position: None,
             ends: None,
             newest: None,
-            overtaken: known.as_ref().map_or(0, |again| again.overtaken),
-            lasted: known.is_some_and(|again| again.lasted),
+            overtaken: known.map_or(0, |again| again.overtaken),
+            answers: before.saturating_add(1),
         });
     }
 
@@ -194,11 +199,12 @@ impl Suspects {
         let mut settled = Vec::new();
         let (again, heal) = (&mut self.again, &mut self.heal);
         self.suspects.retain(|suspect| {
-            let lasts = now.0.saturating_sub(suspect.since.0) >= LASTING_MICROS
-                && suspect.newest.as_ref().is_some_and(&is_read);
+            let due = LASTING_MICROS / i64::from(LASTING_ANSWERS - 1) * i64::from(suspect.answers);
+            let lasts = now.0.saturating_sub(suspect.since.0) >= due && suspect.newest.as_ref().is_some_and(&is_read);
+            let has_lasted = suspect.answers >= LASTING_ANSWERS;
             let verdict = if !is_quiet(suspect.rule, &suspect.key) {
                 Verdict::Overtaken
-            } else if suspect.lasted || suspect.ends.as_ref().is_some_and(&is_read) {
+            } else if has_lasted || suspect.ends.as_ref().is_some_and(&is_read) {
                 Verdict::Drift
             } else if lasts {
                 Verdict::Lasting
@@ -206,14 +212,14 @@ impl Suspects {
                 Verdict::Open
             };
             let (rule, key) = (suspect.rule, suspect.key.clone());
-            let mut ask = |overtaken, lasted| again.push_back(Again { rule, key: key.clone(), overtaken, lasted });
+            let mut ask = |overtaken, lasting| again.push_back(Again { rule, key: key.clone(), overtaken, lasting });
             match verdict {
                 Verdict::Open => return true,
                 Verdict::Drift => heal.push_back((rule, key.clone())),
                 // Changes come faster than answers. The table's rows are right whenever they are read.
                 Verdict::Overtaken if suspect.overtaken >= OVERTAKEN_MAX => heal.push_back((rule, key.clone())),
-                Verdict::Overtaken => ask(suspect.overtaken + 1, false),
-                Verdict::Lasting => ask(suspect.overtaken, true),
+                Verdict::Overtaken => ask(suspect.overtaken + 1, None),
+                Verdict::Lasting => ask(suspect.overtaken, Some((suspect.since, suspect.answers))),
             }
             settled.push((rule, key, verdict));
             false
@@ -279,11 +285,15 @@ mod tests {
         suspects.differs(0, &Key::Int(1), Timestamp(0));
         let number = suspects.begin_look();
         suspects.looked(number, &look(200, None), Lsn(150), &ends(6));
-        assert_eq!(settle(&mut suspects, LASTING_MICROS - 1, true, 9), []);
-        assert_eq!(settle(&mut suspects, LASTING_MICROS, true, 5), [], "the reader is not at the end");
-        assert_eq!(settle(&mut suspects, LASTING_MICROS, true, 9), [Verdict::Lasting]);
-        assert_eq!(suspects.take_again(9), Some((0, vec![Key::Int(1)])));
-        suspects.differs(0, &Key::Int(1), Timestamp(LASTING_MICROS + 1));
+        assert_eq!(settle(&mut suspects, LASTING_MICROS / 2 - 1, true, 9), []);
+        assert_eq!(settle(&mut suspects, LASTING_MICROS / 2, true, 5), [], "the reader is not at the end");
+        for due in [LASTING_MICROS / 2, LASTING_MICROS] {
+            assert_eq!(settle(&mut suspects, due, true, 9), [Verdict::Lasting]);
+            assert_eq!(suspects.take_again(9), Some((0, vec![Key::Int(1)])));
+            suspects.differs(0, &Key::Int(1), Timestamp(due + 1));
+            let number = suspects.begin_look();
+            suspects.looked(number, &look(200, None), Lsn(150), &ends(6));
+        }
         assert_eq!(settle(&mut suspects, LASTING_MICROS + 1, true, 9), [Verdict::Drift]);
     }
 }
