@@ -4,9 +4,16 @@
 //! - `removed`: without one of the rules something breaks
 //! - `start`: the model decides as the code does where a start goes on from
 //!
-//! `TRIPLINE_MODEL` sets the bounds of `every_state_within_given_bounds`, as six numbers in the order of
+//! `TRIPLINE_MODEL` sets the bounds of `slow_every_state_within_given_bounds`, as six numbers in the order of
 //! [`tripline_model::Bounds`], for example `TRIPLINE_MODEL="2 2 1 1 1 1"`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests; what was counted is shown"
+)]
 
 mod removed;
 mod start;

@@ -71,3 +71,12 @@ fn the_generation_is_needed_because_producers_are_replaced() {
     let report = tripline_model::visit(no_generation.without(Rule::NewProducerAfterDisturbance), more, crate::THREADS);
     assert_eq!(report.broken, Vec::<&str>::new());
 }
+
+/// The rules on `offsets/N` are there for the folder. What consumers of the alert topic see, the recovery topic saves.
+#[test]
+fn without_the_log_consumers_still_see_each_alert_once() {
+    for rule in [Rule::LogBeforeCommit, Rule::SyncBeforeCommit, Rule::SyncAtOpen] {
+        let report = tripline_model::visit(without(&[rule]), bounds([2, 1, 1, 0, 0, 1]), crate::THREADS);
+        assert_eq!(report.broken, [LOGGED, BEHIND], "without {rule:?}");
+    }
+}
