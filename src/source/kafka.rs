@@ -40,7 +40,7 @@ const BATCHES_AHEAD: usize = 8;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Consumer settings that are Tripline's own; `[kafka.properties]` may add to them.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     // Where to start is decided by us; an offset that is gone is an error, never a silent jump.
@@ -55,6 +55,8 @@ const SETTINGS: [(&str, &str); 9] = [
     ("statistics.interval.ms", "1000"),
     // After a kill the partitions are free again after this long, not after 45 s.
     ("session.timeout.ms", "10000"),
+    // Partitions that are added are read after this long, not after five minutes.
+    ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 
 /// A topic of a Kafka cluster, read in a consumer group.
