@@ -112,6 +112,8 @@ pub struct Kafka {
     pub auto_offset_reset: StartAt,
     /// What happens when the group's offsets are gone and the checkpoint is there.
     pub when_group_is_missing: WhenGroupIsMissing,
+    /// How long a transaction of alerts may be open before the broker aborts it.
+    pub transaction_timeout: Duration,
     /// Further librdkafka settings by their dotted names; values may be secrets.
     pub properties: BTreeMap<String, String>,
 }
@@ -125,6 +127,7 @@ impl fmt::Debug for Kafka {
             .field("group_id", &self.group_id)
             .field("auto_offset_reset", &self.auto_offset_reset)
             .field("when_group_is_missing", &self.when_group_is_missing)
+            .field("transaction_timeout", &self.transaction_timeout)
             .field("properties", &properties)
             .finish()
     }

@@ -20,6 +20,19 @@ pub fn damage() -> Option<usize> {
     std::env::var("TRIPLINE_DAMAGE").ok()?.parse().ok()
 }
 
+/// Whether a test has turned a safeguard off, to see what it is good for: `TRIPLINE_OFF=NAME`.
+#[cfg(debug_assertions)]
+pub fn is_off(name: &str) -> bool {
+    std::env::var("TRIPLINE_OFF").is_ok_and(|off| off == name)
+}
+
+/// Whether a test has turned a safeguard off.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn is_off(_name: &str) -> bool {
+    false
+}
+
 #[cfg(debug_assertions)]
 mod plan {
     use std::sync::OnceLock;

@@ -121,7 +121,7 @@ impl Prepared<'_> {
         let sinks = ConfiguredSinks {
             log: config.alerts.log.then(|| LogSink::new(lines)),
             table: alerts_table::sink(config).await?,
-            kafka: KafkaSink::new(cluster, group, topics),
+            kafka: KafkaSink::new(cluster, group, topics, config.kafka.transaction_timeout),
             dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic, &config.source.topic)?,
         };
         let stop = host::stopped().shared();

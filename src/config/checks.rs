@@ -1,6 +1,7 @@
 //! What names, addresses and URLs must look like. Each check returns what is wrong and what to do.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
@@ -39,7 +40,7 @@ const OWN_PROPERTIES: [(&str, &str); 21] = [
     ("enable.partition.eof", PROGRESS),
     ("isolation.level", PROGRESS),
     ("transactional.id", PROGRESS),
-    ("transaction.timeout.ms", PROGRESS),
+    ("transaction.timeout.ms", "use kafka.transaction_timeout_ms"),
     ("group.instance.id", PROGRESS),
     ("group.protocol", PROGRESS),
     ("group.remote.assignor", PROGRESS),
@@ -60,6 +61,21 @@ pub(super) fn property(name: &str) -> Result<(), String> {
         Some((_, instead)) => Err(format!("set by Tripline itself: {instead}")),
         None if name.is_empty() || name.contains('\0') => Err("not a librdkafka setting's name".to_owned()),
         None => Ok(()),
+    }
+}
+
+/// A property of librdkafka that may not be longer than a transaction: librdkafka would refuse to make the producer.
+pub(super) fn within_transaction(name: &str, value: &str, transaction: Duration) -> Result<(), String> {
+    let more = match name {
+        "socket.timeout.ms" => 100,
+        "message.timeout.ms" | "delivery.timeout.ms" => 0,
+        _ => return Ok(()),
+    };
+    match value.trim().parse::<u128>() {
+        Ok(millis) if millis > transaction.as_millis() + more => {
+            Err("must not be longer than kafka.transaction_timeout_ms; raise that, or remove it".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

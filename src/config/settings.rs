@@ -139,13 +139,20 @@ fn kafka(mut section: Section<'_>, group: Option<&str>) -> Option<Kafka> {
     };
     let auto_offset_reset = section.choice("auto_offset_reset");
     let when_group_is_missing = section.choice("when_group_is_missing");
+    let transaction_timeout = section.millis("transaction_timeout_ms", SECOND_MS..=15 * MINUTE_MS);
     let properties = section.section("properties").properties(checks::property);
+    for (name, value) in properties.iter().flatten() {
+        if let Some(Err(problem)) = transaction_timeout.map(|limit| checks::within_transaction(name, value, limit)) {
+            section.problem(None, &format!("properties.{name}"), problem);
+        }
+    }
     section.finish();
     Some(Kafka {
         bootstrap_servers: bootstrap_servers?,
         group_id: group_id?,
         auto_offset_reset: auto_offset_reset?,
         when_group_is_missing: when_group_is_missing?,
+        transaction_timeout: transaction_timeout?,
         properties: properties?.into_iter().collect(),
     })
 }

@@ -2,11 +2,13 @@
 //! out its predecessors; and dead letters, by a plain one.
 //!
 //! - this file: transactions
+//! - [`fence`]: which producer a transaction may begin on
 //! - [`recovery`]: reading the recovery topic
 //! - [`dead_letters`]: the dead-letter topic
 //! - [`records`]: what the records look like
 
 pub mod dead_letters;
+mod fence;
 pub mod records;
 pub mod recovery;
 
@@ -15,18 +17,20 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
 
+use self::fence::{Fenced, Transactional};
 use super::Transaction;
 use crate::failure::{CallError, Kind};
 use crate::fault;
 use crate::kafka::group::{Member, offsets_list};
 use crate::kafka::records::OpenTransaction;
-use crate::kafka::{CALL_TIMEOUT, Cluster, Quiet, error};
+use crate::kafka::{CALL_TIMEOUT, Cluster, Isolation, Quiet, error};
 use crate::unit::recovery::{RecoveryState, Written};
 
 type Producer = FutureProducer<Quiet>;
@@ -53,8 +57,12 @@ pub struct KafkaSink {
     cluster: Cluster,
     group: String,
     topics: Topics,
-    /// Since [`KafkaSink::fence`].
-    transactional: Option<Producer>,
+    /// `transaction.timeout.ms`
+    transaction_timeout: Duration,
+    /// Ids of the group's members as of [`KafkaSink::fence`]: this instance.
+    members: Option<BTreeSet<String>>,
+    /// The producer. `None` while none could be made.
+    transactional: Option<Fenced>,
     /// A transaction was begun, and neither committed nor aborted.
     open: bool,
     /// Keys of episodes whose last record says that they are over: removed by the next transaction, when no sink can need
@@ -65,12 +73,14 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    /// Nothing is asked yet.
-    pub fn new(cluster: &Cluster, group: &str, topics: Topics) -> Self {
+    /// Nothing is asked yet. The broker aborts a transaction that is open for longer than `transaction_timeout`.
+    pub fn new(cluster: &Cluster, group: &str, topics: Topics, transaction_timeout: Duration) -> Self {
         Self {
             cluster: cluster.clone(),
             group: group.to_owned(),
             topics,
+            transaction_timeout,
+            members: None,
             transactional: None,
             open: false,
             over: Vec::new(),
@@ -78,37 +88,62 @@ impl KafkaSink {
         }
     }
 
-    /// Makes a producer anew under the group's transactional id: the broker aborts or completes what the one before
-    /// had under way, and refuses it from here on.
+    /// Creates a producer under the group's transactional id: the broker aborts or completes what the previous one had
+    /// under way, and refuses it from here on.
     ///
     /// # Errors
     /// As of [`Sinks::fence`](crate::sink::Sinks::fence).
     pub async fn fence(&mut self) -> Result<(), CallError> {
-        let before = self.transactional.take();
-        (self.open, self.over, self.over_next) = (false, Vec::new(), Vec::new());
+        (self.members, self.over, self.over_next) = (None, Vec::new(), Vec::new());
+        let members = self.current_members().await?;
+        self.renew().await?;
+        self.members = Some(members);
+        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<(), CallError> {
+        if let Some(previous) = self.transactional.take() {
+            // It is shut out, so nothing waits for its end.
+            drop(tokio::task::spawn_blocking(move || drop(previous)));
+        }
         let mut config = producing(&self.cluster);
         config.set("transactional.id", transactional_id(&self.group));
+        config.set("transaction.timeout.ms", self.transaction_timeout.as_millis().to_string());
         if config.get("retry.backoff.ms").is_none() {
             config.set("retry.backoff.ms", RETRY_BACKOFF_MS);
         }
-        let fenced = blocking(move || {
-            drop(before);
-            let producer: Producer = config.create_with_context(Quiet)?;
-            producer.init_transactions(CALL_TIMEOUT)?;
-            Ok(producer)
-        })
-        .await;
-        match fenced {
-            Ok(producer) => {
-                self.transactional = Some(producer);
+        match Fenced::make(&config).await {
+            Ok(made) => {
+                (self.transactional, self.open) = (Some(made), false);
                 Ok(())
             }
-            // Nothing is lost by trying once more, whatever it was, unless a right is missing.
-            Err(error) => {
-                let failed = failed("fencing", error);
-                Err(if failed.kind == Kind::Refused { failed } else { failed.with_kind(Kind::Unreachable) })
-            }
+            // Nothing is lost by another attempt, unless a right is missing or a property is wrong.
+            Err(error) if matches!(error.kind, Kind::Refused | Kind::Misconfigured) => Err(error),
+            Err(error) => Err(error.with_kind(Kind::Unreachable)),
         }
+    }
+
+    async fn current_members(&self) -> Result<BTreeSet<String>, CallError> {
+        let state = self.cluster.client(&self.group, Isolation::Uncommitted)?.group_state().await?;
+        Ok(state.members.into_iter().map(|member| member.id).collect())
+    }
+
+    /// A producer that a transaction may begin on: the one that is there, or a new one where its connections were
+    /// disturbed or its last transaction is still open.
+    async fn undisturbed(&mut self) -> Result<Transactional, CallError> {
+        let Some(members) = &self.members else { return Err(not_fenced()) };
+        if let Some(fenced) = self.transactional.as_mut().filter(|_| !self.open)
+            && fenced.is_undisturbed().await?
+        {
+            return Ok(fenced.producer().clone());
+        }
+        // A new producer would shut out an instance that has replaced this one meanwhile.
+        if self.current_members().await?.is_disjoint(members) {
+            return Err(lost("this instance is no longer a member of its group"));
+        }
+        tracing::debug!(is_open = self.open, "the producer of transactions is re-created");
+        self.renew().await?;
+        self.producer()
     }
 
     /// As of [`Sinks::prepare`](crate::sink::Sinks::prepare).
@@ -116,14 +151,8 @@ impl KafkaSink {
     /// # Errors
     /// As there.
     pub async fn prepare(&mut self, member: &Member, transaction: &Transaction<'_>) -> Result<(), CallError> {
-        let producer = self.producer()?;
         let member = member.clone().ok_or_else(|| lost("this member has no partitions"))?;
-        if self.open {
-            let aborting = producer.clone();
-            let aborted = blocking(move || aborting.abort_transaction(CALL_TIMEOUT)).await;
-            aborted.map_err(|error| unless_retriable("aborting", error))?;
-            self.open = false;
-        }
+        let producer = self.undisturbed().await?;
         producer.begin_transaction().map_err(|error| unless_retriable("beginning", error))?;
         self.open = true;
         fault::point("kafka.begun");
@@ -187,13 +216,16 @@ impl KafkaSink {
         let producer = self.producer()?;
         let done = blocking(move || producer.commit_transaction(CALL_TIMEOUT)).await;
         done.map_err(|error| unless_retriable("committing", error))?;
+        if let Some(fenced) = &mut self.transactional {
+            fenced.committed();
+        }
         self.open = false;
         self.over = std::mem::take(&mut self.over_next);
         Ok(())
     }
 
-    fn producer(&self) -> Result<Producer, CallError> {
-        self.transactional.clone().ok_or_else(|| lost("no producer has been fenced in"))
+    fn producer(&self) -> Result<Transactional, CallError> {
+        self.transactional.as_ref().map(|fenced| fenced.producer().clone()).ok_or_else(not_fenced)
     }
 
     /// As of [`Sinks::recovery`](crate::sink::Sinks::recovery).
@@ -228,7 +260,7 @@ struct Outgoing<'a> {
 }
 
 /// Sends records, in order, and waits until the broker has them.
-async fn send(producer: &Producer, records: &[Outgoing<'_>]) -> Result<(), CallError> {
+async fn send(producer: &Transactional, records: &[Outgoing<'_>]) -> Result<(), CallError> {
     for part in records.chunks(RECORDS_IN_FLIGHT) {
         let sent = part.iter().map(|outgoing| {
             let mut record = FutureRecord::<str, str>::to(&outgoing.topic).key(&outgoing.key);
@@ -260,10 +292,14 @@ fn lost(problem: &str) -> CallError {
     CallError::new("Kafka", problem, Kind::Fenced)
 }
 
+fn not_fenced() -> CallError {
+    lost("no producer has been fenced in")
+}
+
 /// Whether all records have arrived.
-fn delivered(
+fn delivered<C: ClientContext + 'static>(
     sink: &str,
-    producer: &Producer,
+    producer: &FutureProducer<C>,
     results: Vec<rdkafka::producer::future_producer::OwnedDeliveryResult>,
 ) -> Result<(), CallError> {
     let Some((failed, _)) = results.into_iter().find_map(Result::err) else { return Ok(()) };

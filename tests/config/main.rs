@@ -109,6 +109,7 @@ fn the_file_of_the_readme() {
             group_id: "flink-monitor-group-v3".to_owned(),
             auto_offset_reset: StartAt::Earliest,
             when_group_is_missing: WhenGroupIsMissing::Reprocess,
+            transaction_timeout: Duration::from_secs(10),
             properties: BTreeMap::new(),
         },
         source: Source {
@@ -353,7 +354,7 @@ fn all_problems_at_once() {
     let expected = [
         "FILE: log: a section, not a value; write [log] in the file",
         "FILE: kafka.group_id: must be text in quotes; it is a whole number",
-        "FILE: kafka.topic: unknown key; known here: bootstrap_servers, group_id, auto_offset_reset, when_group_is_missing, properties",
+        "FILE: kafka.topic: unknown key; known here: bootstrap_servers, group_id, auto_offset_reset, when_group_is_missing, transaction_timeout_ms, properties",
         "FILE: source.topic: required, and not set; write it in the file or set TRIPLINE__SOURCE__TOPIC",
         "FILE: postgres.url: required, and not set; write it in the file or set TRIPLINE__POSTGRES__URL",
         "FILE: checkpoint.trigger_interval_ms: must be a whole number from 10 to 600000; it is 1",

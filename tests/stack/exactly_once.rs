@@ -7,12 +7,14 @@
 //! - `run`: the processes of a group, one after the other
 //! - `books`: what was told and what is held, compared with SQL
 //! - `load`: killed at random, while many changes come
+//! - `late`: requests to Kafka that are late, lost or repeated, and connections that are cut
 //!
 //! `TRIPLINE_REPEATS` (3) is how often each chain of places is run, `TRIPLINE_PLACE` picks those that name it, and
 //! `TRIPLINE_THREADS` (10) is how many run at the same time.
 
 mod books;
 mod feed;
+mod late;
 pub mod load;
 mod run;
 mod script;

@@ -29,6 +29,7 @@ mod large;
 mod long_running;
 mod offsets;
 mod proxies;
+mod proxy;
 mod recovery;
 mod replays;
 mod reprocess;

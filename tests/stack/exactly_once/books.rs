@@ -39,6 +39,21 @@ pub(super) fn check(run: &mut Run, at: &str) -> Told {
     told
 }
 
+/// Whoever sees an alert sees the group past the change that triggered it.
+pub(super) fn visible_with_progress(run: &Run) {
+    let alerts: Vec<Json> =
+        records(&run.alert_topic).iter().map(|record| serde_json::from_str(text(record)).unwrap()).collect();
+    let committed = run.committed();
+    for alert in alerts.iter().filter(|alert| alert["trigger"]["offset"].is_i64()) {
+        let partition = usize::try_from(alert["trigger"]["partition"].as_u64().unwrap()).unwrap();
+        let next = committed[partition];
+        assert!(
+            alert["trigger"]["offset"].as_i64().unwrap() < next,
+            "the group is at {committed:?}, and there is {alert}"
+        );
+    }
+}
+
 fn text(record: &OwnedMessage) -> &str {
     std::str::from_utf8(record.payload().unwrap()).unwrap()
 }

@@ -35,6 +35,17 @@ pub(super) const REST: &str = "killed at rest";
 
 const SIGKILL: i32 = 9;
 
+/// What is not as in other runs.
+#[derive(Clone, Default)]
+pub(super) struct Setup {
+    /// Where the processes find the broker; the stack's own without it.
+    pub(super) bootstrap: Option<String>,
+    /// More lines of `[kafka]`.
+    pub(super) kafka: String,
+    /// More of the environment.
+    pub(super) environment: Vec<(&'static str, &'static str)>,
+}
+
 pub(super) struct Run {
     pub(super) feed: Feed,
     pub(super) group: String,
@@ -43,6 +54,7 @@ pub(super) struct Run {
     pub(super) folder: tempfile::TempDir,
     /// Where the processes to come end, each by itself.
     faults: VecDeque<String>,
+    setup: Setup,
     process: Option<Process>,
     /// How many processes there have been.
     pub(super) starts: usize,
@@ -100,6 +112,10 @@ fn assign(consumer: &BaseConsumer, topic: &str) {
 impl Run {
     /// `name` is used by no other.
     pub(super) fn new(database: &str, name: &str, faults: &[String]) -> Self {
+        Self::with(database, name, faults, Setup::default())
+    }
+
+    pub(super) fn with(database: &str, name: &str, faults: &[String], setup: Setup) -> Self {
         let topic = format!("{database}.{name}");
         let (alert_topic, dead_letter_topic) = (format!("{topic}.alerts"), format!("{topic}.dead-letter"));
         let feed = Feed::new(database, name, &topic, &[&alert_topic, &dead_letter_topic]);
@@ -112,6 +128,7 @@ impl Run {
             dead_letter_topic,
             folder,
             faults: faults.iter().cloned().collect(),
+            setup,
             process: None,
             starts: 0,
             alerts,
@@ -136,7 +153,9 @@ impl Run {
     fn toml(&self, database: &str) -> String {
         let Self { group, alert_topic, dead_letter_topic, .. } = self;
         let (topic, schema) = (&self.feed.topic, &self.feed.schema);
-        let (bootstrap, url) = (&Stack::get().bootstrap, Stack::get().url(database));
+        let Setup { bootstrap, kafka, .. } = &self.setup;
+        let bootstrap = bootstrap.as_ref().unwrap_or(&Stack::get().bootstrap);
+        let url = Stack::get().url(database);
         let dir = self.checkpoints();
         let rule = |(rule, (name, ..)): (usize, &(&str, &str, &str))| {
             let sql = query(schema, rule, "NOW()");
@@ -146,7 +165,7 @@ impl Run {
         };
         let rules: String = RULES.iter().enumerate().map(rule).collect();
         format!(
-            "[kafka]\nbootstrap_servers = \"{bootstrap}\"\ngroup_id = \"{group}\"\n\
+            "[kafka]\nbootstrap_servers = \"{bootstrap}\"\ngroup_id = \"{group}\"\n{kafka}\n\
              [source]\ntopic = \"{topic}\"\ndead_letter_topic = \"{dead_letter_topic}\"\n\
              [postgres]\nurl = \"{url}\"\nmax_connections = 2\n\
              [checkpoint]\ndir = \"{}\"\ntrigger_interval_ms = 300\nstate_interval_ms = 1000\n\
@@ -180,7 +199,7 @@ impl Run {
                 command.env_remove(name);
             }
         }
-        command.env("RUST_LOG", "info").stdin(Stdio::null());
+        command.env("RUST_LOG", "info").envs(self.setup.environment.iter().copied()).stdin(Stdio::null());
         command.stdout(self.file("out")).stderr(self.file("log"));
         if let Some(fault) = fault.as_ref().filter(|fault| *fault != REST) {
             command.env("TRIPLINE_FAULT", fault);
@@ -248,7 +267,8 @@ impl Run {
         }
     }
 
-    fn committed(&self) -> [i64; 2] {
+    /// The group's next offsets.
+    pub(super) fn committed(&self) -> [i64; 2] {
         let asked: BTreeMap<(String, i32), Offset> =
             (0..2).map(|partition| ((self.feed.topic.clone(), partition), Offset::Invalid)).collect();
         let asked = TopicPartitionList::from_topic_map(&asked.into_iter().collect()).unwrap();
@@ -280,6 +300,11 @@ impl Run {
     pub(super) fn kill(&mut self) {
         drop(self.process.take());
         self.start();
+    }
+
+    /// Whether the process is at work.
+    pub(super) fn is_at_work(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.child.try_wait().unwrap().is_none())
     }
 
     /// Removes what the servers hold of it, so that a thousand runs leave no more behind than one.

@@ -16,7 +16,7 @@ pub(super) const RULES: [(&str, &str, &str); 3] = [
 ];
 
 /// In the weeks' windows only.
-const BEFORE: &str = "now() - interval '1 day'";
+pub(super) const BEFORE: &str = "now() - interval '1 day'";
 /// In every window, for longer than a test takes.
 const AHEAD: &str = "now() + interval '1 day'";
 /// Leaves the short window a little later.
