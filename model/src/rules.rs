@@ -20,7 +20,7 @@ pub enum Rule {
     /// Offsets are added with the member and generation of the assignment, which the broker compares (KIP-447).
     MemberOfAssignment,
     /// No transaction begins, and none is aborted, on a producer whose connections were disturbed since it was created: a new
-    /// one is created instead, which bumps the producer epoch. Planned: the code does not have it yet.
+    /// one is created instead, which bumps the producer epoch.
     NewProducerAfterDisturbance,
     /// When it is not known what a commit has done, all that is in memory is dropped, and the process starts again.
     DoubtDropsMemory,
@@ -72,7 +72,7 @@ impl Rule {
             Self::MemberOfAssignment => {
                 &[("src/source/kafka.rs", "next_member"), ("src/sink/kafka.rs", "pub async fn prepare")]
             }
-            Self::NewProducerAfterDisturbance => &[("src/sink/kafka.rs", "pub async fn prepare")],
+            Self::NewProducerAfterDisturbance => &[("src/sink/kafka.rs", "async fn undisturbed")],
             Self::DoubtDropsMemory => {
                 &[("src/sink/kafka.rs", "fn unless_retriable"), ("src/job.rs", "async fn run_until")]
             }

@@ -244,7 +244,7 @@ fn producing(cluster: &Cluster) -> ClientConfig {
 }
 
 /// The id under which the instances of a group shut each other out.
-fn transactional_id(group: &str) -> String {
+pub fn transactional_id(group: &str) -> String {
     // 0 is the unit: so far one holds all partitions.
     format!("tripline-{group}-0")
 }

@@ -474,3 +474,22 @@ fn a_standby_and_a_server_without_logical_decoding() {
     assert_eq!(said.fix("postgres.primary", "it is a standby"), "point postgres.url at the primary");
     assert_eq!(said.code, Some(2), "{}", said.everything);
 }
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_transaction_is_left_open() {
+    let t = table("open", &[]);
+    let mut job = job(&t);
+    job.environment.push(("TRIPLINE__KAFKA__TRANSACTION_TIMEOUT_MS", "60000".to_owned()));
+    let mut dies = job.clone();
+    dies.environment.push(("TRIPLINE_FAULT", "kafka.sent:2".to_owned()));
+    dies.start().wait_for_end(Duration::from_secs(60));
+    let fix = ask(&job).fix("transactions", &format!("{}, partition 0: readers of committed", job.alert_topic));
+    let own = format!("start the run, which ends a transaction of tripline-{}-0", job.group);
+    assert!(fix.starts_with(&own) && fix.contains("abort --topic"), "{fix}");
+    let mut run = job.start();
+    run.wait_for_line("User 101 ($3,500.25)");
+    let said = ask(&job);
+    assert!(!said.of_grade("warning").contains("transactions"), "{}", said.everything);
+    assert_eq!(run.terminate().code, Some(0));
+}

@@ -15,13 +15,14 @@ pub(super) mod records;
 pub(super) mod rules;
 mod sent;
 
-use super::facts::{AlertsTable, Broker};
+use super::facts::{AlertsTable, Broker, HeldUp};
 use super::finding::{Finding, ok, problem, warning};
 use crate::app::progress::view::ProgressView;
 use crate::change::record::TopicRecord;
 use crate::config::{Config, redact_url};
 use crate::failure::{Exit, Failure};
 use crate::model::Timestamp;
+use crate::sink::kafka::transactional_id;
 
 /// Clocks that differ by more than this shift windows noticeably.
 const SKEW_WARNING: i64 = 2_000_000;
@@ -61,7 +62,35 @@ pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<F
         }
     });
     found.extend(written(config, broker));
+    found.extend(transactions(config, broker));
     found
+}
+
+/// Transactions that hold up whoever reads committed records.
+fn transactions(config: &Config, broker: &Broker) -> Vec<Finding> {
+    const CHECK: &str = "transactions";
+    let Some(held_up) = &broker.held_up else { return Vec::new() };
+    if held_up.is_empty() {
+        return vec![ok(CHECK, "no open transaction holds up the readers of alerts and episodes")];
+    }
+    let own = transactional_id(&config.kafka.group_id);
+    let servers = &config.kafka.bootstrap_servers;
+    let each = held_up.iter().map(|HeldUp { topic, partition, stable, end }| {
+        let text = format!(
+            "{topic}, partition {partition}: readers of committed records stand still at offset {}, and the end is {}: a \
+             transaction is open. Its transactional id is {own}, if it is this group's",
+            stable.0, end.0
+        );
+        let fix = format!(
+            "start the run, which ends a transaction of {own} (the broker does it {} s after its begin, and up to 10 s more); if it stays: \
+             kafka-transactions.sh --bootstrap-server {servers} find-hanging --topic {topic} --partition {partition}, then \
+             kafka-transactions.sh --bootstrap-server {servers} abort --topic {topic} --partition {partition} --start-offset {}",
+            config.kafka.transaction_timeout.as_secs(),
+            stable.0
+        );
+        warning(CHECK, text, fix)
+    });
+    each.collect()
 }
 
 /// Names that end with the same table.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::change::record::TopicRecord;
 use crate::failure::Exit;
-use crate::model::Table;
+use crate::model::{NextOffset, Table};
 use crate::rule::Query;
 
 /// The cluster, and the topics there.
@@ -18,6 +18,19 @@ pub(super) struct Broker {
     pub(super) names: Vec<String>,
     /// `cleanup.policy` of the topics that were asked about, where the broker tells.
     pub(super) cleanup: BTreeMap<String, String>,
+    /// Where readers of committed records stand still; `None` where the broker does not tell.
+    pub(super) held_up: Option<Vec<HeldUp>>,
+}
+
+/// A partition whose last stable offset stands still, since a transaction is open there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldUp {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// The last stable offset: where the transaction begins.
+    pub(super) stable: NextOffset,
+    /// The high watermark.
+    pub(super) end: NextOffset,
 }
 
 /// The topic of changes.

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::facts::{Broker, Topic};
+use super::facts::{Broker, HeldUp, Topic};
 use crate::config::Config;
-use crate::failure::Failure;
-use crate::kafka::{Cluster, Isolation};
+use crate::failure::{CallError, Failure};
+use crate::kafka::{Client, Cluster, Isolation};
 use crate::retry::Retry;
 
 /// Records of each partition that are examined.
 const NEWEST: i64 = 100;
+/// A transaction that is open at one look, and at another so long after it, stands still.
+const STANDS_STILL: Duration = Duration::from_secs(2);
 
 /// Asks for everything.
 pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker, Failure> {
@@ -20,8 +22,12 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
     let overview = asked.await?;
     let partitions = client.partitions(&config.source.topic).await?;
     let topic = if partitions.is_empty() { None } else { Some(topic(&cluster, config, partitions.len()).await) };
-    let mut broker = Broker { brokers: overview.brokers, topic, names: overview.topics, cleanup: BTreeMap::new() };
+    let mut broker =
+        Broker { brokers: overview.brokers, topic, names: overview.topics, cleanup: BTreeMap::new(), held_up: None };
     let alerts = config.alerts.kafka.as_ref().map(|kafka| &kafka.topic);
+    let transactional = alerts.into_iter().chain([&config.checkpoint.episodes_topic]);
+    let transactional: Vec<&String> = transactional.filter(|topic| broker.names.contains(topic)).collect();
+    broker.held_up = held_up(&cluster, &client, &transactional).await.ok();
     let written = [&config.checkpoint.episodes_topic, &config.source.dead_letter_topic].into_iter().chain(alerts);
     for topic in written.filter(|topic| broker.names.contains(topic)) {
         if let Some(policy) = cluster.topic_setting(topic, "cleanup.policy").await {
@@ -29,6 +35,38 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
         }
     }
     Ok(broker)
+}
+
+/// Partitions whose last stable offset is before the end, and is still the same a while later.
+async fn held_up(cluster: &Cluster, committed: &Client, topics: &[&String]) -> Result<Vec<HeldUp>, CallError> {
+    let all = cluster.client("tripline", Isolation::Uncommitted)?;
+    let earlier = open(&all, committed, topics).await?;
+    if earlier.is_empty() {
+        return Ok(earlier);
+    }
+    tokio::time::sleep(STANDS_STILL).await;
+    let mut later = open(&all, committed, topics).await?;
+    let is_same = |one: &HeldUp, other: &HeldUp| {
+        (&one.topic, one.partition, one.stable) == (&other.topic, other.partition, other.stable)
+    };
+    later.retain(|now| earlier.iter().any(|before| is_same(before, now)));
+    Ok(later)
+}
+
+/// Partitions with an open transaction.
+async fn open(all: &Client, committed: &Client, topics: &[&String]) -> Result<Vec<HeldUp>, CallError> {
+    let mut found = Vec::new();
+    for topic in topics {
+        let partitions = all.partitions(topic).await?;
+        // In this order, so that what is written in between does not look open.
+        let ends = all.ends(topic, &partitions).await?.partitions;
+        let stable = committed.ends(topic, &partitions).await?.partitions;
+        for (end, stable) in ends.iter().zip(&stable).filter(|(end, stable)| stable.high < end.high) {
+            let (partition, stable, end) = (end.partition, stable.high, end.high);
+            found.push(HeldUp { topic: (*topic).clone(), partition, stable, end });
+        }
+    }
+    Ok(found)
 }
 
 async fn topic(cluster: &Cluster, config: &Config, partitions: usize) -> Topic {

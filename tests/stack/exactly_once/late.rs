@@ -3,12 +3,14 @@
 //!
 //! - this file: the points, and the worlds in which they happen
 //! - `cuts`: connections cut at random under load
+//! - `latency`: what the fence costs
 //! - `open`: killed in the middle of a transaction, which then holds up readers
 //!
 //! `TRIPLINE_POINTS` (30, in the slow test 500) is how many points there are, `TRIPLINE_SEED` has them again, and
 //! `TRIPLINE_THREADS` (3) is how many worlds there are at the same time.
 
 mod cuts;
+mod latency;
 mod open;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -62,6 +64,8 @@ fn roll(dice: &mut Dice) -> Point {
         17..19 => Act::LoseAnswer,
         _ => Act::Delay(Duration::from_millis(dice.roll(500))),
     };
+    // To join may take as long as `max.poll.interval.ms`: nobody waits for that here.
+    let act = if key == wire::JOIN_GROUP && act == Act::LateByTimeout { Act::Late } else { act };
     let until = [wire::ADD_PARTITIONS_TO_TXN, wire::ADD_OFFSETS_TO_TXN, wire::PRODUCE, wire::TXN_OFFSET_COMMIT];
     let until = until[usize::try_from(dice.roll(4)).unwrap()];
     // Offsets replace those that are there.
@@ -75,6 +79,8 @@ fn roll(dice: &mut Dice) -> Point {
 struct World {
     run: Run,
     proxy: Proxy,
+    /// Producers are re-created.
+    is_fenced: bool,
     changes: i64,
 }
 
@@ -86,7 +92,7 @@ impl World {
     fn with(database: &Database, name: &str, kafka: &str, environment: &[(&'static str, &'static str)]) -> Self {
         let proxy = Proxy::start();
         let bootstrap = Some(proxy.bootstrap());
-        let mut environment = environment.to_vec();
+        let (is_fenced, mut environment) = (environment.is_empty(), environment.to_vec());
         // What one world leaves open would hold up the others.
         let episodes: &'static str = Box::leak(format!("{}.{name}.episodes", database.name).into_boxed_str());
         environment.push(("TRIPLINE__CHECKPOINT__EPISODES_TOPIC", episodes));
@@ -97,7 +103,7 @@ impl World {
         run.start();
         let at = run.feed.clock(0);
         run.settle(&at);
-        Self { run, proxy, changes: 0 }
+        Self { run, proxy, is_fenced, changes: 0 }
     }
 
     /// One user's total goes over the threshold, or back.
@@ -111,7 +117,8 @@ impl World {
 
     /// Changes the table until all of a point has happened. `None`: the run has stopped.
     fn pass(&mut self, point: Point) -> Option<Outcome> {
-        if point.key == wire::JOIN_GROUP {
+        let starts = point.key == wire::JOIN_GROUP || point.key == wire::INIT_PRODUCER_ID && !self.is_fenced;
+        if starts {
             self.proxy.arm(point);
             self.run.kill();
         } else if matches!(point.key, wire::INIT_PRODUCER_ID | wire::METADATA) {

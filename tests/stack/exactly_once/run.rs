@@ -76,7 +76,7 @@ impl Drop for Process {
     }
 }
 
-fn consumer(group: &str) -> BaseConsumer {
+pub(super) fn consumer(group: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", &Stack::get().bootstrap)
         .set("group.id", group)
@@ -103,7 +103,7 @@ pub(super) fn records(topic: &str) -> Vec<OwnedMessage> {
     }
 }
 
-fn assign(consumer: &BaseConsumer, topic: &str) {
+pub(super) fn assign(consumer: &BaseConsumer, topic: &str) {
     let mut assigned = TopicPartitionList::new();
     assigned.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
     consumer.assign(&assigned).unwrap();

@@ -329,3 +329,14 @@ fn keys_of_records() {
     check(&judged(Some("7"), "d")[1], Grade::Problem, "message.key.columns");
     check(&judged(None, "d")[1], Grade::Problem, "message.key.columns");
 }
+
+#[test]
+fn open_transactions() {
+    let of = |held_up| transactions(&config("[alerts.kafka]"), &Broker { held_up, ..Broker::default() });
+    assert_eq!(of(None), []);
+    check(&of(Some(Vec::new()))[0], Grade::Ok, "");
+    let topic = "tripline.alerts".to_owned();
+    let found = of(Some(vec![HeldUp { topic, partition: 2, stable: NextOffset(7), end: NextOffset(9) }]));
+    check(&found[0], Grade::Warning, "abort --topic tripline.alerts --partition 2 --start-offset 7");
+    assert!(found[0].text.contains("tripline-g-0"), "{found:?}");
+}
