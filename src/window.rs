@@ -143,6 +143,8 @@ pub struct Window {
     edges: BinaryHeap<Reverse<(Timestamp, u32)>>,
     /// The newest snapshot of a statement.
     seen: Option<Snapshot>,
+    /// Groups without rows that are kept until a snapshot shows the transactions that emptied them.
+    emptied: BTreeSet<u32>,
     /// A group that was named is named at every change until [`Window::watch`] says that nothing waits for an answer.
     watches_named: bool,
     /// Where every change is evaluated at its own instant: what has not been fetched yet.
@@ -167,6 +169,7 @@ impl Window {
             touched: Vec::new(),
             edges: BinaryHeap::new(),
             seen: None,
+            emptied: BTreeSet::new(),
             watches_named: false,
             transitions: Vec::new(),
         }
