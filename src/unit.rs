@@ -416,6 +416,8 @@ impl Unit {
                     if candidate.overdue {
                         // It held then, and no longer does: Postgres is asked about that as well.
                         self.resolve_overdue(question.rule, asked, now);
+                    } else if !insists {
+                        self.ask_where_memory_disagrees(question.rule, &asked.key, now);
                     }
                     self.next_in_order(question.rule, &asked.key, now);
                 }
