@@ -1,6 +1,7 @@
 //! The only place that reads the time of day.
 
 use crate::model::Timestamp;
+use crate::planted;
 
 /// Where NOW() comes from.
 pub trait Clock {
@@ -45,7 +46,7 @@ impl Steady {
         let (base_wall, base_monotonic) = *self.base.get_or_insert((wall, monotonic));
         let expected = base_wall.saturating_add(monotonic.saturating_sub(base_monotonic));
         let off = wall.saturating_sub(expected);
-        let (now, told) = if off.saturating_abs() <= JUMP_MICROS {
+        let (now, told) = if off.saturating_abs() <= JUMP_MICROS || planted::bug("jump-believed") {
             self.jumped_at = None;
             (wall, Told::Steady)
         } else {
@@ -127,6 +128,42 @@ impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         let passed = i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX);
         Timestamp(self.first.0.saturating_add(passed))
+    }
+}
+
+/// A clock for tests whose wall time can jump: what [`SystemClock`] makes of a machine's two clocks, on tokio's time.
+#[cfg(feature = "fakes")]
+#[derive(Debug)]
+pub struct JumpingClock {
+    steady: std::cell::RefCell<Steady>,
+    monotonic: TokioClock,
+    /// How far the wall clock is off, in microseconds.
+    off: std::rc::Rc<std::cell::Cell<i64>>,
+}
+
+#[cfg(feature = "fakes")]
+impl JumpingClock {
+    /// Follows `monotonic`, off by so many microseconds.
+    pub fn new(monotonic: TokioClock, off: std::rc::Rc<std::cell::Cell<i64>>) -> Self {
+        let clock = Self { steady: std::cell::RefCell::default(), monotonic, off };
+        clock.now(); // what it shows at first is believed
+        clock
+    }
+}
+
+#[cfg(feature = "fakes")]
+impl Clock for JumpingClock {
+    fn now(&self) -> Timestamp {
+        let monotonic = self.monotonic.now().0;
+        Timestamp(self.steady.borrow_mut().tell(monotonic.saturating_add(self.off.get()), monotonic).0)
+    }
+
+    fn not_before(&self, past: Timestamp) {
+        let now = self.now();
+        if past.0.saturating_sub(now.0) <= AHEAD_MAX_MICROS {
+            let mut steady = self.steady.borrow_mut();
+            steady.last = steady.last.max(past.0);
+        }
     }
 }
 

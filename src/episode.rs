@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::{Key, Timestamp};
+use crate::planted;
 use crate::rule::evaluate::Evaluation;
 use crate::window::{Transition, Trigger};
 
@@ -398,7 +399,7 @@ impl Episodes {
             return Outcome::Undecided(candidate.ask_at);
         }
         candidate.answered_at = Some(now);
-        if (!insists && !again) || self.later.contains_key(key) {
+        if (!insists && !again) || planted::bug("refuted-not-asked-again") || self.later.contains_key(key) {
             self.candidates.remove(key);
             return Outcome::Refuted(None);
         }
@@ -409,7 +410,7 @@ impl Episodes {
     /// The statement for a candidate failed: it is asked again later.
     pub fn failed(&mut self, key: &Key, now: Timestamp) {
         if let Some(candidate) = self.candidates.get_mut(key) {
-            candidate.asking = false;
+            candidate.asking = planted::bug("failed-not-asked-again");
             candidate.ask_at = back_off(candidate.attempts, now);
         }
     }

@@ -33,6 +33,37 @@ pub fn is_off(_name: &str) -> bool {
     false
 }
 
+/// The id that the next lineage gets, where a test has asked for ids that are the same in every run.
+#[cfg(not(feature = "fakes"))]
+#[inline(always)]
+pub const fn next_lineage() -> Option<u128> {
+    None
+}
+
+#[cfg(feature = "fakes")]
+pub use lineages::{next_lineage, number_lineages};
+
+#[cfg(feature = "fakes")]
+mod lineages {
+    use std::cell::Cell;
+
+    thread_local! {
+        static NEXT: Cell<Option<u128>> = const { Cell::new(None) };
+    }
+
+    /// From here on the lineages that begin on this thread have these numbers as ids, or (with `None`) ids of chance.
+    pub fn number_lineages(from: Option<u128>) {
+        NEXT.set(from);
+    }
+
+    /// The id that the next lineage gets, where a test has asked for ids that are the same in every run.
+    pub fn next_lineage() -> Option<u128> {
+        let next = NEXT.get()?;
+        NEXT.set(Some(next.wrapping_add(1)));
+        Some(next)
+    }
+}
+
 #[cfg(debug_assertions)]
 mod plan {
     use std::sync::OnceLock;

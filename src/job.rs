@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use crate::change::record::BadRecord;
 use crate::checkpoint::CheckpointError;
 use crate::failure::{CallError, HasKind, Kind, Server};
+use crate::fault;
 use crate::retry::Retry;
 use crate::source::{Event, Source, Standing};
 
@@ -145,6 +146,7 @@ pub(crate) async fn run(job: &mut impl Job, stop: impl Future<Output = ()>) -> R
     let stop = stop.shared();
     let hard_limit = stop.clone().then(|()| tokio::time::sleep(STOP_GRACE));
     tokio::select! {
+        biased;
         ended = run_until(job, stop) => ended,
         () = hard_limit => Err(JobError::Cut),
     }
@@ -192,6 +194,7 @@ async fn assigned<S: Source>(
     let mut partly = false;
     loop {
         let event = tokio::select! {
+            biased;
             () = &mut stop => return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) },
             event = source.next() => event,
             // What the broker remembers of this member may be older than the topic's newest partitions.
@@ -251,6 +254,7 @@ async fn assigned<S: Source>(
 /// The source cannot be made anew.
 async fn rejoin<S: Source>(source: &mut S, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool, JobError> {
     tokio::select! {
+        biased;
         () = &mut stop => Ok(true), // it can be asked only once
         joined = source.rejoin() => joined.map(|()| false).map_err(JobError::from),
     }
@@ -258,5 +262,5 @@ async fn rejoin<S: Source>(source: &mut S, mut stop: Pin<&mut impl Future<Output
 
 /// The id of a lineage that begins now.
 pub fn new_lineage() -> String {
-    uuid::Uuid::now_v7().to_string()
+    fault::next_lineage().map_or_else(uuid::Uuid::now_v7, uuid::Uuid::from_u128).to_string()
 }

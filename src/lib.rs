@@ -20,6 +20,7 @@
 //! - [`alert`]: a decision's bytes and id
 //! - [`unit`]: the partitions that are evaluated together
 //! - [`failure`]: what an error means: retried or not, exit code, hint
+//! - [`planted`]: bugs that a test can switch on
 //! - [`checkpoint`], [`retry`], [`clock`], [`telemetry`], [`host`], [`fault`]: what every layer above needs
 //! - [`source`], [`confirm`], [`sink`]: the ports, and their adapters
 //! - [`kafka`], [`postgres`]: the one door to each server
@@ -35,6 +36,7 @@
 pub mod contract;
 pub mod failure;
 pub mod model;
+pub mod planted;
 pub mod progress;
 pub mod retry;
 

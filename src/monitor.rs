@@ -183,6 +183,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     ) -> Result<Ended, JobError> {
         self.monitor.status.phase(Phase::Recovering);
         let recovered = tokio::select! {
+            biased;
             recovered = self.monitor.recover(partitions, self.counts.clone()) => recovered,
             // Wherever it is left, it is as after a crash.
             () = &mut stop => {

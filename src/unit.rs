@@ -42,6 +42,7 @@ use crate::change::{Change, Op};
 use crate::episode::{Episodes, Outcome, Raised};
 use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
+use crate::planted;
 use crate::progress::Offsets;
 use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::{Confirm, Rule, Time};
@@ -405,17 +406,21 @@ impl Unit {
                 Evaluation::Fails => state.episodes.is_firing(&asked.key),
                 Evaluation::Unknown => false,
             };
-            let decided = unseen.is_empty();
+            let decided = unseen.is_empty() || planted::bug("visibility-ignored");
+            let is_overruled =
+                answer.holds == state.episodes.is_firing(&asked.key) && planted::bug("refutation-ignored");
             let was_overdue = state.episodes.candidate(&asked.key).is_some_and(|candidate| candidate.overdue);
             let mut report =
                 |outcome| self.events.answered(question.rule, &state.rule, asked, Some(answer), outcome, now);
-            match state.episodes.answer(&asked.key, answer.holds, decided, insists, now) {
+            match state.episodes.answer(&asked.key, answer.holds ^ is_overruled, decided, insists, now) {
                 Outcome::Confirmed(status, candidate) => {
                     report(ConfirmationOutcome::Confirmed);
                     self.decide(question.rule, asked, status, &candidate, Some(answer), now);
                     if candidate.overdue {
                         // It held then, and no longer does: Postgres is asked about that as well.
                         self.resolve_overdue(question.rule, asked, now);
+                    } else if !insists {
+                        self.ask_where_memory_disagrees(question.rule, &asked.key, now);
                     }
                     self.next_in_order(question.rule, &asked.key, now);
                 }

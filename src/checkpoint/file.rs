@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::CheckpointError;
 use super::disk::Disk;
 use crate::fault;
+use crate::planted;
 
 /// How the names of temporary files end.
 const TEMPORARY: &str = ".tmp";
@@ -36,13 +37,14 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, CheckpointE
 /// # Errors
 /// The file is there, or the file system refuses.
 pub fn create_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = write_temporary(disk, path, true, |out| out.write_all(bytes))?;
+    let is_synced = !planted::bug("epoch-not-synced");
+    let temporary = write_temporary(disk, path, is_synced, |out| out.write_all(bytes))?;
     fault::point("epoch.written");
     let linked = disk.link(&temporary, path);
     fault::point("epoch.linked");
     let removed = disk.remove(&temporary);
     linked.and(removed).map_err(failed("link", path))?;
-    sync_parent(disk, path)
+    if planted::bug("epoch-name-not-synced") { Ok(()) } else { sync_parent(disk, path) }
 }
 
 /// Makes or replaces a file, durably.

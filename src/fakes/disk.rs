@@ -13,6 +13,8 @@
 //!
 //! A process that is killed loses nothing but its locks.
 
+mod durable;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -126,6 +128,13 @@ impl MemoryDisk {
     pub fn die_at(&self, operation: u64) {
         let mut state = self.state();
         state.dies_at = Some(state.operations + operation);
+    }
+
+    /// What was to die or fail later does not. Whether it has not died before.
+    pub fn spare(&self) -> bool {
+        let mut state = self.state();
+        (state.dies_at, state.fails_at) = (None, None);
+        !state.dead
     }
 
     /// The operation of this number, the next one being 0, fails; those after it do not.

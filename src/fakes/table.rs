@@ -41,6 +41,8 @@ struct State {
     away: Option<String>,
     /// Transactions that are not visible yet.
     hidden: BTreeSet<u32>,
+    /// The greatest transaction that has ended, where the test says which do.
+    ended: Option<u32>,
     takes: Duration,
     asked: Vec<Asked>,
     looked_up: Vec<Key>,
@@ -77,6 +79,29 @@ impl MemoryTable {
     /// From here on this transaction's commit is not visible; what the table holds is the test's affair.
     pub fn hide(&self, tx_id: u32) {
         self.lock().hidden.insert(tx_id);
+    }
+
+    /// A transaction that was hidden has ended: from here on snapshots include it, and none that is greater than all that
+    /// have ended.
+    pub fn end(&self, tx_id: u32) {
+        let mut state = self.lock();
+        state.hidden.remove(&tx_id);
+        state.ended = state.ended.max(Some(tx_id));
+    }
+
+    /// The table is empty.
+    pub fn truncate(&self) {
+        self.lock().rows.clear();
+    }
+
+    /// A row as it is visible.
+    pub fn row(&self, pk: &Key) -> Option<Box<[Value]>> {
+        self.lock().rows.get(pk).cloned()
+    }
+
+    /// The visible rows.
+    pub fn rows(&self) -> Vec<(Key, Box<[Value]>)> {
+        self.lock().rows.iter().map(|(pk, row)| (pk.clone(), row.clone())).collect()
     }
 
     /// Every transaction is visible again.
@@ -131,9 +156,11 @@ impl State {
 
     /// As `pg_current_snapshot()` prints it.
     fn snapshot(&self) -> String {
-        let xmin = self.hidden.first().map_or(XMAX, |tx_id| u64::from(*tx_id));
-        let list: Vec<String> = self.hidden.iter().map(u32::to_string).collect();
-        format!("{xmin}:{XMAX}:{}", list.join(","))
+        let xmax = self.ended.map_or(XMAX, |ended| u64::from(ended) + 1);
+        let open = || self.hidden.iter().filter(|tx_id| u64::from(**tx_id) < xmax);
+        let xmin = open().next().map_or(xmax, |tx_id| u64::from(*tx_id));
+        let list: Vec<String> = open().map(u32::to_string).collect();
+        format!("{xmin}:{xmax}:{}", list.join(","))
     }
 }
 
@@ -221,20 +248,26 @@ impl Confirm for MemoryConfirm {
         state.check()?;
         let table = self.naive(rule)?;
         let rows = state.frozen.as_ref().unwrap_or(&state.rows);
-        let mut keys = BTreeSet::new();
-        for key in rows.values().map(|row| table.key(row)).filter(|key| after.is_none_or(|after| key > after)) {
+        let all: BTreeSet<Key> = rows.values().map(|row| table.key(row)).collect();
+        let mut keys = Vec::new();
+        for key in all.into_iter().filter(|key| after.is_none_or(|after| key > after)) {
             let asked = Asked { key, text: None, now, stream: Map::new() };
             if !table.rows(rows, &asked).map_err(bad)?.is_empty() {
-                keys.insert(asked.key);
+                keys.push(asked.key);
             }
         }
         Ok(keys.into_iter().take(AUDIT_KEYS).collect())
     }
 
     async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError> {
+        yield_now().await;
+        let state = self.table.lock();
+        state.check()?;
+        let table = self.naive(question.rule)?;
+        let all = state.frozen.as_ref().unwrap_or(&state.rows);
         let mut rows = Vec::new();
         for asked in &question.asked {
-            rows.extend(self.rows(question.rule, asked).await?);
+            rows.extend(table.rows(all, asked).map_err(bad)?);
         }
         Ok(rows)
     }

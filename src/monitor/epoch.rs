@@ -8,6 +8,7 @@ use crate::contract::Contract;
 use crate::fault;
 use crate::job::JobError;
 use crate::model::Timestamp;
+use crate::planted;
 use crate::progress::{Epoch, EpochRef, Progress};
 use crate::retry::Retry;
 use crate::sink::{Sinks, Transaction};
@@ -42,7 +43,11 @@ pub(super) async fn close<K: Sinks>(
     }
     let dead_letters = std::mem::take(&mut assignment.intake.dead_letters);
     if !dead_letters.is_empty() {
-        Retry::WORKING.run("writing dead letters", async || sinks.dead_letter(&dead_letters).await).await?;
+        let written =
+            if planted::bug("dead-letters-cut") { dead_letters.get(1..).unwrap_or(&[]) } else { &dead_letters };
+        if !planted::bug("dead-letters-dropped") {
+            Retry::WORKING.run("writing dead letters", async || sinks.dead_letter(written).await).await?;
+        }
         fault::point("buried");
     }
     let Assignment { unit, intake, durable, counts, contract, .. } = assignment;
@@ -82,9 +87,23 @@ pub(super) async fn publish<K: Sinks>(
     fault::point("epoch.closed");
     prepare(sinks, member, epoch, &progress).await?;
     fault::point("prepared");
+    if planted::bug("commit-before-log") {
+        commit(sinks).await?;
+    }
+    if planted::bug("delivery-before-log") {
+        sinks.deliver(&epoch.body.alerts).await?;
+    }
     folder.log(&encoded)?;
     fault::point("logged");
-    commit(sinks).await?;
+    if planted::bug("finished-before-commit") {
+        folder.finish(epoch.number)?;
+    }
+    if planted::bug("delivery-before-commit") {
+        deliver(sinks, folder, epoch).await?;
+    }
+    if !planted::bug("commit-before-log") {
+        commit(sinks).await?;
+    }
     fault::point("committed");
     deliver(sinks, folder, epoch).await?;
     Ok(progress)
@@ -127,7 +146,9 @@ async fn prepare<K: Sinks>(
     progress: &Progress,
 ) -> Result<(), JobError> {
     let episodes = EpisodeRecord::of(&progress.group, epoch);
-    let transaction = Transaction { alerts: &epoch.body.alerts, episodes: &episodes, progress };
+    let first = usize::from(planted::bug("first-alert-not-sent"));
+    let alerts = epoch.body.alerts.get(first..).unwrap_or(&[]);
+    let transaction = Transaction { alerts, episodes: &episodes, progress };
     Retry::WORKING.run("preparing an epoch", async || sinks.prepare(member, &transaction).await).await?;
     Ok(())
 }
@@ -144,6 +165,9 @@ pub(super) async fn deliver<K: Sinks>(
     epoch: &Epoch<Decisions>,
 ) -> Result<(), JobError> {
     let alerts = &epoch.body.alerts;
+    if planted::bug("finished-before-delivery") {
+        folder.finish(epoch.number)?;
+    }
     if !alerts.is_empty() {
         Retry::WORKING.run("delivering alerts", async || sinks.deliver(alerts).await).await?;
         fault::point("told");

@@ -19,6 +19,7 @@ use crate::job::start::{Lookups, decide_with};
 use crate::job::{JobError, new_lineage};
 use crate::model::Timestamp;
 use crate::model::zone::Zone;
+use crate::planted;
 use crate::progress::start::{Answers, FolderState, Known, Policy, Start};
 use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, PartitionState, Progress, TopicState};
 use crate::retry::Retry;
@@ -185,10 +186,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let mine = || episodes.iter().filter(|record| record.lineage == epoch.lineage);
         let newest = mine().filter(|record| record.epoch == epoch.epoch);
         let alerts: Vec<_> = newest.flat_map(|record| record.alerts.iter().cloned()).collect();
-        if !alerts.is_empty() {
+        if !alerts.is_empty() && !planted::bug("recalled-not-delivered") {
             Retry::WORKING.run("delivering alerts", async || self.sinks.deliver(&alerts).await).await?;
         }
-        unit.recall(mine().filter_map(EpisodeRecord::open));
+        unit.recall(mine().filter_map(EpisodeRecord::open).filter(|_| !planted::bug("episodes-not-recalled")));
         fault::point("recalled");
         Ok(())
     }
@@ -237,7 +238,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let member = self.source.member();
         let mut last = committed;
         for epoch in self.folder.unfinished::<Decisions>()? {
-            let in_kafka = committed.is_some_and(|newest| epoch.number <= newest);
+            let in_kafka = committed.is_some_and(|newest| epoch.number <= newest) && !planted::bug("sent-again");
+            if planted::bug("logged-not-completed") {
+                continue;
+            }
             let alerts = epoch.body.alerts.len();
             tracing::info!(epoch = epoch.number, alerts, in_kafka, "completing what was logged before");
             let progress = if in_kafka { None } else { self.progress_at(epoch.number, topic)? };
@@ -376,7 +380,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             for (partition, low) in &mut from {
                 let Some(held) = head.offsets.get(partition) else { continue };
                 complete &= held >= low;
-                *low = (*low).max(*held);
+                let newest = newest.offsets.get(partition).filter(|_| planted::bug("windows-not-caught-up"));
+                *low = (*low).max(*newest.unwrap_or(held));
             }
         }
         let windows = match (complete, changes.is_empty()) {

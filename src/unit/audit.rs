@@ -140,6 +140,11 @@ impl Audit {
         (!self.asking).then_some(self.spent_until.max(step_at))
     }
 
+    /// A key's rows differed from the table's, and were replaced by them.
+    pub(super) fn count_drift(&mut self) {
+        self.status.drifts += 1;
+    }
+
     /// A statement begins.
     pub(super) fn begin(&mut self) {
         self.asking = true;

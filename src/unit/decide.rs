@@ -4,6 +4,7 @@ use super::{Answer, Asked, Unit};
 use crate::alert::{Alert, Confirmation, Decision};
 use crate::episode::{Candidate, EpisodeId, Status};
 use crate::model::Timestamp;
+use crate::planted;
 use crate::rule::evaluate::Evaluation;
 use crate::window::Transition;
 
@@ -53,10 +54,11 @@ impl Unit {
             episode,
             trigger: candidate.trigger.as_deref(),
             stream: &asked.stream,
-            database: answer.map(|answer| &answer.outputs),
+            database: answer
+                .map(|answer| if planted::bug("figures-of-memory") { &asked.stream } else { &answer.outputs }),
             window: state.window.bounds(asked.now),
             confirmation: answer.map(|answer| Confirmation {
-                as_of: asked.now,
+                as_of: if planted::bug("instant-of-the-answer") { now } else { asked.now },
                 snapshot: &answer.snapshot,
                 attempts: candidate.attempts,
                 millis: answer.millis,

@@ -3,6 +3,7 @@
 use super::{Asked, Unit};
 use crate::episode::Reason;
 use crate::model::{Key, Timestamp};
+use crate::rule::evaluate::Evaluation;
 use crate::window::Transition;
 
 impl Unit {
@@ -18,6 +19,16 @@ impl Unit {
         let (evaluation, outputs) = state.window.evaluate(&asked.key, now);
         let (key, reason) = (asked.key.clone(), Reason::Time);
         self.take(rule, vec![Transition { key, evaluation, now, trigger: None, reason, outputs }], now);
+    }
+
+    /// An alert was decided that memory does not bear, as a sweep had found it: nothing that memory knows of brings its end, so
+    /// Postgres is asked until both agree.
+    pub(super) fn ask_where_memory_disagrees(&mut self, rule: usize, key: &Key, now: Timestamp) {
+        let Some(state) = self.rules.get_mut(rule).filter(|state| !state.is_in_order()) else { return };
+        let (evaluation, _) = state.window.evaluate(key, now);
+        if evaluation != Evaluation::Unknown {
+            self.found(rule, key.clone(), evaluation, Reason::Healed, now);
+        }
     }
 
     /// A candidate has been decided, or refuted for good: what waits behind it is asked next.

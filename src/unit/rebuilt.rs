@@ -3,6 +3,7 @@
 use super::Unit;
 use crate::episode::Reason;
 use crate::model::Timestamp;
+use crate::planted;
 use crate::rule::evaluate::Evaluation;
 
 impl Unit {
@@ -18,7 +19,8 @@ impl Unit {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { continue };
             let waiting = state.episodes.candidates().map(|(key, _)| key);
-            for key in state.episodes.firing().chain(waiting) {
+            let open = state.episodes.firing().filter(|_| !planted::bug("open-episodes-not-held"));
+            for key in open.chain(waiting) {
                 // Named whatever its evaluation, and kept although it may be empty: the transactions that emptied it may
                 // not be visible yet.
                 state.window.watch(key, true);

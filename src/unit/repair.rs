@@ -107,6 +107,7 @@ impl Unit {
         let (_, after) = state.window.evaluate(key, now);
         if before != after {
             self.events.drifts += 1;
+            self.audit.count_drift();
             tracing::warn!(
                 rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after),
                 "drift: the stream's rows differ from the table's, although it shows all that was applied; the table's are held from here on"

@@ -9,6 +9,7 @@ use super::past::Carried;
 use crate::alert::Alert;
 use crate::episode::{Candidate, Episodes, Open};
 use crate::model::{Key, Lsn, Timestamp};
+use crate::planted;
 use crate::progress::{Epoch, LastRecords};
 use crate::rule::evaluate::Evaluation;
 use crate::window::{StoredWindow, StoredWindow2, Trigger};
@@ -111,6 +112,9 @@ impl Unit {
             waiting.extend(state.episodes.candidates().map(|(key, c)| (name.clone(), key.clone(), c.clone())));
         }
         let number = self.epoch;
+        if planted::bug("offsets-ahead") {
+            self.offsets.values_mut().for_each(|next| *next = crate::model::NextOffset::after(next.0));
+        }
         (self.epoch, self.fired) = (number + 1, 0);
         Epoch {
             number,
@@ -183,7 +187,9 @@ impl Unit {
 
     /// Repeats the decisions of an epoch that was logged after the state was stored.
     pub fn redo(&mut self, epoch: &Epoch<Decisions>) {
-        self.past.redo(epoch);
+        if !planted::bug("decisions-not-redone") {
+            self.past.redo(epoch);
+        }
     }
 
     /// Takes open episodes from elsewhere: rule, its version as [`Unit::versions`] gives it, key.

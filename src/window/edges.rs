@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use super::{Group, Transition, Window};
 use crate::episode::Reason;
 use crate::model::Timestamp;
+use crate::planted;
 use crate::rule::Time;
 use crate::rule::evaluate::Evaluation;
 
@@ -53,7 +54,7 @@ impl Window {
     /// Lists when the group is to be looked at next, unless something earlier stands there already. Its aggregates are those
     /// of `now`.
     pub(super) fn schedule(&mut self, index: u32, now: Timestamp) {
-        if self.time == Time::Event {
+        if self.time == Time::Event || planted::bug("expiry-not-scheduled") {
             return;
         }
         let Some(group) = self.groups.get_mut(index) else { return };

@@ -24,6 +24,11 @@ impl Unseen {
         self.0.push(tx_id);
     }
 
+    /// Whether this snapshot includes all of them.
+    pub(super) fn is_seen_by(&self, seen: Option<&Snapshot>) -> bool {
+        self.0.iter().all(|tx_id| seen.is_some_and(|seen| seen.includes(*tx_id)))
+    }
+
     pub(super) fn ids(&self) -> &[u32] {
         &self.0
     }
@@ -40,6 +45,9 @@ impl Window {
     pub fn saw(&mut self, snapshot: &Snapshot) {
         if self.seen.as_ref().is_none_or(|seen| snapshot.is_newer_than(seen)) {
             self.seen = Some(snapshot.clone());
+            for group in std::mem::take(&mut self.emptied) {
+                self.drop_if_empty(group);
+            }
         }
     }
 

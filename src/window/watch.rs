@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 
 use super::{Group, Window};
 use crate::model::Key;
+use crate::planted;
 use crate::rule::Time;
 use crate::rule::evaluate::Evaluation;
 
@@ -27,11 +28,17 @@ impl Window {
         }
     }
 
-    /// A group without rows is worth nothing, but for the instant that it has reached under event time.
+    /// A group without rows is worth nothing, but for the instant that it has reached under event time, and for the
+    /// transactions that emptied it: while the database does not show them, its answers are of rows that are gone.
     pub(super) fn drop_if_empty(&mut self, index: u32) {
         let is_over = |group: &Group| group.evaluated == Evaluation::Fails;
         let empty = |group: &Group| group.rows.is_empty() && !group.touched && !group.watched && is_over(group);
-        if self.time == Time::Event || !self.groups.get(index).is_some_and(empty) {
+        if self.time == Time::Event {
+            return;
+        }
+        let Some(group) = self.groups.get(index).filter(|group| empty(group)) else { return };
+        if !group.unseen.is_seen_by(self.seen.as_ref()) && !planted::bug("emptied-group-forgotten") {
+            self.emptied.insert(index);
             return;
         }
         let Some(group) = self.groups.remove(index) else { return };

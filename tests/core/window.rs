@@ -5,6 +5,7 @@
 //! - `model`: the same for random histories, against sums taken from scratch
 //! - `zones`: months, and days over a change of the clocks, whose edges do not only go forward
 
+mod emptied;
 mod evaluate;
 mod examples;
 mod model;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::support::{World, firing, resolved};
 use super::timeline::Timeline;
 use tripline::change::Op;
-use tripline::model::Timestamp;
+use tripline::model::{Key, Timestamp};
 use tripline::monitor::counts::Counts;
 
 #[tokio::test(start_paused = true)]
@@ -247,4 +247,25 @@ async fn counts_add_up() {
     assert_eq!(counts.confirmed, 10);
     let json = serde_json::to_string(&counts).unwrap();
     assert!(json.starts_with(r#"{"read":20,"replayed":"#), "{json}");
+}
+
+/// A sweep finds what the table still shows, and the stream has taken away already: it fires, as it is true, and is resolved
+/// once the table shows the end of it, although no change comes any more.
+#[tokio::test(start_paused = true)]
+async fn what_only_a_sweep_has_found_is_resolved() {
+    let mut world = World::new();
+    world.settings.until_end = false;
+    world.settings.sweep_interval = Some(Duration::from_secs(10));
+    world.db.hide(1);
+    world.create(1, 7, "4000.00");
+    world.topic.push(0, world.change(Op::Delete, 1, None)); // the table does not show it yet
+    let mut monitor = world.monitor();
+    let run = monitor.run(tokio::time::sleep(Duration::from_secs(120)));
+    let shown = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        world.db.delete(&Key::Int(1));
+        world.db.show_all();
+    };
+    tokio::join!(run, shown).0.unwrap();
+    world.want(&[firing(7), resolved(7)]);
 }

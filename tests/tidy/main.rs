@@ -42,7 +42,7 @@ enum Layer {
 
 use Layer::{Adapter, App, Base, Config, Core, Door, Fake, Front, Job, Port, Status};
 
-const LAYERS: [(&str, Layer); 38] = [
+const LAYERS: [(&str, Layer); 39] = [
     ("model", Core),
     ("failure", Core),
     ("contract", Core),
@@ -54,6 +54,7 @@ const LAYERS: [(&str, Layer); 38] = [
     ("snapshot", Core),
     ("alert", Core),
     ("unit", Core),
+    ("planted", Core),
     ("retry", Base),
     ("clock", Base),
     ("fault", Base),

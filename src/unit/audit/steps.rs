@@ -152,8 +152,12 @@ impl Unit {
             let agrees = match (answer, known) {
                 (Ok(answer), Some((evaluation, fingerprint))) => {
                     self.audit.status.keys += 1;
-                    let is_visible = Snapshot::parse(&answer.answer.snapshot)
-                        .is_some_and(|snapshot| state.window.unseen(key, &snapshot).is_empty());
+                    let snapshot = Snapshot::parse(&answer.answer.snapshot);
+                    let is_visible =
+                        snapshot.as_ref().is_some_and(|snapshot| state.window.unseen(key, snapshot).is_empty());
+                    if let Some(snapshot) = &snapshot {
+                        state.window.saw(snapshot);
+                    }
                     !is_visible || agrees(evaluation, fingerprint, &asked.stream, answer)
                 }
                 (Err(error), _) => {

@@ -261,6 +261,8 @@ fn time_alone_resolves_and_names_no_change() {
     assert_eq!(evaluated(&stream.window.expire(t(edge + 1))), [(Evaluation::Fails, None, None)]);
     assert_eq!((stream.window.rows(), stream.window.groups()), (1, 1));
     assert_eq!(stream.window.expire(t(7 * DAY + SECOND)), [], "a group that is quiet leaves without a word");
+    assert_eq!((stream.window.rows(), stream.window.groups()), (0, 1), "no snapshot has shown its transactions yet");
+    stream.window.saw(&tripline::snapshot::Snapshot::parse("758:758:").unwrap());
     assert_eq!((stream.window.rows(), stream.window.groups()), (0, 0));
 }
 

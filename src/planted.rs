@@ -1,0 +1,100 @@
+//! Bugs that a test can switch on, to see whether the simulation finds them. Pure. The shipped program has none of it
+//! (feature `fakes`): there [`bug`] is the constant `false`.
+//!
+//! To plant another one: add it to [`BUGS`], and ask for it where it would be, e.g.
+//! `if planted::bug("group-committed-first") { … }`. `tests/simulation` then has to find it within a stated number of seeds.
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bug {
+    /// What [`bug`] is called with.
+    pub name: &'static str,
+    /// The invariant of ARCHITECTURE.md, or the section of it, that it breaks.
+    pub breaks: &'static str,
+    /// What the program does then.
+    pub what: &'static str,
+}
+
+#[cfg(feature = "fakes")]
+pub use switch::{BUGS, plant};
+
+#[cfg(feature = "fakes")]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<&'static str>> = const { Cell::new(None) };
+    }
+
+    /// From here on this thread runs with this bug, or with none.
+    pub fn plant(name: Option<&'static str>) {
+        PLANTED.set(name);
+    }
+
+    pub(super) fn is_planted(name: &str) -> bool {
+        PLANTED.get().is_some_and(|planted| planted == name)
+    }
+
+    /// Every bug that can be planted.
+    #[rustfmt::skip]
+    pub const BUGS: &[Bug] = &[
+        bug("commit-before-log", "What always holds, 2", "the transaction is committed before `offsets/N` is written"),
+        bug("epoch-not-synced", "What always holds, 2", "the content of `offsets/N` is not synced"),
+        bug("epoch-name-not-synced", "What always holds, 2", "the name of `offsets/N` is not synced"),
+        bug("delivery-before-log", "What always holds, 2", "alerts go to table and log before `offsets/N` is written"),
+        bug("delivery-before-commit", "What always holds, 2", "alerts go to table and log before the transaction is committed"),
+        bug("offsets-ahead", "What always holds, 3", "an epoch has offsets one past what was read"),
+        bug("first-alert-not-sent", "What always holds, 3", "the first alert of an epoch is not in its transaction"),
+        bug("episodes-not-sent", "What always holds, 3", "the episodes of an epoch are not in its transaction"),
+        bug("producer-kept-after-disturbance", "What always holds, 3", "a producer goes on after its connection was cut, although a request of it may come late"),
+        bug("producer-not-fenced", "What always holds, 3", "a new producer leaves the one before its epoch"),
+        bug("dead-letters-dropped", "What always holds, 4", "invalid records are not copied"),
+        bug("dead-letters-cut", "What always holds, 4", "the first invalid record of an epoch is not copied"),
+        bug("bad-records-not-kept", "What always holds, 4", "invalid records are counted and forgotten"),
+        bug("old-row-kept", "What always holds, 5", "the row that a change replaces stays"),
+        bug("delete-ignored", "What always holds, 5", "a delete takes nothing out"),
+        bug("left-key-not-evaluated", "What always holds, 5", "the key that a row has left is not evaluated"),
+        bug("rebuilt-not-evaluated", "What always holds, 7", "nothing is evaluated after windows were rebuilt"),
+        bug("open-episodes-not-held", "What always holds, 7", "open episodes are not held against the windows that were rebuilt"),
+        bug("finished-before-commit", "Progress, and exactly once", "`commits/N` is there before the transaction is committed"),
+        bug("finished-before-delivery", "Progress, and exactly once", "`commits/N` is there before the alerts are delivered"),
+        bug("logged-not-completed", "Progress, and exactly once", "what was logged before a crash is not completed"),
+        bug("sent-again", "Progress, and exactly once", "what is in Kafka is sent again after a crash"),
+        bug("decisions-not-redone", "Progress, and exactly once", "decisions since the stored state are not redone"),
+        bug("windows-not-caught-up", "Progress, and exactly once", "what lies between the stored state and the newest epoch is not read again"),
+        bug("episodes-not-recalled", "Progress, and exactly once", "open episodes are not taken from the recovery topic"),
+        bug("recalled-not-delivered", "Progress, and exactly once", "the alerts of the epoch that is gone on from do not reach the table"),
+        bug("truncate-floor-ignored", "Versions", "a change from before a truncate is applied after it"),
+        bug("table-watermark-ignored", "Versions", "rows that were read after a truncate are taken out by it"),
+        bug("visibility-ignored", "Confirmed, refuted, undecided", "an answer counts although it does not show what memory has applied"),
+        bug("emptied-group-forgotten", "Confirmed, refuted, undecided", "a key without rows forgets the transactions that the table does not show yet"),
+        bug("refutation-ignored", "Confirmed, refuted, undecided", "an answer that does not agree confirms"),
+        bug("refuted-not-asked-again", "Confirmed, refuted, undecided", "a refuted candidate is not asked about again"),
+        bug("failed-not-asked-again", "Confirmed, refuted, undecided", "a candidate whose statement failed is not asked about again"),
+        bug("figures-of-memory", "Confirmed, refuted, undecided", "an alert shows the figures of memory for those of the table"),
+        bug("instant-of-the-answer", "Confirmed, refuted, undecided", "an alert names the instant of the answer for that of the question"),
+        bug("expiry-not-scheduled", "Time is a trigger", "nothing happens when a row leaves its window"),
+        bug("expiry-not-restored", "Time is a trigger", "nothing happens when a row of a stored window leaves it"),
+        bug("jump-believed", "Time is a trigger", "a jump of the wall clock is believed at once"),
+    ];
+
+    const fn bug(name: &'static str, breaks: &'static str, what: &'static str) -> Bug {
+        Bug { name, breaks, what }
+    }
+}
+
+/// Whether this bug is planted.
+#[cfg(feature = "fakes")]
+#[inline]
+pub fn bug(name: &str) -> bool {
+    switch::is_planted(name)
+}
+
+/// Whether this bug is planted: it never is.
+#[cfg(not(feature = "fakes"))]
+#[inline(always)]
+pub const fn bug(_name: &str) -> bool {
+    false
+}

@@ -1,0 +1,34 @@
+//! Groups without rows, and the transactions that emptied them.
+
+use tripline::change::{Change, Op};
+use tripline::model::Key;
+use tripline::rule::Time;
+use tripline::rule::evaluate::Program;
+use tripline::snapshot::Snapshot;
+use tripline::window::Window;
+
+use crate::support::{WANTED, WEEKLY, change, paid, position, query, t};
+
+/// A group that a change has emptied is kept until the database shows that: what it answers meanwhile is of the rows that
+/// are gone, also where the group has got others since.
+#[test]
+fn an_emptied_group_remembers_what_emptied_it() {
+    let mut window = Window::new(Program::new(&query(WEEKLY), &WANTED).unwrap(), Time::Processing);
+    let apply = |window: &mut Window, op, id, user: Option<i64>, tx| {
+        let row = user.map(|user| paid(user, 100_000, t(0)));
+        let change = Change { tx_id: Some(tx), ..change(op, id, row, Some(u64::from(tx))) };
+        window.apply(&change, position(i64::from(tx)), t(1));
+        window.evaluate_touched(t(1));
+    };
+    let snapshot = |text| Snapshot::parse(text).unwrap();
+    apply(&mut window, Op::Create, 1, Some(7), 757);
+    apply(&mut window, Op::Create, 2, Some(8), 757);
+    window.saw(&snapshot("758:758:"));
+    apply(&mut window, Op::Delete, 1, None, 758);
+    apply(&mut window, Op::Update, 2, Some(9), 759);
+    apply(&mut window, Op::Create, 3, Some(7), 760);
+    assert_eq!(window.unseen(&Key::Int(7), &snapshot("758:761:758")), [758]);
+    assert_eq!(window.unseen(&Key::Int(8), &snapshot("759:761:759")), [759]);
+    window.saw(&snapshot("761:761:"));
+    assert_eq!(window.groups(), 2, "users 7 and 9: nothing is left of user 8");
+}

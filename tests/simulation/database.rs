@@ -1,0 +1,373 @@
+//! The database: transactions whose commits become visible out of order, what each of them wrote, and answers that come
+//! late, fail, or not at all.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use rust_decimal::Decimal;
+use tripline::confirm::Confirm;
+use tripline::contract::Look;
+use tripline::failure::{CallError, Kind, Server};
+use tripline::fakes::table::{MemoryConfirm, MemoryTable};
+use tripline::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value};
+use tripline::rule::message::Template;
+use tripline::rule::table_row::TableRow;
+use tripline::rule::{Confirm as Confirmation, Rule, Time, compile, parse};
+use tripline::snapshot::Snapshot;
+use tripline::unit::{Answer, Asked, Compared, Question};
+
+use super::process::Process;
+use super::wire::Wire;
+
+/// A row of the table: user, amount in cents, instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) user: i64,
+    pub(crate) cents: i64,
+    pub(crate) at: Timestamp,
+}
+
+impl Row {
+    pub(crate) fn values(self) -> Box<[Value]> {
+        Box::new([Value::Int(self.user), Value::Decimal(i128::from(self.cents)), Value::Time(self.at)])
+    }
+}
+
+/// What a transaction did to a row, or (without one) to all of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) lsn: u64,
+    pub(crate) pk: Option<i64>,
+    pub(crate) row: Option<Row>,
+}
+
+/// A rule of the simulation, as the checks evaluate it.
+pub(crate) struct Checked {
+    pub(crate) name: &'static str,
+    /// The window in microseconds.
+    pub(crate) window: i64,
+    /// Cents of the sum, or rows, above which it fires.
+    pub(crate) threshold: i64,
+    pub(crate) counts: bool,
+}
+
+pub(crate) const RULES: [Checked; 3] = [
+    Checked { name: "weekly-spend", window: 604_800_000_000, threshold: 300_000, counts: false },
+    Checked { name: "burst", window: 70_000_000, threshold: 4, counts: true },
+    Checked { name: "spike", window: 10_000_000, threshold: 2, counts: true },
+];
+
+impl Checked {
+    fn sql(&self) -> String {
+        let having = if self.counts {
+            format!("COUNT(*) > {}", self.threshold)
+        } else {
+            format!("SUM(ABS(amount)) > {}", self.threshold / 100)
+        };
+        format!(
+            "SELECT user_id, COUNT(*) AS transactions, SUM(ABS(amount)) AS total FROM public.transactions \
+             WHERE created_at >= NOW() - INTERVAL '{} seconds' GROUP BY user_id HAVING {having}",
+            self.window / 1_000_000
+        )
+    }
+
+    /// Rows and cents of a user at an instant, and whether HAVING holds.
+    pub(crate) fn evaluate<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r Row>,
+        user: i64,
+        now: Timestamp,
+    ) -> (u64, i64, bool) {
+        let inside = rows.filter(|row| row.user == user && row.at.0 >= now.0 - self.window);
+        let (count, cents) = inside.fold((0, 0), |(count, cents), row| (count + 1, cents + row.cents.abs()));
+        let measured = if self.counts { i64::try_from(count).unwrap() } else { cents };
+        (count, cents, count > 0 && measured > self.threshold)
+    }
+}
+
+fn table() -> Table {
+    let column = |name: &str, ty: ColumnType, type_name: &str| Column {
+        name: name.into(),
+        ty,
+        type_name: type_name.into(),
+        nullable: false,
+        has_default: false,
+    };
+    Table {
+        schema: "public".into(),
+        name: "transactions".into(),
+        columns: vec![
+            column("id", ColumnType::Int8, "bigint"),
+            column("user_id", ColumnType::Int8, "bigint"),
+            column("amount", ColumnType::Numeric { scale: Some(2) }, "numeric(12,2)"),
+            column("created_at", ColumnType::TimestampTz, "timestamp with time zone"),
+        ],
+        primary_key: vec![0],
+    }
+}
+
+/// The rules, with the columns that they want.
+pub(crate) fn rules() -> (Vec<Rule>, Vec<usize>) {
+    let rule = |checked: &Checked| {
+        let query = compile::compile(&parse::parse(&checked.sql()).unwrap(), &table()).unwrap();
+        Rule {
+            name: checked.name.into(),
+            version: compile::version(&query, Time::Processing, Confirmation::Required),
+            severity: "critical".into(),
+            message: Template::parse("User {user_id} (${total})", &["user_id", "transactions", "total"]).unwrap(),
+            time: Time::Processing,
+            confirm: Confirmation::Required,
+            query,
+        }
+    };
+    let rules: Vec<Rule> = RULES.iter().map(rule).collect();
+    let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
+    (rules, wanted)
+}
+
+/// The database, and all that was ever written to it.
+pub(crate) struct Database {
+    pub(crate) table: MemoryTable,
+    /// By transaction.
+    pub(crate) history: RefCell<BTreeMap<u32, Vec<Write>>>,
+    /// Rows that a transaction which is not visible yet has written.
+    pub(crate) locked: RefCell<BTreeSet<i64>>,
+    /// A truncate waits or is not visible yet.
+    pub(crate) locked_whole: Cell<bool>,
+    pub(crate) next_tx: Cell<u32>,
+    pub(crate) next_lsn: Cell<u64>,
+    /// Nothing is answered before this millisecond.
+    pub(crate) away_until: Cell<u64>,
+    /// How many statements of a hundred fail.
+    pub(crate) fails: Cell<u64>,
+}
+
+impl Database {
+    pub(crate) fn new() -> Self {
+        Self {
+            table: MemoryTable::default(),
+            history: RefCell::default(),
+            locked: RefCell::default(),
+            locked_whole: Cell::new(false),
+            next_tx: Cell::new(1_000),
+            next_lsn: Cell::new(10_000),
+            away_until: Cell::new(0),
+            fails: Cell::new(0),
+        }
+    }
+
+    /// A transaction begins: nobody sees what it does.
+    pub(crate) fn begin(&self) -> u32 {
+        let tx = self.next_tx.get();
+        self.next_tx.set(tx + 1);
+        self.table.hide(tx);
+        tx
+    }
+
+    pub(crate) fn lsn(&self) -> u64 {
+        self.next_lsn.set(self.next_lsn.get() + 8);
+        self.next_lsn.get()
+    }
+
+    /// Everybody sees it from here on.
+    pub(crate) fn show(&self, tx: u32) {
+        for write in self.history.borrow().get(&tx).into_iter().flatten() {
+            match (write.pk, write.row) {
+                (Some(pk), Some(row)) => self.table.put(Key::Int(pk), row.values()),
+                (Some(pk), None) => self.table.delete(&Key::Int(pk)),
+                (None, _) => {
+                    self.table.truncate();
+                    self.locked_whole.set(false);
+                }
+            }
+            if let Some(pk) = write.pk {
+                self.locked.borrow_mut().remove(&pk);
+            }
+        }
+        self.table.end(tx);
+    }
+
+    /// A row as all who are not in a transaction see it.
+    pub(crate) fn row(&self, pk: i64) -> Option<Row> {
+        match *self.table.row(&Key::Int(pk))? {
+            [Value::Int(user), Value::Decimal(cents), Value::Time(at)] => {
+                Some(Row { user, cents: i64::try_from(cents).unwrap(), at })
+            }
+            _ => panic!("no row of this table"),
+        }
+    }
+
+    /// The table as a snapshot shows it, from all that was ever written: none of the program's own code has a part in it.
+    pub(crate) fn at(&self, snapshot: &Snapshot) -> BTreeMap<i64, Row> {
+        let history = self.history.borrow();
+        let seen = history.iter().filter(|(tx, _)| snapshot.includes(**tx)).flat_map(|(_, writes)| writes);
+        let mut writes: Vec<&Write> = seen.collect();
+        writes.sort_by_key(|write| write.lsn); // stable: a delete stands before the create of a primary-key change
+        let mut rows = BTreeMap::new();
+        for write in writes {
+            match (write.pk, write.row) {
+                (Some(pk), Some(row)) => drop(rows.insert(pk, row)),
+                (Some(pk), None) => drop(rows.remove(&pk)),
+                (None, _) => rows.clear(),
+            }
+        }
+        rows
+    }
+
+    /// The table as it is.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        self.table
+            .rows()
+            .iter()
+            .filter_map(|(pk, _)| if let Key::Int(pk) = pk { self.row(*pk) } else { None })
+            .collect()
+    }
+}
+
+pub(crate) fn cents(text: &str) -> i64 {
+    let mut amount: Decimal = text.parse().unwrap();
+    amount.rescale(2);
+    i64::try_from(amount.mantissa()).unwrap()
+}
+
+/// How a process reaches the database.
+pub(crate) struct SimConfirm {
+    inner: MemoryConfirm,
+    database: Rc<Database>,
+    wire: Rc<Wire>,
+    process: Rc<Process>,
+}
+
+/// How long a process waits for an answer that does not come.
+const TIMEOUT_MS: u64 = 2_000;
+
+impl SimConfirm {
+    pub(crate) fn new(
+        database: &Rc<Database>,
+        wire: &Rc<Wire>,
+        process: &Rc<Process>,
+        rules: &[Rule],
+        wanted: &[usize],
+    ) -> Self {
+        let inner = MemoryConfirm::new(&database.table, rules, wanted);
+        Self { inner, database: Rc::clone(database), wire: Rc::clone(wire), process: Rc::clone(process) }
+    }
+
+    /// The way there. A statement may not come through, or fail there.
+    async fn go(&self) -> Result<(), CallError> {
+        self.wire.pass(self.wire.delay()).await;
+        if self.database.away_until.get() > self.wire.now() || self.process.is_cut(self.wire.now()) {
+            if self.wire.random.percent(50) {
+                self.wire.pass(TIMEOUT_MS).await;
+            }
+            return Err(away("connection refused", Kind::Unreachable));
+        }
+        if self.wire.random.percent(self.database.fails.get()) {
+            return Err(away("canceling statement due to statement timeout", Kind::Unreachable));
+        }
+        Ok(())
+    }
+
+    /// The way back: the answer is that of when the statement ran.
+    async fn back(&self) -> Result<(), CallError> {
+        let long = self.wire.random.percent(10);
+        self.wire.pass(if long { self.wire.random.below(100 * self.wire.slow.get()) } else { self.wire.delay() }).await;
+        if self.process.is_cut(self.wire.now()) {
+            return Err(away("connection reset", Kind::Unreachable));
+        }
+        Ok(())
+    }
+}
+
+fn away(problem: &str, kind: Kind) -> CallError {
+    CallError::new("Postgres", problem, kind).at(Server::Postgres)
+}
+
+impl Confirm for SimConfirm {
+    async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
+        let all = |error: CallError| question.asked.iter().map(|_| Err(error.clone())).collect();
+        if let Err(error) = self.go().await {
+            return all(error);
+        }
+        let mut answers = self.inner.ask(question).await;
+        // One key's data may not be what the statement can read.
+        for answer in &mut answers {
+            if self.wire.random.percent(self.database.fails.get() / 4) {
+                *answer = Err(away("numeric field overflow", Kind::Internal));
+            }
+        }
+        match self.back().await {
+            Ok(()) => answers,
+            Err(error) => all(error),
+        }
+    }
+
+    async fn look(&self) -> Result<Look, CallError> {
+        self.go().await?;
+        let mut look = self.inner.look().await?;
+        look.position = Lsn(self.database.next_lsn.get());
+        self.back().await.map(|()| look)
+    }
+
+    async fn snapshot(&self) -> Result<String, CallError> {
+        self.go().await?;
+        let answer = self.inner.snapshot().await;
+        self.back().await?;
+        answer
+    }
+
+    async fn compare(&self, question: &Question) -> Vec<Result<Compared, CallError>> {
+        let all = |error: CallError| question.asked.iter().map(|_| Err(error.clone())).collect();
+        if let Err(error) = self.go().await {
+            return all(error);
+        }
+        let answers = self.inner.compare(question).await;
+        match self.back().await {
+            Ok(()) => answers,
+            Err(error) => all(error),
+        }
+    }
+
+    async fn page(&self, rule: usize, after: Option<&Key>, now: Timestamp) -> Result<Vec<Key>, CallError> {
+        self.go().await?;
+        let answer = self.inner.page(rule, after, now).await;
+        self.back().await?;
+        answer
+    }
+
+    async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError> {
+        self.go().await?;
+        let answer = self.inner.rows_of(question).await;
+        self.back().await?;
+        answer
+    }
+
+    async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
+        self.go().await?;
+        let answer = self.inner.rows(rule, asked).await;
+        self.back().await?;
+        answer
+    }
+
+    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
+        self.go().await?;
+        let answer = self.inner.lookup(pks).await;
+        self.back().await?;
+        answer
+    }
+
+    async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
+        self.go().await?;
+        let answer = self.inner.load(rule, now, take).await;
+        self.back().await?;
+        answer
+    }
+
+    async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {
+        self.go().await?;
+        let answer = self.inner.sweep(rule, now).await;
+        self.back().await?;
+        answer
+    }
+}
