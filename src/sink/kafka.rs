@@ -102,10 +102,7 @@ impl KafkaSink {
     }
 
     async fn renew(&mut self) -> Result<(), CallError> {
-        if let Some(previous) = self.transactional.take() {
-            // It is shut out, so nothing waits for its end.
-            drop(tokio::task::spawn_blocking(move || drop(previous)));
-        }
+        self.transactional = None;
         let mut config = producing(&self.cluster);
         config.set("transactional.id", transactional_id(&self.group));
         config.set("transaction.timeout.ms", self.transaction_timeout.as_millis().to_string());
@@ -135,7 +132,7 @@ impl KafkaSink {
         if let Some(fenced) = self.transactional.as_mut().filter(|_| !self.open)
             && fenced.is_undisturbed().await?
         {
-            return Ok(fenced.producer().clone());
+            return Ok(fenced.producer());
         }
         // A new producer would shut out an instance that has replaced this one meanwhile.
         if self.current_members().await?.is_disjoint(members) {
@@ -225,7 +222,7 @@ impl KafkaSink {
     }
 
     fn producer(&self) -> Result<Transactional, CallError> {
-        self.transactional.as_ref().map(|fenced| fenced.producer().clone()).ok_or_else(not_fenced)
+        self.transactional.as_ref().map(Fenced::producer).ok_or_else(not_fenced)
     }
 
     /// As of [`Sinks::recovery`](crate::sink::Sinks::recovery).

@@ -22,7 +22,6 @@ use crate::change::record::TopicRecord;
 use crate::config::{Config, redact_url};
 use crate::failure::{Exit, Failure};
 use crate::model::Timestamp;
-use crate::sink::kafka::transactional_id;
 
 /// Clocks that differ by more than this shift windows noticeably.
 const SKEW_WARNING: i64 = 2_000_000;
@@ -73,7 +72,7 @@ fn transactions(config: &Config, broker: &Broker) -> Vec<Finding> {
     if held_up.is_empty() {
         return vec![ok(CHECK, "no open transaction holds up the readers of alerts and episodes")];
     }
-    let own = transactional_id(&config.kafka.group_id);
+    let own = &broker.transactional_id;
     let servers = &config.kafka.bootstrap_servers;
     let each = held_up.iter().map(|HeldUp { topic, partition, stable, end }| {
         let text = format!(

@@ -18,6 +18,8 @@ pub(super) struct Broker {
     pub(super) names: Vec<String>,
     /// `cleanup.policy` of the topics that were asked about, where the broker tells.
     pub(super) cleanup: BTreeMap<String, String>,
+    /// The transactional id of the group's runs.
+    pub(super) transactional_id: String,
     /// Where readers of committed records stand still; `None` where the broker does not tell.
     pub(super) held_up: Option<Vec<HeldUp>>,
 }

@@ -1,6 +1,5 @@
 //! Asking the cluster: its topics, and the newest records. Nothing is joined, created or committed.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::facts::{Broker, HeldUp, Topic};
@@ -8,6 +7,7 @@ use crate::config::Config;
 use crate::failure::{CallError, Failure};
 use crate::kafka::{Client, Cluster, Isolation};
 use crate::retry::Retry;
+use crate::sink::kafka::transactional_id;
 
 /// Records of each partition that are examined.
 const NEWEST: i64 = 100;
@@ -22,8 +22,13 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
     let overview = asked.await?;
     let partitions = client.partitions(&config.source.topic).await?;
     let topic = if partitions.is_empty() { None } else { Some(topic(&cluster, config, partitions.len()).await) };
-    let mut broker =
-        Broker { brokers: overview.brokers, topic, names: overview.topics, cleanup: BTreeMap::new(), held_up: None };
+    let mut broker = Broker {
+        brokers: overview.brokers,
+        topic,
+        names: overview.topics,
+        transactional_id: transactional_id(&config.kafka.group_id),
+        ..Broker::default()
+    };
     let alerts = config.alerts.kafka.as_ref().map(|kafka| &kafka.topic);
     let transactional = alerts.into_iter().chain([&config.checkpoint.episodes_topic]);
     let transactional: Vec<&String> = transactional.filter(|topic| broker.names.contains(topic)).collect();

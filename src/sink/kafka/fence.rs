@@ -31,10 +31,11 @@ use tokio::time::Instant;
 use super::blocking;
 use crate::failure::{CallError, Kind, Server};
 use crate::fault;
-use crate::kafka::{CALL_TIMEOUT, log};
+use crate::kafka::{CALL_TIMEOUT, Closing, log};
 
-/// How often the client takes statistics. Shorter ones cost processor time, longer ones delay an alert that follows another.
-const INTERVAL: Duration = Duration::from_millis(50);
+/// How often the client takes statistics. At 50 alerts a second, intervals of 10, 20 and 50 ms bring the median latency of an
+/// alert from 12 to 17 ms (none is waited for) to 17, 65 and 195 ms; 10 ms take 1 % of a core more than 50 ms (debug build).
+const INTERVAL: Duration = Duration::from_millis(10);
 /// How many producers are made where each is disturbed while it is made.
 const ATTEMPTS: u32 = 3;
 
@@ -82,14 +83,14 @@ impl ClientContext for Watched {
         match serde_json::from_slice(statistics) {
             Ok(statistics) => drop(self.0.send_replace(statistics)),
             // Then none are newer than the commit, and no transaction begins.
-            Err(error) => tracing::warn!(%error, "the Kafka client's statistics cannot be read"),
+            Err(error) => tracing::debug!(%error, "the Kafka client's statistics cannot be read"),
         }
     }
 }
 
 /// A producer, and what its connections have been through.
 pub(super) struct Fenced {
-    producer: Transactional,
+    producer: Closing<Transactional>,
     /// Just before the producer was created.
     created: Instant,
     /// When its last request was answered, as far as is known.
@@ -122,7 +123,7 @@ impl Fenced {
         let producer = blocking(move || {
             let producer: Transactional = config.create_with_context(Watched(sender))?;
             producer.init_transactions(CALL_TIMEOUT)?;
-            Ok(producer)
+            Ok(Closing::new(producer))
         });
         let producer = producer.await.map_err(|error| super::failed("fencing", error))?;
         let settled = Instant::now();
@@ -132,8 +133,8 @@ impl Fenced {
     }
 
     /// The producer itself.
-    pub(super) fn producer(&self) -> &Transactional {
-        &self.producer
+    pub(super) fn producer(&self) -> Transactional {
+        (*self.producer).clone()
     }
 
     /// A transaction has been committed: all its requests are answered.

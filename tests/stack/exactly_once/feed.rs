@@ -174,8 +174,8 @@ impl Feed {
                 record = record.payload(value);
             }
             self.producer.send(record).map_err(|(error, _)| error).unwrap();
+            self.producer.poll(Duration::ZERO); // each serves one batch of reports, without which the queue fills up
         }
-        self.producer.poll(Duration::ZERO);
     }
 
     /// The database's clock, and so many milliseconds more, as text.

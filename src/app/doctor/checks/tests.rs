@@ -332,7 +332,10 @@ fn keys_of_records() {
 
 #[test]
 fn open_transactions() {
-    let of = |held_up| transactions(&config("[alerts.kafka]"), &Broker { held_up, ..Broker::default() });
+    let of = |held_up| {
+        let transactional_id = "tripline-g-0".to_owned();
+        transactions(&config("[alerts.kafka]"), &Broker { held_up, transactional_id, ..Broker::default() })
+    };
     assert_eq!(of(None), []);
     check(&of(Some(Vec::new()))[0], Grade::Ok, "");
     let topic = "tripline.alerts".to_owned();
