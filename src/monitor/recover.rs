@@ -13,7 +13,7 @@ use crate::checkpoint::{FORMAT, Folder, Lineage};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::contract::gaps::gaps;
-use crate::failure::CallError;
+use crate::failure::{CallError, Kind};
 use crate::fault;
 use crate::job::start::{Lookups, decide_with};
 use crate::job::{JobError, new_lineage};
@@ -73,6 +73,11 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let recovery = lookups.recovery.unwrap_or_default();
         tracing::info!(group = settings.group, "this start {}", decision.text(&known.policy));
         if let Some(stop) = &decision.stop {
+            // Another instance may have gone on between the looks that the decision is made of.
+            let again = self.topic_state(partitions).await?;
+            if Committed::of(&again.partitions) != Committed::of(&known.topic.partitions) {
+                return Err(overtaken().into());
+            }
             return Err(JobError::Unsafe(stop.text(&known.policy)));
         }
         let (topic, from) = (&known.topic, decision.from);
@@ -413,6 +418,11 @@ struct Begin {
     last_records: LastRecords,
     /// What the group had committed.
     origin: Option<Committed>,
+}
+
+/// What a start found was of different moments.
+fn overtaken() -> CallError {
+    CallError::new("Kafka", "another instance has gone on while this one was starting", Kind::Fenced)
 }
 
 /// What the folder says; `None` without an epoch, as it has had no effect then.
