@@ -135,7 +135,7 @@ struct Session {
     misread: Misread,
     /// When the table's columns were last looked at because of them.
     looked_at: Option<Instant>,
-    /// When they are looked at without a reason.
+    /// When they are looked at in any case.
     look_due: Instant,
 }
 
@@ -201,7 +201,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             }
             if session.look_due <= Instant::now() {
                 session.look_due = Instant::now() + LOOK_AGAIN_EVERY;
-                self.look_without_reason().await?;
+                self.look_once().await?;
             }
             let bad = self.fill(session)?;
             let read = self.settings.until_end && session.left() == 0 && session.ahead.is_empty();
@@ -267,7 +267,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             return Some(ColumnsError::Changed(letter.reject.detail.clone()).into());
         }
         if letter.reject.kind == RejectKind::Between {
-            return self.columns_missing(record);
+            return Some(self.between(record, &letter.reject.detail));
         }
         if self.settings.stop_on_bad_record {
             let (topic, reason) = (self.settings.topic.clone(), letter.reject.detail.clone());
@@ -283,7 +283,6 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         match &letter.reject.kind {
             RejectKind::Schemaless => Some(ColumnsError::Schemaless(reason).into()),
             RejectKind::UnknownColumn(column) => Some(ColumnsError::Unknown { column: column.clone(), reason }.into()),
-            RejectKind::Between => Some(self.between(record, &reason)),
             _ => None,
         }
     }

@@ -137,9 +137,7 @@ impl Contract {
         }
         found
     }
-}
 
-impl Contract {
     /// What is different in a later look of the same run: [`Contract::differences`], and needed columns that are gone.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let gone = self.columns.keys().filter(|name| !now.columns.contains_key(*name));

@@ -191,11 +191,12 @@ async fn assigned<S: Source>(
     until_end: bool,
     mut stop: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<Option<Vec<i32>>, JobError> {
+    let stopped = || if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) };
     let mut partly = false;
     loop {
         let event = tokio::select! {
             biased;
-            () = &mut stop => return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) },
+            () = &mut stop => return stopped(),
             event = source.next() => event,
             // What the broker remembers of this member may be older than the topic's newest partitions.
             () = tokio::time::sleep(PARTLY_MAX), if partly => Event::Revoked,
@@ -207,7 +208,7 @@ async fn assigned<S: Source>(
             Event::Revoked => {
                 partly = false;
                 if rejoin(source, stop.as_mut()).await? {
-                    return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) };
+                    return stopped();
                 }
                 continue;
             }
@@ -223,10 +224,10 @@ async fn assigned<S: Source>(
                 group,
                 given = given.len(),
                 all = all.len(),
-                "the group is joined anew, for partitions that were added"
+                "joining the group again, for partitions that were added"
             );
             if rejoin(source, stop.as_mut()).await? {
-                return if until_end { Err(JobError::BeforeTheEnd) } else { Ok(None) };
+                return stopped();
             }
             continue;
         }
@@ -243,7 +244,7 @@ async fn assigned<S: Source>(
             tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
         }
         if !partly && rejoin(source, stop.as_mut()).await? {
-            return Ok(None);
+            return stopped();
         }
     }
 }

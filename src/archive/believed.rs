@@ -12,14 +12,13 @@ use super::open_batch::OpenBatch;
 use crate::change::RejectKind;
 use crate::change::debezium::TableSource;
 use crate::change::debezium::full_row::FullRowTable;
-use crate::change::debezium::full_row::versions::TableVersions;
+use crate::change::debezium::full_row::versions::{TableLook, TableVersions};
 use crate::change::full_row::FullRowChange;
 use crate::change::record::{Content, SourceRecord};
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::failure::{CallError, HasKind};
 use crate::job::{ColumnsError, JobError};
-use crate::model::Lsn;
 use crate::retry::Retry;
 use crate::sink::DeadLetterSink;
 use crate::source::Follow;
@@ -27,7 +26,7 @@ use crate::source::Follow;
 /// How often the table's columns are looked at at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the table is looked at without a reason: what is written between two looks that differ may be of either.
+/// How often the table is looked at in any case: what is written between two looks that differ may be of either.
 pub(super) const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// The name in an epoch's `conf` of [`TableVersions`], as JSON.
@@ -37,9 +36,9 @@ const LOOKING: &str = "reading the table's columns";
 
 /// What is believed of the table, and how to look at it again.
 pub struct Believed {
-    /// The table as records are read by it, with what else its changes depend on.
+    /// The table as records are read by it.
     pub table: FullRowTable,
-    /// Likewise.
+    /// What else its changes depend on.
     pub source: TableSource,
     /// What the table was at which positions; `table` is the newest.
     pub versions: TableVersions,
@@ -52,24 +51,13 @@ impl Believed {
     fn note(&mut self, found: Option<TableLook>) -> Result<(), ColumnsError> {
         let Some(found) = found else { return Ok(()) };
         let mut versions = self.versions.clone();
-        let changed = versions.note(found.positions, &found.table);
+        let changed = versions.note(&found);
         if !changed.is_empty() {
             return Err(ColumnsError::Retyped(changed.join(", ")));
         }
         self.versions = versions;
         Ok(())
     }
-}
-
-/// One look at the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableLook {
-    /// Positions in the WAL before and after the look.
-    pub positions: (Lsn, Lsn),
-    /// The table.
-    pub table: FullRowTable,
-    /// What else its changes depend on.
-    pub source: TableSource,
 }
 
 /// Looks at the table; `None`: there is none of this name any more, so that the catalog says nothing new of its records.
@@ -112,8 +100,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(believed.note(found)?)
     }
 
-    /// Looks at the table once; a database that is away is asked when it matters.
-    pub(super) async fn look_without_reason(&mut self) -> Result<(), JobError> {
+    /// Looks at the table once. Where the database cannot be reached, it is asked again when an epoch is closed.
+    pub(super) async fn look_once(&mut self) -> Result<(), JobError> {
         let Some(believed) = &mut self.believed else { return Ok(()) };
         match (believed.look)().await {
             Ok(found) => Ok(believed.note(found)?),

@@ -27,7 +27,7 @@ use crate::failure::{CallError, Kind, Server};
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::zones::Zones;
-use crate::postgres::{Sees, Session, kind, no_answer, query, query_scalar};
+use crate::postgres::{Sees, Session, kind, no_answer, query};
 use crate::rule::table_row::{TableRow, table_row, value};
 use crate::rule::{self, Aggregate, OutputExpr, Rule, Time, render};
 use crate::unit::audit::AUDIT_KEYS;
@@ -327,14 +327,13 @@ impl Confirm for PostgresConfirm {
         let begin = self.begin(Session::Reading(Duration::ZERO), rule);
         let mut transaction = self.pool.begin_with(begin).await.map_err(failed)?;
         // A statement of its own: the snapshot of the next one is newer.
-        let position = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
-        let position: i64 = query_scalar(position).fetch_one(&mut *transaction).await.map_err(failed)?;
+        let position = catalog::position(&mut transaction).await.map_err(failed)?;
         let query = query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
         let mut rows = query.fetch(&mut *transaction);
         loop {
             let next = tokio::time::timeout(SILENCE_MAX, rows.try_next()).await;
             let next = next.unwrap_or_else(|_| Err(no_answer(SILENCE_MAX)));
-            let Some(row) = next.map_err(failed)? else { return Ok(Lsn(u64::try_from(position).unwrap_or(0))) };
+            let Some(row) = next.map_err(failed)? else { return Ok(position) };
             take(self.table_row(statements, &row)?);
         }
     }

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 use crate::confirm::Confirm;
 use crate::contract::{Contract, Look};
 use crate::failure::{CallError, Kind};
-use crate::model::{Key, Lsn, Timestamp, Value, decimal_text};
+use crate::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value, decimal_text};
 use crate::rule::table_row::TableRow;
 use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar, Time};
 use crate::unit::audit::AUDIT_KEYS;
@@ -26,6 +26,28 @@ use crate::unit::{Answer, Asked, Compared, Question};
 const XMAX: u64 = 2_000_000_000;
 
 type Rows = BTreeMap<Key, Box<[Value]>>;
+
+/// `public.transactions` as a catalog has it, with primary key `id`: the table of the tests' rules.
+pub fn transactions() -> Table {
+    let column = |name: &str, ty: ColumnType, type_name: &str| Column {
+        name: name.into(),
+        ty,
+        type_name: type_name.into(),
+        nullable: false,
+        has_default: false,
+    };
+    Table {
+        schema: "public".into(),
+        name: "transactions".into(),
+        columns: vec![
+            column("id", ColumnType::Int8, "bigint"),
+            column("user_id", ColumnType::Int8, "bigint"),
+            column("amount", ColumnType::Numeric { scale: Some(2) }, "numeric(12,2)"),
+            column("created_at", ColumnType::TimestampTz, "timestamp with time zone"),
+        ],
+        primary_key: vec![0],
+    }
+}
 
 /// A table by primary key; rows hold the wanted columns, as those of a change do. Clones share it.
 #[derive(Clone, Debug, Default)]

@@ -13,10 +13,10 @@ use tripline::checkpoint::{self, Folder};
 use tripline::clock::{Clock as _, TokioClock};
 use tripline::episode::Status;
 use tripline::fakes::sinks::MemorySinks;
-use tripline::fakes::table::{MemoryConfirm, MemoryTable};
+use tripline::fakes::table::{MemoryConfirm, MemoryTable, transactions};
 use tripline::fakes::topic::{MemorySource, MemoryTopic};
 use tripline::job::JobError;
-use tripline::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value};
+use tripline::model::{Key, Lsn, Timestamp, Value};
 use tripline::monitor::counts::Counts;
 use tripline::monitor::{Monitor, Settings};
 use tripline::progress::StartAt;
@@ -50,29 +50,8 @@ pub(crate) fn told(alert: &Alert) -> Told {
     }
 }
 
-fn table() -> Table {
-    let column = |name: &str, ty: ColumnType, type_name: &str| Column {
-        name: name.into(),
-        ty,
-        type_name: type_name.into(),
-        nullable: false,
-        has_default: false,
-    };
-    Table {
-        schema: "public".into(),
-        name: "transactions".into(),
-        columns: vec![
-            column("id", ColumnType::Int8, "bigint"),
-            column("user_id", ColumnType::Int8, "bigint"),
-            column("amount", ColumnType::Numeric { scale: Some(2) }, "numeric(12,2)"),
-            column("created_at", ColumnType::TimestampTz, "timestamp with time zone"),
-        ],
-        primary_key: vec![0],
-    }
-}
-
 pub(crate) fn rule(name: &str, sql: &str) -> Rule {
-    let query = compile::compile(&parse::parse(sql).unwrap(), &table()).unwrap();
+    let query = compile::compile(&parse::parse(sql).unwrap(), &transactions()).unwrap();
     Rule {
         name: name.into(),
         version: compile::version(&query, Time::Processing, Confirm::Required),

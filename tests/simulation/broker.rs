@@ -33,9 +33,9 @@ pub(crate) struct Partition {
     pub(crate) records: BTreeMap<i64, (i64, Content)>,
 }
 
-/// What a member of the group is told, with its next poll.
+/// A rebalance event that a member of the group gets with its next poll.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum Rebalance {
     Assigned(u64, Vec<i32>),
     Revoked,
 }
@@ -43,7 +43,7 @@ pub(crate) enum Told {
 pub(crate) struct Member {
     pub(crate) instance: String,
     pub(crate) process: Rc<Process>,
-    pub(crate) told: VecDeque<Told>,
+    pub(crate) events: VecDeque<Rebalance>,
     pub(crate) assigned: Vec<i32>,
 }
 
@@ -160,8 +160,8 @@ impl Broker {
         state.members.retain(|_, member| member.instance != instance);
         state.joined += 1;
         let id = format!("{instance}-{}", state.joined);
-        let (told, assigned) = (VecDeque::new(), Vec::new());
-        let member = Member { instance: instance.to_owned(), process: Rc::clone(process), told, assigned };
+        let (events, assigned) = (VecDeque::new(), Vec::new());
+        let member = Member { instance: instance.to_owned(), process: Rc::clone(process), events, assigned };
         state.members.insert(id.clone(), member);
         rebalance(&mut state);
         id
@@ -203,7 +203,7 @@ impl Broker {
         Ok(())
     }
 
-    /// `TxnOffsetCommit`. A late one of an earlier transaction is not told from one of this.
+    /// `TxnOffsetCommit`. A late one of an earlier transaction is not distinguished from one of this.
     pub(crate) fn add_offsets(
         &self,
         epoch: u32,
@@ -281,9 +281,9 @@ fn rebalance(state: &mut State) {
     let partitions: Vec<i32> = state.partitions.keys().copied().collect();
     for (index, member) in state.members.values_mut().enumerate() {
         let mine = partitions.iter().enumerate().filter(|(at, _)| at % members == index).map(|(_, p)| *p);
-        if !std::mem::replace(&mut member.assigned, mine.collect()).is_empty() || !member.told.is_empty() {
-            member.told.push_back(Told::Revoked);
+        if !std::mem::replace(&mut member.assigned, mine.collect()).is_empty() || !member.events.is_empty() {
+            member.events.push_back(Rebalance::Revoked);
         }
-        member.told.push_back(Told::Assigned(generation, member.assigned.clone()));
+        member.events.push_back(Rebalance::Assigned(generation, member.assigned.clone()));
     }
 }

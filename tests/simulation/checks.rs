@@ -1,4 +1,4 @@
-//! What must always hold, what must hold after quiet, and what was told.
+//! What must always hold, what must hold after quiet, and which alerts were delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::database::{Checked, RULES, Row, cents};
 use super::world::{DIR, GROUP, World};
 
 /// An alert, as far as it is the same in every run: rule, user, whether it fires, and the transaction that brought it.
-pub(crate) type Told = (String, i64, bool, Option<u64>);
+pub(crate) type Delivered = (String, i64, bool, Option<u64>);
 
 fn user(alert: &Alert) -> i64 {
     match alert.key {
@@ -31,13 +31,13 @@ fn rule(alert: &Alert) -> &'static Checked {
 /// Within this time an end is delivered that time has brought.
 const SETTLED_MICROS: i64 = 5_000_000;
 
-/// What was told, in order.
-pub(crate) fn told(world: &World) -> Vec<Told> {
-    let told = |alert: &Alert| {
+/// The alerts that were delivered, in order.
+pub(crate) fn alerts(world: &World) -> Vec<Delivered> {
+    let summary = |alert: &Alert| {
         let body: Json = serde_json::from_str(&alert.body).unwrap();
         (alert.rule.clone(), user(alert), alert.status == Status::Firing, body["trigger"]["tx_id"].as_u64())
     };
-    world.broker.state().alerts.iter().map(told).collect()
+    world.broker.state().alerts.iter().map(summary).collect()
 }
 
 /// A transaction is about to be visible: what it brings is all of an epoch that is durable where it was decided.
@@ -85,11 +85,11 @@ pub(crate) fn committed(world: &World, state: &State, machine: usize, pending: &
         if offsets.get(partition).is_some_and(|new| new.0 > log.high) {
             world.violation(format!("{name}: partition {partition} is committed past its end"));
         }
-        let buried: BTreeSet<i64> =
+        let dead_letters: BTreeSet<i64> =
             state.dead.iter().filter(|l| l.position.partition == *partition).map(|l| l.position.offset).collect();
         let new = offsets.get(partition).map_or(0, |new| new.0);
         for (offset, (_, content)) in log.records.range(next.0.min(new)..new) {
-            if matches!(content, tripline::change::record::Content::Rejected(_)) && !buried.contains(offset) {
+            if matches!(content, tripline::change::record::Content::Rejected(_)) && !dead_letters.contains(offset) {
                 world.violation(format!("{name}: committed past {partition}/{offset}, which is no dead letter"));
             }
         }
@@ -115,7 +115,7 @@ pub(crate) fn committed(world: &World, state: &State, machine: usize, pending: &
 fn one(world: &World, state: &State, alert: &Alert) {
     let line = format!("{} {}", alert.record_key, alert.status.as_str());
     if state.alerts.iter().any(|other| other.id == alert.id) {
-        world.violation(format!("{line} is told twice"));
+        world.violation(format!("{line} is delivered twice"));
     }
     let body: Json = serde_json::from_str(&alert.body).unwrap();
     let text = body["confirmation"]["snapshot"].as_str().unwrap();
@@ -135,7 +135,7 @@ fn one(world: &World, state: &State, alert: &Alert) {
     }
 }
 
-/// Open episodes by rule and user, from what was told; each of them fires and is resolved in turn.
+/// Open episodes by rule and user, from the alerts that were delivered; each of them fires and is resolved in turn.
 fn open(world: &World) -> BTreeSet<(String, i64)> {
     let mut open = BTreeMap::new();
     for alert in &world.broker.state().alerts {
@@ -182,7 +182,7 @@ pub(crate) fn after_quiet(world: &World, when: &str) {
     }
 }
 
-/// What was told is everywhere.
+/// What was delivered is everywhere.
 pub(crate) fn at_the_end(world: &World, drifts_before: u64) {
     let ids = |alerts: &mut dyn Iterator<Item = &Alert>| alerts.map(|alert| (alert.id, alert.body.clone())).collect();
     let topic: BTreeSet<_> = ids(&mut world.broker.state().alerts.iter());

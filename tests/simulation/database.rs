@@ -9,8 +9,8 @@ use rust_decimal::Decimal;
 use tripline::confirm::Confirm;
 use tripline::contract::Look;
 use tripline::failure::{CallError, Kind, Server};
-use tripline::fakes::table::{MemoryConfirm, MemoryTable};
-use tripline::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value};
+use tripline::fakes::table::{MemoryConfirm, MemoryTable, transactions};
+use tripline::model::{Key, Lsn, Timestamp, Value};
 use tripline::rule::message::Template;
 use tripline::rule::table_row::TableRow;
 use tripline::rule::{Confirm as Confirmation, Rule, Time, compile, parse};
@@ -86,31 +86,10 @@ impl Checked {
     }
 }
 
-fn table() -> Table {
-    let column = |name: &str, ty: ColumnType, type_name: &str| Column {
-        name: name.into(),
-        ty,
-        type_name: type_name.into(),
-        nullable: false,
-        has_default: false,
-    };
-    Table {
-        schema: "public".into(),
-        name: "transactions".into(),
-        columns: vec![
-            column("id", ColumnType::Int8, "bigint"),
-            column("user_id", ColumnType::Int8, "bigint"),
-            column("amount", ColumnType::Numeric { scale: Some(2) }, "numeric(12,2)"),
-            column("created_at", ColumnType::TimestampTz, "timestamp with time zone"),
-        ],
-        primary_key: vec![0],
-    }
-}
-
 /// The rules, with the columns that they want.
 pub(crate) fn rules() -> (Vec<Rule>, Vec<usize>) {
     let rule = |checked: &Checked| {
-        let query = compile::compile(&parse::parse(&checked.sql()).unwrap(), &table()).unwrap();
+        let query = compile::compile(&parse::parse(&checked.sql()).unwrap(), &transactions()).unwrap();
         Rule {
             name: checked.name.into(),
             version: compile::version(&query, Time::Processing, Confirmation::Required),

@@ -2,7 +2,7 @@
 //! one run. `SIM_SEEDS=0..5000` runs others than the usual ones; `SIM_SEED=7 SIM_TRACE=1` runs one and prints what happens.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-#![allow(clippy::print_stdout, reason = "traces and figures are for whoever runs a seed")]
+#![allow(clippy::print_stdout, reason = "traces and figures are for the person who runs a seed")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
 mod broker;
@@ -83,22 +83,22 @@ fn check(seed: u64, bug: Option<&'static str>) -> (Option<Outcome>, Vec<String>)
     }
 }
 
-/// Where nothing ever comes back below a threshold, what is told is what an undisturbed run tells; with one partition, of
+/// Where nothing ever comes back below a threshold, the alerts are those of an undisturbed run; with one partition, of
 /// which all is there, by the same change.
 fn differs(got: &Outcome, want: &Outcome, by_the_same: bool) -> Option<String> {
     let of = |outcome: &Outcome| {
-        let mut told: Vec<checks::Told> =
-            outcome.alerts.iter().filter(|told| told.0 == "weekly-spend").cloned().collect();
-        told.iter_mut().filter(|_| !by_the_same).for_each(|told| told.3 = None);
-        told.sort();
-        told
+        let mut alerts: Vec<checks::Delivered> =
+            outcome.alerts.iter().filter(|alert| alert.0 == "weekly-spend").cloned().collect();
+        alerts.iter_mut().filter(|_| !by_the_same).for_each(|alert| alert.3 = None);
+        alerts.sort();
+        alerts
     };
     let (mut got, mut want) = (of(got), of(want));
     // What the audit has read from the table before the stream had brought it names no change.
     for (got, want) in got.iter_mut().zip(&mut want).filter(|(got, want)| got.3.is_none() || want.3.is_none()) {
         (got.3, want.3) = (None, None);
     }
-    (got != want).then(|| format!("told {got:?}, an undisturbed run {want:?}"))
+    (got != want).then(|| format!("alerts {got:?}, an undisturbed run {want:?}"))
 }
 
 /// Runs seeds on all cores, each run on one thread; what is wrong, by seed.

@@ -13,7 +13,7 @@ use tripline::model::{NextOffset, Position, Timestamp};
 use tripline::progress::{LastRecord, Offsets, PartitionState, TopicState};
 use tripline::source::{Beside, Event, Source, Standing};
 
-use super::broker::{Broker, Told, kafka};
+use super::broker::{Broker, Rebalance, kafka};
 use super::process::Process;
 use super::wire::Wire;
 
@@ -29,7 +29,7 @@ pub(crate) struct SimSource {
     channel: u64,
     instance: String,
     id: Option<String>,
-    /// Of the newest assignment that this member was told of.
+    /// Of the newest assignment that this member has seen.
     generation: u64,
     reading: Option<Offsets>,
     ended: BTreeSet<i32>,
@@ -99,12 +99,12 @@ impl SimSource {
             (self.id, self.reading) = (None, None);
             return Some(Event::Revoked);
         };
-        if let Some(told) = member.told.pop_front() {
+        if let Some(event) = member.events.pop_front() {
             self.reading = None;
             self.ended.clear();
-            return Some(match told {
-                Told::Revoked => Event::Revoked,
-                Told::Assigned(generation, partitions) => {
+            return Some(match event {
+                Rebalance::Revoked => Event::Revoked,
+                Rebalance::Assigned(generation, partitions) => {
                     self.generation = generation;
                     Event::Assigned(partitions)
                 }

@@ -148,7 +148,7 @@ pub(crate) struct World {
 pub(crate) struct Outcome {
     pub(crate) hash: u64,
     pub(crate) violations: Vec<String>,
-    pub(crate) alerts: Vec<checks::Told>,
+    pub(crate) alerts: Vec<checks::Delivered>,
     pub(crate) processes: u32,
     /// The topic has lost records, so that some changes are not known any more.
     pub(crate) is_cut: bool,
@@ -484,7 +484,7 @@ pub(crate) fn run(plan: Plan, prints: bool) -> Outcome {
         tokio::task::spawn_local(Rc::clone(&broker).expire());
         tokio::task::spawn_local(Rc::clone(&world.connector).run());
         Rc::clone(&world).script(work).await;
-        let alerts = checks::told(&world);
+        let alerts = checks::alerts(&world);
         let violations = world.violations.borrow().clone();
         let is_cut = broker.state().partitions.values().any(|log| log.low > 0);
         Outcome { is_cut, hash: wire.trace.hash(), violations, alerts, processes: world.processes.get() }

@@ -196,14 +196,14 @@ impl Connector {
         connector
     }
 
-    /// Makes it anew with these settings, and waits until it streams.
+    /// Configures it again with these settings, and waits until it streams.
     pub fn set(&mut self, settings: &[(&str, &str)]) {
         for (key, value) in settings {
             self.config[*key] = json!(value);
         }
         let before = self.walsender();
         self.configure();
-        wait_for("the connector has begun anew", || (self.walsender() != before && self.streams()).then_some(()));
+        wait_for("the connector has restarted", || (self.walsender() != before && self.streams()).then_some(()));
     }
 
     /// The process of Postgres that serves it.

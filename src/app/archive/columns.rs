@@ -8,18 +8,18 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 
 use crate::app::servers::rules_database;
-use crate::archive::believed::{Believed, TableLook};
+use crate::archive::believed::Believed;
 use crate::change::debezium;
 use crate::change::debezium::TableSource;
-use crate::change::debezium::full_row::versions::{Between, TableVersions};
+use crate::change::debezium::full_row::versions::{Between, TableLook, TableVersions};
 use crate::change::debezium::full_row::{FullRowDecoder, FullRowTable};
 use crate::config::{ArchiveConfig, Postgres};
 use crate::confirm::postgres::catalog::full_row::whole_table;
-use crate::confirm::postgres::catalog::{CatalogError, position, source};
+use crate::confirm::postgres::catalog::{CatalogError, position, server, source};
 use crate::failure::{CallError, Failure, HasKind, Kind};
 use crate::job::ColumnsError;
 use crate::kafka::Cluster;
-use crate::retry::{Outage, Retry};
+use crate::retry::Outage;
 
 /// The wait before the topic's first records are read again.
 const FIRST_AGAIN: Duration = Duration::from_secs(1);
@@ -58,12 +58,13 @@ impl Columns {
         let look = Box::new(move || -> Pin<Box<dyn Future<Output = Result<Option<TableLook>, CallError>>>> {
             let (database, schema, name) = (Arc::clone(&database), schema.clone(), name.clone());
             Box::pin(async move {
-                let mut connection = database.connect(Retry::ONCE).await?;
-                match look(&mut connection, &schema, &name).await {
-                    Ok(found) => Ok(Some(found)),
-                    Err(CatalogError::Connection(error)) => Err(database.failed(error)),
-                    Err(_) => Ok(None),
-                }
+                let found =
+                    database.attempt(Duration::ZERO, async |connection| match look(connection, &schema, &name).await {
+                        Ok(found) => Ok(Some(found)),
+                        Err(CatalogError::Connection(error)) => Err(database.failed(error)),
+                        Err(_) => Ok(None),
+                    });
+                found.await
             })
         });
         let (table, source, versions) = (self.table.clone()?, self.source.clone()?, self.versions.clone());
@@ -133,14 +134,14 @@ impl Columns {
             }
         }
         let Some((schema, table)) = &self.name else { return Ok(()) };
-        let TableLook { positions, table: found, source } =
-            read_catalog(database, schema, table, config.startup_wait).await?;
-        for change in self.versions.note(positions, &found) {
+        let look = read_catalog(database, schema, table, config.startup_wait).await?;
+        for change in self.versions.note(&look) {
             tracing::warn!(
                 change,
                 "the table has changed: records without schema are read by what it was at their position"
             );
         }
+        let TableLook { table: found, source, .. } = look;
         if let Some(unknown) = self.unknown.take()
             && !found.fields.iter().any(|column| column.field.name == unknown)
         {
@@ -195,8 +196,9 @@ async fn read_catalog(
 
 /// Looks at the table, between two looks at the WAL's position.
 async fn look(connection: &mut PgConnection, schema: &str, name: &str) -> Result<TableLook, CatalogError> {
+    let server = server(connection).await?;
     let before = position(connection).await?;
     let table = whole_table(connection, schema, name).await?;
     let source = source(connection, schema, name).await?;
-    Ok(TableLook { positions: (before, position(connection).await?), table, source })
+    Ok(TableLook { server, before, after: position(connection).await?, table, source })
 }

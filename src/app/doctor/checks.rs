@@ -65,7 +65,7 @@ pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<F
     found
 }
 
-/// Transactions that hold up whoever reads committed records.
+/// Open transactions that hold up readers of committed records.
 fn transactions(config: &Config, broker: &Broker) -> Vec<Finding> {
     const CHECK: &str = "transactions";
     let Some(held_up) = &broker.held_up else { return Vec::new() };

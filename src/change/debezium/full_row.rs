@@ -15,8 +15,7 @@ pub mod versions;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer};
-use serde::{Deserialize as DeserializeDerive, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use self::image::{RowSeed, Unread};
@@ -33,7 +32,7 @@ use crate::change::{Decode, Decoded, Op, Reject, RejectKind};
 use crate::model::Lsn;
 
 /// A table, as the catalog has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeserializeDerive)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FullRowTable {
     /// Schema.
     pub schema: String,
@@ -46,7 +45,7 @@ pub struct FullRowTable {
 }
 
 /// A column of a [`FullRowTable`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, DeserializeDerive)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FullRowColumn {
     /// Name and type.
     pub field: Field,
@@ -55,7 +54,7 @@ pub struct FullRowColumn {
 }
 
 /// What the encoding of a column depends on, beside its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, DeserializeDerive)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Declared {
     /// Nothing.
     Plain,
@@ -261,11 +260,13 @@ impl FullRowDecoder {
         }
         let (lsn, tx_id) = (super::source::lsn(&envelope.source)?, super::source::tx_id(&envelope.source)?);
         let is_described = layout.as_ref().is_some_and(|layout| layout.described);
-        let (first, second) = if is_described { (layout, None) } else { self.layouts_at(lsn, layout) };
-        let read = self.columns(op, envelope, key, first.as_ref());
-        let (fields, cells) = match second {
-            None => read?,
-            Some(second) => either(read, self.columns(op, envelope, key, Some(&second)))?,
+        let by_version = if is_described { Vec::new() } else { self.layouts_at(lsn) };
+        let (fields, cells) = match by_version.as_slice() {
+            [] => self.columns(op, envelope, key, layout.as_ref())?,
+            [first, later @ ..] => {
+                let read = self.columns(op, envelope, key, Some(first));
+                later.iter().fold(read, |read, layout| either(read, self.columns(op, envelope, key, Some(layout))))?
+            }
         };
         let committed_at = match super::source::committed_at(envelope.source.ts_us, envelope.source.ts_ms)? {
             Some(at) => at,
@@ -283,18 +284,18 @@ impl FullRowDecoder {
         Ok(Decoded::Change(FullRowChange { op, lsn, tx_id, committed_at, is_described, fields, cells }))
     }
 
-    /// How a record without schema is read that was written at this position: in one way, or perhaps in another.
-    fn layouts_at(&self, lsn: Option<Lsn>, plain: Option<Arc<Layout>>) -> (Option<Arc<Layout>>, Option<Arc<Layout>>) {
+    /// How a record without schema may be read that was written at this position; nothing where there is one way alone.
+    fn layouts_at(&self, lsn: Option<Lsn>) -> Vec<Arc<Layout>> {
         if self.by_version.is_empty() {
-            return (plain, None);
+            return Vec::new();
         }
-        let (before, after) = self.versions.at(lsn);
-        let of = |version: usize| self.by_version.get(version).cloned();
-        match self.between {
-            Some(Between::Before) => (of(before), None),
-            Some(Between::After) => (of(after), None),
-            None => (of(before), of(after).filter(|_| before != after)),
-        }
+        let versions = self.versions.at(lsn);
+        let versions = match self.between {
+            Some(Between::Before) => *versions.start()..=*versions.start(),
+            Some(Between::After) => *versions.end()..=*versions.end(),
+            None => versions,
+        };
+        self.by_version.get(versions).map(<[_]>::to_vec).unwrap_or_default()
     }
 
     /// The columns of a record by this layout.

@@ -61,6 +61,14 @@ pub async fn source(connection: &mut PgConnection, schema: &str, name: &str) -> 
     Ok(TableSource { database: row.try_get("database")?, key_is_made_up: row.try_get("key_is_made_up")? })
 }
 
+/// `system_identifier` of the server.
+///
+/// # Errors
+/// The connection fails.
+pub async fn server(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    query_scalar("select system_identifier::text from pg_control_system()").fetch_one(connection).await
+}
+
 /// The position in the WAL up to which changes have been written; on a standby, up to which they have been replayed.
 ///
 /// # Errors

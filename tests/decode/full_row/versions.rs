@@ -1,7 +1,8 @@
 //! Records without schema of a table whose columns have changed their types.
 
-use tripline::change::debezium::full_row::FullRowDecoder;
-use tripline::change::debezium::full_row::versions::{Between, TableVersions};
+use tripline::change::debezium::TableSource;
+use tripline::change::debezium::full_row::versions::{Between, TableLook, TableVersions};
+use tripline::change::debezium::full_row::{FullRowDecoder, FullRowTable};
 use tripline::change::full_row::{Cell, FieldType};
 use tripline::change::{Decoded, RejectKind};
 use tripline::model::Lsn;
@@ -11,6 +12,11 @@ use crate::support::PRECISE;
 
 const LSN: &str = "\"source\":{\"lsn\":";
 
+fn look(at: u64, table: &FullRowTable) -> TableLook {
+    let source = TableSource { database: "d".into(), key_is_made_up: false };
+    TableLook { server: "7".into(), before: Lsn(at), after: Lsn(at), table: table.clone(), source }
+}
+
 /// `price` had two digits after the point up to position 20, and four from 30 on; `n` was an integer, and a bigint since.
 fn decoder(between: Option<Between>) -> FullRowDecoder {
     let of = |price, n| {
@@ -19,9 +25,9 @@ fn decoder(between: Option<Between>) -> FullRowDecoder {
     };
     let (then, now) = (of(2, FieldType::Int32), of(4, FieldType::Int64));
     let mut versions = TableVersions::default();
-    versions.note((Lsn(10), Lsn(10)), &then);
-    versions.note((Lsn(20), Lsn(20)), &then);
-    versions.note((Lsn(30), Lsn(30)), &now);
+    versions.note(&look(10, &then));
+    versions.note(&look(20, &then));
+    versions.note(&look(30, &now));
     FullRowDecoder::new(Some(&now), PRECISE).with_versions(&versions, PRECISE, between)
 }
 
@@ -57,12 +63,29 @@ fn each_is_read_by_what_the_table_was_at_its_position() {
     assert_eq!(read(&mut after, 20, 1), got(2, 1));
 }
 
+/// An incremental snapshot has no position: any version may have written it.
+#[test]
+fn without_a_position_all_versions_have_to_agree() {
+    let of = |scale| {
+        let price = plain(FieldType::Decimal { precision: 12, scale });
+        table("public.t", &[("id", plain(FieldType::Int64)), ("price", price)])
+    };
+    let mut versions = TableVersions::default();
+    for (at, scale) in [(10, 2), (20, 4), (30, 2)] {
+        versions.note(&look(at, &of(scale)));
+    }
+    let mut decoder = FullRowDecoder::new(Some(&of(2)), PRECISE).with_versions(&versions, PRECISE, None);
+    let text = r#"{"op":"r","source":{"schema":"public","table":"t","ts_ms":1},"after":{"id":1,"price":"Opg="}}"#;
+    let read = decoder.decode(None, Some(text.as_bytes()));
+    assert!(read.as_ref().is_err_and(|reject| reject.kind == RejectKind::Between), "{read:?}");
+}
+
 #[test]
 fn what_says_the_same_by_both_is_no_doubt() {
     let of = |n| table("public.t", &[("id", plain(FieldType::Int64)), ("n", plain(n))]);
     let mut versions = TableVersions::default();
-    versions.note((Lsn(20), Lsn(20)), &of(FieldType::Int32));
-    versions.note((Lsn(30), Lsn(30)), &of(FieldType::Int64));
+    versions.note(&look(20, &of(FieldType::Int32)));
+    versions.note(&look(30, &of(FieldType::Int64)));
     let mut decoder = FullRowDecoder::new(Some(&of(FieldType::Int64)), PRECISE).with_versions(&versions, PRECISE, None);
     let text = format!(r#"{{"op":"c",{LSN}25,"schema":"public","table":"t","ts_ms":1}},"after":{{"id":1,"n":3}}}}"#);
     let Ok(Decoded::Change(change)) = decoder.decode(None, Some(text.as_bytes())) else { panic!() };

@@ -106,7 +106,7 @@ fn what_a_record_does_not_say_is_not_made_up() {
 }
 
 /// The bytes of a number say nothing of its scale. What was written while a look before and a look after agree is read by
-/// what both found; between two that differ the archive stops, and goes on as it is told.
+/// what both found; between two that differ the archive stops, and goes on as the flag says.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn a_scale_that_is_changed() {
@@ -139,8 +139,8 @@ fn a_scale_that_is_changed() {
     stopped.refused(5, &["offset 4", "\"price\"", "--changed-columns"]);
     assert_eq!(committed(&job), [(0, 4)]);
     job.try_run().refused(5, &["--changed-columns"]);
-    let told = Run::of(&mut job.command(&["--until-end", "--changed-columns", "after"])).ended();
-    assert_eq!(told.well().count("written"), 1);
+    let run = Run::of(&mut job.command(&["--until-end", "--changed-columns", "after"])).ended();
+    assert_eq!(run.well().count("written"), 1);
     assert_eq!(prices(&job)[4], "3.500000");
     insert(6, "4.5");
     t.wait_in_kafka(6);

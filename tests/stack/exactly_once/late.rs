@@ -1,5 +1,5 @@
 //! Requests to Kafka that come late, get lost or are repeated, and connections that are cut, at seeded points: nothing is
-//! told twice or lost, nothing is visible without its progress, and no run stops.
+//! delivered twice or lost, nothing is visible without its progress, and no run stops.
 //!
 //! - this file: the points, and the worlds in which they happen
 //! - `cuts`: connections cut at random under load
@@ -75,6 +75,18 @@ fn roll(dice: &mut Dice) -> Point {
     Point { key, nth, act, until, wait: Duration::from_millis(dice.roll(10)) }
 }
 
+/// A run at rest that watches a table with a row for each of so many users, all of them below the threshold.
+fn started(database: &Database, name: &str, users: i64, setup: Setup) -> Run {
+    let mut run = Run::with(&database.name, name, &[], setup);
+    let rows: Vec<(i64, i64, &str, &str)> = (1..=users).map(|user| (user, user, "1", BEFORE)).collect();
+    run.feed.insert(&rows);
+    run.feed.tell();
+    run.start();
+    let at = run.feed.clock(0);
+    run.settle(&at);
+    run
+}
+
 /// A table, a run that watches it through a proxy, and where its changes stand.
 struct World {
     run: Run,
@@ -96,13 +108,7 @@ impl World {
         // What one world leaves open would hold up the others.
         let episodes: &'static str = Box::leak(format!("{}.{name}.episodes", database.name).into_boxed_str());
         environment.push(("TRIPLINE__CHECKPOINT__EPISODES_TOPIC", episodes));
-        let mut run = Run::with(&database.name, name, &[], Setup { bootstrap, kafka: kafka.to_owned(), environment });
-        let rows: Vec<(i64, i64, &str, &str)> = (1..=USERS).map(|user| (user, user, "1", BEFORE)).collect();
-        run.feed.insert(&rows);
-        run.feed.tell();
-        run.start();
-        let at = run.feed.clock(0);
-        run.settle(&at);
+        let run = started(database, name, USERS, Setup { bootstrap, kafka: kafka.to_owned(), environment });
         Self { run, proxy, is_fenced, changes: 0 }
     }
 
@@ -141,14 +147,14 @@ impl World {
         }
     }
 
-    /// Everything has been told once and in turn, and is what SQL says.
+    /// Everything has been delivered once and in turn, and is what SQL says.
     fn check(mut self) -> usize {
         let at = self.run.feed.clock(0);
         self.run.settle(&at);
         self.run.terminate();
-        let told = check(&mut self.run, &at);
+        let alerts = check(&mut self.run, &at);
         self.run.clean_up();
-        told.values().map(Vec::len).sum()
+        alerts.values().map(Vec::len).sum()
     }
 }
 
@@ -183,7 +189,7 @@ fn pass_all(test: &str, points: usize) {
                         world.check()
                     }));
                     match passed {
-                        Ok(told) => drop(alerts.fetch_add(told, Ordering::Relaxed)),
+                        Ok(more) => drop(alerts.fetch_add(more, Ordering::Relaxed)),
                         Err(panic) => {
                             let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
                             eprintln!("FAILED world {index}: {text}");

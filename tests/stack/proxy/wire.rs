@@ -15,7 +15,7 @@ pub const ADD_OFFSETS_TO_TXN: i16 = 25;
 pub const END_TXN: i16 = 26;
 pub const TXN_OFFSET_COMMIT: i16 = 28;
 
-/// Requests are told apart by these.
+/// These distinguish requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
     /// Which API.

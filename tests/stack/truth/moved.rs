@@ -62,7 +62,7 @@ fn a_database_moves_to_another_server() {
     let run = there.run();
     run.fired([2]).resolved([1]);
     assert!(run.everything().contains("the server (system identifier and timeline) was"), "{run}");
-    // And whoever reads all of the topic has the new server's answer, too.
+    // A new group that reads the whole topic has the new server's answer, too.
     there.group = format!("{}-again", job.group);
     there.run().fired([2]).resolved([]);
 }

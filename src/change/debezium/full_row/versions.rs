@@ -1,8 +1,11 @@
 //! Which columns a table had at which positions in the WAL, as far as looks at the catalog tell. Pure.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Declared, FullRowColumn, FullRowTable, Row, reject};
+use crate::change::debezium::TableSource;
 use crate::change::full_row::Field;
 use crate::change::{Reject, RejectKind};
 use crate::model::Lsn;
@@ -10,9 +13,30 @@ use crate::model::Lsn;
 /// So many versions are kept: what is older was written long before anything that is still to be read.
 const KEPT: usize = 8;
 
-/// What a table looked like over time: versions in the order of their positions.
+/// What a table looked like over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableVersions(Vec<TableVersion>);
+#[serde(default, deny_unknown_fields)]
+pub struct TableVersions {
+    /// `system_identifier` of the server: positions of two servers say nothing about each other.
+    server: String,
+    /// In the order of their positions.
+    versions: Vec<TableVersion>,
+}
+
+/// One look at a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableLook {
+    /// `system_identifier` of the server.
+    pub server: String,
+    /// The position in the WAL before the look.
+    pub before: Lsn,
+    /// The position in the WAL after the look.
+    pub after: Lsn,
+    /// The table.
+    pub table: FullRowTable,
+    /// What else its changes depend on.
+    pub source: TableSource,
+}
 
 /// A table as several looks found it, one after the other, each of which would read a value as the others do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,42 +50,47 @@ pub struct TableVersion {
 }
 
 impl TableVersions {
-    /// Notes a look at the table, with the positions before and after it. What is different now, a sentence for each column
-    /// whose values are written in another way.
-    pub fn note(&mut self, (before, after): (Lsn, Lsn), table: &FullRowTable) -> Vec<String> {
-        let differences = self.0.last().map(|version| differences(&version.table, table)).unwrap_or_default();
-        match self.0.last_mut() {
-            Some(version) if differences.is_empty() => {
-                version.last = version.last.max(before);
-                version.table = table.clone();
-            }
-            _ => {
-                self.0.push(TableVersion { first: after, last: before, table: table.clone() });
-                let more = self.0.len().saturating_sub(KEPT);
-                self.0.drain(..more);
+    /// Notes a look at the table. What is different now, a sentence for each column whose values are written in another way.
+    /// On another server nothing that was known before counts.
+    pub fn note(&mut self, look: &TableLook) -> Vec<String> {
+        let mut differences = Vec::new();
+        if !self.server.is_empty() && self.server != look.server {
+            differences.push(format!("the server (system identifier) was {} and is {}", self.server, look.server));
+            self.versions.clear();
+        }
+        self.server.clone_from(&look.server);
+        if let Some(version) = self.versions.last_mut() {
+            differences = retyped(&version.table, &look.table);
+            if differences.is_empty() {
+                version.last = version.last.max(look.before);
+                version.table = look.table.clone();
+                return differences;
             }
         }
+        self.versions.push(TableVersion { first: look.after, last: look.before, table: look.table.clone() });
+        let more = self.versions.len().saturating_sub(KEPT);
+        self.versions.drain(..more);
         differences
     }
 
     /// The versions.
     pub fn versions(&self) -> &[TableVersion] {
-        &self.0
+        &self.versions
     }
 
     /// The position before the newest look: changes up to there were written under one of the versions.
     pub fn seen_up_to(&self) -> Option<Lsn> {
-        self.0.last().map(|version| version.last)
+        self.versions.last().map(|version| version.last)
     }
 
     /// The versions under which a change at this position may have been written, as indexes: one, or two that follow each
     /// other where it lies between their looks. Without a position it may be any of them.
-    pub fn at(&self, position: Option<Lsn>) -> (usize, usize) {
-        let newest = self.0.len().saturating_sub(1);
-        let Some(position) = position else { return (0, newest) };
-        let begun = self.0.iter().rposition(|version| version.first <= position).unwrap_or(0);
-        let is_between = begun < newest && self.0.get(begun).is_some_and(|version| version.last < position);
-        (begun, if is_between { begun.saturating_add(1) } else { begun })
+    pub fn at(&self, position: Option<Lsn>) -> RangeInclusive<usize> {
+        let newest = self.versions.len().saturating_sub(1);
+        let Some(position) = position else { return 0..=newest };
+        let begun = self.versions.iter().rposition(|version| version.first <= position).unwrap_or(0);
+        let is_between = begun < newest && self.versions.get(begun).is_some_and(|version| version.last < position);
+        begun..=(if is_between { begun.saturating_add(1) } else { begun })
     }
 }
 
@@ -75,7 +104,7 @@ pub enum Between {
 }
 
 /// Columns of both whose values are written in another way.
-fn differences(then: &FullRowTable, now: &FullRowTable) -> Vec<String> {
+fn retyped(then: &FullRowTable, now: &FullRowTable) -> Vec<String> {
     let mut found = Vec::new();
     for column in &then.fields {
         let same_name = now.fields.iter().find(|other| other.field.name == column.field.name);
@@ -99,8 +128,8 @@ impl FullRowColumn {
     }
 }
 
-/// What a record says that may have been written by either of two versions of the table: by the one of them that can read
-/// it, or by both where they agree.
+/// What a record says that may have been written under either of two versions of the table: by the one that can read it, or
+/// by both where they agree.
 pub(super) fn either(before: Result<Row, Reject>, after: Result<Row, Reject>) -> Result<Row, Reject> {
     match (before, after) {
         (Ok(before), Ok(after)) => match disagreement(&before, &after) {
@@ -113,6 +142,7 @@ pub(super) fn either(before: Result<Row, Reject>, after: Result<Row, Reject>) ->
                 ),
             )),
         },
+        (Err(reject), _) if reject.kind == RejectKind::Between => Err(reject),
         (Ok(row), Err(_)) | (Err(_), Ok(row)) => Ok(row),
         (Err(_), Err(reject)) => Err(reject),
     }
@@ -145,37 +175,51 @@ mod tests {
         FullRowTable { schema: "public".into(), name: "orders".into(), fields, primary_key: vec![0] }
     }
 
+    fn look(before: u64, after: u64, table: &FullRowTable) -> TableLook {
+        let source = TableSource { database: "d".into(), key_is_made_up: false };
+        TableLook { server: "7".into(), before: Lsn(before), after: Lsn(after), table: table.clone(), source }
+    }
+
     #[test]
     fn a_position_has_one_version_or_lies_between_two() {
         let (one, two) = (table(&[("a", FieldType::Int32)]), table(&[("a", FieldType::Int64)]));
         let mut versions = TableVersions::default();
-        assert_eq!(versions.at(Some(Lsn(5))), (0, 0));
-        assert_eq!(versions.note((Lsn(10), Lsn(11)), &one), [""; 0]);
-        assert_eq!(versions.note((Lsn(20), Lsn(21)), &one), [""; 0]);
-        assert_eq!(versions.at(Some(Lsn(99))), (0, 0));
+        assert_eq!(versions.at(Some(Lsn(5))), 0..=0);
+        assert_eq!(versions.note(&look(10, 11, &one)), [""; 0]);
+        assert_eq!(versions.note(&look(20, 21, &one)), [""; 0]);
+        assert_eq!(versions.at(Some(Lsn(99))), 0..=0);
         // It may have been changed before, in or after what lies between the two positions of the look.
-        assert_eq!(versions.note((Lsn(25), Lsn(30)), &two), ["column a was integer and is bigint"]);
-        assert_eq!((versions.at(Some(Lsn(26))), versions.seen_up_to()), ((0, 1), Some(Lsn(25))));
-        assert_eq!(versions.note((Lsn(40), Lsn(41)), &two), [""; 0]);
-        let check = |position, want| assert_eq!(versions.at(Some(Lsn(position))), want, "{position}");
-        check(1, (0, 0));
-        check(20, (0, 0));
-        check(21, (0, 1));
-        check(29, (0, 1));
-        check(30, (1, 1));
-        check(99, (1, 1));
-        assert_eq!(versions.at(None), (0, 1));
+        assert_eq!(versions.note(&look(25, 30, &two)), ["column a was integer and is bigint"]);
+        assert_eq!((versions.at(Some(Lsn(26))), versions.seen_up_to()), (0..=1, Some(Lsn(25))));
+        assert_eq!(versions.note(&look(40, 41, &two)), [""; 0]);
+        for (position, want) in [(1, 0..=0), (20, 0..=0), (21, 0..=1), (29, 0..=1), (30, 1..=1), (99, 1..=1)] {
+            assert_eq!(versions.at(Some(Lsn(position))), want, "{position}");
+        }
+        assert_eq!(versions.at(None), 0..=1);
         assert_eq!(versions.seen_up_to(), Some(Lsn(40)));
         let text = serde_json::to_string(&versions).unwrap();
         assert_eq!(serde_json::from_str::<TableVersions>(&text).unwrap(), versions);
     }
 
     #[test]
+    fn another_server_begins_again() {
+        let (one, two) = (table(&[("a", FieldType::Int32)]), table(&[("a", FieldType::Int64)]));
+        let mut versions = TableVersions::default();
+        versions.note(&look(1_000, 1_000, &one));
+        versions.note(&look(2_000, 2_000, &two));
+        let moved = TableLook { server: "8".into(), ..look(10, 10, &two) };
+        assert_eq!(versions.note(&moved), ["the server (system identifier) was 7 and is 8"]);
+        assert_eq!((versions.at(Some(Lsn(11))), versions.versions().len()), (0..=0, 1));
+        assert_eq!((&versions.versions()[0].table, versions.seen_up_to()), (&two, Some(Lsn(10))));
+        assert_eq!(versions.note(&moved), [""; 0]);
+    }
+
+    #[test]
     fn columns_that_come_or_go_are_no_other_version() {
         let mut versions = TableVersions::default();
-        versions.note((Lsn(10), Lsn(10)), &table(&[("a", FieldType::Int32)]));
+        versions.note(&look(10, 10, &table(&[("a", FieldType::Int32)])));
         let wide = table(&[("b", FieldType::Text), ("a", FieldType::Int32)]);
-        assert_eq!(versions.note((Lsn(20), Lsn(21)), &wide), [""; 0]);
+        assert_eq!(versions.note(&look(20, 21, &wide)), [""; 0]);
         assert_eq!(versions.versions(), [TableVersion { first: Lsn(10), last: Lsn(20), table: wide }]);
     }
 
@@ -184,8 +228,8 @@ mod tests {
         let mut versions = TableVersions::default();
         for position in 0..20 {
             let ty = if position % 2 == 0 { FieldType::Int32 } else { FieldType::Int64 };
-            versions.note((Lsn(position), Lsn(position)), &table(&[("a", ty)]));
+            versions.note(&look(position, position, &table(&[("a", ty)])));
         }
-        assert_eq!((versions.versions().len(), versions.at(Some(Lsn(3)))), (KEPT, (0, 0)));
+        assert_eq!((versions.versions().len(), versions.at(Some(Lsn(3)))), (KEPT, 0..=0));
     }
 }

@@ -68,8 +68,8 @@ fn slow_cut_at_random_under_load_it_tells_everything_once() {
     world.run.settle(&at);
     let caught_up = begun.elapsed() - lasts;
     world.run.terminate();
-    let told = check(&mut world.run, &at);
-    let alerts = told.values().map(Vec::len).sum::<usize>();
+    let alerts = check(&mut world.run, &at);
+    let alerts = alerts.values().map(Vec::len).sum::<usize>();
     let ended = world.run.written("log").lines().filter(|line| line.contains("no longer be sure")).count();
     eprintln!(
         "{cuts} cuts, {changes} changes in {seconds} s (at most {is_late:?} behind), {alerts} alerts, {ended} assignments \

@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::super::number;
 use super::super::run::{Run, Setup, assign, consumer, key_of};
-use super::super::script::BEFORE;
+use super::started;
 use crate::harness::Database;
 
 /// More than there are alerts in the time that one takes.
@@ -65,13 +65,7 @@ fn slow_latency_with_the_fence_and_without() {
     let database = Database::new("latency");
     let mut worlds = ["fence", "none"].map(|off| {
         let environment = vec![("TRIPLINE_OFF", off)];
-        let mut run = Run::with(&database.name, &format!("off_{off}"), &[], Setup { environment, ..Setup::default() });
-        let rows: Vec<(i64, i64, &str, &str)> = (1..=USERS).map(|user| (user, user, "1", BEFORE)).collect();
-        run.feed.insert(&rows);
-        run.feed.tell();
-        run.start();
-        let at = run.feed.clock(0);
-        run.settle(&at);
+        let run = started(&database, &format!("off_{off}"), USERS, Setup { environment, ..Setup::default() });
         (off, run, 0)
     });
     // In turn, so that what else the machine does meets both.
