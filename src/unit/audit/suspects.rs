@@ -39,12 +39,20 @@ struct Suspect {
     position: Option<Lsn>,
     /// What was written up to there is in the topic before these.
     ends: Option<Ends>,
-    /// Where the topic ended at the newest look.
+    /// Where the topic ended at the newest look, or at the first one after another answer has become due.
     newest: Option<Ends>,
     /// How often changes overtook it.
     overtaken: u8,
     /// Answers that differed since then, with no change of the key between.
     answers: u8,
+}
+
+impl Suspect {
+    /// When it is asked about again, if the difference lasts until then.
+    fn due(&self) -> Timestamp {
+        let part = LASTING_MICROS / i64::from(LASTING_ANSWERS - 1);
+        Timestamp(self.since.0.saturating_add(part * i64::from(self.answers)))
+    }
 }
 
 /// What became of a suspect.
@@ -184,7 +192,11 @@ impl Suspects {
             if is_read && suspect.ends.is_none() {
                 suspect.ends = Some(ends.clone());
             }
-            suspect.newest = Some(ends.clone());
+            // What comes in with the looks after it may not be waited for: there is another one each second.
+            let due = suspect.due();
+            if suspect.newest.as_ref().is_none_or(|newest| newest.at < due) {
+                suspect.newest = Some(ends.clone());
+            }
         }
     }
 
@@ -199,8 +211,7 @@ impl Suspects {
         let mut settled = Vec::new();
         let (again, heal) = (&mut self.again, &mut self.heal);
         self.suspects.retain(|suspect| {
-            let due = LASTING_MICROS / i64::from(LASTING_ANSWERS - 1) * i64::from(suspect.answers);
-            let lasts = now.0.saturating_sub(suspect.since.0) >= due && suspect.newest.as_ref().is_some_and(&is_read);
+            let lasts = now >= suspect.due() && suspect.newest.as_ref().is_some_and(&is_read);
             let has_lasted = suspect.answers >= LASTING_ANSWERS;
             let verdict = if !is_quiet(suspect.rule, &suspect.key) {
                 Verdict::Overtaken
@@ -295,5 +306,21 @@ mod tests {
             suspects.looked(number, &look(200, None), Lsn(150), &ends(6));
         }
         assert_eq!(settle(&mut suspects, LASTING_MICROS + 1, true, 9), [Verdict::Drift]);
+    }
+
+    /// Where a topic ends in what is no record, its ends count as read a second after the look that found them.
+    #[test]
+    fn a_look_each_second_does_not_hold_it_up() {
+        let mut suspects = Suspects::default();
+        suspects.differs(0, &Key::Int(1), Timestamp(0));
+        let mut verdicts = Vec::new();
+        for second in 0..LASTING_MICROS / 1_000_000 {
+            let now = Timestamp(second * 1_000_000);
+            let number = suspects.begin_look();
+            suspects.looked(number, &look(200, None), Lsn(150), &Ends { at: now, ..ends(6) });
+            let settled = suspects.settle(now, |_, _| true, |ends| now.0 - ends.at.0 >= 1_000_000);
+            verdicts.extend(settled.into_iter().map(|(_, _, verdict)| verdict));
+        }
+        assert_eq!(verdicts, [Verdict::Lasting]);
     }
 }
