@@ -291,6 +291,11 @@ impl Run {
         self.kill();
     }
 
+    /// The next process ends at this place.
+    pub(super) fn end_next_at(&mut self, fault: &str) {
+        self.faults.push_front(fault.to_owned());
+    }
+
     /// The next process finds an empty folder.
     pub(super) fn lose_folder_next(&mut self) {
         self.faults.push_front(LOSE.to_owned());
