@@ -51,7 +51,7 @@ use crate::job::gauge::Gauge;
 use crate::job::{self, ColumnsError, Ended, Job, JobError};
 use crate::model::NextOffset;
 use crate::progress::{Epoch, EpochRef, Offsets, StartAt};
-use crate::sink::DeadLetterSink;
+use crate::sink::{DeadLetterSink, log_invalid};
 use crate::source::{Event, Follow};
 
 /// The wait before the group's offsets are committed again.
@@ -305,11 +305,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     /// The steps of [`Archive::close`].
     async fn epoch(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
         let dead = session.batch.dead();
-        for letter in dead {
-            let (partition, offset) = (letter.position.partition, letter.position.offset);
-            tracing::warn!(topic = self.settings.topic, partition, offset, reason = %letter.reject, "record not understood");
-        }
         if !dead.is_empty() {
+            log_invalid(&self.settings.topic, dead);
             Retry::WORKING.run("writing dead letters", async || self.dead_letters.dead_letter(dead).await).await?;
         }
         let batch = &mut session.batch;

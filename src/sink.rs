@@ -8,6 +8,8 @@ pub mod kafka;
 pub mod log;
 pub mod postgres;
 
+use std::collections::BTreeMap;
+
 use crate::alert::Alert;
 use crate::change::record::DeadLetter;
 use crate::failure::CallError;
@@ -77,4 +79,23 @@ pub trait DeadLetterSink {
     /// # Errors
     /// They were not all taken; copying all of them again is safe.
     async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), CallError>;
+}
+
+/// A line of the log for each kind of invalid record among these, with the first of its kind; each record at DEBUG. The
+/// records of one epoch are logged together: a topic full of them fills no disk.
+pub fn log_invalid(topic: &str, dead: &[DeadLetter]) {
+    let mut kinds: BTreeMap<&'static str, (usize, &DeadLetter)> = BTreeMap::new();
+    for letter in dead {
+        kinds.entry(letter.reject.kind.as_str()).or_insert((0, letter)).0 += 1;
+        let (partition, offset, reason) = (letter.position.partition, letter.position.offset, &letter.reject);
+        tracing::debug!(topic, partition, offset, %reason, "invalid");
+    }
+    for (records, letter) in kinds.into_values() {
+        let (partition, offset, reason) = (letter.position.partition, letter.position.offset, &letter.reject);
+        if records == 1 {
+            tracing::warn!(topic, partition, offset, %reason, "invalid record");
+        } else {
+            tracing::warn!(topic, records, partition, offset, %reason, "invalid records, this one first");
+        }
+    }
 }

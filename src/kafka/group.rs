@@ -6,6 +6,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, consumer};
 
+use super::topic::OFFSETS_TOPIC;
 use super::{CALL_TIMEOUT, Client};
 use crate::failure::{CallError, Kind};
 use crate::progress::Offsets;
@@ -43,6 +44,9 @@ impl Client {
         let what = format!("asking for the members of group {}", self.group);
         let group = self.group.clone();
         self.call(&what, move |consumer| {
+            // A client that is new connects for this, and not for what follows: that waits until it happens to connect, up to a
+            // second.
+            consumer.fetch_metadata(Some(OFFSETS_TOPIC), CALL_TIMEOUT)?;
             let list = consumer.fetch_group_list(Some(&group), CALL_TIMEOUT)?;
             let found = list.groups().iter().find(|found| found.name() == group);
             let members = found.map(|found| found.members()).unwrap_or_default().iter().map(|member| GroupMember {

@@ -143,6 +143,9 @@ impl Client {
     }
 }
 
+/// A topic that each cluster has: of groups, and what they have committed.
+pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
 /// The partitions of a topic, in order; none where there is no such topic.
 pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<Vec<i32>, KafkaError> {
     let metadata: Metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
@@ -170,7 +173,7 @@ impl Cluster {
     pub async fn offsets_retention(&self) -> Option<Duration> {
         let client = self.client("tripline", Isolation::Uncommitted).ok()?;
         let broker = client.call("asking for the brokers", |consumer| {
-            let metadata = consumer.fetch_metadata(Some("__consumer_offsets"), CALL_TIMEOUT)?;
+            let metadata = consumer.fetch_metadata(Some(OFFSETS_TOPIC), CALL_TIMEOUT)?;
             Ok(metadata.brokers().first().map(|broker| broker.id()))
         });
         let broker = broker.await.ok()??;

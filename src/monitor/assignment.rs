@@ -216,13 +216,11 @@ impl Assignment {
     }
 
     fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), BadRecord> {
-        let (position, reason) = (letter.position, letter.reject.detail.clone());
         if settings.stop_on_bad_record {
+            let (position, reason) = (letter.position, letter.reject.detail);
             return Err(BadRecord { topic: settings.topic.clone(), position, reason });
         }
         self.counts.rejected += 1;
-        let (partition, offset) = (position.partition, position.offset);
-        tracing::warn!(topic = settings.topic, partition, offset, reason, "invalid record");
         if !letter.reject.kind.is_elsewhere() {
             self.schedule.look_soon();
         }

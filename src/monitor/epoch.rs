@@ -11,7 +11,7 @@ use crate::model::Timestamp;
 use crate::planted;
 use crate::progress::{Epoch, EpochRef, Progress};
 use crate::retry::Retry;
-use crate::sink::{Sinks, Transaction};
+use crate::sink::{Sinks, Transaction, log_invalid};
 use crate::unit::Unit;
 use crate::unit::recovery::EpisodeRecord;
 use crate::unit::stored::Decisions;
@@ -43,6 +43,7 @@ pub(super) async fn close<K: Sinks>(
     }
     let dead_letters = std::mem::take(&mut assignment.intake.dead_letters);
     if !dead_letters.is_empty() {
+        log_invalid(&settings.topic, &dead_letters);
         let written =
             if planted::bug("dead-letters-cut") { dead_letters.get(1..).unwrap_or(&[]) } else { &dead_letters };
         if !planted::bug("dead-letters-dropped") {

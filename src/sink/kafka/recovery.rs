@@ -51,15 +51,16 @@ impl Reading {
             }),
             _ => Ok(()),
         };
-        let read = match parse::<KeyPart>(body) {
-            Ok(Some(part)) if read.is_err() => {
+        // Where it is none of these, it may be a part of a key.
+        let read = read.or_else(|error| match parse::<KeyPart>(body) {
+            Ok(Some(part)) => {
                 if part.group == self.group {
                     self.parts.insert((part.key_of.clone(), part.part), part);
                 }
                 Ok(())
             }
-            _ => read,
-        };
+            _ => Err(error),
+        });
         if let Err(error) = read {
             tracing::warn!(topic = self.topic, offset, %error, "skipped a record that Tripline did not write");
         }
