@@ -10,7 +10,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --bin tripline && cp target/release/tripline /usr/local/bin/tripline
 
 FROM debian:bookworm-slim
-RUN useradd --system --uid 10001 --user-group --no-create-home tripline \
+RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates libssl3 && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --user-group --no-create-home tripline \
     && install --directory --owner=tripline --group=tripline --mode=0700 /var/lib/tripline
 COPY --from=build /usr/local/bin/tripline /usr/local/bin/tripline
 USER 10001:10001

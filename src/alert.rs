@@ -17,7 +17,7 @@ use crate::model::text::shortened;
 use crate::model::{Key, Table, Timestamp, Value, decimal_text};
 use crate::rule::message::Field;
 use crate::rule::{Aggregate, Confirm, OutputExpr, Query, Rule, Scalar};
-use crate::window::Trigger;
+use crate::window::{GRACE_MICROS, Trigger};
 
 /// The namespace of alert ids, itself a UUIDv5 of the DNS name `tripline.alerts`.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8d5c_5a9e_4b0f_5c1e_9d2a_6f0e_3b7c_1a44);
@@ -133,7 +133,7 @@ impl Alert {
                 "to": decision.window.1.rfc3339(),
             },
             "trigger": decision.trigger.map(|trigger| trigger_json(decision.topic, &query.table, trigger)),
-            "confirmation": confirmation_json(rule.confirm, decision.confirmation),
+            "confirmation": confirmation_json(rule.confirm, decision.confirmation, decision.trigger),
             "emitted_at": decision.emitted_at.rfc3339(),
         });
         if let Json::Object(fields) = &mut body
@@ -313,8 +313,16 @@ fn trigger_json(topic: &str, table: &Table, trigger: &Trigger) -> Json {
     })
 }
 
-fn confirmation_json(required: Confirm, confirmation: Option<Confirmation<'_>>) -> Json {
+fn confirmation_json(required: Confirm, confirmation: Option<Confirmation<'_>>, trigger: Option<&Trigger>) -> Json {
     match confirmation {
+        Some(made) if trigger.is_some_and(Trigger::is_unstamped) => json!({
+            "required": required == Confirm::Required,
+            "as_of": made.as_of.rfc3339(),
+            "snapshot": made.snapshot,
+            "attempts": made.attempts,
+            "ms": made.millis,
+            "grace_ms": GRACE_MICROS / 1_000,
+        }),
         Some(made) => json!({
             "required": required == Confirm::Required,
             "as_of": made.as_of.rfc3339(),

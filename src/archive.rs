@@ -282,6 +282,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         let reason = letter.reject.detail.clone();
         match &letter.reject.kind {
             RejectKind::Schemaless => Some(ColumnsError::Schemaless(reason).into()),
+            RejectKind::Unwrapped => Some(ColumnsError::Unwrapped(reason).into()),
             RejectKind::UnknownColumn(column) => Some(ColumnsError::Unknown { column: column.clone(), reason }.into()),
             _ => None,
         }

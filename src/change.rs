@@ -1,11 +1,13 @@
 //! Change records: bytes of Kafka → [`Change`]. Pure.
 //!
-//! - [`debezium`]: the envelope, with and without its schema
+//! - [`debezium`]: envelopes and rows in JSON, with and without their schema
+//! - [`avro`]: the same in Avro, as that JSON
 //! - [`record`]: records of a topic, decoded or rejected
 //! - [`decimal`]: exact numbers from strings and from Kafka Connect's Decimal
 //! - [`time`]: every representation of a time that the connector writes
 //! - [`full_row`]: changes with every column, for the archive
 
+pub mod avro;
 pub mod debezium;
 pub mod decimal;
 pub mod full_row;
@@ -165,6 +167,10 @@ pub enum RejectKind {
     UnknownColumn(String),
     /// It can be read in two ways: the table was changed at about its time.
     Between,
+    /// It has no envelope, and lacks what an archive needs of one.
+    Unwrapped,
+    /// Its Avro cannot be read by its schema, or the registry does not have that.
+    Avro,
 }
 
 impl RejectKind {
@@ -186,6 +192,8 @@ impl RejectKind {
             Self::Schemaless => "schemaless",
             Self::UnknownColumn(_) => "unknown-column",
             Self::Between => "between",
+            Self::Unwrapped => "unwrapped",
+            Self::Avro => "avro",
         }
     }
 }

@@ -158,6 +158,10 @@ pub enum OnRuleChange {
 pub struct Source {
     /// The topic of changes.
     pub topic: String,
+    /// How records are written, and what stands around a row.
+    pub format: SourceFormat,
+    /// Where the schemas of Avro are.
+    pub schema_registry: Option<SchemaRegistry>,
     /// The connector's `decimal.handling.mode`.
     pub decimals: DecimalHandling,
     /// The connector's `time.precision.mode`.
@@ -177,7 +181,58 @@ pub struct Source {
 impl Source {
     /// What the records do not say themselves.
     pub fn encodings(&self) -> debezium::Settings {
-        debezium::Settings { decimals: self.decimals, times: self.times, binary: self.binary }
+        debezium::Settings {
+            decimals: self.decimals,
+            times: self.times,
+            binary: self.binary,
+            shape: self.format.shape(),
+        }
+    }
+}
+
+/// `source.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceFormat {
+    /// Told from each record.
+    Auto,
+    /// Debezium's envelope in JSON.
+    Json,
+    /// Rows in JSON, which ExtractNewRecordState has unwrapped.
+    JsonUnwrapped,
+    /// Debezium's envelope in Avro.
+    Avro,
+    /// Rows in Avro.
+    AvroUnwrapped,
+}
+
+impl SourceFormat {
+    /// What stands around a row.
+    pub fn shape(self) -> debezium::Shape {
+        match self {
+            Self::Auto => debezium::Shape::Auto,
+            Self::Json | Self::Avro => debezium::Shape::Envelope,
+            Self::JsonUnwrapped | Self::AvroUnwrapped => debezium::Shape::Row,
+        }
+    }
+}
+
+/// `[source.schema_registry]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct SchemaRegistry {
+    /// `https://host:port/path`
+    pub url: String,
+    /// User and password.
+    pub login: Option<(String, String)>,
+    /// A file of certificates in PEM: the authorities that are trusted, and no others.
+    pub ca: Option<PathBuf>,
+}
+
+/// Without the password.
+impl fmt::Debug for SchemaRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.login.as_ref().map(|(user, _)| user);
+        f.debug_struct("SchemaRegistry").field("url", &self.url).field("user", &user).field("ca", &self.ca).finish()
     }
 }
 

@@ -137,6 +137,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether the database may not show yet what made it one.
+    pub fn is_in_grace(&self, now: Timestamp) -> bool {
+        self.trigger.as_ref().is_some_and(|trigger| trigger.is_in_grace(self.raised_at, now))
+    }
+
     fn new(transition: &Transition, now: Timestamp) -> Self {
         Self {
             trigger: transition.trigger.clone(),

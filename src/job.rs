@@ -73,6 +73,9 @@ pub enum ColumnsError {
     /// A record has no schema, and its table is not known.
     #[error("{0}")]
     Schemaless(String),
+    /// A record is unwrapped, and lacks what an archive needs.
+    #[error("{0}")]
+    Unwrapped(String),
     /// A record cannot be read, and the table's columns are others by now.
     #[error("the table's columns have changed: {0}")]
     Changed(String),

@@ -4,18 +4,23 @@
 //! - [`topic`]: topics, their partitions and their settings
 //! - [`group`]: consumer groups from outside: offsets and members
 //! - [`records`]: single records, read without joining a group
+//! - [`registry`]: schemas by id
+//! - `token`: tokens for SASL/OAUTHBEARER
 //! - [`error`]: what an error of the client library means
 
 pub mod error;
 pub mod group;
 pub mod records;
+pub mod registry;
+pub(crate) mod token;
 pub mod topic;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -26,6 +31,13 @@ use crate::failure::{CallError, Kind, Server};
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a call may take in all: some requests have no limit of their own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How often a client is served while a call waits for its answer, and how many of its events are served then.
+const SERVED_EVERY: Duration = Duration::from_millis(200);
+const EVENTS_SERVED: usize = 50;
+
+/// What OpenSSL found wrong with a certificate, the client library does not pass on.
+const NOT_VERIFIED: &str = "; the broker's certificate is of an authority that is not trusted (ssl.ca.location), of another host name, or has expired: `openssl s_client -connect HOST:PORT -CAfile FILE` says which";
 
 /// Settings of a client that looks something up, and never joins its group.
 const LOOKUP_SETTINGS: [(&str, &str); 4] = [
@@ -47,7 +59,7 @@ impl Cluster {
     pub fn new(servers: &str, properties: &BTreeMap<String, String>) -> Self {
         let mut base = ClientConfig::new();
         base.set("bootstrap.servers", servers).set("client.id", "tripline");
-        for (name, value) in properties {
+        for (name, value) in token::prepared(properties) {
             base.set(name, value);
         }
         Self { base, servers: servers.to_owned() }
@@ -70,7 +82,8 @@ impl Cluster {
     pub fn client(&self, group: &str, isolation: Isolation) -> Result<Client, CallError> {
         let settings = self.lookup_settings(group, isolation);
         let consumer = Mutex::new(make(&settings)?);
-        Ok(Client { settings, servers: self.servers.clone(), group: group.to_owned(), consumer })
+        let is_connected = AtomicBool::new(false);
+        Ok(Client { settings, servers: self.servers.clone(), group: group.to_owned(), consumer, is_connected })
     }
 
     fn lookup_settings(&self, group: &str, isolation: Isolation) -> ClientConfig {
@@ -118,6 +131,8 @@ pub struct Client {
     servers: String,
     group: String,
     consumer: Mutex<Arc<Closing<Lookup>>>,
+    /// Whether it was made to connect once.
+    is_connected: AtomicBool,
 }
 
 fn make(settings: &ClientConfig) -> Result<Arc<Closing<Lookup>>, CallError> {
@@ -162,14 +177,15 @@ impl Client {
         let consumer = Arc::clone(&*self.consumer.lock().unwrap_or_else(PoisonError::into_inner));
         let asked = Arc::clone(&consumer);
         let called = tokio::task::spawn_blocking(move || {
-            // Polling serves the client's callbacks, which report a refused login.
-            drop(asked.poll(Duration::ZERO));
-            let answer = ask(&asked);
-            drop(asked.poll(Duration::ZERO));
-            answer
+            serve(&asked);
+            ask(&asked)
         });
         let call = call_at(&self.servers, what);
-        let error = match tokio::time::timeout(ANSWER_TIMEOUT, called).await {
+        let answered = tokio::select! {
+            answered = tokio::time::timeout(ANSWER_TIMEOUT, called) => answered,
+            reason = refused(&consumer) => return Err(CallError::new(call, reason, Kind::Refused)),
+        };
+        let error = match answered {
             Ok(Ok(Ok(done))) => return Ok(done),
             Ok(Ok(Err(error))) => error::failed(&call, error),
             Ok(Err(panicked)) => return Err(CallError::from_source(call, panicked, Kind::Internal)),
@@ -182,9 +198,27 @@ impl Client {
         // A client that was told of a cluster without brokers can ask nobody for minutes: the next call has a new one.
         let new = make(&self.settings)?;
         *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = new;
-        let login = consumer.context().take_login();
-        // A request of a client that may not log in only times out.
-        Err(login.map_or(error, |reason| CallError::new(call, reason, Kind::Refused)))
+        Err(error)
+    }
+}
+
+/// Serves what a client has to say and to ask: a refused login is reported so, and a token is asked for so.
+pub(crate) fn serve(consumer: &Lookup) {
+    // Each poll without a wait serves one event, which may be a line of the client's log.
+    for _ in 0..EVENTS_SERVED {
+        drop(consumer.poll(Duration::ZERO));
+    }
+}
+
+/// Until a client's login is refused, and why. A request of such a client would only time out.
+async fn refused(consumer: &Arc<Closing<Lookup>>) -> String {
+    loop {
+        tokio::time::sleep(SERVED_EVERY).await;
+        let served = Arc::clone(consumer);
+        let _ = tokio::task::spawn_blocking(move || serve(&served)).await;
+        if let Some(reason) = consumer.context().take_login() {
+            return reason;
+        }
     }
 }
 
@@ -222,6 +256,12 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 pub struct Quiet;
 
 impl ClientContext for Quiet {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::fetch(config)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
@@ -232,6 +272,12 @@ impl ClientContext for Quiet {
 }
 
 impl ClientContext for Watch {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::fetch(config)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
     }
@@ -241,8 +287,12 @@ impl ClientContext for Watch {
             return; // the end of a partition is no error
         }
         tracing::debug!(%error, reason, "Kafka client");
-        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        // A broker that wants a certificate of the client's says so when it closes the connection.
+        let wants_certificate = reason.contains("SSL alert number") && reason.contains("certificate");
+        let code = error.rdkafka_error_code();
+        if wants_certificate || matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) {
+            let advice = if reason.contains("certificate verify failed") { NOT_VERIFIED } else { "" };
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{reason}{advice}"));
         }
     }
 }

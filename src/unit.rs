@@ -406,10 +406,12 @@ impl Unit {
                 Evaluation::Fails => state.episodes.is_firing(&asked.key),
                 Evaluation::Unknown => false,
             };
-            let decided = unseen.is_empty() || planted::bug("visibility-ignored");
+            let candidate = state.episodes.candidate(&asked.key);
+            let is_in_grace = candidate.is_some_and(|candidate| candidate.is_in_grace(now));
+            let decided = unseen.is_empty() && !is_in_grace || planted::bug("visibility-ignored");
             let is_overruled =
                 answer.holds == state.episodes.is_firing(&asked.key) && planted::bug("refutation-ignored");
-            let was_overdue = state.episodes.candidate(&asked.key).is_some_and(|candidate| candidate.overdue);
+            let was_overdue = candidate.is_some_and(|candidate| candidate.overdue);
             let mut report =
                 |outcome| self.events.answered(question.rule, &state.rule, asked, Some(answer), outcome, now);
             match state.episodes.answer(&asked.key, answer.holds ^ is_overruled, decided, insists, now) {

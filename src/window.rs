@@ -49,7 +49,7 @@ use crate::snapshot::Snapshot;
 pub use audit::Fingerprint;
 pub use stored::{StoredWindow, StoredWindow2};
 pub use top::Standing;
-pub use trigger::Trigger;
+pub use trigger::{GRACE_MICROS, Trigger};
 
 /// How far a row may be dated ahead of its commit under event time; one dated further ahead is not in
 /// the window, neither here nor in the confirmation, whose NOW() it cannot reach.

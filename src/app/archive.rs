@@ -55,12 +55,12 @@ pub async fn run(
             found = columns.find(config, &cluster, until_end) => found?,
             () = stop.clone() => return Ok(None),
         }
-        let decoder = columns.decoder(config);
+        let decoding = servers::decoding(&config.source, columns.decoder(config))?;
         let membership = tokio::select! {
             membership = membership(&cluster, &config.archive.group_id, folder.path(), limit) => membership?,
             () = stop.clone() => return Ok(None),
         };
-        let source = KafkaSource::join(&cluster, membership, &config.archive.topic, decoder, limit)?;
+        let source = KafkaSource::join(&cluster, membership, &config.archive.topic, decoding, limit)?;
         let dead_letters = DeadLetters::new(&cluster, &config.source.dead_letter_topic, &config.archive.topic)?;
         let settings = settings(config, until_end);
         let (clock, gauge) = (SystemClock::default(), Arc::clone(&gauge));

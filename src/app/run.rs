@@ -31,6 +31,7 @@ use crate::sink::kafka::dead_letters::DeadLetters;
 use crate::sink::kafka::{KafkaSink, Topics};
 use crate::sink::log::LogSink;
 use crate::source::kafka::KafkaSource;
+use crate::source::kafka::decoding::Decoding;
 use crate::web::Web;
 
 /// How long a database that is away is waited for once a run is at work: as for everything else then, without end.
@@ -43,7 +44,7 @@ pub struct Prepared<'a> {
     /// The cluster that it reads from and writes to.
     pub cluster: Cluster,
     /// Decodes the records of the rules' table.
-    pub decoder: Decoder,
+    pub decoding: Decoding<Decoder>,
     compiled: CompiledRules,
     confirm: PostgresConfirm,
     /// Shows how far it is.
@@ -86,6 +87,7 @@ async fn prepare_for(
     let decoder = Decoder::new(&compiled.table, &compiled.wanted, config.source.encodings());
     let decoder = decoder.map_err(Failure::misconfigured)?.of_source(&compiled.source);
     let decoder = decoder.with_placeholder(&config.source.unavailable_value_placeholder);
+    let decoding = servers::decoding(&config.source, decoder)?;
     let confirm = PostgresConfirm::new(
         database.options().clone(),
         config.postgres.max_connections,
@@ -94,7 +96,7 @@ async fn prepare_for(
         &compiled.wanted,
     );
     let confirm = confirm.with_zones(compiled.zones.clone());
-    Ok(Prepared { config, until_end, cluster, decoder, compiled, confirm, gauge, status })
+    Ok(Prepared { config, until_end, cluster, decoding, compiled, confirm, gauge, status })
 }
 
 impl Prepared<'_> {
@@ -135,7 +137,7 @@ impl Prepared<'_> {
                 () = stop.clone() => return driven.close(has_begun).await,
             };
             let topic = &config.source.topic;
-            let source = KafkaSource::join(&cluster, membership, topic, job.decoder.clone(), limit)?;
+            let source = KafkaSource::join(&cluster, membership, topic, job.decoding.clone(), limit)?;
             let (until_end, shown) = (job.until_end, (Arc::clone(&job.gauge), Arc::clone(&job.status)));
             let Driven { counts, sinks, folder, .. } = driven;
             driven = job.drive(source, sinks, folder, counts, changes, stop.clone()).await;

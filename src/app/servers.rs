@@ -1,17 +1,21 @@
 //! The servers of a configuration, and waiting for them, for topics and for the group at a start.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config;
+use crate::change::Decode;
+use crate::config::{self, SourceFormat};
 use crate::failure::Failure;
 use crate::host;
 use crate::kafka::group::Membership;
+use crate::kafka::registry::{Registry, RegistryAddress};
 use crate::kafka::{Cluster, Isolation};
 use crate::postgres::{Database, Session};
 use crate::retry::Retry;
+use crate::source::kafka::decoding::{Decoding, Encoding};
 
 /// How often is looked for a topic that does not exist yet.
 const TOPIC_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,6 +23,35 @@ const TOPIC_INTERVAL: Duration = Duration::from_secs(1);
 /// The cluster of a configuration.
 pub fn cluster(kafka: &config::Kafka) -> Cluster {
     Cluster::new(&kafka.bootstrap_servers, &kafka.properties)
+}
+
+/// How the records of a configuration are decoded.
+///
+/// # Errors
+/// The authorities of the schema registry cannot be read.
+pub fn decoding<D: Decode>(source: &config::Source, decoder: D) -> Result<Decoding<D>, Failure> {
+    let encoding = match source.format {
+        SourceFormat::Auto => Encoding::Auto,
+        SourceFormat::Json | SourceFormat::JsonUnwrapped => Encoding::Json,
+        SourceFormat::Avro | SourceFormat::AvroUnwrapped => Encoding::Avro,
+    };
+    Ok(Decoding::new(decoder, encoding, registry(source)?))
+}
+
+/// The schema registry of a configuration, where it has one.
+///
+/// # Errors
+/// Its authorities cannot be read.
+pub fn registry(source: &config::Source) -> Result<Option<Arc<Registry>>, Failure> {
+    let Some(settings) = &source.schema_registry else { return Ok(None) };
+    let authorities = match &settings.ca {
+        None => None,
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
+            Failure::misconfigured(format!("source.schema_registry.ca: {}: {error}", path.display()))
+        })?),
+    };
+    let address = RegistryAddress { url: settings.url.clone(), login: settings.login.clone(), authorities };
+    Ok(Some(Arc::new(Registry::new(&address)?)))
 }
 
 /// The database that confirms, read only.

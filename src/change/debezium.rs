@@ -7,10 +7,11 @@
 //!
 //! - [`envelope`]: `before`, `after`, `source`, `op`
 //! - [`source`]: where a change comes from; [`beside`]: what is no change
+//! - [`unwrapped`]: rows without an envelope
 //! - [`columns`]: which columns of an image are read, and into what
 //! - [`value`]: one column's value by its type and encoding
 //! - [`schema`]: encodings from the schema of a record
-//! - [`named`]: small pieces of parsing
+//! - [`named`]: small pieces of parsing; [`rejects`]: why a record is refused
 //! - [`full_row`]: the same records with every column, for the archive
 
 mod beside;
@@ -18,21 +19,24 @@ mod columns;
 mod envelope;
 pub mod full_row;
 mod named;
+mod rejects;
 mod schema;
 mod source;
+mod unwrapped;
 mod value;
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use self::beside::of_no_table;
 use self::columns::{Columns, Image, ImageSeed, Part, Row};
-use self::envelope::{Envelope, EnvelopeSeed, Letter, WrappingSeed};
+use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, Wrapping, WrappingSeed};
+use self::rejects::{made_up_key, no_change, no_key, no_row, reject, schema_unreadable, unreadable, utf8};
 use self::source::{check_table, committed_at, lsn, tx_id};
+use self::unwrapped::AddedSeed;
 use self::value::{Form, Placeholder};
 use super::{Change, Decode, Decoded, Op, Reject, RejectKind};
 use crate::model::{Key, Table};
@@ -90,6 +94,18 @@ pub enum BinaryHandling {
     Hex,
 }
 
+/// Whether records are Debezium's envelope, or rows that ExtractNewRecordState has unwrapped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// Told from each record: an envelope has `op`, a row the columns of the primary key.
+    #[default]
+    Auto,
+    /// The envelope.
+    Envelope,
+    /// The row.
+    Row,
+}
+
 /// What the connector is set to, where its records do not say it themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -99,6 +115,8 @@ pub struct Settings {
     pub times: TimePrecision,
     /// How `bytea` is written.
     pub binary: BinaryHandling,
+    /// What stands around a row.
+    pub shape: Shape,
 }
 
 /// What the catalog says of the changes that Postgres writes of a table.
@@ -120,6 +138,7 @@ pub struct Decoder {
     /// Whether the key of a delete is made up: the replica identity lacks the primary key.
     key_is_made_up: bool,
     placeholder: Arc<Placeholder>,
+    shape: Shape,
     columns: Columns,
     /// Encodings of records without schema.
     plain: Vec<Form>,
@@ -152,6 +171,7 @@ impl Decoder {
             table_name: table.name.clone(),
             key_is_made_up: false,
             placeholder: Arc::default(),
+            shape: settings.shape,
             columns,
             plain,
             learnt: None,
@@ -194,6 +214,9 @@ impl Decoder {
             return self.tombstone(key);
         };
         let text = utf8(value, "the record's value", RejectKind::Json)?;
+        if self.shape == Shape::Row {
+            return self.read_row(text, key);
+        }
         if let Some((schema, _)) = &self.learnt
             && let Some(payload) = behind_schema(schema, text)
             && let Ok(envelope) = self.read(payload, Encoding::Learnt)
@@ -201,7 +224,14 @@ impl Decoder {
             return self.finish(payload, envelope, key, Encoding::Learnt);
         }
         // Also after a failure of the short way, for the position in the whole text.
-        let envelope = self.read(text, Encoding::Plain).map_err(|error| unreadable(&error, "the record's value"))?;
+        let envelope = match self.read(text, Encoding::Plain) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                // A row may have a column that is called op, or source.
+                let row = if self.shape == Shape::Auto { self.read_row(text, key).ok() } else { None };
+                return row.ok_or_else(|| unreadable(&error, "the record's value"));
+            }
+        };
         match envelope.payload.filter(|_| envelope.op == Letter::Absent) {
             Some(payload) if payload.get() == "null" && envelope.schema.is_some() => self.tombstone(key),
             Some(payload) if payload.get().starts_with('{') => {
@@ -218,7 +248,7 @@ impl Decoder {
             return Ok(Encoding::Plain);
         };
         if self.learnt.as_ref().is_none_or(|(known, _)| known.as_ref() != schema) {
-            let forms = schema::of_envelope(schema, &self.columns, &self.plain)
+            let forms = schema::of_value(schema, &self.columns, &self.plain)
                 .map_err(|error| reject(RejectKind::Envelope, schema_unreadable(&error)))?;
             self.learnt = Some((schema.into(), forms));
         }
@@ -249,6 +279,9 @@ impl Decoder {
         if let Some(what) = of_no_table(&envelope.op, text) {
             return Ok(Decoded::Ignored(what));
         }
+        if envelope.op == Letter::Absent && self.shape == Shape::Auto {
+            return self.finish_row(text, encoding);
+        }
         let Some(op) = operation(&envelope.op)? else { return Ok(Decoded::Ignored(MESSAGE)) };
         check_table(self.database.as_deref(), (&self.table_schema, &self.table_name), &envelope.source)?;
         let (pk, row) = match op {
@@ -261,17 +294,55 @@ impl Decoder {
             }
             Op::Create | Op::Update | Op::Read => return Err(no_row(op)),
         };
-        let (row, holes, reject) = match row {
-            None => (None, Vec::new(), None),
-            Some(Row { values, holes, reject }) => (Some(values), holes, reject),
+        change(op, pk, row, &envelope.source)
+    }
+
+    /// A record that is known to be a row, with its schema around it or without.
+    fn read_row(&mut self, text: &str, key: Option<&[u8]>) -> Result<Decoded, Reject> {
+        let place = "the record's value";
+        let Wrapping { schema, payload } = parse(WrappingSeed, text).map_err(|error| unreadable(&error, place))?;
+        // A column may be called payload, or schema: it is no object then.
+        match (schema.filter(|schema| schema.get().starts_with('{')), payload.map(RawValue::get)) {
+            (Some(_), Some("null")) => self.tombstone(key),
+            (Some(schema), Some(payload)) if payload.starts_with('{') => {
+                let encoding = self.learn(Some(schema))?;
+                self.finish_row(payload, encoding)
+            }
+            _ => self.finish_row(text, Encoding::Plain),
+        }
+    }
+
+    /// `text`: the row's own.
+    fn finish_row(&mut self, text: &str, encoding: Encoding) -> Result<Decoded, Reject> {
+        let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
+        let seed = ImageSeed {
+            columns: &self.columns,
+            forms,
+            part: Part::All,
+            placeholder: &self.placeholder,
+            image: &mut self.image,
         };
-        let (lsn, tx_id) = (lsn(&envelope.source)?, tx_id(&envelope.source)?);
-        let committed_at = committed_at(envelope.source.ts_us, envelope.source.ts_ms)?;
-        let change = Change { op, pk, row, lsn, tx_id, committed_at, holes };
-        Ok(match reject {
-            None => Decoded::Change(change),
-            Some(reject) => Decoded::Partial(change, reject),
-        })
+        parse(seed, text).map_err(|error| unreadable(&error, "the row"))?;
+        let (schema, table) = (self.table_schema.as_str(), self.table_name.as_str());
+        let seed = AddedSeed { database: self.database.as_deref(), schema, table };
+        let added = parse(seed, text).map_err(|error| unreadable(&error, "the row"))?;
+        check_table(self.database.as_deref(), (schema, table), &added.source)?;
+        if !self.columns.has_key(&self.image) {
+            return match of_no_table(&Letter::Absent, text) {
+                Some(what) => Ok(Decoded::Ignored(what)),
+                None => Err(no_change()),
+            };
+        }
+        let Some(op) = operation(&added.op())? else { return Ok(Decoded::Ignored(MESSAGE)) };
+        if op == Op::Delete && self.key_is_made_up {
+            return Err(made_up_key());
+        }
+        // Whatever has no key of the table's is taken for a row only where it is known to be one.
+        let is_row = self.shape == Shape::Row || added.is_any();
+        let pk = self.columns.key(&self.image, "the row").map_err(|error| if is_row { error } else { no_change() })?;
+        // All but the key of a deleted row may be made up.
+        let row = (op != Op::Delete).then(|| self.columns.row(&mut self.image, "the row"));
+        change(op, Some(pk), row, &added.source)
     }
 
     /// The primary key of a deleted row: from `before`, of which it is the one part that is never made up, or else
@@ -395,11 +466,7 @@ fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
     match letter {
         Letter::Of(op) => Ok(Some(*op)),
         Letter::Message => Ok(None),
-        Letter::Absent => Err(reject(
-            RejectKind::Envelope,
-            "there is no op in the record: it has been unwrapped (ExtractNewRecordState), or is no change; the \
-             plain envelope is needed for now: drop that transform from the connector",
-        )),
+        Letter::Absent => Err(no_change()),
         Letter::Unknown(op) => {
             let detail = format!("op is {op:?}, which is none of c, u, d, r, t and m; is this topic Debezium's?");
             Err(reject(RejectKind::Envelope, detail))
@@ -407,59 +474,16 @@ fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
     }
 }
 
-fn no_row(op: Op) -> Reject {
-    reject(RejectKind::Envelope, format!("op is {:?} and after is null or not there; the row is needed", op.as_str()))
-}
-
-fn no_key() -> Reject {
-    reject(
-        RejectKind::Key,
-        "a delete whose primary key is neither in before nor in the record's key; the table needs a replica \
-         identity other than NOTHING",
-    )
-}
-
-fn made_up_key() -> Reject {
-    reject(
-        RejectKind::Identity,
-        "a delete of a table whose REPLICA IDENTITY is an index without the primary key: Debezium makes the key up, so the \
-         record does not say which row is gone; ALTER TABLE … REPLICA IDENTITY DEFAULT, or FULL",
-    )
-}
-
-fn utf8<'t>(bytes: &'t [u8], place: &str, kind: RejectKind) -> Result<&'t str, Reject> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        let detail =
-            format!("{place} is not UTF-8 from byte {}: set JsonConverter as the converter", error.valid_up_to());
-        reject(kind, detail)
+/// A change of a row, or of all.
+fn change(op: Op, pk: Option<Key>, row: Option<Row>, source: &Source) -> Result<Decoded, Reject> {
+    let (row, holes, reject) = match row {
+        None => (None, Vec::new(), None),
+        Some(Row { values, holes, reject }) => (Some(values), holes, reject),
+    };
+    let (lsn, tx_id) = (lsn(source)?, tx_id(source)?);
+    let change = Change { op, pk, row, lsn, tx_id, committed_at: committed_at(source.ts_us, source.ts_ms)?, holes };
+    Ok(match reject {
+        None => Decoded::Change(change),
+        Some(reject) => Decoded::Partial(change, reject),
     })
-}
-
-fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
-    match error.classify() {
-        Category::Data => {
-            let error = without_value(&error.to_string());
-            reject(RejectKind::Envelope, format!("{place} has not the form of Debezium's envelope: {error}"))
-        }
-        Category::Syntax | Category::Eof | Category::Io => reject(
-            RejectKind::Json,
-            format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"),
-        ),
-    }
-}
-
-fn schema_unreadable(error: &serde_json::Error) -> String {
-    format!("the record's schema cannot be read: {}", without_value(&error.to_string()))
-}
-
-/// What serde says of a value of the wrong type, without the value, which may be the whole row:
-/// `invalid type: string "…", expected …` becomes `invalid type: string, expected …`.
-fn without_value(error: &str) -> String {
-    let Some((before, after)) = error.rsplit_once(", expected ") else { return error.to_owned() };
-    let kind = before.split(['"', '`']).next().unwrap_or_default().trim_end();
-    format!("{kind}, expected {after}")
-}
-
-fn reject(kind: RejectKind, detail: impl Into<String>) -> Reject {
-    Reject { kind, detail: detail.into() }
 }

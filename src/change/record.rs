@@ -17,6 +17,8 @@ pub struct TopicRecord {
     pub value: Option<Vec<u8>>,
     /// Its timestamp in Kafka.
     pub at: Option<Timestamp>,
+    /// Its headers that name a schema of a registry.
+    pub schema_headers: Vec<(String, Vec<u8>)>,
 }
 
 /// Records of a batch at most: small enough that the loop looks up often, large enough to be cheap. A full

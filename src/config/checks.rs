@@ -141,6 +141,16 @@ pub(crate) fn group_id(id: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The address of a schema registry, without a login.
+pub(super) fn registry_url(text: &str) -> Result<(), String> {
+    let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let Some(url) = url else { return Err("must be a URL of the form http://host:port".to_owned()) };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a login: write source.schema_registry.user and .password".to_owned());
+    }
+    Ok(())
+}
+
 /// `host:port`, comma-separated, as librdkafka takes them.
 pub(super) fn servers(text: &str) -> Result<(), String> {
     // Not shown: what stands before it is a login.

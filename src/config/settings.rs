@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::reader::{Report, Section, Table};
 use super::{
     Alerts, Archive, ArchiveConfig, Audit, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, Postgres,
-    PostgresAlerts, RuleSettings, Source, StartAt, Web, WhenGroupIsMissing, checks,
+    PostgresAlerts, RuleSettings, SchemaRegistry, Source, StartAt, Web, WhenGroupIsMissing, checks,
 };
 use crate::rule::{Confirm, Time};
 use crate::telemetry;
@@ -166,6 +166,8 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
             Some(topic.to_owned())
         }
     };
+    let format = section.choice("format");
+    let registry = section.section_if("schema_registry").map(schema_registry);
     let decimals = section.choice("decimals");
     let times = section.choice("times");
     let binary = section.choice("binary");
@@ -177,6 +179,8 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
     section.finish();
     Some(Source {
         topic: topic?,
+        format: format?,
+        schema_registry: registry.map_or(Some(None), |registry| registry.map(Some))?,
         decimals: decimals?,
         times: times?,
         binary: binary?,
@@ -185,6 +189,19 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
         on_bad_record: on_bad_record?,
         dead_letter_topic: dead_letter_topic?,
     })
+}
+
+fn schema_registry(mut section: Section<'_>) -> Option<SchemaRegistry> {
+    let url = section.text("url", checks::registry_url);
+    let (has_user, has_password) = (section.has("user"), section.has("password"));
+    let user = section.text_if("user", checks::any);
+    let password = section.text_if("password", checks::any);
+    let ca = section.text_if("ca", checks::any);
+    if has_user != has_password {
+        section.problem(None, if has_user { "password" } else { "user" }, "is missing: a login has both");
+    }
+    section.finish();
+    Some(SchemaRegistry { url: url?, login: user.zip(password), ca: ca.map(PathBuf::from) })
 }
 
 fn postgres(mut section: Section<'_>) -> Option<Postgres> {

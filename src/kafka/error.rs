@@ -98,7 +98,11 @@ pub fn bad_property(error: &KafkaError, settings: &ClientConfig) -> CallError {
         }
     }
     let missing = ["OpenSSL not available", "No provider for SASL"].iter().any(|hint| text.contains(hint));
-    let hint = if missing && !cfg!(feature = "kafka-tls") { "; build tripline with --features kafka-tls" } else { "" };
+    let hint = if missing && !cfg!(feature = "kafka-tls") {
+        "; this build was made without the feature kafka-tls"
+    } else {
+        ""
+    };
     CallError::new("kafka.properties", format!("{text}{hint}"), Kind::Misconfigured)
 }
 
@@ -126,7 +130,7 @@ mod tests {
         let underscore = "sasl_password is not a setting of librdkafka, or this build does not have it; in the name of a variable, _ stands for a dot";
         check("sasl_password", "hunter2", underscore);
         check("sasl.passwort", "hunter2", "sasl.passwort is not a setting of librdkafka");
-        check("ssl.key.passphrase", "hunter2", "ssl.key.passphrase is not a setting");
+        check("ssl.keystore.passwort", "hunter2", "ssl.keystore.passwort is not a setting");
         check("socket.timeout.ms", "hunter2", "the value of socket.timeout.ms is not valid");
         check("security.protocol", "hunter2", "the value of security.protocol is not valid");
     }

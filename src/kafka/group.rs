@@ -1,5 +1,6 @@
 //! Consumer groups from outside: who is in one, and moving its offsets.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -43,10 +44,13 @@ impl Client {
     pub async fn group_state(&self) -> Result<GroupState, CallError> {
         let what = format!("asking for the members of group {}", self.group);
         let group = self.group.clone();
+        let is_new = !self.is_connected.swap(true, Ordering::Relaxed);
         self.call(&what, move |consumer| {
             // A client that is new connects for this, and not for what follows: that waits until it happens to connect, up to a
             // second.
-            consumer.fetch_metadata(Some(OFFSETS_TOPIC), CALL_TIMEOUT)?;
+            if is_new {
+                consumer.fetch_metadata(Some(OFFSETS_TOPIC), CALL_TIMEOUT)?;
+            }
             let list = consumer.fetch_group_list(Some(&group), CALL_TIMEOUT)?;
             let found = list.groups().iter().find(|found| found.name() == group);
             let members = found.map(|found| found.members()).unwrap_or_default().iter().map(|member| GroupMember {

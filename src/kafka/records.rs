@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{CALL_TIMEOUT, Cluster, Isolation, Watch, topic};
+use crate::change::avro;
 use crate::change::record::TopicRecord;
 use crate::failure::{CallError, Kind};
 use crate::model::Timestamp;
@@ -32,8 +33,14 @@ impl From<&BorrowedMessage<'_>> for TopicRecord {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             at: message.timestamp().to_millis().map(Timestamp::from_millis),
+            schema_headers: schema_headers(message),
         }
     }
+}
+
+fn schema_headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
+    let headers = message.headers().into_iter().flat_map(Headers::iter).filter(|header| avro::names_schema(header.key));
+    headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
 }
 
 /// What to do about an open transaction, which hides what was committed behind it.
@@ -147,7 +154,11 @@ impl Cluster {
             config.set(*name, *value);
         }
         let consumer = super::make(&config)?;
-        match tokio::task::spawn_blocking(move || read(&consumer)).await {
+        let reading = move || {
+            super::serve(&consumer); // a login may wait for its token
+            read(&consumer)
+        };
+        match tokio::task::spawn_blocking(reading).await {
             Ok(read) => read.map_err(|error| self.failed(what, error)),
             Err(panicked) => Err(CallError::from_source(what, panicked, Kind::Internal)),
         }

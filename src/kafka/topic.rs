@@ -196,13 +196,25 @@ impl Cluster {
     /// The broker refuses or does not answer; the text names the topic.
     pub async fn create_topics(&self, plain: &[&str], compacted: &[&str]) -> Result<(), CallError> {
         let what = format!("Kafka at {}", self.servers);
+        // Topics that are there need no right to make any.
+        let client = self.client("tripline", Isolation::Uncommitted)?;
+        let mut missing = Vec::new();
+        for topic in plain.iter().chain(compacted) {
+            if client.partitions(topic).await?.is_empty() {
+                missing.push(*topic);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
         let admin: AdminClient<Quiet> =
             self.base.create_with_context(Quiet).map_err(|error| error::bad_property(&error, &self.base))?;
         let admin = Closing::new(admin);
-        let new = |topic| NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
-        let plain = plain.iter().map(|topic| new(topic));
-        let compacted = compacted.iter().map(|topic| new(topic).set("cleanup.policy", "compact"));
-        let all: Vec<NewTopic<'_>> = plain.chain(compacted).collect();
+        let new = |topic| {
+            let new = NewTopic::new(topic, -1, TopicReplication::Fixed(-1));
+            if compacted.contains(&topic) { new.set("cleanup.policy", "compact") } else { new }
+        };
+        let all: Vec<NewTopic<'_>> = missing.into_iter().map(new).collect();
         let options = AdminOptions::new().operation_timeout(Some(CALL_TIMEOUT));
         let created = admin.create_topics(&all, &options).await;
         let created = created.map_err(|error| self.failed("creating topics", error))?;
@@ -212,7 +224,9 @@ impl Cluster {
                 Err((topic, code)) => {
                     return Err(CallError::new(
                         what,
-                        format!("topic {topic} cannot be created: {code}"),
+                        format!(
+                            "topic {topic} cannot be created: {code}; give this user CREATE on it, or make it before"
+                        ),
                         Kind::Refused,
                     ));
                 }

@@ -115,7 +115,12 @@ impl KafkaSink {
                 Ok(())
             }
             // Nothing is lost by another attempt, unless a right is missing or a property is wrong.
-            Err(error) if matches!(error.kind, Kind::Refused | Kind::Misconfigured) => Err(error),
+            Err(error) if error.kind == Kind::Refused => {
+                let id = transactional_id(&self.group);
+                let problem = format!("{}; this user needs WRITE and DESCRIBE on transactional id {id}", error.problem);
+                Err(error.with_problem(problem))
+            }
+            Err(error) if error.kind == Kind::Misconfigured => Err(error),
             Err(error) => Err(error.with_kind(Kind::Unreachable)),
         }
     }
@@ -160,12 +165,22 @@ impl KafkaSink {
         let added = blocking(move || adding.send_offsets_to_transaction(&offsets, &member, CALL_TIMEOUT));
         // Both at once: each is some round trips.
         let (sent, added) = tokio::join!(send(&producer, &records), added);
-        sent?;
+        sent.map_err(|error| self.refusal(&producer).unwrap_or(error))?;
         fault::point("kafka.sent");
         while producer.in_flight_count() > 0 {
             tokio::time::sleep(SETTLE).await; // committing earlier would wait in steps of 100 ms
         }
         added.map_err(|error| failed("adding the group's offsets", error))
+    }
+
+    /// Why the broker refuses what was sent, if it does: records themselves are only said to be purged. Beginning in the middle
+    /// of a transaction does nothing, and its error is the one that the transaction has failed with.
+    fn refusal(&self, producer: &Transactional) -> Option<CallError> {
+        let error = producer.begin_transaction().err().filter(|error| error::kind(error) == Kind::Refused)?;
+        let topics: Vec<&str> = self.topics.alerts.iter().chain([&self.topics.episodes]).map(String::as_str).collect();
+        let refused = failed("writing alerts and episodes", error);
+        let problem = format!("{}; this user needs WRITE on {}", refused.problem, topics.join(" and "));
+        Some(refused.with_problem(problem))
     }
 
     /// Alerts, how their episodes stand, the end of episodes that were over before; and how far the group has come, the

@@ -6,7 +6,10 @@
 //!
 //! - this file: what the loop asks for
 //! - [`reader`]: the thread
+//! - [`decoding`]: what it makes of a message; [`ahead`]: how much of it waits for the loop
 
+mod ahead;
+pub mod decoding;
 mod reader;
 
 use std::collections::BTreeMap;
@@ -22,8 +25,10 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use reader::{Command, Context, GroupConsumer, Reader, Sent};
+use ahead::Sent;
+use reader::{Command, Context, GroupConsumer, Reader};
 
+use self::decoding::Decoding;
 use super::{Beside, CommitOffsets, Event, Follow, Source, Standing};
 use crate::change::Decode;
 use crate::change::debezium::Decoder;
@@ -67,7 +72,7 @@ pub struct KafkaSource<D: Decode = Decoder> {
     beside: Arc<KafkaBeside>,
     membership: Membership,
     topic: String,
-    decoder: D,
+    decoding: Decoding<D>,
     /// The partitions that it reads without joining the group.
     without_group: Option<Vec<i32>>,
     reading: Reading<D::Change>,
@@ -95,7 +100,7 @@ impl<T: Send + 'static> Reading<T> {
         base: &ClientConfig,
         membership: &Membership,
         topic: &str,
-        decoder: D,
+        decoding: Decoding<D>,
         without_group: Option<&[i32]>,
         joined: u32,
         cut_off: &Arc<AtomicBool>,
@@ -120,7 +125,7 @@ impl<T: Send + 'static> Reading<T> {
         }
         let (commands, inbox) = channel();
         let (outbox, events) = mpsc::channel(BATCHES_AHEAD);
-        let reader = Reader::new(Arc::clone(&consumer), decoder, inbox, outbox);
+        let reader = Reader::new(Arc::clone(&consumer), decoding, inbox, outbox, (topic, &membership.group));
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("kafka-source".into()).spawn(move || reader.run(&runtime)).ok();
         Ok(Self { consumer, commands, events, assignments: 0, thread })
@@ -155,10 +160,10 @@ impl<D: Decode> KafkaSource<D> {
         cluster: &Cluster,
         membership: Membership,
         topic: &str,
-        decoder: D,
+        decoding: Decoding<D>,
         patience: Option<Duration>,
     ) -> Result<Self, CallError> {
-        Self::open(cluster, membership, topic, decoder, None, patience)
+        Self::open(cluster, membership, topic, decoding, None, patience)
     }
 
     /// Reads these partitions without joining the group: no member sees anything of it, and it does not create the
@@ -170,25 +175,25 @@ impl<D: Decode> KafkaSource<D> {
         cluster: &Cluster,
         group: &str,
         topic: &str,
-        decoder: D,
+        decoding: Decoding<D>,
         partitions: Vec<i32>,
     ) -> Result<Self, CallError> {
         let membership = Membership { group: group.to_owned(), instance: None };
-        Self::open(cluster, membership, topic, decoder, Some(partitions), None)
+        Self::open(cluster, membership, topic, decoding, Some(partitions), None)
     }
 
     fn open(
         cluster: &Cluster,
         membership: Membership,
         topic: &str,
-        decoder: D,
+        decoding: Decoding<D>,
         without_group: Option<Vec<i32>>,
         patience: Option<Duration>,
     ) -> Result<Self, CallError> {
         let cut_off = Arc::default();
         let client = Arc::new(cluster.client(&membership.group, Isolation::Committed)?);
         let (settings, partitions) = (cluster.settings(), without_group.as_deref());
-        let reading = Reading::start(&settings, &membership, topic, decoder.clone(), partitions, 0, &cut_off)?;
+        let reading = Reading::start(&settings, &membership, topic, decoding.clone(), partitions, 0, &cut_off)?;
         let (cluster, topic) = (cluster.clone(), topic.to_owned());
         let beside = KafkaBeside { cluster: cluster.clone(), client: Arc::clone(&client), topic: topic.clone() };
         let beside = Arc::new(beside);
@@ -199,7 +204,7 @@ impl<D: Decode> KafkaSource<D> {
             beside,
             membership,
             topic,
-            decoder,
+            decoding,
             without_group,
             reading,
             member,
@@ -307,12 +312,12 @@ impl<D: Decode> Source for KafkaSource<D> {
         let cut_off = Arc::clone(&self.cut_off);
         let reachable = |reachable: bool| cut_off.store(!reachable, Ordering::Relaxed);
         self.client.wait_until_free(&self.membership, self.patience, reachable).await?;
-        let (decoder, partitions) = (self.decoder.clone(), self.without_group.as_deref());
+        let (decoding, partitions) = (self.decoding.clone(), self.without_group.as_deref());
         let made = Reading::start(
             &self.cluster.settings(),
             &self.membership,
             &self.topic,
-            decoder,
+            decoding,
             partitions,
             self.joined,
             &self.cut_off,
@@ -331,7 +336,7 @@ impl<D: Decode> Follow for KafkaSource<D> {
     }
 
     fn open_without_group(&self, partitions: Vec<i32>) -> Result<Self, CallError> {
-        Self::open_without_group(&self.cluster, &self.membership.group, &self.topic, self.decoder.clone(), partitions)
+        Self::open_without_group(&self.cluster, &self.membership.group, &self.topic, self.decoding.clone(), partitions)
     }
 
     async fn close(self) {

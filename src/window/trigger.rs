@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::Change;
+use crate::change::{Change, Op};
 use crate::model::{Key, Lsn, Position, Timestamp};
+
+/// How long Postgres is given to show a change whose record does not say its transaction: it becomes visible a moment after
+/// its commit is in the WAL.
+pub const GRACE_MICROS: i64 = 1_000_000;
 
 /// The change that made a group's evaluation what it is: the provenance of an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,16 @@ pub struct Trigger {
 }
 
 impl Trigger {
+    /// Whether the database may not show it yet, though it does not say of which transaction it is.
+    pub fn is_in_grace(&self, since: Timestamp, now: Timestamp) -> bool {
+        self.is_unstamped() && now.0.saturating_sub(since.0) < GRACE_MICROS
+    }
+
+    /// Whether it is a streamed change that does not say of which transaction it is.
+    pub fn is_unstamped(&self) -> bool {
+        self.tx_id.is_none() && self.op != Op::Read.as_str()
+    }
+
     pub(super) fn new(change: &Change, position: Position, event_time: Option<Timestamp>) -> Self {
         Self {
             position,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tripline::change::debezium::{BinaryHandling, DecimalHandling, TimePrecision};
 use tripline::config::{
     self, Alerts, Audit, Checkpoint, Config, Kafka, KafkaAlerts, Limits, Log, OnBadRecord, OnRuleChange, Postgres,
-    PostgresAlerts, RuleSettings, Source, WhenGroupIsMissing, redact_url,
+    PostgresAlerts, RuleSettings, Source, SourceFormat, WhenGroupIsMissing, redact_url,
 };
 use tripline::progress::StartAt;
 use tripline::rule::{Confirm, Time};
@@ -114,6 +114,8 @@ fn the_file_of_the_readme() {
         },
         source: Source {
             topic: "postgres.streaming.transactions".to_owned(),
+            format: SourceFormat::Auto,
+            schema_registry: None,
             decimals: DecimalHandling::Auto,
             times: TimePrecision::Adaptive,
             binary: BinaryHandling::Auto,

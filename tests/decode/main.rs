@@ -11,10 +11,12 @@
     reason = "tests"
 )]
 
+mod avro;
 mod envelopes;
 mod full_row;
 mod properties;
 mod replay;
 mod sources;
 mod support;
+mod unwrapped;
 mod values;

@@ -51,7 +51,7 @@ proptest! {
         let _ = all_columns(&transactions(), AUTO).decode(key.as_deref(), Some(&value));
         let _ = all_columns(&transactions(), AUTO).decode(Some(&value), None);
         check_whole(FullRowDecoder::new(None, AUTO).decode(key.as_deref(), Some(&value)));
-        let _ = table_of(&value);
+        let _ = table_of(&value, None);
     }
 
     #[test]
@@ -84,7 +84,7 @@ proptest! {
                     check_whole(whole.decode(key.as_deref().map(str::as_bytes), Some(&bytes)));
                     check_whole(whole.decode(Some(&bytes), Some(&unharmed)));
                 }
-                let _ = table_of(&bytes);
+                let _ = table_of(&bytes, None);
             }
         });
     }

@@ -185,7 +185,6 @@ fn records_that_lose_or_hide_digits_are_refused() {
         ("transactions", "d_plain_double", PRECISE, "string or precise"),
         ("transactions", "b_plain_precise", STRING, "source.decimals"),
         ("transactions", "c_plain_string", PRECISE, "source.decimals"),
-        ("transactions", "e_unwrap_rewrite", STRING, "ExtractNewRecordState"),
     ] {
         let table = if name == "amounts" { amounts() } else { transactions() };
         let got = replay(&table, fixture, settings);

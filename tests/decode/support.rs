@@ -1,6 +1,6 @@
 //! Tables, fixtures and short names for values.
 
-use tripline::change::debezium::{BinaryHandling, DecimalHandling, Decoder, Settings, TimePrecision};
+use tripline::change::debezium::{BinaryHandling, DecimalHandling, Decoder, Settings, Shape, TimePrecision};
 use tripline::change::{Change, Decoded, Op, Reject};
 use tripline::model::{Column, ColumnType, Key, Table, Timestamp, Value};
 
@@ -120,8 +120,12 @@ pub fn settings(decimals: DecimalHandling, times: TimePrecision) -> Settings {
 
 pub const PRECISE: Settings = Settings { decimals: DecimalHandling::Precise, ..AUTO };
 pub const STRING: Settings = Settings { decimals: DecimalHandling::String, ..AUTO };
-pub const AUTO: Settings =
-    Settings { decimals: DecimalHandling::Auto, times: TimePrecision::Adaptive, binary: BinaryHandling::Auto };
+pub const AUTO: Settings = Settings {
+    decimals: DecimalHandling::Auto,
+    times: TimePrecision::Adaptive,
+    binary: BinaryHandling::Auto,
+    shape: Shape::Auto,
+};
 
 pub fn at(text: &str) -> Value {
     Value::Time(match text {
@@ -140,7 +144,7 @@ pub fn decode(table: &Table, settings: Settings, key: Option<&str>, value: &str)
 }
 
 /// What says less than all is an error here.
-fn whole(decoded: Result<Decoded, Reject>) -> Result<Decoded, Reject> {
+pub fn whole(decoded: Result<Decoded, Reject>) -> Result<Decoded, Reject> {
     match decoded? {
         Decoded::Partial(_, reject) => Err(reject),
         whole => Ok(whole),

@@ -7,6 +7,7 @@
 //! - `readers`: DuckDB and pyarrow, which read what an archive wrote
 //! - `role`: a role of the databases' server
 
+pub mod http;
 pub mod job;
 pub mod kafka;
 pub mod orders;

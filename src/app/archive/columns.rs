@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
-use crate::app::servers::rules_database;
+use crate::app::servers::{self, rules_database};
 use crate::archive::believed::Believed;
+use crate::change::avro::{Part, Schemas, framing};
 use crate::change::debezium;
 use crate::change::debezium::TableSource;
 use crate::change::debezium::full_row::versions::{Between, TableLook, TableVersions};
@@ -19,6 +20,7 @@ use crate::confirm::postgres::catalog::{CatalogError, position, server, source};
 use crate::failure::{CallError, Failure, HasKind, Kind};
 use crate::job::ColumnsError;
 use crate::kafka::Cluster;
+use crate::kafka::registry::Registry;
 use crate::retry::Outage;
 
 /// The wait before the topic's first records are read again.
@@ -101,10 +103,11 @@ impl Columns {
     ) -> Result<(), Failure> {
         let Some(database) = &config.postgres else { return Ok(()) };
         let mut logged = None;
+        let registry = servers::registry(&config.source)?;
         let mut outage = Outage::new("reading the topic's first records");
         while self.name.is_none() {
             let topic = &config.archive.topic;
-            let first = cluster.first_records(topic, debezium::full_row::table_of).await;
+            let first = cluster.first_records(topic, table_of(topic, registry.clone())).await;
             let mut seen = 0;
             match first {
                 Ok(first) if first.is_given_up() => {
@@ -169,8 +172,30 @@ impl Columns {
                 tracing::info!(reason, "the table's columns have changed; reading the catalog again");
                 true
             }
-            ColumnsError::PartitionBy(_) => false,
+            ColumnsError::PartitionBy(_) | ColumnsError::Unwrapped(_) => false,
         }
+    }
+}
+
+/// What finds the table of a record: by its name there, or else, of a row without an envelope, by the topic's,
+/// `prefix.schema.table`.
+fn table_of(
+    topic: &str,
+    registry: Option<Arc<Registry>>,
+) -> impl FnMut(&[u8]) -> Option<(String, String)> + Send + 'static {
+    let mut parts = topic.rsplit('.').map(str::to_owned);
+    let (table, schema) = (parts.next(), parts.next());
+    let of_topic = schema.zip(table);
+    let mut schemas = Schemas::default();
+    move |value| {
+        let none = || std::iter::empty();
+        if let (Some(registry), Some((id, _))) = (&registry, framing(value, Part::Value, none())) {
+            // What the registry does not answer is asked for again with the next look.
+            schemas.learn(id, registry.fetch(id).ok()?);
+            let json = schemas.json(value, Part::Value, none()).ok()?;
+            return debezium::full_row::table_of(&json, of_topic.as_ref());
+        }
+        debezium::full_row::table_of(value, of_topic.as_ref())
     }
 }
 

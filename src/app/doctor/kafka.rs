@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::facts::{Broker, HeldUp, Topic};
+use crate::app::servers;
+use crate::change::avro::{Part, Schemas, Unread};
+use crate::change::record::TopicRecord;
 use crate::config::Config;
-use crate::failure::{CallError, Failure};
+use crate::failure::{CallError, Exit, Failure};
 use crate::kafka::{Client, Cluster, Isolation};
 use crate::retry::Retry;
 use crate::sink::kafka::transactional_id;
@@ -16,7 +19,7 @@ const STANDS_STILL: Duration = Duration::from_secs(2);
 
 /// Asks for everything.
 pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker, Failure> {
-    let cluster = crate::app::servers::cluster(&config.kafka);
+    let cluster = servers::cluster(&config.kafka);
     let client = cluster.client("tripline", Isolation::Committed)?;
     let asked = Retry::for_at_most(patience).run("waiting for Kafka", async || client.overview().await);
     let overview = asked.await?;
@@ -74,9 +77,40 @@ async fn open(all: &Client, committed: &Client, topics: &[&String]) -> Result<Ve
     Ok(found)
 }
 
+/// Records in Avro as JSON, where a registry has their schemas.
+async fn in_json(config: &Config, records: Vec<TopicRecord>) -> Result<Vec<TopicRecord>, Failure> {
+    let Some(registry) = servers::registry(&config.source)? else { return Ok(records) };
+    let converted = tokio::task::spawn_blocking(move || {
+        let mut schemas = Schemas::default();
+        let mut json = |bytes: Option<Vec<u8>>, part: Part, headers: &[(String, Vec<u8>)]| -> Result<_, CallError> {
+            let Some(bytes) = bytes else { return Ok(None) };
+            loop {
+                let headers = headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_slice())));
+                match schemas.json(&bytes, part, headers) {
+                    Ok(json) => return Ok(Some(json.into_owned())),
+                    Err(Unread::Unknown(id)) => schemas.learn(id, registry.fetch(id)?),
+                    Err(Unread::Invalid(_)) => break, // it shows as what it is
+                }
+            }
+            Ok(Some(bytes))
+        };
+        let convert = |record: TopicRecord| {
+            let key = json(record.key, Part::Key, &record.schema_headers)?;
+            let value = json(record.value, Part::Value, &record.schema_headers)?;
+            Ok(TopicRecord { key, value, ..record })
+        };
+        records.into_iter().map(convert).collect::<Result<Vec<_>, CallError>>()
+    });
+    let converted = converted.await.map_err(|error| Failure { exit: Exit::Failed, message: error.to_string() })?;
+    Ok(converted?)
+}
+
 async fn topic(cluster: &Cluster, config: &Config, partitions: usize) -> Topic {
     match cluster.newest_records(&config.source.topic, NEWEST).await {
-        Ok(newest) => Topic { partitions, newest, unread: None },
+        Ok(newest) => match in_json(config, newest).await {
+            Ok(newest) => Topic { partitions, newest, unread: None },
+            Err(failure) => Topic { partitions, newest: Vec::new(), unread: Some(failure.message) },
+        },
         Err(error) => Topic { partitions, newest: Vec::new(), unread: Some(error.to_string()) },
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(
     let temporary = Temporary::new()
         .map_err(|error| Failure::new(Exit::Failed, format!("a temporary folder cannot be created: {error}")))?;
     let folder = Folder::open(&temporary.0, group).map_err(JobError::from)?;
-    let source = KafkaSource::open_without_group(&job.cluster, group, topic, job.decoder.clone(), partitions)?;
+    let source = KafkaSource::open_without_group(&job.cluster, group, topic, job.decoding.clone(), partitions)?;
     let mut driven = job.drive(source, NoSinks::default(), folder, Counts::default(), Vec::new(), stopped()).await;
     match driven.ended {
         Ok(()) => Ok((driven.counts, driven.sinks.recovery().await?)),

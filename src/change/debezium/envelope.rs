@@ -135,7 +135,7 @@ impl<'de, A: After<'de>> Visitor<'de> for EnvelopeSeed<'_, A> {
     }
 }
 
-fn letter(op: Option<&str>) -> Letter {
+pub(super) fn letter(op: Option<&str>) -> Letter {
     match op {
         None => Letter::Absent,
         Some("c") => Letter::Of(Op::Create),
@@ -203,7 +203,8 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
     }
 }
 
-fn other(found: Option<&str>, expected: &str) -> Option<String> {
+/// The name found, where it is not the one expected.
+pub(super) fn other(found: Option<&str>, expected: &str) -> Option<String> {
     found.filter(|found| *found != expected).map(|found| found.chars().take(64).collect())
 }
 

@@ -5,10 +5,12 @@
 //! - [`layout`]: which columns a record has, and in which form
 //! - [`value`]: one column's value
 //! - [`image`]: the columns of `before`, `after` or a key, still as JSON
+//! - [`unwrapped`]: rows without an envelope
 //! - [`versions`]: which columns the table had at which positions
 
 mod image;
 mod layout;
+mod unwrapped;
 mod value;
 pub mod versions;
 
@@ -22,10 +24,11 @@ use self::image::{RowSeed, Unread};
 use self::layout::Layout;
 use self::versions::{Between, TableVersions, either};
 use super::envelope::{After, Envelope, EnvelopeSeed, Letter, Source};
+use super::unwrapped::{AddedSeed, is_added};
 use super::value::Placeholder;
 use super::{
-    KeyText, MESSAGE, RECORD_KEY, Settings, TableSource, behind_schema, key_text, parse, reject, schema, unreadable,
-    unreadable_key, utf8,
+    KeyText, MESSAGE, RECORD_KEY, Settings, Shape, TableSource, behind_schema, key_text, parse, reject, schema,
+    unreadable, unreadable_key, utf8,
 };
 use crate::change::full_row::{Cell, Field, FullRowChange};
 use crate::change::{Decode, Decoded, Op, Reject, RejectKind};
@@ -95,6 +98,7 @@ pub struct FullRowDecoder {
     /// Whether the key of a delete is made up: the replica identity lacks the primary key.
     key_is_made_up: bool,
     placeholder: Arc<Placeholder>,
+    shape: Shape,
     /// Of the change before this one.
     seen: Option<Arc<[Field]>>,
 }
@@ -133,6 +137,7 @@ impl FullRowDecoder {
             database: None,
             key_is_made_up: false,
             placeholder: Arc::default(),
+            shape: settings.shape,
             seen: None,
         }
     }
@@ -194,6 +199,9 @@ impl FullRowDecoder {
         const TOMBSTONE: Decoded<FullRowChange> = Decoded::Ignored("tombstone");
         let Some(value) = value.filter(|value| value.trim_ascii() != b"null") else { return Ok(TOMBSTONE) };
         let text = utf8(value, "the record's value", RejectKind::Json)?;
+        if self.shape == Shape::Row {
+            return self.read_row(text, key);
+        }
         if let Some((schema, layout)) = &self.learnt
             && let Some(payload) = behind_schema(schema, text)
             && let Ok(envelope) = self.read(payload)
@@ -230,7 +238,15 @@ impl FullRowDecoder {
             return Ok(Some(Arc::clone(layout)));
         }
         let unreadable = |error| reject(RejectKind::Envelope, super::schema_unreadable(&error));
-        let Some(described) = schema::of_images(text).map_err(unreadable)? else { return Ok(self.plain.clone()) };
+        let described = match schema::of_images(text).map_err(unreadable)? {
+            Some(images) => images,
+            None if self.shape == Shape::Envelope => return Ok(self.plain.clone()),
+            None => {
+                let mut described = schema::of_struct(text).map_err(unreadable)?;
+                described.retain(|field| !field.field.as_deref().is_some_and(is_added));
+                described
+            }
+        };
         let mut layout = Layout::of_schema(&described, self.table.as_deref(), &self.placeholder);
         if let Some((_, before)) = &self.learnt {
             layout.keep(before); // schemas differ in more than columns
@@ -250,6 +266,9 @@ impl FullRowDecoder {
     ) -> Result<Decoded<FullRowChange>, Reject> {
         if let Some(what) = super::beside::of_no_table(&envelope.op, text) {
             return Ok(Decoded::Ignored(what));
+        }
+        if envelope.op == Letter::Absent && self.shape == Shape::Auto {
+            return self.finish_row(text, key, layout);
         }
         let Some(op) = super::operation(&envelope.op)? else { return Ok(Decoded::Ignored(MESSAGE)) };
         if let Some((schema, table)) = &self.expected {
@@ -456,13 +475,23 @@ fn is_there(values: &[Option<&RawValue>], slot: usize) -> bool {
     values.get(slot).is_some_and(Option::is_some)
 }
 
-/// Schema and name of the table that a record says it is of, with or without the schema of the record.
-pub fn table_of(value: &[u8]) -> Option<(String, String)> {
+/// Schema and name of the table that a record says it is of, with or without the schema of the record; of a row that does
+/// not say it, `otherwise`.
+pub fn table_of(value: &[u8], otherwise: Option<&(String, String)>) -> Option<(String, String)> {
     let read = |text| parse(EnvelopeSeed { database: None, schema: "", table: "", after: Kept }, text).ok();
-    let envelope: Whole<'_> = read(std::str::from_utf8(value).ok()?)?;
-    let Source { other_schema, other_table, .. } = match envelope.payload.filter(|_| envelope.op == Letter::Absent) {
-        Some(payload) => read(payload.get())?.source,
-        None => envelope.source,
+    let text = std::str::from_utf8(value).ok()?;
+    let envelope: Option<Whole<'_>> = read(text);
+    let payload = envelope.as_ref().filter(|envelope| envelope.op == Letter::Absent).and_then(|whole| whole.payload);
+    let (text, source) = match payload {
+        Some(payload) => (payload.get(), read(payload.get()).map(|envelope| envelope.source)),
+        None => (text, envelope.map(|envelope| envelope.source)),
     };
-    Some((other_schema?, other_table?))
+    if let Some(Source { other_schema: Some(schema), other_table: Some(table), .. }) = source {
+        return Some((schema, table));
+    }
+    let added = parse(AddedSeed { database: None, schema: "", table: "" }, text).ok()?;
+    match (&added.source.other_schema, &added.source.other_table) {
+        (Some(schema), Some(table)) => Some((schema.clone(), table.clone())),
+        _ => otherwise.filter(|_| added.is_any()).cloned(),
+    }
 }

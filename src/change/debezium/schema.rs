@@ -43,10 +43,14 @@ impl Field {
     }
 }
 
-/// The forms of all slots in records with this schema of an envelope. Columns that it does not describe keep the form
-/// of records without schema.
-pub(super) fn of_envelope(json: &str, columns: &Columns, plain: &[Form]) -> serde_json::Result<Vec<Form>> {
-    Ok(apply(&of_images(json)?.unwrap_or_default(), columns, plain))
+/// The forms of all slots in records with this schema, of an envelope or of a row. Columns that it does not describe keep
+/// the form of records without schema.
+pub(super) fn of_value(json: &str, columns: &Columns, plain: &[Form]) -> serde_json::Result<Vec<Form>> {
+    let described = match of_images(json)? {
+        Some(images) => images,
+        None => of_struct(json)?,
+    };
+    Ok(apply(&described, columns, plain))
 }
 
 /// The same for the schema of a record's key.

@@ -1,34 +1,36 @@
 //! The thread that polls librdkafka and decodes what it reads.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::super::Event;
-use crate::change::record::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, BYTES_AHEAD_MAX, Batch, Content, DeadLetter, SourceRecord,
-};
-use crate::change::{Decode, Decoded};
+use super::ahead::{Ahead, Sent};
+use super::decoding::Decoding;
+use crate::change::Decode;
+use crate::change::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, SourceRecord};
 use crate::failure::{CallError, Kind, Server};
 use crate::kafka::group::Member;
-use crate::kafka::{error, log};
-use crate::model::{NextOffset, Position};
+use crate::kafka::{error, log, token};
+use crate::model::NextOffset;
 use crate::progress::{LastRecord, Offsets};
 use crate::retry::Outage;
 
 /// How long a poll without records lasts, which bounds how long a command waits.
 const POLL_WAIT: Duration = Duration::from_millis(20);
+/// Polls before a schema registry that did not answer is asked again: a second.
+const POLLS_BEFORE_REGISTRY: u32 = 50;
 /// How long the loop may keep a batch waiting before the partitions are paused and polling goes on.
 const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -129,6 +131,12 @@ fn end_of(partition: &rdkafka::statistics::Partition) -> Option<NextOffset> {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::fetch(config)
+    }
+
     fn stats(&self, statistics: Statistics) {
         let connected = |broker: &rdkafka::statistics::Broker| matches!(broker.state.as_str(), "UP" | "REAUTH");
         let is_connected = statistics.brokers.values().any(connected);
@@ -194,53 +202,17 @@ pub(super) enum Command {
     Stop,
 }
 
-/// An event on its way to the loop.
-pub(super) struct Sent<T> {
-    pub(super) event: Event<T>,
-    _weight: Weight,
-}
-
-/// The bytes of an event's records, counted until the loop has it.
-struct Weight {
-    bytes: usize,
-    ahead: Arc<Ahead>,
-}
-
-impl Drop for Weight {
-    fn drop(&mut self) {
-        self.ahead.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
-        self.ahead.taken.notify_one();
-    }
-}
-
-/// What has been sent and not yet been taken by the loop.
-#[derive(Default)]
-struct Ahead {
-    bytes: AtomicUsize,
-    taken: Notify,
-}
-
-impl Ahead {
-    fn weigh(self: &Arc<Self>, bytes: usize) -> Weight {
-        self.bytes.fetch_add(bytes, Ordering::SeqCst);
-        Weight { bytes, ahead: Arc::clone(self) }
-    }
-
-    /// Until there is room for more.
-    async fn has_room(&self) {
-        while self.bytes.load(Ordering::SeqCst) >= BYTES_AHEAD_MAX {
-            self.taken.notified().await;
-        }
-    }
-}
-
 /// The state of the reading thread.
 pub(super) struct Reader<D: Decode> {
     consumer: Arc<GroupConsumer>,
-    decoder: D,
+    decoding: Decoding<D>,
     inbox: Receiver<Command>,
     outbox: mpsc::Sender<Sent<D::Change>>,
     ahead: Arc<Ahead>,
+    /// What is read, and as which group, for errors.
+    what: String,
+    /// The next message of its partition, whose schema has to be fetched before it can be decoded.
+    pending: Option<OwnedMessage>,
     /// Assignments that the group has made.
     assignments: u64,
     /// Whether the last of them still stands.
@@ -250,11 +222,14 @@ pub(super) struct Reader<D: Decode> {
 impl<D: Decode> Reader<D> {
     pub(super) fn new(
         consumer: Arc<GroupConsumer>,
-        decoder: D,
+        decoding: Decoding<D>,
         inbox: Receiver<Command>,
         outbox: mpsc::Sender<Sent<D::Change>>,
+        (topic, group): (&str, &str),
     ) -> Self {
-        Self { consumer, decoder, inbox, outbox, ahead: Arc::default(), assignments: 0, assigned: false }
+        let (ahead, pending) = (Arc::default(), None);
+        let what = format!("reading {topic} as group {group}");
+        Self { consumer, decoding, inbox, outbox, ahead, what, pending, assignments: 0, assigned: false }
     }
 
     pub(super) fn run(mut self, runtime: &tokio::runtime::Handle) {
@@ -264,6 +239,7 @@ impl<D: Decode> Reader<D> {
                     tracing::debug!("the assignment was over before reading could start");
                 }
                 Ok(Command::Start(_, assignment)) => {
+                    self.pending = None; // it is read again
                     if let Err(error) = self.consumer.assign(&assignment) {
                         let failed = CallError::from_source("Kafka: assigning the partitions", error, Kind::Unsafe);
                         self.send(runtime, Event::Failed(failed), 0);
@@ -281,6 +257,7 @@ impl<D: Decode> Reader<D> {
                 events.push((Event::Batch(batch), bytes));
             }
             for rebalance in rebalances {
+                self.pending = None; // its partition is read from where its next owner begins
                 self.assigned = matches!(rebalance, Rebalance::Assign(_));
                 self.assignments += u64::from(self.assigned);
                 let event = match rebalance {
@@ -304,21 +281,30 @@ impl<D: Decode> Reader<D> {
         let consumer = Arc::clone(&self.consumer);
         let mut wait = POLL_WAIT;
         let mut bytes = 0;
+        if let Some(message) = self.pending.take() {
+            match self.decode_pending(&message) {
+                Ok(Some(record)) => bytes += push(&mut batch, &message, record),
+                Ok(None) => return (batch, bytes, None),
+                Err(failed) => return (batch, bytes, Some(failed)),
+            }
+        }
         while batch.records.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
             match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    let (offset, timestamp_ms) = (message.offset(), message.timestamp().to_millis().unwrap_or(-1));
-                    batch.last_records.insert(message.partition(), LastRecord { offset, timestamp_ms });
-                    bytes += message.key_len() + message.payload_len();
-                    batch.records.push(self.decode(&message, timestamp_ms));
+                    let Ok(record) = self.decoding.decode(&message, timestamp_of(&message)) else {
+                        // What came before it does not wait for its schema.
+                        self.pending = Some(message.detach());
+                        break;
+                    };
+                    bytes += push(&mut batch, &message, record);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     batch.ended.push(partition);
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "reading from Kafka");
-                    if let Some(failed) = classify(error) {
+                    if let Some(failed) = classify(error, &self.what) {
                         return (batch, bytes, Some(failed));
                     }
                 }
@@ -328,25 +314,55 @@ impl<D: Decode> Reader<D> {
         (batch, bytes, None)
     }
 
-    fn decode(&mut self, message: &BorrowedMessage<'_>, timestamp_ms: i64) -> SourceRecord<D::Change> {
-        let position = Position { partition: message.partition(), offset: message.offset() };
-        let letter = |reject, row| {
-            let headers = message.headers().into_iter().flat_map(Headers::iter);
-            let headers = headers.map(|header| (header.key, header.value));
-            Box::new(DeadLetter::new(position, reject, message.key(), message.payload(), headers).about_row(row))
-        };
-        let content = match self.decoder.decode(message.key(), message.payload()) {
-            Ok(Decoded::Change(change)) => Content::Change(change),
-            Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject, None)),
-            Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
-            Err(reject) => {
-                // Another table's key is no row of ours.
-                let mine = !reject.kind.is_elsewhere();
-                let row = mine.then(|| self.decoder.row_of(message.key())).flatten();
-                Content::Rejected(letter(reject, row))
+    /// Decodes a message, fetching its schemas. While the registry does not answer, the group is kept alive by polling with
+    /// the partitions paused. `None`: the partitions have been given back, or the loop is gone.
+    fn decode_pending(&mut self, message: &OwnedMessage) -> Result<Option<SourceRecord<D::Change>>, CallError> {
+        let mut outage = Outage::new("fetching a schema");
+        let mut paused: Option<TopicPartitionList> = None;
+        let decoded = loop {
+            let id = match self.decoding.decode(message, timestamp_of(message)) {
+                Ok(record) => break Some(record),
+                Err(id) => id,
+            };
+            match self.decoding.fetch(id) {
+                Ok(()) => outage.is_over(),
+                Err(error) if error.kind != Kind::Unreachable => return Err(error),
+                Err(error) => {
+                    outage.goes_on(&error);
+                    if paused.is_none() {
+                        let assignment = self.consumer.assignment().unwrap_or_default();
+                        if let Err(error) = self.consumer.pause(&assignment) {
+                            tracing::warn!(%error, "pausing");
+                        }
+                        paused = Some(assignment);
+                    }
+                    if !self.keep_alive(POLLS_BEFORE_REGISTRY)? {
+                        break None;
+                    }
+                }
             }
         };
-        SourceRecord { position, timestamp_ms, content }
+        if let Some(partitions) = paused
+            && let Err(error) = self.consumer.resume(&partitions)
+        {
+            tracing::debug!(%error, "resuming after a pause");
+        }
+        Ok(decoded)
+    }
+
+    /// Polls so many times with the partitions paused: nothing is delivered. Whether the partitions and the loop are still there.
+    fn keep_alive(&self, polls: u32) -> Result<bool, CallError> {
+        for _ in 0..polls {
+            let failed = self.consumer.poll(POLL_WAIT).and_then(Result::err);
+            if let Some(failed) = failed.and_then(|error| classify(error, &self.what)) {
+                return Err(failed);
+            }
+            let rebalances = &self.consumer.context().rebalances;
+            if self.outbox.is_closed() || !rebalances.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Gives an event to the loop, and waits until there is room for another one: nothing is read that would wait here.
@@ -392,7 +408,7 @@ impl<D: Decode> Reader<D> {
                 // Paused partitions deliver nothing; a rebalance is answered and kept for the next round.
                 Err(_) => {
                     let failed = self.consumer.poll(POLL_WAIT).and_then(Result::err);
-                    if let Some(error) = failed.and_then(classify) {
+                    if let Some(error) = failed.and_then(|error| classify(error, &self.what)) {
                         tracing::error!(%error, "while reading is paused; it shows again when reading resumes");
                     }
                 }
@@ -401,8 +417,20 @@ impl<D: Decode> Reader<D> {
     }
 }
 
+fn timestamp_of<M: Message>(message: &M) -> i64 {
+    message.timestamp().to_millis().unwrap_or(-1)
+}
+
+/// Puts a record into a batch. The bytes of its message.
+fn push<M: Message, T>(batch: &mut Batch<T>, message: &M, record: SourceRecord<T>) -> usize {
+    let last = LastRecord { offset: message.offset(), timestamp_ms: record.timestamp_ms };
+    batch.last_records.insert(message.partition(), last);
+    batch.records.push(record);
+    message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
+}
+
 /// Errors that the source does not recover from by itself.
-fn classify(error: KafkaError) -> Option<CallError> {
+fn classify(error: KafkaError, what: &str) -> Option<CallError> {
     let kind = match (error::kind(&error), &error) {
         (Kind::Unreachable, _) => return None,
         // While reading: this member's own session has ended, and the client joins again.
@@ -411,9 +439,9 @@ fn classify(error: KafkaError) -> Option<CallError> {
         (kind, _) => kind,
     };
     let call = if kind == Kind::Unsafe {
-        "Kafka: the offset to go on from is no longer in the topic"
+        "Kafka: the offset to go on from is no longer in the topic".to_owned()
     } else {
-        "Kafka: reading"
+        format!("Kafka: {what}")
     };
     Some(CallError::from_source(call, error, kind))
 }

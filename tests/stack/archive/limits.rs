@@ -168,7 +168,7 @@ fn the_progress_is_shown() {
         "INSERT INTO public.orders (order_id, created_at) SELECT n, '2026-03-01Z' FROM generate_series(1, 2000) AS n",
     );
     t.wait_in_kafka(2_000);
-    let job = Archive { limit: 10, ..t.job("a") };
+    let job = Archive { limit: 2, ..t.job("a") };
     let command = job.command(&["--until-end"]);
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();

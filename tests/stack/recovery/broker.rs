@@ -35,7 +35,8 @@ impl Broker {
         self.folder.path().join(name)
     }
 
-    fn stack(&self, arguments: &[&str]) -> Command {
+    /// A command of the script, for this broker.
+    pub fn stack(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.path("scripts/stack"));
         command
             .args(arguments)

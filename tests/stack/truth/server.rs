@@ -223,7 +223,7 @@ fn owner() -> Option<(u32, u32)> {
 }
 
 /// Below the ports that the system hands out by itself, so that it is still free after a stop.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 9_000).unwrap();
     loop {

@@ -249,16 +249,30 @@ fn unwrapped(at: &At<'_>) -> Option<Finding> {
     let unwraps =
         |name: &&&str| at.connector.setting(&format!("transforms.{name}.type"), "").contains("ExtractNewRecordState");
     let unwrap = names.iter().find(unwraps)?;
-    let rest: Vec<&str> = names.iter().copied().filter(|name| name != unwrap).collect();
-    let filter =
-        if rest.is_empty() { "del(.transforms)".to_owned() } else { format!(".transforms=\"{}\"", rest.join(",")) };
-    Some(problem(
-        "transforms",
-        format!(
-            "transform {unwrap} is ExtractNewRecordState: lsn and txId, by which changes are ordered and confirmed, are lost"
-        ),
-        at.change(&filter),
-    ))
+    let own = |name: &str| format!("transforms.{unwrap}.{name}");
+    let mode = own("delete.tombstone.handling.mode");
+    if at.connector.setting(&mode, "tombstone") == "drop" {
+        let text = format!(
+            "{mode}=drop: deleted rows stay in memory until the audit finds them; an archive lacks the deletes"
+        );
+        return Some(warning("transforms", text, at.set(&mode, "rewrite")));
+    }
+    let fields = own("add.fields");
+    let added: Vec<&str> = at.connector.setting(&fields, "").split(',').map(str::trim).collect();
+    let is_added = |name: &str| added.iter().any(|added| added.trim_start_matches("source.") == name);
+    let lacks: Vec<&str> = ["op", "lsn", "txId"].into_iter().filter(|name| !is_added(name)).collect();
+    if lacks.is_empty() {
+        return Some(ok(
+            "transforms",
+            format!("transform {unwrap} unwraps records, and adds what orders and confirms them"),
+        ));
+    }
+    let text = format!(
+        "transform {unwrap} unwraps records without {}: repetitions are not told from changes, and a confirmation cannot tell \
+         whether Postgres already shows a change",
+        lacks.join(", ")
+    );
+    Some(warning("transforms", text, at.set(&fields, "op,lsn,txId,source.ts_us")))
 }
 
 /// What becomes of NULL in a column with a default.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::super::facts::Topic;
 use super::super::finding::{Finding, ok, problem, warning};
 use crate::change::Decoded;
-use crate::change::debezium::Decoder;
+use crate::change::debezium::{self, Decoder};
 use crate::config::Config;
 use crate::failure::Exit;
 use crate::model::Table;
@@ -39,21 +39,22 @@ fn readable(config: &Config, topic: &Topic, table: Option<(&Table, &[usize])>) -
     const CHECK: &str = "records";
     let looked = topic.newest.len();
     let unwrapped = topic.newest.iter().filter(|record| shape(record) == Shape::Row).count();
-    if unwrapped > 0 {
+    if unwrapped > 0 && config.source.format.shape() == debezium::Shape::Envelope {
         return problem(
             CHECK,
             format!(
-                "{unwrapped} of the newest {looked} records are bare rows: ExtractNewRecordState has unwrapped them, and with it went lsn and txId"
+                "{unwrapped} of the newest {looked} records are rows that ExtractNewRecordState has unwrapped, and source.format says that they are not"
             ),
-            "take the ExtractNewRecordState transform out of the connector, and read a topic that it has not written to",
-        );
+            "source.format = \"auto\"",
+        )
+        .ends(Exit::Misconfigured);
     }
     let foreign = topic.newest.iter().filter(|record| shape(record) == Shape::Foreign).count();
     if foreign > 0 {
         return problem(
             CHECK,
             format!("{foreign} of the newest {looked} records are not Debezium's JSON envelope"),
-            "correct source.topic; or set JsonConverter as key.converter and value.converter of the connector",
+            "correct source.topic; for Avro, set source.schema_registry.url; else set JsonConverter as key.converter and value.converter of the connector",
         )
         .ends(Exit::Misconfigured);
     }

@@ -304,7 +304,12 @@ fn settings_of_a_connector() {
     check(&judged("", &[("value.converter.replace.null.with.default", "false")], "nulls"), Grade::Ok, "");
     check(&judged("connector_keeps_nulls = true", &[], "nulls"), Grade::Problem, "\"false\"");
     let unwraps = [("transforms", "a, b"), ("transforms.b.type", "io.debezium.transforms.ExtractNewRecordState")];
-    check(&judged("", &unwraps, "transforms"), Grade::Problem, "jq '.transforms=\"a\"'");
+    check(&judged("", &unwraps, "transforms"), Grade::Warning, "add.fields\"=\"op,lsn,txId,source.ts_us\"");
+    let with = |name: &'static str, value: &'static str| [unwraps.as_slice(), &[(name, value)]].concat();
+    let added = with("transforms.b.add.fields", "op, source.lsn, txId");
+    check(&judged("", &added, "transforms"), Grade::Ok, "");
+    let dropped = with("transforms.b.delete.tombstone.handling.mode", "drop");
+    check(&judged("", &dropped, "transforms"), Grade::Warning, "\"rewrite\"");
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! What an Avro schema says of Kafka Connect's types, by the conventions of Confluent's AvroData, which Apicurio's
+//! converter shares: `connect.name`, `connect.parameters`, `connect.type`, and a union with null for what is optional.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value as Json, json};
+
+/// How deep a schema may nest.
+const DEPTH_MAX: usize = 64;
+
+/// Kafka Connect's schema, as JsonConverter writes it: types, names, and what decimals need.
+pub(super) fn of_avro(schema: &Json) -> Result<Json, String> {
+    schema_of(schema, &mut Named::default(), "", 0)
+}
+
+/// Takes out what makes a reader interpret values.
+pub(super) fn without_logical_types(schema: &mut Json) {
+    match schema {
+        Json::Object(object) => {
+            object.remove("logicalType");
+            object.values_mut().for_each(without_logical_types);
+        }
+        Json::Array(items) => items.iter_mut().for_each(without_logical_types),
+        _ => {}
+    }
+}
+
+/// The types with a name, as they have been defined so far.
+#[derive(Default)]
+struct Named(HashMap<String, Json>);
+
+fn schema_of(schema: &Json, named: &mut Named, namespace: &str, depth: usize) -> Result<Json, String> {
+    if depth > DEPTH_MAX {
+        return Err("the schema nests too deep".to_owned());
+    }
+    match schema {
+        Json::String(name) => simple(name, &Map::new(), named, namespace),
+        Json::Array(branches) => {
+            let is_null = |branch: &&Json| branch.as_str() == Some("null");
+            let mut others = branches.iter().filter(|branch| !is_null(branch));
+            let (Some(first), None) = (others.next(), others.next()) else {
+                return Ok(json!({ "type": "struct", "optional": true }));
+            };
+            let mut found = schema_of(first, named, namespace, depth + 1)?;
+            if branches.iter().any(|branch| is_null(&branch)) {
+                set(&mut found, "optional", Json::Bool(true));
+            }
+            Ok(found)
+        }
+        Json::Object(object) => match object.get("type") {
+            Some(Json::String(ty)) => complex(ty, object, named, namespace, depth),
+            Some(inner) => schema_of(inner, named, namespace, depth + 1),
+            None => Err("a type is missing in the schema".to_owned()),
+        },
+        _ => Err("a type of the schema is no text, list or object".to_owned()),
+    }
+}
+
+fn complex(
+    ty: &str,
+    object: &Map<String, Json>,
+    named: &mut Named,
+    namespace: &str,
+    depth: usize,
+) -> Result<Json, String> {
+    let own = object.get("namespace").and_then(Json::as_str).unwrap_or(namespace);
+    let name = object.get("name").and_then(Json::as_str).unwrap_or_default();
+    let (full, own) = match name.rsplit_once('.') {
+        Some((before, _)) => (name.to_owned(), before),
+        None if own.is_empty() => (name.to_owned(), own),
+        None => (format!("{own}.{name}"), own),
+    };
+    let mut found = match ty {
+        "record" => {
+            let mut fields = Vec::new();
+            for field in object.get("fields").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default() {
+                let name = field.get("name").and_then(Json::as_str).ok_or("a field of the schema has no name")?;
+                let ty = field.get("type").ok_or("a field of the schema has no type")?;
+                let mut found = schema_of(ty, named, own, depth + 1)?;
+                set(&mut found, "field", Json::from(name));
+                fields.push(found);
+            }
+            json!({ "type": "struct", "fields": fields })
+        }
+        "enum" => json!({ "type": "string" }),
+        "fixed" => json!({ "type": "bytes" }),
+        "array" => json!({ "type": "array" }),
+        "map" => json!({ "type": "map" }),
+        other => return simple(other, object, named, namespace),
+    };
+    annotate(&mut found, object);
+    if matches!(ty, "record" | "enum" | "fixed") {
+        named.0.insert(full, found.clone());
+    }
+    Ok(found)
+}
+
+/// A primitive type, or the name of a type that was defined before.
+fn simple(ty: &str, object: &Map<String, Json>, named: &Named, namespace: &str) -> Result<Json, String> {
+    let connect = object.get("connect.type").and_then(Json::as_str);
+    let found = match ty {
+        "int" => connect.unwrap_or("int32"),
+        "long" => "int64",
+        "boolean" => "boolean",
+        "float" => "float",
+        "double" => "double",
+        "string" => "string",
+        "bytes" => "bytes",
+        "null" => "string",
+        name => {
+            let known = named.0.get(&format!("{namespace}.{name}")).or_else(|| named.0.get(name));
+            return known.cloned().ok_or_else(|| "the schema names a type that it does not define".to_owned());
+        }
+    };
+    let mut found = json!({ "type": found });
+    annotate(&mut found, object);
+    Ok(found)
+}
+
+/// Name and parameters of a logical type.
+fn annotate(found: &mut Json, object: &Map<String, Json>) {
+    let text = |name: &str| object.get(name).and_then(Json::as_str);
+    let name = text("connect.name").or(match text("logicalType") {
+        Some("decimal") => Some("org.apache.kafka.connect.data.Decimal"),
+        Some("date") => Some("org.apache.kafka.connect.data.Date"),
+        Some("time-millis") => Some("org.apache.kafka.connect.data.Time"),
+        Some("timestamp-millis") => Some("org.apache.kafka.connect.data.Timestamp"),
+        _ => None,
+    });
+    if let Some(name) = name {
+        set(found, "name", Json::from(name));
+    }
+    let mut parameters = object.get("connect.parameters").and_then(Json::as_object).cloned().unwrap_or_default();
+    for (own, connect) in [("scale", "scale"), ("precision", "connect.decimal.precision")] {
+        if let Some(number) = object.get(own).filter(|_| !parameters.contains_key(connect)) {
+            parameters.insert(connect.to_owned(), Json::from(number.to_string()));
+        }
+    }
+    if !parameters.is_empty() {
+        set(found, "parameters", Json::Object(parameters));
+    }
+}
+
+fn set(of: &mut Json, name: &str, value: Json) {
+    if let Json::Object(object) = of {
+        object.insert(name.to_owned(), value);
+    }
+}

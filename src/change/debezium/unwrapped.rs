@@ -1,0 +1,149 @@
+//! Rows without an envelope, as ExtractNewRecordState writes them: columns at the top, and beside them what its
+//! `add.fields` brings.
+//! Source: <https://debezium.io/documentation/reference/stable/transformations/event-flattening.html>.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::envelope::{Letter, Source, letter, other};
+use super::named::{NameSeed, Number, NumberSeed, TextSeed};
+
+/// What `add.fields.prefix` is by default.
+const PREFIX: &str = "__";
+
+/// How many fields an archive needs beside the columns.
+const NEEDED: usize = 3;
+
+/// Whether a field of this name is none of the row's columns.
+pub(super) fn is_added(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// What an unwrapped record says beside its columns. Each field is absent unless `add.fields` lists it.
+#[derive(Default)]
+pub(super) struct Added {
+    /// `__deleted`, which only the rewriting modes of `delete.tombstone.handling.mode` write.
+    pub(super) deleted: Option<bool>,
+    /// `__op`
+    pub(super) op: Letter,
+    /// `__lsn`, `__txId`, `__source_ts_us`, `__source_ts_ms`, `__db`, `__schema`, `__table`
+    pub(super) source: Source,
+    /// `__ts_us` and `__ts_ms`: when the connector wrote it.
+    pub(super) ts_us: Number,
+    pub(super) ts_ms: Number,
+}
+
+impl Added {
+    /// The operation: without `__op`, whatever wrote the row.
+    pub(super) fn op(&self) -> Letter {
+        match (self.deleted, &self.op) {
+            (Some(true), _) => Letter::Of(crate::change::Op::Delete),
+            (_, Letter::Absent) => Letter::Of(crate::change::Op::Update),
+            (_, Letter::Of(op)) => Letter::Of(*op),
+            (_, Letter::Message) => Letter::Message,
+            (_, Letter::Unknown(op)) => Letter::Unknown(op.clone()),
+        }
+    }
+
+    /// Whether there is anything beside the columns.
+    pub(super) fn is_any(&self) -> bool {
+        self.deleted.is_some() || self.lacks().len() < NEEDED
+    }
+
+    /// Which of `add.fields` a complete history needs and this record lacks.
+    pub(super) fn lacks(&self) -> Vec<&'static str> {
+        let there = |number: Number| number != Number::Absent;
+        let fields: [(&str, bool); NEEDED] = [
+            ("op", self.op != Letter::Absent),
+            ("lsn", there(self.source.lsn)),
+            ("source.ts_us", there(self.source.ts_us) || there(self.source.ts_ms)),
+        ];
+        fields.into_iter().filter(|(_, is_there)| !is_there).map(|(name, _)| name).collect()
+    }
+}
+
+/// Reads what was added to a row. Names are those expected of the table.
+pub(super) struct AddedSeed<'a> {
+    pub(super) database: Option<&'a str>,
+    pub(super) schema: &'a str,
+    pub(super) table: &'a str,
+}
+
+enum Name {
+    Deleted,
+    Op,
+    Lsn,
+    TxId,
+    SourceMicros,
+    SourceMillis,
+    Micros,
+    Millis,
+    Database,
+    Schema,
+    Table,
+    Other,
+}
+
+impl<'de> DeserializeSeed<'de> for AddedSeed<'_> {
+    type Value = Added;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Added, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AddedSeed<'_> {
+    type Value = Added;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object: the columns of a row")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut fields: M) -> Result<Added, M::Error> {
+        let mut added = Added::default();
+        while let Some(name) = fields.next_key_seed(NameSeed(name))? {
+            let source = &mut added.source;
+            match name {
+                Name::Deleted => {
+                    let value: &RawValue = fields.next_value()?;
+                    added.deleted = Some(matches!(value.get(), "true" | "\"true\""));
+                }
+                Name::Op => added.op = letter(fields.next_value_seed(TextSeed)?.as_deref()),
+                Name::Lsn => source.lsn = fields.next_value_seed(NumberSeed)?,
+                Name::TxId => source.tx_id = fields.next_value_seed(NumberSeed)?,
+                Name::SourceMicros => source.ts_us = fields.next_value_seed(NumberSeed)?,
+                Name::SourceMillis => source.ts_ms = fields.next_value_seed(NumberSeed)?,
+                Name::Micros => added.ts_us = fields.next_value_seed(NumberSeed)?,
+                Name::Millis => added.ts_ms = fields.next_value_seed(NumberSeed)?,
+                Name::Database => {
+                    let found = fields.next_value_seed(TextSeed)?;
+                    source.other_database = self.database.and_then(|expected| other(found.as_deref(), expected));
+                }
+                Name::Schema => source.other_schema = other(fields.next_value_seed(TextSeed)?.as_deref(), self.schema),
+                Name::Table => source.other_table = other(fields.next_value_seed(TextSeed)?.as_deref(), self.table),
+                Name::Other => _ = fields.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(added)
+    }
+}
+
+/// `add.fields` without the name of a structure takes `op` and `ts_ms` of the envelope, and everything else of `source`.
+fn name(name: &str) -> Name {
+    match name.strip_prefix(PREFIX).unwrap_or_default() {
+        "deleted" => Name::Deleted,
+        "op" => Name::Op,
+        "lsn" | "source_lsn" => Name::Lsn,
+        "txId" | "source_txId" => Name::TxId,
+        "source_ts_us" => Name::SourceMicros,
+        "source_ts_ms" => Name::SourceMillis,
+        "ts_us" => Name::Micros,
+        "ts_ms" => Name::Millis,
+        "db" | "source_db" => Name::Database,
+        "schema" | "source_schema" => Name::Schema,
+        "table" | "source_table" => Name::Table,
+        _ => Name::Other,
+    }
+}

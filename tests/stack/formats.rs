@@ -1,0 +1,121 @@
+//! Records that are no plain envelope in JSON: rows that ExtractNewRecordState has unwrapped, and Avro with its registry.
+
+mod registry;
+
+use registry::Registry;
+
+use crate::harness::orders::{Archive, ORDERS, Orders};
+use crate::harness::readers::{duckdb, files};
+use crate::harness::{Database, Job, Record, Table, kafka};
+use crate::truth::feed::wait_for_alerts;
+
+const UNWRAP: [(&str, &str); 2] =
+    [("transforms", "unwrap"), ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState")];
+const MODE: &str = "transforms.unwrap.delete.tombstone.handling.mode";
+const ADDED: (&str, &str) = ("transforms.unwrap.add.fields", "op,lsn,txId,source.ts_us");
+
+fn unwrapped<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    [&UNWRAP, more].concat()
+}
+
+/// Whatever the transform adds, and however it writes deletes: alerts are those of SQL.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn formats_unwrapped_rows() {
+    for (name, more, format) in [
+        ("rewrite", vec![(MODE, "rewrite"), ADDED], "auto"),
+        ("bare", vec![], "auto"),
+        ("both", vec![(MODE, "rewrite-with-tombstone"), ("value.converter.schemas.enable", "true")], "json-unwrapped"),
+    ] {
+        let t = Table::of(Database::new(&format!("unwrapped_{name}")), &unwrapped(&more));
+        t.insert(&[(1, 101, "3500"), (2, 102, "2000"), (3, 103, "3100")]);
+        let job = Job { source: format!("format = \"{format}\""), ..t.job("v1") };
+        let run = job.start();
+        wait_for_alerts(&job, 2);
+        t.sql("UPDATE streaming.transactions SET amount = amount + 1500 WHERE id = 2");
+        wait_for_alerts(&job, 3);
+        t.sql("DELETE FROM streaming.transactions WHERE id = 1");
+        t.sql("UPDATE streaming.transactions SET user_id = 104 WHERE id = 3");
+        wait_for_alerts(&job, 6);
+        let ended = run.terminate();
+        ended.fired([101, 102, 103, 104]).resolved([101, 103]);
+        assert_eq!(kafka::end_of(&job.dead_letter_topic), 0, "{name}: {ended}");
+        let confirmation = &ended.alerts[2].json()["confirmation"];
+        assert_eq!(confirmation["grace_ms"].is_null(), name == "rewrite", "{name}: {confirmation}");
+    }
+}
+
+/// An archive has what happened: it refuses records that do not say it, and names what is to be added.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn formats_archive_of_unwrapped_rows() {
+    let t = Orders::of("unwrapped", ORDERS, 1, &unwrapped(&[(MODE, "rewrite"), ADDED]));
+    let bare = t.second("_bare", &unwrapped(&[(MODE, "drop"), ADDED]));
+    t.insert(1..=20);
+    t.sql("UPDATE public.orders SET price = 7.5 WHERE order_id = 3; DELETE FROM public.orders WHERE order_id = 5");
+    t.wait_in_kafka(22);
+    let job = t.job("rewrite");
+    let done = job.run();
+    assert_eq!((done.count("written"), done.count("rejected")), (22, 0), "{done}");
+    let sql = |what: &str| duckdb(&format!("SELECT {what} FROM {}", files(&job.output)));
+    assert_eq!(sql("count(*), count(DISTINCT lsn), count(\"txId\")"), [["22", "22", "22"]]);
+    let by_op = "op, order_id, price::decimal(10,2) AS price";
+    let changed = format!("SELECT {by_op} FROM {} WHERE op <> 'c' ORDER BY op DESC", files(&job.output));
+    assert_eq!(duckdb(&changed), [["u", "3", "7.50"], ["d", "5", ""]]);
+    let names = duckdb(&format!("SELECT column_name FROM (DESCRIBE SELECT * FROM {})", files(&job.output))).concat();
+    assert!(!names.iter().any(|name| name.starts_with("__")), "{names:?}");
+
+    let bare = Archive { topic: bare.topic.clone(), ..t.job("bare") };
+    bare.try_run().refused(2, &["delete.tombstone.handling.mode = rewrite"]);
+}
+
+/// Avro as Confluent's converter writes it. A registry that is away is waited for; one that refuses ends the run.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn formats_avro() {
+    let database = Database::new("avro");
+    let topic = format!("{}.avro", database.name);
+    let fixture = |name: &str| {
+        let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let lines = fixture("j_avro_precise.ndjson");
+    let records: Vec<Record> = lines.lines().map(|line| registry::record(line, &database.name)).collect();
+    // What the captured changes come to in the end.
+    database.sql(
+        "INSERT INTO streaming.transactions (id, user_id, amount, \"timestamp\") VALUES (21, 402, 66.66, '2026-03-02 12:01Z')",
+    );
+    kafka::produce(&topic, &records);
+    let folder = tempfile::tempdir().unwrap();
+    let job = |group: &str, url: &str, more: &str| Job {
+        source: format!("[source.schema_registry]\nurl = \"{url}\"\n{more}"),
+        sql:
+            "SELECT user_id, SUM(amount) AS total FROM streaming.transactions GROUP BY user_id HAVING SUM(amount) > 50"
+                .to_owned(),
+        ..Job::new(folder.path(), &database.name, group, &topic)
+    };
+    let port = crate::truth::server::free_port();
+    let url = format!("http://127.0.0.1:{port}");
+    let mut waits = job("waits", &url, "").start_to_the_end();
+    waits.wait_in_log("fetching a schema");
+    let registry = Registry::start(port, &fixture("j_avro.schemas.json"), Some("reader:a-secret-of-the-test"));
+    // It asks for a login, which this run does not have.
+    let ended = waits.ended();
+    assert_eq!(ended.code, Some(4), "{ended}");
+    assert!(ended.everything().contains("source.schema_registry.user"), "{ended}");
+
+    let login = "user = \"reader\"\npassword = \"a-secret-of-the-test\"";
+    let run = job("reads", &url, login).run();
+    assert_eq!((run.count("read"), run.count("rejected")), (records.len() as u64, 0), "{run}");
+    run.fired([402]).resolved([]);
+    assert!(!run.everything().contains("a-secret-of-the-test"), "{run}");
+    // A schema is asked for once.
+    assert!(registry.asked() <= 4, "asked {} times", registry.asked());
+
+    // Without a registry, each record says what is missing.
+    let plain = Job { source: String::new(), ..job("without", &url, "") };
+    let run = plain.run();
+    assert_eq!(run.count("rejected"), records.len() as u64, "{run}");
+    let letter = kafka::records(&plain.dead_letter_topic, 0).remove(0);
+    assert!(letter.header("tripline_reason").contains("set source.schema_registry.url"), "{letter:?}");
+}
