@@ -16,6 +16,7 @@ use std::time::Duration;
 use self::facts::{Broker, Connector, DatabaseFacts, RuleFacts};
 use self::finding::{Finding, Report, ok, problem, warning};
 use super::progress;
+use crate::checkpoint::FolderView;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, RuleSettings};
 use crate::failure::{Exit, Failure};
@@ -101,6 +102,10 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     found.extend(wrong);
     if let (Some(database), Some(table)) = (&database, table) {
         found.extend(of_database(config, database, table, connector, columns));
+    }
+    let stored = FolderView::contract(&config.checkpoint.dir, &config.kafka.group_id);
+    if let Some(Ok((DatabaseFacts { contract, .. }, _))) = &database {
+        found.extend(checks::contract(stored.as_ref(), contract.as_ref()));
     }
     if let Some(alerts) = &alerts {
         found.push(checks::alerts_table(config, alerts));

@@ -11,7 +11,7 @@ use super::alerts_table;
 use super::rules::{CompiledRules, compile_rules};
 use super::servers::{self, MissingTopic, membership, rules_database, wait_for_topic};
 use super::sinks::ConfiguredSinks;
-use crate::change::debezium::Decoder;
+use crate::change::debezium::{DecimalHandling, Decoder};
 use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
 use crate::config::{Config, OnBadRecord, OnRuleChange, WhenGroupIsMissing};
@@ -82,6 +82,12 @@ async fn prepare_for(
         tracing::warn!(
             table = format!("{}.{}", compiled.table.schema, compiled.table.name),
             "the stream does not bring every change of the table, and only the audit sees the others: {gap}"
+        );
+    }
+    if config.source.decimals == DecimalHandling::Double {
+        tracing::warn!(
+            "source.decimals = \"double\": amounts of more than 15 digits are rounded before they come, so memory may miss what is \
+             just over a threshold until the audit finds it"
         );
     }
     let decoder = Decoder::new(&compiled.table, &compiled.wanted, config.source.encodings());

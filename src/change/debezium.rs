@@ -60,6 +60,8 @@ pub enum DecimalHandling {
     String,
     /// Base64 of the unscaled value; the scale is the column's.
     Precise,
+    /// Binary floating point, which has 15 to 17 digits: each is taken for the shortest decimal that it stands for.
+    Double,
 }
 
 /// Debezium's `time.precision.mode`, needed where records come without their schema.

@@ -1,12 +1,15 @@
 //! The folder seen from outside, while another process may be working on it: nothing is changed or locked.
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
 use super::disk::{Disk, RealDisk};
+use super::format::StateHead;
 use super::{CheckpointError, Folder, Lineage, file, read_epoch, read_lineage, read_numbers};
+use crate::contract::Contract;
 use crate::model::Timestamp;
 use crate::progress::{LastRecords, Offsets};
 
@@ -23,6 +26,9 @@ pub struct FolderView {
     /// The newest epoch; `None` in a new lineage.
     pub newest: Option<NewestEpoch>,
 }
+
+/// Bytes of the head of a state at most.
+const HEAD_MAX: u64 = 16 * 1024 * 1024;
 
 /// The newest epoch of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,17 @@ impl FolderView {
             std::thread::sleep(ATTEMPT_WAIT);
         }
         read_once(disk, root)
+    }
+
+    /// The world that the newest stored windows of `<dir>/<group>` are of; `None` where there are none, or they do not say it.
+    pub fn contract(dir: &Path, group: &str) -> Option<Contract> {
+        let states = dir.join(group).join("state");
+        let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u64>().ok();
+        let newest = std::fs::read_dir(&states).ok()?.filter_map(|entry| number(entry.ok()?)).max()?;
+        let mut head = Vec::new();
+        let file = std::fs::File::open(states.join(newest.to_string())).ok()?;
+        BufReader::new(file.take(HEAD_MAX)).read_until(b'\n', &mut head).ok()?;
+        serde_json::from_slice::<StateHead>(&head).ok()?.contract
     }
 
     /// Checksum and next offsets of an epoch of `<dir>/<group>`; `None` where there is none of this number.

@@ -1,6 +1,6 @@
 //! Captured records against the SQL that made them.
 
-use tripline::change::debezium::{DecimalHandling, Decoder, TimePrecision};
+use tripline::change::debezium::{DecimalHandling, Decoder, Settings, TimePrecision};
 use tripline::change::{Decoded, Op, RejectKind};
 use tripline::model::{ColumnType, Key, Timestamp, Value};
 
@@ -200,6 +200,27 @@ fn records_that_lose_or_hide_digits_are_refused() {
             );
         }
     }
+}
+
+/// Where it is said that doubles come, they are taken for what they stand for: of these amounts nothing is lost.
+#[test]
+fn doubles_are_read_where_told_so() {
+    let double = Settings { decimals: DecimalHandling::Double, ..AUTO };
+    let table = transactions();
+    assert_eq!(essence(changes(&table, "d_plain_double", double)), essence(changes(&table, "c_plain_string", STRING)));
+    let one = |amount: &str| {
+        let row =
+            format!(r#"{{"id":1,"user_id":1,"amount":{amount},"timestamp":"infinity","merchant":null,"status":"x"}}"#);
+        match decode(&table, double, None, &format!(r#"{{"op":"c","after":{row}}}"#)) {
+            Ok(Decoded::Change(change)) => Ok(change.row.unwrap()[2].clone()),
+            Ok(other) => panic!("{other:?}"),
+            Err(reject) => Err(reject.detail),
+        }
+    };
+    assert_eq!(one("0.1"), Ok(Value::Decimal(10)));
+    assert_eq!(one("-12"), Ok(Value::Decimal(-1_200)));
+    assert_eq!(one("1.5E3"), Ok(Value::Decimal(150_000)));
+    assert_eq!(one("\"NaN\""), Ok(Value::Opaque));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::finding::{Finding, ok, problem, warning};
 use crate::app::progress::view::ProgressView;
 use crate::change::record::TopicRecord;
 use crate::config::{Config, redact_url};
+use crate::contract::Contract;
 use crate::failure::{Exit, Failure};
 use crate::model::Timestamp;
 
@@ -177,6 +178,19 @@ pub(super) fn group(config: &Config, progress: &Result<ProgressView, Failure>) -
         _ => ok("lag", text),
     });
     found
+}
+
+/// Whether table and server are still what the stored windows are of.
+pub(super) fn contract(stored: Option<&Contract>, now: Option<&Contract>) -> Option<Finding> {
+    const CHECK: &str = "contract";
+    let (stored, now) = stored.zip(now)?;
+    let changes = stored.changes(&now.clone().of_columns(stored.columns.keys().map(String::as_str)));
+    Some(if changes.is_empty() {
+        ok(CHECK, "table, publication and server are what the stored windows are of")
+    } else {
+        let text = format!("since windows were stored, {}", changes.join(", "));
+        warning(CHECK, text, "nothing, if that was meant: a run makes its windows of the table")
+    })
 }
 
 /// The table of alerts.

@@ -10,6 +10,7 @@ use crate::app::servers::rules_database;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RuleSettings, redact_url};
 use crate::confirm::postgres::catalog::{self, CatalogError};
+use crate::confirm::postgres::contract;
 use crate::failure::{Exit, Failure};
 use crate::model::{Table, Timestamp};
 use crate::postgres::{Database, Sees, Session, kind, query, query_scalar};
@@ -82,6 +83,7 @@ async fn ask(
     let publications = query(include_str!("publications.sql")).bind(schema).bind(name);
     let publications = publications.fetch_all(&mut *connection).await?;
     let slots = query(include_str!("slots.sql")).fetch_all(&mut *connection).await?;
+    let contract = contract::look(connection, schema, name).await?.map(|look| look.contract);
     Ok(DatabaseFacts {
         name: row.try_get("database")?,
         version: row.try_get("version")?,
@@ -93,6 +95,7 @@ async fn ask(
         instead,
         publications: publications.iter().map(publication).collect::<Result<_, _>>()?,
         slots: slots.iter().map(slot).collect::<Result<_, _>>()?,
+        contract,
     })
 }
 

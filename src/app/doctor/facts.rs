@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::change::record::TopicRecord;
+use crate::contract::Contract;
 use crate::failure::Exit;
 use crate::model::{NextOffset, Table};
 use crate::rule::Query;
@@ -85,6 +86,8 @@ pub(super) struct DatabaseFacts {
     pub(super) publications: Vec<Publication>,
     /// Logical replication slots of this database.
     pub(super) slots: Vec<Slot>,
+    /// What a run believes of the table and its server; `None` where there is no table.
+    pub(super) contract: Option<Contract>,
 }
 
 /// The rules' table.

@@ -94,8 +94,10 @@ pub(super) enum Wire {
     Guess(i32),
     /// Text or base64, and nothing tells: `1234` is both.
     Ambiguous,
-    /// Binary floating point.
+    /// Binary floating point, which is refused: it may have lost digits.
     Double,
+    /// Binary floating point, which is taken for the shortest decimal that it stands for.
+    Rounded,
 }
 
 /// What a schema says of one field.
@@ -135,7 +137,8 @@ impl Form {
     pub(super) fn described(&self, found: Described<'_>) -> Self {
         let foreign = || Self::Foreign(found.name.unwrap_or(found.ty).to_owned());
         match self {
-            Self::Decimal { declared, .. } => match decimal_wire(found, declared.map(i32::from)) {
+            Self::Decimal { declared, wire } => match decimal_wire(found, declared.map(i32::from)) {
+                Some(Wire::Double) if *wire == Wire::Rounded => self.clone(),
                 Some(wire) => Self::Decimal { declared: *declared, wire },
                 None => foreign(),
             },
@@ -150,6 +153,7 @@ impl Form {
 pub(super) fn plain_decimal(scale: Option<i32>, handling: DecimalHandling) -> Wire {
     match (handling, scale) {
         (DecimalHandling::String, _) | (DecimalHandling::Auto, None) => Wire::Text,
+        (DecimalHandling::Double, _) => Wire::Rounded,
         (DecimalHandling::Precise, Some(scale)) => Wire::Binary(scale),
         (DecimalHandling::Precise, None) => Wire::Variable,
         (DecimalHandling::Auto, Some(..=0)) => Wire::Ambiguous,
@@ -292,7 +296,8 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Result<Value, 
         }
         Wire::Guess(scale) => decimal::from_base64(found, scale, declared),
         Wire::Ambiguous => Err(format!("it may be digits or base64 and the record has no schema to tell: {SET}")),
-        Wire::Double if decimal::is_special(found) => Ok(Value::Opaque),
+        Wire::Double | Wire::Rounded if decimal::is_special(found) => Ok(Value::Opaque),
+        Wire::Rounded => decimal::from_text(found, declared),
         Wire::Double => Err("text is no binary float".to_owned()),
         Wire::Variable => Err(format!("expected an object of scale and value: {SET}")),
     }
@@ -340,8 +345,12 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         Ok(self.integer(found.into()))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Read, E> {
+    fn visit_f64<E>(self, found: f64) -> Result<Read, E> {
         Ok(Err(match self.0 {
+            Form::Decimal { wire: Wire::Rounded, declared } => {
+                let read = decimal::from_text(&found.to_string(), *declared);
+                return Ok(read.map_err(|why| format!("found a number with a fraction; {why}").into()));
+            }
             Form::Decimal { .. } => LOSSY.to_owned().into(),
             _ => self.misfit("a number with a fraction").into(),
         }))

@@ -339,8 +339,16 @@ fn decimals(config: &Config, at: &At<'_>) -> Finding {
         DecimalHandling::Auto => "auto",
         DecimalHandling::String => "string",
         DecimalHandling::Precise => "precise",
+        DecimalHandling::Double => "double",
     };
     match mode {
+        "double" if ours == "double" => warning(
+            CHECK,
+            format!(
+                "{NAME}=double, and source.decimals = \"double\": amounts of more than 15 digits are rounded, and sums near a threshold may differ from Postgres's"
+            ),
+            at.set(NAME, "string"),
+        ),
         "double" => problem(
             CHECK,
             format!("{NAME}=double: amounts are rounded before they are written"),

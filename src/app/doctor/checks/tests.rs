@@ -313,6 +313,17 @@ fn settings_of_a_connector() {
 }
 
 #[test]
+fn what_has_changed_since_windows_were_stored() {
+    let contract = |identity: &str| Contract { replica_identity: identity.to_owned(), ..Contract::default() };
+    let (then, now) = (contract("default"), contract("full"));
+    assert_eq!(super::contract(None, Some(&now)), None);
+    assert_eq!(super::contract(Some(&then), Some(&then)).map(|found| found.grade), Some(Grade::Ok));
+    let changed = super::contract(Some(&then), Some(&now)).unwrap();
+    assert_eq!(changed.grade, Grade::Warning);
+    assert!(changed.text.contains("the replica identity was default and is full"), "{changed:?}");
+}
+
+#[test]
 fn keys_of_records() {
     let record = |key: Option<&str>, value: &str| TopicRecord {
         key: key.map(|key| key.as_bytes().to_vec()),

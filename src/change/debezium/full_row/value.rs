@@ -204,7 +204,9 @@ impl Form {
                 Ok(found) if found.is_finite() => Ok(Cell::Float(found)),
                 _ => Err(self.misfit(number_shape(json))),
             },
-            Self::Decimal { wire: Wire::Double, .. } | Self::Number(Wire::Double) => Err(LOSSY.to_owned()),
+            Self::Decimal { wire: Wire::Double | Wire::Rounded, .. } | Self::Number(Wire::Double | Wire::Rounded) => {
+                Err(LOSSY.to_owned())
+            }
             Self::Decimal { .. } | Self::Number(_) if json.contains(['.', 'e', 'E']) => Err(LOSSY.to_owned()),
             Self::Decimal { precision, scale, .. } => exact::from_text(json, *precision, *scale)
                 .map(Cell::Decimal)
@@ -389,7 +391,7 @@ fn written(found: &str, wire: Wire) -> Result<Option<i32>, String> {
         Wire::Guess(_) if found.contains(['.', '-']) => Ok(None),
         Wire::Guess(scale) => Ok(Some(scale)),
         Wire::Ambiguous => Err(format!("it may be digits or base64 and the record has no schema to tell: {SET}")),
-        Wire::Double => Err("text is no binary float".to_owned()),
+        Wire::Double | Wire::Rounded => Err("text is no binary float".to_owned()),
         Wire::Variable => Err(format!("expected an object of scale and value: {SET}")),
     }
 }
