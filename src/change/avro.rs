@@ -56,7 +56,7 @@ impl fmt::Display for SchemaId {
 
 /// A part of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum RecordPart {
     /// Its key.
     Key,
     /// Its value.
@@ -72,10 +72,10 @@ pub fn names_schema(header: &str) -> bool {
 /// registry.
 pub fn framing<'r, 'b>(
     bytes: &'b [u8],
-    part: Part,
+    part: RecordPart,
     headers: impl Iterator<Item = (&'r str, Option<&'r [u8]>)>,
 ) -> Option<(SchemaId, &'b [u8])> {
-    let index = usize::from(part == Part::Value);
+    let index = usize::from(part == RecordPart::Value);
     for (name, value) in headers {
         let id = || Some(u64::from_be_bytes(value?.try_into().ok()?));
         if GLOBAL_ID.get(index) == Some(&name) {
@@ -149,7 +149,7 @@ pub struct Schemas(HashMap<SchemaId, Result<Arc<WriterSchema>, String>>);
 
 /// Why bytes could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unread {
+pub enum JsonError {
     /// This schema is not known yet.
     Unknown(SchemaId),
     /// They are invalid.
@@ -170,18 +170,18 @@ impl Schemas {
     pub fn json<'r, 'b>(
         &self,
         bytes: &'b [u8],
-        part: Part,
+        part: RecordPart,
         headers: impl Iterator<Item = (&'r str, Option<&'r [u8]>)>,
-    ) -> Result<Cow<'b, [u8]>, Unread> {
+    ) -> Result<Cow<'b, [u8]>, JsonError> {
         let Some((id, body)) = framing(bytes, part, headers) else { return Ok(Cow::Borrowed(bytes)) };
-        let what = if part == Part::Key { "the record's key" } else { "the record's value" };
+        let what = if part == RecordPart::Key { "the record's key" } else { "the record's value" };
         let invalid = |why: &str| {
-            Unread::Invalid(
+            JsonError::Invalid(
                 Reject { kind: RejectKind::Avro, detail: format!("{what}, of schema {id}: {why}") }.bounded(),
             )
         };
         match self.0.get(&id) {
-            None => Err(Unread::Unknown(id)),
+            None => Err(JsonError::Unknown(id)),
             Some(Err(why)) => Err(invalid(why)),
             Some(Ok(schema)) => match schema.to_json(body) {
                 Ok(json) => Ok(Cow::Owned(json.into_bytes())),

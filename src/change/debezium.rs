@@ -151,7 +151,7 @@ pub struct Decoder {
 
 /// Which encodings a record has.
 #[derive(Clone, Copy)]
-enum Encoding {
+enum FormSource {
     Plain,
     Learnt,
 }
@@ -221,12 +221,12 @@ impl Decoder {
         }
         if let Some((schema, _)) = &self.learnt
             && let Some(payload) = behind_schema(schema, text)
-            && let Ok(envelope) = self.read(payload, Encoding::Learnt)
+            && let Ok(envelope) = self.read(payload, FormSource::Learnt)
         {
-            return self.finish(payload, envelope, key, Encoding::Learnt);
+            return self.finish(payload, envelope, key, FormSource::Learnt);
         }
         // Also after a failure of the short way, for the position in the whole text.
-        let envelope = match self.read(text, Encoding::Plain) {
+        let envelope = match self.read(text, FormSource::Plain) {
             Ok(envelope) => envelope,
             Err(error) => {
                 // A row may have a column that is called op, or source.
@@ -241,23 +241,23 @@ impl Decoder {
                 let envelope = self.read(payload.get(), encoding).map_err(|error| unreadable(&error, "the payload"))?;
                 self.finish(payload.get(), envelope, key, encoding)
             }
-            _ => self.finish(text, envelope, key, Encoding::Plain),
+            _ => self.finish(text, envelope, key, FormSource::Plain),
         }
     }
 
-    fn learn(&mut self, schema: Option<&RawValue>) -> Result<Encoding, Reject> {
+    fn learn(&mut self, schema: Option<&RawValue>) -> Result<FormSource, Reject> {
         let Some(schema) = schema.map(RawValue::get).filter(|schema| schema.starts_with('{')) else {
-            return Ok(Encoding::Plain);
+            return Ok(FormSource::Plain);
         };
         if self.learnt.as_ref().is_none_or(|(known, _)| known.as_ref() != schema) {
             let forms = schema::of_value(schema, &self.columns, &self.plain)
                 .map_err(|error| reject(RejectKind::Envelope, schema_unreadable(&error)))?;
             self.learnt = Some((schema.into(), forms));
         }
-        Ok(Encoding::Learnt)
+        Ok(FormSource::Learnt)
     }
 
-    fn read<'t>(&mut self, text: &'t str, encoding: Encoding) -> serde_json::Result<Envelope<'t, bool>> {
+    fn read<'t>(&mut self, text: &'t str, encoding: FormSource) -> serde_json::Result<Envelope<'t, bool>> {
         let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
         let (schema, table) = (self.table_schema.as_str(), self.table_name.as_str());
         let after = ImageSeed {
@@ -276,7 +276,7 @@ impl Decoder {
         text: &str,
         envelope: Envelope<'_, bool>,
         key: Option<&[u8]>,
-        encoding: Encoding,
+        encoding: FormSource,
     ) -> Result<Decoded, Reject> {
         if let Some(what) = of_no_table(&envelope.op, text) {
             return Ok(Decoded::Ignored(what));
@@ -310,12 +310,12 @@ impl Decoder {
                 let encoding = self.learn(Some(schema))?;
                 self.finish_row(payload, encoding)
             }
-            _ => self.finish_row(text, Encoding::Plain),
+            _ => self.finish_row(text, FormSource::Plain),
         }
     }
 
     /// `text`: the row's own.
-    fn finish_row(&mut self, text: &str, encoding: Encoding) -> Result<Decoded, Reject> {
+    fn finish_row(&mut self, text: &str, encoding: FormSource) -> Result<Decoded, Reject> {
         let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
         let seed = ImageSeed {
             columns: &self.columns,
@@ -349,7 +349,7 @@ impl Decoder {
 
     /// The primary key of a deleted row: from `before`, of which it is the one part that is never made up, or else
     /// from the record's key.
-    fn deleted(&mut self, before: Option<&RawValue>, key: Option<&[u8]>, encoding: Encoding) -> Result<Key, Reject> {
+    fn deleted(&mut self, before: Option<&RawValue>, key: Option<&[u8]>, encoding: FormSource) -> Result<Key, Reject> {
         if let Some(before) = before {
             let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
             let seed = ImageSeed {
@@ -449,9 +449,9 @@ fn behind_schema<'t>(schema: &str, text: &'t str) -> Option<&'t str> {
     rest.strip_prefix(",\"payload\":")?.trim_ascii_end().strip_suffix('}')
 }
 
-fn forms<'a>(plain: &'a [Form], learnt: Option<&'a (Box<str>, Vec<Form>)>, encoding: Encoding) -> &'a [Form] {
+fn forms<'a>(plain: &'a [Form], learnt: Option<&'a (Box<str>, Vec<Form>)>, encoding: FormSource) -> &'a [Form] {
     match (encoding, learnt) {
-        (Encoding::Learnt, Some((_, forms))) => forms,
+        (FormSource::Learnt, Some((_, forms))) => forms,
         _ => plain,
     }
 }

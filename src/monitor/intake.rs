@@ -30,6 +30,8 @@ pub(super) struct Intake {
     pub(super) ended: BTreeSet<i32>,
     /// Partitions whose end was reached, and from which nothing has come since.
     pub(super) at_end: BTreeSet<i32>,
+    /// What the broker's last answers had as the partitions' ends, where the source tells.
+    pub(super) fetched: Option<Offsets>,
     /// The last batch was full: there is more to read right now.
     pub(super) backlog: bool,
     /// Invalid records that are to be written to the dead-letter topic.
@@ -73,8 +75,13 @@ impl Intake {
     /// offsets of a partition may hold no record: nothing has come from it then for as long as a record may take.
     pub(super) fn has_read(&self, ends: &Offsets, at: Timestamp, next: &Offsets, now: Timestamp) -> bool {
         let is_settled = now.0.saturating_sub(at.0) >= FETCHED_WITHIN_MICROS;
+        // A fetch that hangs brings no records, and no news of any.
+        let is_fetched = |partition: &i32, end: &NextOffset| {
+            self.fetched.as_ref().is_none_or(|fetched| fetched.get(partition).is_some_and(|fetched| fetched >= end))
+        };
         let read = |(partition, end): (&i32, &NextOffset)| {
-            next.get(partition).is_some_and(|next| next >= end) || (is_settled && self.at_end.contains(partition))
+            next.get(partition).is_some_and(|next| next >= end)
+                || (is_settled && self.at_end.contains(partition) && is_fetched(partition, end))
         };
         ends.iter().all(read)
     }
@@ -107,6 +114,13 @@ mod tests {
         intake.advance(LastRecords::new(), [0]);
         assert!(!intake.has_read(&offsets(5), at, &offsets(4), at), "it may be on its way");
         assert!(intake.has_read(&offsets(5), at, &offsets(4), later), "the last offset holds no record");
+        intake.fetched = Some(offsets(4));
+        assert!(
+            !intake.has_read(&offsets(5), at, &offsets(4), later),
+            "the broker has not answered since it was written"
+        );
+        intake.fetched = Some(offsets(5));
+        assert!(intake.has_read(&offsets(5), at, &offsets(4), later), "it has answered, and nothing came");
         let last = LastRecord { offset: 3, timestamp_ms: 0 };
         intake.advance(LastRecords::from([(0, last)]), []);
         assert!(!intake.has_read(&offsets(5), at, &offsets(4), later), "something has come since the end");

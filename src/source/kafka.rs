@@ -261,6 +261,10 @@ impl<D: Decode> Source for KafkaSource<D> {
         self.reading.consumer.context().ends()
     }
 
+    fn fetched(&self) -> Option<Offsets> {
+        Some(self.reading.consumer.context().fetched())
+    }
+
     fn cut_off(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.cut_off)
     }

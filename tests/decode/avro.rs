@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
-use tripline::change::avro::{Part, SchemaId, Schemas, Unread, WriterSchema, framing};
+use tripline::change::avro::{JsonError, RecordPart, SchemaId, Schemas, WriterSchema, framing};
 use tripline::change::debezium::full_row::FullRowDecoder;
 use tripline::change::{Change, Decoded, Op, RejectKind};
 
@@ -40,7 +40,7 @@ fn captured() -> Vec<(Bytes, Bytes)> {
     records.map(|record| (part(&record, "key"), part(&record, "value"))).collect()
 }
 
-fn json(schemas: &Schemas, bytes: &Bytes, part: Part) -> Option<Vec<u8>> {
+fn json(schemas: &Schemas, bytes: &Bytes, part: RecordPart) -> Option<Vec<u8>> {
     bytes.as_ref().map(|bytes| schemas.json(bytes, part, std::iter::empty()).unwrap().into_owned())
 }
 
@@ -51,7 +51,7 @@ fn the_same_changes_as_in_json() {
     let changes_of_avro: Vec<Change> = captured()
         .iter()
         .map(|(key, value)| {
-            let (key, value) = (json(&schemas, key, Part::Key), json(&schemas, value, Part::Value));
+            let (key, value) = (json(&schemas, key, RecordPart::Key), json(&schemas, value, RecordPart::Value));
             match whole(decoder.decode(key.as_deref(), value.as_deref())) {
                 Ok(Decoded::Change(change)) => change,
                 other => panic!("{other:?} {:?}", value.map(String::from_utf8)),
@@ -69,7 +69,7 @@ fn the_same_archive_as_of_json() {
     let mut decoder = FullRowDecoder::new(None, AUTO);
     let mut of_avro = Vec::new();
     for (key, value) in captured() {
-        let (key, value) = (json(&schemas, &key, Part::Key), json(&schemas, &value, Part::Value));
+        let (key, value) = (json(&schemas, &key, RecordPart::Key), json(&schemas, &value, RecordPart::Value));
         match decoder.decode(key.as_deref(), value.as_deref()).unwrap() {
             Decoded::Change(change) => of_avro.push((change.op, change.fields, change.cells)),
             Decoded::Ignored(why) => assert_eq!(why, "tombstone"),
@@ -84,56 +84,56 @@ fn the_same_archive_as_of_json() {
 #[test]
 fn where_the_schema_is_named() {
     let none = || std::iter::empty();
-    assert_eq!(framing(b"\0\0\0\0\x07ab", Part::Value, none()), Some((SchemaId::Short(7), &b"ab"[..])));
-    assert_eq!(framing(b"\0\0\0\0\0\0\0\0\x07ab", Part::Key, none()), Some((SchemaId::Long(7), &b"ab"[..])));
+    assert_eq!(framing(b"\0\0\0\0\x07ab", RecordPart::Value, none()), Some((SchemaId::Short(7), &b"ab"[..])));
+    assert_eq!(framing(b"\0\0\0\0\0\0\0\0\x07ab", RecordPart::Key, none()), Some((SchemaId::Long(7), &b"ab"[..])));
     for bytes in [&b"{\"id\":7}"[..], b"", b"\0", b"\0\0\0\0", b"\0\0\0\0\0", b"null"] {
-        assert_eq!(framing(bytes, Part::Value, none()), None, "{bytes:?}");
+        assert_eq!(framing(bytes, RecordPart::Value, none()), None, "{bytes:?}");
     }
     let seven = 7_u64.to_be_bytes();
     let headers = || {
         [("apicurio.key.contentId", Some(&seven[..])), ("apicurio.value.globalId", Some(&seven[..])), ("x", None)]
             .into_iter()
     };
-    assert_eq!(framing(b"ab", Part::Value, headers()), Some((SchemaId::Global(7), &b"ab"[..])));
-    assert_eq!(framing(b"ab", Part::Key, headers()), Some((SchemaId::Content(7), &b"ab"[..])));
+    assert_eq!(framing(b"ab", RecordPart::Value, headers()), Some((SchemaId::Global(7), &b"ab"[..])));
+    assert_eq!(framing(b"ab", RecordPart::Key, headers()), Some((SchemaId::Content(7), &b"ab"[..])));
     let odd = || [("apicurio.value.globalId", Some(&b"7"[..]))].into_iter();
-    assert_eq!(framing(b"ab", Part::Value, odd()), None);
+    assert_eq!(framing(b"ab", RecordPart::Value, odd()), None);
 }
 
 #[test]
 fn what_is_not_of_its_schema() {
     let schemas = schemas();
-    let refused = |bytes: &[u8]| match schemas.json(bytes, Part::Value, std::iter::empty()) {
-        Err(Unread::Invalid(reject)) => {
+    let refused = |bytes: &[u8]| match schemas.json(bytes, RecordPart::Value, std::iter::empty()) {
+        Err(JsonError::Invalid(reject)) => {
             assert_eq!(reject.kind, RejectKind::Avro, "{reject}");
             reject.detail
         }
         other => panic!("{other:?}"),
     };
     let value = captured().into_iter().find_map(|(_, value)| value).unwrap();
-    assert!(schemas.json(&value, Part::Value, std::iter::empty()).is_ok());
+    assert!(schemas.json(&value, RecordPart::Value, std::iter::empty()).is_ok());
     for length in 5..value.len() {
         assert!(refused(&value[..length]).contains("is not Avro of that schema"), "{length}");
     }
     assert!(refused(&[&value[..], b"x"].concat()).contains("behind the value"));
     let mut other = Schemas::default();
-    let id = match framing(&value, Part::Value, std::iter::empty()) {
+    let id = match framing(&value, RecordPart::Value, std::iter::empty()) {
         Some((id, _)) => id,
         None => panic!(),
     };
-    assert_eq!(other.json(&value, Part::Value, std::iter::empty()), Err(Unread::Unknown(id)));
+    assert_eq!(other.json(&value, RecordPart::Value, std::iter::empty()), Err(JsonError::Unknown(id)));
     for text in ["", "{}", "5", "\"Unknown\"", r#"{"type":"record"}"#, r#"{"type":"record","name":"A","fields":[{}]}"#]
     {
         other.learn(id, Ok(text.to_owned()));
-        let got = other.json(&value, Part::Value, std::iter::empty());
-        assert!(matches!(got, Err(Unread::Invalid(_))), "{text}: {got:?}");
+        let got = other.json(&value, RecordPart::Value, std::iter::empty());
+        assert!(matches!(got, Err(JsonError::Invalid(_))), "{text}: {got:?}");
     }
     let deep = format!("{}\"long\"{}", r#"{"type":"array","items":"#.repeat(10_000), "}".repeat(10_000));
     other.learn(id, Ok(deep));
-    assert!(other.json(&value, Part::Value, std::iter::empty()).is_err());
+    assert!(other.json(&value, RecordPart::Value, std::iter::empty()).is_err());
     other.learn(id, Err("the registry does not have it".to_owned()));
-    let got = other.json(&value, Part::Value, std::iter::empty());
-    assert!(matches!(&got, Err(Unread::Invalid(reject)) if reject.detail.ends_with("does not have it")), "{got:?}");
+    let got = other.json(&value, RecordPart::Value, std::iter::empty());
+    assert!(matches!(&got, Err(JsonError::Invalid(reject)) if reject.detail.ends_with("does not have it")), "{got:?}");
 }
 
 #[test]
@@ -170,7 +170,7 @@ proptest! {
             value[at] = byte;
         }
         value.extend(more);
-        if let Ok(json) = schemas.json(&value, Part::Value, std::iter::empty()) {
+        if let Ok(json) = schemas.json(&value, RecordPart::Value, std::iter::empty()) {
             prop_assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
             let _ = all_columns(&transactions(), AUTO).decode(None, Some(&json));
         }

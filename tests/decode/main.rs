@@ -12,6 +12,7 @@
 )]
 
 mod avro;
+mod captures;
 mod envelopes;
 mod full_row;
 mod properties;

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::app::servers::{self, rules_database};
 use crate::archive::believed::Believed;
-use crate::change::avro::{Part, Schemas, framing};
+use crate::change::avro::{RecordPart, Schemas, framing};
 use crate::change::debezium;
 use crate::change::debezium::TableSource;
 use crate::change::debezium::full_row::versions::{Between, TableLook, TableVersions};
@@ -189,10 +189,10 @@ fn table_of(
     let mut schemas = Schemas::default();
     move |value| {
         let none = || std::iter::empty();
-        if let (Some(registry), Some((id, _))) = (&registry, framing(value, Part::Value, none())) {
+        if let (Some(registry), Some((id, _))) = (&registry, framing(value, RecordPart::Value, none())) {
             // What the registry does not answer is asked for again with the next look.
             schemas.learn(id, registry.fetch(id).ok()?);
-            let json = schemas.json(value, Part::Value, none()).ok()?;
+            let json = schemas.json(value, RecordPart::Value, none()).ok()?;
             return debezium::full_row::table_of(&json, of_topic.as_ref());
         }
         debezium::full_row::table_of(value, of_topic.as_ref())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::facts::{Broker, HeldUp, Topic};
 use crate::app::servers;
-use crate::change::avro::{Part, Schemas, Unread};
+use crate::change::avro::{JsonError, RecordPart, Schemas};
 use crate::change::record::TopicRecord;
 use crate::config::Config;
 use crate::failure::{CallError, Exit, Failure};
@@ -82,21 +82,22 @@ async fn in_json(config: &Config, records: Vec<TopicRecord>) -> Result<Vec<Topic
     let Some(registry) = servers::registry(&config.source)? else { return Ok(records) };
     let converted = tokio::task::spawn_blocking(move || {
         let mut schemas = Schemas::default();
-        let mut json = |bytes: Option<Vec<u8>>, part: Part, headers: &[(String, Vec<u8>)]| -> Result<_, CallError> {
-            let Some(bytes) = bytes else { return Ok(None) };
-            loop {
-                let headers = headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_slice())));
-                match schemas.json(&bytes, part, headers) {
-                    Ok(json) => return Ok(Some(json.into_owned())),
-                    Err(Unread::Unknown(id)) => schemas.learn(id, registry.fetch(id)?),
-                    Err(Unread::Invalid(_)) => break, // it shows as what it is
+        let mut json =
+            |bytes: Option<Vec<u8>>, part: RecordPart, headers: &[(String, Vec<u8>)]| -> Result<_, CallError> {
+                let Some(bytes) = bytes else { return Ok(None) };
+                loop {
+                    let headers = headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_slice())));
+                    match schemas.json(&bytes, part, headers) {
+                        Ok(json) => return Ok(Some(json.into_owned())),
+                        Err(JsonError::Unknown(id)) => schemas.learn(id, registry.fetch(id)?),
+                        Err(JsonError::Invalid(_)) => break, // it shows as what it is
+                    }
                 }
-            }
-            Ok(Some(bytes))
-        };
+                Ok(Some(bytes))
+            };
         let convert = |record: TopicRecord| {
-            let key = json(record.key, Part::Key, &record.schema_headers)?;
-            let value = json(record.value, Part::Value, &record.schema_headers)?;
+            let key = json(record.key, RecordPart::Key, &record.schema_headers)?;
+            let value = json(record.value, RecordPart::Value, &record.schema_headers)?;
             Ok(TopicRecord { key, value, ..record })
         };
         records.into_iter().map(convert).collect::<Result<Vec<_>, CallError>>()

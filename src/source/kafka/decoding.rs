@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rdkafka::message::{Headers, Message};
 
-use crate::change::avro::{Part, SchemaId, Schemas, Unread, framing};
+use crate::change::avro::{JsonError, RecordPart, SchemaId, Schemas, framing};
 use crate::change::record::{Content, DeadLetter, SourceRecord};
 use crate::change::{Decode, Decoded, Reject, RejectKind};
 use crate::failure::CallError;
@@ -56,16 +56,16 @@ impl<D: Decode> Decoding<D> {
             let headers = headers.map(|header| (header.key, header.value));
             Box::new(DeadLetter::new(position, reject, message.key(), message.payload(), headers).about_row(row))
         };
-        let key = self.json(message, message.key(), Part::Key);
-        let value = self.json(message, message.payload(), Part::Value);
-        if let Err(Unread::Unknown(id)) = key {
+        let key = self.json(message, message.key(), RecordPart::Key);
+        let value = self.json(message, message.payload(), RecordPart::Value);
+        if let Err(JsonError::Unknown(id)) = key {
             return Err(id);
         }
         let key_of_row = key.as_ref().ok().and_then(Option::as_deref);
         let decoded = match (&key, value) {
-            (_, Err(Unread::Unknown(id))) => return Err(id),
-            (Err(Unread::Invalid(reject)), _) => Err(reject.clone()),
-            (_, Err(Unread::Invalid(reject))) => Err(reject),
+            (_, Err(JsonError::Unknown(id))) => return Err(id),
+            (Err(JsonError::Invalid(reject)), _) => Err(reject.clone()),
+            (_, Err(JsonError::Invalid(reject))) => Err(reject),
             (_, Ok(value)) => self.decoder.decode(key_of_row, value.as_deref()),
         };
         let content = match decoded {
@@ -87,8 +87,8 @@ impl<D: Decode> Decoding<D> {
         &self,
         message: &'m M,
         bytes: Option<&'m [u8]>,
-        part: Part,
-    ) -> Result<Option<Cow<'m, [u8]>>, Unread> {
+        part: RecordPart,
+    ) -> Result<Option<Cow<'m, [u8]>>, JsonError> {
         let Some(bytes) = bytes.filter(|_| self.encoding != Encoding::Json) else {
             return Ok(bytes.map(Cow::Borrowed));
         };
@@ -96,7 +96,7 @@ impl<D: Decode> Decoding<D> {
             let headers = message.headers().into_iter().flat_map(Headers::iter);
             headers.map(|header| (header.key, header.value))
         };
-        let refused = |detail: String| Err(Unread::Invalid(Reject { kind: RejectKind::Avro, detail }));
+        let refused = |detail: String| Err(JsonError::Invalid(Reject { kind: RejectKind::Avro, detail }));
         match framing(bytes, part, headers()) {
             None if self.encoding == Encoding::Avro => refused(
                 "it has no id of a schema, neither in front nor in a header: source.format says Avro; is it written by \

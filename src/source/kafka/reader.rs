@@ -48,6 +48,8 @@ pub(super) struct Context {
     held: AtomicU64,
     /// The partitions' ends as the client last knew them.
     ends: Mutex<Offsets>,
+    /// The same for readers of committed records, in the last answers to fetches.
+    fetched: Mutex<Offsets>,
     /// The error that was logged last: an outage repeats it many times a second.
     told: Mutex<Option<RDKafkaErrorCode>>,
     /// Set while no broker answers.
@@ -117,6 +119,11 @@ impl Context {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The ends of committed records in the last answers to fetches.
+    pub(super) fn fetched(&self) -> Offsets {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The member that the next assignment was given to.
     pub(super) fn next_member(&self) -> Member {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
@@ -143,9 +150,11 @@ impl ClientContext for Context {
         self.cut_off.store(!is_connected, Ordering::Relaxed);
         self.connection.lock().unwrap_or_else(PoisonError::into_inner).is(is_connected);
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let ends = partitions.filter(|partition| partition.desired);
-        let ends = ends.filter_map(|partition| Some((partition.partition, end_of(partition)?))).collect();
+        let read: Vec<_> = partitions.filter(|partition| partition.desired).collect();
+        let ends = read.iter().filter_map(|partition| Some((partition.partition, end_of(partition)?))).collect();
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+        let fetched = read.iter().map(|partition| (partition.partition, NextOffset(partition.ls_offset)));
+        *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = fetched.collect();
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -176,6 +176,7 @@ fn the_progress_is_shown() {
     let drawn = std::process::Command::new("script")
         .args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"])
         .env("NO_COLOR", "1")
+        .env("TERM", "xterm")
         .stdin(std::process::Stdio::null())
         .output()
         .unwrap();

@@ -278,16 +278,20 @@ fn unwrapped(at: &At<'_>) -> Option<Finding> {
 /// What becomes of NULL in a column with a default.
 fn nulls(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Finding {
     const CHECK: &str = "nulls";
-    const NAME: &str = "value.converter.replace.null.with.default";
     let connector = at.connector;
+    // Confluent's converter, and Apicurio's, call it otherwise, and the other way round.
+    let (name, kept_by, default) = match connector.setting("value.converter", "").contains("AvroConverter") {
+        true => ("value.converter.ignore.default.for.nullables", "true", "false"),
+        false => ("value.converter.replace.null.with.default", "false", "true"),
+    };
     let own = connector.config.contains_key("value.converter");
-    let kept = connector.setting(NAME, "true") == "false";
+    let kept = connector.setting(name, default) == kept_by;
     let at_risk = |(table, wanted): (&Table, &[usize])| {
         let column = wanted.iter().filter_map(|index| table.columns.get(*index));
         column.filter(|column| column.nullable && column.has_default).map(|column| column.name.clone()).next()
     };
     let at_risk = columns.and_then(at_risk);
-    let fix = format!("{}; and source.connector_keeps_nulls = true", at.set(NAME, "false"));
+    let fix = format!("{}; and source.connector_keeps_nulls = true", at.set(name, kept_by));
     match (kept, config.source.connector_keeps_nulls, at_risk) {
         (true, true, _) => ok(CHECK, "NULL comes as NULL"),
         (true, false, Some(column)) => warning(
@@ -299,26 +303,26 @@ fn nulls(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> F
         (false, true, _) if own => problem(
             CHECK,
             format!(
-                "the converter writes a column's default instead of NULL ({NAME} is not false), and source.connector_keeps_nulls is true: sums would differ from Postgres's"
+                "the converter writes a column's default instead of NULL ({name} is not {kept_by}), and source.connector_keeps_nulls is true: sums would differ from Postgres's"
             ),
-            at.set(NAME, "false"),
+            at.set(name, kept_by),
         ),
         (false, true, _) => warning(
             CHECK,
             format!(
-                "source.connector_keeps_nulls is true, and {NAME} is not set in the connector: the worker's own setting cannot be seen from here"
+                "source.connector_keeps_nulls is true, and {name} is not set in the connector: the worker's own setting cannot be seen from here"
             ),
-            at.set(NAME, "false"),
+            at.set(name, kept_by),
         ),
         (false, false, Some(column)) => problem(
             CHECK,
-            format!("the converter writes column {column}'s default instead of NULL ({NAME} is not false)"),
+            format!("the converter writes column {column}'s default instead of NULL ({name} is not {kept_by})"),
             fix,
         ),
         (false, false, None) => warning(
             CHECK,
             format!(
-                "the converter writes a column's default instead of NULL ({NAME} is not false); no rule reads such a column yet"
+                "the converter writes a column's default instead of NULL ({name} is not {kept_by}); no rule reads such a column yet"
             ),
             fix,
         ),

@@ -38,7 +38,7 @@ pub(in crate::app::doctor) fn records(
 fn readable(config: &Config, topic: &Topic, table: Option<(&Table, &[usize])>) -> Finding {
     const CHECK: &str = "records";
     let looked = topic.newest.len();
-    let unwrapped = topic.newest.iter().filter(|record| shape(record) == Shape::Row).count();
+    let unwrapped = topic.newest.iter().filter(|record| shape(record) == RecordShape::Row).count();
     if unwrapped > 0 && config.source.format.shape() == debezium::Shape::Envelope {
         return problem(
             CHECK,
@@ -49,7 +49,7 @@ fn readable(config: &Config, topic: &Topic, table: Option<(&Table, &[usize])>) -
         )
         .ends(Exit::Misconfigured);
     }
-    let foreign = topic.newest.iter().filter(|record| shape(record) == Shape::Foreign).count();
+    let foreign = topic.newest.iter().filter(|record| shape(record) == RecordShape::Foreign).count();
     if foreign > 0 {
         return problem(
             CHECK,
@@ -89,7 +89,7 @@ fn readable(config: &Config, topic: &Topic, table: Option<(&Table, &[usize])>) -
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
+enum RecordShape {
     /// Debezium's, or nothing that could tell.
     Envelope,
     Row,
@@ -97,17 +97,17 @@ enum Shape {
 }
 
 /// What a record looks like.
-fn shape(record: &TopicRecord) -> Shape {
+fn shape(record: &TopicRecord) -> RecordShape {
     let Some(value) = record.value.as_deref().filter(|value| value.trim_ascii() != b"null") else {
-        return Shape::Envelope;
+        return RecordShape::Envelope;
     };
-    let Some(value) = object(value) else { return Shape::Foreign };
+    let Some(value) = object(value) else { return RecordShape::Foreign };
     if value.contains_key("op") && (value.contains_key("source") || value.contains_key("after")) {
-        return Shape::Envelope;
+        return RecordShape::Envelope;
     }
     // The columns stand at the top, with what `add.fields` and the rewriting modes put beside them.
     let nested = ["before", "after", "source"].iter().any(|name| value.get(*name).is_some_and(Json::is_object));
-    if nested || value.is_empty() { Shape::Foreign } else { Shape::Row }
+    if nested || value.is_empty() { RecordShape::Foreign } else { RecordShape::Row }
 }
 
 /// A JSON object, taken out of its wrapping with a schema.

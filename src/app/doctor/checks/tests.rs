@@ -303,6 +303,14 @@ fn settings_of_a_connector() {
     check(&judged("", &[("tombstones.on.delete", "false")], "tombstones"), Grade::Warning, "true");
     check(&judged("", &[("value.converter.replace.null.with.default", "false")], "nulls"), Grade::Ok, "");
     check(&judged("connector_keeps_nulls = true", &[], "nulls"), Grade::Problem, "\"false\"");
+    let avro = ("value.converter", "io.confluent.connect.avro.AvroConverter");
+    let kept = [avro, ("value.converter.ignore.default.for.nullables", "true")];
+    check(&judged("connector_keeps_nulls = true", &kept, "nulls"), Grade::Ok, "");
+    check(
+        &judged("connector_keeps_nulls = true", &[avro], "nulls"),
+        Grade::Problem,
+        "ignore.default.for.nullables\"=\"true\"",
+    );
     let unwraps = [("transforms", "a, b"), ("transforms.b.type", "io.debezium.transforms.ExtractNewRecordState")];
     check(&judged("", &unwraps, "transforms"), Grade::Warning, "add.fields\"=\"op,lsn,txId,source.ts_us\"");
     let with = |name: &'static str, value: &'static str| [unwraps.as_slice(), &[(name, value)]].concat();
