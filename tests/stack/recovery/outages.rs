@@ -103,7 +103,7 @@ fn slow_the_offsets_have_expired() {
         std::thread::sleep(Duration::from_secs(61)); // the shortest that can be set
         wait_for("the offsets have expired", || w.committed().is_none().then_some(()));
         w.change(1 + turn, "1");
-        let run = w.read("a").said("they are taken for expired");
+        let run = w.read("a").said("count as expired");
         assert_eq!((run.count("read"), run.count("fired"), run.count("resolved")), (1, 0, 1), "{run}");
         assert_eq!((w.lineage("a"), w.aside("a")), (lineage.clone(), vec![]));
         assert_eq!(w.committed(), Some(4 + turn));
