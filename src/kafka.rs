@@ -176,14 +176,18 @@ impl Client {
     ) -> Result<T, CallError> {
         let consumer = Arc::clone(&*self.consumer.lock().unwrap_or_else(PoisonError::into_inner));
         let asked = Arc::clone(&consumer);
-        let called = tokio::task::spawn_blocking(move || {
+        let mut called = tokio::task::spawn_blocking(move || {
             serve(&asked);
             ask(&asked)
         });
         let call = call_at(&self.servers, what);
         let answered = tokio::select! {
-            answered = tokio::time::timeout(ANSWER_TIMEOUT, called) => answered,
-            reason = refused(&consumer) => return Err(CallError::new(call, reason, Kind::Refused)),
+            answered = tokio::time::timeout(ANSWER_TIMEOUT, &mut called) => answered,
+            reason = refused(&consumer) => {
+                // The process must not end in the middle of a handshake: OpenSSL would be gone under the client.
+                let _ = tokio::time::timeout(ANSWER_TIMEOUT, called).await;
+                return Err(CallError::new(call, reason, Kind::Refused));
+            }
         };
         let error = match answered {
             Ok(Ok(Ok(done))) => return Ok(done),

@@ -91,8 +91,8 @@ fn refused(run: &Ended, parts: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs the servers: scripts/test"]
-fn secured_ways_in() {
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_secured_ways_in() {
     let mut cluster = Secured::new("secured");
     let (ca, other_ca) = (cluster.broker.file("ca.pem"), cluster.broker.file("other-ca.pem"));
     let scram = sasl("SCRAM-SHA-512", PASSWORD, &ca);
