@@ -314,24 +314,17 @@ fn trigger_json(topic: &str, table: &Table, trigger: &Trigger) -> Json {
 }
 
 fn confirmation_json(required: Confirm, confirmation: Option<Confirmation<'_>>, trigger: Option<&Trigger>) -> Json {
-    match confirmation {
-        Some(made) if trigger.is_some_and(Trigger::is_unstamped) => json!({
-            "required": required == Confirm::Required,
-            "as_of": made.as_of.rfc3339(),
-            "snapshot": made.snapshot,
-            "attempts": made.attempts,
-            "ms": made.millis,
-            "grace_ms": GRACE_MICROS / 1_000,
-        }),
-        Some(made) => json!({
-            "required": required == Confirm::Required,
-            "as_of": made.as_of.rfc3339(),
-            "snapshot": made.snapshot,
-            "attempts": made.attempts,
-            "ms": made.millis,
-        }),
-        None => json!({ "required": required == Confirm::Required }),
+    let mut json = json!({ "required": required == Confirm::Required });
+    if let (Some(made), Json::Object(fields)) = (confirmation, &mut json) {
+        fields.insert("as_of".to_owned(), made.as_of.rfc3339().into());
+        fields.insert("snapshot".to_owned(), made.snapshot.into());
+        fields.insert("attempts".to_owned(), made.attempts.into());
+        fields.insert("ms".to_owned(), made.millis.into());
+        if trigger.is_some_and(Trigger::is_unstamped) {
+            fields.insert("grace_ms".to_owned(), (GRACE_MICROS / 1_000).into());
+        }
     }
+    json
 }
 
 /// HAVING as an analyst would write it.

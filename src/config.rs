@@ -194,7 +194,7 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceFormat {
-    /// Told from each record.
+    /// Each record shows it.
     Auto,
     /// Debezium's envelope in JSON.
     Json,

@@ -16,7 +16,7 @@ pub(crate) mod token;
 pub mod topic;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,15 @@ const EVENTS_SERVED: usize = 50;
 
 /// What OpenSSL found wrong with a certificate, the client library does not pass on.
 const NOT_VERIFIED: &str = "; the broker's certificate is of an authority that is not trusted (ssl.ca.location), of another host name, or has expired: `openssl s_client -connect HOST:PORT -CAfile FILE` says which";
+
+/// Initializes what clients share. To be called before the first client is made.
+///
+/// OpenSSL cleans up when the process exits, while threads of librdkafka may still be in a handshake: the process would
+/// crash rather than end with its exit code. Initialized this way (`OPENSSL_INIT_NO_ATEXIT`), it does not clean up.
+pub fn init() {
+    #[cfg(feature = "kafka-tls")]
+    openssl_sys::init();
+}
 
 /// Settings of a client that looks something up, and never joins its group.
 const LOOKUP_SETTINGS: [(&str, &str); 4] = [
@@ -176,18 +185,14 @@ impl Client {
     ) -> Result<T, CallError> {
         let consumer = Arc::clone(&*self.consumer.lock().unwrap_or_else(PoisonError::into_inner));
         let asked = Arc::clone(&consumer);
-        let mut called = tokio::task::spawn_blocking(move || {
+        let called = tokio::task::spawn_blocking(move || {
             serve(&asked);
             ask(&asked)
         });
         let call = call_at(&self.servers, what);
         let answered = tokio::select! {
-            answered = tokio::time::timeout(ANSWER_TIMEOUT, &mut called) => answered,
-            reason = refused(&consumer) => {
-                // The process must not end in the middle of a handshake: OpenSSL would be gone under the client.
-                let _ = tokio::time::timeout(ANSWER_TIMEOUT, called).await;
-                return Err(CallError::new(call, reason, Kind::Refused));
-            }
+            answered = tokio::time::timeout(ANSWER_TIMEOUT, called) => answered,
+            reason = refused(&consumer) => return Err(CallError::new(call, reason, Kind::Refused)),
         };
         let error = match answered {
             Ok(Ok(Ok(done))) => return Ok(done),
@@ -202,6 +207,7 @@ impl Client {
         // A client that was told of a cluster without brokers can ask nobody for minutes: the next call has a new one.
         let new = make(&self.settings)?;
         *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        self.is_connected.store(false, Ordering::Relaxed);
         Err(error)
     }
 }

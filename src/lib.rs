@@ -72,6 +72,7 @@ pub mod demo;
 pub mod fakes;
 pub mod fault;
 pub mod host;
+pub mod http;
 pub mod kafka;
 pub mod postgres;
 pub mod telemetry;

@@ -57,7 +57,7 @@ pub trait Source {
     fn ends(&self) -> Offsets;
 
     /// The end of each assigned partition, for readers of committed records, in the broker's last answer to a fetch; `None` where
-    /// a source does not tell. What is before it has been fetched where a partition's end has been reached since.
+    /// a source does not know it. What is before it has been fetched where a partition's end has been reached since.
     fn fetched(&self) -> Option<Offsets> {
         None
     }

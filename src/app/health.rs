@@ -9,6 +9,7 @@ use crate::checkpoint::Folder;
 use crate::config::Config;
 use crate::failure::Exit;
 use crate::host;
+use crate::http;
 use crate::progress::group::GroupMember;
 use crate::progress::lag;
 use crate::web::READINESS_HEADER;
@@ -56,12 +57,6 @@ fn here(listen: SocketAddr) -> SocketAddr {
     }
 }
 
-/// A client that asks servers by HTTP, through no proxy; an answer of any status is an answer.
-pub(super) fn http_client(timeout: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).proxy(None);
-    config.build().into()
-}
-
 /// What `/readyz` answers: its status, the word in its header, its text.
 struct Readiness {
     status: u16,
@@ -72,7 +67,7 @@ struct Readiness {
 /// What the run says of itself.
 async fn by_the_page(page: SocketAddr) -> Result<String, String> {
     let asked = tokio::task::spawn_blocking(move || -> Result<Readiness, ureq::Error> {
-        let mut answer = http_client(PAGE_TIMEOUT).get(format!("http://{page}/readyz")).call()?;
+        let mut answer = http::client(PAGE_TIMEOUT).get(format!("http://{page}/readyz")).call()?;
         let state = answer.headers().get(READINESS_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Readiness { status: answer.status().as_u16(), state, text: answer.body_mut().read_to_string()? })
     });

@@ -163,6 +163,12 @@ impl Schemas {
         self.0.insert(id, schema);
     }
 
+    /// Forgets which schemas there are not, so that they are asked for again: registries of several servers may have one a
+    /// moment later.
+    pub fn forget_missing(&mut self) {
+        self.0.retain(|_, schema| schema.is_ok());
+    }
+
     /// Bytes of a record as JSON: as they are, unless they are Avro of a registry.
     ///
     /// # Errors
@@ -173,7 +179,17 @@ impl Schemas {
         part: RecordPart,
         headers: impl Iterator<Item = (&'r str, Option<&'r [u8]>)>,
     ) -> Result<Cow<'b, [u8]>, JsonError> {
-        let Some((id, body)) = framing(bytes, part, headers) else { return Ok(Cow::Borrowed(bytes)) };
+        match framing(bytes, part, headers) {
+            None => Ok(Cow::Borrowed(bytes)),
+            Some((id, body)) => self.json_of(id, body, part).map(|json| Cow::Owned(json.into_bytes())),
+        }
+    }
+
+    /// A value that was written with this schema as JSON.
+    ///
+    /// # Errors
+    /// As of [`Schemas::json`].
+    pub fn json_of(&self, id: SchemaId, body: &[u8], part: RecordPart) -> Result<String, JsonError> {
         let what = if part == RecordPart::Key { "the record's key" } else { "the record's value" };
         let invalid = |why: &str| {
             JsonError::Invalid(
@@ -183,10 +199,9 @@ impl Schemas {
         match self.0.get(&id) {
             None => Err(JsonError::Unknown(id)),
             Some(Err(why)) => Err(invalid(why)),
-            Some(Ok(schema)) => match schema.to_json(body) {
-                Ok(json) => Ok(Cow::Owned(json.into_bytes())),
-                Err(why) => Err(invalid(&format!("it is not Avro of that schema: {why}"))),
-            },
+            Some(Ok(schema)) => {
+                schema.to_json(body).map_err(|why| invalid(&format!("it is not Avro of that schema: {why}")))
+            }
         }
     }
 }
@@ -207,6 +222,24 @@ impl ToJson<'_> {
         use fmt::Write as _;
         let _ = write!(self.0, "{shown}");
         Ok(())
+    }
+
+    /// A number by its digits; what is no number as JsonConverter writes it.
+    fn number<E>(self, found: f64, digits: impl fmt::Display) -> Result<(), E> {
+        match found {
+            f64::INFINITY => self.text("Infinity"),
+            f64::NEG_INFINITY => self.text("-Infinity"),
+            _ if found.is_nan() => self.text("NaN"),
+            _ => self.write(digits),
+        }
+    }
+
+    /// Ends a list, after the comma behind its last element.
+    fn close(self, bracket: char) {
+        if self.0.ends_with(',') {
+            self.0.pop();
+        }
+        self.0.push(bracket);
     }
 
     fn text<E>(self, text: &str) -> Result<(), E> {
@@ -241,17 +274,11 @@ impl<'de> Visitor<'de> for ToJson<'_> {
 
     fn visit_f32<E>(self, found: f32) -> Result<(), E> {
         // By its own digits: as a double it would have more.
-        match found.is_finite() {
-            true => self.write(format_args!("{found:?}")),
-            false => self.text(special(found.is_nan(), found.is_sign_negative())),
-        }
+        self.number(found.into(), format_args!("{found:?}"))
     }
 
     fn visit_f64<E>(self, found: f64) -> Result<(), E> {
-        match found.is_finite() {
-            true => self.write(format_args!("{found:?}")),
-            false => self.text(special(found.is_nan(), found.is_sign_negative())),
-        }
+        self.number(found, format_args!("{found:?}"))
     }
 
     fn visit_str<E>(self, found: &str) -> Result<(), E> {
@@ -267,46 +294,21 @@ impl<'de> Visitor<'de> for ToJson<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         self.0.push('[');
-        let mut is_first = true;
-        loop {
-            let before = self.0.len();
-            if !std::mem::take(&mut is_first) {
-                self.0.push(',');
-            }
-            if items.next_element_seed(ToJson(self.0))?.is_none() {
-                self.0.truncate(before);
-                break;
-            }
+        while items.next_element_seed(ToJson(self.0))?.is_some() {
+            self.0.push(',');
         }
-        self.0.push(']');
+        self.close(']');
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         self.0.push('{');
-        let mut is_first = true;
-        loop {
-            let before = self.0.len();
-            if !std::mem::take(&mut is_first) {
-                self.0.push(',');
-            }
-            if fields.next_key_seed(ToJson(self.0))?.is_none() {
-                self.0.truncate(before);
-                break;
-            }
+        while fields.next_key_seed(ToJson(self.0))?.is_some() {
             self.0.push(':');
             fields.next_value_seed(ToJson(self.0))?;
+            self.0.push(',');
         }
-        self.0.push('}');
+        self.close('}');
         Ok(())
-    }
-}
-
-/// As JsonConverter writes what is no number.
-fn special(is_nan: bool, is_negative: bool) -> &'static str {
-    match (is_nan, is_negative) {
-        (true, _) => "NaN",
-        (false, true) => "-Infinity",
-        (false, false) => "Infinity",
     }
 }

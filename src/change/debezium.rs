@@ -99,7 +99,7 @@ pub enum BinaryHandling {
 /// Whether records are Debezium's envelope, or rows that ExtractNewRecordState has unwrapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
-    /// Told from each record: an envelope has `op`, a row the columns of the primary key.
+    /// Each record shows it: an envelope has `op`, a row the columns of the primary key.
     #[default]
     Auto,
     /// The envelope.
@@ -339,7 +339,7 @@ impl Decoder {
         if op == Op::Delete && self.key_is_made_up {
             return Err(made_up_key());
         }
-        // Whatever has no key of the table's is taken for a row only where it is known to be one.
+        // A record without a key of the table's is taken for a row only where it is known to be one.
         let is_row = self.shape == Shape::Row || added.is_any();
         let pk = self.columns.key(&self.image, "the row").map_err(|error| if is_row { error } else { no_change() })?;
         // All but the key of a deleted row may be made up.

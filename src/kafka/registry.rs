@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::Deserialize;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::change::avro::SchemaId;
 use crate::failure::{CallError, Kind};
+use crate::http;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,13 +65,8 @@ impl Registry {
             }
             tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
         }
-        let config =
-            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).proxy(None);
-        let authorization = address.login.as_ref().map(|(user, password)| {
-            let login = format!("{user}:{password}");
-            format!("Basic {}", BASE64_STANDARD.encode(login))
-        });
-        let agent = config.tls_config(tls.build()).build().into();
+        let authorization = address.login.as_ref().map(|(user, password)| http::basic(format!("{user}:{password}")));
+        let agent = http::client_with(TIMEOUT, tls.build());
         Ok(Self { url: address.url.trim_end_matches('/').to_owned(), authorization, agent })
     }
 

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::client::OAuthToken;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Clock, SystemClock};
+use crate::http;
 
 /// How long an answer may take: the broker waits for the login meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,6 +73,8 @@ pub(super) fn prepared(properties: &BTreeMap<String, String>) -> BTreeMap<String
 /// There is no provider, or it gives none. No error repeats the secret.
 pub(crate) fn fetch(config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
     let provider = config.and_then(|config| serde_json::from_str::<Provider>(config).ok());
+    let provider =
+        provider.filter(|found| [&found.endpoint, &found.id, &found.secret].iter().all(|text| !text.is_empty()));
     let Some(Provider { endpoint, id, secret, scope }) = provider else {
         return Err(format!(
             "OAUTHBEARER needs {METHOD} = \"oidc\", {ENDPOINT}, sasl.oauthbearer.client.id and .client.secret"
@@ -81,14 +84,8 @@ pub(crate) fn fetch(config: Option<&str>) -> Result<OAuthToken, Box<dyn std::err
     let scope = scope.map(|scope| ("scope", scope));
     let form = [("grant_type", "client_credentials".to_owned())].into_iter().chain(scope);
     let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let login = STANDARD.encode(format!("{}:{}", encoded(&id), encoded(&secret)));
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(TIMEOUT))
-        .proxy(None)
-        .build()
-        .into();
-    let request = agent.post(&endpoint).header("authorization", format!("Basic {login}"));
+    let login = http::basic(format!("{}:{}", encoded(&id), encoded(&secret)));
+    let request = http::client(TIMEOUT).post(&endpoint).header("authorization", login);
     let mut answer = request.send_form(form).map_err(|error| format!("{endpoint} ({ENDPOINT}): {error}"))?;
     let status = answer.status().as_u16();
     if status != 200 {
@@ -132,8 +129,11 @@ mod tests {
         ]);
         let config = r#"{"endpoint":"https://id.example/token","id":"me","secret":"hunter2","scope":"kafka"}"#;
         assert_eq!(prepared(&oidc), own(&[("sasl.mechanisms", "OAUTHBEARER"), (CONFIG, config)]));
-        let error = fetch(Some("principal=x")).err().map(|error| error.to_string()).unwrap_or_default();
-        assert!(error.contains("sasl.oauthbearer.token.endpoint.url"), "{error}");
+        let incomplete = prepared(&own(&[(METHOD, "oidc"), (ENDPOINT, "https://id.example/token")]));
+        for config in ["principal=x", &incomplete[CONFIG]] {
+            let error = fetch(Some(config)).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.starts_with("OAUTHBEARER needs") && error.contains(ENDPOINT), "{error}");
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) struct Intake {
     pub(super) ended: BTreeSet<i32>,
     /// Partitions whose end was reached, and from which nothing has come since.
     pub(super) at_end: BTreeSet<i32>,
-    /// What the broker's last answers had as the partitions' ends, where the source tells.
+    /// The partitions' ends in the broker's last answers, where the source knows them.
     pub(super) fetched: Option<Offsets>,
     /// The last batch was full: there is more to read right now.
     pub(super) backlog: bool,

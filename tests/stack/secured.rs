@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use crate::harness::http::serve;
-use crate::harness::{Ended, Job, Table, kafka};
+use crate::harness::{Ended, Job, Record, Table, kafka};
 use crate::truth::server::free_port;
 
 const TOPIC: &str = "shop.streaming.transactions";
@@ -91,8 +91,8 @@ fn refused(run: &Ended, parts: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs the servers: scripts/test --all"]
-fn slow_secured_ways_in() {
+#[ignore = "needs the servers: scripts/test"]
+fn secured_ways_in() {
     let mut cluster = Secured::new("secured");
     let (ca, other_ca) = (cluster.broker.file("ca.pem"), cluster.broker.file("other-ca.pem"));
     let scram = sasl("SCRAM-SHA-512", PASSWORD, &ca);
@@ -148,6 +148,18 @@ fn slow_secured_ways_in() {
     refused(&cluster.job(Listener::Tls, &tls[..2]).try_run(), &["certificate"]);
 }
 
+/// A process that ends while its clients are in the middle of handshakes ends with its own exit code.
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_ends_in_the_middle_of_handshakes() {
+    let mut cluster = Secured::new("handshakes");
+    let other_ca = cluster.broker.file("other-ca.pem");
+    for _ in 0..100 {
+        let run = cluster.job(Listener::Sasl, &sasl("SCRAM-SHA-512", PASSWORD, &other_ca)).try_run();
+        refused(&run, &["certificate"]);
+    }
+}
+
 /// Each right that is missing is named.
 #[test]
 #[ignore = "needs the servers: scripts/test --all"]
@@ -155,10 +167,9 @@ fn slow_rights_that_are_missing() {
     let mut cluster = Secured::new("rights");
     let ca = cluster.broker.file("ca.pem");
     let login = sasl("SCRAM-SHA-512", PASSWORD, &ca);
-    for (right, named) in RIGHTS.iter().zip([TOPIC, "alerts", "", EPISODES, EPISODES, "run-", "tripline-run-"]) {
-        if named.is_empty() {
-            continue; // needed with the first invalid record only
-        }
+    // The dead-letter topic is needed with the first invalid record.
+    cluster.broker.produce(TOPIC, &[Record { value: Some(b"{}".to_vec()), ..Record::default() }]);
+    for (right, named) in RIGHTS.iter().zip([TOPIC, "alerts", "letters", EPISODES, EPISODES, "run-", "tripline-run-"]) {
         cluster.broker.acl("--remove", right);
         let run = cluster.job(Listener::Sasl, &login).try_run();
         refused(&run, &[named]);

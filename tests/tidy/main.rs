@@ -42,7 +42,7 @@ enum Layer {
 
 use Layer::{Adapter, App, Base, Config, Core, Door, Fake, Front, Job, Port, Status};
 
-const LAYERS: [(&str, Layer); 39] = [
+const LAYERS: [(&str, Layer); 40] = [
     ("model", Core),
     ("failure", Core),
     ("contract", Core),
@@ -59,6 +59,7 @@ const LAYERS: [(&str, Layer); 39] = [
     ("clock", Base),
     ("fault", Base),
     ("host", Base),
+    ("http", Base),
     ("telemetry", Base),
     ("checkpoint", Base),
     ("source", Port),

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::app::servers::{self, rules_database};
 use crate::archive::believed::Believed;
-use crate::change::avro::{RecordPart, Schemas, framing};
+use crate::change::avro::{JsonError, RecordPart, Schemas, framing};
 use crate::change::debezium;
 use crate::change::debezium::TableSource;
 use crate::change::debezium::full_row::versions::{Between, TableLook, TableVersions};
@@ -116,10 +116,14 @@ impl Columns {
                         first.seen
                     )));
                 }
-                Ok(first) => {
-                    outage.is_over();
-                    (self.name, seen) = (first.found, first.seen);
-                }
+                Ok(first) => match first.found.transpose() {
+                    Ok(name) => {
+                        outage.is_over();
+                        (self.name, seen) = (name, first.seen);
+                    }
+                    Err(error) if error.is_retried() => outage.goes_on(&error),
+                    Err(error) => return Err(error.into()),
+                },
                 Err(error) if error.is_retried() => outage.goes_on(&error),
                 Err(error) => return Err(error.into()),
             }
@@ -178,24 +182,29 @@ impl Columns {
 }
 
 /// What finds the table of a record: by its name there, or else, of a row without an envelope, by the topic's,
-/// `prefix.schema.table`.
+/// `prefix.schema.table`. The registry's error where that does not say the schema of a record.
 fn table_of(
     topic: &str,
     registry: Option<Arc<Registry>>,
-) -> impl FnMut(&[u8]) -> Option<(String, String)> + Send + 'static {
+) -> impl FnMut(&[u8]) -> Option<Result<(String, String), CallError>> + Send + 'static {
     let mut parts = topic.rsplit('.').map(str::to_owned);
     let (table, schema) = (parts.next(), parts.next());
     let of_topic = schema.zip(table);
     let mut schemas = Schemas::default();
     move |value| {
-        let none = || std::iter::empty();
-        if let (Some(registry), Some((id, _))) = (&registry, framing(value, RecordPart::Value, none())) {
-            // What the registry does not answer is asked for again with the next look.
-            schemas.learn(id, registry.fetch(id).ok()?);
-            let json = schemas.json(value, RecordPart::Value, none()).ok()?;
-            return debezium::full_row::table_of(&json, of_topic.as_ref());
+        let (Some(registry), Some((id, body))) = (&registry, framing(value, RecordPart::Value, std::iter::empty()))
+        else {
+            return debezium::full_row::table_of(value, of_topic.as_ref()).map(Ok);
+        };
+        let mut json = schemas.json_of(id, body, RecordPart::Value);
+        if matches!(json, Err(JsonError::Unknown(_))) {
+            match registry.fetch(id) {
+                Ok(text) => schemas.learn(id, text),
+                Err(error) => return Some(Err(error)),
+            }
+            json = schemas.json_of(id, body, RecordPart::Value);
         }
-        debezium::full_row::table_of(value, of_topic.as_ref())
+        debezium::full_row::table_of(json.ok()?.as_bytes(), of_topic.as_ref()).map(Ok)
     }
 }
 

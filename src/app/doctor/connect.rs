@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::Value as Json;
 
 use super::checks::connect::connectors;
 use super::facts::Connector;
-use crate::app::health::http_client;
 use crate::config::without_login;
 use crate::failure::{Exit, Failure};
+use crate::http;
 
 /// How long the answer may take: a worker is slow while it is busy with another connector.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,8 +30,7 @@ fn login(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let (login, _) = rest.rsplit_once('@')?;
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let login = [decoded(user), decoded(password)].join(&b':');
-    Some(format!("Basic {}", BASE64_STANDARD.encode(login)))
+    Some(http::basic([decoded(user), decoded(password)].join(&b':')))
 }
 
 /// The bytes of percent-encoded text. A `%` that stands before anything else stands for itself.
@@ -60,7 +58,7 @@ fn decoded(text: &str) -> Vec<u8> {
 /// `login`: the header `Authorization`. The address never has it: errors and redirections may name the address.
 fn get(url: &str, login: Option<&str>) -> Result<Json, Failure> {
     let unanswered = |exit: Exit, message: String| Failure { exit, message };
-    let request = http_client(TIMEOUT).get(url);
+    let request = http::client(TIMEOUT).get(url);
     let request = match login {
         Some(login) => request.header("authorization", login),
         None => request,

@@ -36,7 +36,7 @@ pub(super) struct Added {
 }
 
 impl Added {
-    /// The operation: without `__op`, whatever wrote the row.
+    /// The operation: without `__op`, an update, which inserts a row that is not there.
     pub(super) fn op(&self) -> Letter {
         match (self.deleted, &self.op) {
             (Some(true), _) => Letter::Of(crate::change::Op::Delete),

@@ -15,7 +15,7 @@ use crate::model::Position;
 /// How records are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// Told from each record.
+    /// Each record shows it.
     #[default]
     Auto,
     /// JSON
@@ -24,7 +24,7 @@ pub enum Encoding {
     Avro,
 }
 
-/// Decodes messages. Each reader has a copy of its own, which knows the schemas that were known before.
+/// Decodes messages. Each reader has a copy of its own, with the schemas that it has fetched.
 #[derive(Clone)]
 pub struct Decoding<D> {
     decoder: D,
@@ -92,12 +92,9 @@ impl<D: Decode> Decoding<D> {
         let Some(bytes) = bytes.filter(|_| self.encoding != Encoding::Json) else {
             return Ok(bytes.map(Cow::Borrowed));
         };
-        let headers = || {
-            let headers = message.headers().into_iter().flat_map(Headers::iter);
-            headers.map(|header| (header.key, header.value))
-        };
+        let headers = message.headers().into_iter().flat_map(Headers::iter).map(|header| (header.key, header.value));
         let refused = |detail: String| Err(JsonError::Invalid(Reject { kind: RejectKind::Avro, detail }));
-        match framing(bytes, part, headers()) {
+        match framing(bytes, part, headers) {
             None if self.encoding == Encoding::Avro => refused(
                 "it has no id of a schema, neither in front nor in a header: source.format says Avro; is it written by \
                  Confluent's or Apicurio's converter?"
@@ -107,8 +104,13 @@ impl<D: Decode> Decoding<D> {
             Some((id, _)) if self.registry.is_none() => {
                 refused(format!("it is Avro of schema {id} in a registry: set source.schema_registry.url"))
             }
-            Some(_) => self.schemas.json(bytes, part, headers()).map(Some),
+            Some((id, body)) => self.schemas.json_of(id, body, part).map(|json| Some(Cow::Owned(json.into_bytes()))),
         }
+    }
+
+    /// Schemas that the registry did not have are asked for again.
+    pub(super) fn forget_missing(&mut self) {
+        self.schemas.forget_missing();
     }
 
     /// Asks the registry for a schema. Blocks.

@@ -290,6 +290,7 @@ impl<D: Decode> Reader<D> {
         let consumer = Arc::clone(&self.consumer);
         let mut wait = POLL_WAIT;
         let mut bytes = 0;
+        self.decoding.forget_missing();
         if let Some(message) = self.pending.take() {
             match self.decode_pending(&message) {
                 Ok(Some(record)) => bytes += push(&mut batch, &message, record),

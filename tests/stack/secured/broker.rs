@@ -95,7 +95,7 @@ impl Broker {
         broker
     }
 
-    /// A tool of Kafka's, which goes in as whoever may do everything.
+    /// A tool of Kafka's, with all rights.
     fn tool(&self, class: &str, arguments: &[&str]) {
         let server = self.kafka.bootstrap();
         let done =

@@ -268,7 +268,7 @@ fn unwrapped(at: &At<'_>) -> Option<Finding> {
         ));
     }
     let text = format!(
-        "transform {unwrap} unwraps records without {}: repetitions are not told from changes, and a confirmation cannot tell \
+        "transform {unwrap} unwraps records without {}: repetitions count as changes, and a confirmation cannot know \
          whether Postgres already shows a change",
         lacks.join(", ")
     );
@@ -279,8 +279,9 @@ fn unwrapped(at: &At<'_>) -> Option<Finding> {
 fn nulls(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Finding {
     const CHECK: &str = "nulls";
     let connector = at.connector;
-    // Confluent's converter, and Apicurio's, call it otherwise, and the other way round.
-    let (name, kept_by, default) = match connector.setting("value.converter", "").contains("AvroConverter") {
+    let converter = connector.setting("value.converter", "");
+    // Confluent's Avro converter calls it otherwise, and the other way round.
+    let (name, kept_by, default) = match converter.contains("confluent") {
         true => ("value.converter.ignore.default.for.nullables", "true", "false"),
         false => ("value.converter.replace.null.with.default", "false", "true"),
     };
@@ -291,6 +292,20 @@ fn nulls(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> F
         column.filter(|column| column.nullable && column.has_default).map(|column| column.name.clone()).next()
     };
     let at_risk = columns.and_then(at_risk);
+    if converter.contains("apicurio") && converter.contains("Avro") {
+        let text = "Apicurio's converter has no setting that keeps NULL in a column with a default";
+        return match at_risk {
+            Some(column) => {
+                let text = format!("{text}, and a rule reads column {column}");
+                problem(
+                    CHECK,
+                    text,
+                    format!("ALTER TABLE … ALTER COLUMN {column} DROP DEFAULT, or a rule without that column"),
+                )
+            }
+            None => ok(CHECK, format!("{text}; no rule reads such a column")),
+        };
+    }
     let fix = format!("{}; and source.connector_keeps_nulls = true", at.set(name, kept_by));
     match (kept, config.source.connector_keeps_nulls, at_risk) {
         (true, true, _) => ok(CHECK, "NULL comes as NULL"),

@@ -311,6 +311,10 @@ fn settings_of_a_connector() {
         Grade::Problem,
         "ignore.default.for.nullables\"=\"true\"",
     );
+    let apicurio = [("value.converter", "io.apicurio.registry.utils.converter.AvroConverter")];
+    let without_risk = judged("", &apicurio, "nulls");
+    check(&without_risk, Grade::Ok, "");
+    assert!(without_risk.text.contains("has no setting"), "{without_risk:?}");
     let unwraps = [("transforms", "a, b"), ("transforms.b.type", "io.debezium.transforms.ExtractNewRecordState")];
     check(&judged("", &unwraps, "transforms"), Grade::Warning, "add.fields\"=\"op,lsn,txId,source.ts_us\"");
     let with = |name: &'static str, value: &'static str| [unwraps.as_slice(), &[(name, value)]].concat();
