@@ -123,8 +123,6 @@ pub struct Unit {
     lookups: Lookups,
     /// Compares memory with the table.
     audit: Audit,
-    /// The greatest position in the WAL that a streamed change has had.
-    streamed: Lsn,
     /// The same of each partition's, since it is read from one offset on without a gap.
     streamed_in: BTreeMap<i32, Lsn>,
     /// Rows are gone, and the stream does not say which.
@@ -164,7 +162,6 @@ impl Unit {
             reloads: Vec::new(),
             lookups: Lookups::default(),
             audit,
-            streamed: Lsn(0),
             streamed_in: BTreeMap::new(),
             in_doubt: false,
             events: UnitEvents::default(),
@@ -247,7 +244,6 @@ impl Unit {
     /// Takes one record's change into every rule's windows.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
         if let Some(lsn) = change.lsn.filter(|_| change.op != Op::Read) {
-            self.streamed = self.streamed.max(lsn);
             let newest = self.streamed_in.entry(position.partition).or_insert(lsn);
             *newest = lsn.max(*newest);
         }
@@ -263,6 +259,13 @@ impl Unit {
         }
     }
 
+    /// The position in the WAL that the stream is past: a partition has everything up to its newest change, and says nothing
+    /// of the others.
+    fn streamed(&self) -> Lsn {
+        let in_each = self.offsets.keys().map(|partition| self.streamed_in.get(partition).copied());
+        in_each.min().flatten().unwrap_or(Lsn(0))
+    }
+
     /// Whether a change is a snapshot's read from a server whose WAL is not the one that the partition's changes before were
     /// of: a server's positions only grow, and a snapshot is taken at the newest one. Incremental snapshots have none.
     pub fn begins_era(&self, change: &Change, position: Position) -> bool {
@@ -276,7 +279,6 @@ impl Unit {
     /// Versions of rows mean nothing any more: the changes that come are of another server.
     pub fn begin_era(&mut self) {
         self.streamed_in.clear();
-        self.streamed = Lsn(0);
         for state in &mut self.rules {
             state.window.forget_versions();
         }

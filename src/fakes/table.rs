@@ -70,6 +70,7 @@ struct State {
     looked_up: Vec<Key>,
     contract: Contract,
     flushed: Option<Lsn>,
+    position: Option<Lsn>,
 }
 
 impl MemoryTable {
@@ -144,6 +145,11 @@ impl MemoryTable {
     /// What a look at the table finds.
     pub fn contract(&self) -> Contract {
         self.lock().contract.clone()
+    }
+
+    /// From here on the WAL has come to this position; before, to the greatest one.
+    pub fn set_position(&self, position: Lsn) {
+        self.lock().position = Some(position);
     }
 
     /// From here on the connector has confirmed to have read the WAL up to this position.
@@ -234,7 +240,8 @@ impl Confirm for MemoryConfirm {
         yield_now().await;
         let state = self.table.lock();
         state.check()?;
-        Ok(Look { contract: state.contract.clone(), position: Lsn(u64::MAX), flushed: state.flushed })
+        let position = state.position.unwrap_or(Lsn(u64::MAX));
+        Ok(Look { contract: state.contract.clone(), position, flushed: state.flushed })
     }
 
     async fn snapshot(&self) -> Result<String, CallError> {

@@ -153,6 +153,38 @@ impl Drop for Database {
     }
 }
 
+/// The settings of a connector of this name. `settings` replace those of the stack's own connector.
+pub fn connector_config(name: &str, database: &str, settings: &[(&str, &str)]) -> Json {
+    let stack = Stack::get();
+    let mut config = json!({
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "tasks.max": "1",
+        "database.hostname": stack.host,
+        "database.port": stack.pg_port,
+        "database.user": "postgres",
+        "database.password": "not needed on loopback",
+        "database.dbname": database,
+        "table.include.list": "streaming.transactions",
+        "topic.prefix": name,
+        "plugin.name": "pgoutput",
+        "slot.name": name,
+        "publication.name": name,
+        "publication.autocreate.mode": "filtered",
+        "skipped.operations": "none",
+        "decimal.handling.mode": "string",
+        "poll.interval.ms": "50",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "key.converter.schemas.enable": "false",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "false",
+        "value.converter.replace.null.with.default": "false",
+    });
+    for (key, value) in settings {
+        config[*key] = json!(value);
+    }
+    config
+}
+
 /// A Debezium connector on a database.
 pub struct Connector {
     name: String,
@@ -165,33 +197,7 @@ impl Connector {
     /// Starts one and waits until it streams. `settings` replace those of the stack's own connector.
     pub fn start(database: &Database, suffix: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("{}{suffix}", database.name);
-        let stack = Stack::get();
-        let mut config = json!({
-            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-            "tasks.max": "1",
-            "database.hostname": stack.host,
-            "database.port": stack.pg_port,
-            "database.user": "postgres",
-            "database.password": "not needed on loopback",
-            "database.dbname": database.name,
-            "table.include.list": "streaming.transactions",
-            "topic.prefix": name,
-            "plugin.name": "pgoutput",
-            "slot.name": name,
-            "publication.name": name,
-            "publication.autocreate.mode": "filtered",
-            "skipped.operations": "none",
-            "decimal.handling.mode": "string",
-            "poll.interval.ms": "50",
-            "key.converter": "org.apache.kafka.connect.json.JsonConverter",
-            "key.converter.schemas.enable": "false",
-            "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-            "value.converter.schemas.enable": "false",
-            "value.converter.replace.null.with.default": "false",
-        });
-        for (key, value) in settings {
-            config[*key] = json!(value);
-        }
+        let config = connector_config(&name, &database.name, settings);
         let connector = Self { topic: format!("{name}.streaming.transactions"), name, config };
         connector.configure();
         connector

@@ -18,6 +18,7 @@ mod bad_records;
 mod candidates;
 mod canonical;
 mod changes;
+mod differential;
 mod doctor;
 mod encodings;
 mod event_time;

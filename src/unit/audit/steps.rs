@@ -244,7 +244,7 @@ impl Unit {
 
     /// A look at table and topic begins. Returns its number, and how far the stream has come.
     pub fn begin_look(&mut self) -> (u64, Lsn) {
-        (self.audit.suspects.begin_look(), self.streamed)
+        (self.audit.suspects.begin_look(), self.streamed())
     }
 
     /// Whether a look would settle something.

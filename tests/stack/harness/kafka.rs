@@ -53,23 +53,23 @@ fn consumer(group: &str) -> BaseConsumer {
 
 /// The offset after the last record, or a transaction's marker; 0 for a topic that does not exist.
 pub fn end_of(topic: &str) -> i64 {
-    end_seen_by(&consumer("tests"), topic)
+    end_seen_by(&consumer("tests"), topic, 0)
 }
 
-fn end_seen_by(consumer: &BaseConsumer, topic: &str) -> i64 {
+fn end_seen_by(consumer: &BaseConsumer, topic: &str, partition: i32) -> i64 {
     // A topic that has just been made is at first unknown to the broker's own metadata.
     let metadata = consumer.fetch_metadata(None, CALL).unwrap();
     if !metadata.topics().iter().any(|found| found.name() == topic) {
         return 0;
     }
-    wait_for(&format!("{topic} has a leader"), || consumer.fetch_watermarks(topic, 0, CALL).ok()).1
+    wait_for(&format!("{topic} has a leader"), || consumer.fetch_watermarks(topic, partition, CALL).ok()).1
 }
 
 /// Until the topic holds exactly so many records.
 pub fn wait_for_end(topic: &str, records: i64) {
     let consumer = consumer("tests");
     wait_for(&format!("{topic} holds {records} records"), || {
-        let end = end_seen_by(&consumer, topic);
+        let end = end_seen_by(&consumer, topic, 0);
         assert!(end <= records, "{topic} holds {end} records, more than {records}");
         (end == records).then_some(())
     });
@@ -77,14 +77,19 @@ pub fn wait_for_end(topic: &str, records: i64) {
 
 /// The committed records from an offset to the end; none of a topic that does not exist.
 pub fn records(topic: &str, from: i64) -> Vec<Record> {
+    records_of(topic, 0, from)
+}
+
+/// The same of another partition.
+pub fn records_of(topic: &str, partition: i32, from: i64) -> Vec<Record> {
     let consumer = consumer("tests");
-    let end = end_seen_by(&consumer, topic);
+    let end = end_seen_by(&consumer, topic, partition);
     let mut records = Vec::new();
     if from >= end {
         return records;
     }
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(from)).unwrap();
+    list.add_partition_offset(topic, partition, Offset::Offset(from)).unwrap();
     consumer.assign(&list).unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
