@@ -61,6 +61,8 @@ struct RuleState {
     episodes: Episodes,
     /// It had another version in the run before, and its open episodes have not been held against its windows since.
     is_changed: bool,
+    /// Unconfirmed keys that are evaluated once the table has said what it has of their rows.
+    held_back: BTreeMap<Key, Transition>,
 }
 
 impl RuleState {
@@ -139,7 +141,13 @@ impl Unit {
     pub fn new(settings: UnitSettings, rules: Vec<Rule>, wanted: &[usize]) -> Result<Self, String> {
         let state = |rule: Rule| -> Result<RuleState, String> {
             let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
-            let mut state = RuleState { rule, window, episodes: Episodes::default(), is_changed: false };
+            let mut state = RuleState {
+                rule,
+                window,
+                episodes: Episodes::default(),
+                is_changed: false,
+                held_back: BTreeMap::new(),
+            };
             if state.is_in_order() {
                 state.window.watch_named();
             }
@@ -310,6 +318,7 @@ impl Unit {
             transitions.extend(state.window.expire(now));
             self.take(index, transitions, now);
         }
+        self.take_held_back(now);
         if std::mem::take(&mut self.in_doubt) {
             self.ask_open_episodes(now);
         }
@@ -334,6 +343,7 @@ impl Unit {
 
     fn take(&mut self, index: usize, transitions: Vec<Transition>, now: Timestamp) {
         for transition in transitions {
+            let Some(transition) = self.hold_back(index, transition) else { continue };
             let Some(state) = self.rules.get_mut(index) else { return };
             let raised = if state.is_in_order() {
                 state.episodes.raise_in_order(&transition, now)

@@ -3,18 +3,19 @@
 //! - this file: the statements of a run
 //! - [`catalog`]: what a table is (for the archive, in [`catalog::full_row`]), and whether Postgres reads a rule as memory does
 //! - [`contract`]: what the server says of the table and of itself
+//! - [`load`]: all rows of a rule's window
 //! - [`explain`]: the rows behind an alert, as they are now
 //! - [`trace`]: the rows of a key as they add up
 
 pub mod catalog;
 pub mod contract;
 pub mod explain;
+mod load;
 pub mod trace;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt;
 use serde_json::{Map, Value as Json};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow, Postgres};
 use sqlx::query::Query;
@@ -42,9 +43,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much longer than the statement's own limit its answer may take.
 pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
-/// How long a statement that reads many rows may bring none.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
-
 /// The statements of one rule.
 struct Statements {
     time: Time,
@@ -53,6 +51,7 @@ struct Statements {
     rows: String,
     rows_by_key: String,
     all_rows: String,
+    all_rows_in: String,
     holding: String,
     /// The statements of the audit.
     audit: AuditStatements,
@@ -322,20 +321,7 @@ impl Confirm for PostgresConfirm {
     }
 
     async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
-        let statements = self.statements(rule)?;
-        // It reads what a confirmation never would: as long as it takes, unless the server falls silent.
-        let begin = self.begin(Session::Reading(Duration::ZERO), rule);
-        let mut transaction = self.pool.begin_with(begin).await.map_err(failed)?;
-        // A statement of its own: the snapshot of the next one is newer.
-        let position = catalog::position(&mut transaction).await.map_err(failed)?;
-        let query = query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
-        let mut rows = query.fetch(&mut *transaction);
-        loop {
-            let next = tokio::time::timeout(SILENCE_MAX, rows.try_next()).await;
-            let next = next.unwrap_or_else(|_| Err(no_answer(SILENCE_MAX)));
-            let Some(row) = next.map_err(failed)? else { return Ok(position) };
-            take(self.table_row(statements, &row)?);
-        }
+        self.load_all(rule, now, take).await
     }
 
     async fn zones(&self) -> Result<Vec<Arc<Zone>>, CallError> {
@@ -388,6 +374,7 @@ impl Statements {
             rows: render::rows(query, wanted),
             rows_by_key: render::rows_by_key(query, wanted),
             all_rows: render::all_rows(query, wanted, rule.time),
+            all_rows_in: render::all_rows_in(query, wanted, rule.time),
             holding: render::holding(query),
             audit: AuditStatements {
                 keyed: render::comparison(query, rule.time).sql,

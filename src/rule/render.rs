@@ -225,6 +225,14 @@ pub fn all_rows(query: &Query, wanted: &[usize], time: Time) -> String {
     all_rows_at(query, wanted, time, "$1")
 }
 
+/// The same, of the rows in some blocks of the table.
+///
+/// Parameters: `$1 text`, as there; `$2 text` and `$3 text`, the physical places (`ctid`) of the first row and of the first one
+/// after the last.
+pub fn all_rows_in(query: &Query, wanted: &[usize], time: Time) -> String {
+    format!("{} AND (r.ctid >= ($2::text)::tid) AND (r.ctid < ($3::text)::tid)", all_rows(query, wanted, time))
+}
+
 fn all_rows_at(query: &Query, wanted: &[usize], time: Time, instant: &str) -> String {
     let names = Names { query, prefix: ROW };
     let columns: Vec<String> = query.table.primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();

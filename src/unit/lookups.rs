@@ -66,8 +66,8 @@ impl Lookups {
     }
 
     /// All of them, in order.
-    pub(super) fn keys(&self) -> Vec<&Key> {
-        self.waiting.union(&self.asking).collect()
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.waiting.union(&self.asking)
     }
 }
 

@@ -11,9 +11,9 @@ use crate::episode::Reason;
 use crate::failure::CallError;
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
-use crate::rule::Confirm;
 use crate::rule::evaluate::{Evaluation, Program};
 use crate::rule::table_row::TableRow;
+use crate::rule::{Confirm, Time};
 use crate::window::Transition;
 
 /// Rows that one statement asks for at most.
@@ -49,7 +49,7 @@ impl Unit {
                 match found.get(pk) {
                     Some(row) => state.window.load(pk, &row.row, now),
                     None => {
-                        tracing::info!(
+                        tracing::debug!(
                             rule = state.rule.name,
                             "a row that a record did not say all of is not in the table: it is forgotten"
                         );
@@ -57,6 +57,36 @@ impl Unit {
                     }
                 }
             }
+        }
+        self.take_held_back(now);
+    }
+
+    /// Whether a transition is to be taken now. Where nobody is asked before an alert, a key is evaluated with rows that
+    /// are known: a tombstone, for one, does not say whose row is gone.
+    pub(super) fn hold_back(&mut self, index: usize, transition: Transition) -> Option<Transition> {
+        let state = self.rules.get_mut(index).filter(|state| state.rule.confirm == Confirm::Off);
+        let Some(state) = state.filter(|state| state.rule.time == Time::Processing) else { return Some(transition) };
+        if self.lookups.len() == 0 || !state.window.has_any(&transition.key, self.lookups.keys()) {
+            return Some(transition);
+        }
+        state.held_back.insert(transition.key.clone(), transition);
+        None
+    }
+
+    /// Takes what was held back, as far as its rows are known now.
+    pub(super) fn take_held_back(&mut self, now: Timestamp) {
+        if self.rules.iter().all(|state| state.held_back.is_empty()) {
+            return;
+        }
+        for index in 0..self.rules.len() {
+            let Some(state) = self.rules.get_mut(index) else { return };
+            let held_back = std::mem::take(&mut state.held_back);
+            let evaluated = held_back.into_values().map(|transition| {
+                let (evaluation, outputs) = state.window.evaluate(&transition.key, now);
+                Transition { evaluation, outputs, now: state.window.now_for(&transition.key, now), ..transition }
+            });
+            let evaluated = evaluated.collect();
+            self.take(index, evaluated, now);
         }
     }
 

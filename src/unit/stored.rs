@@ -153,7 +153,7 @@ impl Unit {
             .iter()
             .map(|state| RuleOut { episodes: &state.episodes, window: state.window.stored() })
             .collect();
-        postcard::to_io(&(rules, self.lookups.keys(), &self.streamed_in), out).map(drop)
+        postcard::to_io(&(rules, self.lookups.keys().collect::<Vec<_>>(), &self.streamed_in), out).map(drop)
     }
 
     /// Takes the body of `state/N` of this format (2 or 3), which was stored for rules of these names and versions, with its

@@ -77,6 +77,13 @@ impl Window {
         }
     }
 
+    /// Whether one of these rows is held in a group.
+    pub fn has_any<'a>(&self, key: &Key, mut pks: impl Iterator<Item = &'a Key>) -> bool {
+        let group = self.find_group(key);
+        let group_of = |pk| self.find_row(pk).and_then(|row| self.rows.get(row)).map(|row| row.group);
+        group.is_some() && pks.any(|pk| group_of(pk) == group)
+    }
+
     /// Whether a change was written before everything was truncated.
     pub(super) fn is_truncated(&self, version: Version) -> bool {
         self.floor.is_some_and(|floor| version.lsn() < floor) && !planted::bug("truncate-floor-ignored")

@@ -2,6 +2,7 @@
 
 use tripline::change::{Change, Hole, HoleCause, Op};
 use tripline::model::{Key, Value};
+use tripline::rule::Confirm;
 
 use super::support::{World, firing, resolved};
 
@@ -64,6 +65,29 @@ async fn a_restart_does_not_forget_what_is_to_be_asked() {
     let counts = world.read().await;
     assert_eq!((counts.read, counts.replayed, counts.fired), (0, 0, 1));
     world.want(&[firing(7)]);
+}
+
+/// Where nobody is asked before an alert, a key waits for what the table says of its rows.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_confirmed_is_not_evaluated_with_rows_in_doubt() {
+    let mut world = World::new();
+    world.rules[0].confirm = Confirm::Off;
+    world.create(1, 7, "2000.00");
+    world.create(2, 7, "1500.00");
+    world.create(3, 8, "4000.00");
+    world.create(4, 9, "4000.00");
+    // Unwrapped records say no more of a delete than this.
+    world.db.delete(&Key::Int(1));
+    world.tombstone(1);
+    // This one is of another table.
+    world.tombstone(4);
+    world.read().await;
+    let mut told = world.told();
+    told.sort_unstable();
+    assert_eq!(told, [firing(8), firing(9)]);
+    world.create(5, 7, "1600.00");
+    world.read().await;
+    assert_eq!(world.told().last(), Some(&firing(7)));
 }
 
 /// A tombstone names a key, and no table: the rows of another table in the same topic are not ours.

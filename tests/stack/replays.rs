@@ -1,6 +1,7 @@
 //! Records that come more than once, as after a crash of the connector.
 
-use crate::harness::{Table, kafka};
+use crate::harness::{Job, Record, Table, kafka};
+use crate::truth::feed::wait_for_alerts;
 
 #[test]
 #[ignore = "needs the servers: scripts/test"]
@@ -92,4 +93,49 @@ fn the_topic_is_cut() {
     t.wait_in_kafka(6);
     t.run("v1").read(1).fired([102]).total(102, 2, "3000.01");
     t.run("v2").fired([101, 102]).resolved([]).total(101, 2, "3500.00").total(102, 2, "3000.01");
+}
+
+/// Windows that take long are read from the table in slices, while its rows move, come and go.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn windows_are_read_in_slices() {
+    let t = Table::new("slices");
+    t.insert(&[(1, 1, "1")]);
+    t.sql(
+        "INSERT INTO streaming.transactions (id, user_id, amount)
+             SELECT n, n % 500, 10 FROM generate_series(2, 40000) AS n;
+         SELECT setval('streaming.transactions_id_seq', 200000)",
+    );
+    t.wait_in_kafka(40_000);
+    kafka::cut(t.topic(), 40_000);
+    let job = Job {
+        environment: vec![("TRIPLINE_OFF", "load-at-once".to_owned())],
+        sql: "SELECT user_id, COUNT(*) AS transactions, SUM(amount) AS total FROM streaming.transactions
+              GROUP BY user_id HAVING SUM(amount) > 1000000"
+            .to_owned(),
+        ..t.job("v1")
+    };
+    let mut run = job.start();
+    run.wait_in_log("read in slices");
+    let mut rounds = 0;
+    while !run.log_now().contains("windows are filled from the table rows=") {
+        rounds += 1;
+        t.sql(&format!(
+            "UPDATE streaming.transactions SET amount = amount + 1 WHERE id % 97 = {rounds} % 97;
+             UPDATE streaming.transactions SET user_id = (user_id + 1) % 500 WHERE id % 89 = {rounds} % 89;
+             UPDATE streaming.transactions SET id = id + 100000 WHERE id % 1013 = {rounds} AND id < 100000;
+             DELETE FROM streaming.transactions WHERE id % 1009 = {rounds};
+             INSERT INTO streaming.transactions (user_id, amount) SELECT n, 5 FROM generate_series(0, 450, 50) AS n"
+        ));
+    }
+    assert!(rounds > 2, "written {rounds} times meanwhile");
+    // What memory holds of each user shows once they are all over the threshold.
+    t.sql("INSERT INTO streaming.transactions (user_id, amount) SELECT n, 1000000 FROM generate_series(0, 499) AS n");
+    wait_for_alerts(&job, 500);
+    let ended = run.terminate();
+    ended.fired(0..500).resolved([]);
+    assert!(!ended.everything().contains("drift"), "{ended}");
+    for alert in ended.alerts.iter().map(Record::json) {
+        assert_eq!(alert["stream"], alert["database"], "{alert}");
+    }
 }
