@@ -278,9 +278,6 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 asking.push(ask(&self.confirm, self.source.beside(), Request::Confirm(question)));
             }
             if may_ask {
-                if assignment.unit.wants_look() {
-                    assignment.intake.fetched = self.source.fetched();
-                }
                 for request in assignment.requests(now, &self.settings) {
                     asking.push(ask(&self.confirm, self.source.beside(), request));
                 }

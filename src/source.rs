@@ -56,12 +56,6 @@ pub trait Source {
     /// left out.
     fn ends(&self) -> Offsets;
 
-    /// The end of each assigned partition, for readers of committed records, in the broker's last answer to a fetch; `None` where
-    /// a source does not know it. What is before it has been fetched where a partition's end has been reached since.
-    fn fetched(&self) -> Option<Offsets> {
-        None
-    }
-
     /// Set while no broker answers, as far as is known; for show, and for as long as the source is there.
     fn cut_off(&self) -> Arc<AtomicBool>;
 

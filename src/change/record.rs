@@ -2,7 +2,7 @@
 
 use super::{Change, Reject};
 use crate::model::{Key, Position, Timestamp};
-use crate::progress::LastRecords;
+use crate::progress::{LastRecords, Offsets};
 
 /// A record as it is in a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,11 +47,21 @@ pub struct Batch<T = Change> {
     pub ended: Vec<i32>,
     /// The last record of each partition in the batch.
     pub last_records: LastRecords,
+    /// By partition, everything before this has come with this batch or before; where that is news. The last offsets may
+    /// hold no record.
+    pub delivered: Option<Offsets>,
 }
 
 impl<T> Default for Batch<T> {
     fn default() -> Self {
-        Self { records: Vec::new(), ended: Vec::new(), last_records: LastRecords::default() }
+        Self { records: Vec::new(), ended: Vec::new(), last_records: LastRecords::default(), delivered: None }
+    }
+}
+
+impl<T> Batch<T> {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.ended.is_empty() && self.delivered.is_none()
     }
 }
 

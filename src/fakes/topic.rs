@@ -341,12 +341,14 @@ impl<T: Clone> MemorySource<T> {
                 *next = NextOffset::after(*offset);
                 self.ended.remove(partition);
             }
-            if log.records.range(next.0..).next().is_none() && self.ended.insert(*partition) {
+            let is_at_end = log.records.range(next.0..).next().is_none();
+            if is_at_end && (self.ended.insert(*partition) || next.0 != log.high) {
                 next.0 = log.high;
                 batch.ended.push(*partition);
+                batch.delivered.get_or_insert_default().insert(*partition, *next);
             }
         }
-        (!batch.records.is_empty() || !batch.ended.is_empty()).then_some(Event::Batch(batch))
+        (!batch.is_empty()).then_some(Event::Batch(batch))
     }
 }
 

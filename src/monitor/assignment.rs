@@ -146,7 +146,7 @@ impl Assignment {
             // At once, before what follows in the batch: that has not been read before.
             self.end_rebuild(now);
         }
-        self.intake.advance(batch.last_records, batch.ended);
+        self.intake.advance(batch.last_records, batch.ended, batch.delivered);
         if !self.intake.catch_up.is_empty() && self.intake.has_reached(&self.intake.catch_up, self.unit.offsets()) {
             self.intake.catch_up.clear();
             self.unit.remember_deletes(false);
@@ -245,7 +245,7 @@ impl Assignment {
             }
             if self.unit.wants_look() {
                 let (intake, next) = (&self.intake, self.unit.offsets().clone());
-                self.unit.settle_suspects(now, |ends, at| intake.has_read(ends, at, &next, now));
+                self.unit.settle_suspects(now, |ends| intake.has_read(ends, &next));
             }
             let compares = !settings.until_end && !self.intake.backlog;
             requests.extend(self.unit.next_audit(compares, now).map(|audit| Request::Audit(audit, now)));

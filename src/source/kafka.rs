@@ -10,6 +10,7 @@
 
 mod ahead;
 pub mod decoding;
+mod delivered;
 mod reader;
 
 use std::collections::BTreeMap;
@@ -259,10 +260,6 @@ impl<D: Decode> Source for KafkaSource<D> {
 
     fn ends(&self) -> Offsets {
         self.reading.consumer.context().ends()
-    }
-
-    fn fetched(&self) -> Option<Offsets> {
-        Some(self.reading.consumer.context().fetched())
     }
 
     fn cut_off(&self) -> Arc<AtomicBool> {

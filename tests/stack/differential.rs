@@ -2,7 +2,7 @@
 //! what memory says of every key is SQL's answer, to the digit.
 //!
 //! `DIFFERENTIAL_SEED` replays a seed. `DIFFERENTIAL_TABLES`, `DIFFERENTIAL_STEPS` and `DIFFERENTIAL_ROUNDS` set how much is
-//! tried of each format.
+//! tried of each format, `DIFFERENTIAL_LOG` what a failure shows of a run.
 //!
 //! - this file: what is compared
 //! - `worker`: a Kafka Connect worker of the test's own, so that it can be killed
@@ -170,13 +170,14 @@ impl World {
 
     fn job(&self, shape: &Shape, version: &str, sql: String) -> Job {
         let name = format!("{}.{}.{version}", self.database.name, shape.name);
+        let level = std::env::var("DIFFERENTIAL_LOG").unwrap_or_else(|_| "info".to_owned());
         Job {
             sql,
             message: "{k}".to_owned(),
             alert_topic: format!("{name}.alerts"),
             dead_letter_topic: format!("{name}.letters"),
             source: self.format.source.to_owned(),
-            environment: vec![("TRIPLINE__LOG__LEVEL", "info".to_owned())],
+            environment: vec![("TRIPLINE__LOG__LEVEL", level)],
             ..Job::new(self.folder.path(), &self.database.name, &name, &self.topic(&shape.name))
         }
     }

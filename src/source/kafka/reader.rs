@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::super::Event;
 use super::ahead::{Ahead, Sent};
 use super::decoding::Decoding;
+use super::delivered::{Delivered, Fetched};
 use crate::change::Decode;
 use crate::change::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, SourceRecord};
 use crate::failure::{CallError, Kind, Server};
@@ -48,8 +49,8 @@ pub(super) struct Context {
     held: AtomicU64,
     /// The partitions' ends as the client last knew them.
     ends: Mutex<Offsets>,
-    /// The same for readers of committed records, in the last answers to fetches.
-    fetched: Mutex<Offsets>,
+    /// How far they have been fetched.
+    fetched: Mutex<Fetched>,
     /// The error that was logged last: an outage repeats it many times a second.
     told: Mutex<Option<RDKafkaErrorCode>>,
     /// Set while no broker answers.
@@ -119,8 +120,7 @@ impl Context {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The ends of committed records in the last answers to fetches.
-    pub(super) fn fetched(&self) -> Offsets {
+    fn fetched(&self) -> Fetched {
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -153,8 +153,9 @@ impl ClientContext for Context {
         let read: Vec<_> = partitions.filter(|partition| partition.desired).collect();
         let ends = read.iter().filter_map(|partition| Some((partition.partition, end_of(partition)?))).collect();
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
-        let fetched = read.iter().map(|partition| (partition.partition, NextOffset(partition.ls_offset)));
-        *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = fetched.collect();
+        let next = read.iter().map(|partition| (partition.partition, NextOffset(partition.next_offset)));
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        *fetched = Fetched { count: fetched.count + 1, offsets: next.collect() };
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -222,6 +223,7 @@ pub(super) struct Reader<D: Decode> {
     what: String,
     /// The next message of its partition, whose schema has to be fetched before it can be decoded.
     pending: Option<OwnedMessage>,
+    delivered: Delivered,
     /// Assignments that the group has made.
     assignments: u64,
     /// Whether the last of them still stands.
@@ -236,9 +238,9 @@ impl<D: Decode> Reader<D> {
         outbox: mpsc::Sender<Sent<D::Change>>,
         (topic, group): (&str, &str),
     ) -> Self {
-        let (ahead, pending) = (Arc::default(), None);
+        let (ahead, pending, delivered) = (Arc::default(), None, Delivered::default());
         let what = format!("reading {topic} as group {group}");
-        Self { consumer, decoding, inbox, outbox, ahead, what, pending, assignments: 0, assigned: false }
+        Self { consumer, decoding, inbox, outbox, ahead, what, pending, delivered, assignments: 0, assigned: false }
     }
 
     pub(super) fn run(mut self, runtime: &tokio::runtime::Handle) {
@@ -249,6 +251,7 @@ impl<D: Decode> Reader<D> {
                 }
                 Ok(Command::Start(_, assignment)) => {
                     self.pending = None; // it is read again
+                    self.interrupted();
                     if let Err(error) = self.consumer.assign(&assignment) {
                         let failed = CallError::from_source("Kafka: assigning the partitions", error, Kind::Unsafe);
                         self.send(runtime, Event::Failed(failed), 0);
@@ -262,7 +265,7 @@ impl<D: Decode> Reader<D> {
             let rebalances =
                 std::mem::take(&mut *self.consumer.context().rebalances.lock().unwrap_or_else(PoisonError::into_inner));
             let mut events = Vec::new();
-            if !batch.records.is_empty() || !batch.ended.is_empty() {
+            if !batch.is_empty() {
                 events.push((Event::Batch(batch), bytes));
             }
             for rebalance in rebalances {
@@ -288,6 +291,7 @@ impl<D: Decode> Reader<D> {
     fn fill(&mut self) -> (Batch<D::Change>, usize, Option<CallError>) {
         let mut batch = Batch::default();
         let consumer = Arc::clone(&self.consumer);
+        let fetched = consumer.context().fetched();
         let mut wait = POLL_WAIT;
         let mut bytes = 0;
         self.decoding.forget_missing();
@@ -321,7 +325,14 @@ impl<D: Decode> Reader<D> {
             }
             wait = Duration::ZERO;
         }
+        let is_empty = batch.records.is_empty() && self.pending.is_none();
+        batch.delivered = self.delivered.polled(fetched, is_empty);
         (batch, bytes, None)
+    }
+
+    /// What the client has fetched it fetches again.
+    fn interrupted(&mut self) {
+        self.delivered.interrupted(self.consumer.context().fetched().count);
     }
 
     /// Decodes a message, fetching its schemas. While the registry does not answer, the group is kept alive by polling with
@@ -352,10 +363,11 @@ impl<D: Decode> Reader<D> {
                 }
             }
         };
-        if let Some(partitions) = paused
-            && let Err(error) = self.consumer.resume(&partitions)
-        {
-            tracing::debug!(%error, "resuming after a pause");
+        if let Some(partitions) = paused {
+            if let Err(error) = self.consumer.resume(&partitions) {
+                tracing::debug!(%error, "resuming after a pause");
+            }
+            self.interrupted();
         }
         Ok(decoded)
     }
@@ -392,17 +404,18 @@ impl<D: Decode> Reader<D> {
 
     /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the
     /// partitions paused. Whether the loop is still there.
-    fn send(&self, runtime: &tokio::runtime::Handle, event: Event<D::Change>, bytes: usize) -> bool {
+    fn send(&mut self, runtime: &tokio::runtime::Handle, event: Event<D::Change>, bytes: usize) -> bool {
         let mut next = Some((event, bytes));
         let mut paused: Option<TopicPartitionList> = None;
         loop {
             let wait = if paused.is_some() { Duration::ZERO } else { LAG_BEFORE_PAUSE };
             match runtime.block_on(async { tokio::time::timeout(wait, self.hand_over(&mut next)).await }) {
                 Ok(true) => {
-                    if let Some(partitions) = paused
-                        && let Err(error) = self.consumer.resume(&partitions)
-                    {
-                        tracing::warn!(%error, "resuming after a pause");
+                    if let Some(partitions) = paused {
+                        if let Err(error) = self.consumer.resume(&partitions) {
+                            tracing::warn!(%error, "resuming after a pause");
+                        }
+                        self.interrupted();
                     }
                     return true;
                 }

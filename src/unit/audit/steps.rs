@@ -254,15 +254,15 @@ impl Unit {
 
     /// A look has ended. `ends`: of the topic, asked for after it.
     pub fn looked(&mut self, (number, streamed): (u64, Lsn), look: &Look, ends: &Offsets, now: Timestamp) {
+        tracing::debug!(number, ?streamed, position = ?look.position, flushed = ?look.flushed, ?ends, "looked at table and topic");
         self.audit.suspects.looked(number, look, streamed, &Ends { offsets: ends.clone(), at: now });
     }
 
-    /// Settles which differences are drift. `is_read`: everything before these offsets has been read, where the topic ended
-    /// at that instant.
-    pub fn settle_suspects(&mut self, now: Timestamp, is_read: impl Fn(&Offsets, Timestamp) -> bool) {
+    /// Settles which differences are drift. `is_read`: everything before these offsets has been read.
+    pub fn settle_suspects(&mut self, now: Timestamp, is_read: impl Fn(&Offsets) -> bool) {
         let rules = &self.rules;
         let is_quiet = |rule: usize, key: &Key| rules.get(rule).is_some_and(|state| state.window.is_quiet(key));
-        for (rule, key, verdict) in self.audit.suspects.settle(now, is_quiet, |ends| is_read(&ends.offsets, ends.at)) {
+        for (rule, key, verdict) in self.audit.suspects.settle(now, is_quiet, |ends| is_read(&ends.offsets)) {
             if let Some(state) = self.rules.get_mut(rule).filter(|_| verdict == Verdict::Overtaken) {
                 state.window.forget_changes(&key);
             }
