@@ -10,7 +10,7 @@ pub use super::reach::LeftEdge;
 use super::reach::Reach;
 use super::{Aggregate, Comparison, Output, OutputExpr, Query, Scalar, TimeBound};
 use crate::change::{Hole, HoleCause};
-use crate::model::{DECIMAL_LIMIT, Key, Timestamp, Value};
+use crate::model::{ColumnType, DECIMAL_LIMIT, Key, Timestamp, Value};
 
 /// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*).
 pub type Args = SmallVec<[Value; 1]>;
@@ -43,6 +43,8 @@ pub struct Parts {
 pub struct Program {
     key: Vec<usize>,
     time: Option<usize>,
+    /// Microseconds that the stream's times may lack.
+    time_slack: i128,
     args: Vec<SlotScalar>,
     aggregates: Vec<RunningKind>,
     outputs: Vec<Output>,
@@ -113,6 +115,7 @@ impl Program {
         Ok(Self {
             key: query.group_by.iter().map(|column| slot(*column)).collect::<Result<_, _>>()?,
             time: query.bound.as_ref().map(|bound| slot(bound.column)).transpose()?,
+            time_slack: query.bound.as_ref().map_or(0, |bound| time_slack(query, bound)),
             args,
             aggregates,
             outputs: query.outputs.clone(),
@@ -146,6 +149,11 @@ impl Program {
     /// Whether there is a time bound.
     pub fn is_bounded(&self) -> bool {
         self.time.is_some()
+    }
+
+    /// Microseconds at most that the time of a row in the stream may be behind the table's.
+    pub fn time_slack(&self) -> i128 {
+        self.time_slack
     }
 
     /// The arguments of the aggregates.
@@ -413,6 +421,14 @@ fn slot_scalar(scalar: &Scalar, slot: &impl Fn(usize) -> Result<usize, String>) 
 /// Whether the bound's column holds local times.
 fn is_local(query: &Query, bound: &TimeBound) -> bool {
     query.table.columns.get(bound.column).is_some_and(|column| column.ty.is_local())
+}
+
+/// A connector with `time.precision.mode=connect` writes a timestamp without time zone in whole milliseconds, rounded down.
+fn time_slack(query: &Query, bound: &TimeBound) -> i128 {
+    match query.table.columns.get(bound.column).map(|column| &column.ty) {
+        Some(ColumnType::Timestamp { precision: 4.. }) => 999,
+        _ => 0,
+    }
 }
 
 fn scale_of(scalar: &Scalar, query: &Query) -> Result<u8, String> {

@@ -29,7 +29,7 @@ pub struct Asked {
 }
 
 /// What Postgres says of one group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     /// Whether HAVING holds.
     pub holds: bool,
@@ -42,7 +42,7 @@ pub struct Answer {
 }
 
 /// What the table has of one group, for the audit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compared {
     /// What Postgres says of it.
     pub answer: Answer,

@@ -13,6 +13,8 @@ pub struct Fingerprint {
     pub rows: u64,
     /// The sum of their times in microseconds since 1970, infinities left out; 0 for a rule without a bound.
     pub times: i128,
+    /// How much less that may be than the sum of the table's times.
+    pub slack: i128,
     /// Whether the aggregates are those of the rows.
     pub is_sound: bool,
 }
@@ -31,7 +33,8 @@ impl Window {
             }
             running.add(&row.args);
         }
-        Fingerprint { rows: running.rows(), times, is_sound: running == group.running }
+        let slack = self.program.time_slack().saturating_mul(i128::from(running.rows()));
+        Fingerprint { rows: running.rows(), times, slack, is_sound: running == group.running }
     }
 
     /// The group that a row of the wanted columns belongs to.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 
-use super::suspects::{Ends, Verdict};
+use super::suspects::{Ends, Heal, Verdict};
 use super::{AUDIT_KEYS, AuditRequest, AuditStatus, NEAR_KEYS, Stage, bits, next_place};
 use crate::alert::key_texts;
 use crate::contract::Look;
@@ -200,7 +200,7 @@ impl Unit {
     /// Takes the table's rows of keys that have drifted, unless a change has come for one meanwhile: that one is asked for
     /// again.
     pub fn healed(&mut self, question: &Question, rows: Result<SeenRows, CallError>, took: Duration, now: Timestamp) {
-        self.audit.suspects.healed();
+        let is_drift = self.audit.suspects.healed();
         self.audit.ended(took, now);
         let rule = question.rule;
         let Some(state) = self.rules.get_mut(rule) else { return };
@@ -210,7 +210,8 @@ impl Unit {
                 if !error.is_retried() {
                     tracing::warn!(%error, keys = question.asked.len(), "rows of keys that have drifted could not be read");
                 }
-                self.audit.suspects.heal.extend(question.asked.iter().map(|asked| (rule, asked.key.clone())));
+                let again = question.asked.iter().map(|asked| Heal { rule, key: asked.key.clone(), is_drift });
+                self.audit.suspects.heal.extend(again);
                 return;
             }
         };
@@ -221,7 +222,7 @@ impl Unit {
         for asked in &question.asked {
             let key = &asked.key;
             if !state.window.is_quiet(key) || !state.window.unseen(key, &snapshot).is_empty() {
-                self.audit.suspects.heal.push_back((rule, key.clone()));
+                self.audit.suspects.heal.push_back(Heal { rule, key: key.clone(), is_drift });
                 continue;
             }
             state.window.forget_changes(key);
@@ -231,6 +232,14 @@ impl Unit {
             state.window.reload(key, mine.iter().map(|row| (&row.pk, &*row.row)), now);
             let (_, after) = state.window.evaluate(key, asked.now);
             if before == after && fingerprint == state.window.fingerprint(key) {
+                continue;
+            }
+            if !is_drift {
+                tracing::debug!(
+                    rule = state.rule.name,
+                    ?key,
+                    "changes faster than it can be compared: it holds the table's rows"
+                );
                 continue;
             }
             self.audit.status.drifts += 1;
@@ -296,8 +305,8 @@ impl Unit {
 
 /// Whether memory and table have the same rows of a key, as far as their aggregates tell.
 fn agrees(evaluation: Evaluation, fingerprint: Fingerprint, stream: &Map<String, Json>, table: &Compared) -> bool {
-    let Fingerprint { rows, times, is_sound } = fingerprint;
-    if !is_sound || rows != table.rows || times != table.times {
+    let Fingerprint { rows, times, slack, is_sound } = fingerprint;
+    if !is_sound || rows != table.rows || !(0..=slack).contains(&table.times.saturating_sub(times)) {
         return false;
     }
     // What memory cannot calculate it does not compare.
@@ -316,6 +325,20 @@ fn same_value(one: &Json, other: &Json) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_may_lack_what_the_connector_rounds_down() {
+        let check = |times, slack, table, want| {
+            let stream = Fingerprint { rows: 2, times, slack, is_sound: true };
+            let table = Compared { rows: 2, times: table, ..Compared::default() };
+            assert_eq!(agrees(Evaluation::Holds, stream, &Map::new(), &table), want, "{times} {slack} {table:?}");
+        };
+        check(5_000, 0, 5_000, true);
+        check(5_000, 0, 5_001, false);
+        check(5_000, 1_998, 6_998, true);
+        check(5_000, 1_998, 6_999, false);
+        check(5_000, 1_998, 4_999, false);
+    }
 
     #[test]
     fn values_are_the_same_whatever_their_digits() {

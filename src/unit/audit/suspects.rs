@@ -15,7 +15,7 @@ const LASTING_MICROS: i64 = 30_000_000;
 /// So many answers have to differ over that time, the first and the last at its ends.
 const LASTING_ANSWERS: u8 = 3;
 
-/// Answers in a row that changes overtook before the key is read from the table anyway.
+/// Answers in a row that changes overtook before the key is read from the table anyway, if the stream is not behind.
 const OVERTAKEN_MAX: u8 = 6;
 
 /// Where the topic ended at a look.
@@ -43,6 +43,8 @@ struct Suspect {
     newest: Option<Ends>,
     /// How often changes overtook it.
     overtaken: u8,
+    /// A position in the WAL from about when its answer differed first.
+    first: Option<Lsn>,
     /// Answers that differed since then, with no change of the key between.
     answers: u8,
 }
@@ -74,8 +76,18 @@ pub(super) struct Again {
     pub(super) rule: usize,
     pub(super) key: Key,
     overtaken: u8,
+    first: Option<Lsn>,
     /// When an answer differed first, and how many have since.
     lasting: Option<(Timestamp, u8)>,
+}
+
+/// A key whose rows are to be read from the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Heal {
+    pub(super) rule: usize,
+    pub(super) key: Key,
+    /// It has drifted; else it changes faster than it can be compared.
+    pub(super) is_drift: bool,
 }
 
 /// All suspects, and the keys to be healed.
@@ -87,10 +99,14 @@ pub(in crate::unit) struct Suspects {
     /// What was known of keys that are being asked about again.
     asked: Vec<Again>,
     /// Keys whose rows are to be read from the table.
-    pub(super) heal: VecDeque<(usize, Key)>,
-    /// Keys whose rows are being read.
-    healing: usize,
+    pub(super) heal: VecDeque<Heal>,
+    /// Keys whose rows are being read, and whether they have drifted.
+    healing: (usize, bool),
     looks: u64,
+    /// The position in the WAL at the newest look.
+    position: Option<Lsn>,
+    /// What is before this position is in the topic.
+    is_in_topic: Option<Lsn>,
 }
 
 impl Suspects {
@@ -125,25 +141,25 @@ impl Suspects {
 
     /// Takes up to `limit` keys of one rule that are to be healed.
     pub(super) fn take_heal(&mut self, limit: usize) -> Option<(usize, Vec<Key>)> {
-        let rule = self.heal.front()?.0;
+        let Heal { rule, is_drift, .. } = *self.heal.front()?;
         let mut keys = Vec::new();
         while keys.len() < limit
-            && let Some((_, key)) = self.heal.pop_front_if(|(other, _)| *other == rule)
+            && let Some(heal) = self.heal.pop_front_if(|heal| heal.rule == rule && heal.is_drift == is_drift)
         {
-            keys.push(key);
+            keys.push(heal.key);
         }
-        self.healing = keys.len();
+        self.healing = (keys.len(), is_drift);
         Some((rule, keys))
     }
 
-    /// The rows of the keys that were taken are there, or could not be read.
-    pub(super) fn healed(&mut self) {
-        self.healing = 0;
+    /// The rows of the keys that were taken are there, or could not be read. Returns whether these keys have drifted.
+    pub(super) fn healed(&mut self) -> bool {
+        std::mem::take(&mut self.healing).1
     }
 
     /// Keys that are known to have drifted, and do not hold the table's rows yet.
     pub(super) fn unhealed(&self) -> usize {
-        self.heal.len() + self.healing
+        self.heal.iter().filter(|heal| heal.is_drift).count() + if self.healing.1 { self.healing.0 } else { 0 }
     }
 
     /// A key is asked about: the table has it, and memory does not.
@@ -151,7 +167,7 @@ impl Suspects {
         if self.again.iter().any(|again| again.rule == rule && again.key == key) {
             return;
         }
-        self.again.push_back(Again { rule, key, overtaken: 0, lasting: None });
+        self.again.push_back(Again { rule, key, overtaken: 0, first: None, lasting: None });
     }
 
     /// The answers are the same.
@@ -175,7 +191,8 @@ impl Suspects {
             position: None,
             ends: None,
             newest: None,
-            overtaken: known.map_or(0, |again| again.overtaken),
+            overtaken: known.as_ref().map_or(0, |again| again.overtaken),
+            first: known.and_then(|again| again.first).or(self.position),
             answers: before.saturating_add(1),
         });
     }
@@ -183,6 +200,8 @@ impl Suspects {
     /// A look of this number has ended. `streamed`: the greatest position that had come in the stream when it began;
     /// `ends`: the topic's, asked for after it.
     pub(super) fn looked(&mut self, number: u64, look: &Look, streamed: Lsn, ends: &Ends) {
+        self.position = Some(look.position);
+        self.is_in_topic = self.is_in_topic.max(Some(streamed)).max(look.flushed);
         for suspect in &mut self.suspects {
             if number <= suspect.looks {
                 continue;
@@ -209,7 +228,7 @@ impl Suspects {
         is_read: impl Fn(&Ends) -> bool,
     ) -> Vec<(usize, Key, Verdict)> {
         let mut settled = Vec::new();
-        let (again, heal) = (&mut self.again, &mut self.heal);
+        let (again, heal, is_in_topic) = (&mut self.again, &mut self.heal, self.is_in_topic);
         self.suspects.retain(|suspect| {
             let lasts = now >= suspect.due() && suspect.newest.as_ref().is_some_and(&is_read);
             let has_lasted = suspect.answers >= LASTING_ANSWERS;
@@ -223,13 +242,19 @@ impl Suspects {
                 Verdict::Open
             };
             let (rule, key) = (suspect.rule, suspect.key.clone());
-            let mut ask = |overtaken, lasting| again.push_back(Again { rule, key: key.clone(), overtaken, lasting });
+            let first = suspect.first;
+            let mut ask =
+                |overtaken, lasting| again.push_back(Again { rule, key: key.clone(), overtaken, first, lasting });
+            let is_behind = first.is_none_or(|first| Some(first) > is_in_topic);
             match verdict {
                 Verdict::Open => return true,
-                Verdict::Drift => heal.push_back((rule, key.clone())),
-                // Changes come faster than answers. The table's rows are right whenever they are read.
-                Verdict::Overtaken if suspect.overtaken >= OVERTAKEN_MAX => heal.push_back((rule, key.clone())),
-                Verdict::Overtaken => ask(suspect.overtaken + 1, None),
+                Verdict::Drift => heal.push_back(Heal { rule, key: key.clone(), is_drift: true }),
+                // Changes come faster than answers. The table's rows are right whenever they are read; but a stream that is
+                // behind would bring rows of before.
+                Verdict::Overtaken if suspect.overtaken >= OVERTAKEN_MAX && !is_behind => {
+                    heal.push_back(Heal { rule, key: key.clone(), is_drift: false });
+                }
+                Verdict::Overtaken => ask(suspect.overtaken.saturating_add(1), None),
                 Verdict::Lasting => ask(suspect.overtaken, Some((suspect.since, suspect.answers))),
             }
             settled.push((rule, key, verdict));
@@ -279,15 +304,23 @@ mod tests {
     #[test]
     fn a_change_explains_it_and_it_is_asked_about_again() {
         let mut suspects = Suspects::default();
+        let number = suspects.begin_look();
+        suspects.looked(number, &look(200, None), Lsn(150), &ends(6));
         suspects.differs(0, &Key::Int(1), Timestamp(0));
-        for _ in 0..OVERTAKEN_MAX {
-            assert_eq!(settle(&mut suspects, 1, false, 9), [Verdict::Overtaken]);
+        let overtaken = |suspects: &mut Suspects| {
+            assert_eq!(settle(suspects, 1, false, 9), [Verdict::Overtaken]);
             assert_eq!(suspects.take_again(9), Some((0, vec![Key::Int(1)])));
             suspects.differs(0, &Key::Int(1), Timestamp(1));
+        };
+        for _ in 0..=OVERTAKEN_MAX {
+            overtaken(&mut suspects); // the stream is behind
         }
+        let number = suspects.begin_look();
+        suspects.looked(number, &look(300, Some(200)), Lsn(150), &ends(6));
         assert_eq!(settle(&mut suspects, 1, false, 9), [Verdict::Overtaken]);
         assert_eq!(suspects.take_again(9), None);
         assert_eq!(suspects.take_heal(9), Some((0, vec![Key::Int(1)])), "its rows are read all the same");
+        assert_eq!(suspects.unhealed(), 0, "that is no drift");
     }
 
     #[test]
