@@ -258,6 +258,9 @@ impl Unit {
         let mut applied = Applied::Stale;
         for state in &mut self.rules {
             applied = applied.max(state.window.apply(change, position, now));
+            if change.op == Op::Truncate {
+                state.window.take_in_doubt().iter().for_each(|pk| self.lookups.add(pk));
+            }
         }
         match (applied, &change.pk) {
             (Applied::Stale, _) => tracing::trace!(?position, "duplicate of a newer version"),

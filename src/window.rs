@@ -136,6 +136,7 @@ pub struct Window {
     loaded_at: Option<Lsn>,
     /// Versions of deleted rows, while older changes of them may still come from other partitions.
     deleted: Option<HashMap<Key, Version>>,
+    in_doubt: Vec<Key>,
     /// Groups that no change has touched since an audit began to look at them.
     quiet: BTreeSet<Key>,
     touched: Vec<u32>,
@@ -166,6 +167,7 @@ impl Window {
             floor: None,
             loaded_at: None,
             deleted: None,
+            in_doubt: Vec::new(),
             quiet: BTreeSet::new(),
             touched: Vec::new(),
             edges: BinaryHeap::new(),

@@ -66,7 +66,7 @@ impl Unit {
     pub(super) fn hold_back(&mut self, index: usize, transition: Transition) -> Option<Transition> {
         let state = self.rules.get_mut(index).filter(|state| state.rule.confirm == Confirm::Off);
         let Some(state) = state.filter(|state| state.rule.time == Time::Processing) else { return Some(transition) };
-        if self.lookups.len() == 0 || !state.window.has_any(&transition.key, self.lookups.keys()) {
+        if self.lookups.len() == 0 || !state.window.may_have_any(&transition.key, self.lookups.keys()) {
             return Some(transition);
         }
         state.held_back.insert(transition.key.clone(), transition);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Row, Trigger, Version, Window};
+use super::{Trigger, Version, Window};
 use crate::change::Change;
 use crate::episode::Reason;
 use crate::model::{Key, Lsn, Position, Timestamp, Value};
@@ -77,11 +77,11 @@ impl Window {
         }
     }
 
-    /// Whether one of these rows is held in a group.
-    pub fn has_any<'a>(&self, key: &Key, mut pks: impl Iterator<Item = &'a Key>) -> bool {
+    /// Whether one of these rows may be of a group: it is held there, or nowhere.
+    pub fn may_have_any<'a>(&self, key: &Key, mut pks: impl Iterator<Item = &'a Key>) -> bool {
         let group = self.find_group(key);
         let group_of = |pk| self.find_row(pk).and_then(|row| self.rows.get(row)).map(|row| row.group);
-        group.is_some() && pks.any(|pk| group_of(pk) == group)
+        pks.any(|pk| group_of(pk).is_none_or(|held| Some(held) == group))
     }
 
     /// Whether a change was written before everything was truncated.
@@ -105,6 +105,11 @@ impl Window {
         self.loaded_at = self.loaded_at.max(Some(at));
     }
 
+    /// Rows that the table is to be asked for, each named once.
+    pub fn take_in_doubt(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.in_doubt)
+    }
+
     /// The table does not have a row any more.
     pub fn remove(&mut self, pk: &Key, now: Timestamp) {
         if let Some(left) = self.find_row(pk).and_then(|row| self.take_out(row)) {
@@ -116,14 +121,18 @@ impl Window {
     pub(super) fn truncate(&mut self, change: &Change, position: Position, now: Timestamp) {
         self.floor = self.floor.max(change.lsn);
         let (floor, loaded_at) = (change.lsn, self.loaded_at);
-        let is_newer = |row: &Row| match (row.version, floor) {
-            (Some(version), Some(floor)) => version.lsn() > floor,
-            (None, Some(floor)) => {
-                loaded_at.is_some_and(|loaded_at| floor <= loaded_at) && !planted::bug("table-watermark-ignored")
+        let from_table =
+            |floor| loaded_at.is_some_and(|loaded_at| floor <= loaded_at) && !planted::bug("table-watermark-ignored");
+        let mut gone = Vec::new();
+        for (index, row) in self.rows.iter() {
+            match (row.version, floor) {
+                (Some(version), Some(floor)) if version.lsn() > floor => {}
+                (None, Some(floor)) if from_table(floor) => {}
+                // An incremental snapshot read it, from another partition: before that or after it.
+                (None, Some(_)) if self.deleted.is_some() => self.in_doubt.push(row.pk.clone()),
+                _ => gone.push(index),
             }
-            (_, None) => false,
-        };
-        let gone: Vec<u32> = self.rows.iter().filter(|(_, row)| !is_newer(row)).map(|(index, _)| index).collect();
+        }
         let groups: BTreeSet<u32> = gone.into_iter().filter_map(|index| self.take_out(index)).collect();
         for index in groups {
             self.settle(index, now, change.tx_id, &|| Trigger::new(change, position, None));

@@ -57,7 +57,7 @@ const FORMATS: [Format; 5] = [
     Format {
         name: "precise",
         connector: &[("decimal.handling.mode", "precise"), ("time.precision.mode", "isostring")],
-        source: "connector_keeps_nulls = true\ndecimals = \"precise\"",
+        source: "connector_keeps_nulls = true\ndecimals = \"precise\"\ntimes = \"isostring\"",
         truncates: true,
         partitions: 3,
     },

@@ -204,6 +204,25 @@ fn deleted_rows_are_remembered_while_older_changes_may_come() {
     assert_eq!(stream.apply(&put(Op::Create, 1, 9, Some(10))), Taken, "forgotten");
 }
 
+/// An incremental snapshot's reads say nothing of when they were: whether a truncate of another partition came before them, the
+/// table knows.
+#[test]
+fn rows_without_a_position_are_in_doubt_after_another_partitions_truncate() {
+    use Applied::Taken;
+    for several in [false, true] {
+        let mut stream = Stream::new(Time::Processing);
+        stream.window.remember_deletes(several);
+        assert_eq!(stream.apply(&put(Op::Read, 1, 5, None)), Taken);
+        assert_eq!(stream.apply(&put(Op::Create, 2, 7, Some(10))), Taken);
+        assert_eq!(stream.apply(&put(Op::Create, 3, 9, Some(30))), Taken);
+        let truncate = Change { pk: None, ..gone(Op::Truncate, 0, Some(20)) };
+        assert_eq!(stream.apply(&truncate), Taken);
+        let (in_doubt, rows) = if several { (vec![Key::Int(1)], 2) } else { (vec![], 1) };
+        assert_eq!(stream.window.take_in_doubt(), in_doubt);
+        assert_eq!(stream.total().1, rows, "{several}");
+    }
+}
+
 fn evaluated(transitions: &[Transition]) -> Vec<(Evaluation, Option<i64>, Option<Timestamp>)> {
     let trigger = |t: &Transition| t.trigger.as_ref().map(|trigger| trigger.position.offset);
     let time = |t: &Transition| t.trigger.as_ref().and_then(|trigger| trigger.event_time);
