@@ -17,12 +17,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_avro_fast::Schema;
 use serde_avro_fast::de::DeserializerState;
 use serde_avro_fast::de::read::{Read as _, SliceRead};
 
 use super::{Reject, RejectKind};
+use crate::model::text::without_value;
 
 /// Before the schema's id where that stands in front of the value.
 const MAGIC: u8 = 0;
@@ -97,6 +98,17 @@ pub fn framing<'r, 'b>(
     }
 }
 
+/// Bytes of a schema's text, at most. A table of 1,600 columns, the most that Postgres allows, needs a tenth of that.
+pub const SCHEMA_MAX: usize = 4 << 20;
+
+/// Bytes of JSON that a value of so many bytes may become, at most. A null of one byte is written with the name of its column,
+/// which has 63 at most; more is only written by types that take no bytes, such as lists of nulls.
+fn json_max(bytes: usize) -> usize {
+    const MIB: usize = 1 << 20;
+    let small = bytes.saturating_mul(128).saturating_add(MIB);
+    small.min(bytes.saturating_mul(8).saturating_add(128 * MIB))
+}
+
 /// A schema that records were written with.
 pub struct WriterSchema {
     avro: Schema,
@@ -116,11 +128,17 @@ impl WriterSchema {
     /// # Errors
     /// A sentence: it is no Avro schema.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut tree: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if text.len() > SCHEMA_MAX {
+            return Err(format!("its schema has {} bytes, and at most {SCHEMA_MAX} are read", text.len()));
+        }
+        let tree: serde_json::Result<serde_json::Value> = serde_json::from_str(text);
+        let mut tree = tree.map_err(|error| format!("its schema is not JSON: {error}"))?;
         let connect = connect::of_avro(&tree)?.to_string();
         // Values are wanted as they were written.
         connect::without_logical_types(&mut tree);
-        let avro: Schema = tree.to_string().parse().map_err(|error| format!("{error}"))?;
+        let avro: Result<Schema, _> = tree.to_string().parse();
+        let avro =
+            avro.map_err(|error| format!("its schema is no Avro schema: {}", without_value(&error.to_string())))?;
         Ok(Self { avro, connect })
     }
 
@@ -134,13 +152,35 @@ impl WriterSchema {
         json.push_str(&self.connect);
         json.push_str(",\"payload\":");
         let mut state = DeserializerState::new(SliceRead::new(bytes), &self.avro);
-        ToJson(&mut json).deserialize(state.deserializer()).map_err(|error| error.to_string())?;
+        let end = json.len().saturating_add(json_max(bytes.len()));
+        ToJson { json: &mut json, end }
+            .deserialize(state.deserializer())
+            .map_err(|error| in_words(&error.to_string()))?;
         if state.into_reader().skip_bytes(1).is_ok() {
             return Err("there are bytes behind the value".to_owned());
         }
         json.push('}');
         Ok(json)
     }
+}
+
+/// What is wrong with bytes, without what is in them.
+fn in_words(error: &str) -> String {
+    let known = [
+        ("decoding varint", "it ends within a number, or a number has more bytes than its type"),
+        ("max sequence size", "a list or a map claims more elements than any has"),
+        ("end of slice", "it ends before its last value does"),
+        ("IO error", "it ends before its last value does"),
+        ("Invalid buffer length", "a text claims a length that is none"),
+        ("Invalid block length", "a list claims a length that is none"),
+        ("not valid utf-8", "a text is not UTF-8"),
+        ("union discriminant", "it names a branch that its union does not have"),
+        ("enum discriminant", "it names a symbol that its enum does not have"),
+        ("Discriminant is too large", "it names a branch or a symbol below zero"),
+        ("deserializing boolean", "a boolean is neither 0 nor 1"),
+    ];
+    let found = known.iter().find(|(part, _)| error.contains(part));
+    found.map_or_else(|| without_value(error), |(_, words)| (*words).to_owned())
 }
 
 /// The schemas that are known, by id.
@@ -207,7 +247,11 @@ impl Schemas {
 }
 
 /// Writes a value at the end of a text, as JSON.
-struct ToJson<'a>(&'a mut String);
+struct ToJson<'a> {
+    json: &'a mut String,
+    /// Bytes that the text may have.
+    end: usize,
+}
 
 impl<'de> DeserializeSeed<'de> for ToJson<'_> {
     type Value = ();
@@ -218,14 +262,26 @@ impl<'de> DeserializeSeed<'de> for ToJson<'_> {
 }
 
 impl ToJson<'_> {
-    fn write<E>(self, shown: impl fmt::Display) -> Result<(), E> {
+    fn again(&mut self) -> ToJson<'_> {
+        ToJson { json: self.json, end: self.end }
+    }
+
+    fn write<E: Error>(self, shown: impl fmt::Display) -> Result<(), E> {
         use fmt::Write as _;
-        let _ = write!(self.0, "{shown}");
+        let _ = write!(self.json, "{shown}");
+        self.bounded()
+    }
+
+    /// Refuses what becomes much longer than its bytes.
+    fn bounded<E: Error>(&self) -> Result<(), E> {
+        if self.json.len() > self.end {
+            return Err(E::custom("it stands for far more values than it has bytes"));
+        }
         Ok(())
     }
 
     /// A number by its digits; what is no number as JsonConverter writes it.
-    fn number<E>(self, found: f64, digits: impl fmt::Display) -> Result<(), E> {
+    fn number<E: Error>(self, found: f64, digits: impl fmt::Display) -> Result<(), E> {
         match found {
             f64::INFINITY => self.text("Infinity"),
             f64::NEG_INFINITY => self.text("-Infinity"),
@@ -235,14 +291,15 @@ impl ToJson<'_> {
     }
 
     /// Ends a list, after the comma behind its last element.
-    fn close(self, bracket: char) {
-        if self.0.ends_with(',') {
-            self.0.pop();
+    fn close<E: Error>(self, bracket: char) -> Result<(), E> {
+        if self.json.ends_with(',') {
+            self.json.pop();
         }
-        self.0.push(bracket);
+        self.json.push(bracket);
+        self.bounded()
     }
 
-    fn text<E>(self, text: &str) -> Result<(), E> {
+    fn text<E: Error>(self, text: &str) -> Result<(), E> {
         // Quotes and escapes as JSON has them.
         self.write(serde_json::Value::from(text))
     }
@@ -255,60 +312,57 @@ impl<'de> Visitor<'de> for ToJson<'_> {
         f.write_str("a value of Avro")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.push_str("null");
-        Ok(())
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.write("null")
     }
 
-    fn visit_bool<E>(self, found: bool) -> Result<(), E> {
+    fn visit_bool<E: Error>(self, found: bool) -> Result<(), E> {
         self.write(found)
     }
 
-    fn visit_i32<E>(self, found: i32) -> Result<(), E> {
+    fn visit_i32<E: Error>(self, found: i32) -> Result<(), E> {
         self.write(found)
     }
 
-    fn visit_i64<E>(self, found: i64) -> Result<(), E> {
+    fn visit_i64<E: Error>(self, found: i64) -> Result<(), E> {
         self.write(found)
     }
 
-    fn visit_f32<E>(self, found: f32) -> Result<(), E> {
+    fn visit_f32<E: Error>(self, found: f32) -> Result<(), E> {
         // By its own digits: as a double it would have more.
         self.number(found.into(), format_args!("{found:?}"))
     }
 
-    fn visit_f64<E>(self, found: f64) -> Result<(), E> {
+    fn visit_f64<E: Error>(self, found: f64) -> Result<(), E> {
         self.number(found, format_args!("{found:?}"))
     }
 
-    fn visit_str<E>(self, found: &str) -> Result<(), E> {
+    fn visit_str<E: Error>(self, found: &str) -> Result<(), E> {
         self.text(found)
     }
 
-    fn visit_bytes<E>(self, found: &[u8]) -> Result<(), E> {
-        self.0.push('"');
-        STANDARD.encode_string(found, self.0);
-        self.0.push('"');
-        Ok(())
+    fn visit_bytes<E: Error>(self, found: &[u8]) -> Result<(), E> {
+        self.json.push('"');
+        STANDARD.encode_string(found, self.json);
+        self.json.push('"');
+        self.bounded()
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.0.push('[');
-        while items.next_element_seed(ToJson(self.0))?.is_some() {
-            self.0.push(',');
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        self.json.push('[');
+        while items.next_element_seed(self.again())?.is_some() {
+            self.json.push(',');
         }
-        self.close(']');
-        Ok(())
+        self.close(']')
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        self.0.push('{');
-        while fields.next_key_seed(ToJson(self.0))?.is_some() {
-            self.0.push(':');
-            fields.next_value_seed(ToJson(self.0))?;
-            self.0.push(',');
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<(), A::Error> {
+        self.json.push('{');
+        while fields.next_key_seed(self.again())?.is_some() {
+            self.json.push(':');
+            fields.next_value_seed(self.again())?;
+            self.json.push(',');
         }
-        self.close('}');
-        Ok(())
+        self.close('}')
     }
 }

@@ -246,9 +246,7 @@ impl Decoder {
     }
 
     fn learn(&mut self, schema: Option<&RawValue>) -> Result<FormSource, Reject> {
-        let Some(schema) = schema.map(RawValue::get).filter(|schema| schema.starts_with('{')) else {
-            return Ok(FormSource::Plain);
-        };
+        let Some(schema) = schema::text_of(schema)? else { return Ok(FormSource::Plain) };
         if self.learnt.as_ref().is_none_or(|(known, _)| known.as_ref() != schema) {
             let forms = schema::of_value(schema, &self.columns, &self.plain)
                 .map_err(|error| reject(RejectKind::Envelope, schema_unreadable(&error)))?;
@@ -470,7 +468,7 @@ fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
         Letter::Message => Ok(None),
         Letter::Absent => Err(no_change()),
         Letter::Unknown(op) => {
-            let detail = format!("op is {op:?}, which is none of c, u, d, r, t and m; is this topic Debezium's?");
+            let detail = format!("op is {op}, which is none of c, u, d, r, t and m; is this topic Debezium's?");
             Err(reject(RejectKind::Envelope, detail))
         }
     }

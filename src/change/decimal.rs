@@ -39,7 +39,7 @@ pub fn from_text(text: &str, declared: Option<u8>) -> Result<Value, String> {
     if is_special(text) {
         return Ok(Value::Opaque);
     }
-    in_scale(number_of_text(text)?, declared).ok_or_else(|| misfit(text, declared))
+    in_scale(number_of_text(text)?, declared).ok_or_else(|| misfit(declared))
 }
 
 /// Reads base64 of a two's-complement integer, in `scale` fraction digits, as a value of a `numeric` column whose
@@ -50,7 +50,7 @@ pub fn from_text(text: &str, declared: Option<u8>) -> Result<Value, String> {
 /// A sentence, for what is not (padded, standard) base64 of at least one byte, is longer than 1 KiB, has a scale
 /// past 131072 either way, or has more fraction digits than declared.
 pub fn from_base64(text: &str, scale: i32, declared: Option<u8>) -> Result<Value, String> {
-    in_scale(number_of_base64(text, scale)?, declared).ok_or_else(|| misfit(text, declared))
+    in_scale(number_of_base64(text, scale)?, declared).ok_or_else(|| misfit(declared))
 }
 
 fn number_of_text(text: &str) -> Result<Number, String> {
@@ -98,6 +98,22 @@ pub fn from_integer(whole: i128, declared: Option<u8>) -> Value {
 /// Whether `text` is a name of NaN or of an infinity, as `decimal.handling.mode` string or double write it.
 pub fn is_special(text: &str) -> bool {
     matches!(text, "NAN" | "NaN" | "POSITIVE_INFINITY" | "NEGATIVE_INFINITY" | "Infinity" | "-Infinity" | "+Infinity")
+}
+
+/// Whether `text` is a number as `decimal.handling.mode` string writes it, of any length: digits, perhaps with a sign, a point and
+/// an exponent.
+pub fn is_decimal(text: &str) -> bool {
+    let text = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (number, exponent) = match text.split_once(['e', 'E']) {
+        Some((number, exponent)) => (number, Some(exponent)),
+        None => (text, None),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    are_digits(whole)
+        && are_digits(fraction)
+        && whole.len().saturating_add(fraction.len()) > 0
+        && exponent.is_none_or(|exponent| scan_exponent(exponent.as_bytes()).is_some())
 }
 
 /// `coefficient` × 10^`exponent`; the coefficient has no factor 10 and `None` is one that exceeds an `i128`.
@@ -242,7 +258,7 @@ fn in_scale(number: Number, declared: Option<u8>) -> Option<Value> {
     })
 }
 
-fn misfit(text: &str, declared: Option<u8>) -> String {
+fn misfit(declared: Option<u8>) -> String {
     let scale = declared.unwrap_or(UNDECLARED_SCALE);
-    format!("{text:?} has more than the {scale} fraction digits that the column is declared with")
+    format!("it has more than the {scale} fraction digits that the column is declared with")
 }

@@ -20,6 +20,7 @@ use serde_json::Value as Json;
 use super::{CheckpointError, file};
 use crate::contract::Contract;
 use crate::model::Timestamp;
+use crate::model::text::without_value;
 use crate::progress::{Committed, Epoch, LastRecords, Offsets};
 
 /// The format of the folder. A greater number was written by a later version.
@@ -171,7 +172,7 @@ pub(super) fn decode<B: DeserializeOwned>(
     let [_, head, offsets, body] = lines.as_slice() else {
         return Err(damaged("it does not have the lines of an epoch"));
     };
-    let bad = |e: serde_json::Error| damaged(&e.to_string());
+    let bad = |e: serde_json::Error| damaged(&unreadable(&e));
     let (lineage, last_records, at, conf) = if version == 1 {
         let head: EpochHeadV1 = serde_json::from_str(head).map_err(bad)?;
         (head.lineage, LastRecords::new(), head.at, head.conf)
@@ -182,8 +183,7 @@ pub(super) fn decode<B: DeserializeOwned>(
         }
         (head.lineage, head.last_records, head.at, head.conf)
     };
-    let topics: BTreeMap<String, Offsets> = serde_json::from_str(offsets).map_err(bad)?;
-    let (topic, offsets) = topics.into_iter().next().ok_or_else(|| damaged("it names no topic"))?;
+    let (topic, offsets) = topic_of(offsets).map_err(|problem| damaged(&problem))?;
     let body = serde_json::from_str(body).map_err(bad)?;
     Ok((Epoch { number, lineage, topic, offsets, last_records, at, conf, body }, crc))
 }
@@ -200,12 +200,13 @@ impl Lineage {
     /// They are damaged, or of a later version.
     pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.to_owned(), problem };
-        let (json, problem) = match file::checked_lines(bytes) {
-            Ok((lines, _)) => (serde_json::from_str::<Json>(&lines.concat()), None),
+        let (text, problem) = match file::checked_lines(bytes) {
+            Ok((lines, _)) => (lines.concat().into_bytes(), None),
             // The whole of it, where it has no checksum.
-            Err(problem) => (serde_json::from_slice(bytes), Some(problem)),
+            Err(problem) => (bytes.to_vec(), Some(problem)),
         };
-        let json = json.map_err(|e| damaged(problem.map_or_else(|| e.to_string(), str::to_owned)))?;
+        let json: serde_json::Result<Json> = serde_json::from_slice(&text);
+        let json = json.map_err(|e| damaged(problem.map_or_else(|| unreadable(&e), str::to_owned)))?;
         let found = json.get("format").and_then(Json::as_u64).unwrap_or(0);
         if found > u64::from(FORMAT) {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
@@ -213,7 +214,8 @@ impl Lineage {
         }
         match problem {
             Some(problem) if found != 1 => Err(damaged(problem.to_owned())),
-            _ => serde_json::from_value(json).map_err(|e| damaged(e.to_string())),
+            // Of the text again: a name that is there twice is an error there.
+            _ => serde_json::from_slice(&text).map_err(|e| damaged(unreadable(&e))),
         }
     }
 }
@@ -233,9 +235,31 @@ pub(super) fn source(topic: &str, from: &Offsets) -> serde_json::Result<Vec<u8>>
 pub(super) fn read_source(bytes: &[u8], path: &Path) -> Result<Offsets, CheckpointError> {
     let damaged = |problem: &str| CheckpointError::Damaged { path: path.to_owned(), problem: problem.to_owned() };
     let (lines, _) = file::checked_lines(bytes).map_err(damaged)?;
-    let [_, json] = lines.as_slice() else { return Err(damaged("it does not have the lines of a source")) };
-    let topics: BTreeMap<String, Offsets> = serde_json::from_str(json).map_err(|e| damaged(&e.to_string()))?;
-    topics.into_values().next().ok_or_else(|| damaged("it names no topic"))
+    let [version, json] = lines.as_slice() else { return Err(damaged("it does not have the lines of a source")) };
+    let version = version.strip_prefix('v').and_then(|version| version.parse().ok());
+    let found: u32 = version.ok_or_else(|| damaged("it does not begin with its format"))?;
+    if found > FORMAT {
+        return Err(CheckpointError::Format { path: path.to_owned(), found });
+    }
+    topic_of(json).map(|(_, from)| from).map_err(|problem| damaged(&problem))
+}
+
+/// The one topic of a line of offsets.
+fn topic_of(json: &str) -> Result<(String, Offsets), String> {
+    let mut topics: BTreeMap<String, Offsets> = serde_json::from_str(json).map_err(|e| unreadable(&e))?;
+    let (topic, offsets) = topics.pop_first().ok_or("it names no topic")?;
+    if !topics.is_empty() {
+        return Err("it names more topics than one".to_owned());
+    }
+    if offsets.iter().any(|(partition, next)| *partition < 0 || next.0 < 0) {
+        return Err("it has a partition or an offset below zero".to_owned());
+    }
+    Ok((topic, offsets))
+}
+
+/// What is wrong with JSON, without what is in it.
+fn unreadable(error: &serde_json::Error) -> String {
+    format!("it cannot be read: {}", without_value(&error.to_string()))
 }
 
 /// Takes `state/N` apart into head and body; `None` where it is damaged.

@@ -15,6 +15,9 @@ use crate::http;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes of an answer at most: the text of a schema as a JSON text, in which quotes are escaped, and what stands around it.
+const ANSWER_MAX: u64 = 10 << 20;
+
 /// How a registry is reached. Never printed: it may hold a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RegistryAddress {
@@ -91,31 +94,47 @@ impl Registry {
             };
             CallError::from_source(call(), error, kind)
         })?;
-        let failed = |kind: Kind, problem: String| Err(CallError::new(call(), problem, kind));
-        match answer.status().as_u16() {
-            200 => {}
-            404 => return Ok(Err("the registry does not have it".to_owned())),
-            status @ (401 | 403) => {
-                let advice = "correct source.schema_registry.user and .password";
-                return failed(Kind::Refused, format!("it refuses (HTTP status {status}): {advice}"));
-            }
-            status @ (408 | 429 | 500..) => return failed(Kind::Unreachable, format!("HTTP status {status}")),
-            status => return failed(Kind::Misconfigured, format!("HTTP status {status}: is it a schema registry?")),
-        }
-        let body = answer.body_mut().read_to_string();
-        let body = body.map_err(|error| CallError::from_source(call(), error, Kind::Unreachable))?;
-        if !is_wrapped {
-            return Ok(Ok(body));
-        }
-        let Ok(found) = serde_json::from_str::<Found>(&body) else {
-            return failed(Kind::Misconfigured, "its answer has no schema: is it a schema registry?".to_owned());
+        let body = match answer.body_mut().with_config().limit(ANSWER_MAX).read_to_vec() {
+            Ok(body) => Some(body),
+            Err(ureq::Error::BodyExceedsLimit(_)) => None,
+            Err(error) => return Err(CallError::from_source(call(), error, Kind::Unreachable)),
         };
-        Ok(match found.schema_type.as_deref() {
-            Some(other) if other != "AVRO" => Err(format!("it is of the type {other}, not AVRO")),
-            _ if !found.references.is_empty() => Err("it refers to other schemas, which cannot be read".to_owned()),
-            _ => Ok(found.schema),
-        })
+        let read = schema_of(answer.status().as_u16(), body.as_deref(), is_wrapped);
+        read.map_err(|(kind, problem)| CallError::new(call(), problem, kind))
     }
+}
+
+/// The schema's text out of an answer, or why there will never be one. `body`: none where it is longer than any that is read.
+fn schema_of(status: u16, body: Option<&[u8]>, is_wrapped: bool) -> Result<Result<String, String>, (Kind, String)> {
+    match status {
+        200 => {}
+        404 => return Ok(Err("the registry does not have it".to_owned())),
+        401 | 403 => {
+            let advice = "correct source.schema_registry.user and .password";
+            return Err((Kind::Refused, format!("it refuses (HTTP status {status}): {advice}")));
+        }
+        408 | 429 | 500.. => return Err((Kind::Unreachable, format!("HTTP status {status}"))),
+        _ => return Err((Kind::Misconfigured, format!("HTTP status {status}: is it a schema registry?"))),
+    }
+    let Some(body) = body else {
+        return Ok(Err(format!(
+            "the registry's answer has more than {ANSWER_MAX} bytes, which no schema of a table needs"
+        )));
+    };
+    if !is_wrapped {
+        return Ok(String::from_utf8(body.to_vec()).map_err(|_| "the registry's answer is not UTF-8".to_owned()));
+    }
+    let Ok(found) = serde_json::from_slice::<Found>(body) else {
+        return Err((Kind::Misconfigured, "its answer has no schema: is it a schema registry?".to_owned()));
+    };
+    Ok(match found.schema_type.as_deref() {
+        Some("PROTOBUF" | "JSON") => {
+            Err("it is a schema of Protobuf or JSON; source.format can be Avro or plain JSON".to_owned())
+        }
+        Some(other) if other != "AVRO" => Err("it is of another type than AVRO".to_owned()),
+        _ if !found.references.is_empty() => Err("it refers to other schemas, which cannot be read".to_owned()),
+        _ => Ok(found.schema),
+    })
 }
 
 /// Where a registry has a schema, and whether the answer has it in a field.
@@ -137,6 +156,50 @@ fn path(url: &str, id: SchemaId) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_answer_says() {
+        let check = |status: u16, body: Option<&[u8]>, is_wrapped: bool, want: &str| {
+            let got = match schema_of(status, body, is_wrapped) {
+                Ok(Ok(text)) => format!("schema {text}"),
+                Ok(Err(why)) => format!("none: {why}"),
+                Err((kind, problem)) => format!("{kind:?}: {problem}"),
+            };
+            assert!(got.starts_with(want), "{status}: {got}, expected {want}");
+        };
+        let no_schema = "Misconfigured: its answer has no schema";
+        check(200, Some(br#"{"schema":"\"long\""}"#), true, "schema \"long\"");
+        check(200, Some(br#"{"schema":"x","schemaType":"AVRO","references":[]}"#), true, "schema x");
+        check(200, Some(b"\"long\""), false, "schema \"long\"");
+        check(200, Some(b""), true, no_schema);
+        check(200, Some(b"<html>"), true, no_schema);
+        check(200, Some(b"[]"), true, no_schema);
+        check(200, Some(b"null"), true, no_schema);
+        check(200, Some(b"{\"schema\":\"\xff\"}"), true, no_schema);
+        check(200, Some(br#"{"schema":7}"#), true, no_schema);
+        check(200, Some(br#"{"schema":{"type":"long"}}"#), true, no_schema);
+        check(200, Some(br#"{"schema":"a","schema":"b"}"#), true, no_schema);
+        check(200, Some(br#"{"schema":"a"} {"#), true, no_schema);
+        check(200, Some("[".repeat(100_000).as_bytes()), true, no_schema);
+        check(200, Some(b"\xff"), false, "none: the registry's answer is not UTF-8");
+        check(200, None, true, "none: the registry's answer has more than 10485760 bytes");
+        check(200, None, false, "none: the registry's answer has more than");
+        check(
+            200,
+            Some(br#"{"schema":"x","schemaType":"PROTOBUF"}"#),
+            true,
+            "none: it is a schema of Protobuf or JSON",
+        );
+        check(200, Some(br#"{"schema":"x","schemaType":"4111"}"#), true, "none: it is of another type than AVRO");
+        check(200, Some(br#"{"schema":"x","references":[{}]}"#), true, "none: it refers to other schemas");
+        check(404, Some(b"<html>"), true, "none: the registry does not have it");
+        check(401, None, true, "Refused: it refuses (HTTP status 401): correct source.schema_registry.user");
+        check(403, None, true, "Refused");
+        check(503, None, true, "Unreachable: HTTP status 503");
+        check(429, None, true, "Unreachable");
+        check(301, None, true, "Misconfigured: HTTP status 301: is it a schema registry?");
+        check(204, None, true, "Misconfigured");
+    }
 
     #[test]
     fn where_schemas_are() {

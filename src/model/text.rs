@@ -28,6 +28,14 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// What serde says of a value of the wrong type, without the value, which may be the whole row:
+/// `invalid type: string "…", expected …` becomes `invalid type: string, expected …`.
+pub fn without_value(error: &str) -> String {
+    let Some((before, after)) = error.rsplit_once(", expected ") else { return error.to_owned() };
+    let kind = before.split(['"', '`']).next().unwrap_or_default().trim_end();
+    format!("{kind}, expected {after}")
+}
+
 /// What acts on a terminal rather than being shown by it.
 pub fn acts_on_terminal(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

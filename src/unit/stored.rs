@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Unit;
@@ -103,6 +104,15 @@ struct RuleOut<'a, W> {
     window: W,
 }
 
+/// All of the bytes as one value: what stands behind it would be lost without a word.
+fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(format!("{} bytes stand behind its end", rest.len())),
+        Err(error) => Err(format!("its body cannot be read: {error}")),
+    }
+}
+
 impl Unit {
     /// Closes an epoch: the decided alerts and the waiting candidates with the offsets that they stand at.
     pub fn close(&mut self, last_records: &LastRecords, now: Timestamp) -> Epoch<Decisions> {
@@ -160,20 +170,23 @@ impl Unit {
     /// windows or without.
     ///
     /// # Errors
-    /// The body is not what `store` writes.
+    /// A sentence: the body is not what `store` writes.
     pub fn restore(
         &mut self,
         format: u32,
         versions: &[(String, String)],
         body: &[u8],
         windows: bool,
-    ) -> Result<(), postcard::Error> {
+    ) -> Result<(), String> {
         let (stored, lookups, streamed_in): (Vec<StoredRule>, Vec<Key>, BTreeMap<i32, Lsn>) = if format < 3 {
-            let stored: Vec<StoredRule2> = postcard::from_bytes(body)?;
+            let stored: Vec<StoredRule2> = whole(body)?;
             (stored.into_iter().map(StoredRule::from).collect(), Vec::new(), BTreeMap::new())
         } else {
-            postcard::from_bytes(body)?
+            whole(body)?
         };
+        if stored.len() != versions.len() {
+            return Err(format!("it holds {} rules, and its head names {}", stored.len(), versions.len()));
+        }
         self.lookups = lookups.into_iter().collect();
         if windows {
             self.streamed_in = streamed_in;

@@ -1,6 +1,7 @@
 //! The checkpoint folder.
 //!
 //! - this file: what it holds and who may open it, on a real file system
+//! - `bad_files`: each file wrong, with what is said of it
 //! - `body`: an epoch with something of everything
 //! - `damage`: what a crash, a disk or a hand does to its files
 //! - `formats`: folders of other versions
@@ -21,6 +22,7 @@ use tripline::checkpoint::{CheckpointError, Encoded, FORMAT, Folder, Lineage, St
 use tripline::model::{NextOffset, Timestamp};
 use tripline::progress::{Committed, Epoch, LastRecord, LastRecords, Offsets};
 
+mod bad_files;
 mod body;
 mod crash;
 mod damage;

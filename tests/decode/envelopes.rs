@@ -20,7 +20,8 @@ fn envelopes_in_any_shape() {
     let seven = |op: &str, row| format!("{op} Some(Int(7)) {row}");
     for (value, key, expected) in [
         (format!(r#"{{"op":"c","source":{SOURCE},"after":{row},"before":null}}"#), None, seven("c", true)),
-        (format!(r#"{{"after":null,"after":{row},"op":"u","op":"r","source":null}}"#), None, seven("r", true)),
+        (format!(r#"{{"after":{row},"op":"r","source":null}}"#), None, seven("r", true)),
+        (format!(r#"{{"after":null,"after":{row},"op":"r"}}"#), None, "envelope: the record's value has not".into()),
         (format!(r#" {{ "payload" : {{"op":"u","after":{row}}} , "schema":null }} "#), None, seven("u", true)),
         (format!(r#"{{"op":"d","before":{bare},"after":null}}"#), None, seven("d", false)),
         (r#"{"op":"d","before":null}"#.into(), Some(r#"{"id":7}"#), seven("d", false)),

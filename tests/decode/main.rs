@@ -12,6 +12,7 @@
 )]
 
 mod avro;
+mod bad_inputs;
 mod captures;
 mod envelopes;
 mod full_row;

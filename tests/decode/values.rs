@@ -14,7 +14,12 @@ fn check(ty: &ColumnType, settings: Settings, json: &str, expected: Result<Value
         (Ok(Decoded::Change(change)), Ok(expected)) => assert_eq!(change.row.unwrap()[1], expected, "{ty:?} {json}"),
         (Err(reject), Err(part)) => {
             assert!(reject.detail.contains(part), "{ty:?} {json}: {reject} lacks {part:?}");
-            assert!(reject.kind == RejectKind::Json || reject.detail.contains("column \"x\""), "{reject}");
+            assert!(
+                reject.kind == RejectKind::Json
+                    || reject.detail.contains("no column holds")
+                    || reject.detail.contains("column \"x\""),
+                "{reject}"
+            );
         }
         (got, expected) => panic!("{ty:?} {settings:?} {json}: {got:?}, expected {expected:?}"),
     }
@@ -57,7 +62,7 @@ fn values_by_type() {
         (CENTS, AUTO, "12.5", Err("decimal.handling.mode")),
         (CENTS, AUTO, "12", d(1_200)),
         (CENTS, AUTO, "true", Err("a decimal")),
-        (CENTS, AUTO, "1e999", Err("not JSON")),
+        (CENTS, AUTO, "1e999", Err("a number that no column holds")),
         (CENTS, STRING, "\"1e2\"", d(10_000)),
         (CENTS, STRING, "\"1e200000\"", Err("exponent")),
         (CENTS, STRING, "\"1e2000000000\"", Err("not a decimal number")),

@@ -7,17 +7,21 @@ use serde_json::{Map, Value as Json, json};
 
 /// How deep a schema may nest.
 const DEPTH_MAX: usize = 64;
+/// Bytes of the types that a schema repeats by their names, at most: types of types would double with each.
+const REPEATED_MAX: usize = 8 << 20;
 
 /// Kafka Connect's schema, as JsonConverter writes it: types, names, and what decimals need.
 pub(super) fn of_avro(schema: &Json) -> Result<Json, String> {
-    schema_of(schema, &mut Named::default(), "", 0)
+    schema_of(schema, &mut Named { types: HashMap::new(), left: REPEATED_MAX }, "", 0)
 }
 
-/// Takes out what makes a reader interpret values.
+/// Takes out what makes a reader interpret values, and what it would refuse in that: a scale below zero, say.
 pub(super) fn without_logical_types(schema: &mut Json) {
     match schema {
         Json::Object(object) => {
-            object.remove("logicalType");
+            for name in ["logicalType", "precision", "scale"] {
+                object.remove(name);
+            }
             object.values_mut().for_each(without_logical_types);
         }
         Json::Array(items) => items.iter_mut().for_each(without_logical_types),
@@ -26,8 +30,32 @@ pub(super) fn without_logical_types(schema: &mut Json) {
 }
 
 /// The types with a name, as they have been defined so far.
-#[derive(Default)]
-struct Named(HashMap<String, Json>);
+struct Named {
+    /// With the bytes of each; `None` while a type is being read.
+    types: HashMap<String, Option<(Json, usize)>>,
+    /// Bytes that may still be repeated.
+    left: usize,
+}
+
+impl Named {
+    /// The type of this name, once more.
+    fn again(&mut self, namespace: &str, name: &str) -> Result<Json, String> {
+        let full = format!("{namespace}.{name}");
+        let known = if self.types.contains_key(&full) { self.types.get(&full) } else { self.types.get(name) };
+        match known {
+            None => Err("the schema names a type that it does not define".to_owned()),
+            Some(None) => {
+                Err("the schema has a type that contains itself, which no table of Postgres's needs".to_owned())
+            }
+            Some(Some((found, bytes))) => {
+                let left = self.left.checked_sub(*bytes);
+                self.left = left
+                    .ok_or_else(|| format!("the schema repeats its types to more than {} MiB", REPEATED_MAX >> 20))?;
+                Ok(found.clone())
+            }
+        }
+    }
+}
 
 fn schema_of(schema: &Json, named: &mut Named, namespace: &str, depth: usize) -> Result<Json, String> {
     if depth > DEPTH_MAX {
@@ -70,6 +98,10 @@ fn complex(
         None if own.is_empty() => (name.to_owned(), own),
         None => (format!("{own}.{name}"), own),
     };
+    let is_named = matches!(ty, "record" | "enum" | "fixed");
+    if is_named {
+        named.types.insert(full.clone(), None);
+    }
     let mut found = match ty {
         "record" => {
             let mut fields = Vec::new();
@@ -89,14 +121,15 @@ fn complex(
         other => return simple(other, object, named, namespace),
     };
     annotate(&mut found, object);
-    if matches!(ty, "record" | "enum" | "fixed") {
-        named.0.insert(full, found.clone());
+    if is_named {
+        let bytes = found.to_string().len();
+        named.types.insert(full, Some((found.clone(), bytes)));
     }
     Ok(found)
 }
 
 /// A primitive type, or the name of a type that was defined before.
-fn simple(ty: &str, object: &Map<String, Json>, named: &Named, namespace: &str) -> Result<Json, String> {
+fn simple(ty: &str, object: &Map<String, Json>, named: &mut Named, namespace: &str) -> Result<Json, String> {
     let connect = object.get("connect.type").and_then(Json::as_str);
     let found = match ty {
         "int" => connect.unwrap_or("int32"),
@@ -107,10 +140,7 @@ fn simple(ty: &str, object: &Map<String, Json>, named: &Named, namespace: &str) 
         "string" => "string",
         "bytes" => "bytes",
         "null" => "string",
-        name => {
-            let known = named.0.get(&format!("{namespace}.{name}")).or_else(|| named.0.get(name));
-            return known.cloned().ok_or_else(|| "the schema names a type that it does not define".to_owned());
-        }
+        name => return named.again(namespace, name),
     };
     let mut found = json!({ "type": found });
     annotate(&mut found, object);

@@ -182,6 +182,9 @@ impl Slot {
 const MISSING: &str = "it is not there: the record is older or newer than the table's present columns, or the connector \
                        or the publication leaves the column out, or it is a generated column";
 
+/// Why a column has no value where two came.
+pub(super) const TWICE: &str = "it is there twice, and which value is meant cannot be told; is this topic Debezium's?";
+
 /// The wanted columns of a row.
 pub(super) struct Row {
     pub(super) values: Box<[Value]>,
@@ -204,6 +207,21 @@ impl Image {
         self.values.clear();
         self.values.resize(columns.slots.len(), None);
         self.unread.clear();
+    }
+
+    /// A column that is there twice has no value: which of the two is meant, the record does not say.
+    fn set(&mut self, slot: usize, read: Result<Value, Unread>) {
+        let Some(place) = self.values.get_mut(slot) else { return };
+        let is_there = place.is_some() || self.unread.iter().any(|(at, _)| *at == slot);
+        match read {
+            Ok(value) if !is_there => *place = Some(value),
+            Err(why) if !is_there => self.unread.push((slot, why)),
+            _ => {
+                *place = None;
+                self.unread.retain(|(at, _)| *at != slot);
+                self.unread.push((slot, Unread::Misfit(TWICE.to_owned())));
+            }
+        }
     }
 }
 
@@ -254,14 +272,8 @@ impl<'de> Visitor<'de> for ImageSeed<'_> {
             let read = slot.and_then(|at| Some((at, self.columns.slots.get(at)?, self.forms.get(at)?)));
             match read {
                 Some((at, slot, form)) if self.part == Part::All || slot.in_key => {
-                    match fields.next_value_seed(ValueSeed(form, self.placeholder))? {
-                        Ok(value) => {
-                            if let Some(place) = self.image.values.get_mut(at) {
-                                *place = Some(value);
-                            }
-                        }
-                        Err(why) => self.image.unread.push((at, why)),
-                    }
+                    let read = fields.next_value_seed(ValueSeed(form, self.placeholder))?;
+                    self.image.set(at, read);
                 }
                 _ => _ = fields.next_value::<IgnoredAny>()?,
             }

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::named::{NameSeed, Number, NumberSeed, TextSeed};
+use super::named::{NameSeed, Number, NumberSeed, Once, TextSeed};
+use super::value::shape;
 use crate::change::Op;
 
 /// `op` of an envelope.
@@ -16,6 +17,7 @@ pub(super) enum Letter {
     Of(Op),
     /// `m`: a logical message, of no table.
     Message,
+    /// None of these, as a reason names it.
     Unknown(String),
 }
 
@@ -76,7 +78,9 @@ pub(super) struct EnvelopeSeed<'a, A> {
     pub(super) after: A,
 }
 
+#[derive(Clone, Copy)]
 enum Field {
+    Other,
     Before,
     After,
     Source,
@@ -85,7 +89,10 @@ enum Field {
     Payload,
     Micros,
     Millis,
-    Other,
+}
+
+impl Field {
+    const NAMES: [&str; 9] = ["", "before", "after", "source", "op", "schema", "payload", "ts_us", "ts_ms"];
 }
 
 impl<'de, A: After<'de>> DeserializeSeed<'de> for EnvelopeSeed<'_, A> {
@@ -104,7 +111,7 @@ impl<'de, A: After<'de>> Visitor<'de> for EnvelopeSeed<'_, A> {
     }
 
     fn visit_map<M: MapAccess<'de>>(mut self, mut fields: M) -> Result<Self::Value, M::Error> {
-        let mut envelope = Envelope::default();
+        let (mut envelope, mut once) = (Envelope::default(), Once::new(&Field::NAMES));
         while let Some(part) = fields.next_key_seed(NameSeed(|name: &str| match name {
             "before" => Field::Before,
             "after" => Field::After,
@@ -116,6 +123,7 @@ impl<'de, A: After<'de>> Visitor<'de> for EnvelopeSeed<'_, A> {
             "ts_ms" if A::TIMES => Field::Millis,
             _ => Field::Other,
         }))? {
+            once.first(part as usize)?;
             match part {
                 Field::Before => envelope.before = fields.next_value()?,
                 Field::After => envelope.after = fields.next_value_seed(AfterSeed(&mut self.after))?,
@@ -123,7 +131,7 @@ impl<'de, A: After<'de>> Visitor<'de> for EnvelopeSeed<'_, A> {
                     let Self { database, schema, table, .. } = self;
                     envelope.source = fields.next_value_seed(SourceSeed { database, schema, table })?;
                 }
-                Field::Op => envelope.op = letter(fields.next_value_seed(TextSeed)?.as_deref()),
+                Field::Op => envelope.op = letter(fields.next_value_seed(TextSeed("op"))?.as_deref()),
                 Field::Schema => envelope.schema = Some(fields.next_value()?),
                 Field::Payload => envelope.payload = Some(fields.next_value()?),
                 Field::Micros => envelope.ts_us = fields.next_value_seed(NumberSeed)?,
@@ -144,7 +152,16 @@ pub(super) fn letter(op: Option<&str>) -> Letter {
         Some("r") => Letter::Of(Op::Read),
         Some("t") => Letter::Of(Op::Truncate),
         Some("m") => Letter::Message,
-        Some(other) => Letter::Unknown(other.chars().take(48).collect()),
+        Some(other) => Letter::Unknown(shape_of_letter(other)),
+    }
+}
+
+/// How a reason names an operation that is none. A letter is shown; more than that may be anything, such as a column's value.
+fn shape_of_letter(found: &str) -> String {
+    let mut characters = found.chars();
+    match (characters.next(), characters.next()) {
+        (Some(_), None) => format!("{found:?}"),
+        _ => shape(found),
     }
 }
 
@@ -174,7 +191,17 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Source, A::Error> {
-        let mut source = Source::default();
+        let names = [
+            "",
+            "source.lsn",
+            "source.txId",
+            "source.ts_us",
+            "source.ts_ms",
+            "source.schema",
+            "source.table",
+            "source.db",
+        ];
+        let (mut source, mut once) = (Source::default(), Once::new(&names));
         while let Some(field) = fields.next_key_seed(NameSeed(|name: &str| match name {
             "lsn" => 1,
             "txId" => 2,
@@ -185,15 +212,21 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
             "db" => 7,
             _ => 0,
         }))? {
+            once.first(field)?;
             match field {
                 1 => source.lsn = fields.next_value_seed(NumberSeed)?,
                 2 => source.tx_id = fields.next_value_seed(NumberSeed)?,
                 3 => source.ts_us = fields.next_value_seed(NumberSeed)?,
                 4 => source.ts_ms = fields.next_value_seed(NumberSeed)?,
-                5 => source.other_schema = other(fields.next_value_seed(TextSeed)?.as_deref(), self.schema),
-                6 => source.other_table = other(fields.next_value_seed(TextSeed)?.as_deref(), self.table),
+                5 => {
+                    source.other_schema =
+                        other(fields.next_value_seed(TextSeed("source.schema"))?.as_deref(), self.schema)
+                }
+                6 => {
+                    source.other_table = other(fields.next_value_seed(TextSeed("source.table"))?.as_deref(), self.table)
+                }
                 7 => {
-                    let found = fields.next_value_seed(TextSeed)?;
+                    let found = fields.next_value_seed(TextSeed("source.db"))?;
                     source.other_database = self.database.and_then(|expected| other(found.as_deref(), expected));
                 }
                 _ => _ = fields.next_value::<IgnoredAny>()?,

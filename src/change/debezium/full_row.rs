@@ -229,9 +229,7 @@ impl FullRowDecoder {
 
     /// The layout of records with this schema; that of records without where it describes no row.
     fn learn(&mut self, schema: Option<&RawValue>) -> Result<Option<Arc<Layout>>, Reject> {
-        let Some(text) = schema.map(RawValue::get).filter(|schema| schema.starts_with('{')) else {
-            return Ok(self.plain.clone());
-        };
+        let Some(text) = schema::text_of(schema)? else { return Ok(self.plain.clone()) };
         if let Some((known, layout)) = &self.learnt
             && known.as_ref() == text
         {
@@ -412,7 +410,7 @@ impl FullRowDecoder {
         key: Option<&[u8]>,
     ) -> Result<Box<[Cell]>, Reject> {
         if !layout.key.is_empty() && layout.key.iter().all(|&slot| is_there(before, slot)) {
-            return layout.some_cells(&layout.key, before, "before");
+            return layout.identified(layout.some_cells(&layout.key, before, "before")?);
         }
         // Without a catalog, it is the record's key that names the columns.
         let Some((named, from_key)) = self.record_key(layout, key)? else {
@@ -421,7 +419,11 @@ impl FullRowDecoder {
         if layout.key.is_empty() && named.iter().all(|&slot| is_there(before, slot)) {
             return layout.some_cells(&named, before, "before");
         }
-        if layout.key.iter().all(|slot| named.contains(slot)) { Ok(from_key) } else { Err(super::no_key()) }
+        if layout.key.iter().all(|slot| named.contains(slot)) {
+            layout.identified(from_key)
+        } else {
+            Err(super::no_key())
+        }
     }
 
     /// The columns that are in the record's key (of a known primary key, only those), and a row of their values.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// A key of an object, as what the function makes of its name. Escaped names work too.
 pub(super) struct NameSeed<F>(pub(super) F);
@@ -25,6 +25,32 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for NameSeed<F> {
 
     fn visit_str<E>(self, name: &str) -> Result<T, E> {
         Ok((self.0)(name))
+    }
+}
+
+/// Which of these names an object has had so far. What is there twice has no meaning.
+pub(super) struct Once<'a> {
+    /// The first stands for all names that do not count.
+    names: &'a [&'a str],
+    /// Bit by bit, in the order of the names.
+    had: u32,
+}
+
+impl<'a> Once<'a> {
+    pub(super) fn new(names: &'a [&'a str]) -> Self {
+        Self { names, had: 0 }
+    }
+
+    /// Refuses a name that is there for the second time.
+    pub(super) fn first<E: Error>(&mut self, place: usize) -> Result<(), E> {
+        let bit = u32::try_from(place).ok().filter(|place| *place > 0).and_then(|place| 1_u32.checked_shl(place));
+        let bit = bit.unwrap_or(0);
+        if self.had & bit != 0 {
+            let name = self.names.get(place).copied().unwrap_or_default();
+            return Err(E::custom(format_args!("{name} is there twice")));
+        }
+        self.had |= bit;
+        Ok(())
     }
 }
 
@@ -107,8 +133,8 @@ impl<'de> Visitor<'de> for NumberSeed {
     }
 }
 
-/// Reads a text, or `None` for null; anything else is serde's error.
-pub(super) struct TextSeed;
+/// Reads a text, or `None` for null; anything else is serde's error, which names what was to be text.
+pub(super) struct TextSeed(pub(super) &'static str);
 
 impl<'de> DeserializeSeed<'de> for TextSeed {
     type Value = Option<Cow<'de, str>>;
@@ -122,7 +148,7 @@ impl<'de> Visitor<'de> for TextSeed {
     type Value = Option<Cow<'de, str>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text or null")
+        write!(f, "{} to be a text or null", self.0)
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {

@@ -3,6 +3,7 @@
 use serde_json::error::Category;
 
 use crate::change::{Op, Reject, RejectKind};
+use crate::model::text::without_value;
 
 pub(super) fn no_change() -> Reject {
     reject(
@@ -33,6 +34,14 @@ pub(super) fn made_up_key() -> Reject {
 }
 
 pub(super) fn utf8<'t>(bytes: &'t [u8], place: &str, kind: RejectKind) -> Result<&'t str, Reject> {
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(reject(
+            kind,
+            format!(
+                "{place} begins with a byte order mark, which JSON does not have: set JsonConverter as the converter"
+            ),
+        ));
+    }
     std::str::from_utf8(bytes).map_err(|error| {
         let detail =
             format!("{place} is not UTF-8 from byte {}: set JsonConverter as the converter", error.valid_up_to());
@@ -46,6 +55,10 @@ pub(super) fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
             let error = without_value(&error.to_string());
             reject(RejectKind::Envelope, format!("{place} has not the form of Debezium's envelope: {error}"))
         }
+        Category::Syntax if error.to_string().starts_with("number out of range") => reject(
+            RejectKind::Value,
+            format!("{place} has a number that no column holds: {error}; is this topic Debezium's?"),
+        ),
         Category::Syntax | Category::Eof | Category::Io => reject(
             RejectKind::Json,
             format!("{place} is not JSON: {error}; set JsonConverter as the connector's converter"),
@@ -55,14 +68,6 @@ pub(super) fn unreadable(error: &serde_json::Error, place: &str) -> Reject {
 
 pub(super) fn schema_unreadable(error: &serde_json::Error) -> String {
     format!("the record's schema cannot be read: {}", without_value(&error.to_string()))
-}
-
-/// What serde says of a value of the wrong type, without the value, which may be the whole row:
-/// `invalid type: string "…", expected …` becomes `invalid type: string, expected …`.
-pub(super) fn without_value(error: &str) -> String {
-    let Some((before, after)) = error.rsplit_once(", expected ") else { return error.to_owned() };
-    let kind = before.split(['"', '`']).next().unwrap_or_default().trim_end();
-    format!("{kind}, expected {after}")
 }
 
 pub(super) fn reject(kind: RejectKind, detail: impl Into<String>) -> Reject {

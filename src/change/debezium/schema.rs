@@ -1,9 +1,12 @@
 //! The schema that JsonConverter puts beside the payload (`schemas.enable=true`), as far as encodings need it.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::columns::Columns;
+use super::rejects::reject;
 use super::value::{Described, Form};
+use crate::change::{Reject, RejectKind};
 
 /// A schema of Kafka Connect's as JSON; all else in it is skipped.
 #[derive(Deserialize)]
@@ -40,6 +43,18 @@ impl Field {
     /// Digits of a decimal, where it says so.
     pub(super) fn precision(&self) -> Option<u8> {
         self.parameters.as_ref()?.precision.as_ref()?.parse().ok()
+    }
+}
+
+/// The schema around a payload; `None` for null, which JsonConverter writes where it has none.
+pub(super) fn text_of(schema: Option<&RawValue>) -> Result<Option<&str>, Reject> {
+    match schema.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(schema) if schema.starts_with('{') => Ok(Some(schema)),
+        Some(_) => Err(reject(
+            RejectKind::Envelope,
+            "the record's schema is neither an object nor null; set JsonConverter as the connector's converter",
+        )),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn committed_at(micros: Number, millis: Number) -> Result<Option<Time
         Some(_) => Ok(Some(at)),
         None => Err(reject(
             RejectKind::Envelope,
-            format!("it was committed {} µs after 1970, in no year from 1 to 9999", at.0),
+            "source.ts_us, or source.ts_ms, is in no year from 1 to 9999; is this topic written by Debezium?",
         )),
     }
 }

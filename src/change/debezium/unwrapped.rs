@@ -4,11 +4,11 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::envelope::{Letter, Source, letter, other};
-use super::named::{NameSeed, Number, NumberSeed, TextSeed};
+use super::named::{NameSeed, Number, NumberSeed, Once, TextSeed};
 
 /// What `add.fields.prefix` is by default.
 const PREFIX: &str = "__";
@@ -71,7 +71,9 @@ pub(super) struct AddedSeed<'a> {
     pub(super) table: &'a str,
 }
 
+#[derive(Clone, Copy)]
 enum Name {
+    Other,
     Deleted,
     Op,
     Lsn,
@@ -83,7 +85,23 @@ enum Name {
     Database,
     Schema,
     Table,
-    Other,
+}
+
+impl Name {
+    const NAMES: [&str; 12] = [
+        "",
+        "__deleted",
+        "__op",
+        "__lsn",
+        "__txId",
+        "__source_ts_us",
+        "__source_ts_ms",
+        "__ts_us",
+        "__ts_ms",
+        "__db",
+        "__schema",
+        "__table",
+    ];
 }
 
 impl<'de> DeserializeSeed<'de> for AddedSeed<'_> {
@@ -102,15 +120,21 @@ impl<'de> Visitor<'de> for AddedSeed<'_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut fields: M) -> Result<Added, M::Error> {
-        let mut added = Added::default();
+        let (mut added, mut once) = (Added::default(), Once::new(&Name::NAMES));
         while let Some(name) = fields.next_key_seed(NameSeed(name))? {
+            once.first(name as usize)?;
             let source = &mut added.source;
             match name {
                 Name::Deleted => {
                     let value: &RawValue = fields.next_value()?;
-                    added.deleted = Some(matches!(value.get(), "true" | "\"true\""));
+                    added.deleted = match value.get() {
+                        "true" | "\"true\"" => Some(true),
+                        "false" | "\"false\"" => Some(false),
+                        "null" => None,
+                        _ => return Err(M::Error::custom("__deleted is neither true nor false")),
+                    };
                 }
-                Name::Op => added.op = letter(fields.next_value_seed(TextSeed)?.as_deref()),
+                Name::Op => added.op = letter(fields.next_value_seed(TextSeed("__op"))?.as_deref()),
                 Name::Lsn => source.lsn = fields.next_value_seed(NumberSeed)?,
                 Name::TxId => source.tx_id = fields.next_value_seed(NumberSeed)?,
                 Name::SourceMicros => source.ts_us = fields.next_value_seed(NumberSeed)?,
@@ -118,11 +142,15 @@ impl<'de> Visitor<'de> for AddedSeed<'_> {
                 Name::Micros => added.ts_us = fields.next_value_seed(NumberSeed)?,
                 Name::Millis => added.ts_ms = fields.next_value_seed(NumberSeed)?,
                 Name::Database => {
-                    let found = fields.next_value_seed(TextSeed)?;
+                    let found = fields.next_value_seed(TextSeed("__db"))?;
                     source.other_database = self.database.and_then(|expected| other(found.as_deref(), expected));
                 }
-                Name::Schema => source.other_schema = other(fields.next_value_seed(TextSeed)?.as_deref(), self.schema),
-                Name::Table => source.other_table = other(fields.next_value_seed(TextSeed)?.as_deref(), self.table),
+                Name::Schema => {
+                    source.other_schema = other(fields.next_value_seed(TextSeed("__schema"))?.as_deref(), self.schema)
+                }
+                Name::Table => {
+                    source.other_table = other(fields.next_value_seed(TextSeed("__table"))?.as_deref(), self.table)
+                }
                 Name::Other => _ = fields.next_value::<IgnoredAny>()?,
             }
         }

@@ -108,6 +108,17 @@ pub(super) struct Described<'a> {
     pub(super) scale: Option<&'a str>,
 }
 
+impl Described<'_> {
+    /// How a reason names a type that does not go with the column's.
+    pub(super) fn foreign(&self) -> String {
+        let name = self.name.unwrap_or(self.ty);
+        match self.scale {
+            Some(scale) if scale.parse::<i32>().is_err() => format!("{name} of a scale that is no whole number"),
+            _ => name.to_owned(),
+        }
+    }
+}
+
 impl Form {
     /// The form of a record without schema. An error for a type that no rule can use.
     pub(super) fn from_catalog(column: &Column, settings: Settings) -> Result<Self, String> {
@@ -135,7 +146,7 @@ impl Form {
 
     /// The form of a record whose schema describes this column so.
     pub(super) fn described(&self, found: Described<'_>) -> Self {
-        let foreign = || Self::Foreign(found.name.unwrap_or(found.ty).to_owned());
+        let foreign = || Self::Foreign(found.foreign());
         match self {
             Self::Decimal { declared, wire } => match decimal_wire(found, declared.map(i32::from)) {
                 Some(Wire::Double) if *wire == Wire::Rounded => self.clone(),
@@ -259,11 +270,7 @@ impl ValueSeed<'_> {
             return Err(Unread::Unchanged);
         }
         match self.0 {
-            Form::Text if found.contains('\0') => {
-                Err("found a text with a NUL, which no text of Postgres has; is this topic Debezium's?"
-                    .to_owned()
-                    .into())
-            }
+            Form::Text if found.contains('\0') => Err(NUL.to_owned().into()),
             Form::Text => Ok(Value::Text(found.into())),
             Form::Decimal { declared, wire } => {
                 decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", shape(found)).into())
@@ -307,8 +314,14 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Result<Value, 
 pub(super) const LOSSY: &str = "found a binary float: decimal.handling.mode=double loses digits, and money is kept exact \
                                 here; set the connector's decimal.handling.mode to string or precise";
 
+/// What is wrong with a text that no Postgres can hold.
+pub(super) const NUL: &str = "found a text with a NUL, which no text of Postgres has; is this topic Debezium's?";
+
 /// How a reason names a number. It never repeats one: what is in a record is nobody's who reads the log.
 pub(super) const WHOLE_NUMBER: &str = "a whole number";
+
+/// 2^63. Doubles from there on are whole numbers.
+const PAST_64_BITS: f64 = 9_223_372_036_854_775_808.0;
 
 /// How a reason names a text.
 pub(super) fn shape(text: &str) -> String {
@@ -352,6 +365,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
                 return Ok(read.map_err(|why| format!("found a number with a fraction; {why}").into()));
             }
             Form::Decimal { .. } => LOSSY.to_owned().into(),
+            _ if found.abs() >= PAST_64_BITS => self.misfit("a whole number past 64 bits").into(),
             _ => self.misfit("a number with a fraction").into(),
         }))
     }
@@ -375,7 +389,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         }))? {
             match key {
                 1 => scale = fields.next_value_seed(NumberSeed)?,
-                2 => value = fields.next_value_seed(TextSeed)?,
+                2 => value = fields.next_value_seed(TextSeed("the value of a decimal"))?,
                 _ => _ = fields.next_value::<IgnoredAny>()?,
             }
         }

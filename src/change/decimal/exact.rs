@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{EXPONENT_LIMIT, Number, is_special, number_of_base64, number_of_text, power_of_ten};
 
-/// Longest base64 that becomes text, in bytes: the greatest `numeric` of Postgres has some 147,000 digits.
-const BASE64_LIMIT: usize = 131_072;
+/// Longest base64 that becomes text, in bytes: the greatest `numeric` of Postgres has 147,455 digits, which are 61,231 bytes.
+const BASE64_LIMIT: usize = 61_236 / 3 * 4;
 /// What is split off at once: 10^9 fits 32 bits.
 const CHUNK: u64 = 1_000_000_000;
 

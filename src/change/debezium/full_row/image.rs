@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::layout::Layout;
@@ -48,8 +48,11 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
             let value: &RawValue = columns.next_value()?;
             match found {
                 Ok(slot) => {
-                    if let Some(place) = values.get_mut(slot) {
-                        *place = Some(value);
+                    if let Some(place) = values.get_mut(slot)
+                        && place.replace(value).is_some()
+                    {
+                        let name = self.0.fields.get(slot).map_or("", |field| field.name.as_str());
+                        return Err(A::Error::custom(format_args!("column {name:?} is there twice")));
                     }
                 }
                 Err(name) => {

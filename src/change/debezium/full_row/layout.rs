@@ -142,6 +142,15 @@ impl Layout {
         Ok(cells)
     }
 
+    /// A deleted row, if no column of its primary key is null.
+    pub(super) fn identified(&self, row: Box<[Cell]>) -> Result<Box<[Cell]>, Reject> {
+        if self.key.iter().any(|&slot| row.get(slot) == Some(&Cell::Null)) {
+            let detail = "a delete whose primary key has a null, which identifies no row; is this topic Debezium's?";
+            return Err(Reject { kind: RejectKind::Key, detail: detail.to_owned() });
+        }
+        Ok(row)
+    }
+
     /// Reads one value.
     pub(super) fn cell(
         &self,

@@ -1,8 +1,10 @@
 //! Rows that ExtractNewRecordState has unwrapped, as the envelopes that they were taken out of. An archive takes those alone
 //! that bring what the envelope said.
 
+use std::fmt;
 use std::sync::Arc;
 
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::image::RowSeed;
@@ -52,13 +54,42 @@ impl FullRowDecoder {
     }
 }
 
-/// A row's columns alone.
+/// A row's columns alone, each as it stands there.
 fn without_added(text: &str) -> Result<Box<RawValue>, Reject> {
-    let read = serde_json::from_str(text).and_then(|mut row: serde_json::Map<String, serde_json::Value>| {
-        row.retain(|name, _| !is_added(name));
-        serde_json::value::to_raw_value(&row)
-    });
+    let read = parse(ColumnsSeed, text).and_then(RawValue::from_string);
     read.map_err(|error| unreadable(&error, "the row"))
+}
+
+/// Reads an object, and writes it again without what was added.
+struct ColumnsSeed;
+
+impl<'de> DeserializeSeed<'de> for ColumnsSeed {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<String, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ColumnsSeed {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object: the columns of a row")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut columns: M) -> Result<String, M::Error> {
+        let mut row = "{".to_owned();
+        while let Some(name) = columns.next_key::<String>()? {
+            let value: &RawValue = columns.next_value()?;
+            if !is_added(&name) {
+                let comma = if row.len() > 1 { "," } else { "" };
+                row.push_str(&format!("{comma}{}:{}", serde_json::Value::from(name), value.get()));
+            }
+        }
+        row.push('}');
+        Ok(row)
+    }
 }
 
 /// Whether the text has every column of the primary key, and others unless there are none.

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use super::{Declared, FullRowColumn};
 use crate::change::debezium::named::TextSeed;
 use crate::change::debezium::value::{
-    Described, LOSSY, Placeholder, UNTOUCHED, WHOLE_NUMBER, Wire, decimal_wire, from_hex, plain_decimal, shape,
+    Described, LOSSY, NUL, Placeholder, UNTOUCHED, WHOLE_NUMBER, Wire, decimal_wire, from_hex, plain_decimal, shape,
     time_unit, timestamp_unit,
 };
 use crate::change::debezium::{BinaryHandling, Settings, TimePrecision, parse, schema};
-use crate::change::decimal::{exact, is_special};
+use crate::change::decimal::{exact, is_decimal, is_special};
 use crate::change::full_row::{Cell, FieldType};
 use crate::change::time::{self, Unit};
 
@@ -105,7 +105,7 @@ impl Form {
     /// Of a column of the catalog in a record whose schema describes it so.
     pub(super) fn described(ty: FieldType, declared: Declared, field: &schema::Field) -> (FieldType, Self) {
         let found = field.described();
-        let foreign = || Self::Foreign(found.name.unwrap_or(found.ty).to_owned());
+        let foreign = || Self::Foreign(found.foreign());
         let form = match Self::of_type(ty, declared) {
             Self::Decimal { precision, scale, .. } => match decimal_wire(found, Some(scale.into())) {
                 Some(wire) => Self::Decimal { precision, scale, wire },
@@ -171,7 +171,7 @@ impl Form {
         match json.as_bytes().first() {
             Some(b'n') => Ok(Cell::Null),
             Some(b'"') => {
-                let text = parse(TextSeed, json).map_err(|error| format!("it is not text: {error}"))?;
+                let text = parse(TextSeed("it"), json).map_err(|error| format!("it is not text: {error}"))?;
                 self.text(text.as_deref().unwrap_or_default(), placeholder)
             }
             Some(b't' | b'f') => match self {
@@ -231,6 +231,7 @@ impl Form {
     fn text(&self, found: &str, placeholder: &Placeholder) -> Result<Cell, String> {
         let untouched = placeholder.is(found);
         match self {
+            Self::Text if found.contains('\0') => Err(NUL.to_owned()),
             Self::Text => Ok(Cell::Text(found.into())),
             // The placeholder itself, however the connector writes it.
             Self::Bytes(_) if untouched => Ok(Cell::Bytes(placeholder.text.as_bytes().into())),
@@ -372,7 +373,8 @@ fn number_text(found: &str, wire: Wire) -> Result<String, String> {
         return Ok(found.to_owned());
     }
     let why = match written(found, wire) {
-        Ok(None) => return Ok(found.to_owned()),
+        Ok(None) if is_decimal(found) => return Ok(found.to_owned()),
+        Ok(None) => format!("it is not a decimal number; or {SET}"),
         Ok(Some(scale)) => match exact::text_of_base64(found, scale) {
             Ok(text) => return Ok(text),
             Err(why) => format!("{why}; or {SET}"),
