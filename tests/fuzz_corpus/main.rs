@@ -1,0 +1,22 @@
+//! The inputs that are kept of the fuzz targets, replayed: seeds, and what a fuzzer has found.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod targets;
+
+use targets::TARGETS;
+
+#[test]
+fn each_input_that_is_kept() {
+    for (name, target) in TARGETS {
+        let folder = format!("{}/fuzz/seeds/{name}", env!("CARGO_MANIFEST_DIR"));
+        let mut inputs: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        inputs.sort();
+        assert!(!inputs.is_empty(), "{folder}");
+        for input in inputs {
+            let bytes = std::fs::read(&input).unwrap();
+            let caught = std::panic::catch_unwind(|| target(&bytes));
+            assert!(caught.is_ok(), "{}", input.display());
+        }
+    }
+}
