@@ -212,4 +212,39 @@ mod tests {
         check("http://r:8080/apis/registry/v3", SchemaId::Global(7), "/ids/globalIds/7");
         check("http://r:8080/apis/registry/v2", SchemaId::Content(7), "/ids/contentIds/7");
     }
+
+    /// What a registry that answers so is taken for. It is asked once.
+    fn answered(answer: Vec<u8>) -> Result<Result<String, String>, CallError> {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut asked = [0; 1_024];
+                let _ = stream.read(&mut asked);
+                // The client may hang up before the end.
+                let _ = stream.write_all(&answer);
+            });
+            Registry::new(&RegistryAddress { url, ..RegistryAddress::default() }).unwrap().fetch(SchemaId::Short(7))
+        })
+    }
+
+    #[test]
+    fn answers_over_the_wire() {
+        let with = |body: &[u8]| {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            answered([head.as_bytes(), body].concat())
+        };
+        assert_eq!(with(br#"{"schema":"x"}"#).unwrap(), Ok("x".to_owned()));
+        let long = format!(r#"{{"schema":"{}"}}"#, "x".repeat(11 << 20));
+        let why = with(long.as_bytes()).unwrap().unwrap_err();
+        assert!(why.starts_with("the registry's answer has more than 10485760 bytes"), "{why}");
+        let error = with(b"\xff\xfe").unwrap_err();
+        assert_eq!(error.kind, Kind::Misconfigured, "{error}");
+        let error = answered(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{".to_vec()).unwrap_err();
+        assert_eq!(error.kind, Kind::Unreachable, "{error}");
+        let error = answered(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()).unwrap_err();
+        assert!(!error.to_string().contains("OpenSSH"), "{error}");
+    }
 }

@@ -59,6 +59,7 @@ fn table_of_all() -> Table {
             ("small", ColumnType::Int2),
             ("int", ColumnType::Int4),
             ("flag", ColumnType::Bool),
+            ("uuid", ColumnType::Uuid),
         ],
     )
 }
@@ -82,6 +83,7 @@ fn full_table_of_all() -> FullRowTable {
             ("small", full_row::plain(FieldType::Int16)),
             ("int", full_row::plain(FieldType::Int32)),
             ("flag", full_row::plain(FieldType::Bool)),
+            ("uuid", full_row::plain(FieldType::Text)),
             ("t", fraction(FieldType::Time, 6)),
             ("b", full_row::plain(FieldType::Bytes)),
             ("f", full_row::plain(FieldType::Float64)),

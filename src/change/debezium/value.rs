@@ -5,8 +5,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use uuid::Uuid;
 
-use super::named::{NameSeed, Number, NumberSeed, TextSeed};
+use super::named::{NameSeed, Number, NumberSeed, Once, TextSeed};
 use super::{DecimalHandling, Settings, TimePrecision, UNAVAILABLE};
 use crate::change::decimal;
 use crate::change::time::{self, Unit};
@@ -73,6 +74,7 @@ pub(super) enum Form {
         max: i64,
     },
     Text,
+    Uuid,
     Decimal {
         declared: Option<u8>,
         wire: Wire,
@@ -127,7 +129,8 @@ impl Form {
             ColumnType::Int2 => Self::Int { min: i16::MIN.into(), max: i16::MAX.into() },
             ColumnType::Int4 => Self::Int { min: i32::MIN.into(), max: i32::MAX.into() },
             ColumnType::Int8 => Self::Int { min: i64::MIN, max: i64::MAX },
-            ColumnType::Text | ColumnType::Uuid => Self::Text,
+            ColumnType::Text => Self::Text,
+            ColumnType::Uuid => Self::Uuid,
             ColumnType::Numeric { scale } => {
                 Self::Decimal { declared: scale, wire: plain_decimal(scale.map(i32::from), settings.decimals) }
             }
@@ -235,6 +238,7 @@ impl ValueSeed<'_> {
             Form::Bool => "true or false",
             Form::Int { .. } => "a whole number",
             Form::Text => "text",
+            Form::Uuid => "a UUID in Postgres's spelling",
             Form::Decimal { .. } => "a decimal",
             Form::Time(Unit::Iso) => "a time in ISO 8601; set source.times to the connector's time.precision.mode",
             Form::Time(_) => "a count since the epoch; set source.times to the connector's time.precision.mode",
@@ -272,6 +276,10 @@ impl ValueSeed<'_> {
         match self.0 {
             Form::Text if found.contains('\0') => Err(NUL.to_owned().into()),
             Form::Text => Ok(Value::Text(found.into())),
+            // Another spelling would be another key.
+            Form::Uuid if Uuid::try_parse(found).is_ok_and(|uuid| uuid.hyphenated().to_string() == found) => {
+                Ok(Value::Text(found.into()))
+            }
             Form::Decimal { declared, wire } => {
                 decimal_text(found, *declared, *wire).map_err(|why| format!("found {}; {why}", shape(found)).into())
             }
@@ -381,12 +389,13 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
     /// `io.debezium.data.VariableScaleDecimal`: `{"scale":2,"value":"MDk="}`.
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Read, A::Error> {
-        let (mut scale, mut value) = (Number::Absent, None);
+        let (mut scale, mut value, mut once) = (Number::Absent, None, Once::new(&["", "scale", "value"]));
         while let Some(key) = fields.next_key_seed(NameSeed(|key: &str| match key {
             "scale" => 1,
             "value" => 2,
             _ => 0,
         }))? {
+            once.first(key)?;
             match key {
                 1 => scale = fields.next_value_seed(NumberSeed)?,
                 2 => value = fields.next_value_seed(TextSeed("the value of a decimal"))?,

@@ -108,6 +108,31 @@ fn a_stored_body_that_is_torn_is_an_error() {
     }
 }
 
+/// A count of 2^60 or more, wherever a body may have one: memory for so many would end the test.
+#[test]
+fn a_body_that_claims_more_than_it_holds_is_an_error() {
+    let bench = busy(weekly(Confirm::Required));
+    let (versions, body) = (bench.unit.versions(), body(&bench));
+    let restored =
+        |format: u32, body: &[u8]| of(vec![weekly(Confirm::Required)]).restore(format, &versions, body, true);
+    let great = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
+    for at in 0..body.len() {
+        for format in [FORMAT, 2] {
+            // Where it stands for a number, or in a text, it may be read.
+            let _ = restored(format, &[&body[..at], &great[..], &body[at + 1..]].concat());
+            let _ = restored(format, &[&body[..at], &[0xff; 9][..], &[1]].concat());
+        }
+    }
+    let check = |versions: &[(String, String)], body: &[u8], want: &str| {
+        let why = of(vec![weekly(Confirm::Required)]).restore(FORMAT, versions, body, true).unwrap_err();
+        assert!(why.contains(want), "{why}, expected {want}");
+    };
+    check(&versions, &[&body[..], b"x"].concat(), "1 bytes stand behind its end");
+    check(&[], &body, "it holds 1 rules, and its head names 0");
+    check(&versions, &[0, 0, 0], "it holds 0 rules, and its head names 1");
+    check(&versions, &great, "its body cannot be read");
+}
+
 #[test]
 fn redone_epochs_give_back_episodes_and_candidates() {
     let mut bench = busy(weekly(Confirm::Required));

@@ -4,7 +4,7 @@ use super::{Bad, ROWS, SECRET, bad, keyed};
 
 const SOURCE: &str =
     r#""source":{"db":"store","schema":"shop","table":"orders","lsn":5,"txId":7,"ts_us":1700000000000000}"#;
-const ROW: &str = r#"{"id":1,"amount":"1.00","any":"1","whole":null,"at":"2026-03-01T00:00:00Z","ts":1,"ts3":1,"d":1,"note":"x","small":1,"int":1,"flag":true}"#;
+const ROW: &str = r#"{"id":1,"amount":"1.00","any":"1","whole":null,"at":"2026-03-01T00:00:00Z","ts":1,"ts3":1,"d":1,"note":"x","small":1,"int":1,"flag":true,"uuid":null}"#;
 
 /// An envelope of these parts.
 fn of(parts: &str) -> String {

@@ -9,7 +9,7 @@ const SOURCE: &str =
     r#""source":{"db":"store","schema":"shop","table":"orders","lsn":5,"txId":7,"ts_us":1700000000000000}"#;
 
 /// The other columns.
-const ROW: [(&str, &str); 12] = [
+const ROW: [(&str, &str); 13] = [
     ("id", "1"),
     ("amount", "null"),
     ("any", "null"),
@@ -22,6 +22,7 @@ const ROW: [(&str, &str); 12] = [
     ("small", "null"),
     ("int", "null"),
     ("flag", "null"),
+    ("uuid", "null"),
 ];
 
 /// A row with this value in one of its columns.
@@ -190,6 +191,10 @@ fn others() -> Vec<Bad> {
         of(AUTO, "note", "\"4111222233334444\\u0000\"", "a zero byte in a text"),
         of(AUTO, "note", "\"__debezium_unavailable_value\"", "a value that is not in the record"),
         of(AUTO, "amount", "\"__debezium_unavailable_value\"", "a value that is not in the record"),
+        of(AUTO, "uuid", "\"4111222233334444\"", "a text that is no UUID"),
+        of(AUTO, "uuid", "\"F47AC10B-58CC-4372-A567-0E02B2C3D479\"", "a UUID in capital letters"),
+        of(AUTO, "uuid", "\"{f47ac10b-58cc-4372-a567-0e02b2c3d479}\"", "a UUID in braces"),
+        of(AUTO, "any", "{\"scale\":1,\"scale\":2,\"value\":\"MDk=\"}", "an object with two scales"),
         of(AUTO, "4111", "1", "a column that the table does not have"),
         binary(BinaryHandling::Hex, "\"4111222233334444x\"", "no hexadecimal"),
         binary(BinaryHandling::Base64, "\"4111222233334444x\"", "no base64"),
