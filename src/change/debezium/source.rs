@@ -63,8 +63,9 @@ pub(super) fn committed_at(micros: Number, millis: Number) -> Result<Option<Time
     }
 }
 
+/// 32 bits, as a signed number or without a sign.
 fn low_bits(number: i64) -> Option<u32> {
-    u32::try_from(number & i64::from(u32::MAX)).ok()
+    u32::try_from(number).ok().or_else(|| i32::try_from(number).ok().map(i32::cast_unsigned))
 }
 
 fn not_whole(field: &str) -> Reject {

@@ -154,6 +154,8 @@ fn sources() -> Vec<Bad> {
         bad("a transaction as text", with(r#""lsn":1,"txId":"7","ts_us":1"#)),
         bad("a transaction with a fraction", with(r#""lsn":1,"txId":0.5,"ts_us":1"#)),
         bad("a transaction of 2^64", with(r#""lsn":1,"txId":18446744073709551616,"ts_us":1"#)),
+        bad("a transaction past 32 bits", with(r#""lsn":1,"txId":4294967296,"ts_us":1"#)),
+        bad("a transaction below 32 bits", with(r#""lsn":1,"txId":-2147483649,"ts_us":1"#)),
         bad("a time of commit as text", with(&format!(r#""lsn":1,"ts_us":"{SECRET}""#))),
         bad("a time of commit with a fraction", with(r#""lsn":1,"ts_us":1.5"#)),
         bad("a time of commit after the year 9999", with(r#""lsn":1,"ts_us":411122223333444455"#)),
