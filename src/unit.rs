@@ -59,8 +59,9 @@ struct RuleState {
     rule: Rule,
     window: Window,
     episodes: Episodes,
-    /// It had another version in the run before, and its open episodes have not been held against its windows since.
-    is_changed: bool,
+    /// The version that it had in the run before, where that is another one and its open episodes have not been held against its
+    /// windows since.
+    changed_from: Option<String>,
     /// Unconfirmed keys that are evaluated once the table has said what it has of their rows.
     held_back: BTreeMap<Key, Transition>,
 }
@@ -141,13 +142,8 @@ impl Unit {
     pub fn new(settings: UnitSettings, rules: Vec<Rule>, wanted: &[usize]) -> Result<Self, String> {
         let state = |rule: Rule| -> Result<RuleState, String> {
             let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
-            let mut state = RuleState {
-                rule,
-                window,
-                episodes: Episodes::default(),
-                is_changed: false,
-                held_back: BTreeMap::new(),
-            };
+            let (episodes, held_back) = (Episodes::default(), BTreeMap::new());
+            let mut state = RuleState { rule, window, episodes, changed_from: None, held_back };
             if state.is_in_order() {
                 state.window.watch_named();
             }

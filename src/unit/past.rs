@@ -163,7 +163,9 @@ impl Unit {
             let version_now = now.get(&rule).map(String::as_str).unwrap_or_default();
             let reason = match place {
                 Some((index, state)) if version.is_empty() || carries(carry, &version, version_now) => {
-                    state.is_changed |= !version.is_empty() && hash(&version) != hash(version_now);
+                    if !version.is_empty() && hash(&version) != hash(version_now) {
+                        state.changed_from = Some(version);
+                    }
                     if let Some((old, new)) = renamed.iter().find(|(_, new)| *new == rule) {
                         *carried.entry(new).or_default() += 1;
                         self.moved.push(Moved { from: old.clone(), rule: index, key: key.clone(), open: open.clone() });

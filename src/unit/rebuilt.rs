@@ -26,7 +26,7 @@ impl Unit {
                 state.window.watch(key, true);
             }
             let mut transitions = state.window.evaluate_all(now);
-            let is_changed = std::mem::take(&mut state.is_changed);
+            let is_changed = state.changed_from.take().is_some();
             let (mut open, mut resolved) = (0_usize, 0_usize);
             for transition in &mut transitions {
                 let is_firing = state.episodes.is_firing(&transition.key);

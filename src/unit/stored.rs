@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Unit;
 use super::past::Carried;
+use super::{RuleState, Unit};
 use crate::alert::Alert;
 use crate::episode::{Candidate, Episodes, Open};
 use crate::model::{Key, Lsn, Timestamp};
@@ -133,7 +133,7 @@ impl Unit {
             offsets: self.offsets.clone(),
             last_records: last_records.clone(),
             at: now,
-            conf: self.versions().into_iter().collect(),
+            conf: self.evaluated_versions(),
             body: Decisions {
                 alerts: std::mem::take(&mut self.alerts),
                 waiting,
@@ -141,6 +141,15 @@ impl Unit {
                 carried: std::mem::take(&mut self.carried),
             },
         }
+    }
+
+    /// The version of each rule that its open episodes were last evaluated by. A start that is cut off before it has evaluated
+    /// them by another one leaves that to the next start.
+    fn evaluated_versions(&self) -> BTreeMap<String, String> {
+        let of = |((name, version), state): ((String, String), &RuleState)| {
+            (name, state.changed_from.clone().unwrap_or(version))
+        };
+        self.versions().into_iter().zip(&self.rules).map(of).collect()
     }
 
     /// The open episodes of all rules.

@@ -36,7 +36,12 @@ impl<F: Future> Future for Dies<F> {
 /// Reads to the end, or dies after so many polls.
 pub(super) async fn read_or_die(world: &World, polls: usize) -> Option<Result<Counts, JobError>> {
     let mut monitor = world.monitor();
-    let run = Box::pin(monitor.run(std::future::pending()));
+    die_after(monitor.run(std::future::pending()), polls).await
+}
+
+/// Runs to the end, or dies after so many polls.
+pub(super) async fn die_after<F: Future>(run: F, polls: usize) -> Option<F::Output> {
+    let run = Box::pin(run);
     tokio::time::timeout(Duration::from_secs(36_000), Dies { run, polls }).await.expect("the run does not end")
 }
 

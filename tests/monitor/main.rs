@@ -14,6 +14,7 @@ mod incomplete;
 mod layers;
 mod partitions;
 mod power;
+mod rebuilding;
 mod recovery_topic;
 mod rules;
 mod run_status;
