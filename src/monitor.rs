@@ -13,6 +13,7 @@
 //! - [`look`]: whether table, server and topic are what the run was prepared for
 //! - [`recover`]: where an assignment goes on from
 //! - [`epoch`]: how progress is made durable; [`durable`]: what is
+//! - [`memory`]: when memory is full
 //! - [`settings`], [`counts`]: what a run is asked to do, and what it has done
 
 pub mod assignment;
@@ -22,6 +23,7 @@ mod durable;
 pub mod epoch;
 mod intake;
 mod look;
+mod memory;
 pub mod recover;
 mod settings;
 

@@ -7,6 +7,7 @@ use super::counts::Counts;
 use super::database::{AuditReply, Reply, Request, Schedule, Seen};
 use super::durable::Durable;
 use super::intake::Intake;
+use super::memory::MemoryBound;
 use super::settings::Settings;
 use crate::change::record::{About, BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
 use crate::change::{Change, RejectKind};
@@ -25,6 +26,9 @@ use crate::unit::events::UnitEvents;
 
 /// Dead letters that are held before an epoch is closed for them.
 const DEAD_LETTERS_MAX: usize = 1_000;
+
+/// The same in bytes.
+const DEAD_LETTER_BYTES_MAX: usize = 16 << 20;
 
 /// An alert waits this long at most for more of its kind while there is more to read.
 const ALERT_WAIT_MICROS: i64 = 100_000;
@@ -64,6 +68,7 @@ pub(super) struct Assignment {
     pub(super) counts: Counts,
     /// Why reading pauses, if it does.
     pub(super) paused: Option<Pause>,
+    memory: MemoryBound,
     /// The world that the windows are of; `None` once it has changed.
     pub(super) contract: Option<Contract>,
     /// Why the work on this assignment has to end.
@@ -85,6 +90,7 @@ impl Assignment {
             rebuild,
             counts: Counts::default(),
             paused: None,
+            memory: MemoryBound::default(),
             contract: Some(contract.clone()),
             ending: None,
             new_zones: None,
@@ -226,7 +232,7 @@ impl Assignment {
         }
         self.intake.rejects.push(letter.reject.kind.as_str());
         if !planted::bug("bad-records-not-kept") {
-            self.intake.dead_letters.push(letter);
+            self.intake.dead_letter(letter);
         }
         Ok(())
     }
@@ -334,11 +340,12 @@ impl Assignment {
     pub(super) fn reads(&mut self, rss_mb: Option<usize>, settings: &Settings) -> bool {
         let (waiting, rows) = (self.unit.waiting(), self.unit.rows());
         let is_full = waiting >= WAITING_MAX || self.unit.waiting_in_order() >= WAITING_IN_ORDER_MAX;
+        let is_out_of_memory = self.memory.is_reached(settings.rss_max_mb, rss_mb, rows);
         let paused = if is_full {
             Some(Pause::Candidates)
         } else if settings.rows_max.is_some_and(|max| rows >= max) {
             Some(Pause::Rows)
-        } else if settings.rss_max_mb.zip(rss_mb).is_some_and(|(max, rss)| rss >= max) {
+        } else if is_out_of_memory {
             Some(Pause::Memory)
         } else {
             None
@@ -386,7 +393,9 @@ impl Assignment {
             *self.unit.offsets() != self.durable.progress.offsets && passed >= micros(settings.trigger_interval);
         // Due although nothing was read: time alone takes rows out of the windows.
         let state = self.durable.is_state_due(now, settings);
-        alerts || progress || state || self.intake.dead_letters.len() >= DEAD_LETTERS_MAX
+        let dead =
+            self.intake.dead_letters.len() >= DEAD_LETTERS_MAX || self.intake.dead_bytes >= DEAD_LETTER_BYTES_MAX;
+        alerts || progress || state || dead
     }
 
     /// How long the loop may sleep when nothing happens. `may_ask`: a statement is free for what falls due.

@@ -41,7 +41,7 @@ pub(super) async fn close<K: Sinks>(
     if assignment.rebuilds() {
         return Ok(None); // nothing has been read that was not there before
     }
-    let dead_letters = std::mem::take(&mut assignment.intake.dead_letters);
+    let dead_letters = assignment.intake.take_dead_letters();
     if !dead_letters.is_empty() {
         log_invalid(&settings.topic, &dead_letters);
         let written =

@@ -31,6 +31,8 @@ pub(super) struct Intake {
     pub(super) backlog: bool,
     /// Invalid records that are to be written to the dead-letter topic.
     pub(super) dead_letters: Vec<DeadLetter>,
+    /// The bytes of these.
+    pub(super) dead_bytes: usize,
     /// The kinds of the invalid records since the run status was last updated.
     pub(super) rejects: Vec<&'static str>,
     /// The record that the run stops before, once what came before it is done with.
@@ -41,6 +43,18 @@ impl Intake {
     /// Whether the record at this position was read before.
     pub(super) fn is_replayed(&self, position: Position) -> bool {
         self.known.get(&position.partition).is_some_and(|end| position.offset < end.0)
+    }
+
+    /// Keeps an invalid record for the dead-letter topic.
+    pub(super) fn dead_letter(&mut self, letter: DeadLetter) {
+        self.dead_bytes = self.dead_bytes.saturating_add(letter.bytes());
+        self.dead_letters.push(letter);
+    }
+
+    /// The invalid records that are to be written to the dead-letter topic now.
+    pub(super) fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
+        self.dead_bytes = 0;
+        std::mem::take(&mut self.dead_letters)
     }
 
     /// Takes note of the last records of a batch, of the partitions whose end it has reached, and of what is known to have come.

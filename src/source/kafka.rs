@@ -46,7 +46,7 @@ const BATCHES_AHEAD: usize = 8;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Consumer settings that are Tripline's own; `[kafka.properties]` may add to them.
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     // Where to start is decided by us; an offset that is gone is an error, never a silent jump.
@@ -57,6 +57,8 @@ const SETTINGS: [(&str, &str); 10] = [
     ("queued.min.messages", "200000"),
     // One more record than that, whatever its size.
     ("queued.max.messages.kbytes", "32768"),
+    // Of all partitions together, one record more at least: what is compressed is unpacked at once, ten times as large.
+    ("fetch.max.bytes", "4194304"),
     // How far the partitions' ends are: looked at for show alone.
     ("statistics.interval.ms", "1000"),
     // After a kill the partitions are free again after this long, not after 45 s.
@@ -108,7 +110,9 @@ impl<T: Send + 'static> Reading<T> {
     ) -> Result<Self, CallError> {
         let mut config = base.clone();
         for (name, value) in SETTINGS {
-            if config.get(name).is_none() {
+            // The client refuses to fetch less than the largest message that it is set to write.
+            let is_contradicted = name == "fetch.max.bytes" && config.get("message.max.bytes").is_some();
+            if config.get(name).is_none() && !is_contradicted {
                 config.set(name, value);
             }
         }

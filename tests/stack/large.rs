@@ -154,3 +154,84 @@ fn records_of_megabytes_are_read_within_bounds() {
     assert!(peak < 420, "{peak} MB");
     assert!(took < Duration::from_secs(60), "{took:?}");
 }
+
+/// Records of up to 50 MB among small ones, every second large one invalid: nothing is lost, dead letters are cut, and memory
+/// is that of the bound and the margin that the README names.
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_records_of_all_sizes_stay_within_the_memory_limit() {
+    const LIMIT_MB: u64 = 150;
+    // As the README says: two of the largest records, and a little for what is counted otherwise.
+    const MARGIN_MB: u64 = 128 + 2 * 50 + 10;
+    const MB: usize = 1 << 20;
+    for codec in ["none", "zstd"] {
+        let t = Table::new(&format!("large_mixed_{codec}"));
+        t.insert(&[(1, 101, "2000"), (2, 101, "1500")]);
+        let topic = format!("{}.mixed", t.database.name);
+        Cluster::shared().create_topic_with(&topic, 3, &[("max.message.bytes", "62914560")]);
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &Stack::get().bootstrap)
+            .set("message.max.bytes", "62914560")
+            .set("compression.codec", codec)
+            .create()
+            .unwrap();
+        let (mut sent, mut invalid) = (0_i64, 0_u64);
+        let mut send = |value: &str| {
+            let partition = i32::try_from(sent % 3).unwrap();
+            sent += 1;
+            let record = BaseRecord::<str, str>::to(&topic).key(r#"{"id":9}"#).payload(value).partition(partition);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+            producer.flush(Duration::from_secs(60)).unwrap();
+        };
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = tripline::model::Timestamp(i64::try_from(since_1970.as_micros()).unwrap()).rfc3339();
+        let row = |id: i64, user: i64, amount: &str, at: &str, note: &str| {
+            format!(
+                r#"{{"before":null,"after":{{"id":{id},"user_id":{user},"amount":"{amount}","timestamp":"{at}","merchant":"{note}","status":null}},"source":{{"schema":"streaming","table":"transactions","lsn":{id}}},"op":"c"}}"#
+            )
+        };
+        send(&row(1, 101, "2000.00", &now, ""));
+        let mut id = 100;
+        for (size, count) in [(50 * MB, 3), (20 * MB, 6), (5 * MB, 8), (MB, 30), (200 * 1024, 60)] {
+            let note = noise(size);
+            for _ in 0..count {
+                for text in [note.as_str(), "small"] {
+                    id += 1;
+                    send(&row(id, 7, "1.00", "2000-01-01T00:00:00Z", text));
+                }
+                send(&format!("no record, and {note}"));
+                invalid += 1;
+            }
+        }
+        send(&row(2, 101, "1500.00", &now, ""));
+        let job = Job { topic, top: format!("[limits]\nmax_rss_mb = {LIMIT_MB}\n"), ..t.job("v1") };
+        let mut run = job.start_to_the_end();
+        let (began, mut peak) = (Instant::now(), 0);
+        while !run.has_ended() && began.elapsed() < Duration::from_secs(180) {
+            peak = peak.max(peak_mb(run.id()));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let took = began.elapsed();
+        let ended = if run.has_ended() { run.ended() } else { run.kill() };
+        println!("{codec}: {peak} MB at most, {took:?}");
+        assert_eq!(ended.code, Some(0), "{codec}: {peak} MB, {took:?}: {ended}");
+        ended.read(u64::try_from(sent).unwrap()).fired([101]);
+        assert_eq!(ended.count("rejected"), invalid, "{ended}");
+        let letters = kafka::records(&job.dead_letter_topic, 0);
+        assert_eq!(letters.len() as u64, invalid);
+        assert!(letters.iter().all(|letter| letter.value.as_ref().unwrap().len() <= 768 * 1024));
+        Cluster::shared().delete_topic(&job.topic);
+        assert!(peak < LIMIT_MB + MARGIN_MB, "{codec}: {peak} MB");
+    }
+}
+
+/// Text without quotes that compresses about as JSON does.
+fn noise(bytes: usize) -> String {
+    let mut state = 7_u64;
+    let words = (0..).flat_map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let word = (state >> 40) % 5_000;
+        format!("merchant {word:05} paid in full, ").into_bytes()
+    });
+    String::from_utf8(words.take(bytes).collect()).unwrap()
+}

@@ -103,7 +103,7 @@ fn may_name(layer: Layer) -> &'static [Layer] {
 }
 
 /// Pure modules of other layers: all that they name is the core, each other, or settings.
-const PURE: [&str; 23] = [
+const PURE: [&str; 24] = [
     "archive::names",
     "archive::open_batch",
     "archive::parquet",
@@ -124,6 +124,7 @@ const PURE: [&str; 23] = [
     "monitor::database",
     "monitor::durable",
     "monitor::intake",
+    "monitor::memory",
     "monitor::settings",
     "run_status::histogram",
     "run_status::snapshot",

@@ -250,6 +250,11 @@ impl Running {
         );
     }
 
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process is gone.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
