@@ -8,6 +8,7 @@
 //! - [`repair`]: rows and keys from the table, where the stream does not say all; [`lookups`]: which rows
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
 //! - [`decide`]: from a candidate to its alert
+//! - [`log`]: what is logged of a key
 //! - [`order`]: what is asked after an answer
 //! - [`rebuilt`]: every group evaluated once, after a start
 //! - [`past`]: what earlier runs have left, under rules that may have changed since
@@ -16,6 +17,7 @@
 pub mod audit;
 mod decide;
 pub mod events;
+mod log;
 mod lookups;
 mod order;
 pub mod past;
@@ -35,12 +37,11 @@ use lookups::Lookups;
 use past::{Carried, Left, Moved, Past};
 
 use events::{ConfirmationOutcome, UnitEvents};
-use serde_json::Value as Json;
 
 use crate::alert::{Alert, key_texts};
 use crate::change::{Change, Op};
 use crate::episode::{Episodes, Outcome, Raised};
-use crate::failure::{CallError, HasKind};
+use crate::failure::CallError;
 use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
 use crate::planted;
 use crate::progress::Offsets;
@@ -395,11 +396,8 @@ impl Unit {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    if error.is_retried() {
-                        tracing::debug!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
-                    } else {
-                        tracing::warn!(rule = state.rule.name, key = ?asked.key, %error, "not confirmed yet; asked again");
-                    }
+                    let place = log::place(state.episodes.candidate(&asked.key));
+                    log::failed(&state.rule.name, asked, place, error);
                     state.episodes.failed(&asked.key, now);
                     self.events.answered(question.rule, &state.rule, asked, None, ConfirmationOutcome::Failed, now);
                     continue;
@@ -422,6 +420,7 @@ impl Unit {
             let decided = unseen.is_empty() && !is_in_grace || planted::bug("visibility-ignored");
             let is_overruled =
                 answer.holds == state.episodes.is_firing(&asked.key) && planted::bug("refutation-ignored");
+            let place = log::place(candidate);
             let was_overdue = candidate.is_some_and(|candidate| candidate.overdue);
             let mut report =
                 |outcome| self.events.answered(question.rule, &state.rule, asked, Some(answer), outcome, now);
@@ -439,31 +438,19 @@ impl Unit {
                 }
                 Outcome::Refuted(again_at) => {
                     report(ConfirmationOutcome::Refuted);
-                    let (rule, key) = (&state.rule.name, &asked.key);
-                    let again = again_at.map(Timestamp::rfc3339);
                     if again_at.is_none() && was_overdue {
                         state.window.watch(&asked.key, false); // it has been empty since
                     }
-                    if refusals(&state.episodes, &asked.key) == REFUSALS_BEFORE_RELOAD {
+                    let refusals = refusals(&state.episodes, &asked.key);
+                    if refusals == REFUSALS_BEFORE_RELOAD {
                         self.reloads.push(Reload { rule: question.rule, asked: asked.clone() });
                     }
-                    tracing::info!(
-                        rule, ?key, stream = %Json::from(asked.stream.clone()), database = %Json::from(answer.outputs.clone()),
-                        snapshot = answer.snapshot, again, "refuted: Postgres does not agree with the stream"
-                    );
+                    log::refuted(&state.rule.name, asked, place, answer, refusals, again_at);
                     self.next_in_order(question.rule, &asked.key, now);
                 }
                 Outcome::Undecided(again_at) => {
                     report(ConfirmationOutcome::Undecided);
-                    let (rule, key, again) = (&state.rule.name, &asked.key, again_at.rfc3339());
-                    tracing::info!(
-                        rule,
-                        ?key,
-                        snapshot = answer.snapshot,
-                        ?unseen,
-                        again,
-                        "undecided: Postgres does not show yet what the stream has brought"
-                    );
+                    log::undecided(&state.rule.name, asked, place, &answer.snapshot, &unseen, again_at);
                 }
                 Outcome::Withdrawn => {
                     tracing::debug!(rule = state.rule.name, key = ?asked.key, "answer to a candidate withdrawn meanwhile");

@@ -1,6 +1,6 @@
 //! From a candidate to its alert.
 
-use super::{Answer, Asked, Unit};
+use super::{Answer, Asked, Unit, log};
 use crate::alert::{Alert, Confirmation, Decision};
 use crate::episode::{Candidate, EpisodeId, Status};
 use crate::model::Timestamp;
@@ -16,8 +16,7 @@ impl Unit {
             Evaluation::Holds => Status::Firing,
             Evaluation::Fails => Status::Resolved,
             Evaluation::Unknown => {
-                let (rule, key) = (&state.rule.name, &transition.key);
-                tracing::warn!(rule, ?key, "memory cannot evaluate this key, and confirm is off: no alert either way");
+                log::not_evaluated(&state.rule.name, &transition.key, log::place(Some(&candidate)));
                 return;
             }
         };

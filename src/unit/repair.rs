@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value as Json;
-
-use super::{REFUSALS_BEFORE_RELOAD, Reload, SeenRows, Unit, refusals};
+use super::{REFUSALS_BEFORE_RELOAD, Reload, SeenRows, Unit, log, refusals};
 use crate::episode::Reason;
 use crate::failure::CallError;
 use crate::model::zone::Zone;
@@ -138,10 +136,8 @@ impl Unit {
         if before != after {
             self.events.drifts += 1;
             self.audit.count_drift();
-            tracing::warn!(
-                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after),
-                "drift: the stream's rows differ from the table's, although it shows all that was applied; the table's are held from here on"
-            );
+            let what = "the stream's rows differ from the table's, although it shows all that was applied; the table's are held from here on";
+            log::drift(&state.rule.name, key, before, after, what);
         }
         self.evaluate(now);
     }

@@ -12,6 +12,7 @@ mod episodes;
 mod faults;
 mod incomplete;
 mod layers;
+mod log;
 mod partitions;
 mod power;
 mod rebuilding;

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use imports::{Module, Modules, file_of};
+use syn::visit::Visit;
 
 /// Where a module stands. A module is in the layer of the longest name here that it is, or is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,4 +320,29 @@ fn the_clock_is_read_in_one_place() {
     for (file, text) in sources().iter().filter(|(file, _)| file != "clock.rs") {
         assert!(!text.contains("SystemTime::now"), "src/{file} reads the clock: take it as an argument");
     }
+}
+
+/// The key of a row, its values and what they add up to are logged at DEBUG alone.
+#[test]
+fn no_value_is_logged_above_debug() {
+    const VALUES: [&str; 9] = ["key", "pk", "row", "value", "body", "payload", "stream", "database", "outputs"];
+    struct Events(Vec<String>);
+    impl<'ast> Visit<'ast> for Events {
+        fn visit_macro(&mut self, found: &'ast syn::Macro) {
+            let path: Vec<String> = found.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+            let is_shown = path.last().is_some_and(|name| matches!(name.as_str(), "info" | "warn" | "error"));
+            if is_shown && path.first().is_some_and(|name| name == "tracing") {
+                let words: Vec<String> = found.tokens.clone().into_iter().map(|token| token.to_string()).collect();
+                let named = words.iter().find(|word| VALUES.contains(&word.as_str()));
+                self.0.extend(named.map(|named| format!("{named} in {}", found.tokens)));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (file, text) in sources() {
+        let mut events = Events(Vec::new());
+        events.visit_file(&syn::parse_file(&text).unwrap());
+        found.extend(events.0.into_iter().map(|event| format!("{file}: {event}")));
+    }
+    none(&found);
 }

@@ -62,7 +62,10 @@ impl Reading {
             _ => Err(error),
         });
         if let Err(error) = read {
-            tracing::warn!(topic = self.topic, offset, %error, "skipped a record that Tripline did not write");
+            // The error's text may repeat what the record holds.
+            let (line, column) = (error.line(), error.column());
+            tracing::warn!(topic = self.topic, offset, line, column, "skipped a record that Tripline did not write");
+            tracing::debug!(topic = self.topic, offset, %error, "skipped record");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::progress::Offsets;
 use crate::rule::evaluate::Evaluation;
 use crate::rule::table_row::TableRow;
 use crate::snapshot::Snapshot;
-use crate::unit::{Asked, Compared, Question, SeenRows, Unit};
+use crate::unit::{Asked, Compared, Question, SeenRows, Unit, log};
 use crate::window::Fingerprint;
 
 /// Places of memory that one step looks at, where few of them are used.
@@ -244,10 +244,8 @@ impl Unit {
             }
             self.audit.status.drifts += 1;
             self.events.drifts += 1;
-            tracing::warn!(
-                rule = state.rule.name, ?key, stream = %Json::from(before), database = %Json::from(after),
-                "drift: memory differed from the table though all that was written had been read; it holds the table's rows from here on"
-            );
+            let what = "memory differed from the table though all that was written had been read; it holds the table's rows from here on";
+            log::drift(&state.rule.name, key, before, after, what);
         }
     }
 
