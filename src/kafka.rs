@@ -61,17 +61,24 @@ const LOOKUP_SETTINGS: [(&str, &str); 4] = [
 pub struct Cluster {
     base: ClientConfig,
     servers: String,
+    /// Lookups name this group, since the broker looks at their rights to it even where they do not join it.
+    group: String,
 }
 
 impl Cluster {
-    /// Nothing is asked yet. `properties` are librdkafka's own settings.
-    pub fn new(servers: &str, properties: &BTreeMap<String, String>) -> Self {
+    /// Nothing is asked yet. `properties` are librdkafka's own settings, `group` the consumer group that has rights.
+    pub fn new(servers: &str, properties: &BTreeMap<String, String>, group: &str) -> Self {
         let mut base = ClientConfig::new();
         base.set("bootstrap.servers", servers).set("client.id", "tripline");
         for (name, value) in token::prepared(properties) {
             base.set(name, value);
         }
-        Self { base, servers: servers.to_owned() }
+        Self { base, servers: servers.to_owned(), group: group.to_owned() }
+    }
+
+    /// The consumer group that lookups name.
+    pub fn group(&self) -> &str {
+        &self.group
     }
 
     /// Its bootstrap servers, as the configuration has them.

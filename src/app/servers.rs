@@ -22,7 +22,7 @@ const TOPIC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The cluster of a configuration.
 pub fn cluster(kafka: &config::Kafka) -> Cluster {
-    Cluster::new(&kafka.bootstrap_servers, &kafka.properties)
+    Cluster::new(&kafka.bootstrap_servers, &kafka.properties, &kafka.group_id)
 }
 
 /// How the records of a configuration are decoded.
@@ -83,7 +83,7 @@ pub async fn wait_for_topic(
     patience: Duration,
     missing: MissingTopic,
 ) -> Result<(), Failure> {
-    let client = cluster.client("tripline", Isolation::Uncommitted)?;
+    let client = cluster.client(cluster.group(), Isolation::Uncommitted)?;
     let retry = Retry::for_at_most(patience);
     let mut first: Option<Instant> = None;
     loop {

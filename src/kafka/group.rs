@@ -9,7 +9,7 @@ use rdkafka::{Offset, consumer};
 
 use super::topic::OFFSETS_TOPIC;
 use super::{CALL_TIMEOUT, Client};
-use crate::failure::{CallError, Kind};
+use crate::failure::{CallError, HasKind, Kind};
 use crate::progress::Offsets;
 use crate::progress::group::{GroupMember, GroupState};
 use crate::retry::Outage;
@@ -98,7 +98,7 @@ impl Client {
     /// instance's lock. Returns whether something is left of it. `reachable` is called with whether the cluster answers.
     ///
     /// # Errors
-    /// The group still has a member after `limit`, or the cluster does not answer until then.
+    /// The cluster refuses, the group still has a member after `limit`, or the cluster does not answer until then.
     pub async fn wait_until_free(
         &self,
         membership: &Membership,
@@ -133,6 +133,8 @@ impl Client {
                     }
                     None
                 }
+                // A login that is refused now, or a right that is gone, does not come back by waiting.
+                Err(error) if !error.is_retried() => return Err(error),
                 Err(error) => {
                     outage.goes_on(&error);
                     Some(error)

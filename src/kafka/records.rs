@@ -173,7 +173,7 @@ impl Cluster {
         let what = format!("reading the last records of {topic} that were taken");
         let (topic, offsets) = (topic.to_owned(), offsets.clone());
         let settings = [("auto.offset.reset", "latest")];
-        self.reading(&what, "tripline", Isolation::Uncommitted, &settings, move |consumer| {
+        self.reading(&what, &self.group, Isolation::Uncommitted, &settings, move |consumer| {
             let from = offsets.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))).collect();
             let mut found = BTreeMap::new();
             let scanned = scan(consumer, &topic, &from, CALL_TIMEOUT, |message| {
@@ -198,7 +198,7 @@ impl Cluster {
         }
         let what = format!("reading the oldest unread records of {topic}");
         let (topic, from) = (topic.to_owned(), from.clone());
-        self.reading(&what, "tripline", Isolation::Committed, &FEW, move |consumer| {
+        self.reading(&what, &self.group, Isolation::Committed, &FEW, move |consumer| {
             let offsets = from.iter().map(|(partition, next)| (*partition, Offset::Offset(next.0))).collect();
             let mut found = BTreeMap::new();
             let scanned = scan(consumer, &topic, &offsets, AGE_TIMEOUT, |message| {
@@ -226,7 +226,7 @@ impl Cluster {
     ) -> Result<FirstRecords<T>, CallError> {
         let what = format!("reading the first records of {topic}");
         let topic = topic.to_owned();
-        self.reading(&what, "tripline", Isolation::Committed, &[], move |consumer| {
+        self.reading(&what, &self.group, Isolation::Committed, &[], move |consumer| {
             let partitions = topic::partitions(consumer, &topic)?;
             let from = partitions.into_iter().map(|partition| (partition, Offset::Beginning)).collect();
             let (mut all, mut seen, mut found) = (0_usize, 0_usize, None);
@@ -251,7 +251,7 @@ impl Cluster {
     pub async fn newest_records(&self, topic: &str, of_each: i64) -> Result<Vec<TopicRecord>, CallError> {
         let what = format!("reading the newest records of {topic}");
         let topic = topic.to_owned();
-        self.reading(&what, "tripline", Isolation::Committed, &[], move |consumer| {
+        self.reading(&what, &self.group, Isolation::Committed, &[], move |consumer| {
             let (mut from, mut ends) = (BTreeMap::new(), BTreeMap::new());
             for partition in topic::partitions(consumer, &topic)? {
                 let (low, high) = consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?;

@@ -171,7 +171,7 @@ impl Cluster {
 
     /// How long the broker keeps the offsets of a group without members; `None` where it does not report it.
     pub async fn offsets_retention(&self) -> Option<Duration> {
-        let client = self.client("tripline", Isolation::Uncommitted).ok()?;
+        let client = self.client(&self.group, Isolation::Uncommitted).ok()?;
         let broker = client.call("asking for the brokers", |consumer| {
             let metadata = consumer.fetch_metadata(Some(OFFSETS_TOPIC), CALL_TIMEOUT)?;
             Ok(metadata.brokers().first().map(|broker| broker.id()))
@@ -197,7 +197,7 @@ impl Cluster {
     pub async fn create_topics(&self, plain: &[&str], compacted: &[&str]) -> Result<(), CallError> {
         let what = format!("Kafka at {}", self.servers);
         // Topics that are there need no right to make any.
-        let client = self.client("tripline", Isolation::Uncommitted)?;
+        let client = self.client(&self.group, Isolation::Uncommitted)?;
         let mut missing = Vec::new();
         for topic in plain.iter().chain(compacted) {
             if client.partitions(topic).await?.is_empty() {

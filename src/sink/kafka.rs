@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::util::Timeout;
@@ -170,17 +170,31 @@ impl KafkaSink {
         while producer.in_flight_count() > 0 {
             tokio::time::sleep(SETTLE).await; // committing earlier would wait in steps of 100 ms
         }
-        added.map_err(|error| failed("adding the group's offsets", error))
+        added.map_err(|error| self.with_right("adding the group's offsets", error))
     }
 
     /// Why the broker refuses what was sent, if it does: records themselves are only said to be purged. Beginning in the middle
     /// of a transaction does nothing, and its error is the one that the transaction has failed with.
     fn refusal(&self, producer: &Transactional) -> Option<CallError> {
         let error = producer.begin_transaction().err().filter(|error| error::kind(error) == Kind::Refused)?;
+        Some(self.with_right("writing alerts and episodes", error))
+    }
+
+    /// A step that failed, with the right that the user needs for it where that is what is missing.
+    fn with_right(&self, step: &str, error: KafkaError) -> CallError {
+        use RDKafkaErrorCode as Code;
         let topics: Vec<&str> = self.topics.alerts.iter().chain([&self.topics.episodes]).map(String::as_str).collect();
-        let refused = failed("writing alerts and episodes", error);
-        let problem = format!("{}; this user needs WRITE on {}", refused.problem, topics.join(" and "));
-        Some(refused.with_problem(problem))
+        let right = match error.rdkafka_error_code() {
+            Some(Code::TopicAuthorizationFailed) => format!("WRITE on {}", topics.join(" and ")),
+            Some(Code::GroupAuthorizationFailed) => format!("READ on group {}", self.group),
+            Some(Code::TransactionalIdAuthorizationFailed) => {
+                format!("WRITE and DESCRIBE on transactional id {}", transactional_id(&self.group))
+            }
+            _ => return failed(step, error),
+        };
+        let refused = failed(step, error);
+        let problem = format!("{}; this user needs {right}", refused.problem);
+        refused.with_problem(problem)
     }
 
     /// Alerts, how their episodes stand, the end of episodes that were over before; and how far the group has come, the

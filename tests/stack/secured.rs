@@ -1,6 +1,7 @@
 //! A cluster with TLS, logins and rights: what works, and what is said where something is wrong or missing.
 
 mod broker;
+mod revoked;
 
 use broker::{Broker, Listener, PASSWORD, USER};
 
@@ -22,6 +23,8 @@ struct Secured {
     table: Table,
     broker: Broker,
     runs: u32,
+    /// Of the next row.
+    next_id: i64,
 }
 
 /// The rights of `tripline run` where topics have been made before.
@@ -46,7 +49,7 @@ impl Secured {
         for right in RIGHTS {
             broker.acl("--add", right);
         }
-        Self { table, broker, runs: 0 }
+        Self { table, broker, runs: 0, next_id: 10 }
     }
 
     /// A run of a new group that goes in this way.

@@ -20,7 +20,7 @@ const STANDS_STILL: Duration = Duration::from_secs(2);
 /// Asks for everything.
 pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker, Failure> {
     let cluster = servers::cluster(&config.kafka);
-    let client = cluster.client("tripline", Isolation::Committed)?;
+    let client = cluster.client(cluster.group(), Isolation::Committed)?;
     let asked = Retry::for_at_most(patience).run("waiting for Kafka", async || client.overview().await);
     let overview = asked.await?;
     let partitions = client.partitions(&config.source.topic).await?;
@@ -47,7 +47,7 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
 
 /// Partitions whose last stable offset is before the end, and is still the same a while later.
 async fn held_up(cluster: &Cluster, committed: &Client, topics: &[&String]) -> Result<Vec<HeldUp>, CallError> {
-    let all = cluster.client("tripline", Isolation::Uncommitted)?;
+    let all = cluster.client(cluster.group(), Isolation::Uncommitted)?;
     let earlier = open(&all, committed, topics).await?;
     if earlier.is_empty() {
         return Ok(earlier);

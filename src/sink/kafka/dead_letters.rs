@@ -72,7 +72,8 @@ impl DeadLetterSink for DeadLetters {
                         result => others.push(result),
                     }
                 }
-                delivered("dead-letter topic", &producer, others).map_err(|error| self.renewed(error))?;
+                delivered(&format!("Kafka: writing to the dead-letter topic {}", self.topic), &producer, others)
+                    .map_err(|error| self.renewed(error))?;
                 left = too_large;
                 if left.is_empty() {
                     break;

@@ -3,13 +3,17 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::harness::Record;
 use crate::recovery::broker::Broker as Kafka;
@@ -89,10 +93,43 @@ impl Broker {
         std::fs::write(at("client.key"), key).unwrap();
         let ports: Vec<u16> = LISTENERS.iter().map(|_| free_port()).collect();
         let broker = Self { kafka: Kafka::new(&properties(folder.path(), &ports)), folder, ports };
-        let scram = format!("SCRAM-SHA-512=[password={PASSWORD}]");
-        let user = ["--alter", "--add-config", &scram, "--entity-type", "users", "--entity-name", USER];
-        broker.tool("kafka.admin.ConfigCommand", &user);
+        broker.set_password(PASSWORD);
         broker
+    }
+
+    pub(super) fn set_password(&self, password: &str) {
+        let scram = format!("SCRAM-SHA-512=[password={password}]");
+        let user = ["--alter", "--add-config", &scram, "--entity-type", "users", "--entity-name", USER];
+        self.tool("kafka.admin.ConfigCommand", &user);
+    }
+
+    /// Cuts all connections, and reads the certificates again.
+    pub(super) fn restart(&self) {
+        self.kafka.stop();
+        self.kafka.start();
+    }
+
+    /// The committed records of a topic.
+    pub(super) fn records(&self, topic: &str) -> Vec<Record> {
+        let mut settings = self.admin_settings();
+        settings.set("group.id", "tests").set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = settings.create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        consumer.assign(&list).unwrap();
+        let (mut records, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(30));
+        while Instant::now() < deadline {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Err(KafkaError::PartitionEOF(_))) => return records,
+                Some(Ok(message)) => records.push(Record {
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers: Vec::new(),
+                }),
+                Some(Err(_)) | None => {}
+            }
+        }
+        panic!("{topic} cannot be read");
     }
 
     /// A tool of Kafka's, with all rights.
