@@ -11,9 +11,11 @@
 //! - [`columns`]: which columns of an image are read, and into what
 //! - [`value`]: one column's value by its type and encoding
 //! - [`schema`]: encodings from the schema of a record
+//! - [`adjusted`]: columns whose names the connector has changed for Avro
 //! - [`named`]: small pieces of parsing; [`rejects`]: why a record is refused
 //! - [`full_row`]: the same records with every column, for the archive
 
+mod adjusted;
 mod beside;
 mod columns;
 mod envelope;

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod adjusted;
 mod avro;
 mod bad_inputs;
 mod captures;

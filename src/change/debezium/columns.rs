@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::Settings;
+use super::adjusted::{AdjustedNames, either};
 use super::envelope::After;
 use super::named::NameSeed;
 use super::value::{Form, Placeholder, UNTOUCHED, Unread, ValueSeed};
@@ -15,12 +16,25 @@ use crate::model::{Column, Key, Table, Value};
 /// into that.
 #[derive(Clone)]
 pub(super) struct Columns {
-    /// Every column of the table in its order, since images have that order, and its slot if it is read.
-    names: Vec<(String, Option<usize>)>,
+    /// Every column of the table in its order, since images have that order.
+    names: Vec<Names>,
     slots: Vec<Slot>,
     wanted: usize,
     /// Slots in key order.
     primary_key: Vec<usize>,
+}
+
+/// What records call a column, its own name first, and its slot if it is read.
+#[derive(Clone)]
+struct Names {
+    names: Vec<String>,
+    slot: Option<usize>,
+}
+
+impl Names {
+    fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
 }
 
 #[derive(Clone)]
@@ -28,6 +42,8 @@ struct Slot {
     name: String,
     type_name: String,
     in_key: bool,
+    /// Why it is missing in records that have a name which may be another column's as well.
+    shared: Option<String>,
 }
 
 /// Which columns of an image count.
@@ -40,7 +56,9 @@ pub(super) enum Part {
 impl Columns {
     /// Also answers with the form of each slot in records without schema.
     pub(super) fn new(table: &Table, wanted: &[usize], settings: Settings) -> Result<(Self, Vec<Form>), String> {
-        let mut names: Vec<_> = table.columns.iter().map(|column| (column.name.clone(), None)).collect();
+        let own: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+        let adjusted = AdjustedNames::of(&own);
+        let mut names: Vec<Names> = own.iter().enumerate().map(|(at, own)| names_of(at, own, &adjusted)).collect();
         let (mut slots, mut forms, mut primary_key) = (Vec::new(), Vec::new(), Vec::new());
         let no_column = |index| format!("table {table} has no column number {index}");
         if table.primary_key.is_empty() {
@@ -49,7 +67,7 @@ impl Columns {
         for &index in wanted.iter().chain(&table.primary_key) {
             let is_wanted = slots.len() < wanted.len();
             let column = table.columns.get(index).ok_or_else(|| no_column(index))?;
-            let (_, slot) = names.get_mut(index).ok_or_else(|| no_column(index))?;
+            let Names { slot, .. } = names.get_mut(index).ok_or_else(|| no_column(index))?;
             match slot {
                 Some(_) if is_wanted => return Err(format!("column {:?} of {table} is wanted twice", column.name)),
                 Some(slot) => primary_key.push(*slot),
@@ -58,7 +76,10 @@ impl Columns {
                     if !is_wanted {
                         primary_key.push(slots.len());
                     }
-                    slots.push(Slot::new(column, table.primary_key.contains(&index)));
+                    let shared = adjusted
+                        .shared_by(index)
+                        .and_then(|(other, name)| Some(either(name, &column.name, own.get(other)?)));
+                    slots.push(Slot::new(column, table.primary_key.contains(&index), shared));
                     let form = Form::from_catalog(column, settings).map_err(|why| match is_wanted {
                         true => format!("table {table}: {why}; leave it out of the rule"),
                         false => format!(
@@ -75,20 +96,20 @@ impl Columns {
 
     /// The slot of the column of this name. `next` is where it is expected: after the one before it.
     fn find(&self, name: &str, next: &mut usize) -> Option<usize> {
-        if let Some((expected, slot)) = self.names.get(*next)
-            && expected == name
+        if let Some(expected) = self.names.get(*next)
+            && expected.has(name)
         {
             *next = next.saturating_add(1);
-            return *slot;
+            return expected.slot;
         }
         self.slot_elsewhere(name, next)
     }
 
     #[cold]
     fn slot_elsewhere(&self, name: &str, next: &mut usize) -> Option<usize> {
-        let (at, (_, slot)) = self.names.iter().enumerate().find(|(_, (known, _))| known == name)?;
+        let (at, found) = self.names.iter().enumerate().find(|(_, known)| known.has(name))?;
         *next = at.saturating_add(1);
-        *slot
+        found.slot
     }
 
     /// The slot of the column of this name, wherever it stands.
@@ -115,7 +136,7 @@ impl Columns {
         let mut values = Vec::with_capacity(self.primary_key.len());
         for &slot in &self.primary_key {
             match image.values.get(slot) {
-                Some(None) | None => return Err(self.reject(slot, place, MISSING)),
+                Some(None) | None => return Err(self.reject(slot, place, self.missing(slot))),
                 Some(Some(Value::Null | Value::Opaque)) => {
                     let why = "null, NaN, an infinity or a number too great identifies no row; take this row out";
                     return Err(self.reject(slot, place, why));
@@ -142,13 +163,18 @@ impl Columns {
                     Some(Unread::Misfit(_)) | None => HoleCause::Unreadable,
                 };
                 if cause == HoleCause::Unreadable && reject.is_none() {
-                    reject = Some(self.reject(slot, place, unread.map_or(MISSING, Unread::as_str)));
+                    reject = Some(self.reject(slot, place, unread.map_or_else(|| self.missing(slot), Unread::as_str)));
                 }
                 holes.push(Hole { slot, cause });
                 Value::Opaque
             })
         });
         Row { values: values.collect(), holes, reject }
+    }
+
+    /// Why a column is not there.
+    fn missing(&self, slot: usize) -> &str {
+        self.slots.get(slot).and_then(|slot| slot.shared.as_deref()).unwrap_or(MISSING)
     }
 
     fn reject(&self, slot: usize, place: &str, why: &str) -> Reject {
@@ -173,9 +199,15 @@ impl Unread {
 }
 
 impl Slot {
-    fn new(column: &Column, in_key: bool) -> Self {
-        Self { name: column.name.clone(), type_name: column.type_name.clone(), in_key }
+    fn new(column: &Column, in_key: bool, shared: Option<String>) -> Self {
+        Self { name: column.name.clone(), type_name: column.type_name.clone(), in_key, shared }
     }
+}
+
+fn names_of(column: usize, own: &str, adjusted: &AdjustedNames) -> Names {
+    let is_own = adjusted.meant(own).is_none();
+    let names = is_own.then(|| own.to_owned()).into_iter().chain(adjusted.of_column(column).map(str::to_owned));
+    Names { names: names.collect(), slot: None }
 }
 
 /// Why a column has no value where none came.

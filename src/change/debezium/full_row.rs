@@ -245,7 +245,7 @@ impl FullRowDecoder {
                 described
             }
         };
-        let mut layout = Layout::of_schema(&described, self.table.as_deref(), &self.placeholder);
+        let mut layout = Layout::of_schema(&described, self.table.as_deref(), &self.placeholder)?;
         if let Some((_, before)) = &self.learnt {
             layout.keep(before); // schemas differ in more than columns
         }
@@ -432,7 +432,7 @@ impl FullRowDecoder {
         let described = match schema {
             Some(schema) => {
                 let fields = schema::of_struct(schema).map_err(unreadable_key)?;
-                Some(Layout::of_schema(&fields, self.table.as_deref(), &self.placeholder))
+                Some(Layout::of_schema(&fields, self.table.as_deref(), &self.placeholder)?)
             }
             None => None,
         };

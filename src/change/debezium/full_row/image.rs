@@ -41,10 +41,11 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut columns: A) -> Result<Self::Value, A::Error> {
         let (mut values, mut unknown) = (vec![None; self.0.fields.len()], None);
         let mut next = 0;
-        while let Some(found) = columns.next_key_seed(NameSeed(|name: &str| match self.0.find(name, &mut next) {
-            Some(slot) => Ok(slot),
-            None => Err(name.to_owned()),
+        while let Some(found) = columns.next_key_seed(NameSeed(|name: &str| {
+            let slot = self.0.find_written(name, &mut next);
+            slot.map(|slot| slot.ok_or_else(|| name.to_owned()))
         }))? {
+            let found = found.map_err(A::Error::custom)?;
             let value: &RawValue = columns.next_value()?;
             match found {
                 Ok(slot) => {

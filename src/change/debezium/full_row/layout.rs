@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::value::Form;
 use super::{Declared, FullRowTable};
+use crate::change::debezium::adjusted::{AdjustedNames, Meant, either};
 use crate::change::debezium::value::Placeholder;
 use crate::change::debezium::{Settings, schema};
 use crate::change::full_row::{Cell, Field, FieldType};
@@ -25,6 +26,35 @@ pub(super) struct Layout {
     present: usize,
     /// What stands for a value that is not in the change.
     placeholder: Arc<Placeholder>,
+    names: Arc<RecordNames>,
+}
+
+/// What records call the columns of a table, where it is not their own name.
+#[derive(Clone, Debug, Default)]
+struct RecordNames {
+    own: Vec<String>,
+    adjusted: AdjustedNames,
+    /// Whether a column's own name may stand for another one.
+    is_doubtful: bool,
+}
+
+impl RecordNames {
+    fn of(table: &FullRowTable) -> Self {
+        let own: Vec<&str> = table.fields.iter().map(|column| column.field.name.as_str()).collect();
+        let adjusted = AdjustedNames::of(&own);
+        let is_doubtful = own.iter().any(|name| adjusted.meant(name).is_some());
+        Self { own: own.into_iter().map(str::to_owned).collect(), adjusted, is_doubtful }
+    }
+
+    /// The table's name for a column that a record calls so; or why that cannot be told.
+    fn own<'n>(&'n self, written: &'n str) -> Result<&'n str, String> {
+        let name = |at: usize| self.own.get(at).map_or(written, String::as_str);
+        match self.adjusted.meant(written) {
+            None => Ok(written),
+            Some(Meant::One(column)) => Ok(name(*column)),
+            Some(Meant::Either(one, two)) => Err(either(written, name(*one), name(*two))),
+        }
+    }
 }
 
 impl Layout {
@@ -33,27 +63,33 @@ impl Layout {
         let fields = table.fields.iter().map(|column| column.field.clone()).collect();
         let forms = table.fields.iter().map(|column| Form::of_catalog(column, settings)).collect();
         let key = table.primary_key.iter().copied().filter(|&at| at < table.fields.len()).collect();
-        let present = table.fields.len();
-        Self { fields, forms, key, described: false, present, placeholder: Arc::default() }
+        let (present, names) = (table.fields.len(), Arc::new(RecordNames::of(table)));
+        Self { fields, forms, key, described: false, present, placeholder: Arc::default(), names }
     }
 
-    /// Of records that describe their columns so. Types are those of the catalog where it has the column.
+    /// Of records that describe their columns so. Names and types are those of the catalog where it has the column.
+    ///
+    /// # Errors
+    /// A name may stand for either of two columns.
     pub(super) fn of_schema(
         described: &[schema::Field],
         table: Option<&FullRowTable>,
         placeholder: &Arc<Placeholder>,
-    ) -> Self {
+    ) -> Result<Self, Reject> {
+        let names = table.map(RecordNames::of).unwrap_or_default();
         let (mut fields, mut forms): (Vec<Field>, Vec<Form>) = (Vec::new(), Vec::new());
         for found in described {
-            let Some(name) = found.field.as_ref().filter(|name| fields.iter().all(|field| field.name != **name)) else {
+            let Some(written) = &found.field else { continue };
+            let name = names.own(written).map_err(|detail| Reject { kind: RejectKind::Envelope, detail })?;
+            if fields.iter().any(|field| field.name == name) {
                 continue;
-            };
-            let known = table.and_then(|table| table.fields.iter().find(|column| column.field.name == *name));
+            }
+            let known = table.and_then(|table| table.fields.iter().find(|column| column.field.name == name));
             let (ty, form) = match known {
                 Some(column) => Form::described(column.field.ty, column.declared, found),
                 None => Form::of_schema(found),
             };
-            fields.push(Field { name: name.clone(), ty });
+            fields.push(Field { name: name.to_owned(), ty });
             forms.push(form);
         }
         let key = table.map(|table| {
@@ -62,7 +98,8 @@ impl Layout {
             table.primary_key.iter().map(|at| slot(name(at)?)).collect::<Option<Vec<usize>>>()
         });
         let (key, present) = (key.flatten().unwrap_or_default(), fields.len());
-        Self { fields: fields.into(), forms, key, described: true, present, placeholder: Arc::clone(placeholder) }
+        let (fields, placeholder, names) = (fields.into(), Arc::clone(placeholder), Arc::new(names));
+        Ok(Self { fields, forms, key, described: true, present, placeholder, names })
     }
 
     /// The same with another placeholder.
@@ -101,7 +138,19 @@ impl Layout {
         Some(Self { fields, forms, key, present, ..self.clone() })
     }
 
-    /// The place of the column of this name. `next` is where it is expected: after the one before it.
+    /// The place of the column that a record calls so. `next` is where it is expected: after the one before it.
+    ///
+    /// # Errors
+    /// A sentence: the name may stand for either of two columns.
+    pub(super) fn find_written(&self, name: &str, next: &mut usize) -> Result<Option<usize>, String> {
+        if self.fields.get(*next).is_some_and(|field| field.name == name) && !self.names.is_doubtful {
+            *next = next.saturating_add(1);
+            return Ok(next.checked_sub(1));
+        }
+        Ok(self.find(self.names.own(name)?, next))
+    }
+
+    /// The same by the name of the column itself.
     pub(super) fn find(&self, name: &str, next: &mut usize) -> Option<usize> {
         let slot = match self.fields.get(*next) {
             Some(field) if field.name == name => *next,
