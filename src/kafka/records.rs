@@ -215,14 +215,14 @@ impl Cluster {
         .await
     }
 
-    /// The first answer that `look` has to a record's value, from the oldest records on.
+    /// The first answer that `look` has to a record, from the oldest records on.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
     pub async fn first_records<T: Send + 'static>(
         &self,
         topic: &str,
-        mut look: impl FnMut(&[u8]) -> Option<T> + Send + 'static,
+        mut look: impl FnMut(&TopicRecord) -> Option<T> + Send + 'static,
     ) -> Result<FirstRecords<T>, CallError> {
         let what = format!("reading the first records of {topic}");
         let topic = topic.to_owned();
@@ -233,7 +233,7 @@ impl Cluster {
             let scanned = scan(consumer, &topic, &from, CALL_TIMEOUT, |message| {
                 all += 1;
                 seen += usize::from(message.payload().is_some_and(|value| value.trim_ascii() != b"null"));
-                found = message.payload().and_then(&mut look);
+                found = look(&TopicRecord::from(message));
                 if found.is_some() || seen >= FIRST_MAX || all >= FIRST_ALL_MAX {
                     return ControlFlow::Break(());
                 }

@@ -78,7 +78,11 @@ impl Registry {
     /// # Errors
     /// It does not answer, or refuses, or is no schema registry.
     pub fn fetch(&self, id: SchemaId) -> Result<Result<String, String>, CallError> {
-        let (path, is_wrapped) = path(&self.url, id);
+        let Some((path, is_wrapped)) = path(&self.url, id) else {
+            let why = "Confluent's interface does not know Apicurio's global ids: set source.schema_registry.url to the address \
+                       that ends with /apis/registry/v2 or v3";
+            return Ok(Err(why.to_owned()));
+        };
         let url = format!("{}{path}", self.url);
         let call = || format!("schema registry {} (source.schema_registry.url): schema {id}", self.url);
         let request = self.agent.get(&url);
@@ -137,8 +141,8 @@ fn schema_of(status: u16, body: Option<&[u8]>, is_wrapped: bool) -> Result<Resul
     })
 }
 
-/// Where a registry has a schema, and whether the answer has it in a field.
-fn path(url: &str, id: SchemaId) -> (String, bool) {
+/// Where a registry has a schema, and whether the answer has it in a field. `None`: there it would be another one.
+fn path(url: &str, id: SchemaId) -> Option<(String, bool)> {
     let number = match id {
         SchemaId::Short(id) => u64::from(id),
         SchemaId::Long(id) | SchemaId::Global(id) | SchemaId::Content(id) => id,
@@ -146,11 +150,12 @@ fn path(url: &str, id: SchemaId) -> (String, bool) {
     // A converter's apicurio.registry.url ends with one of these.
     let (is_two, is_three) = (url.ends_with("/apis/registry/v2"), url.ends_with("/apis/registry/v3"));
     if !is_two && !is_three {
-        return (format!("/schemas/ids/{number}"), true);
+        let is_global = matches!(id, SchemaId::Global(_));
+        return (!is_global).then(|| (format!("/schemas/ids/{number}"), true));
     }
     let is_content = matches!(id, SchemaId::Content(_)) || matches!(id, SchemaId::Short(_)) && is_three;
     let kind = if is_content { "contentIds" } else { "globalIds" };
-    (format!("/ids/{kind}/{number}"), false)
+    Some((format!("/ids/{kind}/{number}"), false))
 }
 
 #[cfg(test)]
@@ -203,9 +208,13 @@ mod tests {
 
     #[test]
     fn where_schemas_are() {
-        let check = |url: &str, id: SchemaId, want: &str| assert_eq!(path(url, id).0, want, "{url} {id}");
+        let check = |url: &str, id: SchemaId, want: &str| {
+            assert_eq!(path(url, id).map_or(String::new(), |(path, _)| path), want, "{url} {id}");
+        };
         check("http://r:8081", SchemaId::Short(7), "/schemas/ids/7");
         check("http://r:8080/apis/ccompat/v7", SchemaId::Short(7), "/schemas/ids/7");
+        check("http://r:8080/apis/ccompat/v7", SchemaId::Content(7), "/schemas/ids/7");
+        check("http://r:8080/apis/ccompat/v7", SchemaId::Global(7), "");
         check("http://r:8080/apis/registry/v2", SchemaId::Long(7), "/ids/globalIds/7");
         check("http://r:8080/apis/registry/v2", SchemaId::Short(7), "/ids/globalIds/7");
         check("http://r:8080/apis/registry/v3", SchemaId::Short(7), "/ids/contentIds/7");

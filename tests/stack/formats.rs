@@ -1,6 +1,10 @@
 //! Records that are no plain envelope in JSON: rows that ExtractNewRecordState has unwrapped, and Avro with its registry.
 
+mod apicurio;
+mod converters;
+mod names;
 mod registry;
+mod registry_changes;
 
 use registry::Registry;
 

@@ -14,6 +14,7 @@ use crate::change::debezium;
 use crate::change::debezium::TableSource;
 use crate::change::debezium::full_row::versions::{Between, TableLook, TableVersions};
 use crate::change::debezium::full_row::{FullRowDecoder, FullRowTable};
+use crate::change::record::TopicRecord;
 use crate::config::{ArchiveConfig, Postgres};
 use crate::confirm::postgres::catalog::full_row::whole_table;
 use crate::confirm::postgres::catalog::{CatalogError, position, server, source};
@@ -186,14 +187,15 @@ impl Columns {
 fn table_of(
     topic: &str,
     registry: Option<Arc<Registry>>,
-) -> impl FnMut(&[u8]) -> Option<Result<(String, String), CallError>> + Send + 'static {
+) -> impl FnMut(&TopicRecord) -> Option<Result<(String, String), CallError>> + Send + 'static {
     let mut parts = topic.rsplit('.').map(str::to_owned);
     let (table, schema) = (parts.next(), parts.next());
     let of_topic = schema.zip(table);
     let mut schemas = Schemas::default();
-    move |value| {
-        let (Some(registry), Some((id, body))) = (&registry, framing(value, RecordPart::Value, std::iter::empty()))
-        else {
+    move |record| {
+        let value = record.value.as_deref()?;
+        let headers = record.schema_headers.iter().map(|(name, id)| (name.as_str(), Some(id.as_slice())));
+        let (Some(registry), Some((id, body))) = (&registry, framing(value, RecordPart::Value, headers)) else {
             return debezium::full_row::table_of(value, of_topic.as_ref()).map(Ok);
         };
         let mut json = schemas.json_of(id, body, RecordPart::Value);

@@ -1,0 +1,131 @@
+//! Apicurio's schema registry, as `scripts/stack registry` has copied it, and the settings of its Avro converter.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::wait_for;
+use crate::truth::server::free_port;
+
+/// A registry of the test's own. It ends with the test, and keeps its schemas when it is stopped and started again.
+pub(super) struct Apicurio {
+    port: u16,
+    process: Option<Child>,
+    folder: tempfile::TempDir,
+}
+
+impl Apicurio {
+    pub(super) fn start() -> Self {
+        let mut registry = Self { port: free_port(), process: None, folder: tempfile::tempdir().unwrap() };
+        registry.start_again();
+        registry
+    }
+
+    /// Until it answers.
+    pub(super) fn start_again(&mut self) {
+        let log = std::fs::File::create(self.log_file()).unwrap();
+        let java = std::env::var("JAVA_HOME").map_or_else(|_| "java".into(), |home| Path::new(&home).join("bin/java"));
+        let mut command = Command::new(java);
+        command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms64m", "-Xmx384m"]);
+        command.arg("-Dquarkus.http.host=127.0.0.1").arg(format!("-Dquarkus.http.port={}", self.port));
+        command.arg(format!(
+            "-Dquarkus.datasource.jdbc.url=jdbc:h2:file:{}",
+            self.folder.path().join("schemas").display()
+        ));
+        command.arg("-jar").arg(jar()).current_dir(self.folder.path()).stdin(Stdio::null());
+        self.process = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        wait_for("the registry answers", || {
+            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the registry ended: {status}\n{}", std::fs::read_to_string(self.log_file()).unwrap());
+            }
+            let found = agent().get(self.url("/apis/ccompat/v7/subjects")).call();
+            found.is_ok_and(|answer| answer.status() == 200).then_some(())
+        });
+    }
+
+    /// What it holds is kept.
+    pub(super) fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        crate::truth::server::signal("TERM", process.id());
+        process.wait().unwrap();
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// From here on the global and the content id of a schema differ: one content is registered under several names.
+    pub(super) fn part_ids(&self) {
+        for name in ["one", "two", "three", "four"] {
+            let request = agent().post(self.url("/apis/registry/v2/groups/default/artifacts"));
+            let request = request.header("X-Registry-ArtifactId", name).header("X-Registry-ArtifactType", "AVRO");
+            let answer = request.content_type("application/json").send("\"string\"").unwrap();
+            assert_eq!(answer.status(), 200, "{answer:?}");
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Settings of a connector whose keys and values this converter writes.
+    pub(super) fn converter(&self, ids: Ids) -> Vec<(String, String)> {
+        let mut settings = Vec::new();
+        for of in ["key.converter", "value.converter"] {
+            settings.push((of.to_owned(), "io.apicurio.registry.utils.converter.AvroConverter".to_owned()));
+            let mut set =
+                |name: &str, value: &str| settings.push((format!("{of}.apicurio.registry.{name}"), value.to_owned()));
+            set("url", &self.url("/apis/registry/v2"));
+            set("auto-register", "true");
+            set("headers.enabled", if ids == Ids::Headers { "true" } else { "false" });
+            match ids {
+                Ids::EightBytes | Ids::Headers => {}
+                Ids::FourBytes => set("as-confluent", "true"),
+                Ids::Confluent => {
+                    set("as-confluent", "true");
+                    set("use-id", "contentId");
+                }
+            }
+        }
+        settings
+    }
+
+    /// `[source.schema_registry]` for records with such ids.
+    pub(super) fn section(&self, ids: Ids) -> String {
+        let path = if ids == Ids::Confluent { "/apis/ccompat/v7" } else { "/apis/registry/v2" };
+        format!("[source.schema_registry]\nurl = \"{}\"\n", self.url(path))
+    }
+}
+
+impl Drop for Apicurio {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Where a record has the id of its schema.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// In front: the global id. Apicurio's own interface.
+    EightBytes,
+    /// The same in four.
+    FourBytes,
+    /// In a header.
+    Headers,
+    /// In front, in four bytes: the content id, by which Confluent's interface finds it.
+    Confluent,
+}
+
+fn jar() -> PathBuf {
+    let folder = std::env::var("STACK_REGISTRY").expect("STACK_REGISTRY: eval \"$(scripts/stack env)\" sets it");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| {
+        panic!("{folder}: {error}: run scripts/test --all, or scripts/stack registry and scripts/stack restart-connect")
+    });
+    let found = entries.map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().ends_with("-runner.jar"));
+    found.unwrap_or_else(|| panic!("no registry in {folder}"))
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
+    config.timeout_global(Some(Duration::from_secs(10))).build().into()
+}
