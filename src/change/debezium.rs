@@ -33,6 +33,7 @@ use serde::Deserialize;
 use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 
+pub use self::adjusted::own_names;
 use self::beside::of_no_table;
 use self::columns::{Columns, Image, ImageSeed, Part, Row};
 use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, Wrapping, WrappingSeed};

@@ -159,6 +159,21 @@ fn each_type_as_json() {
     assert_eq!(types, expected);
 }
 
+/// Avro cannot do without a precision, so converters fill in one that means nothing.
+#[test]
+fn the_precision_of_a_decimal() {
+    let check = |more: &str, want: serde_json::Value| {
+        let schema = format!(r#"{{"type":"bytes","logicalType":"decimal","scale":2,"precision":64{more}}}"#);
+        let got = WriterSchema::parse(&schema).unwrap().to_json(&[2, 1]).unwrap();
+        let got: serde_json::Value = serde_json::from_str(&got).unwrap();
+        assert_eq!(got["schema"]["parameters"], want, "{more}");
+    };
+    check("", serde_json::json!({"scale": "2", "connect.decimal.precision": "64"}));
+    check(r#","connect.parameters":{"scale":"2"}"#, serde_json::json!({"scale": "2"}));
+    let both = r#"{"scale":"2","connect.decimal.precision":"12"}"#;
+    check(&format!(r#","connect.parameters":{both}"#), serde_json::from_str(both).unwrap());
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(index in 0..captured().len(), at in 5_usize..400, byte: u8, more in proptest::collection::vec(any::<u8>(), 0..40)) {

@@ -18,5 +18,5 @@ mod kills;
 mod layers;
 mod limits;
 mod places;
-mod types;
+pub mod types;
 mod wrong;

@@ -15,10 +15,10 @@ use crate::harness::{Connector, Database, Job, Record, Role, Stack, Table, kafka
 use crate::truth::server::Server;
 
 /// What the doctor said.
-struct Report {
+pub(crate) struct Report {
     code: Option<i32>,
     json: Json,
-    everything: String,
+    pub(crate) everything: String,
 }
 
 impl Report {
@@ -26,7 +26,7 @@ impl Report {
         self.json["findings"].as_array().into_iter().flatten()
     }
 
-    fn of_grade(&self, grade: &str) -> BTreeSet<&str> {
+    pub(crate) fn of_grade(&self, grade: &str) -> BTreeSet<&str> {
         self.findings().filter(|found| found["grade"] == grade).map(|found| found["check"].as_str().unwrap()).collect()
     }
 
@@ -51,7 +51,7 @@ fn ask_at(job: &Job, connect: &str) -> Report {
     Report { code: done.status.code(), json, everything }
 }
 
-fn ask(job: &Job) -> Report {
+pub(crate) fn ask(job: &Job) -> Report {
     ask_at(job, &Stack::get().connect)
 }
 

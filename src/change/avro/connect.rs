@@ -161,8 +161,10 @@ fn annotate(found: &mut Json, object: &Map<String, Json>) {
         set(found, "name", Json::from(name));
     }
     let mut parameters = object.get("connect.parameters").and_then(Json::as_object).cloned().unwrap_or_default();
+    // Where Kafka Connect's schema has a scale and no precision, the converter has made the precision up: Avro has to have one.
+    let is_described = parameters.contains_key("scale");
     for (own, connect) in [("scale", "scale"), ("precision", "connect.decimal.precision")] {
-        if let Some(number) = object.get(own).filter(|_| !parameters.contains_key(connect)) {
+        if let Some(number) = object.get(own).filter(|_| !is_described) {
             parameters.insert(connect.to_owned(), Json::from(number.to_string()));
         }
     }

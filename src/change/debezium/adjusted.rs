@@ -2,8 +2,10 @@
 //! and their keys. The rule is that of Debezium's `SchemaNameAdjuster`, which goes by UTF-16 code units:
 //! <https://github.com/debezium/debezium/tree/main/debezium-connector-common/src/main/java/io/debezium/schema>.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
+
+use crate::model::Table;
 
 /// A mode that changes names.
 #[derive(Clone, Copy)]
@@ -105,6 +107,17 @@ impl AdjustedNames {
         shared.sort_unstable();
         shared.first().copied()
     }
+}
+
+/// The table's own names for columns that records call so. A name that is none of its columns' is as it was.
+pub fn own_names(table: &Table, written: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    let own: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    let adjusted = AdjustedNames::of(&own);
+    let own = |written: String| match adjusted.meant(&written) {
+        Some(Meant::One(column)) => own.get(*column).map_or(written, |name| (*name).to_owned()),
+        _ => written,
+    };
+    written.into_iter().map(own).collect()
 }
 
 /// Why a name cannot be read that stands for either of two columns.

@@ -110,11 +110,11 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// So many rows hold every value of every column; the last one is all NULL.
-fn rows() -> usize {
+pub(crate) fn rows() -> usize {
     COLUMNS.iter().map(|column| column.4.len()).max().unwrap() + 1
 }
 
-fn table() -> String {
+pub(crate) fn table() -> String {
     let columns: Vec<String> = COLUMNS.iter().map(|(name, ty, ..)| format!("{name} {ty}")).collect();
     format!(
         "CREATE TYPE order_status AS ENUM ('placed', 'out for delivery');
@@ -123,7 +123,7 @@ fn table() -> String {
     )
 }
 
-fn insert(t: &Orders) {
+pub(crate) fn insert(t: &Orders) {
     for row in 0..rows() {
         let values: Vec<&str> = COLUMNS
             .iter()

@@ -7,7 +7,9 @@ use serde_json::Value as Json;
 
 use super::apicurio::{Apicurio, Ids};
 use super::{ADDED, MODE, unwrapped};
-use crate::harness::orders::Archive;
+use crate::archive::types;
+use crate::doctor::ask;
+use crate::harness::orders::{Archive, Orders};
 use crate::harness::readers::{duckdb, files};
 use crate::harness::{Connector, Database, Ended, Job, RULE, Record, kafka};
 
@@ -261,6 +263,8 @@ fn slow_formats_every_converter() {
         assert_eq!(alerts(&run, "firing"), second.difference(&first).cloned().collect(), "{}: {run}", format.name);
         assert_eq!(alerts(&run, "resolved"), first.difference(&second).cloned().collect(), "{}: {run}", format.name);
         assert_eq!(kafka::end_of(&job.dead_letter_topic), 0, "{}", format.name);
+        let doctor = ask(&job);
+        assert!(doctor.of_grade("problem").is_empty(), "{}: {}", format.name, doctor.everything);
 
         let group = format!("{}-archive", job.group);
         let archive = Archive {
@@ -275,5 +279,46 @@ fn slow_formats_every_converter() {
         assert_eq!(done.code(), Some(0), "{}: {done}", format.name);
         assert_eq!(kafka::end_of(&archive.dead_letter_topic), 0, "{}: {done}", format.name);
         same_as_the_table(format, &database, &archive);
+    }
+}
+
+/// Every type of Postgres comes out of Avro as it does out of JSON with schemas, with the catalog and without.
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_formats_every_type() {
+    let registry = Apicurio::start();
+    let t = Orders::of("avro_types", &types::table(), 1, &[]);
+    let avro = registry.converter(Ids::FourBytes);
+    let avro: Vec<_> = avro.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let json = [("value.converter.schemas.enable", "true"), ("key.converter.schemas.enable", "true")];
+    let precise = [("decimal.handling.mode", "precise")];
+    let row = unwrapped(&[(MODE, "rewrite"), ADDED]);
+    let section = registry.section(Ids::FourBytes);
+    let topics = [
+        ("json", t.second("_json", &[&json[..], &precise].concat()), String::new()),
+        ("avro", t.second("_avro", &[&avro[..], &precise].concat()), section.clone()),
+        ("avro_row", t.second("_avro_row", &[&avro[..], &precise, &row].concat()), section),
+    ];
+    types::insert(&t);
+    for has_catalog in [true, false] {
+        let mut expected = None;
+        for (name, connector, source) in &topics {
+            kafka::wait_for_end(&connector.topic, i64::try_from(types::rows()).unwrap());
+            let job = t.job(&format!("{name}_{has_catalog}"));
+            let url = job.url.clone().filter(|_| has_catalog);
+            let (topic, source) = (connector.topic.clone(), source.clone());
+            let job = Archive { topic, url, source, partition_by: None, ..job };
+            let done = job.run();
+            assert_eq!(done.count("rejected"), 0, "{name}: {done}");
+            let of_table = "COLUMNS(lambda c: c NOT IN ('offset', 'partition', 'lsn', 'txId', 'filename', 'topic'))";
+            let sql = |what: &str| format!("SELECT {what} FROM {} ORDER BY \"offset\"", files(&job.output));
+            let mut found = duckdb(&format!("DESCRIBE {}", sql(of_table)));
+            found.extend(duckdb(&sql(of_table)));
+            let expected = expected.get_or_insert_with(|| found.clone());
+            assert_eq!(found.len(), expected.len(), "{name}, catalog: {has_catalog}");
+            let cells = |rows: &[Vec<String>]| rows.concat();
+            let mut pairs = cells(&found).into_iter().zip(cells(expected));
+            assert_eq!(pairs.find(|(one, two)| one != two), None, "{name}, catalog: {has_catalog}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::apicurio::{Apicurio, Ids};
 use super::{ADDED, MODE, unwrapped};
+use crate::doctor::ask;
 use crate::harness::orders::Archive;
 use crate::harness::readers::{duckdb, files};
 use crate::harness::{Connector, Database, Job, kafka};
@@ -63,6 +64,8 @@ fn slow_formats_adjusted_names() {
         assert_eq!(run.count("rejected"), 0, "{name}: {run}");
         run.fired([102, 103]).resolved([]);
         assert_eq!(run.alert(103)["stream"], run.alert(103)["database"], "{name}");
+        let doctor = ask(&job);
+        assert!(doctor.of_grade("problem").is_empty(), "{name}: {}", doctor.everything);
         let group = format!("{}-archive", job.group);
         let archive = Archive {
             source: source.clone(),

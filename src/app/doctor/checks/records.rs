@@ -141,8 +141,8 @@ fn keys(topic: &Topic, table: &Table, identity: Option<&str>) -> Option<Finding>
             let text = "records have no key: with several partitions, changes of one row would come in any order";
             return Some(problem(CHECK, text, fix));
         };
-        let names: BTreeSet<String> =
-            object(key).map(|key| key.into_iter().map(|(name, _)| name).collect()).unwrap_or_default();
+        let names = object(key).into_iter().flatten().map(|(name, _)| name);
+        let names = debezium::own_names(table, names);
         if names != primary {
             other = Some(names);
         }
