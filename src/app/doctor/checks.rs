@@ -4,6 +4,7 @@
 //! - [`records`]: what stands in the topic
 //! - [`connect`]: the connector that writes it
 //! - [`kept_back`]: what it keeps back of the rows
+//! - [`schema_ids`]: the ids of schemas that it writes
 //! - [`database`]: table, publication, slot, rights
 //! - [`sent`]: what of the table the publication sends, and the role sees
 //! - [`rules`]: each rule, and what its confirmation costs
@@ -13,6 +14,7 @@ pub(super) mod database;
 mod kept_back;
 pub(super) mod records;
 pub(super) mod rules;
+mod schema_ids;
 mod sent;
 
 use super::facts::{AlertsTable, Broker, HeldUp};

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::harness::http::serve;
 use crate::harness::wait_for;
 use crate::truth::server::free_port;
 
@@ -64,6 +67,22 @@ impl Apicurio {
         }
     }
 
+    /// The same registry at another address, while that is up; else there is an error in its place. It goes with the test's
+    /// process.
+    pub(super) fn behind(&self, is_up: &Arc<AtomicBool>) -> String {
+        let (port, server, is_up) = (free_port(), self.url(""), Arc::clone(is_up));
+        serve(port, move |head, _| {
+            if !is_up.load(Ordering::SeqCst) {
+                return ("503 Service Unavailable", String::new());
+            }
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let mut answer = agent().get(format!("{server}{path}")).call().unwrap();
+            assert_eq!(answer.status(), 200, "{path}");
+            ("200 OK", answer.body_mut().read_to_string().unwrap())
+        });
+        format!("http://127.0.0.1:{port}")
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }
@@ -92,7 +111,10 @@ impl Apicurio {
 
     /// `[source.schema_registry]` for records with such ids.
     pub(super) fn section(&self, ids: Ids) -> String {
-        let path = if ids == Ids::Confluent { "/apis/ccompat/v7" } else { "/apis/registry/v2" };
+        self.section_of(if ids == Ids::Confluent { "/apis/ccompat/v7" } else { "/apis/registry/v2" })
+    }
+
+    pub(super) fn section_of(&self, path: &str) -> String {
         format!("[source.schema_registry]\nurl = \"{}\"\n", self.url(path))
     }
 }

@@ -265,6 +265,14 @@ fn slow_formats_every_converter() {
         assert_eq!(kafka::end_of(&job.dead_letter_topic), 0, "{}", format.name);
         let doctor = ask(&job);
         assert!(doctor.of_grade("problem").is_empty(), "{}: {}", format.name, doctor.everything);
+        // The other interface has other ids.
+        let asks = |path: &str| ask(&Job { source: registry.section_of(path), ..job.clone() });
+        let misfit = match format.ids {
+            Some(Ids::Confluent) => asks("/apis/registry/v2").of_grade("problem").contains("schema.ids"),
+            Some(_) => asks("/apis/ccompat/v7").of_grade("problem").contains("schema.ids"),
+            None => true,
+        };
+        assert!(misfit, "{}", format.name);
 
         let group = format!("{}-archive", job.group);
         let archive = Archive {

@@ -1,5 +1,8 @@
 //! What happens to a real registry and to the schemas in it while jobs are at work.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::apicurio::{Apicurio, Ids};
 use super::{ADDED, MODE, unwrapped};
 use crate::harness::orders::Archive;
@@ -28,8 +31,11 @@ fn slow_formats_registry_unreachable() {
     let mut registry = Apicurio::start();
     let t = table(Database::new("registry_gone"), &registry, Ids::FourBytes, false);
     t.insert(&[(1, 101, "3500"), (2, 102, "2000")]);
-    let first = job(&t, &registry, Ids::FourBytes, "first");
-    let run = first.start();
+    let is_up = Arc::new(AtomicBool::new(true));
+    let url = format!("{}/apis/registry/v2", registry.behind(&is_up));
+    let source = format!("[source.schema_registry]\nurl = \"{url}\"\n");
+    let first = Job { source, ..job(&t, &registry, Ids::FourBytes, "first") };
+    let mut run = first.start();
     wait_for_alerts(&first, 1);
 
     registry.stop();
@@ -42,9 +48,14 @@ fn slow_formats_registry_unreachable() {
     registry.start_again();
     wait_for_alerts(&second, 2);
 
-    // The connector brings a new schema, which both fetch.
+    // The connector brings a new schema, which the second one fetches. The first one waits for it as a member of its group.
+    is_up.store(false, Ordering::SeqCst);
     t.sql("ALTER TABLE streaming.transactions ADD COLUMN extra int");
     t.insert(&[(3, 103, "3200")]);
+    wait_for_alerts(&second, 3);
+    run.wait_in_log("fetching a schema");
+    wait_for_alerts(&first, 2);
+    is_up.store(true, Ordering::SeqCst);
     for (job, run) in [(&first, run), (&second, waits)] {
         wait_for_alerts(job, 3);
         let ended = run.terminate();

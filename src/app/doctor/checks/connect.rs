@@ -163,7 +163,7 @@ impl At<'_> {
         )
     }
 
-    fn set(&self, name: &str, value: &str) -> String {
+    pub(super) fn set(&self, name: &str, value: &str) -> String {
         self.change(&format!(".\"{name}\"=\"{value}\""))
     }
 }
@@ -220,6 +220,7 @@ fn settings(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -
     found.extend(unwrapped(at));
     found.push(nulls(config, at, columns));
     found.push(decimals(config, at));
+    found.extend(super::schema_ids::schema_ids(config, at));
     found.extend(special_numbers(at, columns));
     found.push(times(config, at, columns));
     found.push(placeholder(config, at));
