@@ -245,7 +245,7 @@ impl ValueSeed<'_> {
             Form::Foreign(name) => {
                 return format!(
                     "found {found}, of the type {name:?} in the record's schema, which does not go with the column's; \
-                     was the column altered?"
+                     was the column altered, or is connect.meta.data false in an Avro converter?"
                 );
             }
         };

@@ -206,6 +206,11 @@ fn slow_formats_every_converter() {
         settings.push(("decimal.handling.mode".to_owned(), "precise".to_owned()));
         (settings, registry.section(ids), row, Some(ids))
     };
+    // Settings of the converter's own, of keys and values.
+    let with = |mut format: (Vec<(String, String)>, String, bool, Option<Ids>), name: &str, value: &str| {
+        format.0.extend(["key", "value"].map(|part| (format!("{part}.converter.{name}"), value.to_owned())));
+        format
+    };
     let json = |settings: &[(&str, &str)], row: bool| {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         (settings, String::new(), row, None)
@@ -213,6 +218,7 @@ fn slow_formats_every_converter() {
     let schemas = [("value.converter.schemas.enable", "true"), ("key.converter.schemas.enable", "true")];
     let precise = [&schemas[..], &[("decimal.handling.mode", "precise")]].concat();
     let formats = [
+        ("avro_enhanced", with(avro(Ids::EightBytes, false), "enhanced.avro.schema.support", "true")),
         ("avro_8", avro(Ids::EightBytes, false)),
         ("avro_4", avro(Ids::FourBytes, false)),
         ("avro_headers", avro(Ids::Headers, false)),

@@ -297,7 +297,7 @@ impl Form {
             Self::Foreign(name) => {
                 return format!(
                     "found {found}, of the type {name:?} in the record's schema, which does not go with the column's; \
-                     was the column altered?"
+                     was the column altered, or is connect.meta.data false in an Avro converter?"
                 );
             }
         };
