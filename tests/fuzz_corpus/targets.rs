@@ -166,10 +166,13 @@ pub(crate) fn envelope(data: &[u8]) {
     }
 }
 
-/// Whether a reason shows the text that it is about. Few digits, or an example that a reason gives, may be there by chance.
+/// Whether a reason shows the number or the time that it is about. Few digits may be there by chance, and with letters between them
+/// they may be taken from the reason itself.
 fn repeats(why: &str, text: &str) -> bool {
+    let is_sign = |byte: u8| b"+-.:TZeE".contains(&byte);
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    digits >= 8 && why.contains(text) && !"2026-03-01T12:34:56.123456Z".contains(text)
+    let is_value = text.bytes().all(|byte| byte.is_ascii_digit() || is_sign(byte));
+    is_value && digits >= 8 && why.contains(text) && !"2026-03-01T12:34:56.123456Z".contains(text)
 }
 
 /// What memory may hold.
