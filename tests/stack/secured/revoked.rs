@@ -68,7 +68,7 @@ fn check(
         ended
     };
     assert!(!ended.everything().contains(PASSWORD), "{what}: {ended}");
-    println!("{what}: {:?}; {}", began.elapsed(), ended.log.last().map_or("", String::as_str));
+    eprintln!("{what}: {:?}; {}", began.elapsed(), ended.log.last().map_or("", String::as_str));
     give(cluster);
     let next = job.try_run();
     assert_eq!(next.code, Some(0), "{what}: {next}");
