@@ -5,6 +5,7 @@
 //! - [`group`]: consumer groups from outside: offsets and members
 //! - [`records`]: single records, read without joining a group
 //! - [`registry`]: schemas by id
+//! - `rights`: what the user may do with a topic
 //! - `token`: tokens for SASL/OAUTHBEARER
 //! - [`error`]: what an error of the client library means
 
@@ -12,6 +13,7 @@ pub mod error;
 pub mod group;
 pub mod records;
 pub mod registry;
+mod rights;
 pub(crate) mod token;
 pub mod topic;
 

@@ -60,7 +60,10 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
         },
     );
     let progress = match &broker {
-        Ok(Broker { topic: Some(_), .. }) => Some(progress::view(config).await),
+        // Progress may be in the recovery topic.
+        Ok(Broker { topic: Some(_), refused, .. }) if !refused.contains_key(&config.checkpoint.episodes_topic) => {
+            Some(progress::view(config).await)
+        }
         _ => None,
     };
     let now = clock.now();

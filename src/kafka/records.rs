@@ -141,7 +141,7 @@ impl<T> FirstRecords<T> {
 
 impl Cluster {
     /// Runs `read` with a client for reading single records, on a thread for blocking calls.
-    async fn reading<T: Send + 'static>(
+    pub(super) async fn reading<T: Send + 'static>(
         &self,
         what: &str,
         group: &str,

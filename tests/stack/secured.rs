@@ -151,6 +151,63 @@ fn secured_ways_in() {
     refused(&cluster.job(Listener::Tls, &tls[..2]).try_run(), &["certificate"]);
 }
 
+/// What `doctor` finds wrong: check, text and fix of each problem; and its exit code.
+fn doctor(job: &Job) -> (Vec<(String, String)>, Option<i32>) {
+    let out = job.command(&["doctor", "--output", "json"]).output().unwrap();
+    let report: serde_json::Value =
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stderr)));
+    let problems = report["findings"].as_array().unwrap().iter().filter(|finding| finding["grade"] == "problem");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let found: Vec<_> = problems
+        .map(|finding| (text(&finding["check"]), format!("{} | {}", text(&finding["text"]), text(&finding["fix"]))))
+        .collect();
+    assert!(!format!("{found:?}").contains(PASSWORD), "{found:?}");
+    (found, out.status.code())
+}
+
+/// `doctor` finds one thing wrong, in this check, and names these.
+fn one_problem(job: &Job, check: &str, parts: &[&str]) {
+    let (found, code) = doctor(job);
+    let [(name, text)] = found.as_slice() else { panic!("{check}: {found:?}") };
+    assert_eq!((name.as_str(), code), (check, Some(4)), "{text}");
+    assert!(parts.iter().all(|part| text.contains(part)), "{parts:?} in {text}");
+}
+
+/// `doctor` names the one setting or right that is wrong, and changes nothing.
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_doctor_names_what_is_wrong() {
+    let mut cluster = Secured::new("examined");
+    let (ca, other_ca) = (cluster.broker.file("ca.pem"), cluster.broker.file("other-ca.pem"));
+    let login = sasl("SCRAM-SHA-512", PASSWORD, &ca);
+    let job = cluster.job(Listener::Sasl, &login);
+    assert_eq!(doctor(&job), (Vec::new(), Some(0)));
+    for (right, (check, parts)) in RIGHTS.iter().zip([
+        ("topic", &[TOPIC, "--operation READ --topic"] as &[&str]),
+        ("topic.alerts", &["--operation WRITE --topic alerts"]),
+        ("topic.dead-letter", &["--operation WRITE --topic letters"]),
+        ("topic.episodes", &["--operation READ --topic tripline.episodes"]),
+        ("topic.episodes", &["--operation WRITE --topic tripline.episodes"]),
+        ("group", &["--operation READ --group run-"]),
+    ]) {
+        cluster.broker.acl("--remove", right);
+        one_problem(&job, check, parts);
+        cluster.broker.acl("--add", right);
+    }
+    let wrong = [
+        (Listener::Sasl, sasl("SCRAM-SHA-512", "hunter2", &ca), "SASL_PASSWORD"),
+        (Listener::Sasl, sasl("SCRAM-SHA-512", PASSWORD, &other_ca), "ssl.ca.location"),
+        (Listener::Expired, login, "has not expired"),
+        (Listener::OtherHost, login, "of the host name"),
+    ];
+    for (listener, properties, fix) in wrong {
+        one_problem(&cluster.job(listener, &properties), "broker", &[fix]);
+    }
+    assert_eq!(doctor(&job), (Vec::new(), Some(0)));
+    assert!(cluster.broker.records("alerts").is_empty() && cluster.broker.records(EPISODES).is_empty());
+    works(&job.try_run());
+}
+
 /// A process that ends while its clients are in the middle of handshakes ends with its own exit code.
 #[test]
 #[ignore = "needs the servers: scripts/test --all"]

@@ -17,7 +17,7 @@ pub(super) mod rules;
 mod schema_ids;
 mod sent;
 
-use super::facts::{AlertsTable, Broker, HeldUp};
+use super::facts::{AlertsTable, Broker, HeldUp, Right};
 use super::finding::{Finding, ok, problem, warning};
 use crate::app::progress::view::ProgressView;
 use crate::change::record::TopicRecord;
@@ -41,6 +41,12 @@ pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<F
         Ok(broker) => broker,
         Err(Failure { exit, message }) => {
             let fix = match exit {
+                Exit::Refused if message.contains("SSL ") => {
+                    "correct ssl.ca.location in [kafka.properties], or give the broker a certificate of that authority, of the host name in kafka.bootstrap_servers, that has not expired"
+                }
+                Exit::Refused if message.contains("oauthbearer") || message.contains("OAUTHBEARER") => {
+                    "correct sasl.oauthbearer.token.endpoint.url, .client.id, .client.secret and .scope in [kafka.properties], and what the broker accepts"
+                }
                 Exit::Refused => {
                     "correct the login in [kafka.properties] (sasl.username, TRIPLINE__KAFKA__PROPERTIES__SASL_PASSWORD)"
                 }
@@ -51,7 +57,15 @@ pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<F
         }
     };
     let mut found = vec![ok("broker", format!("{servers} answers, brokers: {}", broker.brokers))];
+    if broker.group_refused {
+        let group = &config.kafka.group_id;
+        let text = format!("this user may not use group {group}: nothing else could be asked");
+        let fix = grant(config, &["READ"], &format!("--group {group}"));
+        found.push(problem("group", text, fix).ends(Exit::Refused));
+        return found;
+    }
     found.push(match &broker.topic {
+        _ if broker.refused.contains_key(topic) => right_missing("topic", config, broker, topic, &[Right::Read]),
         Some(topic_found) => ok("topic", format!("{topic} is there, partitions: {}", topic_found.partitions)),
         None => {
             let close = broker.names.iter().filter(|name| similar(name, topic)).map(String::as_str).collect::<Vec<_>>();
@@ -110,6 +124,10 @@ fn written(config: &Config, broker: &Broker) -> Vec<Finding> {
     let absent = |topic: &str| format!("{topic} is not there yet: a run makes it");
     let mut found = Vec::new();
     for (check, topic) in alerts.into_iter().chain(plain) {
+        if broker.refused.contains_key(topic) {
+            found.push(right_missing(check, config, broker, topic, &[Right::Write]));
+            continue;
+        }
         found.push(match broker.cleanup.get(topic) {
             _ if !there(topic) => ok(check, absent(topic)),
             Some(policy) if policy.contains("compact") => warning(
@@ -121,6 +139,9 @@ fn written(config: &Config, broker: &Broker) -> Vec<Finding> {
         });
     }
     found.push(match broker.cleanup.get(episodes) {
+        _ if broker.refused.contains_key(episodes) => {
+            right_missing("topic.episodes", config, broker, episodes, &[Right::Read, Right::Write])
+        }
         _ if !there(episodes) => ok("topic.episodes", absent(episodes)),
         Some(policy) if policy != "compact" => problem(
             "topic.episodes",
@@ -132,6 +153,26 @@ fn written(config: &Config, broker: &Broker) -> Vec<Finding> {
         None => ok("topic.episodes", format!("{episodes} is there; the broker does not say whether it is compacted")),
     });
     found
+}
+
+/// A topic that the user may not use as a run does. `needed`: what a run does with it, all of which may be missing where the topic cannot
+/// even be seen.
+fn right_missing(check: &'static str, config: &Config, broker: &Broker, topic: &str, needed: &[Right]) -> Finding {
+    let missing = broker.refused.get(topic).filter(|missing| !missing.contains(&Right::Describe));
+    let rights: Vec<Right> = missing.map_or_else(|| needed.to_vec(), |missing| missing.iter().copied().collect());
+    let names: Vec<&str> = rights.iter().map(|right| right.as_str()).collect();
+    let text = format!("this user may not use {topic}: it needs {} there", names.join(" and "));
+    problem(check, text, grant(config, &names, &format!("--topic {topic}"))).ends(Exit::Refused)
+}
+
+fn grant(config: &Config, operations: &[&str], resource: &str) -> String {
+    let user = config.kafka.properties.get("sasl.username").map_or("NAME", String::as_str);
+    let operations: Vec<String> = operations.iter().map(|operation| format!("--operation {operation}")).collect();
+    format!(
+        "kafka-acls.sh --bootstrap-server {} --add --allow-principal User:{user} {} {resource}",
+        config.kafka.bootstrap_servers,
+        operations.join(" ")
+    )
 }
 
 fn set_policy(config: &Config, topic: &str, policy: &str) -> String {
@@ -147,6 +188,10 @@ pub(super) fn group(config: &Config, progress: &Result<ProgressView, Failure>) -
     let look = "tripline offsets --config FILE";
     let view = match progress {
         Ok(view) => view,
+        Err(Failure { exit: exit @ Exit::Refused, message }) => {
+            let fix = grant(config, &["READ"], &format!("--group {}", config.kafka.group_id));
+            return vec![problem("group", message, fix).ends(*exit)];
+        }
         Err(Failure { exit, message }) => return vec![problem("group", message, look).ends(*exit)],
     };
     let members: Vec<String> = view.group.members.iter().map(ToString::to_string).collect();

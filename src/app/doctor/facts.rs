@@ -1,6 +1,6 @@
 //! What the servers said, as plain values: all that is judged. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::change::record::TopicRecord;
 use crate::contract::Contract;
@@ -19,10 +19,32 @@ pub(super) struct Broker {
     pub(super) names: Vec<String>,
     /// `cleanup.policy` of the topics that were asked about, where the broker tells.
     pub(super) cleanup: BTreeMap<String, String>,
+    /// Topics that this user may not see, read or write, though it has to.
+    pub(super) refused: BTreeMap<String, BTreeSet<Right>>,
+    /// Whether this user may not use the group, so that nothing else could be asked.
+    pub(super) group_refused: bool,
     /// The transactional id of the group's runs.
     pub(super) transactional_id: String,
     /// Where readers of committed records stand still; `None` where the broker does not tell.
     pub(super) held_up: Option<Vec<HeldUp>>,
+}
+
+/// What a run does with a topic, as Kafka's tools name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Right {
+    Describe,
+    Read,
+    Write,
+}
+
+impl Right {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Describe => "DESCRIBE",
+            Self::Read => "READ",
+            Self::Write => "WRITE",
+        }
+    }
 }
 
 /// A partition whose last stable offset stands still, since a transaction is open there.
@@ -44,7 +66,15 @@ pub(super) struct Topic {
     /// The newest records of each partition.
     pub(super) newest: Vec<TopicRecord>,
     /// Why the records could not be read.
-    pub(super) unread: Option<String>,
+    pub(super) unread: Option<Unread>,
+}
+
+/// Why records could not be read, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub(super) text: String,
+    pub(super) exit: Exit,
+    pub(super) fix: &'static str,
 }
 
 /// A connector, as Connect's REST interface tells of it.

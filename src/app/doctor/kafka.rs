@@ -1,13 +1,14 @@
 //! Asking the cluster: its topics, and the newest records. Nothing is joined, created or committed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::facts::{Broker, HeldUp, Topic};
+use super::facts::{Broker, HeldUp, Right, Topic, Unread};
 use crate::app::servers;
 use crate::change::avro::{JsonError, RecordPart, Schemas};
 use crate::change::record::TopicRecord;
 use crate::config::Config;
-use crate::failure::{CallError, Exit, Failure};
+use crate::failure::{CallError, Exit, Failure, Kind};
 use crate::kafka::{Client, Cluster, Isolation};
 use crate::retry::Retry;
 use crate::sink::kafka::transactional_id;
@@ -23,8 +24,25 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
     let client = cluster.client(cluster.group(), Isolation::Committed)?;
     let asked = Retry::for_at_most(patience).run("waiting for Kafka", async || client.overview().await);
     let overview = asked.await?;
-    let partitions = client.partitions(&config.source.topic).await?;
-    let topic = if partitions.is_empty() { None } else { Some(topic(&cluster, config, partitions.len()).await) };
+    let source = &config.source.topic;
+    let mut refused = Refused::new();
+    let partitions = seen(&client, source, &mut refused).await?;
+    if !partitions.is_empty() && !cluster.may_use_group(source).await? {
+        return Ok(Broker {
+            brokers: overview.brokers,
+            names: overview.topics,
+            group_refused: true,
+            ..Broker::default()
+        });
+    }
+    if !partitions.is_empty() && !cluster.may_read(source).await? {
+        refused.entry(source.clone()).or_default().insert(Right::Read);
+    }
+    let topic = if partitions.is_empty() || refused.contains_key(source) {
+        None
+    } else {
+        Some(topic(&cluster, config, partitions.len()).await)
+    };
     let mut broker = Broker {
         brokers: overview.brokers,
         topic,
@@ -35,6 +53,19 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
     let alerts = config.alerts.kafka.as_ref().map(|kafka| &kafka.topic);
     let transactional = alerts.into_iter().chain([&config.checkpoint.episodes_topic]);
     let transactional: Vec<&String> = transactional.filter(|topic| broker.names.contains(topic)).collect();
+    let episodes = &config.checkpoint.episodes_topic;
+    for topic in [episodes, &config.source.dead_letter_topic].into_iter().chain(alerts) {
+        if seen(&client, topic, &mut refused).await?.is_empty() {
+            continue;
+        }
+        if !cluster.may_write(topic).await? {
+            refused.entry(topic.clone()).or_default().insert(Right::Write);
+        }
+        if topic == episodes && !cluster.may_read(topic).await? {
+            refused.entry(topic.clone()).or_default().insert(Right::Read);
+        }
+    }
+    broker.refused = refused;
     broker.held_up = held_up(&cluster, &client, &transactional).await.ok();
     let written = [&config.checkpoint.episodes_topic, &config.source.dead_letter_topic].into_iter().chain(alerts);
     for topic in written.filter(|topic| broker.names.contains(topic)) {
@@ -43,6 +74,19 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
         }
     }
     Ok(broker)
+}
+
+type Refused = BTreeMap<String, BTreeSet<Right>>;
+
+/// The partitions of a topic that this user may see.
+async fn seen(client: &Client, topic: &str, refused: &mut Refused) -> Result<Vec<i32>, CallError> {
+    match client.partitions(topic).await {
+        Err(error) if error.kind == Kind::Refused => {
+            refused.entry(topic.to_owned()).or_default().insert(Right::Describe);
+            Ok(Vec::new())
+        }
+        found => found,
+    }
 }
 
 /// Partitions whose last stable offset is before the end, and is still the same a while later.
@@ -107,11 +151,17 @@ async fn in_json(config: &Config, records: Vec<TopicRecord>) -> Result<Vec<Topic
 }
 
 async fn topic(cluster: &Cluster, config: &Config, partitions: usize) -> Topic {
+    const REGISTRY: &str = "correct [source.schema_registry]: url, ca, user, and TRIPLINE__SOURCE__SCHEMA_REGISTRY__PASSWORD; or start the registry";
+    let unread = |Failure { exit, message }, fix| Topic {
+        partitions,
+        newest: Vec::new(),
+        unread: Some(Unread { text: message, exit, fix }),
+    };
     match cluster.newest_records(&config.source.topic, NEWEST).await {
         Ok(newest) => match in_json(config, newest).await {
             Ok(newest) => Topic { partitions, newest, unread: None },
-            Err(failure) => Topic { partitions, newest: Vec::new(), unread: Some(failure.message) },
+            Err(failure) => unread(failure, REGISTRY),
         },
-        Err(error) => Topic { partitions, newest: Vec::new(), unread: Some(error.to_string()) },
+        Err(error) => unread(error.into(), "look at the broker's log"),
     }
 }

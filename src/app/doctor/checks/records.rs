@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
-use super::super::facts::Topic;
+use super::super::facts::{Topic, Unread};
 use super::super::finding::{Finding, ok, problem, warning};
 use crate::change::Decoded;
 use crate::change::debezium::{self, Decoder};
@@ -21,8 +21,8 @@ pub(in crate::app::doctor) fn records(
     table: Option<(&Table, &[usize])>,
     identity: Option<&str>,
 ) -> Vec<Finding> {
-    if let Some(text) = &topic.unread {
-        return vec![problem("records", text, "look at the broker's log").ends(Exit::Unreachable)];
+    if let Some(Unread { text, exit, fix }) = &topic.unread {
+        return vec![problem("records", text, *fix).ends(*exit)];
     }
     if topic.newest.is_empty() {
         let fix = "insert or update a row of the table, and look again: how records are written can be seen then only";

@@ -129,6 +129,37 @@ fn a_topic_that_ends_like_the_one_wanted_is_named() {
 }
 
 #[test]
+fn a_right_that_is_missing_is_named() {
+    let found = |topic: &str, rights: &[Right]| {
+        let refused = [(topic.to_owned(), rights.iter().copied().collect())].into();
+        let found = broker(&config("[alerts.kafka]"), &Ok(Broker { brokers: 1, refused, ..Broker::default() }));
+        let found = found.into_iter().find(|found| found.text.contains("may not use"));
+        found.unwrap_or_else(|| panic!("{topic}"))
+    };
+    let source = config("").source.topic;
+    check(&found(&source, &[Right::Describe]), Grade::Problem, &format!("--operation READ --topic {source}"));
+    check(&found("tripline.alerts", &[Right::Write]), Grade::Problem, "--operation WRITE --topic tripline.alerts");
+    let episodes = found("tripline.episodes", &[Right::Describe]);
+    check(&episodes, Grade::Problem, "--operation READ --operation WRITE --topic tripline.episodes");
+    check(&found("tripline.episodes", &[Right::Read]), Grade::Problem, "User:NAME --operation READ --topic");
+    assert_eq!(episodes.exit, Exit::Refused);
+    let found = broker(&config(""), &Ok(Broker { group_refused: true, ..Broker::default() }));
+    check(found.last().unwrap(), Grade::Problem, "--operation READ --group g");
+}
+
+#[test]
+fn a_refused_login_is_told_apart() {
+    let check = |message: &str, want: &str| {
+        let found = broker(&config(""), &Err(Failure::new(Exit::Refused, message.to_owned())));
+        check(&found[0], Grade::Problem, want);
+    };
+    check("SSL handshake failed: certificate verify failed", "ssl.ca.location");
+    check("http://x (sasl.oauthbearer.token.endpoint.url) gives no token", ".client.secret");
+    let advice = "check user, password, rights and certificates";
+    check(&format!("SASL authentication error: Authentication failed; {advice}"), "SASL_PASSWORD");
+}
+
+#[test]
 fn slots_and_publications() {
     let relation =
         Relation { table: Some(table()), identity: "d".to_owned(), usage: true, select: true, ..Relation::default() };
