@@ -72,7 +72,7 @@ impl Cluster {
     pub fn new(servers: &str, properties: &BTreeMap<String, String>, group: &str) -> Self {
         let mut base = ClientConfig::new();
         base.set("bootstrap.servers", servers).set("client.id", "tripline");
-        for (name, value) in token::prepared(properties) {
+        for (name, value) in token::prepared(properties, servers) {
             base.set(name, value);
         }
         Self { base, servers: servers.to_owned(), group: group.to_owned() }

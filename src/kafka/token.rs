@@ -1,12 +1,20 @@
 //! Tokens for SASL/OAUTHBEARER: fetched from an identity provider by the client's id and secret, as librdkafka does where it
-//! is built with libcurl, and by the same settings.
+//! is built with libcurl, and by the same settings; or signed for Amazon MSK.
+//!
+//! - `credentials`: who signs
+//! - `msk`: the signature
+//!
 //! Sources: <https://datatracker.ietf.org/doc/html/rfc6749#section-4.4>, <https://datatracker.ietf.org/doc/html/rfc7519>.
+
+mod credentials;
+mod msk;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::DateTime;
 use rdkafka::client::OAuthToken;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +30,19 @@ const LIFETIME_SECONDS: i64 = 300;
 const CONFIG: &str = "sasl.oauthbearer.config";
 const METHOD: &str = "sasl.oauthbearer.method";
 const ENDPOINT: &str = "sasl.oauthbearer.token.endpoint.url";
+/// The method of Amazon MSK, and the setting of its region: not librdkafka's.
+const MSK: &str = "aws-msk-iam";
+const REGION: &str = "sasl.oauthbearer.aws.region";
 
 /// Where tokens come from.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Issuer {
+    Oidc(Provider),
+    Msk(Option<String>),
+}
+
+/// An identity provider.
 #[derive(Deserialize, Serialize)]
 struct Provider {
     endpoint: String,
@@ -46,38 +65,66 @@ struct Claims {
     exp: Option<i64>,
 }
 
-/// The properties, with what `sasl.oauthbearer.method = oidc` needs in the one that [`fetch`] is given.
-pub(super) fn prepared(properties: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// The properties, with what `sasl.oauthbearer.method` needs in the one that [`fetch`] is given, where the method is `oidc` or
+/// `aws-msk-iam`. `servers` may say in which region the brokers are.
+pub(super) fn prepared(properties: &BTreeMap<String, String>, servers: &str) -> BTreeMap<String, String> {
     let mut prepared = properties.clone();
-    if prepared.get(METHOD).is_none_or(|method| method != "oidc") {
-        return prepared;
-    }
-    prepared.remove(METHOD);
     let mut take = |names: &[&str]| names.iter().find_map(|name| prepared.remove(*name));
-    let provider = Provider {
-        endpoint: take(&[ENDPOINT]).unwrap_or_default(),
-        id: take(&["sasl.oauthbearer.client.id", "sasl.oauthbearer.client.credentials.client.id"]).unwrap_or_default(),
-        secret: take(&["sasl.oauthbearer.client.secret", "sasl.oauthbearer.client.credentials.client.secret"])
-            .unwrap_or_default(),
-        scope: take(&["sasl.oauthbearer.scope"]),
+    let issuer = match properties.get(METHOD).map(String::as_str) {
+        Some("oidc") => Issuer::Oidc(Provider {
+            endpoint: take(&[ENDPOINT]).unwrap_or_default(),
+            id: take(&["sasl.oauthbearer.client.id", "sasl.oauthbearer.client.credentials.client.id"])
+                .unwrap_or_default(),
+            secret: take(&["sasl.oauthbearer.client.secret", "sasl.oauthbearer.client.credentials.client.secret"])
+                .unwrap_or_default(),
+            scope: take(&["sasl.oauthbearer.scope"]),
+        }),
+        Some(MSK) => Issuer::Msk(take(&[REGION]).or_else(|| msk::region_of(servers).map(str::to_owned))),
+        _ => return prepared,
     };
-    if let Ok(config) = serde_json::to_string(&provider) {
+    take(&[METHOD]);
+    if let Ok(config) = serde_json::to_string(&issuer) {
         prepared.insert(CONFIG.to_owned(), config);
     }
     prepared
 }
 
-/// A token from the provider of a configuration. Blocks.
+/// A token from the issuer of a configuration. Blocks.
 ///
 /// # Errors
-/// There is no provider, or it gives none. No error repeats the secret.
+/// There is no issuer, or it gives none. No error repeats the secret.
 pub(crate) fn fetch(config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-    let provider = config.and_then(|config| serde_json::from_str::<Provider>(config).ok());
+    match config.and_then(|config| serde_json::from_str(config).ok()) {
+        Some(Issuer::Msk(region)) => sign(region).map_err(Into::into),
+        Some(Issuer::Oidc(provider)) => ask(Some(provider)),
+        None => ask(None),
+    }
+}
+
+/// A token for Amazon MSK, by the credentials of this process.
+fn sign(region: Option<String>) -> Result<OAuthToken, String> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let region = region.or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+    let region = region.ok_or_else(|| format!("{METHOD} = \"{MSK}\" needs {REGION}, or AWS_REGION"))?;
+    let credentials = credentials::find(set)?;
+    let now = SystemClock::default().now().0;
+    let at = DateTime::from_timestamp_micros(now).ok_or("the time of day is none")?;
+    let url = msk::signed_url(&region, &credentials, at);
+    let agent = concat!("tripline%2F", env!("CARGO_PKG_VERSION"));
+    Ok(OAuthToken {
+        token: URL_SAFE_NO_PAD.encode(format!("{url}&User-Agent={agent}")),
+        principal_name: credentials.id,
+        lifetime_ms: (now / 1_000).saturating_add(msk::LIFETIME_SECONDS * 1_000),
+    })
+}
+
+/// A token from an identity provider.
+fn ask(provider: Option<Provider>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
     let provider =
         provider.filter(|found| [&found.endpoint, &found.id, &found.secret].iter().all(|text| !text.is_empty()));
     let Some(Provider { endpoint, id, secret, scope }) = provider else {
         return Err(format!(
-            "OAUTHBEARER needs {METHOD} = \"oidc\", {ENDPOINT}, sasl.oauthbearer.client.id and .client.secret"
+            "OAUTHBEARER needs {METHOD} = \"oidc\", {ENDPOINT}, sasl.oauthbearer.client.id and .client.secret; or {METHOD} = \"{MSK}\""
         )
         .into());
     };
@@ -118,7 +165,7 @@ mod tests {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let plain = own(&[("sasl.mechanisms", "PLAIN"), ("sasl.oauthbearer.config", "principal=x")]);
-        assert_eq!(prepared(&plain), plain);
+        assert_eq!(prepared(&plain, "kafka:9092"), plain);
         let oidc = own(&[
             ("sasl.mechanisms", "OAUTHBEARER"),
             (METHOD, "oidc"),
@@ -127,9 +174,14 @@ mod tests {
             ("sasl.oauthbearer.scope", "kafka"),
             (ENDPOINT, "https://id.example/token"),
         ]);
-        let config = r#"{"endpoint":"https://id.example/token","id":"me","secret":"hunter2","scope":"kafka"}"#;
-        assert_eq!(prepared(&oidc), own(&[("sasl.mechanisms", "OAUTHBEARER"), (CONFIG, config)]));
-        let incomplete = prepared(&own(&[(METHOD, "oidc"), (ENDPOINT, "https://id.example/token")]));
+        let config = r#"{"oidc":{"endpoint":"https://id.example/token","id":"me","secret":"hunter2","scope":"kafka"}}"#;
+        assert_eq!(prepared(&oidc, "kafka:9092"), own(&[("sasl.mechanisms", "OAUTHBEARER"), (CONFIG, config)]));
+        let incomplete = prepared(&own(&[(METHOD, "oidc"), (ENDPOINT, "https://id.example/token")]), "kafka:9092");
+        let msk = own(&[(METHOD, MSK), ("sasl.mechanisms", "OAUTHBEARER")]);
+        let of_server = prepared(&msk, "b-1.shop.a1.c4.kafka.eu-west-1.amazonaws.com:9098");
+        assert_eq!(of_server, own(&[("sasl.mechanisms", "OAUTHBEARER"), (CONFIG, r#"{"msk":"eu-west-1"}"#)]));
+        let named = own(&[(METHOD, MSK), (REGION, "us-east-1"), ("sasl.mechanisms", "OAUTHBEARER")]);
+        assert_eq!(prepared(&named, "kafka:9092")[CONFIG], r#"{"msk":"us-east-1"}"#);
         for config in ["principal=x", &incomplete[CONFIG]] {
             let error = fetch(Some(config)).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(error.starts_with("OAUTHBEARER needs") && error.contains(ENDPOINT), "{error}");
