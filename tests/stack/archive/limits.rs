@@ -186,8 +186,13 @@ fn the_progress_is_shown() {
     assert!(drawn.contains("\"written\":2000"), "{drawn}");
     check_now(&job);
 
+    // A line each five seconds. However fast it is, it stands still for so long.
     let slow = Archive { limit: 1, ..t.job("b") };
     let mut run = slow.start();
+    run.wait("it starts", |run| run.log().iter().any(|line| line.contains("starting")));
+    run.signal("STOP");
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    run.signal("CONT");
     run.wait("the log tells how far it is", |run| {
         run.log().iter().any(|line| line.contains("archiving") && line.contains("all=2000"))
     });
