@@ -104,7 +104,7 @@ fn slow_a_password_or_certificate_is_replaced_under_a_run() {
         cluster.broker.set_password("another-one-of-the-test");
         cluster.broker.restart();
     };
-    check(&mut cluster, "another password", &["uthentication failed"], password, |cluster| {
+    check(&mut cluster, "another password", &["uthentication fail"], password, |cluster| {
         cluster.broker.set_password(PASSWORD);
     });
     let (good, expired, kept) =
