@@ -127,7 +127,7 @@ pub struct Unit {
     lookups: Lookups,
     /// Compares memory with the table.
     audit: Audit,
-    /// The same of each partition's, since it is read from one offset on without a gap.
+    /// The greatest position in the WAL of the changes of each partition, since it is read from one offset on without a gap.
     streamed_in: BTreeMap<i32, Lsn>,
     /// Rows are gone, and the stream does not say which.
     in_doubt: bool,

@@ -136,6 +136,7 @@ pub struct Window {
     loaded_at: Option<Lsn>,
     /// Versions of deleted rows, while older changes of them may still come from other partitions.
     deleted: Option<HashMap<Key, Version>>,
+    /// Rows that a truncate may have taken.
     in_doubt: Vec<Key>,
     /// Groups that no change has touched since an audit began to look at them.
     quiet: BTreeSet<Key>,

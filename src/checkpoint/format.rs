@@ -161,7 +161,7 @@ pub(super) fn decode<B: DeserializeOwned>(
 ) -> Result<(Epoch<B>, u32), CheckpointError> {
     let damaged = |problem: &str| CheckpointError::Damaged {
         path: path.to_owned(),
-        problem: format!("{problem}, and its alerts may have been told already, so it is not passed over"),
+        problem: format!("{problem}, and its alerts may have been delivered already, so it is not passed over"),
     };
     let (lines, crc) = file::checked_lines(bytes).map_err(damaged)?;
     let version = lines.first().and_then(|line| line.strip_prefix('v')?.parse().ok());

@@ -362,9 +362,9 @@ fn failed(error: sqlx::Error) -> CallError {
 /// What Postgres says of data, up to the value that it quotes.
 fn without_values(code: &str, message: &str) -> String {
     let quotes = ['"', '\'', '«', '„', '“'];
-    let told = message.split(quotes).next().unwrap_or_default().trim_end_matches([' ', ':']);
-    let more = if told.len() < message.len() { "; all of it is logged at DEBUG" } else { "" };
-    format!("{told} (SQLSTATE {code}){more}")
+    let said = message.split(quotes).next().unwrap_or_default().trim_end_matches([' ', ':']);
+    let more = if said.len() < message.len() { "; all of it is logged at DEBUG" } else { "" };
+    format!("{said} (SQLSTATE {code}){more}")
 }
 
 /// An answer that does not fit the question.

@@ -42,8 +42,8 @@ impl Cluster {
         .await
     }
 
-    /// Whether this user may use the group: what it has committed in a topic is asked for. Without the right, that only times out,
-    /// and the client is told so aside.
+    /// Whether this user may use the group: what it has committed in a topic is asked for. Without the right that only times out,
+    /// and the refusal comes as an event.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses something else.

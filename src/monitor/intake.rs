@@ -92,3 +92,24 @@ impl Intake {
         self.ends.iter().map(left).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_read_once_nothing_before_them_can_come() {
+        let offsets = |next| Offsets::from([(0, NextOffset(next))]);
+        let mut intake = Intake::default();
+        assert!(intake.has_read(&offsets(5), &offsets(5)));
+        assert!(!intake.has_read(&offsets(5), &offsets(4)), "a record may be on its way");
+        intake.advance(LastRecords::new(), vec![0], None);
+        assert!(!intake.has_read(&offsets(5), &offsets(4)), "an end that was reached may be an older one");
+        intake.advance(LastRecords::new(), Vec::new(), Some(offsets(4)));
+        assert!(!intake.has_read(&offsets(5), &offsets(4)), "the last offset may hold a record");
+        intake.advance(LastRecords::new(), Vec::new(), Some(offsets(5)));
+        assert!(intake.has_read(&offsets(5), &offsets(4)), "the last offset holds no record");
+        let two = Offsets::from([(0, NextOffset(5)), (1, NextOffset(1))]);
+        assert!(!intake.has_read(&two, &offsets(4)), "nothing is known of the other partition");
+    }
+}

@@ -9,7 +9,6 @@
 //! - `tables`, `changes`: what there is, and what is done to it
 
 mod changes;
-mod dice;
 mod tables;
 mod worker;
 
@@ -19,11 +18,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 
 use self::changes::change;
-use self::dice::Dice;
 use self::tables::Shape;
 use self::worker::Worker;
 use crate::harness::job::Running;
-use crate::harness::{Database, Job, Record, kafka, wait_for};
+use crate::harness::{Database, Dice, Job, Record, kafka, wait_for};
 
 /// A format of records: its name, the connector's settings for it, more of `[source]`, whether truncates are in it, and the
 /// partitions of its topics.
@@ -249,7 +247,7 @@ impl World {
         let (name, what) = (self.format.name, shape.described());
         assert_eq!(open, wanted, "{name}: {what}\n{}", run.log_now());
         let log = run.log_now();
-        // Where nobody tells how far the stream is, a difference of 30 s counts as drift.
+        // Where it is not known how far the stream is, a difference of 30 s counts as drift.
         assert!(away > Duration::from_secs(20) || !log.contains("drift:"), "{name}: {what}\n{log}");
     }
 }

@@ -4,9 +4,11 @@
 //! - `kafka`: records in and out, watermarks, a group's offsets
 //! - `job`: the configuration of a run, the process, and what it did
 //! - `orders`: a table of orders and the configuration of its archive
+//! - `dice`: numbers that come again
 //! - `readers`: DuckDB and pyarrow, which read what an archive wrote
 //! - `role`: a role of the databases' server
 
+pub mod dice;
 pub mod http;
 pub mod job;
 pub mod kafka;
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
+pub use dice::Dice;
 pub use job::{Ended, Job, RULE};
 pub use kafka::Record;
 pub use role::Role;

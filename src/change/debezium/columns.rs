@@ -215,7 +215,7 @@ const MISSING: &str = "it is not there: the record is older or newer than the ta
                        or the publication leaves the column out, or it is a generated column";
 
 /// Why a column has no value where two came.
-pub(super) const TWICE: &str = "it is there twice, and which value is meant cannot be told; is this topic Debezium's?";
+pub(super) const TWICE: &str = "it is there twice, and which value is meant is not known; is this topic Debezium's?";
 
 /// The wanted columns of a row.
 pub(super) struct Row {

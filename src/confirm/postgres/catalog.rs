@@ -70,13 +70,16 @@ pub async fn server(connection: &mut PgConnection) -> Result<String, sqlx::Error
 }
 
 /// The position in the WAL up to which changes have been written; on a standby, up to which they have been replayed.
+pub(super) const POSITION: &str = "
+    select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end
+            - '0/0')::bigint";
+
+/// [`POSITION`], asked for.
 ///
 /// # Errors
 /// The connection fails.
 pub async fn position(connection: &mut PgConnection) -> Result<Lsn, sqlx::Error> {
-    let sql = "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end
-                       - '0/0')::bigint";
-    let position: i64 = query_scalar(sql).fetch_one(connection).await?;
+    let position: i64 = query_scalar(POSITION).fetch_one(connection).await?;
     Ok(Lsn(u64::try_from(position).unwrap_or(0)))
 }
 

@@ -22,8 +22,8 @@ use crate::rule::table_row::TableRow;
 /// How long a statement may hold its snapshot.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(50);
 
-/// How much longer than that its rows may take to come.
-const SILENCE_MAX: Duration = Duration::from_secs(70);
+/// How long a statement may bring no row: longer than its own limit.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 
 /// Blocks of a slice: 256 MiB, which the limit leaves 5 MiB a second for.
 const SLICE_BLOCKS: i64 = 32_768;
@@ -58,7 +58,7 @@ impl PostgresConfirm {
         take: &mut dyn FnMut(TableRow),
     ) -> Result<Lsn, CallError> {
         let statements = self.statements(rule)?;
-        let position = self.position().await?;
+        let position = self.position(rule).await?;
         let (at_once, mut size) = if fault::is_off("load-at-once") { (false, 1) } else { (true, SLICE_BLOCKS) };
         if at_once {
             let whole = query(AssertSqlSafe(statements.all_rows.clone())).bind(instant(now));
@@ -89,9 +89,10 @@ impl PostgresConfirm {
         Ok(position)
     }
 
-    async fn position(&self) -> Result<Lsn, CallError> {
-        let mut connection = self.pool.acquire().await.map_err(failed)?;
-        catalog::position(&mut connection).await.map_err(failed)
+    async fn position(&self, rule: usize) -> Result<Lsn, CallError> {
+        let rows = self.fetch(rule, query(catalog::POSITION)).await.map_err(failed)?;
+        let position: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(failed)?;
+        Ok(Lsn(u64::try_from(position).unwrap_or(0)))
     }
 
     async fn blocks(&self, rule: usize, table: &Table) -> Result<Option<i64>, CallError> {

@@ -24,13 +24,14 @@ pub(super) struct Delivered {
     from: u64,
     /// The statistics that the last poll began with, which found nothing.
     empty: Option<Offsets>,
-    told: Offsets,
+    /// What was returned last.
+    known: Offsets,
 }
 
 impl Delivered {
     /// Nothing was polled for a while, or partitions are read from elsewhere: what was fetched is fetched again.
     pub(super) fn interrupted(&mut self, count: u64) {
-        *self = Self { from: count + STATISTICS_IN_DOUBT, empty: None, told: Offsets::new() };
+        *self = Self { from: count + STATISTICS_IN_DOUBT, empty: None, known: Offsets::new() };
     }
 
     /// A poll that began with these statistics has ended. Returns what is known to be delivered now, if that is news. Two
@@ -40,8 +41,8 @@ impl Delivered {
             self.empty = None;
             return None;
         }
-        let delivered = self.empty.replace(fetched.offsets).filter(|delivered| *delivered != self.told)?;
-        self.told.clone_from(&delivered);
+        let delivered = self.empty.replace(fetched.offsets).filter(|delivered| *delivered != self.known)?;
+        self.known.clone_from(&delivered);
         Some(delivered)
     }
 }

@@ -17,11 +17,11 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::books::{Topic, check, committed, same_places};
-use crate::exactly_once::load::{Dice, Seed};
+use crate::exactly_once::load::Seed;
 use crate::exactly_once::number;
 use crate::harness::orders::{Archive, ORDERS, Orders};
 use crate::harness::readers::Watch;
-use crate::harness::{Stack, wait_for};
+use crate::harness::{Dice, Stack, wait_for};
 
 /// Kills of one table, so that the files of a long run stay few enough to be read again and again.
 const ROUND: usize = 20;
@@ -66,10 +66,10 @@ impl Drop for Writer {
 
 /// One transaction, and how many records each of the rows that it touches makes.
 fn change(dice: &mut Dice, serial: &mut u64) -> (String, i64) {
-    let id = dice.roll(IDS);
-    let at = format!("timestamptz '2026-03-01Z' + interval '{} seconds'", dice.roll(3 * 86_400));
-    let condition = format!("order_id BETWEEN {id} AND {id} + {}", dice.roll(3));
-    match dice.roll(10) {
+    let id = dice.below(IDS);
+    let at = format!("timestamptz '2026-03-01Z' + interval '{} seconds'", dice.below(3 * 86_400));
+    let condition = format!("order_id BETWEEN {id} AND {id} + {}", dice.below(3));
+    match dice.below(10) {
         0 => (format!("DELETE FROM public.orders WHERE {condition}"), 2),
         1 => {
             *serial += 1;
@@ -122,10 +122,10 @@ fn round(name: &str, kills: usize, dice: &mut Dice) -> (i64, u64) {
     let job = Archive { limit: 150, ..t.job("a") };
     let mut topic = Topic::of(t.topic());
     let mut reader = Watch::start(&job.output);
-    let writer = Writer::start(&t.database.name, Dice::new(dice.roll(u64::MAX)));
+    let writer = Writer::start(&t.database.name, Dice(dice.below(u64::MAX)));
     let mut run = job.start();
     for kill in 1..=kills {
-        let dies = Instant::now() + Duration::from_millis(LIVES.0 + dice.roll(LIVES.1 - LIVES.0));
+        let dies = Instant::now() + Duration::from_millis(LIVES.0 + dice.below(LIVES.1 - LIVES.0));
         while let Some(left) = dies.checked_duration_since(Instant::now()) {
             reader.check();
             std::thread::sleep(left.min(Duration::from_millis(100)));
@@ -135,7 +135,7 @@ fn round(name: &str, kills: usize, dice: &mut Dice) -> (i64, u64) {
             job.lose_checkpoints();
         }
         run = job.start();
-        if kill < kills && dice.roll(4) == 0 {
+        if kill < kills && dice.below(4) == 0 {
             continue; // killed again, wherever it is
         }
         let held = writer.gate.lock().unwrap();
@@ -163,7 +163,7 @@ fn killed_at_random_every_record_is_there_once_for_whoever_reads() {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
     let seed = Seed(u64::try_from(number("TRIPLINE_SEED", usize::try_from(now).unwrap())).unwrap());
     let started = Instant::now();
-    let mut dice = Dice::new(seed.0);
+    let mut dice = Dice(seed.0);
     let (mut records, mut looks) = (0, 0);
     for first in (0..kills).step_by(ROUND) {
         let (more, looked) = round(&format!("kills_{first}"), ROUND.min(kills - first), &mut dice);

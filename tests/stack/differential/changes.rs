@@ -3,9 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use super::dice::Dice;
 use super::tables::Shape;
-use crate::harness::Stack;
+use crate::harness::{Dice, Stack};
 
 /// Rows that a table has at most, by number.
 const ROWS: u64 = 60;

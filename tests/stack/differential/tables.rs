@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::dice::Dice;
+use crate::harness::Dice;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug)]

@@ -20,11 +20,11 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::books::{check, visible_with_progress};
-use super::load::{Dice, Seed};
+use super::load::Seed;
 use super::number;
 use super::run::{Run, Setup};
 use super::script::BEFORE;
-use crate::harness::Database;
+use crate::harness::{Database, Dice};
 use crate::proxy::point::{Act, Outcome, Point};
 use crate::proxy::{Proxy, wire};
 
@@ -44,7 +44,7 @@ const KAFKA: &str = "transaction_timeout_ms = 10000\n\
 
 /// A point by dice: the requests of transactions most often, and most often late.
 fn roll(dice: &mut Dice) -> Point {
-    let key = match dice.roll(100) {
+    let key = match dice.below(100) {
         0..40 => wire::END_TXN,
         40..60 => wire::TXN_OFFSET_COMMIT,
         60..67 => wire::ADD_PARTITIONS_TO_TXN,
@@ -56,23 +56,23 @@ fn roll(dice: &mut Dice) -> Point {
         94..97 => wire::METADATA,
         _ => wire::JOIN_GROUP,
     };
-    let act = match dice.roll(20) {
+    let act = match dice.below(20) {
         0..12 => Act::Late,
         12..14 => Act::LateByTimeout,
         14..16 => Act::Twice,
         16..17 => Act::LoseRequest,
         17..19 => Act::LoseAnswer,
-        _ => Act::Delay(Duration::from_millis(dice.roll(500))),
+        _ => Act::Delay(Duration::from_millis(dice.below(500))),
     };
     // To join may take as long as `max.poll.interval.ms`: nobody waits for that here.
     let act = if key == wire::JOIN_GROUP && act == Act::LateByTimeout { Act::Late } else { act };
     let until = [wire::ADD_PARTITIONS_TO_TXN, wire::ADD_OFFSETS_TO_TXN, wire::PRODUCE, wire::TXN_OFFSET_COMMIT];
-    let until = until[usize::try_from(dice.roll(4)).unwrap()];
+    let until = until[usize::try_from(dice.below(4)).unwrap()];
     // Offsets replace those that are there.
     let until = if key == wire::TXN_OFFSET_COMMIT { wire::TXN_OFFSET_COMMIT } else { until };
     let is_frequent = matches!(key, wire::END_TXN | wire::TXN_OFFSET_COMMIT | wire::PRODUCE | wire::FETCH);
-    let nth = if is_frequent { 1 + u32::try_from(dice.roll(3)).unwrap() } else { 1 };
-    Point { key, nth, act, until, wait: Duration::from_millis(dice.roll(10)) }
+    let nth = if is_frequent { 1 + u32::try_from(dice.below(3)).unwrap() } else { 1 };
+    Point { key, nth, act, until, wait: Duration::from_millis(dice.below(10)) }
 }
 
 /// A run at rest that watches a table with a row for each of so many users, all of them below the threshold.
@@ -166,7 +166,7 @@ fn seed() -> Seed {
 /// Goes through points in worlds of their own, several at the same time. Returns how many requests came late.
 fn pass_all(test: &str, points: usize) {
     let (started, seed) = (Instant::now(), seed());
-    let mut dice = Dice::new(seed.0);
+    let mut dice = Dice(seed.0);
     let points: Vec<Point> = (0..points).map(|_| roll(&mut dice)).collect();
     let worlds: Vec<&[Point]> = points.chunks(POINTS_OF_A_WORLD).collect();
     let database = Database::new(test);
@@ -265,7 +265,7 @@ fn late_requests_tear_transactions_without_the_fence() {
 #[ignore = "needs the servers: scripts/test"]
 fn slow_late_requests_tear_transactions_without_the_fence() {
     let seed = seed();
-    let mut dice = Dice::new(seed.0);
+    let mut dice = Dice(seed.0);
     let points: Vec<Point> = (0..number("TRIPLINE_POINTS", 100)).map(|_| roll(&mut dice)).collect();
     let database = Database::new("late_bites_slow");
     let found = AtomicUsize::new(0);

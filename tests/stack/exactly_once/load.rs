@@ -9,7 +9,7 @@ use super::books::check;
 use super::feed::Feed;
 use super::number;
 use super::run::Run;
-use crate::harness::Database;
+use crate::harness::{Database, Dice};
 
 const USERS: u64 = 30;
 /// Rows there are at most.
@@ -25,23 +25,6 @@ const LIVES: (u64, u64) = (100, 3_000);
 /// than a process lives.
 const LOST_UNTIL: usize = 40;
 const LOST_EVERY: usize = 5;
-
-/// splitmix64
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-}
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap()
@@ -73,19 +56,19 @@ impl Writer {
     /// One transaction, and the stream hears of it.
     fn change(&mut self, feed: &mut Feed) {
         let dice = &mut self.dice;
-        let id = dice.roll(IDS);
+        let id = dice.below(IDS);
         let there = &mut self.there[usize::try_from(id).unwrap()];
-        let user = dice.roll(USERS);
-        let amount = format!("{}.{:02}", signed(dice.roll(1_300)) - 300, dice.roll(100));
+        let user = dice.below(USERS);
+        let amount = format!("{}.{:02}", signed(dice.below(1_300)) - 300, dice.below(100));
         // Most of them of now, so that they leave the short window; some before or outside of the weeks' windows.
-        let seconds = match dice.roll(10) {
-            0 => 3_600 * 24 * dice.roll(10),
-            1..=3 => 60 + dice.roll(1_000),
-            _ => dice.roll(2),
+        let seconds = match dice.below(10) {
+            0 => 3_600 * 24 * dice.below(10),
+            1..=3 => 60 + dice.below(1_000),
+            _ => dice.below(2),
         };
         let at = format!("now() - interval '{seconds} seconds'");
         let condition = format!("id = {id}");
-        match (*there, dice.roll(5)) {
+        match (*there, dice.below(5)) {
             (false, _) => {
                 feed.insert(&[(signed(id), signed(user), &amount, &at)]);
                 *there = true;
@@ -117,7 +100,7 @@ fn killed_at_random_under_load_it_tells_everything_once() {
     let mut moments = Dice(!seed.0);
     run.start();
     for kill in 1..=kills {
-        let dies = Instant::now() + Duration::from_millis(LIVES.0 + moments.roll(LIVES.1 - LIVES.0));
+        let dies = Instant::now() + Duration::from_millis(LIVES.0 + moments.below(LIVES.1 - LIVES.0));
         while Instant::now() < dies {
             writer.change(&mut run.feed);
             std::thread::sleep(PACE);

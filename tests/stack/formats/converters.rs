@@ -172,7 +172,7 @@ fn same_as_the_table(format: &Format, database: &Database, archive: &Archive) {
     }
 }
 
-/// The converter has put the ids where it was told to.
+/// The converter has put the ids where its settings say.
 fn ids_are_in_place(format: &Format) {
     let Some(ids) = format.ids else { return };
     let record = kafka::records(&format.connector.topic, 0).remove(0);

@@ -26,31 +26,10 @@ use tripline::unit::{Answer, Question, Unit, UnitSettings};
 
 use self::postgres::Server;
 use self::twins::{SECOND, START, Spend, TWINS, WANTED, WINDOW, returns, rule, sql, values};
-use crate::harness::Database;
+use crate::harness::{Database, Dice};
 
 const USERS: u64 = 3;
 const IDS: u64 = 8;
-
-/// splitmix64: a history is its seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    fn between(&mut self, from: i64, to: i64) -> i64 {
-        from + i64::try_from(self.roll(u64::try_from(to - from + 1).unwrap())).unwrap()
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.roll(n) == 0
-    }
-}
 
 /// Says which history failed.
 struct Seed(u64);
@@ -177,14 +156,14 @@ impl<'a> History<'a> {
 
     fn live(&mut self, acts: u64) {
         for _ in 0..acts {
-            match self.dice.roll(10) {
+            match self.dice.below(10) {
                 0..=5 => self.write(),
                 6 => self.pass(),
                 7 => self.walk(),
                 _ => {}
             }
             // What memory cannot judge is asked when memory sees it change; with a stream that lags that may be late.
-            let caught_up = self.dice.roll(3) > 0 || self.opaque;
+            let caught_up = self.dice.below(3) > 0 || self.opaque;
             self.read(caught_up);
             self.look("after a step");
         }
@@ -206,7 +185,7 @@ impl<'a> History<'a> {
             Some(_) if self.dice.one_in(3) => (Op::Delete, None),
             Some(mut row) => {
                 let new = self.row();
-                match self.dice.roll(4) {
+                match self.dice.below(4) {
                     0 => row.user = new.user,
                     1 => row.at = new.at,
                     2 => (row.cents, row.weight) = (new.cents, new.weight),
@@ -238,10 +217,10 @@ impl<'a> History<'a> {
 
     fn row(&mut self) -> Spend {
         let dice = &mut self.dice;
-        let user = (!dice.one_in(8)).then(|| i64::try_from(dice.roll(USERS)).unwrap());
+        let user = (!dice.one_in(8)).then(|| i64::try_from(dice.below(USERS)).unwrap());
         let cents = (!dice.one_in(10)).then(|| dice.between(-3_000, 5_000));
         // Some on an edge of this very instant or of one to come, some past it, some ahead.
-        let age = match dice.roll(6) {
+        let age = match dice.below(6) {
             0 => WINDOW,
             1 => WINDOW - SECOND,
             2 => dice.between(-3 * SECOND, 14 * SECOND),
@@ -257,7 +236,7 @@ impl<'a> History<'a> {
 
     /// The clock goes on, past any number of edges.
     fn pass(&mut self) {
-        let micros = match self.dice.roll(4) {
+        let micros = match self.dice.below(4) {
             0 => self.dice.between(0, 30 * SECOND),
             1 => SECOND,
             _ => self.dice.between(0, 3 * SECOND),
@@ -280,7 +259,7 @@ impl<'a> History<'a> {
 
     fn read(&mut self, all: bool) {
         let waiting = u64::try_from(self.stream.len()).unwrap();
-        let records = if all { waiting } else { self.dice.roll(waiting + 1) };
+        let records = if all { waiting } else { self.dice.below(waiting + 1) };
         for _ in 0..records {
             let change = self.stream.pop_front().unwrap();
             let position = Position { partition: 0, offset: self.offset };

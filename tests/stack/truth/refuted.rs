@@ -5,7 +5,7 @@ use crate::harness::{Ended, Job, RULE, Record, Table, kafka};
 use super::feed::{Feed, wait_for_alerts};
 
 /// Keys and amounts are in the log of a run at DEBUG.
-fn told(job: Job) -> Job {
+fn with_keys(job: Job) -> Job {
     Job { environment: vec![("TRIPLINE__LOG__LEVEL", "info,tripline::unit=debug".to_owned())], ..job }
 }
 
@@ -23,7 +23,7 @@ fn rows_deleted_behind_a_paused_connector_raise_nothing_and_a_rise_afterwards_fi
     t.wait_in_kafka(3);
     t.connector.pause();
     t.sql("DELETE FROM streaming.transactions WHERE id = 2");
-    let mut run = told(t.job("v1")).start();
+    let mut run = with_keys(t.job("v1")).start();
     run.wait_for_line("User 102 ($4,000.00)");
     run.wait_in_log("refuted");
     t.connector.resume();
@@ -51,7 +51,7 @@ fn rows_that_the_table_never_had_raise_nothing() {
     let records = feed.records("true");
     feed.server.sql("DELETE FROM streaming.transactions WHERE user_id < 3");
     feed.tell(&records);
-    let job = told(feed.job(""));
+    let job = with_keys(feed.job(""));
     let run = job.run();
     run.read(3).fired([3]).resolved([]);
     assert!(run.count("refuted") >= 2, "{run}");
@@ -81,7 +81,7 @@ impl Slow {
     }
 
     fn job(&self) -> Job {
-        told(Job { topic: self.topic.clone(), ..self.t.job("v1") })
+        with_keys(Job { topic: self.topic.clone(), ..self.t.job("v1") })
     }
 
     /// Debezium's next records, as they are; `all` is how many there are by then.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::job::Running;
-use crate::harness::{Database, Job, Table, kafka, try_psql};
+use crate::harness::{Database, Dice, Job, Table, kafka, try_psql};
 use crate::recovery::cluster::Cluster;
 
 /// A cycle of the audit.
@@ -54,19 +54,6 @@ const CHANGES: [Change; 17] = [
         Some("ALTER TABLE streaming.transactions RENAME price TO amount"),
     ),
 ];
-
-/// SplitMix64: the same numbers from the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 struct World {
     table: Table,

@@ -13,7 +13,7 @@ use tripline::postgres::{Database, Session};
 use tripline::rule::evaluate::Program;
 use tripline::rule::{compile, parse};
 
-use crate::harness::Stack;
+use crate::harness::{Dice, Stack};
 
 const SECOND: i64 = 1_000_000;
 
@@ -45,16 +45,12 @@ const ZONES: [&str; 24] = [
     "Etc/GMT+5",
 ];
 
-/// A generator of numbers (splitmix64), so that a failure can be repeated.
-struct Numbers(u64);
+/// A history is its seed.
+struct Numbers(Dice);
 
 impl Numbers {
     fn below(&mut self, bound: i64) -> i64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound.unsigned_abs()).cast_signed()
+        self.0.between(0, bound - 1)
     }
 }
 
@@ -112,7 +108,7 @@ fn memory_has_the_edges_and_instants_of_postgres() {
     let zones = runtime.block_on(Zones::new(database, wanted).find()).unwrap();
     let mut connection = runtime.block_on(PgConnection::connect(&url)).unwrap();
     let seed = std::env::var("TRIPLINE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_127);
-    let mut numbers = Numbers(seed);
+    let mut numbers = Numbers(Dice(seed));
     let backs = ["1 day", "7 days", "1 month", "1 year 2 days", "1 month 1 day 3 hours", "36 hours", "11 months"];
     for zone in &zones {
         let instants = instants(zone, &mut numbers);

@@ -46,7 +46,7 @@ impl RecordNames {
         Self { own: own.into_iter().map(str::to_owned).collect(), adjusted, is_doubtful }
     }
 
-    /// The table's name for a column that a record calls so; or why that cannot be told.
+    /// The table's name for a column that a record calls so; or why that is not known.
     fn own<'n>(&'n self, written: &'n str) -> Result<&'n str, String> {
         let name = |at: usize| self.own.get(at).map_or(written, String::as_str);
         match self.adjusted.meant(written) {

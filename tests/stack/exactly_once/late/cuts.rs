@@ -6,11 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::books::check;
-use super::super::load::Dice;
 use super::super::number;
 use super::super::script::BEFORE;
 use super::{World, seed};
-use crate::harness::Database;
+use crate::harness::{Database, Dice};
 
 const USERS: i64 = 600;
 /// Two for each user.
@@ -31,27 +30,27 @@ fn slow_cut_at_random_under_load_it_tells_everything_once() {
     let database = Database::new("cuts");
     let mut world = World::with(&database, "cuts", "", &[]);
     let feed = &mut world.run.feed;
-    let mut dice = Dice::new(seed.0);
+    let mut dice = Dice(seed.0);
     feed.delete("true"); // those of the world's own users
     let rows: Vec<(i64, i64, &str, &str)> = (0..ROWS).map(|id| (id, id / 2, "1", BEFORE)).collect();
     feed.insert(&rows);
     feed.tell();
-    let (proxy, mut moments) = (&world.proxy, Dice::new(!seed.0));
+    let (proxy, mut moments) = (&world.proxy, Dice(!seed.0));
     let (mut changes, mut is_late) = (0, Duration::ZERO);
     let begun = Instant::now();
     let cuts = thread::scope(|scope| {
         let cutting = scope.spawn(|| {
             let mut cuts = 0;
             while begun.elapsed() < lasts {
-                thread::sleep(Duration::from_millis(APART.0 + moments.roll(APART.1 - APART.0)));
-                proxy.cut_for(Duration::from_millis(moments.roll(LASTS)));
+                thread::sleep(Duration::from_millis(APART.0 + moments.below(APART.1 - APART.0)));
+                proxy.cut_for(Duration::from_millis(moments.below(LASTS)));
                 cuts += 1;
             }
             cuts
         });
         let mut next = begun;
         while begun.elapsed() < lasts {
-            let first = dice.roll(u64::try_from(ROWS).unwrap() - ROWS_AT_ONCE);
+            let first = dice.below(u64::try_from(ROWS).unwrap() - ROWS_AT_ONCE);
             // Two of a user are over the threshold of 1,000 about once in a hundred times.
             let condition = format!("id >= {first} AND id < {}", first + ROWS_AT_ONCE);
             feed.update("amount = (random() * 540)::numeric(12, 2)", &condition);
