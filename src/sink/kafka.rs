@@ -167,6 +167,9 @@ impl KafkaSink {
         let (sent, added) = tokio::join!(send(&producer, &records), added);
         sent.map_err(|error| self.refusal(&producer).unwrap_or(error))?;
         fault::point("kafka.sent");
+        if !transaction.alerts.is_empty() {
+            fault::point("kafka.alerts_sent");
+        }
         while producer.in_flight_count() > 0 {
             tokio::time::sleep(SETTLE).await; // committing earlier would wait in steps of 100 ms
         }

@@ -484,7 +484,7 @@ fn a_transaction_is_left_open() {
     let mut job = job(&t);
     job.environment.push(("TRIPLINE__KAFKA__TRANSACTION_TIMEOUT_MS", "60000".to_owned()));
     let mut dies = job.clone();
-    dies.environment.push(("TRIPLINE_FAULT", "kafka.sent:2".to_owned()));
+    dies.environment.push(("TRIPLINE_FAULT", "kafka.alerts_sent:1".to_owned()));
     dies.start().wait_for_end(Duration::from_secs(60));
     let fix = ask(&job).fix("transactions", &format!("{}, partition 0: readers of committed", job.alert_topic));
     let own = format!("start the run, which ends a transaction of tripline-{}-0", job.group);

@@ -47,6 +47,7 @@ const CHAINS: &[(&[&str], usize)] = &[
     (&["epoch.closed:N"], 6),
     (&["kafka.begun:N"], 6),
     (&["kafka.sent:N"], 6),
+    (&["kafka.alerts_sent:N"], 5),
     (&["prepared:N"], 6),
     (&["epoch.written:N"], 6),
     (&["epoch.linked:N"], 6),
