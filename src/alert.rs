@@ -16,7 +16,7 @@ use crate::episode::{EpisodeId, Open, Reason, Status};
 use crate::model::text::shortened;
 use crate::model::{Key, Table, Timestamp, Value, decimal_text};
 use crate::rule::message::Field;
-use crate::rule::{Aggregate, Confirm, OutputExpr, Query, Rule, Scalar};
+use crate::rule::{Confirm, Expression, OutputExpr, Query, Rule, render};
 use crate::window::{GRACE_MICROS, Trigger};
 
 /// The namespace of alert ids, itself a UUIDv5 of the DNS name `tripline.alerts`.
@@ -127,7 +127,7 @@ impl Alert {
             "message": message,
             "stream": decision.stream,
             "database": decision.database,
-            "having": having_text(query),
+            "having": render::having_text(query),
             "window": {
                 "from": decision.window.0.map(Timestamp::rfc3339),
                 "to": decision.window.1.rfc3339(),
@@ -176,32 +176,36 @@ fn message_of(decision: &Decision<'_>) -> String {
     let query = &decision.rule.query;
     let keys = key_texts(query, decision.key);
     let numbers = decision.database.unwrap_or(decision.stream);
-    let shown = |output: &crate::rule::Output| match output.expr {
-        OutputExpr::Key(index) => keys.get(index).cloned().flatten(),
-        OutputExpr::Aggregate(_) => match numbers.get(&output.name) {
+    let shown = |output: &crate::rule::Output| match &output.expr {
+        OutputExpr::Key(index) => keys.get(*index).cloned().flatten(),
+        OutputExpr::Value(expression, _) => match numbers.get(&output.name) {
             Some(Json::String(text)) => Some(text.clone()),
             Some(Json::Number(number)) => Some(number.to_string()),
             // A sum over no rows is NULL in the record, and nothing to a reader.
-            _ => Some(decimal_text(0, output_scale(query, output))),
+            _ => sum_scale(query, expression).map(|scale| decimal_text(0, scale)),
         },
     };
     let texts: Vec<_> = query.outputs.iter().map(|output| (output, shown(output))).collect();
     decision.rule.message.render(|name| {
         let (output, text) = texts.iter().find(|(output, _)| output.name == name)?;
-        Some(match (output.expr, text) {
+        Some(match (&output.expr, text) {
             (_, None) => Field::Null,
-            (OutputExpr::Key(_), Some(text)) => Field::Key(text),
-            (OutputExpr::Aggregate(_), Some(text)) => Field::Number(text),
+            (OutputExpr::Value(_, ty), Some(text)) if ty.is_number() => Field::Number(text),
+            (_, Some(text)) => Field::Key(text),
         })
     })
 }
 
-fn output_scale(query: &Query, output: &crate::rule::Output) -> u8 {
-    let OutputExpr::Aggregate(index) = output.expr else { return 0 };
-    match query.aggregates.get(index) {
-        Some(Aggregate::Sum(scalar)) => scalar.columns().next().map_or(0, |column| scale_at(&query.table, column)),
-        _ => 0,
+/// The scale of a count or a sum; `None` for what is not nothing where there are no rows.
+fn sum_scale(query: &Query, expression: &Expression) -> Option<u8> {
+    let Expression::Aggregate(index) = expression else { return None };
+    let aggregate = query.aggregates.get(*index)?;
+    if aggregate.is_count() {
+        return Some(0);
     }
+    let is_sum = aggregate.function == crate::rule::expression::AggregateFunction::Sum;
+    let columns = aggregate.argument.as_ref().filter(|_| is_sum)?.columns();
+    columns.into_iter().map(|column| scale_at(&query.table, column)).max()
 }
 
 /// The key's values as text, in GROUP BY order, as the statement's parameters and the message show them;
@@ -325,22 +329,4 @@ fn confirmation_json(required: Confirm, confirmation: Option<Confirmation<'_>>, 
         }
     }
     json
-}
-
-/// HAVING as an analyst would write it.
-pub fn having_text(query: &Query) -> String {
-    let having = &query.having;
-    let left = match query.aggregates.get(having.aggregate) {
-        Some(Aggregate::Sum(scalar)) => format!("SUM({})", scalar_text(&query.table, scalar)),
-        _ => "COUNT(*)".to_owned(),
-    };
-    let operator = having.comparison.as_str();
-    format!("{left} {operator} {}", having.threshold)
-}
-
-fn scalar_text(table: &Table, scalar: &Scalar) -> String {
-    match scalar {
-        Scalar::Column(column) => table.columns.get(*column).map(|column| column.name.clone()).unwrap_or_default(),
-        Scalar::Abs(inner) => format!("ABS({})", scalar_text(table, inner)),
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`parse`]: SQL text → [`parse::Parsed`], names and positions only
 //! - [`compile`]: names → columns of the catalog, types checked: [`Query`]
+//! - [`expression`]: what conditions, arguments and outputs are made of
 //! - [`evaluate`]: what a row contributes, and whether HAVING holds
 //! - [`reach`]: how far back a window reaches, and when that changes what is in it
 //! - [`render`]: the same query as SQL again, for Postgres
@@ -10,6 +11,7 @@
 
 pub mod compile;
 pub mod evaluate;
+pub mod expression;
 pub mod message;
 pub mod parse;
 pub mod reach;
@@ -19,6 +21,8 @@ pub mod table_row;
 use std::sync::Arc;
 
 use rust_decimal::Decimal;
+
+pub use expression::{Aggregate, Comparison, Expression, Literal, Type};
 
 use crate::model::Table;
 use crate::model::zone::Zone;
@@ -75,15 +79,66 @@ pub struct Query {
     pub outputs: Vec<Output>,
     /// The distinct aggregates of select list and HAVING.
     pub aggregates: Vec<Aggregate>,
+    /// WHERE, in which [`Expression::Bound`] stands for the time bound.
+    pub filter: Option<Expression>,
     /// The lower time bound of WHERE.
     pub bound: Option<TimeBound>,
     /// HAVING.
-    pub having: Having,
+    pub having: Expression,
     /// The time zone of the session that the query is run in.
     pub zone: Arc<Zone>,
 }
 
+/// What HAVING compares with a number, where it does: what a bar is drawn for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// Index into [`Query::aggregates`].
+    pub aggregate: usize,
+    /// The operator, the aggregate being on its left.
+    pub comparison: Comparison,
+    /// The number.
+    pub value: Decimal,
+}
+
 impl Query {
+    /// The first comparison of an aggregate with a number among those that HAVING joins with AND.
+    pub fn threshold(&self) -> Option<Threshold> {
+        threshold(&self.having)
+    }
+
+    /// Its expressions over a row.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.aggregates.iter().flat_map(Aggregate::expressions).chain(&self.filter)
+    }
+
+    /// Whether an output is a count alone, which alerts show as a number.
+    pub fn is_count(&self, output: &Output) -> bool {
+        output.aggregate().and_then(|index| self.aggregates.get(index)).is_some_and(Aggregate::is_count)
+    }
+
+    /// WHERE without the time bound, if there is more in it.
+    pub fn condition(&self) -> Option<&Expression> {
+        self.filter.as_ref().filter(|filter| !filter.is_bound())
+    }
+
+    /// The same query in one spelling.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        self.filter = self.filter.map(Expression::canonical);
+        self.having = self.having.canonical();
+        for aggregate in &mut self.aggregates {
+            aggregate.argument = aggregate.argument.take().map(Expression::canonical);
+            aggregate.filter = aggregate.filter.take().map(Expression::canonical);
+        }
+        for output in &mut self.outputs {
+            if let OutputExpr::Value(expression, _) = &mut output.expr {
+                let old = std::mem::replace(expression, Expression::Bound);
+                *expression = old.canonical();
+            }
+        }
+        self
+    }
+
     /// Whether the query means something else in another time zone: its column holds local times, or it reaches back by days
     /// or months, which a change of the clocks makes longer or shorter.
     pub fn is_zoned(&self) -> bool {
@@ -103,44 +158,37 @@ pub struct Output {
 }
 
 /// What stands in the select list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputExpr {
     /// Index into [`Query::group_by`].
     Key(usize),
-    /// Index into [`Query::aggregates`].
-    Aggregate(usize),
+    /// An expression over aggregates, and its type.
+    Value(Expression, Type),
 }
 
-/// An aggregate over the rows of a group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Aggregate {
-    /// COUNT(*)
-    CountRows,
-    /// SUM(scalar)
-    Sum(Scalar),
-}
-
-/// An expression over one row.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Scalar {
-    /// Index into the table's columns.
-    Column(usize),
-    /// ABS(scalar)
-    Abs(Box<Scalar>),
-}
-
-impl Scalar {
-    /// The columns that it reads: indexes into the table's columns.
-    pub fn columns(&self) -> impl Iterator<Item = usize> {
-        let mut scalar = self;
-        while let Self::Abs(inner) = scalar {
-            scalar = inner;
+impl Output {
+    /// The aggregate that it is, alone: an index into [`Query::aggregates`].
+    pub fn aggregate(&self) -> Option<usize> {
+        match self.expr {
+            OutputExpr::Value(Expression::Aggregate(index), _) => Some(index),
+            _ => None,
         }
-        match scalar {
-            Self::Column(column) => Some(*column),
-            Self::Abs(_) => None,
-        }
-        .into_iter()
+    }
+}
+
+fn threshold(having: &Expression) -> Option<Threshold> {
+    match having {
+        Expression::And(left, right) => threshold(left).or_else(|| threshold(right)),
+        Expression::Compare(comparison, left, right) => match (&**left, &**right) {
+            (Expression::Aggregate(aggregate), Expression::Literal(Literal::Number(value, _))) => {
+                Some(Threshold { aggregate: *aggregate, comparison: *comparison, value: *value })
+            }
+            (Expression::Literal(Literal::Number(value, _)), Expression::Aggregate(aggregate)) => {
+                Some(Threshold { aggregate: *aggregate, comparison: comparison.turned(), value: *value })
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -170,48 +218,6 @@ impl Interval {
     /// Whether it has months or days, whose length depends on the calendar and the clocks.
     pub fn is_calendar(self) -> bool {
         self.months > 0 || self.days > 0
-    }
-}
-
-/// HAVING: one comparison of an aggregate with a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Having {
-    /// Index into [`Query::aggregates`], the left side.
-    pub aggregate: usize,
-    /// The operator.
-    pub comparison: Comparison,
-    /// The right side.
-    pub threshold: Decimal,
-}
-
-/// A comparison operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Comparison {
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterOrEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `=`
-    Equal,
-    /// `<>`
-    NotEqual,
-}
-
-impl Comparison {
-    /// As SQL writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Greater => ">",
-            Self::GreaterOrEqual => ">=",
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Equal => "=",
-            Self::NotEqual => "<>",
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::alert::{having_text, key_json, key_label};
+use crate::alert::{key_json, key_label};
 use crate::episode::Status;
 use crate::failure::CallError;
 use crate::model::Timestamp;
@@ -316,7 +316,7 @@ fn top_of(unit: &Unit) -> Vec<TopKey> {
             key: key_json(&rule.query, &standing.key),
             label: key_label(&rule.query, &standing.key),
             total: standing.measure,
-            threshold: rule.query.having.threshold.to_string(),
+            threshold: rule.query.threshold().map(|threshold| threshold.value.to_string()).unwrap_or_default(),
             over: standing.evaluation == Evaluation::Holds,
             rows: standing.rows,
         });
@@ -333,9 +333,9 @@ impl RuleStatus {
             name: rule.name.clone(),
             version: rule.version.clone(),
             severity: rule.severity.clone(),
-            having: having_text(query),
-            comparison: query.having.comparison.as_str(),
-            threshold: query.having.threshold.to_string(),
+            having: render::having_text(query),
+            comparison: query.threshold().map_or("", |threshold| threshold.comparison.as_str()),
+            threshold: query.threshold().map(|threshold| threshold.value.to_string()).unwrap_or_default(),
             key: names.map(|column| column.name.clone()).collect(),
             sql: render::original(query),
             confirmed_by_postgres: rule.confirm == Confirm::Required,

@@ -381,8 +381,8 @@ impl Unit {
                         (now, state.window.evaluate(&key, now).1)
                     }
                 };
-                let text = key_texts(&state.rule.query, &key).into_iter().next().flatten();
-                Asked { key, text, now, stream }
+                let texts = key_texts(&state.rule.query, &key);
+                Asked { key, texts, now, stream }
             });
             return Some(Question { rule, asked: asked.collect() });
         }

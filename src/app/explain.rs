@@ -17,7 +17,7 @@ use crate::postgres::zones::{Zones, set_zone};
 use crate::postgres::{Database, Sees};
 use crate::retry::Retry;
 use crate::rule::parse::parse;
-use crate::rule::{Query, compile};
+use crate::rule::{Aggregate, Output, OutputExpr, Query, compile};
 use crate::sink::postgres::stored;
 
 /// The alert's rule as it is configured now.
@@ -121,20 +121,23 @@ async fn ask(
     let present = present(&mut transaction, &subject).await.map_err(failed)?;
     transaction.rollback().await.map_err(failed)?;
     let _ = connection.close().await;
-    let known = numbers.iter().map(Option::is_some).collect();
+    let is_number = |output: &&Output| matches!(output.expr, OutputExpr::Value(_, ty) if ty.is_number());
+    let known =
+        outputs(&query).iter().zip(&numbers).map(|(output, number)| number.is_some() && is_number(output)).collect();
     Ok(RuleNow { version, found: Ok(RowsNow::new(&query, known, present)) })
 }
 
 impl RowsNow {
     fn new(query: &Query, known: Vec<bool>, present: Present) -> Self {
         let named = outputs(query);
-        let is_count = |index: &usize| query.aggregates.get(*index) == Some(&crate::rule::Aggregate::CountRows);
         let name =
             |index: &usize| query.table.columns.get(*index).map(|column| column.name.clone()).unwrap_or_default();
         Self {
-            outputs: named.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            outputs: named.iter().map(|output| output.name.clone()).collect(),
             known,
-            count: named.iter().position(|(_, index)| is_count(index)),
+            count: named.iter().position(|output| {
+                output.aggregate().and_then(|index| query.aggregates.get(index)) == Some(&Aggregate::COUNT_ROWS)
+            }),
             columns: columns(query).iter().map(name).collect(),
             present,
         }
@@ -153,7 +156,7 @@ fn key_texts(query: &Query, record: &AlertRecord) -> Option<Vec<Option<String>>>
 /// The alert's own number for each output: what the database said, or the stream where it was not asked.
 fn numbers<'a>(query: &Query, record: &'a AlertRecord) -> Vec<Option<&'a Json>> {
     let numbers = record.database.as_ref().unwrap_or(&record.stream);
-    outputs(query).iter().map(|(name, _)| numbers.get(*name)).collect()
+    outputs(query).iter().map(|output| numbers.get(&output.name)).collect()
 }
 
 /// A value as Postgres reads it; `None` for NULL.

@@ -206,7 +206,7 @@ fn finish(settings: &RuleSettings, query: Query) -> Result<Rule, String> {
 fn default_message(name: &str, query: &Query) -> String {
     let escape = |text: &str| text.replace('{', "{{").replace('}', "}}");
     let keys = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Key(_)));
-    let rest = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Aggregate(_)));
+    let rest = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Value(..)));
     let shown: Vec<String> = keys.chain(rest).map(|o| format!("{} {{{}}}", escape(&o.name), o.name)).collect();
     format!("{}: {}", escape(name), shown.join(", "))
 }

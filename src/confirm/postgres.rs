@@ -30,7 +30,7 @@ use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::zones::Zones;
 use crate::postgres::{Sees, Session, kind, no_answer, query};
 use crate::rule::table_row::{TableRow, table_row, value};
-use crate::rule::{self, Aggregate, OutputExpr, Rule, Time, render};
+use crate::rule::{self, OutputExpr, Rule, Time, render};
 use crate::unit::audit::AUDIT_KEYS;
 use crate::unit::{Answer, Asked, Compared, Question};
 
@@ -47,7 +47,6 @@ pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 struct Statements {
     time: Time,
     keyed: String,
-    null: String,
     rows: String,
     rows_by_key: String,
     all_rows: String,
@@ -56,14 +55,13 @@ struct Statements {
     /// The statements of the audit.
     audit: AuditStatements,
     query: rule::Query,
-    /// Name of each aggregate output, and whether it is a count.
+    /// Name of each output over aggregates, and whether it is a count.
     outputs: Vec<(String, bool)>,
 }
 
 /// What the audit of one rule asks.
 struct AuditStatements {
     keyed: String,
-    null: String,
     rows: String,
     first_keys: String,
     next_keys: String,
@@ -156,14 +154,14 @@ impl PostgresConfirm {
         &self,
         rule: usize,
         statements: &Statements,
-        texts: (&str, &str),
+        sql: &str,
         asked: &[Asked],
         read: impl Fn(&Statements, &PgRow, u64) -> Result<A, sqlx::Error> + Copy,
     ) -> Vec<Result<A, CallError>> {
         let mut answers = Vec::with_capacity(asked.len());
         let mut parts = vec![asked];
         while let Some(part) = parts.pop() {
-            match self.statement(rule, statements, texts, part, read).await {
+            match self.statement(rule, statements, sql, part, read).await {
                 Ok(got) => answers.extend(got.into_iter().map(Ok)),
                 Err(sqlx::Error::Database(error)) if part.len() > 1 && is_of_the_data(&*error) => {
                     let (first, second) = part.split_at(part.len() / 2);
@@ -184,21 +182,29 @@ impl PostgresConfirm {
         &self,
         rule: usize,
         statements: &Statements,
-        (keyed, null): (&str, &str),
+        sql: &str,
         asked: &[Asked],
         read: impl Fn(&Statements, &PgRow, u64) -> Result<A, sqlx::Error>,
     ) -> Result<Vec<A>, sqlx::Error> {
         let started = Instant::now();
         let instants: Vec<String> = asked.iter().map(|asked| instant(asked.now)).collect();
-        let keys: Vec<&str> = asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
-        let rows = if keys.is_empty() {
-            let query = query(AssertSqlSafe(null.to_owned()));
-            self.fetch(rule, query.bind(instants.first())).await?
-        } else {
-            let query = query(AssertSqlSafe(keyed.to_owned())).bind(&keys);
-            match statements.time {
-                Time::Processing => self.fetch(rule, query.bind(instants.first())).await?,
-                Time::Event => self.fetch(rule, query.bind(&instants)).await?,
+        let query = query(AssertSqlSafe(sql.to_owned()));
+        let rows = match asked.first() {
+            Some(one) if one.has_null() => {
+                let mut query = query.bind(instants.first());
+                for text in one.texts.iter().flatten() {
+                    query = query.bind(text);
+                }
+                self.fetch(rule, query).await?
+            }
+            _ => {
+                let mut keys = columns_of(asked);
+                let query = query.bind(keys.next().unwrap_or_default());
+                let query = match statements.time {
+                    Time::Processing => query.bind(instants.first()),
+                    Time::Event => query.bind(&instants),
+                };
+                self.fetch(rule, keys.fold(query, Query::bind)).await?
             }
         };
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -209,50 +215,60 @@ impl PostgresConfirm {
         rows.iter().map(|row| read(statements, row, millis)).collect()
     }
 
-    /// Asks for all of a question's groups, in their order. The statements: of keys, and of the NULL key.
+    /// Asks for all of a question's groups, in their order. The statements: of keys, and of a key with NULLs in it.
     async fn ask_all<A: Clone>(
         &self,
         question: &Question,
-        texts: impl Fn(&Statements) -> (&str, &str),
+        keyed: impl Fn(&Statements) -> &str,
+        null: impl Fn(&rule::Query, Time, &[bool]) -> render::Confirmation,
         read: impl Fn(&Statements, &PgRow, u64) -> Result<A, sqlx::Error> + Copy,
     ) -> Vec<Result<A, CallError>> {
         let statements = match self.statements(question.rule) {
             Ok(statements) => statements,
             Err(error) => return question.asked.iter().map(|_| Err(error.clone())).collect(),
         };
-        // NULL is equal to nothing, so that group is asked for by a statement of its own.
-        let mut answers: Vec<Option<Result<A, CallError>>> = vec![None; question.asked.len()];
-        for null in [false, true] {
-            let mine = |asked: &&Asked| asked.text.is_none() == null;
-            let asked: Vec<Asked> = question.asked.iter().filter(mine).cloned().collect();
-            if asked.is_empty() {
-                continue;
-            }
-            let mut got = self.ask_some(question.rule, statements, texts(statements), &asked, read).await.into_iter();
-            for (slot, _) in answers.iter_mut().zip(&question.asked).filter(|(_, asked)| mine(asked)) {
-                *slot = got.next();
-            }
+        let whole: Vec<Asked> = question.asked.iter().filter(|asked| !asked.has_null()).cloned().collect();
+        let mut answers = match whole.is_empty() {
+            true => Vec::new(),
+            false => self.ask_some(question.rule, statements, keyed(statements), &whole, read).await,
         }
-        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(bad("no answer")))).collect()
+        .into_iter();
+        let mut all = Vec::with_capacity(question.asked.len());
+        for asked in &question.asked {
+            let answer = if asked.has_null() {
+                // NULL is equal to nothing, so such a group is asked for by a statement of its own.
+                let nulls: Vec<bool> = asked.texts.iter().map(Option::is_none).collect();
+                let sql = null(&statements.query, statements.time, &nulls).sql;
+                self.ask_some(question.rule, statements, &sql, std::slice::from_ref(asked), read).await.pop()
+            } else {
+                answers.next()
+            };
+            all.push(answer.unwrap_or_else(|| Err(bad("no answer"))));
+        }
+        all
     }
 
     fn keys(statements: &Statements, rows: &[PgRow]) -> Result<Vec<Key>, CallError> {
-        let keys = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Option<String>>, _>>();
-        let keys = keys.map_err(failed)?;
-        let table = &statements.query.table;
-        let column = statements.query.group_by.first().and_then(|index| table.columns.get(*index));
-        let column = column.ok_or_else(|| bad("no such column"))?;
-        keys.iter().map(|key| value(column, key.as_deref()).map(|value| Key::new(vec![value])).map_err(bad)).collect()
+        let query = &statements.query;
+        let key = |row: &PgRow| {
+            let columns = query.group_by.iter().enumerate().map(|(place, index)| {
+                let text: Option<String> = row.try_get(place).map_err(failed)?;
+                let column = query.table.columns.get(*index).ok_or_else(|| bad("no such column"))?;
+                value(column, text.as_deref()).map_err(bad)
+            });
+            columns.collect::<Result<_, _>>().map(Key::new)
+        };
+        rows.iter().map(key).collect()
     }
 }
 
 impl Confirm for PostgresConfirm {
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>> {
-        self.ask_all(question, |texts| (&texts.keyed, &texts.null), Statements::answer).await
+        self.ask_all(question, |texts| &texts.keyed, render::confirmation_null, Statements::answer).await
     }
 
     async fn compare(&self, question: &Question) -> Vec<Result<Compared, CallError>> {
-        self.ask_all(question, |texts| (&texts.audit.keyed, &texts.audit.null), Statements::compared).await
+        self.ask_all(question, |texts| &texts.audit.keyed, render::comparison_null, Statements::compared).await
     }
 
     async fn page(&self, rule: usize, after: Option<&Key>, now: Timestamp) -> Result<Vec<Key>, CallError> {
@@ -264,9 +280,8 @@ impl Confirm for PostgresConfirm {
                 self.fetch(rule, query.bind(instant(now)).bind(limit)).await
             }
             Some(key) => {
-                let text = key_texts(&statements.query, key).into_iter().next().flatten();
-                let query = query(AssertSqlSafe(statements.audit.next_keys.clone()));
-                self.fetch(rule, query.bind(instant(now)).bind(limit).bind(text)).await
+                let query = query(AssertSqlSafe(statements.audit.next_keys.clone())).bind(instant(now)).bind(limit);
+                self.fetch(rule, key_texts(&statements.query, key).into_iter().fold(query, Query::bind)).await
             }
         };
         Self::keys(statements, &rows.map_err(failed)?)
@@ -275,11 +290,13 @@ impl Confirm for PostgresConfirm {
     async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError> {
         let statements = self.statements(question.rule)?;
         let Some(now) = question.asked.iter().map(|asked| asked.now).max() else { return Ok(Vec::new()) };
-        let keys: Vec<&str> = question.asked.iter().filter_map(|asked| asked.text.as_deref()).collect();
-        let query = query(AssertSqlSafe(statements.audit.rows.clone())).bind(&keys).bind(instant(now));
+        let whole: Vec<Asked> = question.asked.iter().filter(|asked| !asked.has_null()).cloned().collect();
+        let mut keys = columns_of(&whole);
+        let query = query(AssertSqlSafe(statements.audit.rows.clone())).bind(keys.next().unwrap_or_default());
+        let query = keys.fold(query.bind(instant(now)), Query::bind);
         let rows = self.fetch(question.rule, query).await.map_err(failed)?;
         let mut rows = rows.iter().map(|row| self.table_row(statements, row)).collect::<Result<Vec<_>, _>>()?;
-        for asked in question.asked.iter().filter(|asked| asked.text.is_none()) {
+        for asked in question.asked.iter().filter(|asked| asked.has_null()) {
             rows.extend(self.rows(question.rule, asked).await?);
         }
         Ok(rows)
@@ -302,7 +319,9 @@ impl Confirm for PostgresConfirm {
 
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
         let statements = self.statements(rule)?;
-        let query = query(AssertSqlSafe(statements.rows.clone())).bind(&asked.text).bind(instant(asked.now));
+        let mut texts = asked.texts.iter();
+        let query = query(AssertSqlSafe(statements.rows.clone())).bind(texts.next().cloned().flatten());
+        let query = texts.fold(query.bind(instant(asked.now)), Query::bind);
         let rows = self.fetch(rule, query).await.map_err(failed)?;
         rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
@@ -344,6 +363,12 @@ impl Confirm for PostgresConfirm {
     }
 }
 
+/// The columns of keys that have no NULL in them, each as an array.
+fn columns_of(asked: &[Asked]) -> impl Iterator<Item = Vec<String>> {
+    let columns = asked.first().map_or(1, |asked| asked.texts.len());
+    (0..columns).map(|place| asked.iter().filter_map(|asked| asked.texts.get(place).cloned().flatten()).collect())
+}
+
 /// An error of the driver.
 fn failed(error: sqlx::Error) -> CallError {
     let kind = kind(&error);
@@ -375,16 +400,11 @@ fn bad(problem: impl Into<String>) -> CallError {
 impl Statements {
     fn new(rule: &Rule, wanted: &[usize]) -> Self {
         let query = &rule.query;
-        let outputs = query.outputs.iter().filter_map(|output| match output.expr {
-            OutputExpr::Aggregate(index) => {
-                Some((output.name.clone(), matches!(query.aggregates.get(index), Some(Aggregate::CountRows))))
-            }
-            OutputExpr::Key(_) => None,
-        });
+        let outputs = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Value(..)));
+        let outputs = outputs.map(|output| (output.name.clone(), query.is_count(output)));
         Self {
             time: rule.time,
             keyed: render::confirmation(query, rule.time).sql,
-            null: render::confirmation_null(query, rule.time).sql,
             rows: render::rows(query, wanted),
             rows_by_key: render::rows_by_key(query, wanted),
             all_rows: render::all_rows(query, wanted, rule.time),
@@ -392,7 +412,6 @@ impl Statements {
             holding: render::holding(query),
             audit: AuditStatements {
                 keyed: render::comparison(query, rule.time).sql,
-                null: render::comparison_null(query, rule.time).sql,
                 rows: render::rows_of(query, wanted, rule.time),
                 first_keys: render::keys(query, rule.time, false),
                 next_keys: render::keys(query, rule.time, true),

@@ -17,8 +17,9 @@ use crate::confirm::Confirm;
 use crate::contract::{Contract, Look};
 use crate::failure::{CallError, Kind};
 use crate::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value, decimal_text};
+use crate::rule::expression::{AggregateFunction, Function};
 use crate::rule::table_row::TableRow;
-use crate::rule::{Aggregate, Comparison, Interval, OutputExpr, Query, Rule, Scalar, Time};
+use crate::rule::{Aggregate, Comparison, Expression, Interval, OutputExpr, Query, Rule, Time};
 use crate::unit::audit::AUDIT_KEYS;
 use crate::unit::{Answer, Asked, Compared, Question};
 
@@ -280,7 +281,7 @@ impl Confirm for MemoryConfirm {
         let all: BTreeSet<Key> = rows.values().map(|row| table.key(row)).collect();
         let mut keys = Vec::new();
         for key in all.into_iter().filter(|key| after.is_none_or(|after| key > after)) {
-            let asked = Asked { key, text: None, now, stream: Map::new() };
+            let asked = Asked { key, texts: Vec::new(), now, stream: Map::new() };
             if !table.rows(rows, &asked).map_err(bad)?.is_empty() {
                 keys.push(asked.key);
             }
@@ -338,7 +339,7 @@ impl Confirm for MemoryConfirm {
         let rows = state.frozen.as_ref().unwrap_or(&state.rows);
         let mut held = Vec::new();
         for key in rows.values().map(|row| table.key(row)).collect::<BTreeSet<Key>>() {
-            let asked = Asked { key, text: None, now, stream: Map::new() };
+            let asked = Asked { key, texts: Vec::new(), now, stream: Map::new() };
             if table.answer(rows, &asked).map_err(bad)?.holds {
                 held.push(asked.key);
             }
@@ -347,7 +348,8 @@ impl Confirm for MemoryConfirm {
     }
 }
 
-/// A query over rows of the wanted columns, evaluated as its text reads.
+/// A query over rows of the wanted columns, evaluated as its text reads: of the rules that there are, those without conditions
+/// on rows, over counts and sums, with one comparison in HAVING.
 struct Naive<'a> {
     query: &'a Query,
     time: Time,
@@ -390,19 +392,24 @@ impl Naive<'_> {
         let rows: Vec<&[Value]> = rows.iter().map(|row| &*row.row).collect();
         let aggregates: Vec<Option<(i128, u8)>> =
             self.query.aggregates.iter().map(|aggregate| self.aggregate(&rows, aggregate)).collect::<Result<_, _>>()?;
-        let having = &self.query.having;
+        let (Expression::Compare(..), Some(having), None) =
+            (&self.query.having, self.query.threshold(), self.query.condition())
+        else {
+            return Err("this fake cannot evaluate WHERE and HAVING".to_owned());
+        };
         // A group without rows is none, whatever HAVING says of zero.
         let holds = match aggregates.get(having.aggregate).copied().flatten() {
             Some((unscaled, scale)) if !rows.is_empty() => {
                 let left = Decimal::try_from_i128_with_scale(unscaled, u32::from(scale)).map_err(|e| e.to_string())?;
-                compares(left.cmp(&having.threshold), having.comparison)
+                compares(left.cmp(&having.value), having.comparison)
             }
             _ => false,
         };
         let mut outputs = Map::new();
         for output in &self.query.outputs {
-            let OutputExpr::Aggregate(index) = output.expr else { continue };
-            let count = matches!(self.query.aggregates.get(index), Some(Aggregate::CountRows));
+            let OutputExpr::Value(..) = output.expr else { continue };
+            let index = output.aggregate().ok_or("this fake cannot calculate outputs")?;
+            let count = self.query.is_count(output);
             let value = match aggregates.get(index).copied().flatten() {
                 Some(_) if count => Json::from(rows.len()),
                 Some((unscaled, scale)) => Json::String(decimal_text(unscaled, scale)),
@@ -415,15 +422,18 @@ impl Naive<'_> {
 
     /// Unscaled, with its scale; `None` for NULL.
     fn aggregate(&self, rows: &[&[Value]], aggregate: &Aggregate) -> Result<Option<(i128, u8)>, String> {
-        let Aggregate::Sum(scalar) = aggregate else {
-            return Ok(i128::try_from(rows.len()).ok().map(|count| (count, 0)));
-        };
-        let (column, absolute) = match scalar {
-            Scalar::Column(column) => (*column, false),
-            Scalar::Abs(inner) => match &**inner {
-                Scalar::Column(column) => (*column, true),
-                Scalar::Abs(_) => return Err("ABS of ABS".to_owned()),
-            },
+        let (column, absolute) = match (aggregate.function, &aggregate.argument, &aggregate.filter) {
+            (AggregateFunction::Count, None, None) => {
+                return Ok(i128::try_from(rows.len()).ok().map(|count| (count, 0)));
+            }
+            (AggregateFunction::Sum, Some(Expression::Column(column)), None) => (*column, false),
+            (AggregateFunction::Sum, Some(Expression::Call(Function::Abs, arguments)), None) => {
+                match arguments.as_slice() {
+                    [Expression::Column(column)] => (*column, true),
+                    _ => return Err("this fake cannot take ABS of more than a column".to_owned()),
+                }
+            }
+            _ => return Err("this fake cannot calculate this aggregate".to_owned()),
         };
         let scale = self.query.table.columns.get(column).and_then(|column| column.ty.scale()).unwrap_or(0);
         let mut sum = None;

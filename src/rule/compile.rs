@@ -1,12 +1,17 @@
 //! [`Parsed`] and the catalog → [`Query`]: names become columns, types are checked. Pure.
 
+mod types;
+
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::parse::{At, Name, Parsed, ParsedAggregate, ParsedExpr, ParsedOutput};
-use super::{Aggregate, Confirm, Having, Output, OutputExpr, Query, RuleError, Scalar, Time, TimeBound, render};
+use super::expression::{Aggregate, Expression};
+use super::parse::node::Kind;
+use super::parse::{At, Name, Parsed, ParsedOutput};
+use super::{Confirm, Output, OutputExpr, Query, RuleError, Time, TimeBound, render};
 use crate::model::{Column, ColumnType, Table};
+use types::{Types, is_key};
 
 /// The namespace of rule versions: a random UUID, fixed for ever, as versions stand in alerts and checkpoints.
 const VERSION_NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_3c0e_9b52_4a7e_8d44_51c2_e07b_a963);
@@ -21,16 +26,16 @@ const LISTED: usize = 20;
 /// Names that the table does not have, types that memory and Postgres would not agree on exactly, outputs that are
 /// neither key nor aggregate or share a name; each with its place in the SQL.
 pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
-    let Parsed { schema, table: name, outputs: parsed_outputs, bound, group_by, having, spelling: _ } = parsed;
+    let Parsed { schema, table: name, outputs: parsed_outputs, filter, bound, group_by, having, spelling: _ } = parsed;
     if schema.text != table.schema || name.text != table.name {
         let problem = format!("the rule reads {}.{}, but the table watched is {table}", schema.text, name.text);
         return Err(name.at.error(problem));
     }
-    let key = key_column(table, group_by)?;
+    let group_by = group_by.iter().map(|name| key_column(table, name)).collect::<Result<Vec<_>, _>>()?;
     let mut aggregates = Vec::new();
     let mut outputs: Vec<Output> = Vec::new();
     for parsed_output in parsed_outputs {
-        let output = output(table, key, parsed_output, &mut aggregates)?;
+        let output = output(table, &group_by, parsed_output, &mut aggregates)?;
         if outputs.iter().any(|other| other.name == output.name) {
             let problem = format!(
                 "two outputs are named {:?}, and an alert has one field for each; name one with AS",
@@ -40,42 +45,35 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
         }
         outputs.push(output);
     }
+    let mut rows = Types { table, aggregates: &mut Vec::new(), columns: true };
+    let filter = filter.as_ref().map(|filter| rows.condition(filter, "WHERE")).transpose()?;
     let bound = match bound {
         Some(bound) => {
             Some(TimeBound { column: time_column(table, &bound.column)?, inclusive: bound.inclusive, back: bound.back })
         }
         None => None,
     };
-    let aggregate = aggregate(table, &having.aggregate, &mut aggregates)?;
-    let having = Having { aggregate, comparison: having.comparison, threshold: having.threshold };
+    let at = having.at;
+    let having = Types { table, aggregates: &mut aggregates, columns: false }.condition(having, "HAVING")?;
+    if !having.has_aggregate() {
+        return Err(at.error("HAVING needs an aggregate, such as COUNT(*) > 5: without one it says nothing of a group"));
+    }
     let zone = Arc::default();
-    Ok(Query { table: table.clone(), group_by: vec![key], outputs, aggregates, bound, having, zone })
+    Ok(Query { table: table.clone(), group_by, outputs, aggregates, filter, bound, having, zone })
 }
 
-/// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, arguments of
-/// aggregates, time bound. Indexes into the table's columns.
+/// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, WHERE, arguments and filters of
+/// aggregates. Indexes into the table's columns.
 pub fn wanted(queries: &[&Query]) -> Vec<usize> {
     let mut columns: Vec<usize> = Vec::new();
     for query in queries {
         columns.extend(&query.group_by);
-        columns.extend(query.aggregates.iter().filter_map(|aggregate| match aggregate {
-            Aggregate::CountRows => None,
-            Aggregate::Sum(scalar) => Some(argument(scalar)),
-        }));
+        columns.extend(query.expressions().flat_map(Expression::columns));
         columns.extend(query.bound.iter().map(|bound| bound.column));
     }
     columns.sort_unstable();
     columns.dedup();
     columns
-}
-
-fn argument(mut scalar: &Scalar) -> usize {
-    loop {
-        match scalar {
-            Scalar::Column(column) => return *column,
-            Scalar::Abs(inner) => scalar = inner,
-        }
-    }
 }
 
 /// Refuses a query on a nullable column with a DEFAULT, unless NULLs are known to arrive as NULLs.
@@ -103,8 +101,7 @@ pub fn check_nulls(query: &Query, connector_keeps_nulls: bool) -> Result<(), Str
 /// confirms. White space, the case of keywords, the order of a comparison's sides, `1 week` for `7 days` and
 /// `3000.0` for `3000` leave it as it is; names of outputs do not, as they stand in the alert.
 pub fn version(query: &Query, time: Time, confirm: Confirm) -> String {
-    let mut canonical = query.clone();
-    canonical.having.threshold = query.having.threshold.normalize();
+    let canonical = query.clone().canonical();
     // The words that versions have been made of since the first one.
     let clock = match time {
         Time::Processing => "wall",
@@ -121,53 +118,30 @@ pub fn version(query: &Query, time: Time, confirm: Confirm) -> String {
 
 fn output(
     table: &Table,
-    key: usize,
+    group_by: &[usize],
     parsed: &ParsedOutput,
     aggregates: &mut Vec<Aggregate>,
 ) -> Result<Output, RuleError> {
-    let expr = match &parsed.expr {
-        ParsedExpr::Column(name) => {
+    let expr = match &parsed.expr.kind {
+        Kind::Column(name) => {
             let (index, _) = find(table, name)?;
-            if index != key {
-                let problem = format!(
-                    "{:?} is not the GROUP BY column; the select list may hold that and aggregates only",
-                    name.text
-                );
-                return Err(name.at.error(problem));
+            match group_by.iter().position(|key| *key == index) {
+                Some(place) => OutputExpr::Key(place),
+                None => {
+                    let problem = format!(
+                        "{:?} is not a GROUP BY column; the select list may hold those and expressions over aggregates",
+                        name.text
+                    );
+                    return Err(name.at.error(problem));
+                }
             }
-            OutputExpr::Key(0)
         }
-        ParsedExpr::Aggregate(parsed) => OutputExpr::Aggregate(aggregate(table, parsed, aggregates)?),
+        _ => {
+            let (expression, ty) = Types { table, aggregates, columns: false }.typed(&parsed.expr)?;
+            OutputExpr::Value(expression, ty)
+        }
     };
     Ok(Output { name: parsed.name.text.clone(), expr })
-}
-
-/// The index of an aggregate among the distinct ones, added where it is new.
-fn aggregate(table: &Table, parsed: &ParsedAggregate, aggregates: &mut Vec<Aggregate>) -> Result<usize, RuleError> {
-    let aggregate = match parsed {
-        ParsedAggregate::CountRows => Aggregate::CountRows,
-        ParsedAggregate::Sum(name) => Aggregate::Sum(Scalar::Column(number_column(table, name)?)),
-        ParsedAggregate::SumAbs(name) => {
-            Aggregate::Sum(Scalar::Abs(Box::new(Scalar::Column(number_column(table, name)?))))
-        }
-    };
-    if let Some(index) = aggregates.iter().position(|other| *other == aggregate) {
-        return Ok(index);
-    }
-    aggregates.push(aggregate);
-    Ok(aggregates.len().saturating_sub(1))
-}
-
-fn number_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
-    let (index, column) = find(table, name)?;
-    match column.ty {
-        ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 | ColumnType::Numeric { .. } => Ok(index),
-        _ => Err(unsupported(
-            name.at,
-            column,
-            "SUM takes smallint, integer, bigint and numeric; sums of real, double precision and money are inexact",
-        )),
-    }
 }
 
 fn time_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
@@ -180,20 +154,14 @@ fn time_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
 
 fn key_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
     let (index, column) = find(table, name)?;
-    match column.ty {
-        ColumnType::Bool
-        | ColumnType::Int2
-        | ColumnType::Int4
-        | ColumnType::Int8
-        | ColumnType::Text
-        | ColumnType::Uuid
-        | ColumnType::Numeric { scale: Some(_) } => Ok(index),
-        _ => Err(unsupported(
-            name.at,
-            column,
-            "GROUP BY takes boolean, smallint, integer, bigint, text, varchar, uuid, and numeric with a declared scale",
-        )),
+    if is_key(&column.ty) {
+        return Ok(index);
     }
+    Err(unsupported(
+        name.at,
+        column,
+        "GROUP BY takes boolean, smallint, integer, bigint, text, varchar, uuid, and numeric with a declared scale",
+    ))
 }
 
 fn unsupported(at: At, column: &Column, supported: &str) -> RuleError {

@@ -2,17 +2,31 @@
 //!
 //! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
 
+mod aggregates;
+mod expression;
+mod like;
+mod running;
+mod scalar;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 pub use super::reach::LeftEdge;
-use super::reach::Reach;
-use super::{Aggregate, Comparison, Output, OutputExpr, Query, Scalar, TimeBound};
-use crate::change::{Hole, HoleCause};
-use crate::model::{ColumnType, DECIMAL_LIMIT, Key, Timestamp, Value};
+pub use running::Running;
 
-/// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*).
+use super::expression::{AggregateFunction, Comparison, Expression, Literal, Type};
+use super::reach::Reach;
+use super::{Output, OutputExpr, Query, TimeBound};
+use crate::change::{Hole, HoleCause};
+use crate::model::zone::Zone;
+use crate::model::{ColumnType, Key, Timestamp, Value};
+use aggregates::{Arg, RunningKind, in_slots};
+use expression::{GroupValues, RowValues, digits_of, evaluate};
+use scalar::{Digits, Scalar};
+
+/// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*); NULL where FILTER
+/// leaves the row out. One more stands behind them for a row of which memory cannot tell whether WHERE admits it.
 pub type Args = SmallVec<[Value; 1]>;
 
 /// Whether HAVING holds for a group.
@@ -32,7 +46,7 @@ pub enum Evaluation {
 pub struct Parts {
     /// The group that it belongs to.
     pub key: Key,
-    /// The time that the bound looks at, as the column has it; `None` where no bound admits it.
+    /// The time that the bound looks at, as the column has it; `None` where WHERE does not admit the row, whenever it is.
     pub time: Option<Timestamp>,
     /// The arguments of the aggregates.
     pub args: Args,
@@ -45,50 +59,32 @@ pub struct Program {
     time: Option<usize>,
     /// Microseconds that the stream's times may lack.
     time_slack: i128,
-    args: Vec<SlotScalar>,
+    /// Of the decimals in each slot.
+    digits: Vec<Digits>,
+    /// WHERE, without what the window sees to.
+    condition: Option<Expression>,
+    args: Vec<Arg>,
     aggregates: Vec<RunningKind>,
     outputs: Vec<Output>,
     reach: Option<Reach>,
-    having: HavingProgram,
+    having: Having,
+    /// What HAVING compares with a number.
+    threshold: Option<(usize, Comparison)>,
+    zone: Arc<Zone>,
 }
 
-/// A [`Scalar`] over the slots of a decoded row.
+/// HAVING: as a tree, or, where it is one comparison with a number, without.
 #[derive(Clone, Debug)]
-enum SlotScalar {
-    Slot(usize),
-    Abs(Box<SlotScalar>),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum RunningKind {
-    CountRows,
-    Sum { arg: usize, scale: u8 },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct HavingProgram {
-    aggregate: usize,
-    comparison: Comparison,
-    /// Brings the aggregate to the scale of `threshold`.
-    factor: i128,
-    /// `None`: outside of what memory can compare.
-    threshold: Option<i128>,
-}
-
-/// The running aggregates of one group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Running {
-    rows: u64,
-    sums: SmallVec<[Sum; 1]>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    total: i128,
-    /// Rows whose argument is not NULL: a sum over none is NULL.
-    present: u64,
-    /// Rows whose argument memory cannot add.
-    opaque: u64,
+enum Having {
+    Any(Expression),
+    One {
+        aggregate: usize,
+        comparison: Comparison,
+        /// Brings the aggregate to the scale of `threshold`.
+        factor: i128,
+        /// `None`: outside of what memory can compare.
+        threshold: Option<i128>,
+    },
 }
 
 impl Program {
@@ -103,24 +99,32 @@ impl Program {
         let mut args = Vec::new();
         let mut aggregates = Vec::new();
         for aggregate in &query.aggregates {
-            aggregates.push(match aggregate {
-                Aggregate::CountRows => RunningKind::CountRows,
-                Aggregate::Sum(scalar) => {
-                    args.push(slot_scalar(scalar, &slot)?);
-                    RunningKind::Sum { arg: args.len() - 1, scale: scale_of(scalar, query)? }
+            let argument = match (&aggregate.argument, &aggregate.filter) {
+                (None, None) => None,
+                // COUNT(*) of some rows is the count of something that is never NULL.
+                (argument, filter) => {
+                    let expression = argument.clone().unwrap_or(Expression::Literal(Literal::Bool(true)));
+                    args.push(Arg::new(query, aggregate, expression, filter.clone(), &slot)?);
+                    Some(args.len() - 1)
                 }
-            });
+            };
+            aggregates.push(RunningKind::new(query, aggregate, argument));
         }
-        let having = HavingProgram::new(query, &aggregates)?;
+        let condition = query.condition().cloned().map(|condition| in_slots(condition, &slot)).transpose()?;
+        let digits = |column: &usize| digits_of(&Expression::Column(*column), query);
         Ok(Self {
             key: query.group_by.iter().map(|column| slot(*column)).collect::<Result<_, _>>()?,
             time: query.bound.as_ref().map(|bound| slot(bound.column)).transpose()?,
             time_slack: query.bound.as_ref().map_or(0, |bound| time_slack(query, bound)),
+            digits: wanted.iter().map(digits).collect(),
+            condition,
             args,
+            having: Having::new(query, &aggregates),
+            threshold: query.threshold().map(|threshold| (threshold.aggregate, threshold.comparison)),
             aggregates,
             outputs: query.outputs.clone(),
             reach: query.bound.as_ref().map(|bound| Reach::new(bound, is_local(query, bound), Arc::clone(&query.zone))),
-            having,
+            zone: Arc::clone(&query.zone),
         })
     }
 
@@ -156,19 +160,33 @@ impl Program {
         self.time_slack
     }
 
-    /// The arguments of the aggregates.
-    pub fn args(&self, row: &[Value]) -> Args {
-        self.args.iter().map(|scalar| scalar.evaluate(row)).collect()
-    }
-
     /// What the windows hold of a row.
     pub fn parts(&self, row: &[Value]) -> Parts {
-        Parts { key: self.key(row), time: self.time(row), args: self.args(row) }
+        self.parts_at(row, &[], self.key(row), self.time(row))
+    }
+
+    /// The same with a key and a time that are known. What is read of a hole is unknown.
+    fn parts_at(&self, row: &[Value], holes: &[Hole], key: Key, time: Option<Timestamp>) -> Parts {
+        let values = RowValues { row, digits: &self.digits, holes };
+        let is_admitted = self.condition.as_ref().map_or(Scalar::Bool(true), |condition| evaluate(condition, &values));
+        let mut args: Args = SmallVec::new();
+        let time = match is_admitted {
+            Scalar::Bool(true) | Scalar::Unknown => time,
+            _ => return Parts { key, time: None, args },
+        };
+        args.extend(self.args.iter().map(|arg| arg.value(&values)));
+        if is_admitted == Scalar::Unknown {
+            args.push(Value::Opaque);
+        }
+        Parts { key, time, args }
     }
 
     /// Whether the query reads this slot.
     pub fn reads(&self, slot: usize) -> bool {
-        self.key.contains(&slot) || self.time == Some(slot) || self.args.iter().any(|arg| arg.slot() == slot)
+        self.key.contains(&slot)
+            || self.time == Some(slot)
+            || self.condition.iter().any(|condition| condition.columns().contains(&slot))
+            || self.args.iter().any(|arg| arg.reads(slot))
     }
 
     /// What the windows hold of a row that does not say all of its columns, and whether it is all that they need. What was
@@ -193,17 +211,25 @@ impl Program {
             Some(Some(Some((_, parts)))) => parts.time,
             Some(None) => return (None, false),
         };
-        let mut is_complete = true;
-        let args = self.args.iter().enumerate().map(|(place, arg)| match known(arg.slot()) {
-            Some(None) => arg.evaluate(row),
-            Some(Some((_, parts))) => parts.args.get(place).cloned().unwrap_or(Value::Opaque),
-            None => {
-                is_complete = false;
-                Value::Opaque
+        let mut parts = self.parts_at(row, holes, Key::new(values), time);
+        if parts.time.is_none() {
+            return (Some(parts), true);
+        }
+        let mut is_complete = parts.args.len() == self.args.len();
+        for (place, (arg, value)) in self.args.iter().zip(&mut parts.args).enumerate() {
+            // An argument of that column alone is what it was; of others it was calculated from what is not here.
+            match (arg.slots().as_slice(), arg.slots().iter().find_map(|slot| cause(*slot))) {
+                (_, None) => {}
+                ([slot], Some(_)) if let Some(Some((_, before))) = known(*slot) => {
+                    *value = before.args.get(place).cloned().unwrap_or(Value::Opaque);
+                }
+                _ => {
+                    *value = Value::Opaque;
+                    is_complete = false;
+                }
             }
-        });
-        let args = args.collect();
-        (Some(Parts { key: Key::new(values), time, args }), is_complete)
+        }
+        (Some(parts), is_complete)
     }
 
     /// The instant of a row's time: local time counts in the time zone of the query.
@@ -239,183 +265,139 @@ impl Program {
 
     /// Empty aggregates.
     pub fn start(&self) -> Running {
-        Running { rows: 0, sums: self.args.iter().map(|_| Sum::default()).collect() }
+        Running::new(self.args.iter().map(|arg| arg.is_counted))
     }
 
     /// Whether HAVING holds.
     pub fn evaluate(&self, running: &Running) -> Evaluation {
-        if running.rows == 0 {
+        if running.is_doubtful() {
+            return Evaluation::Unknown;
+        }
+        if running.rows() == 0 {
             return Evaluation::Fails;
         }
-        let value = match self.aggregates.get(self.having.aggregate) {
-            Some(RunningKind::CountRows) => i128::from(running.rows),
-            Some(RunningKind::Sum { arg, .. }) => match running.sums.get(*arg) {
-                Some(sum) if sum.opaque > 0 => return Evaluation::Unknown,
-                Some(sum) if sum.present > 0 => sum.total,
-                _ => return Evaluation::Fails,
-            },
-            None => return Evaluation::Unknown,
+        let holds = match &self.having {
+            Having::Any(having) => evaluate(having, &GroupValues { aggregates: &self.aggregates, running }),
+            Having::One { aggregate, comparison, factor, threshold } => {
+                let value = self.aggregates.get(*aggregate).map_or(Scalar::Unknown, |kind| running.value(kind));
+                match value.decimal() {
+                    Some((value, _)) => match (value.checked_mul(*factor), threshold) {
+                        (Some(value), Some(threshold)) => Scalar::Bool(comparison.holds(value.cmp(threshold))),
+                        _ => Scalar::Unknown,
+                    },
+                    None => value,
+                }
+            }
         };
-        match (value.checked_mul(self.having.factor), self.having.threshold) {
-            (Some(value), Some(threshold)) if self.having.comparison.holds(value, threshold) => Evaluation::Holds,
-            (Some(_), Some(_)) => Evaluation::Fails,
+        match holds {
+            Scalar::Bool(true) => Evaluation::Holds,
+            Scalar::Bool(false) | Scalar::Null => Evaluation::Fails,
             _ => Evaluation::Unknown,
         }
     }
 
-    /// The aggregate that HAVING compares, unscaled, with its scale; `None`: no rows, or memory cannot tell.
-    fn compared(&self, running: &Running) -> Option<(i128, u8)> {
-        if running.rows == 0 {
+    /// The aggregate that HAVING compares with a number; `None`: there is none, or no rows, or memory cannot tell.
+    fn compared(&self, running: &Running) -> Option<(i128, Digits)> {
+        if running.rows() == 0 || running.is_doubtful() {
             return None;
         }
-        match self.aggregates.get(self.having.aggregate)? {
-            RunningKind::CountRows => Some((i128::from(running.rows), 0)),
-            RunningKind::Sum { arg, scale } => {
-                let sum = running.sums.get(*arg).filter(|sum| sum.opaque == 0 && sum.present > 0)?;
-                Some((sum.total, *scale))
-            }
-        }
+        let (aggregate, _) = self.threshold?;
+        running.value(self.aggregates.get(aggregate)?).decimal()
     }
 
     /// The aggregate that HAVING compares, as text.
     pub fn measure(&self, running: &Running) -> Option<String> {
-        self.compared(running).map(|(value, scale)| crate::model::decimal_text(value, scale))
+        self.compared(running).map(|(value, digits)| crate::model::decimal_text(value, digits.scale))
     }
 
     /// Orders groups by how far HAVING is from failing (greater: further), for show.
     pub fn rank(&self, running: &Running) -> Option<i128> {
         let (value, _) = self.compared(running)?;
-        match self.having.comparison {
+        match self.threshold?.1 {
             Comparison::Less | Comparison::LessOrEqual => value.checked_neg(),
             _ => Some(value),
         }
     }
 
-    /// The outputs that are aggregates, as the alert shows them: COUNT as a number, sums as exact text in
-    /// the column's scale, NULL and what memory cannot tell as null.
+    /// The outputs over aggregates, as the alert shows them: COUNT as a number, everything else as Postgres's text of it, NULL
+    /// and what memory cannot tell as null.
     pub fn outputs(&self, running: &Running) -> serde_json::Map<String, serde_json::Value> {
         let mut shown = serde_json::Map::new();
+        let values = GroupValues { aggregates: &self.aggregates, running };
         for output in &self.outputs {
-            let OutputExpr::Aggregate(index) = output.expr else { continue };
-            let value = match self.aggregates.get(index) {
-                Some(RunningKind::CountRows) => serde_json::Value::from(running.rows),
-                Some(RunningKind::Sum { arg, scale }) => match running.sums.get(*arg) {
-                    Some(sum) if sum.opaque == 0 && sum.present > 0 => {
-                        crate::model::decimal_text(sum.total, *scale).into()
-                    }
-                    _ => serde_json::Value::Null,
-                },
-                None => serde_json::Value::Null,
+            let OutputExpr::Value(expression, ty) = &output.expr else { continue };
+            let is_count =
+                output.aggregate().and_then(|index| self.aggregates.get(index)).is_some_and(RunningKind::is_count);
+            let value = match evaluate(expression, &values) {
+                _ if running.is_doubtful() => serde_json::Value::Null,
+                Scalar::Int(value) if is_count => value.into(),
+                Scalar::Int(value) => value.to_string().into(),
+                Scalar::Decimal(value, digits) => crate::model::decimal_text(value, digits.scale).into(),
+                Scalar::Bool(value) => value.to_string().into(),
+                Scalar::Time(at) => self.time_text(at, *ty).map_or(serde_json::Value::Null, Into::into),
+                Scalar::Text(text) => text.into(),
+                Scalar::Null | Scalar::Unknown => serde_json::Value::Null,
             };
             shown.insert(output.name.clone(), value);
         }
         shown
     }
+
+    /// A time as a session in the query's time zone shows it; `None` outside of the years 1 to 9999.
+    fn time_text(&self, at: Timestamp, ty: Type) -> Option<String> {
+        match at {
+            Timestamp::MAX => return Some("infinity".to_owned()),
+            Timestamp::MIN => return Some("-infinity".to_owned()),
+            _ => {}
+        }
+        let local = if ty == Type::TimestampTz { Timestamp(self.zone.local(at)) } else { at };
+        local.date()?;
+        let shown = chrono::DateTime::from_timestamp_micros(local.0)?;
+        if ty == Type::Date {
+            return Some(shown.format("%Y-%m-%d").to_string());
+        }
+        let mut text = shown.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+        let end = text.trim_end_matches('0').trim_end_matches('.').len();
+        text.truncate(end);
+        if ty == Type::TimestampTz {
+            text.push_str(&offset_text((local.0 - at.0) / 1_000_000));
+        }
+        Some(text)
+    }
 }
 
-impl HavingProgram {
-    fn new(query: &Query, aggregates: &[RunningKind]) -> Result<Self, String> {
-        let having = &query.having;
-        let scale = match aggregates.get(having.aggregate) {
-            Some(RunningKind::CountRows) => 0,
-            Some(RunningKind::Sum { scale, .. }) => u32::from(*scale),
-            None => return Err(format!("HAVING names aggregate {}", having.aggregate)),
+/// `+02`, `-03:30`, `+00:53:28`: an offset of so many seconds, as Postgres shows it.
+fn offset_text(seconds: i64) -> String {
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let seconds = seconds.abs();
+    let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (minutes, rest) {
+        (0, 0) => format!("{sign}{hours:02}"),
+        (_, 0) => format!("{sign}{hours:02}:{minutes:02}"),
+        _ => format!("{sign}{hours:02}:{minutes:02}:{rest:02}"),
+    }
+}
+
+impl Having {
+    fn new(query: &Query, aggregates: &[RunningKind]) -> Self {
+        let any = || Self::Any(query.having.clone());
+        let (Expression::Compare(..), Some(threshold)) = (&query.having, query.threshold()) else { return any() };
+        let Some(kind) = aggregates.get(threshold.aggregate) else { return any() };
+        let scale = match kind.function {
+            AggregateFunction::Count | AggregateFunction::CountDistinct => 0,
+            AggregateFunction::Sum => u32::from(if kind.is_integer { 0 } else { kind.digits.scale }),
+            _ => return any(),
         };
-        let common = scale.max(having.threshold.scale());
+        let common = scale.max(threshold.value.scale());
         let power = |from: u32| 10_i128.checked_pow(common - from);
-        Ok(Self {
-            aggregate: having.aggregate,
-            comparison: having.comparison,
-            factor: power(scale).ok_or_else(|| format!("a scale of {common} digits"))?,
-            threshold: power(having.threshold.scale()).and_then(|p| having.threshold.mantissa().checked_mul(p)),
-        })
-    }
-}
-
-impl Comparison {
-    fn holds(self, left: i128, right: i128) -> bool {
-        match self {
-            Self::Greater => left > right,
-            Self::GreaterOrEqual => left >= right,
-            Self::Less => left < right,
-            Self::LessOrEqual => left <= right,
-            Self::Equal => left == right,
-            Self::NotEqual => left != right,
+        let Some(factor) = power(scale) else { return any() };
+        Self::One {
+            aggregate: threshold.aggregate,
+            comparison: threshold.comparison,
+            factor,
+            threshold: power(threshold.value.scale()).and_then(|p| threshold.value.mantissa().checked_mul(p)),
         }
     }
-}
-
-impl Running {
-    /// Puts a row in.
-    pub fn add(&mut self, args: &Args) {
-        self.rows += 1;
-        for (sum, arg) in self.sums.iter_mut().zip(args) {
-            match number(arg) {
-                Some(n) => (sum.total, sum.present) = (sum.total.wrapping_add(n), sum.present + 1),
-                None if matches!(arg, Value::Null) => {}
-                None => (sum.opaque, sum.present) = (sum.opaque + 1, sum.present + 1),
-            }
-        }
-    }
-
-    /// Takes a row out that was put in before.
-    pub fn remove(&mut self, args: &Args) {
-        self.rows = self.rows.saturating_sub(1);
-        for (sum, arg) in self.sums.iter_mut().zip(args) {
-            match number(arg) {
-                Some(n) => {
-                    (sum.total, sum.present) = (sum.total.wrapping_sub(n), sum.present.saturating_sub(1));
-                }
-                None if matches!(arg, Value::Null) => {}
-                None => {
-                    (sum.opaque, sum.present) = (sum.opaque.saturating_sub(1), sum.present.saturating_sub(1));
-                }
-            }
-        }
-    }
-
-    /// Rows in it.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-}
-
-/// The number of an aggregate's argument, where memory can add it.
-fn number(arg: &Value) -> Option<i128> {
-    match arg {
-        Value::Int(n) => Some(i128::from(*n)),
-        Value::Decimal(n) if n.abs() < DECIMAL_LIMIT => Some(*n),
-        _ => None,
-    }
-}
-
-impl SlotScalar {
-    /// The slot that it reads.
-    fn slot(&self) -> usize {
-        match self {
-            Self::Slot(slot) => *slot,
-            Self::Abs(inner) => inner.slot(),
-        }
-    }
-
-    fn evaluate(&self, row: &[Value]) -> Value {
-        match self {
-            Self::Slot(slot) => row.get(*slot).cloned().unwrap_or(Value::Null),
-            Self::Abs(inner) => match inner.evaluate(row) {
-                // Postgres raises an error for the least integer; it is asked then.
-                Value::Int(n) => n.checked_abs().map_or(Value::Opaque, Value::Int),
-                Value::Decimal(n) => n.checked_abs().map_or(Value::Opaque, Value::Decimal),
-                other => other,
-            },
-        }
-    }
-}
-
-fn slot_scalar(scalar: &Scalar, slot: &impl Fn(usize) -> Result<usize, String>) -> Result<SlotScalar, String> {
-    Ok(match scalar {
-        Scalar::Column(column) => SlotScalar::Slot(slot(*column)?),
-        Scalar::Abs(inner) => SlotScalar::Abs(Box::new(slot_scalar(inner, slot)?)),
-    })
 }
 
 /// Whether the bound's column holds local times.
@@ -428,17 +410,5 @@ fn time_slack(query: &Query, bound: &TimeBound) -> i128 {
     match query.table.columns.get(bound.column).map(|column| &column.ty) {
         Some(ColumnType::Timestamp { precision: 4.. }) => 999,
         _ => 0,
-    }
-}
-
-fn scale_of(scalar: &Scalar, query: &Query) -> Result<u8, String> {
-    match scalar {
-        Scalar::Column(column) => query
-            .table
-            .columns
-            .get(*column)
-            .and_then(|column| column.ty.scale())
-            .ok_or_else(|| format!("column {column} is not a number")),
-        Scalar::Abs(inner) => scale_of(inner, query),
     }
 }

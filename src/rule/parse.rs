@@ -4,30 +4,35 @@
 //! field by field, without `..`: a clause that a later version of it learns is a compile error here, and never a
 //! clause that is ignored.
 
+mod calls;
 mod clauses;
 mod expression;
 mod interval;
+pub mod node;
 mod number;
 mod shape;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use rust_decimal::Decimal;
 use sqlparser::ast::{
-    Expr, GroupByExpr, ObjectName, ObjectNamePart, Select, SelectItem, Statement, TableFactor, TableWithJoins,
+    Expr, GroupByExpr, ObjectName, ObjectNamePart, Select, SelectItem, Statement, TableAlias, TableFactor,
+    TableWithJoins,
 };
 use sqlparser::keywords::Keyword;
 
-use crate::rule::{Comparison, Interval, RuleError};
-use expression::{aggregate_or_refuse, column, strip};
+use crate::rule::expression::{Literal, Type};
+use crate::rule::{Interval, RuleError};
+use clauses::Where;
+use expression::{Scope, strip};
+use node::{Kind, Node};
 use shape::Clauses;
 use source::{Source, name};
 
-const OUTPUTS: &str = "the select list may hold the GROUP BY column, COUNT(*), SUM(column) and SUM(ABS(column))";
+const OUTPUTS: &str = "the select list may hold the GROUP BY columns, and expressions over aggregates";
 const ONE_TABLE: &str = "a rule reads one table: FROM schema.table";
 const ONE_SELECT: &str =
-    "a rule is one SELECT … FROM table WHERE time bound GROUP BY column HAVING aggregate compared with a number";
+    "a rule is one SELECT … FROM table WHERE conditions GROUP BY columns HAVING a condition on aggregates";
 
 /// A place in a rule's SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +68,14 @@ pub struct Parsed {
     pub table: Name,
     /// The select list, in order; never empty.
     pub outputs: Vec<ParsedOutput>,
-    /// WHERE.
+    /// WHERE, in which [`Kind::Bound`](node::Kind::Bound) stands for the time bound.
+    pub filter: Option<Node>,
+    /// The time bound of WHERE.
     pub bound: Option<ParsedBound>,
-    /// GROUP BY.
-    pub group_by: Name,
+    /// GROUP BY; never empty.
+    pub group_by: Vec<Name>,
     /// HAVING.
-    pub having: ParsedHaving,
+    pub having: Node,
     /// Which of several spellings was used; no part of the meaning.
     pub spelling: Spelling,
 }
@@ -76,30 +83,10 @@ pub struct Parsed {
 /// One entry of the select list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedOutput {
-    /// The alias, or Postgres's default: the column's name, `count` or `sum`.
+    /// The alias, or Postgres's default: the column's name, `count`, `sum` and so on.
     pub name: Name,
     /// What it is.
-    pub expr: ParsedExpr,
-}
-
-/// What stands in the select list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ParsedExpr {
-    /// A column; compiling checks that it is the GROUP BY column.
-    Column(Name),
-    /// An aggregate.
-    Aggregate(ParsedAggregate),
-}
-
-/// An aggregate over names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ParsedAggregate {
-    /// `COUNT(*)`
-    CountRows,
-    /// `SUM(column)`
-    Sum(Name),
-    /// `SUM(ABS(column))`
-    SumAbs(Name),
+    pub expr: Node,
 }
 
 /// `column >= NOW() - INTERVAL …`
@@ -113,17 +100,6 @@ pub struct ParsedBound {
     pub back: Interval,
 }
 
-/// `aggregate > number`, the aggregate on the left whatever way round it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParsedHaving {
-    /// The aggregate.
-    pub aggregate: ParsedAggregate,
-    /// The operator.
-    pub comparison: Comparison,
-    /// The number, exact.
-    pub threshold: Decimal,
-}
-
 /// Which of several equal spellings the text uses. `EXPLAIN (VERBOSE)` shows them, so a rendering that is to be
 /// compared with the text has to use them too; they have no other use. The default is the canonical spelling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,10 +110,6 @@ pub struct Spelling {
     pub bound_reversed: bool,
     /// `DAY` in `INTERVAL '7' DAY`.
     pub interval_field: Option<&'static str>,
-    /// `number < aggregate`.
-    pub having_reversed: bool,
-    /// The number has a point or an exponent, which makes it `numeric` in Postgres even if it is whole.
-    pub numeric_threshold: bool,
 }
 
 /// Parses a rule's SQL.
@@ -161,23 +133,23 @@ pub fn parse(sql: &str) -> Result<Parsed, RuleError> {
 
 fn lower(source: &Source, select: &Select) -> Result<Parsed, RuleError> {
     let Clauses { projection, from, selection, group_by, having } = shape::clauses_of(source, select)?;
-    let (schema, table) = table(source, from)?;
+    let (schema, table, alias) = table(source, from)?;
+    let scope = Scope { source, table: (&schema, &table), alias: alias.as_ref(), aggregates: true, depth: 0 };
     let mut spelling = Spelling::default();
-    let outputs = outputs(source, (&schema, &table), projection)?;
-    let bound = match selection {
-        Some(expr) => Some(clauses::bound(source, (&schema, &table), expr, &mut spelling)?),
-        None => None,
-    };
-    let group_by = group_by_column(source, (&schema, &table), group_by)?;
+    let outputs = outputs(scope, projection)?;
+    let mut conditions = Where { scope: scope.of_rows(), bound: None, spelling: &mut spelling };
+    let filter = selection.map(|expr| conditions.node(expr)).transpose()?;
+    let bound = conditions.bound;
+    let group_by = group_by_columns(scope, group_by, &outputs)?;
     let Some(having) = having else {
-        return Err(source.start().error(format!("a rule needs HAVING; {}", clauses::HAVING)));
+        return Err(source.start().error("a rule needs HAVING: the condition that is watched, such as COUNT(*) > 5"));
     };
-    let having = clauses::having(source, (&schema, &table), having, &mut spelling)?;
-    Ok(Parsed { schema, table, outputs, bound, group_by, having, spelling })
+    let having = scope.node(having)?;
+    Ok(Parsed { schema, table, outputs, filter, bound, group_by, having, spelling })
 }
 
-/// Schema and table of FROM.
-fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name), RuleError> {
+/// Schema, table and alias of FROM.
+fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name, Option<Name>), RuleError> {
     let mut tables = from.iter();
     let Some(TableWithJoins { relation, joins }) = tables.next() else {
         return Err(source.start().error(format!("FROM is missing; {ONE_TABLE}")));
@@ -204,10 +176,16 @@ fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name), RuleE
     else {
         return Err(source.at_or(relation, source.keyword(Keyword::FROM)).error(format!("not a table; {ONE_TABLE}")));
     };
-    if let Some(alias) = alias {
-        let problem = "a table alias is not supported; leave it out and write the columns without it";
-        return Err(source::place(&alias.name).unwrap_or(at).error(problem));
-    }
+    let alias = match alias {
+        None => None,
+        Some(TableAlias { explicit: _, name: alias, columns, at: None }) if columns.is_empty() => {
+            Some(name(at, alias)?)
+        }
+        Some(alias) => {
+            let problem = "an alias that names columns is not supported; write the columns by their own names";
+            return Err(source::place(&alias.name).unwrap_or(at).error(problem));
+        }
+    };
     let plain = args.is_none()
         && with_hints.is_empty()
         && version.is_none()
@@ -219,7 +197,8 @@ fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name), RuleE
     if !plain {
         return Err(at.error(format!("more than a table's name; {ONE_TABLE}")));
     }
-    table_name(at, table)
+    let (schema, table) = table_name(at, table)?;
+    Ok((schema, table, alias))
 }
 
 fn table_name(at: At, table: &ObjectName) -> Result<(Name, Name), RuleError> {
@@ -233,64 +212,73 @@ fn table_name(at: At, table: &ObjectName) -> Result<(Name, Name), RuleError> {
     }
 }
 
-fn outputs(source: &Source, table: (&Name, &Name), projection: &[SelectItem]) -> Result<Vec<ParsedOutput>, RuleError> {
+fn outputs(scope: Scope<'_>, projection: &[SelectItem]) -> Result<Vec<ParsedOutput>, RuleError> {
     if projection.is_empty() {
-        return Err(source.start().error(format!("the select list is empty; {OUTPUTS}")));
+        return Err(scope.source.start().error(format!("the select list is empty; {OUTPUTS}")));
     }
-    projection.iter().map(|item| output(source, table, item)).collect()
+    projection.iter().map(|item| output(scope, item)).collect()
 }
 
-fn output(source: &Source, table: (&Name, &Name), item: &SelectItem) -> Result<ParsedOutput, RuleError> {
+fn output(scope: Scope<'_>, item: &SelectItem) -> Result<ParsedOutput, RuleError> {
     let (expr, alias) = match item {
         SelectItem::UnnamedExpr(expr) => (expr, None),
-        SelectItem::ExprWithAlias { expr, alias } => (expr, Some(name(source.at(expr), alias)?)),
+        SelectItem::ExprWithAlias { expr, alias } => (expr, Some(name(scope.at(expr), alias)?)),
         SelectItem::ExprWithAliases { expr, aliases: _ } => {
-            return Err(source.at(expr).error("several aliases for one output; give it one"));
+            return Err(scope.at(expr).error("several aliases for one output; give it one"));
         }
         SelectItem::QualifiedWildcard(_, _) | SelectItem::Wildcard(_) => {
-            return Err(source.at(item).error(format!("* is not supported here; {OUTPUTS}")));
+            return Err(scope.source.at(item).error(format!("* is not supported here; {OUTPUTS}")));
         }
     };
-    let at = source.at(expr);
-    let (default, expr) = match column(source, table, expr)? {
-        Some(column) => (column.text.clone(), ParsedExpr::Column(column)),
-        None => {
-            let aggregate = aggregate_or_refuse(source, table, expr, OUTPUTS)?;
-            let default = match aggregate {
-                ParsedAggregate::CountRows => "count",
-                ParsedAggregate::Sum(_) | ParsedAggregate::SumAbs(_) => "sum",
-            };
-            (default.to_owned(), ParsedExpr::Aggregate(aggregate))
-        }
-    };
-    let name = alias.unwrap_or(Name { text: default, at });
+    let expr = scope.node(expr)?;
+    let name = alias.unwrap_or(Name { text: expr.default_name().to_owned(), at: expr.at });
     Ok(ParsedOutput { name, expr })
 }
 
-fn group_by_column(source: &Source, table: (&Name, &Name), group_by: &GroupByExpr) -> Result<Name, RuleError> {
-    const ONE_COLUMN: &str = "this version groups by exactly one column: GROUP BY column";
-    let at = source.keyword(Keyword::GROUP);
+fn group_by_columns(
+    scope: Scope<'_>,
+    group_by: &GroupByExpr,
+    outputs: &[ParsedOutput],
+) -> Result<Vec<Name>, RuleError> {
+    const COLUMNS: &str = "a rule groups by columns: GROUP BY column, column";
+    let at = scope.source.keyword(Keyword::GROUP);
     let (exprs, modifiers) = match group_by {
-        GroupByExpr::All(_) => return Err(at.error(format!("GROUP BY ALL is not supported; {ONE_COLUMN}"))),
+        GroupByExpr::All(_) => return Err(at.error(format!("GROUP BY ALL is not supported; {COLUMNS}"))),
         GroupByExpr::Expressions(exprs, modifiers) => (exprs, modifiers),
     };
     if !modifiers.is_empty() {
-        return Err(at.error(format!("GROUP BY with a modifier is not supported; {ONE_COLUMN}")));
+        return Err(at.error(format!("GROUP BY with a modifier is not supported; {COLUMNS}")));
     }
-    let mut exprs = exprs.iter();
-    let Some(first) = exprs.next() else {
-        return Err(source.start().error(format!("a rule needs GROUP BY; {ONE_COLUMN}")));
+    let mut columns: Vec<Name> = Vec::new();
+    for expr in exprs {
+        if let Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) = strip(expr) {
+            return Err(at.error(format!("ROLLUP, CUBE and GROUPING SETS are not supported; {COLUMNS}")));
+        }
+        let column = match scope.column(expr)? {
+            Some(column) => column,
+            None => numbered(scope, expr, outputs).ok_or_else(|| {
+                let place = scope.source.at_or(expr, at);
+                place.error(format!("GROUP BY of {} is not supported; {COLUMNS}", expression::describe(expr)))
+            })?,
+        };
+        if columns.iter().all(|other| other.text != column.text) {
+            columns.push(column);
+        }
+    }
+    if columns.is_empty() {
+        return Err(scope.source.start().error(format!("a rule needs GROUP BY; {COLUMNS}")));
+    }
+    Ok(columns)
+}
+
+/// `GROUP BY 1`: the column that is this output.
+fn numbered(scope: Scope<'_>, expr: &Expr, outputs: &[ParsedOutput]) -> Option<Name> {
+    let Ok(Node { at: _, kind: Kind::Literal(Literal::Number(number, Type::Int4)) }) = scope.node(expr) else {
+        return None;
     };
-    if let Some(second) = exprs.next() {
-        return Err(source.at(second).error(format!("a second GROUP BY column is not supported yet; {ONE_COLUMN}")));
-    }
-    if let Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) = strip(first) {
-        return Err(at.error(format!("ROLLUP, CUBE and GROUPING SETS are not supported; {ONE_COLUMN}")));
-    }
-    match column(source, table, first)? {
-        Some(column) => Ok(column),
-        None => Err(source
-            .at_or(first, at)
-            .error(format!("GROUP BY of {} is not supported; {ONE_COLUMN}", expression::describe(first)))),
+    let place = usize::try_from(number.mantissa()).ok()?.checked_sub(1)?;
+    match &outputs.get(place)?.expr.kind {
+        Kind::Column(name) => Some(name.clone()),
+        _ => None,
     }
 }

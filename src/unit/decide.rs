@@ -20,7 +20,7 @@ impl Unit {
                 return;
             }
         };
-        let asked = Asked { key: transition.key, text: None, now: transition.now, stream: transition.outputs };
+        let asked = Asked { key: transition.key, texts: Vec::new(), now: transition.now, stream: transition.outputs };
         self.decide(index, &asked, status, &candidate, None, now);
     }
 

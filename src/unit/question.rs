@@ -20,12 +20,19 @@ pub struct Question {
 pub struct Asked {
     /// The group.
     pub key: Key,
-    /// Its GROUP BY value as Postgres reads it; `None` for NULL.
-    pub text: Option<String>,
+    /// The values of its GROUP BY columns as Postgres reads them; `None` for NULL.
+    pub texts: Vec<Option<String>>,
     /// NOW() for it.
     pub now: Timestamp,
     /// The aggregates in memory.
     pub stream: Map<String, Json>,
+}
+
+impl Asked {
+    /// Whether there is a NULL among the values.
+    pub fn has_null(&self) -> bool {
+        self.texts.iter().any(Option::is_none)
+    }
 }
 
 /// What Postgres says of one group.

@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value as Json, json};
 
 use super::{Body, Site, json as answer};
-use crate::rule::{OutputExpr, Query};
+use crate::rule::{Query, render};
 use crate::run_status::EventKind;
 
 /// Alerts in an answer, unless told otherwise, and at most.
@@ -117,14 +117,15 @@ impl Site {
             })
         });
         let confirmed: Vec<Json> = confirmed.collect();
-        let having = &rule.query.having;
+        let threshold = rule.query.threshold();
         answer(
             StatusCode::OK,
             json!({
                 "rule": name,
                 "key": columns,
-                "threshold": having.threshold.to_string(),
-                "comparison": having.comparison.as_str(),
+                "having": render::having_text(&rule.query),
+                "threshold": threshold.map(|threshold| threshold.value.to_string()),
+                "comparison": threshold.map(|threshold| threshold.comparison.as_str()),
                 "measure": measure,
                 "trace": trace,
                 "confirmed": confirmed,
@@ -139,8 +140,8 @@ fn column_names(query: &Query) -> impl Iterator<Item = &str> {
 
 /// The name of the output that HAVING compares, if the select list has it.
 fn measure_of(query: &Query) -> Option<&str> {
-    let compared = OutputExpr::Aggregate(query.having.aggregate);
-    query.outputs.iter().find(|output| output.expr == compared).map(|output| output.name.as_str())
+    let compared = query.threshold()?.aggregate;
+    query.outputs.iter().find(|output| output.aggregate() == Some(compared)).map(|output| output.name.as_str())
 }
 
 /// The key as an object of its columns, or, of one column, as plain text; `None`: it does not fit.

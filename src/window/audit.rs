@@ -17,6 +17,8 @@ pub struct Fingerprint {
     pub slack: i128,
     /// Whether the aggregates are those of the rows.
     pub is_sound: bool,
+    /// Whether memory cannot tell of some rows if WHERE admits them: which rows the window has, only the table knows.
+    pub is_doubtful: bool,
 }
 
 impl Window {
@@ -34,7 +36,8 @@ impl Window {
             running.add(&row.args);
         }
         let slack = self.program.time_slack().saturating_mul(i128::from(running.rows()));
-        Fingerprint { rows: running.rows(), times, slack, is_sound: running == group.running }
+        let (rows, is_doubtful) = (running.rows(), running.is_doubtful());
+        Fingerprint { rows, times, slack, is_sound: running == group.running, is_doubtful }
     }
 
     /// The group that a row of the wanted columns belongs to.

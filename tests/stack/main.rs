@@ -35,6 +35,7 @@ mod proxy;
 mod recovery;
 mod replays;
 mod reprocess;
+mod rules;
 mod secrets;
 mod secured;
 mod table;

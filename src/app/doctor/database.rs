@@ -162,18 +162,25 @@ async fn rule(
 
 /// How Postgres would run the confirmation of one key that there is.
 async fn plan(connection: &mut PgConnection, query: &Query, time: Time, now: Timestamp) -> Result<Plan, sqlx::Error> {
-    let column = query.group_by.first().and_then(|index| query.table.columns.get(*index));
-    let column = column.map(|column| quote_ident(&column.name)).unwrap_or_default();
+    let columns = query.group_by.iter().filter_map(|index| query.table.columns.get(*index));
+    let columns: Vec<String> = columns.map(|column| quote_ident(&column.name)).collect();
     let table = quoted(&query.table.schema, &query.table.name);
-    let sample = format!("select ({column})::text from {table} where {column} is not null limit 1");
-    let key: Option<String> = query_scalar(AssertSqlSafe(sample)).fetch_optional(&mut *connection).await?.flatten();
-    let keys: Vec<String> = key.into_iter().collect();
+    let texts: Vec<String> = columns.iter().map(|column| format!("({column})::text")).collect();
+    let there: Vec<String> = columns.iter().map(|column| format!("{column} is not null")).collect();
+    let sample = format!("select array[{}] from {table} where {} limit 1", texts.join(", "), there.join(" and "));
+    let key: Option<Vec<String>> = query_scalar(AssertSqlSafe(sample)).fetch_optional(&mut *connection).await?;
+    let is_there = key.is_some();
+    let mut keys = key.unwrap_or_else(|| vec![String::new(); columns.len()]).into_iter();
+    let mut next = || keys.next().filter(|_| is_there).into_iter().collect::<Vec<String>>();
     let statement = format!("explain {}", render::confirmation(query, time).sql);
-    let asked = crate::postgres::query(AssertSqlSafe(statement)).bind(&keys);
-    let asked = match time {
+    let asked = crate::postgres::query(AssertSqlSafe(statement)).bind(next());
+    let mut asked = match time {
         Time::Processing => asked.bind(now.rfc3339()),
-        Time::Event => asked.bind(keys.iter().map(|_| now.rfc3339()).collect::<Vec<_>>()),
+        Time::Event => asked.bind(is_there.then(|| now.rfc3339()).into_iter().collect::<Vec<_>>()),
     };
+    for _ in columns.iter().skip(1) {
+        asked = asked.bind(next());
+    }
     let rows = asked.fetch_all(connection).await?;
     let lines = rows.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
     Ok(Plan::read(lines.iter().map(String::as_str)))

@@ -4,9 +4,8 @@
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::model::ColumnType;
-use crate::rule::render::quote_ident;
-use crate::rule::{Aggregate, OutputExpr, Query, Scalar, Time};
+use crate::rule::render::Fragments;
+use crate::rule::{Expression, Output, OutputExpr, Query, Time};
 
 /// Rows that are listed at most; totals are of all.
 pub const ROWS_MAX: u32 = 1_000;
@@ -37,9 +36,9 @@ pub struct Present {
     pub holds: bool,
     /// How many rows the window admits.
     pub rows_total: i64,
-    /// The aggregates, in the order of [`outputs`]; NULL for a sum over nothing.
+    /// The outputs, in the order of [`outputs`]; NULL for a sum over nothing.
     pub totals: Vec<Option<String>>,
-    /// The aggregates less the alert's numbers, a sum over nothing being 0.
+    /// The outputs less the alert's numbers, a sum over nothing being 0; empty for what is no number.
     pub differences: Vec<String>,
     /// The rows, latest first.
     pub rows: Vec<PresentRow>,
@@ -54,24 +53,16 @@ pub struct PresentRow {
     pub xmin: u32,
 }
 
-/// The aggregates of the select list: names, and indexes into [`Query::aggregates`].
-pub fn outputs(query: &Query) -> Vec<(&str, usize)> {
-    let aggregate = |output: &'_ crate::rule::Output| match output.expr {
-        OutputExpr::Aggregate(index) => Some(index),
-        OutputExpr::Key(_) => None,
-    };
-    query.outputs.iter().filter_map(|output| Some((output.name.as_str(), aggregate(output)?))).collect()
+/// The outputs over aggregates, in the order of the select list.
+pub fn outputs(query: &Query) -> Vec<&Output> {
+    query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Value(..))).collect()
 }
 
-/// The columns that tell of a row: primary key, time bound, arguments of aggregates. Indexes into the table's.
+/// The columns that tell of a row: primary key, time bound, WHERE, arguments of aggregates. Indexes into the table's.
 pub fn columns(query: &Query) -> Vec<usize> {
     let mut columns = query.table.primary_key.clone();
     columns.extend(query.bound.iter().map(|bound| bound.column));
-    for aggregate in &query.aggregates {
-        if let Aggregate::Sum(scalar) = aggregate {
-            columns.extend(scalar.columns());
-        }
-    }
+    columns.extend(query.expressions().flat_map(Expression::columns));
     let mut distinct = Vec::new();
     for column in columns {
         if !distinct.contains(&column) {
@@ -112,17 +103,28 @@ fn read(row: &PgRow, columns: usize) -> Result<PresentRow, sqlx::Error> {
 /// Parameters: `$1 text`, the window's left edge; `$2 text`, NOW(); `$3 text[]`, the key; `$4 text[]`, the alert's
 /// numbers. Columns: snapshot, holds, rows_total, then each aggregate and then each difference as text.
 fn totals_sql(query: &Query, time: Time) -> String {
-    let outputs = outputs(query);
-    let totals = outputs.iter().map(|(_, index)| format!(", ({})::text", aggregate(query, *index)));
-    let differences = outputs.iter().enumerate().map(|(place, (_, index))| {
-        let number = place + 1;
-        format!(", (coalesce({}, 0) - coalesce((($4::text[])[{number}])::numeric, 0))::text", aggregate(query, *index))
-    });
-    let columns: String = totals.chain(differences).collect();
+    let fragments = Fragments::of_rows(query);
+    let mut totals = String::new();
+    let mut differences = String::new();
+    let mut has_numbers = false;
+    for (place, output) in outputs(query).into_iter().enumerate() {
+        let OutputExpr::Value(expression, ty) = &output.expr else { continue };
+        let (value, number) = (fragments.expression(expression, "true"), place + 1);
+        totals.push_str(&format!(", ({value})::text"));
+        has_numbers |= ty.is_number();
+        differences.push_str(&if ty.is_number() {
+            format!(", (coalesce({value}, 0) - coalesce((($4::text[])[{number}])::numeric, 0))::text")
+        } else {
+            ", ''::text".to_owned()
+        });
+    }
+    // A parameter that is nowhere cannot be bound.
+    let named = if has_numbers { "" } else { " and ($4::text[] is not null)" };
     format!(
-        "select (pg_current_snapshot())::text as snapshot, {} as holds, count(*) as rows_total{columns} from {} as r where {}",
-        having(query),
-        table(query),
+        "select (pg_current_snapshot())::text as snapshot, {} as holds, count(*) as rows_total{totals}{differences} \
+         from {} as r where {}{named}",
+        fragments.having(),
+        fragments.table(),
         condition(query, time),
     )
 }
@@ -130,98 +132,54 @@ fn totals_sql(query: &Query, time: Time) -> String {
 /// Parameters: the first three of [`totals_sql`], and `$4 bigint`, how many rows at most. Columns: those of
 /// [`columns`] as text, then xmin.
 fn rows_sql(query: &Query, time: Time) -> String {
+    let fragments = Fragments::of_rows(query);
     let columns: Vec<String> =
-        columns(query).iter().map(|index| format!("({})::text", column(query, *index))).collect();
-    let latest = query.bound.iter().map(|bound| format!("{} desc", column(query, bound.column)));
-    let by_key = query.table.primary_key.iter().map(|index| format!("{} desc", column(query, *index)));
+        columns(query).iter().map(|index| format!("({})::text", fragments.column(*index))).collect();
+    let latest = query.bound.iter().map(|bound| format!("{} desc", fragments.column(bound.column)));
+    let by_key = query.table.primary_key.iter().map(|index| format!("{} desc", fragments.column(*index)));
     let order: Vec<String> = latest.chain(by_key).collect();
     format!(
         "select {}, (r.xmin)::text as xmin from {} as r where {} order by {} limit ($4)::bigint",
         columns.join(", "),
-        table(query),
+        fragments.table(),
         condition(query, time),
         order.join(", "),
     )
-}
-
-pub(super) fn table(query: &Query) -> String {
-    format!("{}.{}", quote_ident(&query.table.schema), quote_ident(&query.table.name))
-}
-
-/// An index that no column has becomes a name that Postgres refuses.
-pub(super) fn column(query: &Query, index: usize) -> String {
-    let name = query.table.columns.get(index).map(|column| quote_ident(&column.name));
-    format!("r.{}", name.unwrap_or_else(|| format!("\"column {index} is missing\"")))
-}
-
-pub(super) fn aggregate(query: &Query, index: usize) -> String {
-    match query.aggregates.get(index) {
-        Some(Aggregate::CountRows) => "count(*)".to_owned(),
-        Some(Aggregate::Sum(argument)) => format!("sum({})", scalar(query, argument)),
-        None => format!("\"aggregate {index} is missing\""),
-    }
-}
-
-pub(super) fn scalar(query: &Query, argument: &Scalar) -> String {
-    match argument {
-        Scalar::Column(index) => column(query, *index),
-        Scalar::Abs(inner) => format!("abs({})", scalar(query, inner)),
-    }
-}
-
-fn having(query: &Query) -> String {
-    let having = &query.having;
-    let operator = having.comparison.as_str();
-    format!("({} {operator} ({}))", aggregate(query, having.aggregate), having.threshold)
 }
 
 /// The window as the alert had it, and the key. A NULL in the key equals nothing, so it is told apart.
 pub(super) fn condition(query: &Query, time: Time) -> String {
     let mut conditions = Vec::new();
     // Every parameter is named, as one that is nowhere cannot be bound.
+    let fragments = Fragments::of_rows(query);
     let mut left = "($1::text is null or true)".to_owned();
     let mut right = "($2::text is not null)".to_owned();
     if let Some(bound) = &query.bound {
-        let (at, operator) = (column(query, bound.column), if bound.inclusive { ">=" } else { ">" });
+        let (at, operator) = (fragments.column(bound.column), if bound.inclusive { ">=" } else { ">" });
         left = format!("({at} {operator} ($1::text)::timestamptz)");
         if time == Time::Event {
             right = format!("({at} <= ($2::text)::timestamptz)");
         }
     }
-    conditions.push(left);
+    match &query.filter {
+        Some(filter) if query.bound.is_some() => conditions.push(fragments.expression(filter, &left)),
+        Some(filter) => conditions.extend([left, fragments.expression(filter, "true")]),
+        None => conditions.push(left),
+    }
     conditions.push(right);
     for (place, index) in query.group_by.iter().enumerate() {
-        let (at, number) = (column(query, *index), place + 1);
+        let (at, number) = (fragments.column(*index), place + 1);
         let value = format!("(($3::text[])[{number}])");
-        let kind = key_type(query, *index);
+        let kind = fragments.type_of(*index);
         conditions.push(format!("({at} = {value}::{kind} or ({at} is null and {value} is null))"));
     }
     conditions.join(" and ")
 }
 
-/// The type that a key's text is cast to: without length or scale, with which a cast cuts off or rounds.
-fn key_type(query: &Query, index: usize) -> String {
-    let Some(column) = query.table.columns.get(index) else {
-        return "text".to_owned();
-    };
-    match column.ty {
-        ColumnType::Bool => "boolean".to_owned(),
-        ColumnType::Int2 => "smallint".to_owned(),
-        ColumnType::Int4 => "integer".to_owned(),
-        ColumnType::Int8 => "bigint".to_owned(),
-        ColumnType::Numeric { .. } => "numeric".to_owned(),
-        ColumnType::Uuid => "uuid".to_owned(),
-        ColumnType::Text => "text".to_owned(),
-        ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date | ColumnType::Other => {
-            column.type_name.clone()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Column, Table};
+    use crate::model::{Column, ColumnType, Table};
     use crate::rule::compile::compile;
     use crate::rule::parse::parse;
 

@@ -10,11 +10,13 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::ANSWER_MARGIN;
-use super::explain::{aggregate, column, condition, table};
+use super::explain::condition;
 use crate::model::Timestamp;
 use crate::postgres::{Sees, Session, no_answer, options, query};
 use crate::rule::evaluate::{LeftEdge, Program};
-use crate::rule::{Aggregate, Query, Rule, Time, compile};
+use crate::rule::expression::AggregateFunction;
+use crate::rule::render::Fragments;
+use crate::rule::{Expression, Query, Rule, Time, compile};
 
 /// Rows that are told at most, the latest; the totals are of all.
 pub const POINTS_MAX: u32 = 2_000;
@@ -171,44 +173,62 @@ fn event_now_sql(rule: &Rule) -> Option<String> {
     let query = &rule.query;
     let bound = query.bound.as_ref().filter(|_| rule.time == Time::Event)?;
     let at = instant(query, bound.column);
-    let all = Query { bound: None, ..query.clone() };
+    let all = Query { bound: None, filter: query.condition().cloned(), ..query.clone() };
     Some(format!(
         "select (extract(epoch from coalesce(max({at}), now())) * 1000000)::bigint from {} as r where isfinite({at}) and {}",
-        table(query),
+        Fragments::of_rows(query).table(),
         condition(&all, Time::Processing)
     ))
 }
 
 /// A column's value as an instant: local time counts in the session's time zone.
 fn instant(query: &Query, index: usize) -> String {
-    format!("({})::timestamptz", column(query, index))
+    format!("({})::timestamptz", Fragments::of_rows(query).column(index))
 }
 
 /// Parameters: those of [`condition`], and `$4 bigint`, how many at most. The latest come first.
 fn points_sql(rule: &Rule) -> String {
     let query = &rule.query;
+    let fragments = Fragments::of_rows(query);
     let pk: Vec<String> =
-        query.table.primary_key.iter().map(|index| format!("({})::text", column(query, *index))).collect();
-    let keys = query.table.primary_key.iter().map(|index| column(query, *index));
+        query.table.primary_key.iter().map(|index| format!("({})::text", fragments.column(*index))).collect();
+    let keys = query.table.primary_key.iter().map(|index| fragments.column(*index));
     let time = query.bound.as_ref().map(|bound| instant(query, bound.column));
     let order: Vec<String> = time.clone().into_iter().chain(keys).collect();
     let at = time.map_or("null::bigint".to_owned(), |at| {
         format!("case when isfinite({at}) then (extract(epoch from {at}) * 1000000)::bigint end")
     });
-    let compared = query.having.aggregate;
-    let value = match query.aggregates.get(compared) {
-        Some(Aggregate::Sum(scalar)) => super::explain::scalar(query, scalar),
-        _ => "1".to_owned(),
-    };
+    let (value, total) = added(query);
     format!(
         "select * from (select concat_ws(', ', {}) as pk, {at} as at, ({value})::text as value, \
-         ({} over so_far)::text as total, count(*) over () as rows_total, row_number() over so_far as place \
+         {total} as total, count(*) over () as rows_total, row_number() over so_far as place \
          from {} as r where {} window so_far as (order by {} rows unbounded preceding)) as points \
          order by place desc limit ($4)::bigint",
         pk.join(", "),
-        aggregate(query, compared),
-        table(query),
+        Fragments::of_rows(query).table(),
         condition(query, rule.time),
         order.join(", "),
     )
+}
+
+/// What a row adds to the aggregate that HAVING compares with a number, and the total up to it; NULL where there is none.
+fn added(query: &Query) -> (String, String) {
+    let fragments = Fragments::of_rows(query);
+    let none = || ("null".to_owned(), "null::text".to_owned());
+    let Some(threshold) = query.threshold() else { return none() };
+    let Some(aggregate) = query.aggregates.get(threshold.aggregate) else { return none() };
+    let argument = aggregate.argument.as_ref().map(|argument: &Expression| fragments.expression(argument, "true"));
+    let value = match (argument, &aggregate.filter) {
+        (argument, None) => argument.unwrap_or_else(|| "1".to_owned()),
+        (argument, Some(filter)) => format!(
+            "case when {} then {} end",
+            fragments.expression(filter, "true"),
+            argument.unwrap_or_else(|| "1".to_owned())
+        ),
+    };
+    if aggregate.function == AggregateFunction::CountDistinct {
+        // Postgres has no window function of it.
+        return (value, "null::text".to_owned());
+    }
+    (value, format!("({} over so_far)::text", fragments.aggregate(threshold.aggregate)))
 }

@@ -1,6 +1,7 @@
 //! Names and types against a table like the one that rules are written for.
 
 use super::*;
+use crate::rule::expression::{AggregateFunction, Function, Type};
 use crate::rule::parse::parse;
 
 fn table() -> Table {
@@ -44,11 +45,82 @@ fn full() -> Query {
 fn names_become_columns_and_aggregates_are_distinct() {
     let query = full();
     assert_eq!(query.group_by, [1]);
-    let abs = Aggregate::Sum(Scalar::Abs(Box::new(Scalar::Column(2))));
-    assert_eq!(query.aggregates, [Aggregate::CountRows, abs]);
-    let exprs: Vec<OutputExpr> = query.outputs.iter().map(|output| output.expr).collect();
-    assert_eq!(exprs, [OutputExpr::Key(0), OutputExpr::Aggregate(0), OutputExpr::Aggregate(1)]);
-    assert_eq!((query.having.aggregate, query.bound.unwrap().column), (1, 4));
+    let abs = Expression::Call(Function::Abs, vec![Expression::Column(2)]);
+    let total = Aggregate {
+        function: AggregateFunction::Sum,
+        argument: Some(abs),
+        filter: None,
+        over: Type::Numeric,
+        ty: Type::Numeric,
+    };
+    assert_eq!(query.aggregates, [Aggregate::COUNT_ROWS, total]);
+    let aggregates: Vec<Option<usize>> = query.outputs.iter().map(Output::aggregate).collect();
+    assert_eq!(aggregates, [None, Some(0), Some(1)]);
+    assert_eq!(query.outputs[0].expr, OutputExpr::Key(0));
+    let threshold = query.threshold().unwrap();
+    assert_eq!((threshold.aggregate, threshold.value), (1, 3000.into()));
+    assert_eq!((query.filter, query.bound.unwrap().column), (Some(Expression::Bound), 4));
+}
+
+#[test]
+fn types_are_those_of_postgres() {
+    let check = |expression: &str, want: Result<Type, &str>| {
+        let got = query(&format!("SELECT {expression} AS x FROM t GROUP BY user_id HAVING COUNT(*) > 1"));
+        match (got, want) {
+            (Ok(query), Ok(want)) => {
+                let OutputExpr::Value(_, ty) = &query.outputs[0].expr else { panic!("{expression}") };
+                assert_eq!(*ty, want, "{expression}");
+            }
+            (Err(error), Err(want)) => assert!(error.problem.starts_with(want), "{expression}: {error}"),
+            (got, want) => panic!("{expression}: {got:?}, not {want:?}"),
+        }
+    };
+    check("COUNT(*)", Ok(Type::Int8));
+    check("SUM(note)", Ok(Type::Int8));
+    check("SUM(id)", Ok(Type::Numeric));
+    check("SUM(amount)", Ok(Type::Numeric));
+    check("AVG(note)", Ok(Type::Numeric));
+    check("MAX(ts)", Ok(Type::TimestampTz));
+    check("MIN(note) + 1", Ok(Type::Int4));
+    check("MIN(note) / 2.0", Ok(Type::Numeric));
+    check("COUNT(*) * 100 >= 50 * COUNT(*) FILTER (WHERE note = 1)", Ok(Type::Bool));
+    check("BOOL_OR(amount > 5)", Ok(Type::Bool));
+    check("COALESCE(MAX(amount), 0)", Ok(Type::Numeric));
+    check("CASE WHEN COUNT(*) > 1 THEN 1 ELSE 2.5 END", Ok(Type::Numeric));
+    check("SUM(amount)::bigint", Ok(Type::Int8));
+    check("COUNT(*) FILTER (WHERE note = '7')", Ok(Type::Int8));
+    check("COUNT(*) FILTER (WHERE note = 'seven')", Err("'seven' is no integer"));
+    check("COUNT(*) FILTER (WHERE note = amount)", Ok(Type::Int8));
+    check("COUNT(*) FILTER (WHERE note = ts)", Err("integer and timestamp with time zone are not compared here"));
+    check(
+        "COUNT(*) FILTER (WHERE ts > '2026-01-01')",
+        Err("a timestamp with time zone that is written out is not supported"),
+    );
+    check("COUNT(*) FILTER (WHERE note)", Err("FILTER has to be a condition, and this is integer"));
+    check("COUNT(*) FILTER (WHERE \"UserId\" = '6F1D3C0E-9b52-4a7e-8d44-51c2e07ba963')", Ok(Type::Int8));
+    check("SUM(ts)", Err("SUM takes smallint, integer"));
+    check("BOOL_AND(note)", Err("BOOL_AND takes conditions, and this is integer"));
+    check("MAX(amount > 5)", Err("MAX takes numbers, times and text, and this is boolean"));
+    check("MAX(note) || 'x'", Err("an expression with || is not supported"));
+    check("note", Err("\"note\" is not a GROUP BY column"));
+    check("note + 1", Err("\"note\" differs from row to row of a group"));
+    check("- COUNT(*)", Ok(Type::Int8));
+    check("NOT COUNT(*)", Err("NOT has to be a condition, and this is bigint"));
+    check("ABS(MAX(ts))", Err("ABS takes a number"));
+    check("MAX(ts) - MIN(ts)", Err("- takes numbers, and this is timestamp with time zone; a time is compared"));
+    check("MAX(note)::text", Err("a cast of integer to text is not supported"));
+}
+
+#[test]
+fn a_rule_needs_a_condition_on_aggregates() {
+    let check = |having: &str, want: &str| {
+        let error = query(&format!("SELECT user_id FROM t GROUP BY user_id HAVING {having}")).unwrap_err();
+        assert!(error.problem.starts_with(want), "{having}: {error}");
+    };
+    check("true", "HAVING needs an aggregate");
+    check("COUNT(*)", "HAVING has to be a condition, and this is bigint");
+    check("user_id > 5", "\"user_id\" differs from row to row");
+    check("COUNT(*) > 'many'", "'many' is no bigint");
 }
 
 #[test]
@@ -70,11 +142,11 @@ fn what_the_catalog_contradicts_is_refused_with_its_place() {
             32,
             "public.t has no column \"userid\"; names are folded to lower case unless quoted: write \"UserId\"",
         ),
-        ("SELECT id FROM t GROUP BY user_id HAVING COUNT(*) > 1", 8, "\"id\" is not the GROUP BY column"),
+        ("SELECT id FROM t GROUP BY user_id HAVING COUNT(*) > 1", 8, "\"id\" is not a GROUP BY column"),
         (
             "SELECT SUM(price) FROM t GROUP BY id HAVING COUNT(*) > 1",
             12,
-            "column \"price\" is of type double precision; SUM takes smallint",
+            "column \"price\" is of type double precision; expressions take boolean, smallint",
         ),
         (
             "SELECT id FROM t GROUP BY ts HAVING COUNT(*) > 1",

@@ -1,13 +1,39 @@
-//! Columns, calls and aggregates, and words for everything that is none of these.
+//! Expressions: the parser's tree → [`Node`], and words for what a rule cannot say.
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, ObjectName,
-    ObjectNamePart, UnaryOperator,
+    BinaryOperator, CaseWhen, CastKind, DataType, ExactNumberInfo, Expr, Function as FunctionExpr, ObjectName,
+    ObjectNamePart, UnaryOperator, Value, ValueWithSpan,
 };
 
+use super::node::{Kind, Node};
 use super::source::{Source, name};
-use super::{At, Name, ParsedAggregate};
+use super::{At, Name, calls, number};
 use crate::rule::RuleError;
+use crate::rule::expression::{Arithmetic, Comparison, Like, Literal, Test, Type, natural};
+
+/// What may stand where a value or a condition is expected.
+pub(super) const SUPPORTED: &str = "an expression may hold columns, literals, + - * / %, comparisons, AND, OR, NOT, IN, \
+     BETWEEN, LIKE, IS NULL, IS DISTINCT FROM, CASE, casts, ABS, COALESCE, NULLIF, GREATEST and LEAST";
+/// Where NOW() may stand.
+pub(super) const NOW: &str = "NOW() may stand in one lower time bound of WHERE, column >= NOW() - INTERVAL '7 days' (or with >), joined with AND";
+
+/// Where an expression stands.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    /// The text.
+    pub(super) source: &'a Source,
+    /// Schema and name of the table.
+    pub(super) table: (&'a Name, &'a Name),
+    /// The name that the rule gives the table, which then hides its own.
+    pub(super) alias: Option<&'a Name>,
+    /// Whether aggregates may stand here.
+    pub(super) aggregates: bool,
+    /// In so many expressions this place is.
+    pub(super) depth: u8,
+}
+
+/// Expressions within each other at most: taking them apart recurses. A chain `a AND b AND …` is as deep as it is long.
+const MAX_DEPTH: u8 = 100;
 
 /// Without the parentheses around it.
 pub(super) fn strip(mut expr: &Expr) -> &Expr {
@@ -17,136 +43,186 @@ pub(super) fn strip(mut expr: &Expr) -> &Expr {
     expr
 }
 
-/// The column that an expression is; `None` if it is something else.
-pub(super) fn column(source: &Source, table: (&Name, &Name), expr: &Expr) -> Result<Option<Name>, RuleError> {
-    let at = source.at(expr);
-    match strip(expr) {
-        Expr::Identifier(ident) => name(at, ident).map(Some),
-        Expr::CompoundIdentifier(idents) => {
-            let names = idents.iter().map(|ident| name(at, ident)).collect::<Result<Vec<_>, _>>()?;
-            let (of, column) = match names.as_slice() {
-                [of, column] => (of, column),
-                [schema, of, column] if schema.text == table.0.text => (of, column),
-                _ => return Err(not_of_the_table(at, table)),
-            };
-            if of.text != table.1.text {
-                return Err(not_of_the_table(at, table));
-            }
-            Ok(Some(column.clone()))
-        }
-        _ => Ok(None),
+impl Scope<'_> {
+    /// The same place inside of an aggregate.
+    pub(super) fn of_rows(self) -> Self {
+        Self { aggregates: false, ..self }
     }
-}
 
-fn not_of_the_table(at: At, (schema, table): (&Name, &Name)) -> RuleError {
-    let (schema, table) = (&schema.text, &table.text);
-    at.error(format!("a column of something else than {schema}.{table}; write the column's name alone"))
-}
-
-/// A function call without any of the clauses that a call may have.
-pub(super) struct Call<'a> {
-    /// Folded name.
-    pub(super) name: String,
-    pub(super) args: Args<'a>,
-}
-
-/// What is between a call's parentheses.
-pub(super) enum Args<'a> {
-    /// There are no parentheses: `CURRENT_TIMESTAMP`.
-    Absent,
-    /// `()`
-    Empty,
-    /// `(*)`
-    Star,
-    /// `(expression)`
-    One(&'a Expr),
-    /// Anything else.
-    Other,
-}
-
-/// Takes a call apart; refuses FILTER, OVER, DISTINCT and whatever else stands in or behind it.
-pub(super) fn call<'a>(source: &Source, expr: &Expr, function: &'a Function) -> Result<Call<'a>, RuleError> {
-    let at = source.at(expr);
-    let Function { name: path, uses_odbc_syntax, parameters, args, within_group, filter, null_treatment, over } =
-        function;
-    let ObjectName(parts) = path;
-    let [ObjectNamePart::Identifier(ident)] = parts.as_slice() else {
-        return Err(at.error("a function of a schema is not supported; COUNT, SUM and ABS are written alone"));
-    };
-    let name = name(at, ident)?.text;
-    let shown = name.to_uppercase();
-    let refused = [
-        (filter.is_some(), "FILTER"),
-        (over.is_some(), "OVER"),
-        (!within_group.is_empty(), "WITHIN GROUP"),
-        (null_treatment.is_some(), "IGNORE or RESPECT NULLS"),
-        (*uses_odbc_syntax, "{fn …}"),
-        (!matches!(parameters, FunctionArguments::None), "a second list of arguments"),
-    ];
-    if let Some((_, what)) = refused.iter().find(|(there, _)| *there) {
-        return Err(at.error(format!("{what} with {shown} is not supported; write the call alone")));
+    pub(super) fn at(self, expr: &Expr) -> At {
+        self.source.at(expr)
     }
-    let args = match args {
-        FunctionArguments::None => Args::Absent,
-        FunctionArguments::Subquery(_) => Args::Other,
-        FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) => {
-            if let Some(treatment) = duplicate_treatment {
-                return Err(at.error(format!("{treatment} in {shown} is not supported; write the column alone")));
-            }
-            if !clauses.is_empty() {
-                return Err(at.error(format!("a clause inside of {shown}(…) is not supported; write the column alone")));
-            }
-            match args.as_slice() {
-                [] => Args::Empty,
-                [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] => Args::Star,
-                [FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))] => Args::One(expr),
-                _ => Args::Other,
-            }
-        }
-    };
-    Ok(Call { name, args })
-}
 
-/// The aggregate that an expression is, or why it is none; `supported` says what may stand there.
-pub(super) fn aggregate_or_refuse(
-    source: &Source,
-    table: (&Name, &Name),
-    expr: &Expr,
-    supported: &str,
-) -> Result<ParsedAggregate, RuleError> {
-    let refuse = || source.at(expr).error(format!("{} is not supported; {supported}", describe(expr)));
-    let Expr::Function(function) = strip(expr) else {
-        return Err(refuse());
-    };
-    let Call { name, args } = call(source, expr, function)?;
-    match (name.as_str(), args) {
-        ("count", Args::Star) => Ok(ParsedAggregate::CountRows),
-        ("count", _) => Err(source.at(expr).error(format!("COUNT of anything but * is not supported; {supported}"))),
-        ("sum", Args::One(inner)) => sum(source, table, inner, supported),
-        _ => Err(refuse()),
-    }
-}
-
-fn sum(source: &Source, table: (&Name, &Name), inner: &Expr, supported: &str) -> Result<ParsedAggregate, RuleError> {
-    if let Some(column) = column(source, table, inner)? {
-        return Ok(ParsedAggregate::Sum(column));
-    }
-    let refuse =
-        |expr: &Expr| source.at(expr).error(format!("SUM of {} is not supported; {supported}", describe(expr)));
-    let Expr::Function(function) = strip(inner) else {
-        return Err(refuse(inner));
-    };
-    let Call { name, args } = call(source, inner, function)?;
-    let ("abs", Args::One(argument)) = (name.as_str(), args) else {
-        return Err(refuse(inner));
-    };
-    match column(source, table, argument)? {
-        Some(column) => Ok(ParsedAggregate::SumAbs(column)),
-        None => {
-            let problem = format!("ABS of {} is not supported; {supported}", describe(argument));
-            Err(source.at(argument).error(problem))
+    /// The column that an expression is; `None` if it is something else.
+    pub(super) fn column(self, expr: &Expr) -> Result<Option<Name>, RuleError> {
+        let at = self.at(expr);
+        match strip(expr) {
+            Expr::Identifier(ident) => name(at, ident).map(Some),
+            Expr::CompoundIdentifier(idents) => {
+                let names = idents.iter().map(|ident| name(at, ident)).collect::<Result<Vec<_>, _>>()?;
+                let (schema, table) = self.table;
+                let column = match (names.as_slice(), self.alias) {
+                    ([of, column], Some(alias)) if of.text == alias.text => column,
+                    ([of, column], None) if of.text == table.text => column,
+                    ([first, of, column], None) if first.text == schema.text && of.text == table.text => column,
+                    _ => return Err(self.not_of_the_table(at)),
+                };
+                Ok(Some(column.clone()))
+            }
+            _ => Ok(None),
         }
     }
+
+    fn not_of_the_table(self, at: At) -> RuleError {
+        let (schema, table) = (&self.table.0.text, &self.table.1.text);
+        let problem = match self.alias {
+            Some(alias) => format!("{schema}.{table} is named {} here", alias.text),
+            None => format!("a column of something else than {schema}.{table}"),
+        };
+        at.error(format!("{problem}; write the column's name alone"))
+    }
+
+    /// The same place, one expression deeper.
+    pub(super) fn deeper(self, at: At) -> Result<Self, RuleError> {
+        match self.depth.checked_add(1).filter(|depth| *depth <= MAX_DEPTH) {
+            Some(depth) => Ok(Self { depth, ..self }),
+            None => Err(at.error(format!("nested too deeply: more than {MAX_DEPTH} expressions within each other"))),
+        }
+    }
+
+    /// An expression.
+    pub(super) fn node(self, expr: &Expr) -> Result<Node, RuleError> {
+        let at = self.at(expr);
+        Ok(Node { at, kind: self.deeper(at)?.kind(expr, at)? })
+    }
+
+    pub(super) fn boxed(self, expr: &Expr) -> Result<Box<Node>, RuleError> {
+        self.node(expr).map(Box::new)
+    }
+
+    fn kind(self, expr: &Expr, at: At) -> Result<Kind, RuleError> {
+        if let Some(column) = self.column(expr)? {
+            return Ok(Kind::Column(column));
+        }
+        Ok(match strip(expr) {
+            Expr::Value(value) => Kind::Literal(literal(self.source.at_or(value, at), value, false)?),
+            Expr::UnaryOp { op, expr: inner } => self.unary(at, expr, *op, inner)?,
+            Expr::BinaryOp { left, op, right } => self.binary(at, left, op, right)?,
+            Expr::IsNull(inner) => Kind::Is(self.boxed(inner)?, Test::Null, false),
+            Expr::IsNotNull(inner) => Kind::Is(self.boxed(inner)?, Test::Null, true),
+            Expr::IsUnknown(inner) => Kind::Is(self.boxed(inner)?, Test::Unknown, false),
+            Expr::IsNotUnknown(inner) => Kind::Is(self.boxed(inner)?, Test::Unknown, true),
+            Expr::IsTrue(inner) => Kind::Is(self.boxed(inner)?, Test::True, false),
+            Expr::IsNotTrue(inner) => Kind::Is(self.boxed(inner)?, Test::True, true),
+            Expr::IsFalse(inner) => Kind::Is(self.boxed(inner)?, Test::False, false),
+            Expr::IsNotFalse(inner) => Kind::Is(self.boxed(inner)?, Test::False, true),
+            Expr::IsDistinctFrom(left, right) => Kind::Distinct(self.boxed(left)?, self.boxed(right)?, false),
+            Expr::IsNotDistinctFrom(left, right) => Kind::Distinct(self.boxed(left)?, self.boxed(right)?, true),
+            Expr::InList { expr, list, negated } => {
+                let list = list.iter().map(|item| self.node(item)).collect::<Result<_, _>>()?;
+                Kind::In(self.boxed(expr)?, list, *negated)
+            }
+            Expr::Between { expr, negated, low, high } => {
+                Kind::Between(self.boxed(expr)?, self.boxed(low)?, self.boxed(high)?, *negated)
+            }
+            Expr::Like { negated, any: false, expr, pattern, escape_char: None } => {
+                Kind::Like(self.boxed(expr)?, self.boxed(pattern)?, Like { ignores_case: false, negated: *negated })
+            }
+            Expr::ILike { negated, any: false, expr, pattern, escape_char: None } => {
+                Kind::Like(self.boxed(expr)?, self.boxed(pattern)?, Like { ignores_case: true, negated: *negated })
+            }
+            Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
+                let branch =
+                    |CaseWhen { condition, result }: &CaseWhen| Ok((self.node(condition)?, self.node(result)?));
+                let operand = operand.as_deref().map(|operand| self.boxed(operand)).transpose()?;
+                let otherwise = else_result.as_deref().map(|otherwise| self.boxed(otherwise)).transpose()?;
+                Kind::Case(operand, conditions.iter().map(branch).collect::<Result<_, RuleError>>()?, otherwise)
+            }
+            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, format: None } => {
+                Kind::Cast(self.boxed(inner)?, type_named(at, data_type)?)
+            }
+            Expr::Function(function) => calls::call(self, expr, function)?,
+            _ => return Err(at.error(format!("{} is not supported; {SUPPORTED}", describe(expr)))),
+        })
+    }
+
+    fn unary(self, at: At, whole: &Expr, op: UnaryOperator, inner: &Expr) -> Result<Kind, RuleError> {
+        match (op, strip(inner)) {
+            // A number with its sign is one number, as an analyst reads it.
+            (UnaryOperator::Minus | UnaryOperator::Plus, Expr::Value(value)) => {
+                let negative = op == UnaryOperator::Minus;
+                Ok(Kind::Literal(literal(self.source.at_or(value, at), value, negative)?))
+            }
+            (UnaryOperator::Minus, _) => Ok(Kind::Negate(self.boxed(inner)?)),
+            (UnaryOperator::Plus, _) => self.deeper(at)?.kind(inner, at),
+            (UnaryOperator::Not, _) => Ok(Kind::Not(self.boxed(inner)?)),
+            _ => Err(at.error(format!("{} is not supported; {SUPPORTED}", describe(whole)))),
+        }
+    }
+
+    fn binary(self, at: At, left: &Expr, op: &BinaryOperator, right: &Expr) -> Result<Kind, RuleError> {
+        let (l, r) = (self.boxed(left)?, self.boxed(right)?);
+        if let Some(comparison) = comparison(op) {
+            return Ok(Kind::Compare(comparison, l, r));
+        }
+        Ok(match op {
+            BinaryOperator::And => Kind::And(l, r),
+            BinaryOperator::Or => Kind::Or(l, r),
+            BinaryOperator::Plus => Kind::Arithmetic(Arithmetic::Add, l, r),
+            BinaryOperator::Minus => Kind::Arithmetic(Arithmetic::Subtract, l, r),
+            BinaryOperator::Multiply => Kind::Arithmetic(Arithmetic::Multiply, l, r),
+            BinaryOperator::Divide => Kind::Arithmetic(Arithmetic::Divide, l, r),
+            BinaryOperator::Modulo => Kind::Arithmetic(Arithmetic::Remainder, l, r),
+            _ => return Err(at.error(format!("an expression with {op} is not supported; {SUPPORTED}"))),
+        })
+    }
+}
+
+/// The comparison that an operator is.
+pub(super) fn comparison(op: &BinaryOperator) -> Option<Comparison> {
+    Some(match op {
+        BinaryOperator::Gt => Comparison::Greater,
+        BinaryOperator::GtEq => Comparison::GreaterOrEqual,
+        BinaryOperator::Lt => Comparison::Less,
+        BinaryOperator::LtEq => Comparison::LessOrEqual,
+        BinaryOperator::Eq => Comparison::Equal,
+        BinaryOperator::NotEq => Comparison::NotEqual,
+        _ => return None,
+    })
+}
+
+fn literal(at: At, value: &ValueWithSpan, negative: bool) -> Result<Literal, RuleError> {
+    let ValueWithSpan { value, span: _ } = value;
+    Ok(match value {
+        Value::Number(text, false) => {
+            let value = number::parse(text, negative).map_err(|problem| at.error(problem))?;
+            let ty = if text.contains(['.', 'e', 'E']) { Type::Numeric } else { natural(value) };
+            Literal::Number(value, ty)
+        }
+        _ if negative => return Err(at.error(format!("a minus before something that is no number; {SUPPORTED}"))),
+        Value::SingleQuotedString(text) => Literal::Text(text.clone(), Type::Unknown),
+        Value::Boolean(value) => Literal::Bool(*value),
+        Value::Null => Literal::Null,
+        _ => return Err(at.error("a literal is a number, 'a text', TRUE, FALSE or NULL")),
+    })
+}
+
+/// The type that a cast names.
+fn type_named(at: At, data_type: &DataType) -> Result<Type, RuleError> {
+    Ok(match data_type {
+        DataType::Boolean | DataType::Bool => Type::Bool,
+        DataType::SmallInt(None) | DataType::Int2(None) => Type::Int2,
+        DataType::Integer(None) | DataType::Int(None) | DataType::Int4(None) => Type::Int4,
+        DataType::BigInt(None) | DataType::Int8(None) => Type::Int8,
+        DataType::Numeric(ExactNumberInfo::None) | DataType::Decimal(ExactNumberInfo::None) => Type::Numeric,
+        DataType::Text => Type::Text,
+        DataType::Uuid => Type::Uuid,
+        _ => {
+            return Err(at.error(
+                "this cast is not supported; casts to boolean, smallint, integer, bigint, numeric, text and uuid are",
+            ));
+        }
+    })
 }
 
 /// What an expression is, in a few words for a refusal. Not the parser's `Display`, which may be long and wrong.
@@ -155,7 +231,7 @@ pub(super) fn describe(expr: &Expr) -> String {
         Expr::Identifier(ident) => return format!("the name {}", shortened(&ident.value)),
         Expr::CompoundIdentifier(_) => "a column",
         Expr::Value(_) | Expr::TypedString(_) => "a literal",
-        Expr::Function(Function { name: ObjectName(parts), .. }) => match parts.last() {
+        Expr::Function(FunctionExpr { name: ObjectName(parts), .. }) => match parts.last() {
             Some(ObjectNamePart::Identifier(ident)) => {
                 return format!("{}(…)", shortened(&ident.value.to_uppercase()));
             }
@@ -167,14 +243,19 @@ pub(super) fn describe(expr: &Expr) -> String {
         Expr::UnaryOp { op: UnaryOperator::Not, expr: _ } => "NOT",
         Expr::UnaryOp { op, expr: _ } => return format!("an expression with {op}"),
         Expr::Between { .. } => "BETWEEN",
-        Expr::InList { .. } | Expr::InSubquery { .. } | Expr::InUnnest { .. } => "IN",
-        Expr::Like { .. } | Expr::ILike { .. } | Expr::SimilarTo { .. } | Expr::RLike { .. } => "LIKE",
+        Expr::InSubquery { .. } | Expr::InUnnest { .. } => "IN with a subquery or an array",
+        Expr::InList { .. } => "IN",
+        Expr::Like { .. } | Expr::ILike { .. } => "LIKE with ESCAPE or ANY",
+        Expr::SimilarTo { .. } | Expr::RLike { .. } => "a regular expression",
+        Expr::AnyOp { .. } | Expr::AllOp { .. } => "ANY or ALL",
         Expr::IsNull(_) | Expr::IsNotNull(_) => "IS NULL",
         Expr::Case { .. } => "CASE",
         Expr::Cast { .. } | Expr::Convert { .. } => "a cast",
         Expr::Subquery(_) | Expr::Exists { .. } => "a subquery",
         Expr::AtTimeZone { .. } => "AT TIME ZONE",
+        Expr::Extract { .. } => "EXTRACT",
         Expr::Interval(_) => "an interval",
+        Expr::Collate { .. } => "COLLATE",
         Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) => "ROLLUP, CUBE or GROUPING SETS",
         Expr::Tuple(_) => "a row of several values",
         _ => "this expression",
@@ -182,7 +263,7 @@ pub(super) fn describe(expr: &Expr) -> String {
     words.to_owned()
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     const MAX_CHARS: usize = 63;
     text.chars().take(MAX_CHARS).collect()
 }

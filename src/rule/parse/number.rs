@@ -13,7 +13,7 @@ const MAX_EXPONENT: i32 = 60;
 pub(super) fn parse(text: &str, negative: bool) -> Result<Decimal, String> {
     exact(text, negative).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
-        format!("{shown} cannot be kept exactly; a threshold is a decimal number of at most 28 digits, such as 3000.50")
+        format!("{shown} cannot be kept exactly; numbers have at most 28 digits, such as 3000.50")
     })
 }
 

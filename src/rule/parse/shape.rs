@@ -4,7 +4,7 @@ use sqlparser::ast::{Expr, GroupByExpr, Query, Select, SelectFlavor, SelectItem,
 use sqlparser::keywords::Keyword;
 
 use super::source::{self, Source};
-use super::{ONE_SELECT, ONE_TABLE, OUTPUTS, clauses};
+use super::{ONE_SELECT, ONE_TABLE, OUTPUTS};
 use crate::rule::RuleError;
 
 /// The plain SELECT of a query that has nothing around it.
@@ -78,7 +78,7 @@ pub(super) fn clauses_of<'a>(source: &Source, select: &'a Select) -> Result<Clau
         (exclude.is_some(), Keyword::EXCLUDE, "EXCLUDE", OUTPUTS),
         (into.is_some(), Keyword::INTO, "INTO", "a rule only reads"),
         (!lateral_views.is_empty(), Keyword::LATERAL, "LATERAL VIEW", ONE_TABLE),
-        (prewhere.is_some(), Keyword::PREWHERE, "PREWHERE", clauses::BOUND),
+        (prewhere.is_some(), Keyword::PREWHERE, "PREWHERE", ONE_SELECT),
         (!connect_by.is_empty(), Keyword::CONNECT, "CONNECT BY", ONE_SELECT),
         (!cluster_by.is_empty(), Keyword::CLUSTER, "CLUSTER BY", ONE_SELECT),
         (!distribute_by.is_empty(), Keyword::DISTRIBUTE, "DISTRIBUTE BY", ONE_SELECT),

@@ -1,7 +1,7 @@
 //! The texts that go to Postgres, whole. That they run and agree is tested against a server elsewhere.
 
 use super::*;
-use crate::model::{Column, Table};
+use crate::model::{Column, ColumnType, Table};
 use crate::rule::compile::compile;
 use crate::rule::parse::{Parsed, parse};
 
@@ -63,7 +63,7 @@ fn many_keys_under_the_wall_clock() {
          FROM (SELECT ($2::text)::timestamptz AS t, pg_current_snapshot()::text AS snapshot, \
          pg_is_in_recovery() AS in_recovery) AS seen \
          CROSS JOIN unnest($1::text[]) WITH ORDINALITY AS asked(key, ord) \
-         LEFT JOIN (SELECT r.\"key\" AS key, (sum(r.\"a\"\"b\") > (3000)) AS holds, (count(*))::text AS o0, \
+         LEFT JOIN (SELECT r.\"key\" AS key, (((3000)::numeric) < sum(r.\"a\"\"b\")) AS holds, (count(*))::text AS o0, \
          (sum(abs(r.\"a\"\"b\")))::text AS o1 FROM \"s\".\"asked\" AS r \
          WHERE (r.\"ts\" >= (($2::text)::timestamptz - INTERVAL '36:00:00')) \
          AND (r.\"key\" = ANY (($1::text[])::numeric[])) GROUP BY r.\"key\") AS answer \
@@ -76,7 +76,7 @@ fn many_keys_under_event_time() {
     let (_, query) = compiled(RULE);
     let sql = confirmation(&query, Time::Event).sql;
     assert!(sql.contains("CROSS JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) "), "{sql}");
-    let condition = "LEFT JOIN (SELECT asked.ord AS ord, (sum(r.\"a\"\"b\") > (3000)) AS holds, (count(*))::text AS o0, \
+    let condition = "LEFT JOIN (SELECT asked.ord AS ord, (((3000)::numeric) < sum(r.\"a\"\"b\")) AS holds, (count(*))::text AS o0, \
                      (sum(abs(r.\"a\"\"b\")))::text AS o1 \
                      FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) \
                      JOIN \"s\".\"asked\" AS r ON (r.\"ts\" >= ((asked.t)::timestamptz - INTERVAL '36:00:00')) \
@@ -88,12 +88,12 @@ fn many_keys_under_event_time() {
 #[test]
 fn the_null_key() {
     let (_, query) = compiled(RULE);
-    let wall = confirmation_null(&query, Time::Processing);
+    let wall = confirmation_null(&query, Time::Processing, &[true]);
     assert_eq!(wall.outputs, ["n", "To tal"]);
     let condition = "WHERE (r.\"ts\" >= (($1::text)::timestamptz - INTERVAL '36:00:00')) AND (r.\"key\" IS NULL) \
          GROUP BY r.\"key\") AS answer ON true";
     assert!(wall.sql.ends_with(condition), "{}", wall.sql);
-    let event = confirmation_null(&query, Time::Event).sql;
+    let event = confirmation_null(&query, Time::Event, &[true]).sql;
     assert!(event.contains(" AND (r.\"ts\" <= ($1::text)::timestamptz) AND (r.\"key\" IS NULL)"), "{event}");
 }
 
@@ -106,14 +106,14 @@ fn without_a_bound_every_parameter_is_still_named() {
         // Not character varying(3), which would cut a longer key off.
         assert!(!sql.contains("varying"), "{sql}");
     }
-    assert!(confirmation_null(&query, Time::Event).sql.contains("$1::text"));
+    assert!(confirmation_null(&query, Time::Event, &[true]).sql.contains("$1::text"));
 }
 
 #[test]
 fn a_rendering_compiles_to_the_same_query() {
     let bounds = ["", "ts > now() - interval '1 year 2 mon 3 days 4:05:06.000007'", "ts >= now() - interval '3 us'"];
     let havings =
-        ["count(*) >= 3", "-2.50 <> sum(\"a\"\"b\")", "sum(abs(key)) = .5", "sum(key) <= 1e-3", "0 >= count(*)"];
+        ["count(*) >= 3", "sum(\"a\"\"b\") <> -2.50", "sum(abs(key)) = .5", "sum(key) <= 1e-3", "0 >= count(*)"];
     for bound in bounds {
         for having in havings {
             let bound = if bound.is_empty() { String::new() } else { format!("WHERE {bound}") };
@@ -122,9 +122,80 @@ fn a_rendering_compiles_to_the_same_query() {
             ));
             for text in [original(&query), as_written(&query, &parsed.spelling)] {
                 if !text.contains("::numeric") {
-                    assert_eq!(compiled(&text).1, query, "{text}");
+                    assert_eq!(compiled(&text).1.canonical(), query.clone().canonical(), "{text}");
                 }
             }
         }
     }
+}
+
+#[test]
+fn keys_of_several_columns() {
+    let (_, query) = compiled("SELECT code, key, count(*) FROM s.asked GROUP BY code, key HAVING count(*) > 1");
+    let sql = confirmation(&query, Time::Processing).sql;
+    let parts = [
+        "CROSS JOIN unnest($1::text[], $3::text[]) WITH ORDINALITY AS asked(key, key2, ord) ",
+        "LEFT JOIN (SELECT r.\"code\" AS key, r.\"key\" AS key2, ",
+        "(r.\"code\" = ANY (($1::text[])::text[])) AND (r.\"key\" = ANY (($3::text[])::numeric[])) GROUP BY r.\"code\", r.\"key\")",
+        "ON answer.key = (asked.key)::text AND answer.key2 = (asked.key2)::numeric ORDER BY",
+    ];
+    parts.iter().for_each(|part| assert!(sql.contains(part), "{part} in {sql}"));
+    let sql = confirmation(&query, Time::Event).sql;
+    assert!(
+        sql.contains("unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS asked(key, t, key2, ord)"),
+        "{sql}"
+    );
+    let sql = confirmation_null(&query, Time::Processing, &[true, false]).sql;
+    assert!(sql.contains("(r.\"code\" IS NULL) AND (r.\"key\" = ($2::text)::numeric) GROUP BY"), "{sql}");
+    let sql = keys(&query, Time::Processing, true);
+    assert!(sql.contains(" AND ((r.\"code\", r.\"key\") > (($3::text)::text, ($4::text)::numeric)) ORDER BY"), "{sql}");
+    let sql = rows_of(&query, &[3], Time::Processing);
+    let part = "AND ((r.\"code\", r.\"key\") IN (SELECT (one.key)::text, (one.key2)::numeric FROM unnest($1::text[], $3::text[]) \
+                AS one(key, key2)))";
+    assert!(sql.ends_with(part), "{sql}");
+}
+
+/// Every form, written once and read again.
+#[test]
+fn expressions() {
+    let check = |condition: &str, want: &str| {
+        let (_, query) = compiled(&format!(
+            "SELECT code FROM s.asked AS x WHERE {condition} AND ts > now() - interval '1 day' GROUP BY 1 HAVING count(*) > 1"
+        ));
+        let text = original(&query);
+        let part = format!(" WHERE ({want} AND (\"ts\" > (now() - INTERVAL '1 days'))) GROUP BY");
+        assert!(text.contains(&part), "{text}");
+        // A rule has no E'…', which a backslash is sent in.
+        if !text.contains("E'") {
+            assert_eq!(compiled(&text).1.canonical(), query.canonical(), "{text}");
+        }
+    };
+    check("code = 'a''b'", "(\"code\" = 'a''b')");
+    check("x.code <> 'a\\'", "(\"code\" <> E'a\\\\')");
+    check("key BETWEEN 9000 AND 9999.99", "(\"key\" BETWEEN (9000) AND (9999.99))");
+    check("key % 1000 = 0", "((\"key\" % (1000)) = (0))");
+    check("- key > -5", "((- \"key\") > (-5))");
+    check("code NOT IN ('a', 'b')", "(\"code\" NOT IN ('a', 'b'))");
+    check("code ILIKE 'a%'", "(\"code\" ILIKE 'a%')");
+    check("NOT (code IS NULL OR key IS NOT NULL)", "(NOT ((\"code\" IS NULL) OR (\"key\" IS NOT NULL)))");
+    check("(key > 1) IS NOT TRUE", "((\"key\" > (1)) IS NOT TRUE)");
+    check("key IS NOT DISTINCT FROM 1", "(\"key\" IS NOT DISTINCT FROM (1))");
+    check("COALESCE(key, 0) > NULLIF(key, 3)", "(coalesce(\"key\", (0)) > nullif(\"key\", (3)))");
+    check("CASE code WHEN 'a' THEN 1 ELSE 2.50 END > 1", "((CASE \"code\" WHEN 'a' THEN (1) ELSE (2.50) END) > (1))");
+    check("key::bigint = 3", "(((\"key\")::bigint) = (3))");
+    check("GREATEST(key, 1) = LEAST(key, 2)", "(greatest(\"key\", (1)) = least(\"key\", (2)))");
+}
+
+#[test]
+fn having_as_people_read_it() {
+    let check = |having: &str, want: &str| {
+        let (_, query) = compiled(&format!("SELECT code FROM s.asked GROUP BY code HAVING {having}"));
+        assert_eq!(having_text(&query), want);
+    };
+    check("sum(abs(key)) > 3000", "SUM(ABS(key)) > 3000");
+    check("count(*) >= 10 AND count(distinct code) > 2", "COUNT(*) >= 10 AND COUNT(DISTINCT code) > 2");
+    check(
+        "count(*) filter (where code = 'x') * 100 >= 50 * count(*)",
+        "(COUNT(*) FILTER (WHERE code = 'x') * 100) >= (50 * COUNT(*))",
+    );
 }

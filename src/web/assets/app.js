@@ -291,10 +291,13 @@ async function drawKey() {
     return;
   }
   const { trace, threshold, comparison } = found;
+  // Conditions on several aggregates, and distinct values, add up to no line.
+  const isDrawn = threshold !== null && (trace.points.length === 0 || trace.points.some((point) => point.total !== null));
   const total = el("strong", { id: "key-total", "data-total": trace.total ?? "" }, grouped(trace.total ?? "0"));
   const left = trace.rows > trace.points.length ? `, the latest ${grouped(trace.points.length)} drawn` : "";
   const since = trace.from === null ? "" : ` since ${when(micros(trace.from))}`;
-  $("key-summary").replaceChildren("Postgres adds up ", total, ` over ${grouped(trace.rows)} rows${since}${left}; the rule asks for ${comparison} ${grouped(threshold)}.`);
+  if (isDrawn) $("key-summary").replaceChildren("Postgres adds up ", total, ` over ${grouped(trace.rows)} rows${since}${left}; the rule asks for ${comparison} ${grouped(threshold)}.`);
+  else $("key-summary").textContent = `Postgres has ${grouped(trace.rows)} rows${since}; the rule asks for ${found.having}.`;
   const timed = trace.from !== null;
   const place = (point, index) => (timed ? (point.at ?? trace.from) / 1000 : index);
   const points = trace.points.map((point, index) => ({ x: place(point, index), y: Number(point.total ?? 0) }));
@@ -303,7 +306,8 @@ async function drawKey() {
   })) : [];
   const first = points[0]?.x;
   const to = timed ? trace.to / 1000 : undefined;
-  chart($("key-chart"), points, {
+  if (!isDrawn) $("key-chart").replaceChildren();
+  else chart($("key-chart"), points, {
     stairs: true, threshold: Number(threshold), marks, to,
     from: timed && first !== undefined ? Math.max(trace.from / 1000, first - Math.max((to - first) * 0.02, 1000)) : undefined,
     y: (n) => short.format(n), x: (x) => (timed ? when(new Date(x)) : `row ${x + 1}`),

@@ -27,7 +27,7 @@ fn a_candidate_is_confirmed_fires_once_and_resolves_once() {
     assert_eq!((bench.unit.waiting(), bench.unit.undelivered()), (1, 0));
     let question = bench.ask().unwrap();
     let asked = &question.asked[0];
-    assert_eq!((&asked.key, asked.text.as_deref(), asked.now), (&Key::Int(1), Some("1"), t(0)));
+    assert_eq!((&asked.key, asked.texts.as_slice(), asked.now), (&Key::Int(1), &[Some("1".to_owned())][..], t(0)));
     assert_eq!((asked.stream["transactions"].as_u64(), asked.stream["total"].as_str()), (Some(2), Some("3000.01")));
     assert!(bench.ask().is_none(), "it is being asked");
     assert!(bench.lines().is_empty(), "nothing is said before the database has answered");
@@ -243,7 +243,7 @@ fn keys_of_text_and_null() {
         let mut bench = Bench::new(rule_on(&table, WEEKLY, Time::Processing, Confirm::Required));
         bench.put_at(1, user.clone(), cents(344_150), 0);
         let question = bench.ask().unwrap();
-        assert_eq!(question.asked[0].text.as_deref(), asked, "{user:?}");
+        assert_eq!(question.asked[0].texts, [asked.map(str::to_owned)], "{user:?}");
         bench.answer(&question, yes());
         let alert = bench.close().body.alerts.remove(0);
         assert_eq!((alert.line.as_str(), &alert.key), (line, &Key::new(vec![user.clone()])));

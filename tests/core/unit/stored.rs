@@ -253,6 +253,6 @@ fn rules_are_told_apart_and_keys_of_every_kind_come_back() {
     assert_eq!((copy.rows(), copy.waiting()), (8, 1));
     copy.evaluate_all(t(0));
     let question = copy.ask(t(0), 100).unwrap();
-    assert_eq!((question.rule, question.asked.len(), question.asked[0].text.as_deref()), (1, 1, None));
+    assert_eq!((question.rule, question.asked.len(), question.asked[0].texts.clone()), (1, 1, vec![None]));
     assert_eq!(copy.ask(t(0), 100), None, "the open episodes came back with their keys");
 }

@@ -93,7 +93,7 @@ proptest! {
     ) {
         let program = program(WEEKLY);
         let mut running = program.start();
-        let args = |amount: &Value| program.args(&row(Value::Int(1), amount.clone(), Value::Time(t(0))));
+        let args = |amount: &Value| program.parts(&row(Value::Int(1), amount.clone(), Value::Time(t(0)))).args;
         gone.iter().chain(&kept).for_each(|amount| running.add(&args(amount)));
         gone.iter().for_each(|amount| running.remove(&args(amount)));
         let mut fresh = program.start();
@@ -116,7 +116,7 @@ fn filled(program: &Program, amounts: &[Value], points: &[i64]) -> Running {
     for (index, amount) in amounts.iter().enumerate() {
         let mut row = row(Value::Int(1), amount.clone(), Value::Time(t(0)));
         row[3] = Value::Int(points.get(index).copied().unwrap_or(1));
-        running.add(&program.args(&row));
+        running.add(&program.parts(&row).args);
     }
     running
 }

@@ -5,7 +5,7 @@ use super::super::finding::{Finding, ok, problem, warning};
 use super::database::quoted;
 use crate::failure::Exit;
 use crate::rule::render::quote_ident;
-use crate::rule::{Aggregate, Query};
+use crate::rule::{Expression, Query};
 
 /// A table up to this size is read as a whole in a few milliseconds.
 const SMALL_BYTES: i64 = 4 << 20;
@@ -76,12 +76,7 @@ fn index(name: &str, query: &Query, plan: &Plan, relation: &Relation) -> Finding
 fn create_index(query: &Query, partitioned: bool) -> String {
     let mut keys: Vec<usize> = query.group_by.clone();
     keys.extend(query.bound.iter().map(|bound| bound.column));
-    let mut rest: Vec<usize> = Vec::new();
-    for aggregate in &query.aggregates {
-        if let Aggregate::Sum(scalar) = aggregate {
-            rest.extend(scalar.columns());
-        }
-    }
+    let rest: Vec<usize> = query.expressions().flat_map(Expression::columns).collect();
     let distinct = |columns: Vec<usize>, but: &[usize]| {
         let mut distinct: Vec<usize> = Vec::new();
         for column in columns {

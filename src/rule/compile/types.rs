@@ -1,0 +1,351 @@
+//! The types of expressions, as Postgres finds them: [`Node`] → [`Expression`].
+
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use super::{find, unsupported};
+use crate::model::{ColumnType, Table};
+use crate::rule::RuleError;
+use crate::rule::expression::{
+    Aggregate, AggregateFunction, Arithmetic, Case, Expression, Function, Literal, Test, Type,
+};
+use crate::rule::parse::At;
+use crate::rule::parse::node::{AggregateNode, Kind, Node};
+
+/// What names mean where an expression stands.
+pub(super) struct Types<'a> {
+    pub(super) table: &'a Table,
+    /// The distinct aggregates so far.
+    pub(super) aggregates: &'a mut Vec<Aggregate>,
+    /// Columns may stand in a row's expressions only: those of a group are aggregates.
+    pub(super) columns: bool,
+}
+
+type Typed = (Expression, Type);
+
+impl Types<'_> {
+    /// A condition.
+    pub(super) fn condition(&mut self, node: &Node, what: &str) -> Result<Expression, RuleError> {
+        let (expression, ty) = self.typed(node)?;
+        match ty {
+            Type::Bool => Ok(expression),
+            Type::Unknown if expression == Expression::Literal(Literal::Null) => Ok(expression),
+            _ => Err(node.at.error(format!("{what} has to be a condition, and this is {}", ty.name()))),
+        }
+    }
+
+    /// An expression and its type.
+    pub(super) fn typed(&mut self, node: &Node) -> Result<Typed, RuleError> {
+        let at = node.at;
+        Ok(match &node.kind {
+            Kind::Bound => (Expression::Bound, Type::Bool),
+            Kind::Column(name) => {
+                let (index, column) = find(self.table, name)?;
+                if !self.columns {
+                    let problem = format!(
+                        "{:?} differs from row to row of a group: take an aggregate of it, or ask for it in WHERE",
+                        name.text
+                    );
+                    return Err(name.at.error(problem));
+                }
+                let ty = Type::of(&column.ty).ok_or_else(|| {
+                    unsupported(
+                        name.at,
+                        column,
+                        "expressions take boolean, smallint, integer, bigint, numeric, text, varchar, uuid, date, timestamp \
+                         and timestamptz",
+                    )
+                })?;
+                (Expression::Column(index), ty)
+            }
+            Kind::Aggregate(aggregate) => self.aggregate(at, aggregate)?,
+            Kind::Literal(literal) => (Expression::Literal(literal.clone()), type_of(literal)),
+            Kind::Negate(inner) => {
+                let (inner, ty) = self.number(inner, "minus")?;
+                (Expression::Negate(Box::new(inner), ty), ty)
+            }
+            Kind::Not(inner) => (Expression::Not(Box::new(self.condition(inner, "NOT")?)), Type::Bool),
+            Kind::And(left, right) => {
+                let (left, right) = (self.condition(left, "AND")?, self.condition(right, "AND")?);
+                (Expression::And(Box::new(left), Box::new(right)), Type::Bool)
+            }
+            Kind::Or(left, right) => {
+                let (left, right) = (self.condition(left, "OR")?, self.condition(right, "OR")?);
+                (Expression::Or(Box::new(left), Box::new(right)), Type::Bool)
+            }
+            Kind::Arithmetic(op, left, right) => self.arithmetic(at, *op, left, right)?,
+            Kind::Compare(comparison, left, right) => {
+                let (left, right) = self.pair(at, left, right)?;
+                (Expression::Compare(*comparison, Box::new(left), Box::new(right)), Type::Bool)
+            }
+            Kind::Distinct(left, right, negated) => {
+                let (left, right) = self.pair(at, left, right)?;
+                (Expression::Distinct(Box::new(left), Box::new(right), *negated), Type::Bool)
+            }
+            Kind::Is(inner, test, negated) => {
+                let inner = match test {
+                    Test::Null => self.typed(inner)?.0,
+                    _ => self.condition(inner, "IS TRUE, IS FALSE or IS UNKNOWN")?,
+                };
+                (Expression::Is(Box::new(inner), *test, *negated), Type::Bool)
+            }
+            Kind::In(value, list, negated) => {
+                let nodes: Vec<&Node> = std::iter::once(&**value).chain(list).collect();
+                let (mut all, _) = self.alike(at, &nodes)?;
+                let value = all.remove(0);
+                (Expression::In(Box::new(value), all, *negated), Type::Bool)
+            }
+            Kind::Between(value, low, high, negated) => {
+                let (all, _) = self.alike(at, &[value, low, high])?;
+                let Ok([value, low, high]) = <[Expression; 3]>::try_from(all) else {
+                    return Err(at.error("BETWEEN without its bounds"));
+                };
+                (Expression::Between(Box::new(value), Box::new(low), Box::new(high), *negated), Type::Bool)
+            }
+            Kind::Like(value, pattern, like) => {
+                let (value, pattern) = (self.text(value, "LIKE")?, self.text(pattern, "LIKE")?);
+                (Expression::Like(Box::new(value), Box::new(pattern), *like), Type::Bool)
+            }
+            Kind::Case(operand, branches, otherwise) => {
+                self.case(at, operand.as_deref(), branches, otherwise.as_deref())?
+            }
+            Kind::Call(function, arguments) => self.call(at, *function, arguments)?,
+            Kind::Cast(inner, ty) => self.cast(at, inner, *ty)?,
+        })
+    }
+
+    fn number(&mut self, node: &Node, what: &str) -> Result<Typed, RuleError> {
+        let (expression, ty) = self.typed(node)?;
+        if ty.is_number() {
+            return Ok((expression, ty));
+        }
+        Err(node.at.error(format!("{what} takes numbers, and this is {}", ty.name())))
+    }
+
+    fn text(&mut self, node: &Node, what: &str) -> Result<Expression, RuleError> {
+        let (expression, ty) = self.typed(node)?;
+        match ty {
+            Type::Text => Ok(expression),
+            Type::Unknown => literal_of(node.at, expression, Type::Text),
+            _ => Err(node.at.error(format!("{what} takes text, and this is {}", ty.name()))),
+        }
+    }
+
+    fn arithmetic(&mut self, at: At, op: Arithmetic, left: &Node, right: &Node) -> Result<Typed, RuleError> {
+        let (all, ty) = self.alike(at, &[left, right])?;
+        let Ok([left, right]) = <[Expression; 2]>::try_from(all) else { return Err(at.error("an operator alone")) };
+        if !ty.is_number() {
+            let problem = format!("{} takes numbers, and this is {}", op.as_str(), ty.name());
+            return Err(at.error(if ty.is_time() {
+                format!("{problem}; a time is compared with NOW() - INTERVAL in the time bound of WHERE")
+            } else {
+                problem
+            }));
+        }
+        Ok((Expression::Arithmetic(op, Box::new(left), Box::new(right), ty), ty))
+    }
+
+    fn pair(&mut self, at: At, left: &Node, right: &Node) -> Result<(Expression, Expression), RuleError> {
+        let (all, _) = self.alike(at, &[left, right])?;
+        let [left, right] = <[Expression; 2]>::try_from(all).map_err(|_| at.error("a comparison of one side"))?;
+        Ok((left, right))
+    }
+
+    /// Expressions that are compared, or of which one is chosen, and the type that Postgres gives them all.
+    fn alike(&mut self, at: At, nodes: &[&Node]) -> Result<(Vec<Expression>, Type), RuleError> {
+        let mut typed = nodes.iter().map(|node| self.typed(node)).collect::<Result<Vec<_>, _>>()?;
+        let mut common = Type::Unknown;
+        for ((_, ty), node) in typed.iter().zip(nodes) {
+            common = common_type(common, *ty).ok_or_else(|| {
+                let problem = format!("{} and {} are not compared here", common.name(), ty.name());
+                node.at.error(format!("{problem}; cast one of them"))
+            })?;
+        }
+        if common == Type::Unknown {
+            let is_null = |(expression, _): &Typed| *expression == Expression::Literal(Literal::Null);
+            if typed.iter().all(is_null) {
+                return Err(at.error("NULL alone has no type"));
+            }
+            common = Type::Text;
+        }
+        for ((expression, ty), node) in typed.iter_mut().zip(nodes) {
+            if *ty == Type::Unknown {
+                let literal = std::mem::replace(expression, Expression::Bound);
+                *expression = literal_of(node.at, literal, common)?;
+            }
+        }
+        Ok((typed.into_iter().map(|(expression, _)| expression).collect(), common))
+    }
+
+    fn case(
+        &mut self,
+        at: At,
+        operand: Option<&Node>,
+        branches: &[(Node, Node)],
+        otherwise: Option<&Node>,
+    ) -> Result<Typed, RuleError> {
+        let (operand, conditions) = match operand {
+            None => {
+                let condition = |(when, _): &(Node, Node)| self.condition(when, "WHEN");
+                (None, branches.iter().map(condition).collect::<Result<Vec<_>, _>>()?)
+            }
+            Some(operand) => {
+                let nodes: Vec<&Node> = std::iter::once(operand).chain(branches.iter().map(|(when, _)| when)).collect();
+                let (mut all, _) = self.alike(at, &nodes)?;
+                (Some(all.remove(0)), all)
+            }
+        };
+        let values: Vec<&Node> = branches.iter().map(|(_, then)| then).chain(otherwise).collect();
+        let (mut values, ty) = self.alike(at, &values)?;
+        let otherwise = otherwise.and_then(|_| values.pop());
+        let branches = conditions.into_iter().zip(values).collect();
+        Ok((Expression::Case(Box::new(Case { operand, branches, otherwise })), ty))
+    }
+
+    fn call(&mut self, at: At, function: Function, arguments: &[Node]) -> Result<Typed, RuleError> {
+        let nodes: Vec<&Node> = arguments.iter().collect();
+        let (arguments, ty) = self.alike(at, &nodes)?;
+        match function {
+            Function::Abs if !ty.is_number() => Err(at.error(format!("ABS takes a number, and this is {}", ty.name()))),
+            Function::Greatest | Function::Least if ty == Type::Text => {
+                Err(at.error("GREATEST and LEAST of text are not supported: their order is that of a collation"))
+            }
+            // The type of its first argument, which may be a narrower one; the calculation is the same.
+            _ => Ok((Expression::Call(function, arguments), ty)),
+        }
+    }
+
+    fn cast(&mut self, at: At, inner: &Node, to: Type) -> Result<Typed, RuleError> {
+        let (expression, from) = self.typed(inner)?;
+        let expression = match (from, to) {
+            (Type::Unknown, _) => literal_of(inner.at, expression, to)?,
+            (from, to) if from == to => expression,
+            (from, to) if from.is_number() && to.is_number() => expression,
+            _ => {
+                let problem = format!("a cast of {} to {} is not supported", from.name(), to.name());
+                return Err(at.error(format!("{problem}; numbers are cast to other numbers, and literals to any type")));
+            }
+        };
+        Ok((Expression::Cast(Box::new(expression), to), to))
+    }
+
+    /// The aggregate's place among the distinct ones, added where it is new.
+    fn aggregate(&mut self, at: At, node: &AggregateNode) -> Result<Typed, RuleError> {
+        let mut row = Types { table: self.table, aggregates: &mut Vec::new(), columns: true };
+        let argument = node.argument.as_ref().map(|argument| row.typed(argument)).transpose()?;
+        let filter = node.filter.as_ref().map(|filter| row.condition(filter, "FILTER")).transpose()?;
+        let given = argument.as_ref().map(|(_, ty)| *ty);
+        let place = node.argument.as_ref().map_or(at, |argument| argument.at);
+        let ty = result_of(node.function, given).map_err(|problem| place.error(problem))?;
+        let aggregate = Aggregate {
+            function: node.function,
+            argument: argument.map(|(argument, _)| argument),
+            filter,
+            over: given.unwrap_or(Type::Int8),
+            ty,
+        };
+        let index = match self.aggregates.iter().position(|other| *other == aggregate) {
+            Some(index) => index,
+            None => {
+                self.aggregates.push(aggregate);
+                self.aggregates.len().saturating_sub(1)
+            }
+        };
+        Ok((Expression::Aggregate(index), ty))
+    }
+}
+
+/// The type of an aggregate over a type (pg_aggregate.dat).
+fn result_of(function: AggregateFunction, argument: Option<Type>) -> Result<Type, String> {
+    use AggregateFunction as F;
+    let Some(argument) = argument else { return Ok(Type::Int8) };
+    let refuse = |takes: &str| {
+        Err(format!("{} takes {takes}, and this is {}", function.as_str().to_uppercase(), argument.name()))
+    };
+    match (function, argument) {
+        (_, Type::Unknown) => Err("a literal alone has no type; cast it".to_owned()),
+        (F::Count | F::CountDistinct, _) => Ok(Type::Int8),
+        (F::Sum, Type::Int2 | Type::Int4) => Ok(Type::Int8),
+        (F::Sum | F::Avg, Type::Int2 | Type::Int4 | Type::Int8 | Type::Numeric) => Ok(Type::Numeric),
+        (F::Sum | F::Avg, _) => {
+            refuse("smallint, integer, bigint and numeric; sums of real, double precision and money are inexact")
+        }
+        (F::Min | F::Max, ty) if ty.is_number() || ty.is_time() || ty == Type::Text => Ok(ty),
+        (F::Min | F::Max, _) => refuse("numbers, times and text"),
+        (F::BoolAnd | F::BoolOr, Type::Bool) => Ok(Type::Bool),
+        (F::BoolAnd | F::BoolOr, _) => refuse("conditions"),
+    }
+}
+
+fn type_of(literal: &Literal) -> Type {
+    match literal {
+        Literal::Null => Type::Unknown,
+        Literal::Bool(_) => Type::Bool,
+        Literal::Number(_, ty) | Literal::Text(_, ty) => *ty,
+    }
+}
+
+/// The type that two types have in common: the wider number; what is not yet known takes the other's.
+fn common_type(left: Type, right: Type) -> Option<Type> {
+    let rank = |ty: Type| match ty {
+        Type::Int2 => Some(0),
+        Type::Int4 => Some(1),
+        Type::Int8 => Some(2),
+        Type::Numeric => Some(3),
+        _ => None,
+    };
+    match (left, right) {
+        (Type::Unknown, other) | (other, Type::Unknown) => Some(other),
+        (left, right) if left == right => Some(left),
+        (left, right) => Some(if rank(left)? >= rank(right)? { left } else { right }),
+    }
+}
+
+/// A literal whose type is where it stands: a text that reads as a number, and so on.
+fn literal_of(at: At, expression: Expression, ty: Type) -> Result<Expression, RuleError> {
+    let Expression::Literal(Literal::Text(text, _)) = &expression else { return Ok(expression) };
+    let bad = || at.error(format!("'{text}' is no {}", ty.name()));
+    let literal = match ty {
+        Type::Text => Literal::Text(text.clone(), Type::Text),
+        Type::Uuid => Literal::Text(Uuid::try_parse(text.trim()).map_err(|_| bad())?.to_string(), Type::Uuid),
+        Type::Bool => match text.trim().to_ascii_lowercase().as_str() {
+            "t" | "true" | "yes" | "on" | "1" => Literal::Bool(true),
+            "f" | "false" | "no" | "off" | "0" => Literal::Bool(false),
+            _ => return Err(bad()),
+        },
+        Type::Int2 | Type::Int4 | Type::Int8 => {
+            let number = text.trim().parse::<i64>().map(Decimal::from).map_err(|_| bad())?;
+            let fits = match ty {
+                Type::Int2 => i16::try_from(number.mantissa()).is_ok(),
+                Type::Int4 => i32::try_from(number.mantissa()).is_ok(),
+                _ => true,
+            };
+            if !fits {
+                return Err(bad());
+            }
+            Literal::Number(number, ty)
+        }
+        Type::Numeric => Literal::Number(Decimal::from_str_exact(text.trim()).map_err(|_| bad())?, Type::Numeric),
+        Type::Date | Type::Timestamp | Type::TimestampTz | Type::Unknown => {
+            return Err(at.error(format!(
+                "a {} that is written out is not supported; times are compared with NOW() - INTERVAL '7 days'",
+                ty.name()
+            )));
+        }
+    };
+    Ok(Expression::Literal(literal))
+}
+
+/// Whether Postgres can group by a column of this type with the result that memory has.
+pub(super) fn is_key(ty: &ColumnType) -> bool {
+    matches!(
+        ty,
+        ColumnType::Bool
+            | ColumnType::Int2
+            | ColumnType::Int4
+            | ColumnType::Int8
+            | ColumnType::Text
+            | ColumnType::Uuid
+            | ColumnType::Numeric { scale: Some(_) }
+    )
+}

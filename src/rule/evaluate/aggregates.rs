@@ -1,0 +1,108 @@
+//! What is kept of a row for an aggregate, and how the aggregate is taken from that.
+
+use super::expression::{RowValues, digits_of, evaluate};
+use super::scalar::{Digits, Scalar};
+use crate::model::Value;
+use crate::rule::Query;
+use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Type};
+
+/// An argument of an aggregate, over the slots of a decoded row.
+#[derive(Clone, Debug)]
+pub(super) struct Arg {
+    pub(super) expression: Expression,
+    pub(super) filter: Option<Expression>,
+    /// Fraction digits that its decimals are kept with.
+    pub(super) scale: u8,
+    /// Whether all its values are decimals.
+    pub(super) is_numeric: bool,
+    /// Whether each of its values is counted.
+    pub(super) is_counted: bool,
+}
+
+/// How an aggregate is taken from what is kept of its argument.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunningKind {
+    pub(super) function: AggregateFunction,
+    /// `None`: of all rows.
+    pub(super) argument: Option<usize>,
+    /// Of its argument.
+    pub(super) digits: Digits,
+    /// Whether its result is an integer's.
+    pub(super) is_integer: bool,
+    pub(super) ty: Type,
+}
+
+impl Arg {
+    pub(super) fn new(
+        query: &Query,
+        aggregate: &Aggregate,
+        expression: Expression,
+        filter: Option<Expression>,
+        slot: &impl Fn(usize) -> Result<usize, String>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            scale: digits_of(&expression, query).scale,
+            is_numeric: aggregate.over == Type::Numeric,
+            expression: in_slots(expression, slot)?,
+            filter: filter.map(|filter| in_slots(filter, slot)).transpose()?,
+            is_counted: matches!(
+                aggregate.function,
+                AggregateFunction::CountDistinct | AggregateFunction::Min | AggregateFunction::Max
+            ),
+        })
+    }
+
+    #[inline]
+    pub(super) fn value<'a>(&'a self, values: &RowValues<'a>) -> Value {
+        match self.filter.as_ref().map(|filter| evaluate(filter, values)) {
+            None | Some(Scalar::Bool(true)) => evaluate(&self.expression, values).kept(self.scale, self.is_numeric),
+            Some(Scalar::Unknown) => Value::Opaque,
+            Some(_) => Value::Null,
+        }
+    }
+
+    pub(super) fn reads(&self, slot: usize) -> bool {
+        self.slots().contains(&slot)
+    }
+
+    /// The slots that it reads.
+    pub(super) fn slots(&self) -> Vec<usize> {
+        let mut slots = self.expression.columns();
+        slots.extend(self.filter.iter().flat_map(Expression::columns));
+        slots.dedup();
+        slots
+    }
+}
+
+impl RunningKind {
+    pub(super) fn new(query: &Query, aggregate: &Aggregate, argument: Option<usize>) -> Self {
+        let digits = aggregate.argument.as_ref().map_or(Digits::exactly(0), |argument| digits_of(argument, query));
+        let Aggregate { function, ty, .. } = *aggregate;
+        Self { function, argument, digits, is_integer: ty.is_integer(), ty }
+    }
+
+    pub(super) fn is_count(&self) -> bool {
+        matches!(self.function, AggregateFunction::Count | AggregateFunction::CountDistinct)
+    }
+
+    /// The least or greatest value; which text it is depends on a collation, unless there is one alone.
+    pub(super) fn extreme<'a>(&self, found: Option<(&'a Value, &u64)>) -> Scalar<'a> {
+        match found {
+            Some(_) if self.ty == Type::Text => Scalar::Unknown,
+            Some((value, _)) => Scalar::of(value, self.digits),
+            None => Scalar::Unknown,
+        }
+    }
+}
+
+/// The same expression over the slots of a decoded row.
+pub(super) fn in_slots(
+    mut expression: Expression,
+    slot: &impl Fn(usize) -> Result<usize, String>,
+) -> Result<Expression, String> {
+    expression.change_columns(&mut |column: &mut usize| {
+        *column = slot(*column)?;
+        Ok::<_, String>(())
+    })?;
+    Ok(expression)
+}

@@ -1,0 +1,219 @@
+//! An expression's value, over a row or over the aggregates of a group; and the digits that its decimals have.
+
+use super::aggregates::RunningKind;
+use super::like::like;
+use super::running::Running;
+use super::scalar::{self, Digits, QUOTIENT_SCALE, Scalar};
+use crate::change::Hole;
+use crate::model::{ColumnType, Value};
+use crate::rule::Query;
+use crate::rule::expression::{Arithmetic, Case, Comparison, Expression, Function, Like, Literal, Test};
+
+/// What columns and aggregates are while an expression is evaluated.
+pub(super) trait Values<'a> {
+    fn column(&self, slot: usize) -> Scalar<'a>;
+    fn aggregate(&self, index: usize) -> Scalar<'a>;
+}
+
+/// A row, some of whose slots may not be known.
+pub(super) struct RowValues<'a> {
+    pub(super) row: &'a [Value],
+    pub(super) digits: &'a [Digits],
+    pub(super) holes: &'a [Hole],
+}
+
+impl<'a> Values<'a> for RowValues<'a> {
+    #[inline]
+    fn column(&self, slot: usize) -> Scalar<'a> {
+        if self.holes.iter().any(|hole| hole.slot == slot) {
+            return Scalar::Unknown;
+        }
+        let digits = self.digits.get(slot).copied().unwrap_or(Digits::exactly(0));
+        self.row.get(slot).map_or(Scalar::Null, |value| Scalar::of(value, digits))
+    }
+
+    fn aggregate(&self, _index: usize) -> Scalar<'a> {
+        Scalar::Unknown
+    }
+}
+
+/// The aggregates of a group.
+pub(super) struct GroupValues<'a> {
+    pub(super) aggregates: &'a [RunningKind],
+    pub(super) running: &'a Running,
+}
+
+impl<'a> Values<'a> for GroupValues<'a> {
+    fn column(&self, _slot: usize) -> Scalar<'a> {
+        Scalar::Unknown
+    }
+
+    fn aggregate(&self, index: usize) -> Scalar<'a> {
+        self.aggregates.get(index).map_or(Scalar::Unknown, |kind| self.running.value(kind))
+    }
+}
+
+/// An expression's value.
+pub(super) fn evaluate<'a>(expression: &'a Expression, values: &impl Values<'a>) -> Scalar<'a> {
+    match expression {
+        Expression::Column(slot) => values.column(*slot),
+        Expression::Aggregate(index) => values.aggregate(*index),
+        // The window sees to it.
+        Expression::Bound => Scalar::Bool(true),
+        Expression::Literal(literal) => match literal {
+            Literal::Null => Scalar::Null,
+            Literal::Bool(value) => Scalar::Bool(*value),
+            Literal::Number(value, ty) if ty.is_integer() => {
+                i64::try_from(value.mantissa()).map_or(Scalar::Unknown, Scalar::Int)
+            }
+            Literal::Number(value, _) => Scalar::of_decimal(*value),
+            Literal::Text(text, _) => Scalar::Text(text),
+        },
+        Expression::Negate(inner, ty) => evaluate(inner, values).negated(*ty),
+        Expression::Arithmetic(op, left, right, ty) => {
+            scalar::arithmetic(*op, evaluate(left, values), evaluate(right, values), *ty)
+        }
+        Expression::Compare(comparison, left, right) => {
+            scalar::compare(*comparison, evaluate(left, values), evaluate(right, values))
+        }
+        Expression::Distinct(left, right, negated) => {
+            let is_distinct = match (evaluate(left, values), evaluate(right, values)) {
+                (Scalar::Null, Scalar::Null) => Scalar::Bool(false),
+                (Scalar::Unknown, _) | (_, Scalar::Unknown) => Scalar::Unknown,
+                (Scalar::Null, _) | (_, Scalar::Null) => Scalar::Bool(true),
+                (left, right) => scalar::compare(Comparison::NotEqual, left, right),
+            };
+            if *negated { scalar::not(is_distinct) } else { is_distinct }
+        }
+        Expression::And(left, right) => match evaluate(left, values) {
+            Scalar::Bool(false) => Scalar::Bool(false),
+            left => scalar::and(left, evaluate(right, values)),
+        },
+        Expression::Or(left, right) => match evaluate(left, values) {
+            Scalar::Bool(true) => Scalar::Bool(true),
+            left => scalar::or(left, evaluate(right, values)),
+        },
+        Expression::Not(inner) => scalar::not(evaluate(inner, values)),
+        Expression::Is(inner, test, negated) => {
+            let is = match (evaluate(inner, values), test) {
+                (Scalar::Unknown, _) => Scalar::Unknown,
+                (value, Test::Null | Test::Unknown) => Scalar::Bool(value == Scalar::Null),
+                (value, Test::True) => Scalar::Bool(value == Scalar::Bool(true)),
+                (value, Test::False) => Scalar::Bool(value == Scalar::Bool(false)),
+            };
+            if *negated { scalar::not(is) } else { is }
+        }
+        Expression::In(value, list, negated) => {
+            let value = evaluate(value, values);
+            let is_in = list.iter().fold(Scalar::Bool(false), |found, item| {
+                scalar::or(found, scalar::compare(Comparison::Equal, value, evaluate(item, values)))
+            });
+            if *negated { scalar::not(is_in) } else { is_in }
+        }
+        Expression::Between(value, low, high, negated) => {
+            let value = evaluate(value, values);
+            let is_between = scalar::and(
+                scalar::compare(Comparison::GreaterOrEqual, value, evaluate(low, values)),
+                scalar::compare(Comparison::LessOrEqual, value, evaluate(high, values)),
+            );
+            if *negated { scalar::not(is_between) } else { is_between }
+        }
+        Expression::Like(value, pattern, Like { ignores_case, negated }) => {
+            let is_like = match (evaluate(value, values), evaluate(pattern, values)) {
+                (Scalar::Text(text), Scalar::Text(pattern)) => like(text, pattern, *ignores_case),
+                (Scalar::Null, _) | (_, Scalar::Null) => Scalar::Null,
+                _ => Scalar::Unknown,
+            };
+            if *negated { scalar::not(is_like) } else { is_like }
+        }
+        Expression::Case(case) => chosen(case, values),
+        Expression::Call(function, arguments) => call(*function, arguments, values),
+        Expression::Cast(inner, ty) => evaluate(inner, values).cast(*ty),
+    }
+}
+
+/// CASE: the first branch whose condition is true.
+fn chosen<'a>(case: &'a Case, values: &impl Values<'a>) -> Scalar<'a> {
+    let operand = case.operand.as_ref().map(|operand| evaluate(operand, values));
+    for (when, then) in &case.branches {
+        let when = evaluate(when, values);
+        let is_true = match operand {
+            Some(operand) => scalar::compare(Comparison::Equal, operand, when),
+            None => when,
+        };
+        match is_true {
+            Scalar::Bool(true) => return evaluate(then, values),
+            Scalar::Unknown => return Scalar::Unknown,
+            _ => {}
+        }
+    }
+    case.otherwise.as_ref().map_or(Scalar::Null, |otherwise| evaluate(otherwise, values))
+}
+
+fn call<'a>(function: Function, arguments: &'a [Expression], values: &impl Values<'a>) -> Scalar<'a> {
+    let mut arguments = arguments.iter().map(|argument| evaluate(argument, values));
+    match function {
+        Function::Abs => arguments.next().map_or(Scalar::Unknown, Scalar::absolute),
+        Function::Coalesce => arguments.find(|value| *value != Scalar::Null).unwrap_or(Scalar::Null),
+        Function::Nullif => {
+            let (Some(left), Some(right)) = (arguments.next(), arguments.next()) else { return Scalar::Unknown };
+            match scalar::compare(Comparison::Equal, left, right) {
+                Scalar::Bool(true) => Scalar::Null,
+                Scalar::Unknown => Scalar::Unknown,
+                _ => left,
+            }
+        }
+        // NULLs are passed over.
+        Function::Greatest | Function::Least => arguments.fold(Scalar::Null, |best, value| match (best, value) {
+            (Scalar::Unknown, _) | (_, Scalar::Unknown) => Scalar::Unknown,
+            (Scalar::Null, other) | (other, Scalar::Null) => other,
+            (best, value) => match scalar::order(value, best) {
+                Some(Some(order)) if (function == Function::Greatest) == order.is_gt() && order.is_ne() => value,
+                Some(Some(_)) => best,
+                _ => Scalar::Unknown,
+            },
+        }),
+    }
+}
+
+/// The digits of an expression's decimals: as many at most, and in Postgres all of them as many where they are exact.
+pub(super) fn digits_of(expression: &Expression, query: &Query) -> Digits {
+    let widest = |parts: &[&Expression]| {
+        let parts: Vec<Digits> = parts.iter().map(|part| digits_of(part, query)).collect();
+        let scale = parts.iter().map(|digits| digits.scale).max().unwrap_or(0);
+        Digits { scale, is_exact: parts.iter().all(|digits| digits.is_exact && digits.scale == scale) }
+    };
+    match expression {
+        Expression::Column(column) => match query.table.columns.get(*column).map(|column| &column.ty) {
+            Some(ty) => {
+                Digits { scale: ty.scale().unwrap_or(0), is_exact: !matches!(ty, ColumnType::Numeric { scale: None }) }
+            }
+            None => Digits { scale: 0, is_exact: false },
+        },
+        Expression::Literal(Literal::Number(value, _)) => {
+            u8::try_from(value.scale()).map_or(Digits { scale: 0, is_exact: false }, Digits::exactly)
+        }
+        Expression::Arithmetic(_, _, _, ty) | Expression::Cast(_, ty) if ty.is_integer() => Digits::exactly(0),
+        Expression::Arithmetic(op, left, right, _) => {
+            let (left, right) = (digits_of(left, query), digits_of(right, query));
+            let is_exact = left.is_exact && right.is_exact;
+            match op {
+                Arithmetic::Add | Arithmetic::Subtract | Arithmetic::Remainder => {
+                    Digits { scale: left.scale.max(right.scale), is_exact }
+                }
+                Arithmetic::Multiply => Digits { scale: left.scale.saturating_add(right.scale), is_exact },
+                Arithmetic::Divide => Digits { scale: QUOTIENT_SCALE, is_exact: false },
+            }
+        }
+        Expression::Negate(inner, _) | Expression::Cast(inner, _) => digits_of(inner, query),
+        Expression::Call(Function::Nullif, arguments) => {
+            arguments.first().map_or(Digits::exactly(0), |inner| digits_of(inner, query))
+        }
+        Expression::Call(_, arguments) => widest(&arguments.iter().collect::<Vec<_>>()),
+        Expression::Case(case) => {
+            let values: Vec<&Expression> = case.branches.iter().map(|(_, then)| then).chain(&case.otherwise).collect();
+            widest(&values)
+        }
+        _ => Digits::exactly(0),
+    }
+}

@@ -1,0 +1,141 @@
+//! The running aggregates of one group: rows come and go, none is looked at twice.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use super::Args;
+use super::aggregates::RunningKind;
+use super::scalar::{Digits, Scalar, quotient};
+use crate::model::{DECIMAL_LIMIT, Value};
+use crate::rule::expression::AggregateFunction;
+
+/// The running aggregates of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    rows: u64,
+    /// Rows of which memory cannot tell whether WHERE admits them.
+    doubtful: u64,
+    tallies: SmallVec<[Tally; 1]>,
+}
+
+/// What is kept of an argument.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// The sum; of conditions, how many are true.
+    total: i128,
+    /// Rows whose argument is not NULL: most aggregates over none are NULL.
+    present: u64,
+    /// Rows whose argument memory cannot calculate with.
+    opaque: u64,
+    /// How often each value is there, for the aggregates that need it.
+    values: Option<BTreeMap<Value, u64>>,
+}
+
+impl Running {
+    /// Empty aggregates over these arguments; `true`: each value is counted.
+    pub(super) fn new(arguments: impl Iterator<Item = bool>) -> Self {
+        let tally = |counts: bool| Tally { values: counts.then(BTreeMap::new), ..Tally::default() };
+        Self { rows: 0, doubtful: 0, tallies: arguments.map(tally).collect() }
+    }
+
+    /// Puts a row in.
+    pub fn add(&mut self, args: &Args) {
+        self.rows += 1;
+        self.doubtful += u64::from(args.len() > self.tallies.len());
+        for (tally, arg) in self.tallies.iter_mut().zip(args) {
+            tally.add(arg);
+        }
+    }
+
+    /// Takes a row out that was put in before.
+    pub fn remove(&mut self, args: &Args) {
+        self.rows = self.rows.saturating_sub(1);
+        self.doubtful = self.doubtful.saturating_sub(u64::from(args.len() > self.tallies.len()));
+        for (tally, arg) in self.tallies.iter_mut().zip(args) {
+            tally.remove(arg);
+        }
+    }
+
+    /// Rows in it.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Whether there are rows of which memory cannot tell whether WHERE admits them.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful > 0
+    }
+
+    /// An aggregate's value.
+    pub(super) fn value(&self, kind: &RunningKind) -> Scalar<'_> {
+        let count = |n: u64| i64::try_from(n).map_or(Scalar::Unknown, Scalar::Int);
+        let Some(argument) = kind.argument else { return count(self.rows) };
+        let Some(tally) = self.tallies.get(argument) else { return Scalar::Unknown };
+        if tally.opaque > 0 {
+            return Scalar::Unknown;
+        }
+        if tally.present == 0 && !kind.is_count() {
+            return Scalar::Null;
+        }
+        let whole = |total: i128| i64::try_from(total).map_or(Scalar::Unknown, Scalar::Int);
+        let values = tally.values.as_ref();
+        match kind.function {
+            AggregateFunction::Count => count(tally.present),
+            AggregateFunction::CountDistinct => {
+                values.map_or(Scalar::Unknown, |values| count(u64::try_from(values.len()).unwrap_or(u64::MAX)))
+            }
+            AggregateFunction::Sum if kind.is_integer => whole(tally.total),
+            AggregateFunction::Sum => Scalar::Decimal(tally.total, kind.digits),
+            AggregateFunction::Avg => {
+                let quotient = quotient((tally.total, kind.digits), (i128::from(tally.present), Digits::exactly(0)));
+                quotient.map_or(Scalar::Unknown, |(value, digits)| Scalar::Decimal(value, digits))
+            }
+            AggregateFunction::Min => kind.extreme(values.and_then(BTreeMap::first_key_value)),
+            AggregateFunction::Max => kind.extreme(values.and_then(BTreeMap::last_key_value)),
+            AggregateFunction::BoolAnd => Scalar::Bool(tally.total == i128::from(tally.present)),
+            AggregateFunction::BoolOr => Scalar::Bool(tally.total > 0),
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, arg: &Value) {
+        match number(arg) {
+            Some(n) => (self.total, self.present) = (self.total.wrapping_add(n), self.present + 1),
+            None if matches!(arg, Value::Null) => return,
+            None => (self.opaque, self.present) = (self.opaque + 1, self.present + 1),
+        }
+        if let Some(values) = &mut self.values {
+            *values.entry(arg.clone()).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, arg: &Value) {
+        match number(arg) {
+            Some(n) => (self.total, self.present) = (self.total.wrapping_sub(n), self.present.saturating_sub(1)),
+            None if matches!(arg, Value::Null) => return,
+            None => (self.opaque, self.present) = (self.opaque.saturating_sub(1), self.present.saturating_sub(1)),
+        }
+        if let Some(values) = &mut self.values
+            && let Some(count) = values.get_mut(arg)
+        {
+            *count -= 1;
+            if *count == 0 {
+                values.remove(arg);
+            }
+        }
+    }
+}
+
+/// What a value adds to the sum; `None`: memory cannot calculate with it.
+fn number(arg: &Value) -> Option<i128> {
+    match arg {
+        Value::Int(n) => Some(i128::from(*n)),
+        Value::Decimal(n) if n.abs() < DECIMAL_LIMIT => Some(*n),
+        Value::Bool(value) => Some(i128::from(*value)),
+        // They are counted, and their extremes are taken; no sum is.
+        Value::Time(_) | Value::Text(_) => Some(0),
+        Value::Null | Value::Decimal(_) | Value::Opaque => None,
+    }
+}

@@ -1,0 +1,341 @@
+//! Values that expressions are calculated with, and SQL's three-valued logic with a fourth value: what memory cannot tell.
+
+use std::cmp::Ordering;
+
+use rust_decimal::Decimal;
+
+use crate::model::{DECIMAL_LIMIT, Timestamp, Value};
+use crate::rule::expression::{Arithmetic, Comparison, Type};
+
+/// A value on the way through an expression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scalar<'a> {
+    /// NULL
+    Null,
+    /// Memory cannot tell: Postgres is asked.
+    Unknown,
+    Bool(bool),
+    Int(i64),
+    /// Unscaled.
+    Decimal(i128, Digits),
+    Time(Timestamp),
+    Text(&'a str),
+}
+
+/// Fraction digits of a decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Digits {
+    /// How many.
+    pub(super) scale: u8,
+    /// Whether Postgres has as many, and not fewer: the digits of a quotient depend on it.
+    pub(super) is_exact: bool,
+}
+
+impl Digits {
+    /// As many in Postgres.
+    pub(super) const fn exactly(scale: u8) -> Self {
+        Self { scale, is_exact: true }
+    }
+
+    fn with(self, other: Self, scale: u8) -> Self {
+        Self { scale, is_exact: self.is_exact && other.is_exact }
+    }
+}
+
+/// Fraction digits that a quotient is kept with in a window; one with more is not known.
+pub(super) const QUOTIENT_SCALE: u8 = 20;
+
+/// Significant digits that a quotient has at least (NUMERIC_MIN_SIG_DIGITS in numeric.h), and the decimal digits of one of
+/// Postgres's own (DEC_DIGITS).
+const MIN_SIGNIFICANT: i32 = 16;
+const DIGITS: i32 = 4;
+
+impl<'a> Scalar<'a> {
+    /// A row's value; its decimals have these digits.
+    #[inline]
+    pub(super) fn of(value: &'a Value, digits: Digits) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Int(value) => Self::Int(*value),
+            Value::Decimal(value) => Self::Decimal(*value, digits),
+            Value::Time(at) => Self::Time(*at),
+            Value::Text(text) => Self::Text(text),
+            Value::Opaque => Self::Unknown,
+        }
+    }
+
+    pub(super) fn of_decimal(value: Decimal) -> Self {
+        u8::try_from(value.scale())
+            .map_or(Self::Unknown, |scale| Self::Decimal(value.mantissa(), Digits::exactly(scale)))
+    }
+
+    /// The value as windows keep it, decimals in this scale; `is_numeric`: of a type whose values all are decimals.
+    pub(super) fn kept(self, scale: u8, is_numeric: bool) -> Value {
+        match self {
+            Self::Int(value) if is_numeric => Self::Decimal(i128::from(value), Digits::exactly(0)).kept(scale, true),
+            Self::Null => Value::Null,
+            Self::Unknown => Value::Opaque,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Int(value) => Value::Int(value),
+            Self::Decimal(value, own) => match rescaled(value, own.scale, scale) {
+                Some(value) if value.unsigned_abs() < DECIMAL_LIMIT.unsigned_abs() => Value::Decimal(value),
+                _ => Value::Opaque,
+            },
+            Self::Time(at) => Value::Time(at),
+            Self::Text(text) => Value::Text(text.into()),
+        }
+    }
+
+    /// Unscaled, and its digits.
+    pub(super) fn decimal(self) -> Option<(i128, Digits)> {
+        match self {
+            Self::Int(value) => Some((i128::from(value), Digits::exactly(0))),
+            Self::Decimal(value, digits) => Some((value, digits)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn negated(self, ty: Type) -> Self {
+        match self {
+            Self::Int(value) => value.checked_neg().map_or(Self::Unknown, |value| within(value, ty)),
+            Self::Decimal(value, digits) => value.checked_neg().map_or(Self::Unknown, |v| Self::Decimal(v, digits)),
+            Self::Null => Self::Null,
+            _ => Self::Unknown,
+        }
+    }
+
+    pub(super) fn absolute(self) -> Self {
+        match self {
+            // Postgres raises an error for the least integer; it is asked then.
+            Self::Int(value) => value.checked_abs().map_or(Self::Unknown, Self::Int),
+            Self::Decimal(value, digits) => value.checked_abs().map_or(Self::Unknown, |v| Self::Decimal(v, digits)),
+            Self::Null => Self::Null,
+            _ => Self::Unknown,
+        }
+    }
+
+    pub(super) fn cast(self, ty: Type) -> Self {
+        match (self, ty) {
+            (Self::Int(value), Type::Numeric) => Self::Decimal(i128::from(value), Digits::exactly(0)),
+            (Self::Int(value), ty) if ty.is_integer() => within(value, ty),
+            (Self::Decimal(value, digits), ty) if ty.is_integer() => {
+                // Half away from zero, as numeric_int8 rounds.
+                let rounded = 10_i128.checked_pow(u32::from(digits.scale)).and_then(|power| divided(value, power));
+                rounded.and_then(|value| i64::try_from(value).ok()).map_or(Self::Unknown, |value| within(value, ty))
+            }
+            (other, _) => other,
+        }
+    }
+}
+
+/// An integer in its type; Postgres raises an error where it does not fit.
+fn within(value: i64, ty: Type) -> Scalar<'static> {
+    let fits = match ty {
+        Type::Int2 => i16::try_from(value).is_ok(),
+        Type::Int4 => i32::try_from(value).is_ok(),
+        _ => true,
+    };
+    if fits { Scalar::Int(value) } else { Scalar::Unknown }
+}
+
+/// `left op right`, calculated in this type. What Postgres raises an error for is unknown.
+pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty: Type) -> Scalar<'static> {
+    match (left, right) {
+        (Scalar::Unknown, _) | (_, Scalar::Unknown) => Scalar::Unknown,
+        (Scalar::Null, _) | (_, Scalar::Null) => Scalar::Null,
+        (Scalar::Int(left), Scalar::Int(right)) if ty.is_integer() => {
+            let value = match op {
+                Arithmetic::Add => left.checked_add(right),
+                Arithmetic::Subtract => left.checked_sub(right),
+                Arithmetic::Multiply => left.checked_mul(right),
+                Arithmetic::Divide => left.checked_div(right),
+                Arithmetic::Remainder if right == -1 => Some(0),
+                Arithmetic::Remainder => left.checked_rem(right),
+            };
+            value.map_or(Scalar::Unknown, |value| within(value, ty))
+        }
+        (left, right) => {
+            let (Some(left), Some(right)) = (left.decimal(), right.decimal()) else { return Scalar::Unknown };
+            decimals(op, left, right).map_or(Scalar::Unknown, |(value, digits)| Scalar::Decimal(value, digits))
+        }
+    }
+}
+
+fn decimals(op: Arithmetic, left: (i128, Digits), right: (i128, Digits)) -> Option<(i128, Digits)> {
+    let common = left.1.scale.max(right.1.scale);
+    let aligned = || Some((rescaled(left.0, left.1.scale, common)?, rescaled(right.0, right.1.scale, common)?));
+    let value = match op {
+        Arithmetic::Add => aligned().and_then(|(l, r)| l.checked_add(r))?,
+        Arithmetic::Subtract => aligned().and_then(|(l, r)| l.checked_sub(r))?,
+        Arithmetic::Remainder => aligned().and_then(|(l, r)| l.checked_rem(r))?,
+        Arithmetic::Multiply => {
+            let scale = left.1.scale.checked_add(right.1.scale)?;
+            return Some((left.0.checked_mul(right.0)?, left.1.with(right.1, scale)));
+        }
+        Arithmetic::Divide => return quotient(left, right),
+    };
+    Some((value, left.1.with(right.1, common)))
+}
+
+/// A quotient with the scale that Postgres gives it (select_div_scale and div_var in numeric.c); `None` where that is not known
+/// and matters, or by zero.
+pub(super) fn quotient(left: (i128, Digits), right: (i128, Digits)) -> Option<(i128, Digits)> {
+    if right.0 == 0 {
+        return None;
+    }
+    let first = |(value, digits): (i128, Digits)| first_digit(value, digits.scale);
+    let ((left_weight, left_first), (right_weight, right_first)) = (first(left)?, first(right)?);
+    let weight = left_weight - right_weight - i32::from(left_first <= right_first);
+    let significant = (MIN_SIGNIFICANT - weight * DIGITS).max(0);
+    let scale = significant.max(i32::from(left.1.scale)).max(i32::from(right.1.scale));
+    let shift = u32::try_from(scale).ok()? + u32::from(right.1.scale) - u32::from(left.1.scale);
+    let numerator = left.0.checked_mul(10_i128.checked_pow(shift)?)?;
+    let digits = left.1.with(right.1, u8::try_from(scale).ok()?);
+    if !digits.is_exact && scale != significant && numerator.checked_rem(right.0)? != 0 {
+        return None;
+    }
+    Some((divided(numerator, right.0)?, digits))
+}
+
+/// Rounded half away from zero.
+fn divided(left: i128, right: i128) -> Option<i128> {
+    let (whole, rest) = (left.checked_div(right)?, left.checked_rem(right)?);
+    let is_half = rest.unsigned_abs() >= right.unsigned_abs() - rest.unsigned_abs();
+    let step = if (left < 0) == (right < 0) { 1 } else { -1 };
+    if is_half { whole.checked_add(step) } else { Some(whole) }
+}
+
+/// Where the first of Postgres's digits to the base 10,000 stands that is not zero, and what it is.
+fn first_digit(value: i128, scale: u8) -> Option<(i32, u128)> {
+    if value == 0 {
+        return Some((0, 0));
+    }
+    let value = value.unsigned_abs();
+    let digits = i32::try_from(value.ilog10()).ok()? + 1;
+    let weight = (digits - 1 - i32::from(scale)).div_euclid(DIGITS);
+    let behind = i32::from(scale) + weight * DIGITS;
+    let power = |exponent: i32| 10_u128.checked_pow(u32::try_from(exponent).ok()?);
+    let first = if behind >= 0 { value / power(behind)? } else { value.checked_mul(power(-behind)?)? };
+    Some((weight, first))
+}
+
+/// The same number with more fraction digits, or with fewer where no digit is lost.
+pub(super) fn rescaled(value: i128, from: u8, to: u8) -> Option<i128> {
+    if from <= to {
+        return value.checked_mul(10_i128.checked_pow(u32::from(to - from))?);
+    }
+    let power = 10_i128.checked_pow(u32::from(from - to))?;
+    (value % power == 0).then(|| value / power)
+}
+
+/// How two values are ordered; `None`: NULL. `Some(None)`: memory cannot tell.
+pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Option<Ordering>> {
+    Some(match (left, right) {
+        (Scalar::Null, Scalar::Unknown) | (Scalar::Unknown, Scalar::Null) => return None,
+        (Scalar::Null, _) | (_, Scalar::Null) => return None,
+        (Scalar::Unknown, _) | (_, Scalar::Unknown) => None,
+        (Scalar::Int(left), Scalar::Int(right)) => Some(left.cmp(&right)),
+        (Scalar::Bool(left), Scalar::Bool(right)) => Some(left.cmp(&right)),
+        (Scalar::Time(left), Scalar::Time(right)) => Some(left.cmp(&right)),
+        // Equal or not is the same for every collation that tables are watched with; which comes first is not.
+        (Scalar::Text(left), Scalar::Text(right)) => (left == right).then_some(Ordering::Equal),
+        (left, right) => match (left.decimal(), right.decimal()) {
+            (Some(left), Some(right)) => {
+                let common = left.1.scale.max(right.1.scale);
+                let (l, r) = (rescaled(left.0, left.1.scale, common), rescaled(right.0, right.1.scale, common));
+                l.zip(r).map(|(l, r)| l.cmp(&r))
+            }
+            _ => None,
+        },
+    })
+}
+
+/// A comparison.
+pub(super) fn compare(comparison: Comparison, left: Scalar<'_>, right: Scalar<'_>) -> Scalar<'static> {
+    match order(left, right) {
+        None => Scalar::Null,
+        Some(Some(order)) => Scalar::Bool(comparison.holds(order)),
+        Some(None) => match (comparison, left, right) {
+            (Comparison::Equal, Scalar::Text(_), Scalar::Text(_)) => Scalar::Bool(false),
+            (Comparison::NotEqual, Scalar::Text(_), Scalar::Text(_)) => Scalar::Bool(true),
+            _ => Scalar::Unknown,
+        },
+    }
+}
+
+impl Comparison {
+    /// Whether it holds of two values in this order.
+    pub(super) fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Greater => order.is_gt(),
+            Self::GreaterOrEqual => order.is_ge(),
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+            Self::Equal => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+        }
+    }
+}
+
+/// `AND`
+pub(super) fn and<'a>(left: Scalar<'a>, right: Scalar<'a>) -> Scalar<'a> {
+    match (left, right) {
+        (Scalar::Bool(false), _) | (_, Scalar::Bool(false)) => Scalar::Bool(false),
+        (Scalar::Bool(true), other) | (other, Scalar::Bool(true)) => other,
+        (Scalar::Null, Scalar::Null) => Scalar::Null,
+        _ => Scalar::Unknown,
+    }
+}
+
+/// `NOT`
+pub(super) fn not(value: Scalar<'_>) -> Scalar<'_> {
+    match value {
+        Scalar::Bool(value) => Scalar::Bool(!value),
+        other => other,
+    }
+}
+
+/// `OR`
+pub(super) fn or<'a>(left: Scalar<'a>, right: Scalar<'a>) -> Scalar<'a> {
+    not(and(not(left), not(right)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotients_have_the_digits_of_postgres() {
+        // select 1/3.0, 100.00/3, 12345.67/30, 2/3.00000, -1/3.0, 1/12345678.0, 99999999/0.0001, 0.00/7, 10000.0/9999
+        let check = |left: &str, right: &str, want: &str| {
+            let of = |text: &str| Scalar::of_decimal(Decimal::from_str_exact(text).unwrap()).decimal().unwrap();
+            let (value, digits) = quotient(of(left), of(right)).unwrap();
+            assert_eq!(crate::model::decimal_text(value, digits.scale), want, "{left} / {right}");
+        };
+        check("1", "3.0", "0.33333333333333333333");
+        check("100.00", "3", "33.3333333333333333");
+        check("12345.67", "30", "411.5223333333333333");
+        check("2", "3.00000", "0.66666666666666666667");
+        check("-1", "3.0", "-0.33333333333333333333");
+        check("1", "12345678.0", "0.000000081000006642000545");
+        check("99999999", "0.0001", "999999990000.00000000");
+        check("0.00", "7", "0.00000000000000000000");
+        check("10000.0", "9999", "1.0001000100010001");
+    }
+
+    #[test]
+    fn what_is_not_known_does_not_decide() {
+        use Scalar::{Bool, Null, Unknown};
+        let check = |left, right, want_and, want_or| {
+            assert_eq!((and(left, right), or(left, right)), (want_and, want_or), "{left:?} {right:?}");
+            assert_eq!((and(right, left), or(right, left)), (want_and, want_or), "{right:?} {left:?}");
+        };
+        check(Bool(true), Unknown, Unknown, Bool(true));
+        check(Bool(false), Unknown, Bool(false), Unknown);
+        check(Bool(true), Null, Null, Bool(true));
+        check(Bool(false), Null, Bool(false), Null);
+        check(Null, Null, Null, Null);
+        check(Null, Unknown, Unknown, Unknown);
+    }
+}

@@ -1,0 +1,456 @@
+//! Expressions of a query: over a row (WHERE, arguments and filters of aggregates) and over the aggregates of a group (HAVING,
+//! outputs). Typed by [`compile`](super::compile), evaluated by [`evaluate`](super::evaluate), written as SQL by
+//! [`render`](super::render). Pure.
+
+use rust_decimal::Decimal;
+
+use crate::model::ColumnType;
+
+/// A typed expression. Its columns are indexes into the table's columns, or, in a compiled program, into a decoded row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expression {
+    /// A column of the row.
+    Column(usize),
+    /// Index into [`Query::aggregates`](super::Query::aggregates).
+    Aggregate(usize),
+    /// The time bound, [`Query::bound`](super::Query::bound): it stands once in WHERE, and is true of every row that a window
+    /// holds.
+    Bound,
+    /// A constant.
+    Literal(Literal),
+    /// `-x`
+    Negate(Box<Expression>, Type),
+    /// `left op right`, calculated in this type.
+    Arithmetic(Arithmetic, Box<Expression>, Box<Expression>, Type),
+    /// `left = right` and so on.
+    Compare(Comparison, Box<Expression>, Box<Expression>),
+    /// `left IS [NOT] DISTINCT FROM right`; true where NOT is there.
+    Distinct(Box<Expression>, Box<Expression>, bool),
+    /// `AND`
+    And(Box<Expression>, Box<Expression>),
+    /// `OR`
+    Or(Box<Expression>, Box<Expression>),
+    /// `NOT`
+    Not(Box<Expression>),
+    /// `x IS [NOT] NULL` and so on; true where NOT is there.
+    Is(Box<Expression>, Test, bool),
+    /// `x [NOT] IN (…)`
+    In(Box<Expression>, Vec<Expression>, bool),
+    /// `x [NOT] BETWEEN low AND high`
+    Between(Box<Expression>, Box<Expression>, Box<Expression>, bool),
+    /// `x [NOT] LIKE pattern`, or ILIKE.
+    Like(Box<Expression>, Box<Expression>, Like),
+    /// `CASE`
+    Case(Box<Case>),
+    /// A function of values.
+    Call(Function, Vec<Expression>),
+    /// `x::type`
+    Cast(Box<Expression>, Type),
+}
+
+/// `CASE [operand] WHEN … THEN … [ELSE …] END`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Case {
+    /// What each WHEN is compared with; without it each WHEN is a condition.
+    pub operand: Option<Expression>,
+    /// WHEN and THEN.
+    pub branches: Vec<(Expression, Expression)>,
+    /// ELSE.
+    pub otherwise: Option<Expression>,
+}
+
+/// A constant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Literal {
+    /// `NULL`
+    Null,
+    /// `TRUE`, `FALSE`
+    Bool(bool),
+    /// A number, with the scale that Postgres gives it.
+    Number(Decimal, Type),
+    /// A text, or something that is written as one: of this type.
+    Text(String, Type),
+}
+
+/// What LIKE is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Like {
+    /// ILIKE.
+    pub ignores_case: bool,
+    /// NOT.
+    pub negated: bool,
+}
+
+/// Types that expressions have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Type {
+    /// `boolean`
+    Bool,
+    /// `smallint`
+    Int2,
+    /// `integer`
+    Int4,
+    /// `bigint`
+    Int8,
+    /// `numeric`
+    Numeric,
+    /// `text`, `varchar`
+    Text,
+    /// `uuid`
+    Uuid,
+    /// `date`
+    Date,
+    /// `timestamp`
+    Timestamp,
+    /// `timestamptz`
+    TimestampTz,
+    /// A literal that takes its type from where it stands: NULL, or a text.
+    Unknown,
+}
+
+impl Type {
+    /// The type of a column; `None` where expressions cannot have it.
+    pub fn of(column: &ColumnType) -> Option<Self> {
+        Some(match column {
+            ColumnType::Bool => Self::Bool,
+            ColumnType::Int2 => Self::Int2,
+            ColumnType::Int4 => Self::Int4,
+            ColumnType::Int8 => Self::Int8,
+            ColumnType::Numeric { .. } => Self::Numeric,
+            ColumnType::Text => Self::Text,
+            ColumnType::Uuid => Self::Uuid,
+            ColumnType::Date => Self::Date,
+            ColumnType::Timestamp { .. } => Self::Timestamp,
+            ColumnType::TimestampTz => Self::TimestampTz,
+            ColumnType::Other => return None,
+        })
+    }
+
+    /// As SQL writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "boolean",
+            Self::Int2 => "smallint",
+            Self::Int4 => "integer",
+            Self::Int8 => "bigint",
+            Self::Numeric => "numeric",
+            Self::Text => "text",
+            Self::Uuid => "uuid",
+            Self::Date => "date",
+            Self::Timestamp => "timestamp without time zone",
+            Self::TimestampTz => "timestamp with time zone",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it is a whole number's.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
+    }
+
+    /// Whether it is a number's.
+    pub fn is_number(self) -> bool {
+        self.is_integer() || self == Self::Numeric
+    }
+
+    /// Whether it is a time's.
+    pub fn is_time(self) -> bool {
+        matches!(self, Self::Date | Self::Timestamp | Self::TimestampTz)
+    }
+}
+
+/// Operators of arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+    /// `/`
+    Divide,
+    /// `%`
+    Remainder,
+}
+
+impl Arithmetic {
+    /// As SQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
+        }
+    }
+}
+
+/// What IS asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Test {
+    /// `IS NULL`
+    Null,
+    /// `IS TRUE`
+    True,
+    /// `IS FALSE`
+    False,
+    /// `IS UNKNOWN`: a condition that is NULL.
+    Unknown,
+}
+
+/// Functions of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Function {
+    /// `ABS(number)`
+    Abs,
+    /// `COALESCE(a, b, …)`
+    Coalesce,
+    /// `NULLIF(a, b)`
+    Nullif,
+    /// `GREATEST(a, b, …)`
+    Greatest,
+    /// `LEAST(a, b, …)`
+    Least,
+}
+
+impl Function {
+    /// As SQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Abs => "abs",
+            Self::Coalesce => "coalesce",
+            Self::Nullif => "nullif",
+            Self::Greatest => "greatest",
+            Self::Least => "least",
+        }
+    }
+}
+
+/// A comparison operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Comparison {
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `=`
+    Equal,
+    /// `<>`
+    NotEqual,
+}
+
+impl Comparison {
+    /// As SQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Equal => "=",
+            Self::NotEqual => "<>",
+        }
+    }
+
+    /// The same comparison with its sides exchanged.
+    #[must_use]
+    pub fn turned(self) -> Self {
+        match self {
+            Self::Greater => Self::Less,
+            Self::GreaterOrEqual => Self::LessOrEqual,
+            Self::Less => Self::Greater,
+            Self::LessOrEqual => Self::GreaterOrEqual,
+            Self::Equal => Self::Equal,
+            Self::NotEqual => Self::NotEqual,
+        }
+    }
+}
+
+/// An aggregate over the rows of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Aggregate {
+    /// Which one.
+    pub function: AggregateFunction,
+    /// What it is taken over; `None` for COUNT(*).
+    pub argument: Option<Expression>,
+    /// `FILTER (WHERE …)`
+    pub filter: Option<Expression>,
+    /// The type of its argument.
+    pub over: Type,
+    /// The type of its result.
+    pub ty: Type,
+}
+
+impl Aggregate {
+    /// COUNT(*), of all rows.
+    pub const COUNT_ROWS: Self =
+        Self { function: AggregateFunction::Count, argument: None, filter: None, over: Type::Int8, ty: Type::Int8 };
+
+    /// Whether it counts, so that it is 0 where there are no rows.
+    pub fn is_count(&self) -> bool {
+        matches!(self.function, AggregateFunction::Count | AggregateFunction::CountDistinct)
+    }
+
+    /// The expressions that it reads a row by.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.argument.iter().chain(&self.filter)
+    }
+}
+
+/// Aggregate functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// `COUNT(*)`, `COUNT(x)`
+    Count,
+    /// `COUNT(DISTINCT x)`
+    CountDistinct,
+    /// `SUM(x)`
+    Sum,
+    /// `AVG(x)`
+    Avg,
+    /// `MIN(x)`
+    Min,
+    /// `MAX(x)`
+    Max,
+    /// `BOOL_AND(x)`
+    BoolAnd,
+    /// `BOOL_OR(x)`
+    BoolOr,
+}
+
+impl AggregateFunction {
+    /// As SQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Count | Self::CountDistinct => "count",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::BoolAnd => "bool_and",
+            Self::BoolOr => "bool_or",
+        }
+    }
+}
+
+impl Expression {
+    /// The expressions that it consists of.
+    pub fn parts(&self) -> Vec<&Expression> {
+        match self {
+            Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) => Vec::new(),
+            Self::Negate(inner, _) | Self::Not(inner) | Self::Is(inner, _, _) | Self::Cast(inner, _) => vec![inner],
+            Self::Arithmetic(_, left, right, _)
+            | Self::Compare(_, left, right)
+            | Self::Distinct(left, right, _)
+            | Self::And(left, right)
+            | Self::Or(left, right)
+            | Self::Like(left, right, _) => vec![left, right],
+            Self::Between(value, low, high, _) => vec![value, low, high],
+            Self::In(value, list, _) => std::iter::once(&**value).chain(list).collect(),
+            Self::Call(_, arguments) => arguments.iter().collect(),
+            Self::Case(case) => {
+                let branches = case.branches.iter().flat_map(|(when, then)| [when, then]);
+                case.operand.iter().chain(branches).chain(&case.otherwise).collect()
+            }
+        }
+    }
+
+    fn parts_mut(&mut self) -> Vec<&mut Expression> {
+        match self {
+            Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) => Vec::new(),
+            Self::Negate(inner, _) | Self::Not(inner) | Self::Is(inner, _, _) | Self::Cast(inner, _) => vec![inner],
+            Self::Arithmetic(_, left, right, _)
+            | Self::Compare(_, left, right)
+            | Self::Distinct(left, right, _)
+            | Self::And(left, right)
+            | Self::Or(left, right)
+            | Self::Like(left, right, _) => vec![left, right],
+            Self::Between(value, low, high, _) => vec![value, low, high],
+            Self::In(value, list, _) => std::iter::once(&mut **value).chain(list).collect(),
+            Self::Call(_, arguments) => arguments.iter_mut().collect(),
+            Self::Case(case) => {
+                let Case { operand, branches, otherwise } = &mut **case;
+                let branches = branches.iter_mut().flat_map(|(when, then)| [when, then]);
+                operand.iter_mut().chain(branches).chain(otherwise).collect()
+            }
+        }
+    }
+
+    /// The columns that it reads, in the order of the text; one may come twice.
+    pub fn columns(&self) -> Vec<usize> {
+        match self {
+            Self::Column(column) => vec![*column],
+            _ => self.parts().into_iter().flat_map(Self::columns).collect(),
+        }
+    }
+
+    /// Whether there is an aggregate in it.
+    pub fn has_aggregate(&self) -> bool {
+        matches!(self, Self::Aggregate(_)) || self.parts().into_iter().any(Self::has_aggregate)
+    }
+
+    /// Whether it is a condition on time alone: nothing for a row that a window holds.
+    pub fn is_bound(&self) -> bool {
+        *self == Self::Bound
+    }
+
+    /// Calls `change` for every column.
+    ///
+    /// # Errors
+    /// Its first error.
+    pub fn change_columns<X>(&mut self, change: &mut impl FnMut(&mut usize) -> Result<(), X>) -> Result<(), X> {
+        match self {
+            Self::Column(column) => change(column),
+            _ => self.parts_mut().into_iter().try_for_each(|part| part.change_columns(change)),
+        }
+    }
+
+    /// The same meaning in one spelling: a number stands on the right of a comparison, and without needless digits there.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        for part in self.parts_mut() {
+            let old = std::mem::replace(part, Self::Bound);
+            *part = old.canonical();
+        }
+        match self {
+            Self::Compare(comparison, left, right) => {
+                let (comparison, left, right) = match (&*left, &*right) {
+                    (Self::Literal(_), other) if !matches!(other, Self::Literal(_)) => {
+                        (comparison.turned(), right, left)
+                    }
+                    _ => (comparison, left, right),
+                };
+                Self::Compare(comparison, left, Box::new(right.without_digits()))
+            }
+            other => other,
+        }
+    }
+
+    fn without_digits(self) -> Self {
+        match self {
+            Self::Literal(Literal::Number(value, _)) => {
+                let value = value.normalize();
+                Self::Literal(Literal::Number(value, natural(value)))
+            }
+            other => other,
+        }
+    }
+}
+
+/// The type that Postgres gives a number which is written as its digits.
+pub fn natural(value: Decimal) -> Type {
+    if value.scale() > 0 {
+        return Type::Numeric;
+    }
+    match value.mantissa() {
+        n if i32::try_from(n).is_ok() => Type::Int4,
+        n if i64::try_from(n).is_ok() => Type::Int8,
+        _ => Type::Numeric,
+    }
+}

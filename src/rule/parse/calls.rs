@@ -1,0 +1,174 @@
+//! Calls: aggregates, functions of values, and NOW().
+
+use sqlparser::ast::{
+    DuplicateTreatment, Expr, Function as FunctionExpr, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, ObjectName, ObjectNamePart,
+};
+
+use super::At;
+use super::expression::{NOW, SUPPORTED, Scope, shortened};
+use super::node::{AggregateNode, Kind};
+use super::source::name;
+use crate::rule::RuleError;
+use crate::rule::expression::{AggregateFunction, Function};
+
+const AGGREGATES: &str = "aggregates are COUNT, SUM, AVG, MIN, MAX, BOOL_AND and BOOL_OR";
+
+/// A call without the clauses that a rule has no use for.
+struct Call<'a> {
+    /// Folded name.
+    name: String,
+    args: Args<'a>,
+    distinct: bool,
+    filter: Option<&'a Expr>,
+}
+
+/// What is between a call's parentheses.
+enum Args<'a> {
+    /// There are no parentheses: `CURRENT_TIMESTAMP`.
+    Absent,
+    /// `(*)`
+    Star,
+    /// Expressions, or nothing.
+    List(Vec<&'a Expr>),
+}
+
+/// A call as an expression.
+pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Result<Kind, RuleError> {
+    let at = scope.at(expr);
+    let call = taken_apart(at, function)?;
+    if is_now(&call).is_some() {
+        return Err(at.error(format!("{} is not supported here; {NOW}", shown(&call.name))));
+    }
+    if let Some(function) = aggregate_function(&call.name) {
+        return aggregate(scope, at, function, &call);
+    }
+    if call.filter.is_some() || call.distinct {
+        let problem = format!("FILTER or DISTINCT with {}, which is no aggregate; {AGGREGATES}", shown(&call.name));
+        return Err(at.error(problem));
+    }
+    let Args::List(list) = &call.args else { return Err(unknown(at, &call.name)) };
+    let (function, fits) = match call.name.as_str() {
+        "abs" => (Function::Abs, list.len() == 1),
+        "coalesce" => (Function::Coalesce, !list.is_empty()),
+        "nullif" => (Function::Nullif, list.len() == 2),
+        "greatest" => (Function::Greatest, !list.is_empty()),
+        "least" => (Function::Least, !list.is_empty()),
+        _ => return Err(unknown(at, &call.name)),
+    };
+    if !fits {
+        return Err(at.error(format!("{} with {} arguments", shown(&call.name), list.len())));
+    }
+    Ok(Kind::Call(function, list.iter().map(|argument| scope.node(argument)).collect::<Result<_, _>>()?))
+}
+
+/// Whether an expression is NOW(), and if so whether it is CURRENT_TIMESTAMP.
+pub(super) fn now(at: At, function: &FunctionExpr) -> Result<Option<bool>, RuleError> {
+    taken_apart(at, function).map(|call| is_now(&call))
+}
+
+fn is_now(call: &Call<'_>) -> Option<bool> {
+    match (call.name.as_str(), &call.args) {
+        ("now" | "transaction_timestamp", Args::List(list)) if list.is_empty() => Some(false),
+        ("current_timestamp", Args::Absent) => Some(true),
+        _ => None,
+    }
+}
+
+fn aggregate(scope: Scope<'_>, at: At, function: AggregateFunction, call: &Call<'_>) -> Result<Kind, RuleError> {
+    let shown = shown(&call.name);
+    if !scope.aggregates {
+        return Err(at.error(format!("{shown} may not stand here: WHERE and aggregates look at one row")));
+    }
+    let rows = scope.of_rows();
+    let argument = match (&call.args, function) {
+        (Args::Star, AggregateFunction::Count) if !call.distinct => None,
+        (Args::List(list), _) => match list.as_slice() {
+            [argument] => Some(rows.node(argument)?),
+            _ => return Err(at.error(format!("{shown} with {} arguments; it takes one", list.len()))),
+        },
+        _ => return Err(at.error(format!("{shown} needs an expression between its parentheses"))),
+    };
+    let function = match (function, call.distinct) {
+        (AggregateFunction::Count, true) => AggregateFunction::CountDistinct,
+        // The same with and without.
+        (AggregateFunction::Min | AggregateFunction::Max, true)
+        | (AggregateFunction::BoolAnd | AggregateFunction::BoolOr, true)
+        | (AggregateFunction::Sum | AggregateFunction::Avg, true) => {
+            return Err(at.error(format!("DISTINCT in {shown} is not supported; COUNT(DISTINCT …) is")));
+        }
+        (function, false) => function,
+        (AggregateFunction::CountDistinct, true) => AggregateFunction::CountDistinct,
+    };
+    let filter = call.filter.map(|filter| rows.node(filter)).transpose()?;
+    Ok(Kind::Aggregate(Box::new(AggregateNode { function, argument, filter })))
+}
+
+fn aggregate_function(name: &str) -> Option<AggregateFunction> {
+    Some(match name {
+        "count" => AggregateFunction::Count,
+        "sum" => AggregateFunction::Sum,
+        "avg" => AggregateFunction::Avg,
+        "min" => AggregateFunction::Min,
+        "max" => AggregateFunction::Max,
+        "bool_and" | "every" => AggregateFunction::BoolAnd,
+        "bool_or" => AggregateFunction::BoolOr,
+        _ => return None,
+    })
+}
+
+/// Takes a call apart; refuses OVER and whatever else stands in or behind it.
+fn taken_apart(at: At, function: &FunctionExpr) -> Result<Call<'_>, RuleError> {
+    let FunctionExpr { name: path, uses_odbc_syntax, parameters, args, within_group, filter, null_treatment, over } =
+        function;
+    let ObjectName(parts) = path;
+    let [ObjectNamePart::Identifier(ident)] = parts.as_slice() else {
+        return Err(at.error("a function of a schema is not supported; functions are written alone"));
+    };
+    let name = name(at, ident)?.text;
+    let shown = shown(&name);
+    let refused = [
+        (over.is_some(), "OVER"),
+        (!within_group.is_empty(), "WITHIN GROUP"),
+        (null_treatment.is_some(), "IGNORE or RESPECT NULLS"),
+        (*uses_odbc_syntax, "{fn …}"),
+        (!matches!(parameters, FunctionArguments::None), "a second list of arguments"),
+    ];
+    if let Some((_, what)) = refused.iter().find(|(there, _)| *there) {
+        return Err(at.error(format!("{what} with {shown} is not supported; write the call alone")));
+    }
+    let (args, distinct) = match args {
+        FunctionArguments::None => (Args::Absent, false),
+        FunctionArguments::Subquery(_) => return Err(at.error(format!("a subquery in {shown} is not supported"))),
+        FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) => {
+            if !clauses.is_empty() {
+                return Err(at.error(format!("a clause inside of {shown}(…) is not supported; write the column alone")));
+            }
+            let distinct = matches!(duplicate_treatment, Some(DuplicateTreatment::Distinct));
+            match args.as_slice() {
+                [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] => (Args::Star, distinct),
+                list => {
+                    let plain = |argument: &'_ FunctionArg| match argument {
+                        FunctionArg::Unnamed(FunctionArgExpr::Expr(_)) => Ok(()),
+                        _ => Err(at.error(format!("an argument of {shown} has a name or is *; write a plain one"))),
+                    };
+                    list.iter().try_for_each(plain)?;
+                    let expr = |argument| match argument {
+                        &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref expr)) => Some(expr),
+                        _ => None,
+                    };
+                    (Args::List(list.iter().filter_map(expr).collect()), distinct)
+                }
+            }
+        }
+    };
+    Ok(Call { name, args, distinct, filter: filter.as_deref() })
+}
+
+fn shown(name: &str) -> String {
+    shortened(&name.to_uppercase())
+}
+
+fn unknown(at: At, name: &str) -> RuleError {
+    at.error(format!("{}(…) is not supported; {AGGREGATES}; {SUPPORTED}", shown(name)))
+}

@@ -1,0 +1,100 @@
+//! Expressions as they are written: names, literals and their places; no types yet.
+
+use super::{At, Name};
+use crate::rule::expression::{AggregateFunction, Arithmetic, Comparison, Function, Like, Literal, Test, Type};
+
+/// An expression, and where it begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Where it begins.
+    pub at: At,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What stands there: as of [`Expression`](crate::rule::expression::Expression).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A column.
+    Column(Name),
+    /// An aggregate.
+    Aggregate(Box<AggregateNode>),
+    /// The time bound of WHERE.
+    Bound,
+    /// A constant.
+    Literal(Literal),
+    /// `-x`
+    Negate(Box<Node>),
+    /// `NOT x`
+    Not(Box<Node>),
+    /// Arithmetic.
+    Arithmetic(Arithmetic, Box<Node>, Box<Node>),
+    /// A comparison.
+    Compare(Comparison, Box<Node>, Box<Node>),
+    /// IS [NOT] DISTINCT FROM
+    Distinct(Box<Node>, Box<Node>, bool),
+    /// AND
+    And(Box<Node>, Box<Node>),
+    /// OR
+    Or(Box<Node>, Box<Node>),
+    /// IS [NOT] NULL and so on
+    Is(Box<Node>, Test, bool),
+    /// [NOT] IN
+    In(Box<Node>, Vec<Node>, bool),
+    /// [NOT] BETWEEN
+    Between(Box<Node>, Box<Node>, Box<Node>, bool),
+    /// [NOT] LIKE, ILIKE
+    Like(Box<Node>, Box<Node>, Like),
+    /// CASE: operand, branches, ELSE.
+    Case(Option<Box<Node>>, Vec<(Node, Node)>, Option<Box<Node>>),
+    /// A function of values.
+    Call(Function, Vec<Node>),
+    /// A cast.
+    Cast(Box<Node>, Type),
+}
+
+/// An aggregate over expressions as they are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AggregateNode {
+    /// Which one.
+    pub function: AggregateFunction,
+    /// What it is taken over; `None` for COUNT(*).
+    pub argument: Option<Node>,
+    /// FILTER
+    pub filter: Option<Node>,
+}
+
+impl Node {
+    /// The name that Postgres gives an output that has none (FigureColname in parse_target.c).
+    pub(super) fn default_name(&self) -> &str {
+        match &self.kind {
+            Kind::Column(name) => &name.text,
+            Kind::Aggregate(aggregate) => aggregate.function.as_str(),
+            Kind::Call(function, _) => function.as_str(),
+            Kind::Case(_, _, otherwise) => match otherwise.as_deref().map(Self::default_name) {
+                Some(name) if name != UNNAMED => name,
+                _ => "case",
+            },
+            Kind::Cast(inner, ty) => match inner.default_name() {
+                UNNAMED => short_name(*ty),
+                name => name,
+            },
+            _ => UNNAMED,
+        }
+    }
+}
+
+const UNNAMED: &str = "?column?";
+
+/// A type's name in the catalog.
+fn short_name(ty: Type) -> &'static str {
+    match ty {
+        Type::Bool => "bool",
+        Type::Int2 => "int2",
+        Type::Int4 => "int4",
+        Type::Int8 => "int8",
+        Type::Timestamp => "timestamp",
+        Type::TimestampTz => "timestamptz",
+        other => other.name(),
+    }
+}

@@ -1,0 +1,144 @@
+//! Expressions as SQL. Every operator stands in parentheses.
+
+use super::Fragments;
+use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Like, Literal, Test, Type, natural};
+
+impl Fragments<'_> {
+    /// An expression; `bound` is the time bound in it.
+    pub fn expression(&self, expression: &Expression, bound: &str) -> String {
+        let write = |part: &Expression| self.expression(part, bound);
+        let list = |parts: &[Expression]| parts.iter().map(write).collect::<Vec<_>>().join(", ");
+        let not = |negated: bool| if negated { "NOT " } else { "" };
+        match expression {
+            Expression::Column(index) => self.column(*index),
+            Expression::Aggregate(index) => self.aggregate(*index),
+            Expression::Bound => bound.to_owned(),
+            Expression::Literal(value) => literal(value),
+            Expression::Negate(inner, _) => format!("(- {})", write(inner)),
+            Expression::Arithmetic(op, left, right, _) => {
+                format!("({} {} {})", write(left), op.as_str(), write(right))
+            }
+            Expression::Compare(comparison, left, right) => {
+                format!("({} {} {})", write(left), comparison.as_str(), write(right))
+            }
+            Expression::Distinct(left, right, negated) => {
+                format!("({} IS {}DISTINCT FROM {})", write(left), not(*negated), write(right))
+            }
+            Expression::And(left, right) => format!("({} AND {})", write(left), write(right)),
+            Expression::Or(left, right) => format!("({} OR {})", write(left), write(right)),
+            Expression::Not(inner) => format!("(NOT {})", write(inner)),
+            Expression::Is(inner, test, negated) => {
+                let test = match test {
+                    Test::Null => "NULL",
+                    Test::True => "TRUE",
+                    Test::False => "FALSE",
+                    Test::Unknown => "UNKNOWN",
+                };
+                format!("({} IS {}{test})", write(inner), not(*negated))
+            }
+            Expression::In(value, items, negated) => {
+                format!("({} {}IN ({}))", write(value), not(*negated), list(items))
+            }
+            Expression::Between(value, low, high, negated) => {
+                format!("({} {}BETWEEN {} AND {})", write(value), not(*negated), write(low), write(high))
+            }
+            Expression::Like(value, pattern, Like { ignores_case, negated }) => {
+                let operator = if *ignores_case { "ILIKE" } else { "LIKE" };
+                format!("({} {}{operator} {})", write(value), not(*negated), write(pattern))
+            }
+            Expression::Case(case) => {
+                let operand = case.operand.as_ref().map(|operand| format!(" {}", write(operand))).unwrap_or_default();
+                let branches: String = case
+                    .branches
+                    .iter()
+                    .map(|(when, then)| format!(" WHEN {} THEN {}", write(when), write(then)))
+                    .collect();
+                let otherwise = case.otherwise.as_ref().map(|value| format!(" ELSE {}", write(value)));
+                format!("(CASE{operand}{branches}{} END)", otherwise.unwrap_or_default())
+            }
+            Expression::Call(function, arguments) => format!("{}({})", function.as_str(), list(arguments)),
+            Expression::Cast(inner, ty) => format!("(({})::{})", write(inner), ty.name()),
+        }
+    }
+
+    /// An aggregate of the query.
+    pub fn aggregate(&self, index: usize) -> String {
+        let Some(Aggregate { function, argument, filter, over: _, ty: _ }) = self.query.aggregates.get(index) else {
+            return format!("\"aggregate {index} is missing\"");
+        };
+        let argument = argument.as_ref().map_or("*".to_owned(), |argument| self.expression(argument, "true"));
+        let distinct = if *function == AggregateFunction::CountDistinct { "DISTINCT " } else { "" };
+        let filter = filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", self.expression(filter, "true")));
+        format!("{}({distinct}{argument}){}", function.as_str(), filter.unwrap_or_default())
+    }
+}
+
+fn literal(literal: &Literal) -> String {
+    match literal {
+        Literal::Null => "NULL".to_owned(),
+        Literal::Bool(true) => "true".to_owned(),
+        Literal::Bool(false) => "false".to_owned(),
+        // A number without a point would be an integer to Postgres.
+        Literal::Number(value, ty) if natural(*value) == *ty => format!("({value})"),
+        Literal::Number(value, ty) => format!("(({value})::{})", ty.name()),
+        Literal::Text(text, Type::Text | Type::Unknown) => quote_literal(text),
+        Literal::Text(text, ty) => format!("({}::{})", quote_literal(text), ty.name()),
+    }
+}
+
+/// A text in single quotes, which reads the same whatever `standard_conforming_strings` is.
+fn quote_literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if text.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+/// HAVING as an analyst would write it.
+pub fn having_text(query: &crate::rule::Query) -> String {
+    Fragments { query, prefix: "" }.shown(&query.having, false)
+}
+
+impl Fragments<'_> {
+    /// An expression for people: names without quotes, functions in capitals, and no more parentheses than it needs.
+    fn shown(&self, expression: &Expression, is_inner: bool) -> String {
+        let inner = |part: &Expression| self.shown(part, true);
+        let list =
+            |parts: &[Expression]| parts.iter().map(|part| self.shown(part, false)).collect::<Vec<_>>().join(", ");
+        let text = match expression {
+            Expression::Column(index) => return self.shown_column(*index),
+            Expression::Aggregate(index) => return self.shown_aggregate(*index),
+            Expression::Literal(Literal::Number(value, _)) => return value.to_string(),
+            Expression::Call(function, arguments) => {
+                return format!("{}({})", function.as_str().to_uppercase(), list(arguments));
+            }
+            Expression::Cast(inner, ty) => return format!("{}::{}", self.shown(inner, true), ty.name()),
+            Expression::Arithmetic(op, left, right, _) => format!("{} {} {}", inner(left), op.as_str(), inner(right)),
+            Expression::Compare(comparison, left, right) => {
+                format!("{} {} {}", inner(left), comparison.as_str(), inner(right))
+            }
+            Expression::And(left, right) => format!("{} AND {}", self.joined(left), self.joined(right)),
+            Expression::Literal(Literal::Text(text, _)) => return quote_literal(text),
+            Expression::Or(left, right) => format!("{} OR {}", inner(left), inner(right)),
+            other => return self.expression(other, "true"),
+        };
+        if is_inner { format!("({text})") } else { text }
+    }
+
+    /// What stands beside AND: comparisons need no parentheses there.
+    fn joined(&self, expression: &Expression) -> String {
+        let binds = matches!(expression, Expression::And(..) | Expression::Compare(..));
+        self.shown(expression, !binds)
+    }
+
+    fn shown_column(&self, index: usize) -> String {
+        self.query.table.columns.get(index).map(|column| column.name.clone()).unwrap_or_default()
+    }
+
+    fn shown_aggregate(&self, index: usize) -> String {
+        let Some(aggregate) = self.query.aggregates.get(index) else { return String::new() };
+        let argument = aggregate.argument.as_ref().map_or("*".to_owned(), |argument| self.shown(argument, false));
+        let distinct = if aggregate.function == AggregateFunction::CountDistinct { "DISTINCT " } else { "" };
+        let filter = aggregate.filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", self.shown(filter, false)));
+        let function = aggregate.function.as_str().to_uppercase();
+        format!("{function}({distinct}{argument}){}", filter.unwrap_or_default())
+    }
+}

@@ -1,0 +1,368 @@
+//! Random rules over random histories: what memory says of every group is what Postgres answers to the rule's own text, to the
+//! digit, unless memory says that it cannot tell. And what a confirmation asks has the same answer.
+//!
+//! `RULES_SEED` replays a seed, `RULES_SEEDS` says how many, `RULES_LOOKS` how often each history is looked at; 50 rules share a
+//! history.
+
+mod grammar;
+mod shapes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Map, Value as Json};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+use tripline::alert::key_texts;
+use tripline::change::{Change, Op};
+use tripline::confirm::Confirm as _;
+use tripline::confirm::postgres::{PostgresConfirm, catalog};
+use tripline::model::{Key, Lsn, Position, Table, Timestamp, Value};
+use tripline::postgres::options;
+use tripline::rule::compile::{compile, wanted};
+use tripline::rule::evaluate::{Evaluation, Program};
+use tripline::rule::message::Template;
+use tripline::rule::parse::parse;
+use tripline::rule::table_row::{TableRow, table_row};
+use tripline::rule::{Confirm, OutputExpr, Query, Rule, Time};
+use tripline::unit::{Asked, Question};
+use tripline::window::Window;
+
+use self::grammar::{TABLE, rule, values};
+use crate::harness::{Database, Dice, Stack};
+
+const RULES: usize = 50;
+const ROWS: u64 = 40;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+/// A rule, and what memory holds for it.
+struct Watched {
+    sql: String,
+    keys: usize,
+    query: Query,
+    window: Window,
+}
+
+/// Groups that HAVING holds for, by the texts of their keys, with their outputs as text.
+type Answer = BTreeMap<Vec<Option<String>>, Vec<Option<String>>>;
+
+struct World {
+    runtime: tokio::runtime::Runtime,
+    connection: PgConnection,
+    url: String,
+    rules: Vec<Watched>,
+    wanted: Vec<usize>,
+    rows: BTreeMap<Key, Box<[Value]>>,
+    lsn: u64,
+    /// Groups that were compared, groups that memory could not tell of, and rules that were an error at some look.
+    counts: (u64, u64, u64),
+}
+
+fn text(value: &Json) -> Option<String> {
+    match value {
+        Json::Null => None,
+        Json::String(text) => Some(plain(text)),
+        other => Some(plain(&other.to_string())),
+    }
+}
+
+/// A number without what its scale alone adds.
+fn plain(text: &str) -> String {
+    let is_number = text.contains('.') && text.chars().all(|c| c.is_ascii_digit() || c == '.' || c == '-');
+    if is_number { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+}
+
+impl World {
+    fn new(database: &Database, dice: &mut Dice) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let url = Stack::get().url(&database.name);
+        let mut connection = runtime.block_on(PgConnection::connect(&url)).unwrap();
+        let mut run = |sql: &str| {
+            runtime.block_on(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection)).unwrap();
+        };
+        run("SET timezone = 'UTC'");
+        run("DROP SCHEMA IF EXISTS streaming CASCADE");
+        run(TABLE);
+        let table: Table = runtime.block_on(catalog::table(&mut connection, "streaming", "t")).unwrap();
+        let mut compiled = Vec::new();
+        while compiled.len() < RULES {
+            let (sql, keys) = rule(dice);
+            let parsed = parse(&sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
+            let query = match compile(&parsed, &table) {
+                Ok(query) => query,
+                // A comparison of what has no type, such as NULL with NULL.
+                Err(error) => panic!("{error}: {sql}"),
+            };
+            // Postgres folds constants, and finds errors in them.
+            if runtime.block_on(catalog::prepare(&mut connection, &sql)).is_err() {
+                continue;
+            }
+            let same = runtime.block_on(catalog::compare(&mut connection, &sql, &query, &parsed.spelling));
+            match same {
+                Ok(()) => compiled.push((sql, keys, query)),
+                Err(error) if error.to_string().contains("division by zero") => {}
+                Err(error) => panic!("{error}: {sql}"),
+            }
+        }
+        let queries: Vec<&Query> = compiled.iter().map(|(_, _, query)| query).collect();
+        let wanted = wanted(&queries);
+        let rules = compiled
+            .into_iter()
+            .map(|(sql, keys, query)| {
+                let program = Program::new(&query, &wanted).unwrap();
+                Watched { sql, keys, window: Window::new(program, Time::Processing), query }
+            })
+            .collect();
+        Self { runtime, connection, url, rules, wanted, rows: BTreeMap::new(), lsn: 0, counts: (0, 0, 0) }
+    }
+
+    fn fetch(&mut self, sql: &str) -> Result<Vec<String>, sqlx::Error> {
+        let query = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql.to_owned()));
+        self.runtime.block_on(query.fetch_all(&mut self.connection))
+    }
+
+    fn change(&mut self, dice: &mut Dice) {
+        let mut statements = String::new();
+        for _ in 0..=dice.below(6) {
+            let id = dice.below(ROWS);
+            let row = values(dice);
+            let statement = match dice.below(5) {
+                0 => format!("DELETE FROM streaming.t WHERE id = {id};"),
+                1 | 2 => {
+                    let set: Vec<String> = row
+                        .iter()
+                        .filter(|_| dice.one_in(4))
+                        .map(|(column, value)| format!("{column} = {value}"))
+                        .collect();
+                    if set.is_empty() {
+                        continue;
+                    }
+                    format!("UPDATE streaming.t SET {} WHERE id = {id};", set.join(", "))
+                }
+                _ => {
+                    let (columns, values): (Vec<&str>, Vec<String>) = row.into_iter().unzip();
+                    format!(
+                        "INSERT INTO streaming.t (id, {}) VALUES ({id}, {}) ON CONFLICT DO NOTHING;",
+                        columns.join(", "),
+                        values.join(", ")
+                    )
+                }
+            };
+            statements.push_str(&statement);
+        }
+        let run = sqlx::raw_sql(AssertSqlSafe(statements));
+        self.runtime.block_on(run.execute(&mut self.connection)).unwrap();
+        self.read();
+    }
+
+    /// What has changed in the table goes through every window.
+    fn read(&mut self) {
+        let Some(first) = self.rules.first() else { return };
+        let (table, query) = (first.query.table.clone(), first.query.clone());
+        let columns: Vec<String> = table
+            .primary_key
+            .iter()
+            .chain(&self.wanted)
+            .map(|index| {
+                let column = &table.columns[*index];
+                match column.name.as_str() {
+                    "created_at" | "local_at" | "day" => {
+                        format!("(extract(epoch FROM {}) * 1000000)::bigint::text", column.name)
+                    }
+                    name => format!("{name}::text"),
+                }
+            })
+            .collect();
+        let sql = format!("SELECT json_build_array({})::text FROM streaming.t", columns.join(", "));
+        let mut now: BTreeMap<Key, Box<[Value]>> = BTreeMap::new();
+        for row in self.fetch(&sql).unwrap() {
+            let texts: Vec<Option<String>> = serde_json::from_str(&row).unwrap();
+            let TableRow { pk, row } = table_row(&query, &self.wanted, &texts).unwrap();
+            now.insert(pk, row);
+        }
+        let mut changes = Vec::new();
+        for (pk, row) in &now {
+            match self.rows.get(pk) {
+                Some(before) if before == row => {}
+                Some(_) => changes.push((Op::Update, pk.clone(), Some(row.clone()))),
+                None => changes.push((Op::Create, pk.clone(), Some(row.clone()))),
+            }
+        }
+        changes.extend(self.rows.keys().filter(|pk| !now.contains_key(*pk)).map(|pk| (Op::Delete, pk.clone(), None)));
+        let instant = self.now();
+        for (op, pk, row) in changes {
+            self.lsn += 1;
+            let change = Change {
+                op,
+                pk: Some(pk),
+                row,
+                lsn: Some(Lsn(self.lsn)),
+                tx_id: None,
+                committed_at: None,
+                holes: Vec::new(),
+            };
+            let position = Position { partition: 0, offset: i64::try_from(self.lsn).unwrap() };
+            for rule in &mut self.rules {
+                rule.window.apply(&change, position, instant);
+            }
+        }
+        self.rows = now;
+    }
+
+    fn now(&mut self) -> Timestamp {
+        let micros = self.fetch("SELECT (extract(epoch FROM now()) * 1000000)::bigint::text").unwrap();
+        Timestamp(micros[0].parse().unwrap())
+    }
+
+    /// Memory against Postgres.
+    fn look(&mut self, dice: &mut Dice) {
+        let asked = usize::try_from(dice.below(RULES as u64)).unwrap();
+        for at in 0..self.rules.len() {
+            let now = self.now();
+            let Watched { sql, keys, query, window } = &mut self.rules[at];
+            let (mut memory, mut unknown, mut all) = (Answer::new(), BTreeSet::new(), Vec::new());
+            let groups: Vec<Key> = (0..window.places()).filter_map(|place| window.group_at(place).cloned()).collect();
+            for key in groups {
+                let (evaluation, outputs) = window.evaluate(&key, now);
+                let texts = key_texts(query, &key);
+                match evaluation {
+                    Evaluation::Holds => {
+                        memory.insert(texts, outputs.values().map(text).collect());
+                    }
+                    Evaluation::Unknown => drop(unknown.insert(texts)),
+                    Evaluation::Fails => {}
+                }
+                all.push(key);
+            }
+            let values = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Value(..)));
+            let names: Vec<String> = values.map(|output| format!("q.{}::text", output.name)).collect();
+            let key_names: Vec<String> = (0..*keys).map(|at| format!("q.k{at}::text")).collect();
+            let whole = format!(
+                "SELECT json_build_array(json_build_array({}), json_build_array({}))::text FROM ({sql}) AS q",
+                key_names.join(", "),
+                names.join(", ")
+            );
+            let (sql, unknown_count, all_count) = (sql.clone(), unknown.len() as u64, all.len() as u64);
+            let rows = match self.fetch(&whole) {
+                Ok(rows) => rows,
+                // Data that the rule's text is an error for, which memory must not have an answer to for all its groups.
+                Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("22")) => {
+                    self.counts.2 += 1;
+                    continue;
+                }
+                Err(error) => panic!("{error}: {sql}"),
+            };
+            let mut wanted = Answer::new();
+            for row in rows {
+                let [key, outputs]: [Vec<Option<String>>; 2] = serde_json::from_str(&row).unwrap();
+                wanted.insert(key, outputs.iter().map(|text| text.as_deref().map(plain)).collect());
+            }
+            // An output that memory cannot calculate is null in it.
+            let confirmed = wanted.clone();
+            wanted.retain(|key, _| !unknown.contains(key));
+            for (key, outputs) in &mut wanted {
+                for (wanted, got) in outputs.iter_mut().zip(memory.get(key).into_iter().flatten()) {
+                    if got.is_none() {
+                        *wanted = None;
+                    }
+                }
+            }
+            assert_eq!(memory, wanted, "memory, and Postgres: {sql}\nrows {:?}", self.rows);
+            self.counts.0 += all_count;
+            self.counts.1 += unknown_count;
+            if at == asked {
+                self.confirm(at, &all, now, &confirmed);
+            }
+        }
+    }
+
+    /// What a confirmation of every group says is what the rule's text says.
+    fn confirm(&mut self, at: usize, keys: &[Key], now: Timestamp, wanted: &Answer) {
+        let Watched { sql, query, .. } = &self.rules[at];
+        let rule = Rule {
+            name: "r".to_owned(),
+            version: "v".to_owned(),
+            severity: "info".to_owned(),
+            message: Template::parse("x", &[]).unwrap(),
+            time: Time::Processing,
+            confirm: Confirm::Required,
+            query: query.clone(),
+        };
+        let asked: Vec<Asked> = keys
+            .iter()
+            .map(|key| Asked { key: key.clone(), texts: key_texts(query, key), now, stream: Map::new() })
+            .collect();
+        let question = Question { rule: 0, asked };
+        let (url, wanted_columns) = (self.url.clone(), self.wanted.clone());
+        let (answers, page, swept) = self.runtime.block_on(async {
+            let options = options(&url).unwrap();
+            let confirm = PostgresConfirm::new(options, 1, Duration::from_secs(5), &[rule], &wanted_columns);
+            let answers = confirm.ask(&question).await;
+            let page = confirm.page(0, None, now).await.unwrap();
+            let swept = confirm.sweep(0, now).await.unwrap();
+            confirm.close().await;
+            (answers, page, swept)
+        });
+        for (asked, answer) in question.asked.iter().zip(answers) {
+            let answer = answer.unwrap_or_else(|error| panic!("{error}: {sql}"));
+            assert_eq!(answer.holds, wanted.contains_key(&asked.texts), "{:?}: {sql}", asked.texts);
+            if let Some(outputs) = wanted.get(&asked.texts) {
+                let got: Vec<Option<String>> = answer.outputs.values().map(text).collect();
+                assert_eq!(&got, outputs, "{:?}: {sql}", asked.texts);
+            }
+        }
+        let swept: BTreeSet<Vec<Option<String>>> = swept.iter().map(|key| key_texts(query, key)).collect();
+        assert_eq!(swept, wanted.keys().cloned().collect(), "a sweep: {sql}");
+        let page: BTreeSet<Key> = page.into_iter().collect();
+        let missing = keys.iter().filter(|key| !page.contains(*key) && !key.values().contains(&Value::Null));
+        for key in missing {
+            let is_held = key_texts(query, key);
+            assert!(!wanted.contains_key(&is_held), "{is_held:?} is not in the first page of keys: {sql}");
+        }
+    }
+}
+
+fn differential(first: u64, seeds: u64, looks: u64) {
+    let (first, seeds) = match std::env::var("RULES_SEED") {
+        Ok(seed) => (seed.parse().unwrap(), 1),
+        Err(_) => (first, setting("RULES_SEEDS", seeds)),
+    };
+    let looks = setting("RULES_LOOKS", looks);
+    let database = Database::empty("rules_random");
+    let mut counts = (0, 0, 0);
+    for seed in first..first + seeds {
+        eprintln!("RULES_SEED={seed}");
+        let mut dice = Dice(seed);
+        let mut world = World::new(&database, &mut dice);
+        for _ in 0..looks {
+            for _ in 0..=dice.below(4) {
+                world.change(&mut dice);
+            }
+            world.look(&mut dice);
+        }
+        let (groups, unknown, errors) = world.counts;
+        counts = (counts.0 + groups, counts.1 + unknown, counts.2 + errors);
+    }
+    let (groups, unknown, errors) = counts;
+    eprintln!(
+        "{} pairs of rule and state: {groups} groups, {unknown} of which memory could not tell; {errors} pairs an error in Postgres",
+        seeds * looks * RULES as u64
+    );
+    assert!(groups > 10 * unknown, "memory could not tell of {unknown} groups of {groups}");
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn rules_random() {
+    differential(1, 4, 20);
+}
+
+/// `RULES_SEEDS` and `RULES_SEED` go on where another run ended.
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_rules_random() {
+    differential(1_000, 100, 40);
+}

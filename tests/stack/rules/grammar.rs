@@ -1,0 +1,232 @@
+//! Random rules: every form that a rule may have, over a table of every type that it may read.
+
+use crate::harness::Dice;
+
+/// The table.
+pub(super) const TABLE: &str = "CREATE SCHEMA streaming;
+    CREATE TABLE streaming.t (id bigint PRIMARY KEY, user_id bigint, card_id integer, kind smallint, amount numeric(12,2),
+      free numeric, country text, status varchar(20), ok boolean, ref uuid, created_at timestamptz, local_at timestamp(3),
+      day date)";
+
+/// Columns that rules group by.
+const KEYS: [&str; 7] = ["user_id", "card_id", "kind", "country", "status", "ok", "ref"];
+const TEXTS: [&str; 7] = ["'de'", "'fr'", "'declined'", "'ok'", "'o''k'", "'%'", "''"];
+
+/// The values of a row, as literals.
+pub(super) fn values(dice: &mut Dice) -> Vec<(&'static str, String)> {
+    let mut value = |nulls: u64, write: &dyn Fn(&mut Dice) -> String| {
+        if dice.one_in(nulls) { "NULL".to_owned() } else { write(dice) }
+    };
+    let text = |dice: &mut Dice| TEXTS[usize::try_from(dice.below(7)).unwrap()].to_owned();
+    let hours = |dice: &mut Dice| format!("interval '{} hours {} ms'", dice.below(400), dice.below(100_000));
+    vec![
+        ("user_id", value(12, &|dice| dice.below(4).to_string())),
+        ("card_id", value(12, &|dice| dice.below(3).to_string())),
+        ("kind", value(12, &|dice| dice.between(-2, 2).to_string())),
+        ("amount", value(10, &|dice| format!("{}.{:02}", dice.between(-300, 1_200), dice.below(100)))),
+        (
+            "free",
+            value(10, &|dice| match dice.below(12) {
+                0 => "'NaN'".to_owned(),
+                1 => format!("{}e3", dice.below(9)),
+                _ => format!("{}.{}", dice.between(-9, 40), dice.below(1_000)),
+            }),
+        ),
+        ("country", value(8, &text)),
+        ("status", value(8, &text)),
+        ("ok", value(6, &|dice| dice.one_in(2).to_string())),
+        ("ref", value(8, &|dice| format!("'00000000-0000-4000-8000-00000000000{}'", dice.below(3)))),
+        ("created_at", value(12, &|dice| format!("now() - {}", hours(dice)))),
+        ("local_at", value(12, &|dice| format!("now()::timestamp - {}", hours(dice)))),
+        ("day", value(12, &|dice| format!("now()::date - {}", dice.below(20)))),
+    ]
+}
+
+/// What an expression is written over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Row,
+    Group,
+}
+
+/// Writes expressions.
+struct Writer<'a>(&'a mut Dice);
+
+impl Writer<'_> {
+    fn one<'t>(&mut self, of: &[&'t str]) -> &'t str {
+        of[usize::try_from(self.0.below(of.len() as u64)).unwrap()]
+    }
+
+    fn condition(&mut self, over: Over, depth: u64) -> String {
+        let compare = |this: &mut Self| this.one(&["=", "<>", "<", "<=", ">", ">=", "!="]).to_owned();
+        if depth == 0 {
+            let (left, op, right) = (self.number(over, 0), compare(self), self.number(over, 0));
+            return format!("{left} {op} {right}");
+        }
+        match (self.0.below(14), over) {
+            (0..=2, _) => {
+                let (left, op, right) = (self.number(over, depth - 1), compare(self), self.number(over, depth - 1));
+                format!("{left} {op} {right}")
+            }
+            (3, _) => format!("({} AND {})", self.condition(over, depth - 1), self.condition(over, depth - 1)),
+            (4, _) => format!("({} OR {})", self.condition(over, depth - 1), self.condition(over, depth - 1)),
+            (5, _) => format!("NOT ({})", self.condition(over, depth - 1)),
+            (6, _) => {
+                let (value, not) = (self.number(over, depth - 1), self.one(&["", "NOT "]));
+                format!("{value} {not}BETWEEN {} AND {}", self.number(over, 0), self.number(over, 0))
+            }
+            (7, _) => {
+                let (value, not) = (self.number(over, depth - 1), self.one(&["", "NOT "]));
+                format!("{value} {not}IN ({}, {}, {})", self.number(over, 0), self.number(over, 0), self.literal())
+            }
+            (8, _) => {
+                let not = self.one(&["", "NOT "]);
+                let (left, right) = (self.number(over, depth - 1), self.number(over, depth - 1));
+                format!("{left} IS {not}DISTINCT FROM {right}")
+            }
+            (9, _) => {
+                let test = self.one(&["TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "NULL", "UNKNOWN"]);
+                format!("({}) IS {test}", self.condition(over, depth - 1))
+            }
+            (10, Over::Group) => {
+                let aggregate = self.one(&["bool_or", "bool_and"]);
+                format!("{aggregate}({})", self.condition(Over::Row, depth - 1))
+            }
+            (10, Over::Row) => self.one(&["ok", "ok = true", "country IS NULL", "status IS NOT NULL"]).to_owned(),
+            (11, Over::Row) => {
+                let (column, op, text) = (self.one(&["country", "status"]), compare(self), self.one(&TEXTS));
+                format!("{column} {op} {text}")
+            }
+            (12, Over::Row) => {
+                let (column, like) = (self.one(&["country", "status"]), self.one(&["LIKE", "NOT LIKE", "ILIKE"]));
+                format!("{column} {like} {}", self.one(&["'d%'", "'%k'", "'_e'", "'DE%'", "'o''k'", "'\\%'"]))
+            }
+            (13, Over::Row) => {
+                let (column, not) = (self.one(&["country", "status"]), self.one(&["", "NOT "]));
+                format!("{column} {not}IN ({}, {}, 'x')", self.one(&TEXTS), self.one(&TEXTS))
+            }
+            (_, Over::Row) => "ref = '00000000-0000-4000-8000-000000000001'".to_owned(),
+            (_, Over::Group) => {
+                let (column, op) = (self.one(&["created_at", "local_at", "day"]), compare(self));
+                format!("max({column}) {op} min({column})")
+            }
+        }
+    }
+
+    fn literal(&mut self) -> String {
+        match self.0.below(5) {
+            0 => format!("{}.{}", self.0.below(900), self.0.below(100)),
+            1 => format!("-{}", self.0.below(50)),
+            2 => (self.0.below(30) * 100).to_string(),
+            _ => self.0.below(12).to_string(),
+        }
+    }
+
+    fn number(&mut self, over: Over, depth: u64) -> String {
+        if depth == 0 {
+            return match (self.0.below(3), over) {
+                (0, _) => self.literal(),
+                (_, Over::Row) => {
+                    self.one(&["amount", "amount", "free", "card_id", "kind", "user_id", "id"]).to_owned()
+                }
+                (_, Over::Group) => self.aggregate(1),
+            };
+        }
+        match self.0.below(12) {
+            0..=2 => self.number(over, 0),
+            3..=5 => {
+                let op = self.one(&["+", "-", "*", "*", "/", "%"]);
+                let left = self.number(over, depth - 1);
+                // Zero is an error, and then nothing is compared.
+                let right = if op == "/" || op == "%" { self.divisor(over) } else { self.number(over, depth - 1) };
+                format!("({left} {op} {right})")
+            }
+            6 => format!("abs({})", self.number(over, depth - 1)),
+            7 => format!("- {}", self.number(over, 0)),
+            8 => {
+                let function = self.one(&["coalesce", "greatest", "least", "nullif"]);
+                format!("{function}({}, {})", self.number(over, depth - 1), self.number(over, 0))
+            }
+            9 => format!(
+                "CASE WHEN {} THEN {} ELSE {} END",
+                self.condition(over, depth - 1),
+                self.number(over, 0),
+                self.number(over, 0)
+            ),
+            10 if over == Over::Row => {
+                let (column, text) = (self.one(&["country", "status"]), self.one(&TEXTS));
+                format!("CASE {column} WHEN {text} THEN {} END", self.number(over, 0))
+            }
+            10 => format!("({})::numeric", self.number(over, 0)),
+            _ if over == Over::Group => self.aggregate(depth),
+            _ => self.number(over, 0),
+        }
+    }
+
+    fn divisor(&mut self, over: Over) -> String {
+        match (self.0.below(4), over) {
+            (0, Over::Group) => "count(*)".to_owned(),
+            (1, _) => format!("nullif({}, 0)", self.number(over, 0)),
+            (2, _) => format!("{}.0", 1 + self.0.below(40)),
+            _ => (1 + self.0.below(40)).to_string(),
+        }
+    }
+
+    fn aggregate(&mut self, depth: u64) -> String {
+        let depth = depth - 1;
+        let mut written = match self.0.below(9) {
+            0 | 1 => "count(*)".to_owned(),
+            2 => format!("count({})", self.number(Over::Row, depth)),
+            3 => {
+                let of = self.one(&["country", "user_id", "ref", "amount", "ok", "created_at", "status", "free"]);
+                format!("count(DISTINCT {of})")
+            }
+            4 | 5 => format!("sum({})", self.number(Over::Row, depth)),
+            6 => format!("avg({})", self.number(Over::Row, depth)),
+            7 => format!("min({})", self.number(Over::Row, depth)),
+            _ => format!("max({})", self.number(Over::Row, depth)),
+        };
+        if self.0.one_in(3) {
+            written.push_str(&format!(" FILTER (WHERE {})", self.condition(Over::Row, depth.min(1))));
+        }
+        written
+    }
+}
+
+/// A rule, and how many key columns it has: outputs `k0` and on, then `o0` and on.
+pub(super) fn rule(dice: &mut Dice) -> (String, usize) {
+    let mut writer = Writer(dice);
+    let count = 1 + usize::try_from(writer.0.below(3)).unwrap() / 2 + usize::from(writer.0.one_in(6));
+    let mut keys: Vec<&str> = Vec::new();
+    while keys.len() < count {
+        let key = writer.one(&KEYS);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let mut outputs: Vec<String> = keys.iter().enumerate().map(|(at, key)| format!("{key} AS k{at}")).collect();
+    for at in 0..writer.0.below(4) {
+        let output = match writer.0.below(8) {
+            0 => format!("max({})", writer.one(&["created_at", "local_at", "day"])),
+            1 => format!("({})", writer.condition(Over::Group, 1)),
+            _ => writer.number(Over::Group, 2),
+        };
+        outputs.push(format!("{output} AS o{at}"));
+    }
+    let mut wheres: Vec<String> = Vec::new();
+    if !writer.0.one_in(4) {
+        let (column, op) = (writer.one(&["created_at", "local_at", "day"]), writer.one(&[">=", ">"]));
+        let back =
+            writer.one(&["INTERVAL '7 days'", "'1 week'::interval", "INTERVAL '7' DAY", "INTERVAL '5 days 12:00'"]);
+        wheres.push(format!("{column} {op} NOW() - {back}"));
+    }
+    for _ in 0..writer.0.below(3) {
+        let condition = writer.condition(Over::Row, 2);
+        let at = usize::try_from(writer.0.below(wheres.len() as u64 + 1)).unwrap();
+        wheres.insert(at, format!("({condition})"));
+    }
+    let wheres = if wheres.is_empty() { String::new() } else { format!("WHERE {}", wheres.join(" AND ")) };
+    let having = format!("({}) AND count(*) > {}", writer.condition(Over::Group, 2), writer.0.below(2));
+    let (outputs, keys_text) = (outputs.join(", "), keys.join(", "));
+    (format!("SELECT {outputs} FROM streaming.t {wheres} GROUP BY {keys_text} HAVING {having}"), keys.len())
+}
