@@ -218,7 +218,15 @@ impl Types<'_> {
     fn cast(&mut self, at: At, inner: &Node, to: Type) -> Result<Typed, RuleError> {
         let (expression, from) = self.typed(inner)?;
         let expression = match (from, to) {
-            (Type::Unknown, _) => literal_of(inner.at, expression, to)?,
+            // A literal of that type.
+            (Type::Unknown, _) if expression != Expression::Literal(Literal::Null) => {
+                return Ok((literal_of(inner.at, expression, to)?, to));
+            }
+            (Type::Unknown, _) => expression,
+            (from, Type::Numeric) if from.is_number() && matches!(expression, Expression::Literal(_)) => {
+                let Expression::Literal(Literal::Number(value, _)) = expression else { return Ok((expression, to)) };
+                return Ok((Expression::Literal(Literal::Number(value, to)), to));
+            }
             (from, to) if from == to => expression,
             (from, to) if from.is_number() && to.is_number() => expression,
             _ => {

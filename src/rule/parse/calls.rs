@@ -63,7 +63,7 @@ pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Re
 }
 
 /// Whether an expression is NOW(), and if so whether it is CURRENT_TIMESTAMP.
-pub(super) fn now(at: At, function: &FunctionExpr) -> Result<Option<bool>, RuleError> {
+pub(super) fn reads_clock(at: At, function: &FunctionExpr) -> Result<Option<bool>, RuleError> {
     taken_apart(at, function).map(|call| is_now(&call))
 }
 

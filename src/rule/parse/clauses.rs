@@ -98,7 +98,7 @@ fn is_moment(at: At, expr: &Expr) -> Result<bool, RuleError> {
 /// Whether it is NOW(), and if so whether it is CURRENT_TIMESTAMP.
 fn now(at: At, expr: &Expr) -> Result<Option<bool>, RuleError> {
     match strip(expr) {
-        Expr::Function(function) => calls::now(at, function),
+        Expr::Function(function) => calls::reads_clock(at, function),
         _ => Ok(None),
     }
 }

@@ -200,7 +200,9 @@ fn literal(at: At, value: &ValueWithSpan, negative: bool) -> Result<Literal, Rul
             Literal::Number(value, ty)
         }
         _ if negative => return Err(at.error(format!("a minus before something that is no number; {SUPPORTED}"))),
-        Value::SingleQuotedString(text) => Literal::Text(text.clone(), Type::Unknown),
+        Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => {
+            Literal::Text(text.clone(), Type::Unknown)
+        }
         Value::Boolean(value) => Literal::Bool(*value),
         Value::Null => Literal::Null,
         _ => return Err(at.error("a literal is a number, 'a text', TRUE, FALSE or NULL")),

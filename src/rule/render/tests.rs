@@ -121,9 +121,7 @@ fn a_rendering_compiles_to_the_same_query() {
                 "SELECT code \"x\"\"y\", sum(key) FROM s.asked {bound} GROUP BY code HAVING {having}"
             ));
             for text in [original(&query), as_written(&query, &parsed.spelling)] {
-                if !text.contains("::numeric") {
-                    assert_eq!(compiled(&text).1.canonical(), query.clone().canonical(), "{text}");
-                }
+                assert_eq!(compiled(&text).1.canonical(), query.clone().canonical(), "{text}");
             }
         }
     }
@@ -165,10 +163,7 @@ fn expressions() {
         let text = original(&query);
         let part = format!(" WHERE ({want} AND (\"ts\" > (now() - INTERVAL '1 days'))) GROUP BY");
         assert!(text.contains(&part), "{text}");
-        // A rule has no E'…', which a backslash is sent in.
-        if !text.contains("E'") {
-            assert_eq!(compiled(&text).1.canonical(), query.canonical(), "{text}");
-        }
+        assert_eq!(compiled(&text).1.canonical(), query.canonical(), "{text}");
     };
     check("code = 'a''b'", "(\"code\" = 'a''b')");
     check("x.code <> 'a\\'", "(\"code\" <> E'a\\\\')");
@@ -183,6 +178,8 @@ fn expressions() {
     check("COALESCE(key, 0) > NULLIF(key, 3)", "(coalesce(\"key\", (0)) > nullif(\"key\", (3)))");
     check("CASE code WHEN 'a' THEN 1 ELSE 2.50 END > 1", "((CASE \"code\" WHEN 'a' THEN (1) ELSE (2.50) END) > (1))");
     check("key::bigint = 3", "(((\"key\")::bigint) = (3))");
+    check("'7'::numeric + key > 0", "((((7)::numeric) + \"key\") > (0))");
+    check("code::text = 'x'::text", "(((\"code\")::text) = 'x')");
     check("GREATEST(key, 1) = LEAST(key, 2)", "(greatest(\"key\", (1)) = least(\"key\", (2)))");
 }
 
