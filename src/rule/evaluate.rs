@@ -1,4 +1,9 @@
-//! What one row contributes to a rule, and whether HAVING holds: the in-memory twin of the query.
+//! What one row contributes to a rule, and whether HAVING holds: the query as memory evaluates it.
+//!
+//! - this file: a compiled query
+//! - [`expression`]: values of expressions
+//! - [`aggregates`], [`running`]: what is kept of rows, and aggregates of it
+//! - [`scalar`], [`like`]: what expressions calculate with
 //!
 //! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
 

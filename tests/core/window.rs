@@ -8,5 +8,6 @@
 mod emptied;
 mod evaluate;
 mod examples;
+mod expressions;
 mod model;
 mod zones;

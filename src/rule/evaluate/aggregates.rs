@@ -1,5 +1,7 @@
 //! What is kept of a row for an aggregate, and how the aggregate is taken from that.
 
+use std::collections::BTreeMap;
+
 use super::expression::{RowValues, digits_of, evaluate};
 use super::scalar::{Digits, Scalar};
 use crate::model::Value;
@@ -85,13 +87,13 @@ impl RunningKind {
         matches!(self.function, AggregateFunction::Count | AggregateFunction::CountDistinct)
     }
 
-    /// The least or greatest value; which text it is depends on a collation, unless there is one alone.
-    pub(super) fn extreme<'a>(&self, found: Option<(&'a Value, &u64)>) -> Scalar<'a> {
-        match found {
-            Some(_) if self.ty == Type::Text => Scalar::Unknown,
-            Some((value, _)) => Scalar::of(value, self.digits),
-            None => Scalar::Unknown,
-        }
+    /// The least or the greatest of these values. Which of several texts it is depends on a collation.
+    pub(super) fn extreme<'a>(&self, values: Option<&'a BTreeMap<Value, u64>>, is_greatest: bool) -> Scalar<'a> {
+        let Some(values) = values.filter(|values| self.ty != Type::Text || values.len() == 1) else {
+            return Scalar::Unknown;
+        };
+        let found = if is_greatest { values.last_key_value() } else { values.first_key_value() };
+        found.map_or(Scalar::Unknown, |(value, _)| Scalar::of(value, self.digits))
     }
 }
 

@@ -91,8 +91,8 @@ impl Running {
                 let quotient = quotient((tally.total, kind.digits), (i128::from(tally.present), Digits::exactly(0)));
                 quotient.map_or(Scalar::Unknown, |(value, digits)| Scalar::Decimal(value, digits))
             }
-            AggregateFunction::Min => kind.extreme(values.and_then(BTreeMap::first_key_value)),
-            AggregateFunction::Max => kind.extreme(values.and_then(BTreeMap::last_key_value)),
+            AggregateFunction::Min => kind.extreme(values, false),
+            AggregateFunction::Max => kind.extreme(values, true),
             AggregateFunction::BoolAnd => Scalar::Bool(tally.total == i128::from(tally.present)),
             AggregateFunction::BoolOr => Scalar::Bool(tally.total > 0),
         }
