@@ -124,12 +124,15 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn new() -> Self {
+        let (table, first) = (MemoryTable::default(), 1_000);
+        // Of the time before: without it, snapshots would include what has not begun.
+        table.end(first - 1);
         Self {
-            table: MemoryTable::default(),
+            table,
             history: RefCell::default(),
             locked: RefCell::default(),
             locked_whole: Cell::new(false),
-            next_tx: Cell::new(1_000),
+            next_tx: Cell::new(first),
             next_lsn: Cell::new(10_000),
             away_until: Cell::new(0),
             fails: Cell::new(0),
