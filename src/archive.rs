@@ -42,7 +42,7 @@ use parquet::WriteError;
 
 use crate::change::RejectKind;
 use crate::change::full_row::FullRowChange;
-use crate::change::record::{BadRecord, Batch, Content, SourceRecord};
+use crate::change::record::{BadRecord, Batch, Content, DeadLetter, SourceRecord};
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::failure::HasKind;
@@ -50,6 +50,7 @@ use crate::fault;
 use crate::job::gauge::Gauge;
 use crate::job::{self, ColumnsError, Ended, Job, JobError};
 use crate::model::NextOffset;
+use crate::planted;
 use crate::progress::{Epoch, EpochRef, Offsets, StartAt};
 use crate::sink::{DeadLetterSink, log_invalid};
 use crate::source::{Event, Follow};
@@ -305,18 +306,21 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
 
     /// The steps of [`Archive::close`].
     async fn epoch(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
-        let dead = session.batch.dead();
-        if !dead.is_empty() {
-            log_invalid(&self.settings.topic, dead);
-            Retry::WORKING.run("writing dead letters", async || self.dead_letters.dead_letter(dead).await).await?;
+        let is_late = planted::bug("archive-dead-letters-late");
+        if !is_late {
+            self.dead_letter(session.batch.dead()).await?;
         }
-        let batch = &mut session.batch;
+        let batch = &session.batch;
         let about = batch.about().clone();
+        let mut offsets = batch.next().clone();
+        if planted::bug("archive-epoch-ahead") && batch.records() > 0 {
+            offsets.values_mut().for_each(|next| next.0 += 1);
+        }
         let epoch = Epoch {
             number: about.epoch,
             lineage: about.lineage.clone(),
             topic: about.topic.clone(),
-            offsets: batch.next().clone(),
+            offsets,
             last_records: batch.last_records().clone(),
             at: self.clock.now(),
             conf: self.conf(partition_by)?,
@@ -324,8 +328,20 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         };
         let encoded = Encoded::of(&epoch)?;
         self.check_owned(&about.lineage)?;
+        let name = EpochRef { lineage: about.lineage.clone(), epoch: epoch.number, crc: encoded.crc };
         self.folder.log(&encoded)?;
         fault::point("archive.logged");
+        if is_late {
+            self.dead_letter(session.batch.dead()).await?;
+        }
+        if planted::bug("archive-group-first") {
+            session.uncommitted = Some((epoch.offsets.clone(), name.to_string()));
+            self.commit(session).await?;
+        }
+        if planted::bug("archive-finished-first") {
+            self.folder.finish(epoch.number)?;
+        }
+        let batch = &mut session.batch;
         let (records, rows, rejected) = (batch.records(), batch.rows(), batch.dead().len());
         self.publish(&epoch, |planned| batch.encode(planned))?;
         self.folder.finish(epoch.number)?;
@@ -340,7 +356,6 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             self.counts.epochs += 1; // the one that a lineage begins with has none
         }
 
-        let name = EpochRef { lineage: about.lineage.clone(), epoch: epoch.number, crc: encoded.crc };
         let next = open_batch::About { epoch: epoch.number.saturating_add(1), ..about };
         session.batch = OpenBatch::new(next, self.settings.limits.clone(), epoch.offsets.clone(), epoch.last_records);
         session.since = None;
@@ -348,6 +363,16 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         self.commit(session).await?;
         fault::point("archive.committed");
         Ok(())
+    }
+
+    /// Copies records that are invalid, at least once.
+    async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), JobError> {
+        if dead.is_empty() || planted::bug("archive-dead-letters-dropped") {
+            return Ok(());
+        }
+        let dead = dead.get(usize::from(planted::bug("archive-dead-letters-cut"))..).unwrap_or_default();
+        log_invalid(&self.settings.topic, dead);
+        Ok(Retry::WORKING.run("writing dead letters", async || self.dead_letters.dead_letter(dead).await).await?)
     }
 
     /// Both folders may have been removed under a process that was stopped, and begun anew by another.

@@ -14,6 +14,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::disk::{Disk, Lock};
 use crate::checkpoint::file::{self, failed};
 use crate::fault;
+use crate::planted;
 
 /// What readers pass over: their names of partitions never begin with an underscore.
 const OWN: &str = "_tripline";
@@ -56,6 +57,7 @@ impl Output {
         file::make_folders(&*disk, &own)?;
         let path = own.join("lock");
         let lock = disk.lock(&path).map_err(failed("lock", &path))?;
+        let lock = lock.or_else(|| planted::bug("archive-output-not-locked").then(|| Box::new(()) as Lock));
         let Some(lock) = lock else { return Ok(None) };
         let unfinished = own.join("unfinished");
         file::make_folder(&*disk, &unfinished)?;
@@ -123,13 +125,21 @@ impl Output {
         let disk = &*self.disk;
         let path = path(&self.root, file);
         let temporary = self.root.join(OWN).join("unfinished").join(format!("{}-{}.tmp", file.date, file.name));
-        let write = || {
-            let mut out = disk.create(&temporary)?;
+        let write = |to: &Path| {
+            let mut out = disk.create(to)?;
+            if planted::bug("archive-file-linked-first") {
+                disk.create_dir(&self.root.join(file.date.folder())).or_else(allow(io::ErrorKind::AlreadyExists))?;
+                disk.link(&temporary, &path).or_else(allow(io::ErrorKind::AlreadyExists))?;
+            }
             out.write_all(bytes)?;
             // Before the name: after a loss of power the name may be there, and then the bytes must be.
-            out.sync()
+            if planted::bug("archive-file-not-synced") { Ok(()) } else { out.sync() }
         };
-        write().map_err(failed("write", &temporary))?;
+        if planted::bug("archive-file-in-place") {
+            file::make_folder(disk, &self.root.join(file.date.folder()))?;
+            return write(&path).map_err(failed("write", &path));
+        }
+        write(&temporary).map_err(failed("write", &temporary))?;
         fault::point("archive.file.written");
         if !self.dates.contains(&file.date) {
             file::make_folder(disk, &self.root.join(file.date.folder()))?;
@@ -154,16 +164,21 @@ impl Output {
     /// # Errors
     /// The file system refuses.
     pub fn sync(&mut self, dates: &BTreeSet<Date>) -> Result<(), CheckpointError> {
-        for date in dates {
+        for date in dates.iter().filter(|_| !planted::bug("archive-names-not-synced")) {
             file::sync_folder(&*self.disk, &self.root.join(date.folder()))?;
         }
-        if !dates.is_subset(&self.dates) {
+        if !dates.is_subset(&self.dates) && !planted::bug("archive-dates-not-synced") {
             // The folders' own names, also of those that a killed process made.
             file::sync_folder(&*self.disk, &self.root)?;
             self.dates.extend(dates);
         }
         Ok(())
     }
+}
+
+/// An error of this kind is none.
+fn allow(kind: io::ErrorKind) -> impl FnOnce(io::Error) -> io::Result<()> {
+    move |error| if error.kind() == kind { Ok(()) } else { Err(error) }
 }
 
 fn owner_path(root: &Path) -> PathBuf {

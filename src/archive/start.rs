@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::names::{Owner, Range};
 use crate::model::NextOffset;
+use crate::planted;
 use crate::progress::{Committed, EpochRef, Offsets};
 
 /// What it means that the group has no offsets, though there is an archive.
@@ -28,6 +29,8 @@ pub struct Folder {
     pub next: Offsets,
     /// The number of its newest epoch.
     pub newest: Option<u64>,
+    /// The offsets that its newest epoch began with; `None` without one.
+    pub from: Option<Offsets>,
     /// The checksum of the epoch that the group names, where this folder has one of its number.
     pub named: Option<u32>,
 }
@@ -145,14 +148,19 @@ fn is_named(folder: &Folder, known: &Known) -> bool {
 
 /// Whether neither the output nor the group knows of more than the folder.
 fn is_newest(folder: &Folder, known: &Known) -> bool {
-    let covered = |(partition, range): (&i32, &Range)| folder.next.get(partition).is_some_and(|next| *next >= range.to);
+    // A range that ends inside of the newest epoch is of another folder, which has begun there as well.
+    let covered = |(partition, range): (&i32, &Range)| {
+        let Some(next) = folder.next.get(partition) else { return false };
+        let from = folder.from.as_ref().and_then(|from| from.get(partition)).unwrap_or(next);
+        range.to <= *from || *range == Range { from: *from, to: *next }
+    };
     let named = named(known, &folder.lineage);
     let has_named = match (&named, folder.newest) {
         (None, _) => true,
         (Some(named), Some(newest)) if named.epoch <= newest => folder.named.is_none_or(|crc| crc == named.crc),
         (Some(_), _) => false,
     };
-    has_named && known.written.last.iter().all(covered)
+    has_named && known.written.last.iter().all(covered) || planted::bug("archive-old-folder-believed")
 }
 
 /// The group's commit, if it is this lineage's.
@@ -169,18 +177,20 @@ fn rebuild(lineage: &str, known: &Known) -> Start {
     let empty = Offsets::new();
     let committed = match (&named, &known.group) {
         (Some(_), Some(group)) => &group.offsets,
+        (None, Some(group)) if planted::bug("archive-group-believed") => &group.offsets,
         _ => &empty,
     };
     let mut next = written.owner.as_ref().map(|owner| owner.start.clone()).unwrap_or_default();
     let covered = written.last.iter().map(|(partition, range)| (partition, &range.to));
-    for (partition, to) in covered.chain(committed) {
+    let is_covered = !planted::bug("archive-names-not-compared");
+    for (partition, to) in covered.filter(|_| is_covered).chain(committed) {
         let held = next.entry(*partition).or_insert(*to);
         *held = (*held).max(*to);
     }
     let begun = |(partition, range): &(&i32, &Range)| {
         let done = committed.get(partition).is_some_and(|at: &NextOffset| *at >= range.to);
         // Where more is known than its end, it was done long ago.
-        !done && next.get(partition) == Some(&range.to)
+        !done && !planted::bug("archive-last-range-not-read") && next.get(partition) == Some(&range.to)
     };
     let again = written.last.iter().filter(begun).map(|(partition, range)| (*partition, *range)).collect();
     let newest = [named.map(|named| named.epoch), written.epoch, known.folder.as_ref().and_then(|f| f.newest)];
@@ -223,6 +233,7 @@ mod tests {
                 lineage: "a".to_owned(),
                 next: at(&[(0, 30), (1, 40)]),
                 newest: Some(2),
+                from: Some(at(&[(0, 20), (1, 10)])),
                 named: Some(12),
             }),
             written: Written {
@@ -292,7 +303,7 @@ mod tests {
     #[test]
     fn an_old_copy_of_the_folder_is_rebuilt() {
         let behind = |next: &[(i32, i64)], newest, named| Known {
-            folder: Some(Folder { lineage: "a".to_owned(), next: at(next), newest, named }),
+            folder: Some(Folder { lineage: "a".to_owned(), next: at(next), newest, from: None, named }),
             ..settled()
         };
         let want = (3, BTreeMap::new(), at(&[(0, 30), (1, 40)]));
@@ -303,6 +314,14 @@ mod tests {
         let known = Known { group: None, ..behind(&[(0, 10), (1, 10)], Some(0), None) };
         let again = BTreeMap::from([(0, range(20, 30)), (1, range(10, 40))]);
         assert_eq!(rebuilt(&known), (3, again, at(&[(0, 30), (1, 40)])));
+        // Its newest epoch was never written: another folder has begun at the same place and closed its epoch earlier, or
+        // later; and the group, which would tell, is gone.
+        for (from, to) in [(10, 25), (10, 40), (15, 40)] {
+            let mut known = Known { group: None, ..settled() };
+            known.written.last.insert(1, range(from, to));
+            let is_ours = (from, to) == (10, 40);
+            assert_eq!(plan(&known) == Start::Resume, is_ours, "{from} to {to}");
+        }
         // A rebuild that was cut short before its first epoch.
         assert_eq!(rebuilt(&behind(&[(0, 30), (1, 40)], None, None)), want);
     }

@@ -154,11 +154,7 @@ impl Encoded {
 ///
 /// # Errors
 /// They are damaged, of another epoch, or of a later version.
-pub(super) fn decode<B: DeserializeOwned>(
-    bytes: &[u8],
-    number: u64,
-    path: &Path,
-) -> Result<(Epoch<B>, u32), CheckpointError> {
+pub fn decode<B: DeserializeOwned>(bytes: &[u8], number: u64, path: &Path) -> Result<(Epoch<B>, u32), CheckpointError> {
     let damaged = |problem: &str| CheckpointError::Damaged {
         path: path.to_owned(),
         problem: format!("{problem}, and its alerts may have been delivered already, so it is not passed over"),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use tripline::alert::Alert;
+use tripline::change::Change;
 use tripline::change::record::{Content, DeadLetter};
 use tripline::failure::{CallError, Kind, Server};
 use tripline::model::{NextOffset, Timestamp};
@@ -26,11 +27,10 @@ pub(crate) fn kafka(problem: &str, kind: Kind) -> CallError {
 }
 
 /// A partition of the topic of changes: what stands at each offset, and its timestamp.
-#[derive(Default)]
-pub(crate) struct Partition {
+pub(crate) struct Partition<T = Change> {
     pub(crate) low: i64,
     pub(crate) high: i64,
-    pub(crate) records: BTreeMap<i64, (i64, Content)>,
+    pub(crate) records: BTreeMap<i64, (i64, Content<T>)>,
 }
 
 /// A rebalance event that a member of the group gets with its next poll.
@@ -67,9 +67,8 @@ pub(crate) struct Producer {
     ended: Option<bool>,
 }
 
-#[derive(Default)]
-pub(crate) struct State {
-    pub(crate) partitions: BTreeMap<i32, Partition>,
+pub(crate) struct State<T = Change> {
+    pub(crate) partitions: BTreeMap<i32, Partition<T>>,
     pub(crate) members: BTreeMap<String, Member>,
     pub(crate) generation: u64,
     pub(crate) committed: BTreeMap<i32, (NextOffset, String)>,
@@ -83,41 +82,80 @@ pub(crate) struct State {
 }
 
 /// What is looked at when a transaction is committed: of which machine, and what it brings.
-type Watcher = Box<dyn Fn(&State, usize, &Pending)>;
+type Watcher<T> = Box<dyn Fn(&State<T>, usize, &Pending)>;
 
-pub(crate) struct Broker {
-    state: RefCell<State>,
+/// What is looked at when the group's offsets are committed plainly: of which machine, and what.
+type CommitWatcher<T> = Box<dyn Fn(&State<T>, usize, &Offsets, &str)>;
+
+pub(crate) struct Broker<T = Change> {
+    state: RefCell<State<T>>,
     wire: Rc<Wire>,
-    watcher: RefCell<Option<Watcher>>,
+    watcher: RefCell<Option<Watcher<T>>>,
+    commit_watcher: RefCell<Option<CommitWatcher<T>>>,
     /// A record's timestamp is this and the time since the start.
     pub(crate) born: Timestamp,
 }
 
-impl Broker {
+impl<T: 'static> Broker<T> {
     pub(crate) fn new(wire: &Rc<Wire>, partitions: i32, born: Timestamp) -> Self {
+        let empty = || Partition { low: 0, high: 0, records: BTreeMap::new() };
         let state = State {
-            partitions: (0..partitions).map(|partition| (partition, Partition::default())).collect(),
-            ..State::default()
+            partitions: (0..partitions).map(|partition| (partition, empty())).collect(),
+            members: BTreeMap::new(),
+            generation: 0,
+            committed: BTreeMap::new(),
+            producer: Producer::default(),
+            alerts: Vec::new(),
+            episodes: BTreeMap::new(),
+            progress: None,
+            dead: Vec::new(),
+            joined: 0,
         };
-        Self { state: RefCell::new(state), wire: Rc::clone(wire), watcher: RefCell::default(), born }
+        let (wire, watcher, commit_watcher) = (Rc::clone(wire), RefCell::default(), RefCell::default());
+        Self { state: RefCell::new(state), wire, watcher, commit_watcher, born }
     }
 
-    pub(crate) fn watch(&self, watcher: impl Fn(&State, usize, &Pending) + 'static) {
+    pub(crate) fn watch(&self, watcher: impl Fn(&State<T>, usize, &Pending) + 'static) {
         *self.watcher.borrow_mut() = Some(Box::new(watcher));
     }
 
-    pub(crate) fn state(&self) -> std::cell::RefMut<'_, State> {
+    pub(crate) fn watch_commits(&self, watcher: impl Fn(&State<T>, usize, &Offsets, &str) + 'static) {
+        *self.commit_watcher.borrow_mut() = Some(Box::new(watcher));
+    }
+
+    pub(crate) fn state(&self) -> std::cell::RefMut<'_, State<T>> {
         self.state.borrow_mut()
     }
 
+    /// `OffsetCommit`: of the members of this generation alone. A late one of such a member is taken, whatever came after it.
+    pub(crate) fn commit_offsets(
+        &self,
+        (id, generation): &(String, u64),
+        offsets: &Offsets,
+        metadata: &str,
+    ) -> Result<(), CallError> {
+        let mut state = self.state();
+        let Some(member) = state.members.get(id).filter(|_| state.generation == *generation) else {
+            return Err(kafka("this member is no longer one of the group", Kind::Fenced));
+        };
+        let machine = member.process.machine;
+        if let Some(watcher) = &*self.commit_watcher.borrow() {
+            watcher(&state, machine, offsets, metadata);
+        }
+        let committed = offsets.iter().map(|(partition, next)| (*partition, (*next, metadata.to_owned())));
+        state.committed.extend(committed);
+        Ok(())
+    }
+
     /// Appends to the topic of changes.
-    pub(crate) fn append(&self, partition: i32, content: impl FnOnce(i64) -> Content) {
+    pub(crate) fn append(&self, partition: i32, content: impl FnOnce(i64) -> Content<T>) -> i64 {
         let at = self.born.millis() + i64::try_from(self.wire.now()).unwrap();
         let mut state = self.state();
         let log = state.partitions.get_mut(&partition).unwrap();
         let offset = log.high;
         log.high += 1;
         log.records.insert(offset, (at, content(offset)));
+        offset
     }
 
     /// Retention: what lies before the group's offsets can no longer be read.
@@ -274,7 +312,7 @@ fn admit(producer: &mut Producer, epoch: u32, begins: Option<u64>) -> Result<&mu
 }
 
 /// The partitions are shared out again.
-fn rebalance(state: &mut State) {
+fn rebalance<T>(state: &mut State<T>) {
     state.generation += 1;
     let generation = state.generation;
     let members = state.members.len().max(1);

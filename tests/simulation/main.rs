@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "traces and figures are for the person who runs a seed")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
+mod archive;
 mod broker;
 mod bugs;
 mod checks;
@@ -18,6 +19,7 @@ mod workload;
 mod world;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,8 @@ use world::{Outcome, Plan};
 
 /// Runs of `cargo test --test simulation`.
 const SEEDS: Range<u64> = 0..1_000;
+/// The same for the archive.
+const ARCHIVE_SEEDS: Range<u64> = 0..500;
 
 /// The machine's clock, for figures.
 #[expect(clippy::disallowed_methods, reason = "how long the tests take, not what they do")]
@@ -53,34 +57,60 @@ fn seeds(usual: Range<u64>) -> Range<u64> {
     std::env::var("SIM_SEEDS").ok().map_or(usual, |text| parse(text).expect("SIM_SEEDS is like 0..1000"))
 }
 
-/// Runs a seed with or without a bug: what came of it, and what is wrong.
-fn check(seed: u64, bug: Option<&'static str>) -> (Option<Outcome>, Vec<String>) {
+/// Which of the jobs is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Job {
+    Monitor,
+    Archive,
+}
+
+/// What came of a seed: figures with their names, and what is wrong.
+type Found = (Vec<(&'static str, u64)>, Vec<String>);
+
+impl Job {
+    fn run(self, seed: u64, prints: bool) -> Found {
+        match self {
+            Self::Monitor => monitor(Plan::of(seed), prints),
+            Self::Archive => {
+                let outcome = archive::run(archive::Plan::of(seed), prints);
+                let (rows, files) = (outcome.rows as u64, outcome.files as u64);
+                let figures = vec![("rows", rows), ("files", files), ("processes", outcome.processes.into())];
+                (figures, outcome.violations)
+            }
+        }
+    }
+
+    fn hash(self, seed: u64) -> u64 {
+        match self {
+            Self::Monitor => world::run(Plan::of(seed), false).hash,
+            Self::Archive => archive::run(archive::Plan::of(seed), false).hash,
+        }
+    }
+}
+
+fn monitor(plan: Plan, prints: bool) -> Found {
+    let outcome = world::run(plan, prints);
+    let mut violations = outcome.violations.clone();
+    if plan.shape.is_monotone && violations.is_empty() {
+        let by_the_same = plan.shape.partitions == 1 && !outcome.is_cut;
+        violations.extend(differs(&outcome, &world::run(plan.undisturbed(), false), by_the_same));
+    }
+    (vec![("alerts", outcome.alerts.len() as u64), ("processes", outcome.processes.into())], violations)
+}
+
+/// Runs a seed with or without a bug.
+fn check(job: Job, seed: u64, bug: Option<&'static str>) -> Found {
     let prints = std::env::var_os("SIM_TRACE").is_some();
     planted::plant(bug);
     QUIET.set(bug.is_some());
-    let plan = Plan::of(seed);
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let outcome = world::run(plan, prints);
-        let mut violations = outcome.violations.clone();
-        if plan.shape.is_monotone && violations.is_empty() {
-            violations.extend(differs(
-                &outcome,
-                &world::run(plan.undisturbed(), false),
-                plan.shape.partitions == 1 && !outcome.is_cut,
-            ));
-        }
-        (outcome, violations)
-    }));
+    let found = catch_unwind(AssertUnwindSafe(|| job.run(seed, prints)));
     planted::plant(None);
     QUIET.set(false);
-    match outcome {
-        Ok((outcome, violations)) => (Some(outcome), violations),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            (None, vec![format!("panic: {}", text.unwrap_or_default())])
-        }
-    }
+    found.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        (Vec::new(), vec![format!("panic: {}", text.unwrap_or_default())])
+    })
 }
 
 /// Where nothing ever comes back below a threshold, the alerts are those of an undisturbed run; with one partition, of
@@ -101,11 +131,16 @@ fn differs(got: &Outcome, want: &Outcome, by_the_same: bool) -> Option<String> {
     (got != want).then(|| format!("alerts {got:?}, an undisturbed run {want:?}"))
 }
 
-/// Runs seeds on all cores, each run on one thread; what is wrong, by seed.
-fn all(seeds: Range<u64>) -> (Vec<(u64, Vec<String>)>, u64, u64) {
+/// Sums of figures, by name.
+type Figures = BTreeMap<&'static str, u64>;
+
+/// What is wrong, by seed.
+type Wrong = Vec<(u64, Vec<String>)>;
+
+/// Runs seeds on all cores, each run on one thread: the sums of their figures, and what is wrong by seed.
+fn all(job: Job, seeds: Range<u64>) -> (Figures, Wrong) {
     let next = AtomicU64::new(seeds.start);
-    let wrong = Mutex::new(Vec::new());
-    let (alerts, processes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let found = Mutex::new((Figures::new(), Wrong::new()));
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -115,45 +150,49 @@ fn all(seeds: Range<u64>) -> (Vec<(u64, Vec<String>)>, u64, u64) {
                     if seed >= seeds.end {
                         break;
                     }
-                    let (outcome, violations) = check(seed, None);
-                    if let Some(outcome) = outcome {
-                        alerts.fetch_add(outcome.alerts.len() as u64, Ordering::Relaxed);
-                        processes.fetch_add(u64::from(outcome.processes), Ordering::Relaxed);
+                    let (figures, violations) = check(job, seed, None);
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    for (name, figure) in figures {
+                        *found.0.entry(name).or_default() += figure;
                     }
                     if !violations.is_empty() {
-                        wrong.lock().unwrap_or_else(PoisonError::into_inner).push((seed, violations));
+                        found.1.push((seed, violations));
                     }
                 }
             });
         }
     });
-    let mut wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (figures, mut wrong) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     wrong.sort();
-    (wrong, alerts.into_inner(), processes.into_inner())
+    (figures, wrong)
+}
+
+fn nothing_is_wrong(job: Job, seeds: Range<u64>, test: &str) {
+    let started = clock();
+    let count = seeds.end - seeds.start;
+    let (figures, wrong) = all(job, seeds);
+    let (seconds, violated) = (started.elapsed().as_secs_f64(), wrong.len());
+    println!("{job:?}: {count} seeds in {seconds:.1} s: {figures:?}, {violated} seeds with violations");
+    for (seed, violations) in wrong.iter().take(20) {
+        println!("seed {seed}: {}", violations.first().unwrap());
+        println!("  SIM_SEED={seed} SIM_TRACE=1 cargo test --test simulation {test} -- --nocapture");
+    }
+    assert!(wrong.is_empty(), "{violated} of {count} seeds");
 }
 
 #[test]
 fn nothing_goes_wrong() {
-    let seeds = seeds(SEEDS);
-    let started = clock();
-    let count = seeds.end - seeds.start;
-    let (wrong, alerts, processes) = all(seeds);
-    println!(
-        "{count} seeds in {:.1} s: {alerts} alerts, {processes} processes, {} seeds with violations",
-        started.elapsed().as_secs_f64(),
-        wrong.len()
-    );
-    for (seed, violations) in wrong.iter().take(20) {
-        println!("seed {seed}: {}", violations.first().unwrap());
-        println!("  SIM_SEED={seed} SIM_TRACE=1 cargo test --test simulation nothing_goes_wrong -- --nocapture");
-    }
-    assert!(wrong.is_empty(), "{} of {count} seeds", wrong.len());
+    nothing_is_wrong(Job::Monitor, seeds(SEEDS), "nothing_goes_wrong");
+}
+
+#[test]
+fn no_record_is_lost_or_archived_twice() {
+    nothing_is_wrong(Job::Archive, seeds(ARCHIVE_SEEDS), "no_record_is_lost_or_archived_twice");
 }
 
 #[test]
 fn a_seed_is_one_run() {
-    for seed in 0..20 {
-        let (one, other) = (world::run(Plan::of(seed), false), world::run(Plan::of(seed), false));
-        assert_eq!(one.hash, other.hash, "seed {seed}");
+    for (job, seed) in (0..20).flat_map(|seed| [(Job::Monitor, seed), (Job::Archive, seed)]) {
+        assert_eq!(job.hash(seed), job.hash(seed), "{job:?}, seed {seed}");
     }
 }

@@ -1,4 +1,9 @@
 //! How a process reads: a member of the group, with everything between it and the broker.
+//!
+//! - this file: reading
+//! - `follow`: committing the group's offsets, and reading beside the group
+
+mod follow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -15,16 +20,21 @@ use tripline::source::{Beside, Event, Source, Standing};
 
 use super::broker::{Broker, Rebalance, kafka};
 use super::process::Process;
+use super::sinks::Disturbances;
 use super::wire::Wire;
 
 /// How long a call waits for an answer.
 const TIMEOUT_MS: u64 = 3_000;
+/// A poll that has taken so much longer than it should have is one of a process that was stopped.
+const STOPPED_MS: u64 = 1_000;
+/// How long the client takes after that to hear of its group, at most.
+const HEARS_MS: u64 = 1_000;
 /// How often a stand-by looks whether the group is free.
 const STANDBY_MS: u64 = 500;
 
-pub(crate) struct SimSource {
+pub(crate) struct SimSource<T = Change> {
     wire: Rc<Wire>,
-    broker: Rc<Broker>,
+    broker: Rc<Broker<T>>,
     process: Rc<Process>,
     channel: u64,
     instance: String,
@@ -35,10 +45,13 @@ pub(crate) struct SimSource {
     ended: BTreeSet<i32>,
     batch_max: usize,
     polls: usize,
+    /// Of a reader that is not in the group: its partitions, and whether it has been told of them.
+    without_group: Option<(Vec<i32>, bool)>,
+    disturbances: Rc<Disturbances>,
 }
 
-impl SimSource {
-    pub(crate) fn new(broker: &Rc<Broker>, wire: &Rc<Wire>, process: &Rc<Process>, instance: &str) -> Self {
+impl<T: Clone + 'static> SimSource<T> {
+    pub(crate) fn new(broker: &Rc<Broker<T>>, wire: &Rc<Wire>, process: &Rc<Process>, instance: &str) -> Self {
         Self {
             wire: Rc::clone(wire),
             broker: Rc::clone(broker),
@@ -51,6 +64,8 @@ impl SimSource {
             ended: BTreeSet::new(),
             batch_max: 3 + usize::try_from(wire.random.below(40)).unwrap(),
             polls: 0,
+            without_group: None,
+            disturbances: Rc::default(),
         }
     }
 
@@ -78,10 +93,10 @@ impl SimSource {
         self.ended.clear();
     }
 
-    async fn call<T: 'static>(
+    async fn call<A: 'static>(
         &self,
-        serve: impl FnOnce(&Broker) -> Result<T, CallError> + 'static,
-    ) -> Result<T, CallError> {
+        serve: impl FnOnce(&Broker<T>) -> Result<A, CallError> + 'static,
+    ) -> Result<A, CallError> {
         if self.process.is_cut(self.wire.now()) {
             self.wire.pass(TIMEOUT_MS).await;
             return Err(kafka("timed out", Kind::Unreachable));
@@ -91,7 +106,21 @@ impl SimSource {
         answer.unwrap_or_else(|| Err(kafka("timed out", Kind::Unreachable)))
     }
 
-    fn poll(&mut self) -> Option<Event<Change>> {
+    fn poll(&mut self) -> Option<Event<T>> {
+        if let Some((given, told)) = &mut self.without_group {
+            if !std::mem::replace(told, true) {
+                return Some(Event::Assigned(given.clone()));
+            }
+        } else if let Some(event) = self.rebalanced() {
+            return Some(event);
+        } else if self.id.is_none() {
+            return None;
+        }
+        self.fetch()
+    }
+
+    /// What has become of this member.
+    fn rebalanced(&mut self) -> Option<Event<T>> {
         let mut state = self.broker.state();
         let Some(id) = &self.id else { return None };
         let Some(member) = state.members.get_mut(id) else {
@@ -110,6 +139,11 @@ impl SimSource {
                 }
             });
         }
+        None
+    }
+
+    fn fetch(&mut self) -> Option<Event<T>> {
+        let state = self.broker.state();
         let mut batch = Batch::default();
         // Each partition comes first in turn, as no fetch waits for the records of another.
         self.polls += 1;
@@ -138,9 +172,9 @@ impl SimSource {
     }
 }
 
-fn topic_state(broker: &Broker, partitions: Option<&[i32]>) -> TopicState {
+fn topic_state<T: 'static>(broker: &Broker<T>, partitions: Option<&[i32]>) -> TopicState {
     let state = broker.state();
-    let of = |(partition, log): (&i32, &super::broker::Partition)| PartitionState {
+    let of = |(partition, log): (&i32, &super::broker::Partition<T>)| PartitionState {
         partition: *partition,
         committed: partitions.and_then(|_| state.committed.get(partition).cloned()),
         low: NextOffset(log.low),
@@ -149,19 +183,19 @@ fn topic_state(broker: &Broker, partitions: Option<&[i32]>) -> TopicState {
     TopicState { cluster: Some("cluster".to_owned()), partitions: state.partitions.iter().map(of).collect() }
 }
 
-fn timestamps(broker: &Broker, offsets: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
+fn timestamps<T: 'static>(broker: &Broker<T>, offsets: &BTreeMap<i32, i64>) -> BTreeMap<i32, i64> {
     let state = broker.state();
     let at =
         |(partition, offset): (&i32, &i64)| Some((*partition, state.partitions.get(partition)?.records.get(offset)?.0));
     offsets.iter().filter_map(at).collect()
 }
 
-impl Source for SimSource {
+impl<T: Clone + 'static> Source for SimSource<T> {
     type Member = (String, u64);
-    type Change = Change;
-    type Beside = SimBeside;
+    type Change = T;
+    type Beside = SimBeside<T>;
 
-    fn beside(&self) -> SimBeside {
+    fn beside(&self) -> SimBeside<T> {
         SimBeside { wire: Rc::clone(&self.wire), broker: Rc::clone(&self.broker), process: Rc::clone(&self.process) }
     }
 
@@ -177,9 +211,14 @@ impl Source for SimSource {
         topic_state(&self.broker, None).ends()
     }
 
-    async fn next(&mut self) -> Event<Change> {
+    async fn next(&mut self) -> Event<T> {
         loop {
-            self.wire.pass(self.wire.delay().min(100)).await;
+            let (before, delay) = (self.wire.now(), self.wire.delay().min(100));
+            self.wire.pass(delay).await;
+            if self.wire.now() > before + delay + STOPPED_MS {
+                // What has become of its membership meanwhile, it learns by asking; the process goes on before that.
+                self.wire.pass(1 + self.wire.random.below(HEARS_MS)).await;
+            }
             if !self.process.is_cut(self.wire.now())
                 && let Some(event) = self.poll()
             {
@@ -258,21 +297,27 @@ impl Source for SimSource {
     }
 }
 
-#[derive(Clone)]
-pub(crate) struct SimBeside {
+pub(crate) struct SimBeside<T = Change> {
     wire: Rc<Wire>,
-    broker: Rc<Broker>,
+    broker: Rc<Broker<T>>,
     process: Rc<Process>,
 }
 
-impl SimBeside {
+impl<T> Clone for SimBeside<T> {
+    fn clone(&self) -> Self {
+        let (wire, broker) = (Rc::clone(&self.wire), Rc::clone(&self.broker));
+        Self { wire, broker, process: Rc::clone(&self.process) }
+    }
+}
+
+impl<T> SimBeside<T> {
     async fn go(&self) -> Result<(), CallError> {
         self.wire.pass(self.wire.delay()).await;
         if self.process.is_cut(self.wire.now()) { Err(kafka("timed out", Kind::Unreachable)) } else { Ok(()) }
     }
 }
 
-impl Beside for SimBeside {
+impl<T: 'static> Beside for SimBeside<T> {
     async fn state(&self) -> Result<TopicState, CallError> {
         self.go().await?;
         Ok(topic_state(&self.broker, None))

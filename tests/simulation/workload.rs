@@ -65,7 +65,7 @@ impl Connector {
 
     fn write(&self, records: &[Made]) {
         for (partition, content) in records {
-            self.broker.append(*partition, |offset| content(Position { partition: *partition, offset }));
+            let _ = self.broker.append(*partition, |offset| content(Position { partition: *partition, offset }));
         }
     }
 
