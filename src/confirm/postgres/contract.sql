@@ -63,7 +63,8 @@ published as (
             'columns',
             (
                 select jsonb_agg(distinct name)
-                from jsonb_array_elements_text(jsonb_agg(to_jsonb(of_table) -> 'attnames') -> 0) as names (name)
+                -- a server before 15 has no list of columns: it sends all of them
+                from jsonb_array_elements_text(nullif(jsonb_agg(to_jsonb(of_table) -> 'attnames') -> 0, 'null')) as names (name)
             )
         ) as contract
     from pg_publication as publication
