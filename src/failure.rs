@@ -113,6 +113,17 @@ impl Server {
     }
 }
 
+/// What a server refused of a login, where its door can tell: each has another fix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedLogin {
+    /// A certificate, the server's or ours, or TLS as such.
+    Certificate,
+    /// A token, or whoever issues it gives none.
+    Token,
+    /// A name and its password.
+    Password,
+}
+
 /// An error that has a kind.
 pub trait HasKind {
     /// Its kind.
@@ -120,6 +131,11 @@ pub trait HasKind {
 
     /// The server that was called, where it was one.
     fn server(&self) -> Option<Server> {
+        None
+    }
+
+    /// What of a login was refused, where that is known.
+    fn refused_login(&self) -> Option<RefusedLogin> {
         None
     }
 
@@ -139,18 +155,20 @@ pub struct CallError {
     /// What follows from it.
     pub kind: Kind,
     server: Option<Server>,
+    refused_login: Option<RefusedLogin>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl CallError {
     /// An error without another one behind it.
     pub fn new(call: impl Into<String>, problem: impl Into<String>, kind: Kind) -> Self {
-        Self { call: call.into(), problem: problem.into(), kind, server: None, source: None }
+        Self { call: call.into(), problem: problem.into(), kind, server: None, refused_login: None, source: None }
     }
 
     /// The error of a library.
     pub fn from_source(call: impl Into<String>, source: impl Error + Send + Sync + 'static, kind: Kind) -> Self {
-        Self { call: call.into(), problem: source.to_string(), kind, server: None, source: Some(Arc::new(source)) }
+        let problem = source.to_string();
+        Self { source: Some(Arc::new(source)), ..Self::new(call, problem, kind) }
     }
 
     /// The same, with another text.
@@ -163,6 +181,12 @@ impl CallError {
     #[must_use]
     pub fn at(self, server: Server) -> Self {
         Self { server: Some(server), ..self }
+    }
+
+    /// The same, of a login that was refused so.
+    #[must_use]
+    pub fn of_login(self, refused_login: Option<RefusedLogin>) -> Self {
+        Self { refused_login, ..self }
     }
 
     /// The same, of another kind: the step decides what a library's error means.
@@ -201,6 +225,10 @@ impl HasKind for CallError {
     fn server(&self) -> Option<Server> {
         self.server
     }
+
+    fn refused_login(&self) -> Option<RefusedLogin> {
+        self.refused_login
+    }
 }
 
 /// Why a command ends otherwise than well: its exit code and one message.
@@ -210,12 +238,14 @@ pub struct Failure {
     pub exit: Exit,
     /// What is wrong, where, and what to do.
     pub message: String,
+    /// What of a login was refused, where that is known.
+    pub refused_login: Option<RefusedLogin>,
 }
 
 impl Failure {
     /// With this exit code and message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), refused_login: None }
     }
 
     /// The settings, the command line, or what they name is wrong.
@@ -227,7 +257,7 @@ impl Failure {
     pub fn of(error: &(impl HasKind + fmt::Display)) -> Self {
         let policy = error.kind().policy();
         let hint = policy.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-        Self::new(policy.exit, format!("{error}{hint}"))
+        Self { refused_login: error.refused_login(), ..Self::new(policy.exit, format!("{error}{hint}")) }
     }
 }
 

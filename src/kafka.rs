@@ -27,7 +27,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::failure::{CallError, Kind, Server};
+use crate::failure::{CallError, Kind, RefusedLogin, Server};
 
 /// How long one request may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ pub struct Client {
 }
 
 fn make(settings: &ClientConfig) -> Result<Arc<Closing<Lookup>>, CallError> {
-    let made: Result<Lookup, KafkaError> = settings.create_with_context(Watch::default());
+    let made: Result<Lookup, KafkaError> = settings.create_with_context(Watch::of(settings));
     made.map(|client| Arc::new(Closing::new(client))).map_err(|error| error::bad_property(&error, settings))
 }
 
@@ -201,7 +201,9 @@ impl Client {
         let call = call_at(&self.servers, what);
         let answered = tokio::select! {
             answered = tokio::time::timeout(ANSWER_TIMEOUT, called) => answered,
-            reason = refused(&consumer) => return Err(CallError::new(call, reason, Kind::Refused)),
+            Refused { reason, login } = refused(&consumer) => {
+                return Err(CallError::new(call, reason, Kind::Refused).of_login(Some(login)));
+            }
         };
         let error = match answered {
             Ok(Ok(Ok(done))) => return Ok(done),
@@ -230,24 +232,40 @@ pub(crate) fn serve(consumer: &Lookup) {
 }
 
 /// Until a client's login is refused, and why. A request of such a client would only time out.
-async fn refused(consumer: &Arc<Closing<Lookup>>) -> String {
+async fn refused(consumer: &Arc<Closing<Lookup>>) -> Refused {
     loop {
         tokio::time::sleep(SERVED_EVERY).await;
         let served = Arc::clone(consumer);
         let _ = tokio::task::spawn_blocking(move || serve(&served)).await;
-        if let Some(reason) = consumer.context().take_login() {
-            return reason;
+        if let Some(refused) = consumer.context().take_refused() {
+            return refused;
         }
     }
 }
 
 /// Keeps what the client library reports of a login, since requests themselves only time out.
-#[derive(Debug, Default)]
-pub struct Watch(Mutex<Option<String>>);
+#[derive(Debug)]
+pub struct Watch {
+    /// Whether the login is a token.
+    has_token: bool,
+    refused: Mutex<Option<Refused>>,
+}
+
+/// A login that was refused.
+#[derive(Debug)]
+struct Refused {
+    reason: String,
+    login: RefusedLogin,
+}
 
 impl Watch {
-    fn take_login(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn of(settings: &ClientConfig) -> Self {
+        let mechanism = settings.get("sasl.mechanisms").or_else(|| settings.get("sasl.mechanism"));
+        Self { has_token: mechanism == Some("OAUTHBEARER"), refused: Mutex::default() }
+    }
+
+    fn take_refused(&self) -> Option<Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -306,12 +324,10 @@ impl ClientContext for Watch {
             return; // the end of a partition is no error
         }
         tracing::debug!(%error, reason, "Kafka client");
-        // A broker that wants a certificate of the client's says so when it closes the connection.
-        let wants_certificate = reason.contains("SSL alert number") && reason.contains("certificate");
-        let code = error.rdkafka_error_code();
-        if wants_certificate || matches!(code, Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)) {
-            let advice = if reason.contains("certificate verify failed") { NOT_VERIFIED } else { "" };
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{reason}{advice}"));
+        if let Some(login) = error::refused_login(&error, reason, self.has_token) {
+            let advice = if error::is_unverified(reason) { NOT_VERIFIED } else { "" };
+            let refused = Refused { reason: format!("{reason}{advice}"), login };
+            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What an error of librdkafka means: the one place that reads its codes.
+//! What an error of librdkafka means: the one place that reads its codes, and its words where it gives nothing else.
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaConfRes;
 
-use crate::failure::{CallError, Kind, Server};
+use crate::failure::{CallError, Kind, RefusedLogin, Server};
 
 /// What follows from an error. A code that is not listed may pass.
 pub fn kind(error: &KafkaError) -> Kind {
@@ -52,6 +52,39 @@ pub fn is_cut_off(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let code = error.rdkafka_error_code();
     matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut))
+}
+
+/// How OpenSSL begins what the other side of a handshake said.
+const ALERT: &str = "SSL alert number";
+/// The numbers that TLS gives to alerts about a certificate: bad_certificate to unknown_ca, and certificate_required.
+const OF_CERTIFICATES: [u8; 8] = [42, 43, 44, 45, 46, 48, 111, 116];
+
+/// What of a login was refused, by an event of the client; nothing if the event is of something else. `has_token`: the login
+/// is a token.
+///
+/// A broker that wants a certificate of the client's says so in an alert of TLS while it closes the connection. For the client
+/// library that is a connection that was lost, and only its words have the number of the alert.
+pub fn refused_login(error: &KafkaError, reason: &str, has_token: bool) -> Option<RefusedLogin> {
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::SSL) => Some(RefusedLogin::Certificate),
+        Some(Code::Authentication | Code::SaslAuthenticationFailed) if has_token => Some(RefusedLogin::Token),
+        Some(Code::Authentication | Code::SaslAuthenticationFailed) => Some(RefusedLogin::Password),
+        _ => alert(reason).filter(|number| OF_CERTIFICATES.contains(number)).map(|_| RefusedLogin::Certificate),
+    }
+}
+
+/// The number of the alert that the other side of a handshake ended it with.
+fn alert(reason: &str) -> Option<u8> {
+    let (_, rest) = reason.split_once(ALERT)?;
+    let digits = rest.trim_start();
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok()
+}
+
+/// Whether this client does not believe the broker's certificate. OpenSSL's reason for it is the only sign.
+pub fn is_unverified(reason: &str) -> bool {
+    reason.contains("certificate verify failed")
 }
 
 /// A call that failed. Where a client could not be made for it, the text names the property and not its value, which may
@@ -107,31 +140,4 @@ pub fn bad_property(error: &KafkaError, settings: &ClientConfig) -> CallError {
 }
 
 #[cfg(test)]
-mod tests {
-    use rdkafka::producer::FutureProducer;
-
-    use super::*;
-
-    #[test]
-    fn a_property_is_named_and_its_value_is_not() {
-        let check = |name: &str, value: &str, want: &str| {
-            let mut settings = ClientConfig::new();
-            settings.set(name, value);
-            let made: Result<FutureProducer, KafkaError> = settings.create();
-            let error = made.err().unwrap();
-            let by_property = bad_property(&error, &settings);
-            let by_call = failed("Kafka: fencing", error);
-            for error in [&by_property, &by_call] {
-                let shown = format!("{error} {error:?}");
-                assert!(shown.contains(want) && !shown.contains("hunter2"), "{shown}");
-                assert_eq!(error.kind, Kind::Misconfigured);
-            }
-        };
-        let underscore = "sasl_password is not a setting of librdkafka, or this build does not have it; in the name of a variable, _ stands for a dot";
-        check("sasl_password", "hunter2", underscore);
-        check("sasl.passwort", "hunter2", "sasl.passwort is not a setting of librdkafka");
-        check("ssl.keystore.passwort", "hunter2", "ssl.keystore.passwort is not a setting");
-        check("socket.timeout.ms", "hunter2", "the value of socket.timeout.ms is not valid");
-        check("security.protocol", "hunter2", "the value of security.protocol is not valid");
-    }
-}
+mod tests;

@@ -23,7 +23,7 @@ use crate::app::progress::view::ProgressView;
 use crate::change::record::TopicRecord;
 use crate::config::{Config, redact_url};
 use crate::contract::Contract;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, RefusedLogin};
 use crate::model::Timestamp;
 
 /// Clocks that differ by more than this shift windows noticeably.
@@ -39,18 +39,18 @@ pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<F
     let topic = &config.source.topic;
     let broker = match broker {
         Ok(broker) => broker,
-        Err(Failure { exit, message }) => {
-            let fix = match exit {
-                Exit::Refused if message.contains("SSL ") => {
+        Err(Failure { exit, message, refused_login }) => {
+            let fix = match (exit, refused_login) {
+                (_, Some(RefusedLogin::Certificate)) => {
                     "correct ssl.ca.location in [kafka.properties], or give the broker a certificate of that authority, of the host name in kafka.bootstrap_servers, that has not expired"
                 }
-                Exit::Refused if message.contains("oauthbearer") || message.contains("OAUTHBEARER") => {
+                (_, Some(RefusedLogin::Token)) => {
                     "correct sasl.oauthbearer.token.endpoint.url, .client.id, .client.secret and .scope in [kafka.properties], and what the broker accepts"
                 }
-                Exit::Refused => {
+                (Exit::Refused, Some(RefusedLogin::Password) | None) => {
                     "correct the login in [kafka.properties] (sasl.username, TRIPLINE__KAFKA__PROPERTIES__SASL_PASSWORD)"
                 }
-                Exit::Misconfigured => "correct [kafka.properties]",
+                (Exit::Misconfigured, _) => "correct [kafka.properties]",
                 _ => "start the broker, or correct kafka.bootstrap_servers and the broker's advertised.listeners",
             };
             return vec![problem("broker", message, fix).ends(*exit)];
@@ -188,11 +188,11 @@ pub(super) fn group(config: &Config, progress: &Result<ProgressView, Failure>) -
     let look = "tripline offsets --config FILE";
     let view = match progress {
         Ok(view) => view,
-        Err(Failure { exit: exit @ Exit::Refused, message }) => {
+        Err(Failure { exit: exit @ Exit::Refused, message, .. }) => {
             let fix = grant(config, &["READ"], &format!("--group {}", config.kafka.group_id));
             return vec![problem("group", message, fix).ends(*exit)];
         }
-        Err(Failure { exit, message }) => return vec![problem("group", message, look).ends(*exit)],
+        Err(Failure { exit, message, .. }) => return vec![problem("group", message, look).ends(*exit)],
     };
     let members: Vec<String> = view.group.members.iter().map(ToString::to_string).collect();
     let mut found = vec![match members.as_slice() {
@@ -249,7 +249,7 @@ pub(super) fn alerts_table(config: &Config, found: &Result<AlertsTable, Failure>
     let migrate = "tripline migrate --config FILE, as a role that may make schemas and tables";
     let found = match found {
         Ok(found) => found,
-        Err(Failure { exit, message }) => {
+        Err(Failure { exit, message, .. }) => {
             let fix = format!("start it, or correct {setting}");
             return problem(CHECK, format!("Postgres at {url}: {message}"), fix).ends(*exit);
         }

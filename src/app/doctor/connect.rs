@@ -18,11 +18,8 @@ pub(super) async fn ask(url: &str) -> Result<Vec<Connector>, Failure> {
     let (plain, login) = (without_login(url), login(url));
     let whole = format!("{plain}/connectors?expand=info&expand=status");
     let asked = tokio::task::spawn_blocking(move || get(&whole, login.as_deref())).await;
-    let answer = asked.unwrap_or_else(|error| Err(Failure { exit: Exit::Failed, message: error.to_string() }))?;
-    connectors(&answer).ok_or_else(|| Failure {
-        exit: Exit::Misconfigured,
-        message: "what answers is not Kafka Connect's REST interface".to_owned(),
-    })
+    let answer = asked.unwrap_or_else(|error| Err(Failure::new(Exit::Failed, error.to_string())))?;
+    connectors(&answer).ok_or_else(|| Failure::misconfigured("what answers is not Kafka Connect's REST interface"))
 }
 
 /// The header `Authorization` for the user and password of a URL, where it has any.
@@ -57,7 +54,7 @@ fn decoded(text: &str) -> Vec<u8> {
 
 /// `login`: the header `Authorization`. The address never has it: errors and redirections may name the address.
 fn get(url: &str, login: Option<&str>) -> Result<Json, Failure> {
-    let unanswered = |exit: Exit, message: String| Failure { exit, message };
+    let unanswered = |exit: Exit, message: String| Failure::new(exit, message);
     let request = http::client(TIMEOUT).get(url);
     let request = match login {
         Some(login) => request.header("authorization", login),

@@ -146,13 +146,13 @@ async fn in_json(config: &Config, records: Vec<TopicRecord>) -> Result<Vec<Topic
         };
         records.into_iter().map(convert).collect::<Result<Vec<_>, CallError>>()
     });
-    let converted = converted.await.map_err(|error| Failure { exit: Exit::Failed, message: error.to_string() })?;
+    let converted = converted.await.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     Ok(converted?)
 }
 
 async fn topic(cluster: &Cluster, config: &Config, partitions: usize) -> Topic {
     const REGISTRY: &str = "correct [source.schema_registry]: url, ca, user, and TRIPLINE__SOURCE__SCHEMA_REGISTRY__PASSWORD; or start the registry";
-    let unread = |Failure { exit, message }, fix| Topic {
+    let unread = |Failure { exit, message, .. }, fix| Topic {
         partitions,
         newest: Vec::new(),
         unread: Some(Unread { text: message, exit, fix }),

@@ -109,7 +109,7 @@ pub(in crate::app::doctor) fn connect(
 ) -> Vec<Finding> {
     let connectors = match answered {
         Ok(connectors) => connectors,
-        Err(Failure { exit, message }) => {
+        Err(Failure { exit, message, .. }) => {
             let fix = "start Kafka Connect, or correct --connect or connect.url";
             return vec![problem("connect", format!("Connect at {base}: {message}"), fix).ends(*exit)];
         }

@@ -27,7 +27,7 @@ pub(in crate::app::doctor) fn database(
     let url = redact_url(&config.postgres.url);
     let database = match answered {
         Ok(database) => database,
-        Err(Failure { exit, message }) => {
+        Err(Failure { exit, message, .. }) => {
             let fix = match exit {
                 Exit::Refused => "correct user and password of postgres.url (TRIPLINE__POSTGRES__URL), and pg_hba.conf",
                 Exit::Misconfigured => "correct the database's name in postgres.url",

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::super::facts::*;
 use super::super::finding::Grade;
 use super::*;
+use crate::failure::{CallError, Kind};
 use crate::model::{Column, ColumnType, NextOffset, Table};
 use crate::progress::group::{GroupMember, GroupState};
 use crate::progress::start::{Decision, Policy, Reason, Start, Stop};
@@ -149,14 +150,15 @@ fn a_right_that_is_missing_is_named() {
 
 #[test]
 fn a_refused_login_is_told_apart() {
-    let check = |message: &str, want: &str| {
-        let found = broker(&config(""), &Err(Failure::new(Exit::Refused, message.to_owned())));
+    let check = |refused: Option<RefusedLogin>, want: &str| {
+        let error = CallError::new("Kafka", "words that decide nothing", Kind::Refused).of_login(refused);
+        let found = broker(&config(""), &Err(error.into()));
         check(&found[0], Grade::Problem, want);
     };
-    check("SSL handshake failed: certificate verify failed", "ssl.ca.location");
-    check("http://x (sasl.oauthbearer.token.endpoint.url) gives no token", ".client.secret");
-    let advice = "check user, password, rights and certificates";
-    check(&format!("SASL authentication error: Authentication failed; {advice}"), "SASL_PASSWORD");
+    check(Some(RefusedLogin::Certificate), "ssl.ca.location");
+    check(Some(RefusedLogin::Token), ".client.secret");
+    check(Some(RefusedLogin::Password), "SASL_PASSWORD");
+    check(None, "SASL_PASSWORD");
 }
 
 #[test]
