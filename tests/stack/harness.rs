@@ -64,7 +64,8 @@ impl Stack {
     }
 }
 
-fn variable(name: &str) -> String {
+/// One of those that `scripts/stack env` prints.
+pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
             "{name} is not set: these tests need the servers; run scripts/test, or eval \"$(scripts/stack env)\" first"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::harness::wait_for;
+use crate::harness::{variable, wait_for};
 
 pub(crate) struct Server {
     pub(crate) port: u16,
@@ -202,15 +202,9 @@ fn run(command: &mut Command) {
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// Where Debian puts the server's programs, or the path.
+/// The programs that the stack's own server is of.
 fn bin() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let versions = folders.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
-    let newest = versions.filter(|bin| bin.join("initdb").exists()).max();
-    newest.unwrap_or_else(|| {
-        let found = Command::new("sh").arg("-c").arg("dirname $(readlink -f $(command -v initdb))").output().unwrap();
-        PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
-    })
+    PathBuf::from(variable("STACK_PG_BIN"))
 }
 
 /// User and group of the server, which refuses to run as root.
