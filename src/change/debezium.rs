@@ -37,7 +37,9 @@ pub use self::adjusted::own_names;
 use self::beside::of_no_table;
 use self::columns::{Columns, Image, ImageSeed, Part, Row};
 use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, Wrapping, WrappingSeed};
-use self::rejects::{made_up_key, no_change, no_key, no_row, reject, schema_unreadable, unreadable, utf8};
+use self::rejects::{
+    MAY_BE_ANOTHERS, made_up_key, no_change, no_key, no_row, reject, schema_unreadable, unreadable, utf8,
+};
 use self::source::{check_table, committed_at, lsn, tx_id};
 use self::unwrapped::AddedSeed;
 use self::value::{Form, Placeholder};
@@ -344,8 +346,14 @@ impl Decoder {
         let is_row = self.shape == Shape::Row || added.is_any();
         let pk = self.columns.key(&self.image, "the row").map_err(|error| if is_row { error } else { no_change() })?;
         // All but the key of a deleted row may be made up.
-        let row = (op != Op::Delete).then(|| self.columns.row(&mut self.image, "the row"));
-        change(op, Some(pk), row, &added.source)
+        let mut row = (op != Op::Delete).then(|| self.columns.row(&mut self.image, "the row"));
+        if let Some(Row { reject: Some(reject), lacks_column: true, .. }) = row.as_mut().filter(|_| !added.names_table)
+        {
+            reject.detail.push_str(MAY_BE_ANOTHERS);
+        }
+        // Of another table, perhaps: as a tombstone, it only has this one asked whether the row of this key is gone.
+        let is_doubtful = op == Op::Delete && !added.names_table && !self.columns.is_whole(&self.image);
+        change(if is_doubtful { Op::Tombstone } else { op }, Some(pk), row, &added.source)
     }
 
     /// The primary key of a deleted row: from `before`, of which it is the one part that is never made up, or else
@@ -481,7 +489,7 @@ fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
 fn change(op: Op, pk: Option<Key>, row: Option<Row>, source: &Source) -> Result<Decoded, Reject> {
     let (row, holes, reject) = match row {
         None => (None, Vec::new(), None),
-        Some(Row { values, holes, reject }) => (Some(values), holes, reject),
+        Some(Row { values, holes, reject, .. }) => (Some(values), holes, reject),
     };
     let (lsn, tx_id) = (lsn(source)?, tx_id(source)?);
     let change = Change { op, pk, row, lsn, tx_id, committed_at: committed_at(source.ts_us, source.ts_ms)?, holes };

@@ -110,3 +110,24 @@ fn columns_that_are_called_like_an_envelope() {
     let schema = format!(r#"{{"type":"struct","fields":[{}]}}"#, fields.join(","));
     check(ROW, &format!(r#"{{"schema":{schema},"payload":{value}}}"#));
 }
+
+/// A row that lacks columns may be of another table in the same topic: nothing is taken away for it, and the reason says what tells.
+#[test]
+fn a_row_that_may_be_another_tables() {
+    let outcome = |row: &str| match decode(&transactions(), ROW, None, row) {
+        Ok(Decoded::Change(change)) => change.op.as_str().to_owned(),
+        Ok(Decoded::Partial(change, reject)) => format!("{} {}", change.op.as_str(), reject.detail),
+        Ok(Decoded::Ignored(why)) => why.to_owned(),
+        Err(reject) => reject.detail,
+    };
+    let whole = r#""id":7,"user_id":1,"amount":"1.00","timestamp":"2026-03-01T00:00:00Z","merchant":null,"status":"x""#;
+    let deleted = r#""__deleted":"true","__op":"d","__lsn":9"#;
+    assert_eq!(outcome(&format!("{{{whole},{deleted}}}")), "d");
+    assert_eq!(outcome(&format!(r#"{{"id":7,"name":"y",{deleted}}}"#)), "tombstone");
+    assert_eq!(outcome(&format!(r#"{{"id":7,"name":"y",{deleted},"__table":"transactions"}}"#)), "d");
+    let (hint, row) = ("add source.schema and source.table", r#""id":7,"name":"y","__op":"c","__lsn":9"#);
+    let said = outcome(&format!("{{{row}}}"));
+    assert!(said.contains("\"user_id\"") && said.contains(hint), "{said}");
+    let said = outcome(&format!(r#"{{{row},"__table":"transactions"}}"#));
+    assert!(said.contains("\"user_id\"") && !said.contains(hint), "{said}");
+}

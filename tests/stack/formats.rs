@@ -28,7 +28,7 @@ fn unwrapped<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 fn formats_unwrapped_rows() {
     for (name, more, format) in [
         ("rewrite", vec![(MODE, "rewrite"), ADDED], "auto"),
-        ("bare", vec![], "auto"),
+        ("bare", vec![(MODE, "tombstone")], "auto"),
         ("both", vec![(MODE, "rewrite-with-tombstone"), ("value.converter.schemas.enable", "true")], "json-unwrapped"),
     ] {
         let t = Table::of(Database::new(&format!("unwrapped_{name}")), &unwrapped(&more));

@@ -110,34 +110,8 @@ fn secured_ways_in() {
     ];
     works(&cluster.job(Listener::Tls, &tls).try_run());
 
-    let port = free_port();
-    let endpoint = format!("http://127.0.0.1:{port}/token");
-    let login = format!("authorization: Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
-    // The broker of this test believes tokens without a signature.
-    serve(port, move |head, body| {
-        let may = body == "grant_type=client_credentials&scope=kafka"
-            && head.lines().any(|line| line.eq_ignore_ascii_case(&login));
-        if !may {
-            return ("401 Unauthorized", String::new());
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let claims = json!({"sub": USER, "iat": now, "exp": now + 600}).to_string();
-        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-        let token = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(&claims));
-        ("200 OK", json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}).to_string())
-    });
-    let bearer = |secret: &'static str| {
-        [
-            (PROTOCOL, "SASL_SSL"),
-            (CA, ca.as_str()),
-            (MECHANISM, "OAUTHBEARER"),
-            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_METHOD", "oidc"),
-            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_ID", USER),
-            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET", secret),
-            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_SCOPE", "kafka"),
-            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", endpoint.as_str()),
-        ]
-    };
+    let issuer = Issuer::start();
+    let bearer = |secret| issuer.login(secret, &ca);
     works(&cluster.job(Listener::Sasl, &bearer(PASSWORD)).try_run());
     refused(&cluster.job(Listener::Sasl, &bearer("hunter2")).try_run(), &["gives no token: HTTP status 401"]);
 
@@ -149,6 +123,49 @@ fn secured_ways_in() {
     refused(&cluster.job(Listener::Expired, &scram).try_run(), &["expired"]);
     refused(&cluster.job(Listener::OtherHost, &scram).try_run(), &["certificate"]);
     refused(&cluster.job(Listener::Tls, &tls[..2]).try_run(), &["certificate"]);
+}
+
+/// An identity provider. Who has the secret `UNSIGNED` gets a token that the broker takes for a signed one, and refuses.
+struct Issuer {
+    endpoint: String,
+}
+
+const UNSIGNED: &str = "gets-another-token";
+
+impl Issuer {
+    fn start() -> Self {
+        let port = free_port();
+        let login = |secret: &str| format!("authorization: Basic {}", STANDARD.encode(format!("{USER}:{secret}")));
+        let known = [(login(PASSWORD), "none"), (login(UNSIGNED), "HS256")];
+        // The broker of these tests believes tokens without a signature.
+        serve(port, move |head, body| {
+            let asked = |(login, _): &&(String, &str)| head.lines().any(|line| line.eq_ignore_ascii_case(login));
+            let Some((_, algorithm)) =
+                known.iter().find(asked).filter(|_| body == "grant_type=client_credentials&scope=kafka")
+            else {
+                return ("401 Unauthorized", String::new());
+            };
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let claims = json!({"sub": USER, "iat": now, "exp": now + 600}).to_string();
+            let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            let token = format!("{}.{}.", encode(&json!({"alg": algorithm}).to_string()), encode(&claims));
+            ("200 OK", json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}).to_string())
+        });
+        Self { endpoint: format!("http://127.0.0.1:{port}/token") }
+    }
+
+    fn login<'a>(&'a self, secret: &'a str, ca: &'a str) -> [(&'static str, &'a str); 8] {
+        [
+            (PROTOCOL, "SASL_SSL"),
+            (CA, ca),
+            (MECHANISM, "OAUTHBEARER"),
+            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_METHOD", "oidc"),
+            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_ID", USER),
+            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_CLIENT_SECRET", secret),
+            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_SCOPE", "kafka"),
+            ("TRIPLINE__KAFKA__PROPERTIES__SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", &self.endpoint),
+        ]
+    }
 }
 
 /// What `doctor` finds wrong: check, text and fix of each problem; and its exit code.
@@ -202,6 +219,11 @@ fn slow_doctor_names_what_is_wrong() {
     ];
     for (listener, properties, fix) in wrong {
         one_problem(&cluster.job(listener, &properties), "broker", &[fix]);
+    }
+    let issuer = Issuer::start();
+    for secret in ["hunter2", UNSIGNED] {
+        let job = cluster.job(Listener::Sasl, &issuer.login(secret, &ca));
+        one_problem(&job, "broker", &["sasl.oauthbearer.token.endpoint.url, .client.id, .client.secret"]);
     }
     assert_eq!(doctor(&job), (Vec::new(), Some(0)));
     assert!(cluster.broker.records("alerts").is_empty() && cluster.broker.records(EPISODES).is_empty());

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::harness::orders::Archive;
 use crate::harness::readers::{duckdb, files};
-use crate::harness::{Database, Job, Table, kafka, wait_for};
+use crate::harness::{Database, Job, Stack, Table, kafka, wait_for};
 
 /// Until so many records of the topic satisfy this.
 fn wait_for_records(topic: &str, count: usize, what: impl Fn(&kafka::Record) -> bool) {
@@ -61,6 +61,60 @@ fn a_topic_may_be_shared() {
     let sql = format!("SELECT count(*), sum(id), string_agg(DISTINCT op) FROM {}", files(&archive.output));
     assert_eq!(duckdb(&sql), [["6", "21", "c"]]);
     assert_eq!(kafka::end_of(&archive.dead_letter_topic), 10);
+}
+
+/// Rows without an envelope, of two tables alike in one topic: whose each is, `add.fields` brings. Without it, `doctor` asks for it.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn unwrapped_rows_of_two_tables_in_one_topic() {
+    const FIELDS: &str = "op,lsn,txId,source.ts_us,source.schema,source.table";
+    const ADDED: &str = "transforms.unwrap.add.fields";
+    let database = Database::new("whose_unwrapped");
+    database.sql("CREATE TABLE streaming.refunds (LIKE streaming.transactions INCLUDING ALL)");
+    let topic = format!("{}.all", database.name);
+    let settings = |fields: &'static str| {
+        [
+            ("table.include.list", "streaming.transactions,streaming.refunds"),
+            ("transforms", "all,unwrap"),
+            ("transforms.all.type", "org.apache.kafka.connect.transforms.RegexRouter"),
+            ("transforms.all.regex", ".*"),
+            ("transforms.all.replacement", topic.as_str()),
+            ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState"),
+            ("transforms.unwrap.delete.tombstone.handling.mode", "rewrite"),
+            (ADDED, fields),
+        ]
+    };
+    let mut t = Table::of(database, &settings(FIELDS));
+    t.connector.topic.clone_from(&topic);
+    t.insert(&[(1, 7, "2000"), (2, 8, "3500")]);
+    // The same keys, and amounts that would count.
+    t.sql("INSERT INTO streaming.refunds (id, user_id, amount) VALUES (1, 7, 9000), (2, 9, 9000), (3, 7, 9000)");
+    t.sql("DELETE FROM streaming.refunds WHERE id = 2");
+    wait_for_records(&topic, 1, |record| holds(record, "\"__deleted\":\"true\""));
+    let job = t.job("v1");
+    let run = job.run();
+    run.fired([8]).total(8, 1, "3500.00");
+    let letters = kafka::records(&job.dead_letter_topic, 0);
+    assert_eq!((letters.len(), run.count("rejected")), (4, 4), "{letters:?}");
+    assert!(letters.iter().all(|letter| letter.header("tripline_kind") == "table"), "{letters:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path(), &t.database.name, &format!("{topic}-archive"), &topic);
+    let archive = Archive { partition_by: None, ..archive };
+    archive.run();
+    assert_eq!(duckdb(&format!("SELECT count(*), sum(amount) FROM {}", files(&archive.output))), [["2", "5500.00"]]);
+
+    let doctor = |job: &Job| {
+        let out = job.command(&["doctor", "--output", "json", "--connect", &Stack::get().connect]).output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings.filter(|found| found["check"] == "transforms").cloned().collect::<Vec<_>>()
+    };
+    assert!(doctor(&job).iter().all(|found| found["grade"] == "ok"), "{:?}", doctor(&job));
+    t.connector.set(&[(ADDED, "op,lsn,txId,source.ts_us")]);
+    let [found] = doctor(&job).try_into().unwrap();
+    assert_eq!(found["grade"], "problem", "{found}");
+    assert!(found["fix"].as_str().unwrap().contains(FIELDS), "{found}");
 }
 
 /// REPLICA IDENTITY USING INDEX on another column: a delete's key is zero, whatever row is gone.

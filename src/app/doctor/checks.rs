@@ -7,6 +7,7 @@
 //! - [`schema_ids`]: the ids of schemas that it writes
 //! - [`database`]: table, publication, slot, rights
 //! - [`sent`]: what of the table the publication sends, and the role sees
+//! - [`transforms`]: the version of the connector, and what it unwraps
 //! - [`rules`]: each rule, and what its confirmation costs
 
 pub(super) mod connect;
@@ -16,6 +17,7 @@ pub(super) mod records;
 pub(super) mod rules;
 mod schema_ids;
 mod sent;
+mod transforms;
 
 use super::facts::{AlertsTable, Broker, HeldUp, Right};
 use super::finding::{Finding, ok, problem, warning};

@@ -16,10 +16,16 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// All connectors with their settings and states. `url` may hold a login.
 pub(super) async fn ask(url: &str) -> Result<Vec<Connector>, Failure> {
     let (plain, login) = (without_login(url), login(url));
-    let whole = format!("{plain}/connectors?expand=info&expand=status");
-    let asked = tokio::task::spawn_blocking(move || get(&whole, login.as_deref())).await;
-    let answer = asked.unwrap_or_else(|error| Err(Failure::new(Exit::Failed, error.to_string())))?;
-    connectors(&answer).ok_or_else(|| Failure::misconfigured("what answers is not Kafka Connect's REST interface"))
+    let asked = tokio::task::spawn_blocking(move || {
+        let answer = get(&format!("{plain}/connectors?expand=info&expand=status"), login.as_deref())?;
+        // Without it, nothing is said of versions.
+        let plugins = get(&format!("{plain}/connector-plugins"), login.as_deref()).unwrap_or_default();
+        Ok((answer, plugins))
+    });
+    let failed = |error: tokio::task::JoinError| Err(Failure::new(Exit::Failed, error.to_string()));
+    let (answer, plugins) = asked.await.unwrap_or_else(failed)?;
+    connectors(&answer, &plugins)
+        .ok_or_else(|| Failure::misconfigured("what answers is not Kafka Connect's REST interface"))
 }
 
 /// The header `Authorization` for the user and password of a URL, where it has any.

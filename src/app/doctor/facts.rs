@@ -82,6 +82,8 @@ pub(super) struct Unread {
 pub(super) struct Connector {
     pub(super) name: String,
     pub(super) config: BTreeMap<String, String>,
+    /// Of its class, as the worker says it: `3.7.0.Final`.
+    pub(super) version: Option<String>,
     pub(super) state: String,
     /// Why it failed.
     pub(super) trace: Option<String>,

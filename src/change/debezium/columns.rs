@@ -123,6 +123,14 @@ impl Columns {
             || image.unread.iter().any(|(slot, _)| self.slots.get(*slot).is_some_and(|slot| slot.in_key))
     }
 
+    /// Whether an image has every wanted column, if only with a value that could not be read.
+    pub(super) fn is_whole(&self, image: &Image) -> bool {
+        let is_there = |slot: usize| {
+            image.values.get(slot).is_some_and(Option::is_some) || image.unread.iter().any(|(at, _)| *at == slot)
+        };
+        (0..self.wanted).all(is_there)
+    }
+
     /// The primary key out of an image. `place` names the image in a reject.
     pub(super) fn key(&self, image: &Image, place: &str) -> Result<Key, Reject> {
         if let Some((slot, why)) = image.unread.iter().find(|(slot, _)| self.is_in_key(*slot)) {
@@ -153,7 +161,7 @@ impl Columns {
 
     /// The wanted columns out of an image, which is left without them.
     pub(super) fn row(&self, image: &mut Image, place: &str) -> Row {
-        let (mut holes, mut reject) = (Vec::new(), None);
+        let (mut holes, mut reject, mut lacks_column) = (Vec::new(), None, false);
         let values = image.values.iter_mut().take(self.wanted).enumerate();
         let values = values.map(|(slot, value)| {
             value.take().unwrap_or_else(|| {
@@ -163,13 +171,14 @@ impl Columns {
                     Some(Unread::Misfit(_)) | None => HoleCause::Unreadable,
                 };
                 if cause == HoleCause::Unreadable && reject.is_none() {
+                    lacks_column = unread.is_none();
                     reject = Some(self.reject(slot, place, unread.map_or_else(|| self.missing(slot), Unread::as_str)));
                 }
                 holes.push(Hole { slot, cause });
                 Value::Opaque
             })
         });
-        Row { values: values.collect(), holes, reject }
+        Row { values: values.collect(), holes, reject, lacks_column }
     }
 
     /// Why a column is not there.
@@ -224,6 +233,8 @@ pub(super) struct Row {
     pub(super) holes: Vec<Hole>,
     /// What is wrong with the first of them that should have been there.
     pub(super) reject: Option<Reject>,
+    /// Whether that column is not in the record at all.
+    pub(super) lacks_column: bool,
 }
 
 /// What has been read of one image, by slot. Reused from record to record.

@@ -28,6 +28,8 @@ pub(super) struct Added {
     pub(super) deleted: Option<bool>,
     /// `__op`
     pub(super) op: Letter,
+    /// Whether `__table` is there.
+    pub(super) names_table: bool,
     /// `__lsn`, `__txId`, `__source_ts_us`, `__source_ts_ms`, `__db`, `__schema`, `__table`
     pub(super) source: Source,
     /// `__ts_us` and `__ts_ms`: when the connector wrote it.
@@ -149,6 +151,7 @@ impl<'de> Visitor<'de> for AddedSeed<'_> {
                     source.other_schema = other(fields.next_value_seed(TextSeed("__schema"))?.as_deref(), self.schema)
                 }
                 Name::Table => {
+                    added.names_table = true;
                     source.other_table = other(fields.next_value_seed(TextSeed("__table"))?.as_deref(), self.table)
                 }
                 Name::Other => _ = fields.next_value::<IgnoredAny>()?,

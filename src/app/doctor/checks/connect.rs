@@ -5,6 +5,7 @@ use serde_json::Value as Json;
 use super::super::facts::Connector;
 use super::super::finding::{Finding, ok, problem, warning};
 use super::kept_back::{is_listed, kept_back};
+use super::transforms::{self, version};
 use crate::change::debezium::{DecimalHandling, TimePrecision, UNAVAILABLE};
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
@@ -13,8 +14,9 @@ use crate::model::{ColumnType, Table};
 /// A trace is shown up to here.
 const TRACE_MAX: usize = 300;
 
-/// Takes apart what `GET /connectors?expand=info&expand=status` answers; `None` if it is no such thing.
-pub(in crate::app::doctor) fn connectors(answer: &Json) -> Option<Vec<Connector>> {
+/// Takes apart what `GET /connectors?expand=info&expand=status` answers; `None` if it is no such thing. `plugins`: what
+/// `GET /connector-plugins` answers.
+pub(in crate::app::doctor) fn connectors(answer: &Json, plugins: &Json) -> Option<Vec<Connector>> {
     let text = |value: &Json| value.as_str().map(str::to_owned);
     let connector = |(name, found): (&String, &Json)| {
         let (info, status) = (found.get("info")?, found.get("status")?);
@@ -23,7 +25,10 @@ pub(in crate::app::doctor) fn connectors(answer: &Json) -> Option<Vec<Connector>
         let task =
             |task: &Json| (task.get("state").and_then(text).unwrap_or_default(), task.get("trace").and_then(text));
         let own = status.get("connector")?;
+        let class = config.get("connector.class")?;
+        let plugin = plugins.as_array().into_iter().flatten().find(|plugin| plugin.get("class") == Some(class));
         Some(Connector {
+            version: plugin.and_then(|plugin| text(plugin.get("version")?)),
             name: name.clone(),
             config: config.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect(),
             state: text(own.get("state")?)?,
@@ -132,6 +137,7 @@ pub(in crate::app::doctor) fn connect(
     };
     let at = At { base, connector };
     found.extend(states(&at));
+    found.extend(version(connector, table, columns));
     found.extend(settings(config, &at, columns));
     found.extend(kept_back(&at, columns));
     found
@@ -217,7 +223,7 @@ fn states(at: &At<'_>) -> Vec<Finding> {
 fn settings(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Vec<Finding> {
     let connector = at.connector;
     let mut found = Vec::new();
-    found.extend(unwrapped(at));
+    found.extend(transforms::unwrapped(at));
     found.push(nulls(config, at, columns));
     found.push(decimals(config, at));
     found.extend(super::schema_ids::schema_ids(config, at));
@@ -243,37 +249,6 @@ fn settings(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -
         ),
     });
     found
-}
-
-fn unwrapped(at: &At<'_>) -> Option<Finding> {
-    let names: Vec<&str> = at.connector.setting("transforms", "").split(',').map(str::trim).collect();
-    let unwraps =
-        |name: &&&str| at.connector.setting(&format!("transforms.{name}.type"), "").contains("ExtractNewRecordState");
-    let unwrap = names.iter().find(unwraps)?;
-    let own = |name: &str| format!("transforms.{unwrap}.{name}");
-    let mode = own("delete.tombstone.handling.mode");
-    if at.connector.setting(&mode, "tombstone") == "drop" {
-        let text = format!(
-            "{mode}=drop: deleted rows stay in memory until the audit finds them; an archive lacks the deletes"
-        );
-        return Some(warning("transforms", text, at.set(&mode, "rewrite")));
-    }
-    let fields = own("add.fields");
-    let added: Vec<&str> = at.connector.setting(&fields, "").split(',').map(str::trim).collect();
-    let is_added = |name: &str| added.iter().any(|added| added.trim_start_matches("source.") == name);
-    let lacks: Vec<&str> = ["op", "lsn", "txId"].into_iter().filter(|name| !is_added(name)).collect();
-    if lacks.is_empty() {
-        return Some(ok(
-            "transforms",
-            format!("transform {unwrap} unwraps records, and adds what orders and confirms them"),
-        ));
-    }
-    let text = format!(
-        "transform {unwrap} unwraps records without {}: repetitions count as changes, and a confirmation cannot know \
-         whether Postgres already shows a change",
-        lacks.join(", ")
-    );
-    Some(warning("transforms", text, at.set(&fields, "op,lsn,txId,source.ts_us")))
 }
 
 /// What becomes of NULL in a column with a default.

@@ -263,11 +263,14 @@ fn what_connect_answers() {
                    "tasks": [{"id": 0, "state": "FAILED", "trace": "a.B: x\n\tat y\nCaused by: c.D: z\n\tat w"}]},
         "info": {"name": "my c", "config": {"topic.prefix": "p", "connector.class": "a.PostgresConnector", "tasks.max": "1"}},
     }});
-    let found = connect::connectors(&answer).unwrap();
+    let found =
+        connect::connectors(&answer, &json!([{"class": "x"}, {"class": "a.PostgresConnector", "version": "3.7.0"}]))
+            .unwrap();
     assert_eq!(
         (found[0].name.as_str(), found[0].state.as_str(), found[0].setting("tasks.max", "")),
         ("my c", "RUNNING", "1")
     );
+    assert_eq!(found[0].version.as_deref(), Some("3.7.0"));
     let judged = connect::connect(&config(""), "http://c:8083", &Ok(found), Some(("s", "t")), None);
     let task = judged.iter().find(|finding| finding.check == "task").unwrap();
     assert!(task.text.ends_with("FAILED: a.B: x … caused by c.D: z"), "{task:?}");
@@ -281,7 +284,7 @@ fn what_connect_answers() {
     check(of("nulls"), Grade::Warning, "source.connector_keeps_nulls = true");
     check(of("decimals"), Grade::Ok, ""); // precise, told from each value
     for foreign in [json!([]), json!({"a": 1}), json!({"a": {"info": {}, "status": {}}}), json!(null)] {
-        assert_eq!(connect::connectors(&foreign), None, "{foreign}");
+        assert_eq!(connect::connectors(&foreign, &json!(null)), None, "{foreign}");
     }
 }
 
@@ -348,13 +351,6 @@ fn settings_of_a_connector() {
     let without_risk = judged("", &apicurio, "nulls");
     check(&without_risk, Grade::Ok, "");
     assert!(without_risk.text.contains("has no setting"), "{without_risk:?}");
-    let unwraps = [("transforms", "a, b"), ("transforms.b.type", "io.debezium.transforms.ExtractNewRecordState")];
-    check(&judged("", &unwraps, "transforms"), Grade::Warning, "add.fields\"=\"op,lsn,txId,source.ts_us\"");
-    let with = |name: &'static str, value: &'static str| [unwraps.as_slice(), &[(name, value)]].concat();
-    let added = with("transforms.b.add.fields", "op, source.lsn, txId");
-    check(&judged("", &added, "transforms"), Grade::Ok, "");
-    let dropped = with("transforms.b.delete.tombstone.handling.mode", "drop");
-    check(&judged("", &dropped, "transforms"), Grade::Warning, "\"rewrite\"");
 }
 
 #[test]
@@ -403,4 +399,41 @@ fn open_transactions() {
     let found = of(Some(vec![HeldUp { topic, partition: 2, stable: NextOffset(7), end: NextOffset(9) }]));
     check(&found[0], Grade::Warning, "abort --topic tripline.alerts --partition 2 --start-offset 7");
     assert!(found[0].text.contains("tripline-g-0"), "{found:?}");
+}
+
+#[test]
+fn what_is_unwrapped_and_by_which_version() {
+    let judged = |version: &str, table: &str, pairs: &[(&str, &str)]| {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let unwraps = [("transforms", "all, u"), ("transforms.u.type", "io.debezium.transforms.ExtractNewRecordState")];
+        let config = unwraps.iter().chain(pairs).map(own).collect();
+        let connector = Connector { version: Some(version.to_owned()), config, ..Connector::default() };
+        let found = transforms::unwrapped(&connect::At { base: "http://c", connector: &connector });
+        found.into_iter().chain(transforms::version(&connector, Some(("s", table)), None)).collect::<Vec<_>>()
+    };
+    let check_all = |found: Vec<Finding>, want: &[(Grade, &str)]| {
+        assert_eq!(found.len(), want.len(), "{found:?}");
+        found.iter().zip(want).for_each(|(finding, (grade, fix))| check(finding, *grade, fix));
+    };
+    use Grade::{Ok as Fine, Problem, Warning};
+    const MODE: &str = "transforms.u.delete.tombstone.handling.mode";
+    const FIELDS: &str = "transforms.u.add.fields";
+    let (rewrite, fields) = ((MODE, "rewrite"), (FIELDS, "op, lsn,source.txId,source.ts_us"));
+    let all = "op,lsn,txId,source.ts_us,source.schema,source.table";
+    let routed = [
+        ("transforms.all.type", "org.apache.kafka.connect.transforms.RegexRouter"),
+        ("table.include.list", "s.t,s.other"),
+        rewrite,
+    ];
+    check_all(judged("3.7.0.Final", "t", &[rewrite, fields]), &[(Fine, ""), (Fine, "")]);
+    check_all(judged("3.7.0.Final", "t", &[fields]), &[(Fine, ""), (Fine, "")]);
+    check_all(judged("2.7.4.Final", "t", &[fields]), &[(Warning, "\"=\"rewrite\""), (Fine, "")]);
+    check_all(judged("3.7.0.Final", "t", &[(MODE, "drop"), fields]), &[(Warning, "\"=\"rewrite\""), (Fine, "")]);
+    check_all(judged("2.6.1.Final", "t", &[rewrite]), &[(Warning, "op,lsn,txId"), (Warning, "newer")]);
+    check_all(judged("2.7.4.Final", "tä", &[rewrite, fields]), &[(Fine, ""), (Problem, "Debezium 3")]);
+    check_all(judged("3.0.0.Final", "tä", &[rewrite, fields]), &[(Fine, ""), (Fine, "")]);
+    check_all(judged("3.7.0", "t", &[&routed[..], &[fields]].concat()), &[(Problem, all), (Fine, "")]);
+    check_all(judged("3.7.0", "t", &[&routed[..], &[(FIELDS, all)]].concat()), &[(Fine, ""), (Fine, "")]);
+    let one = [routed[0], ("table.include.list", "s.t"), rewrite, fields];
+    check_all(judged("unknown", "t", &one), &[(Fine, "")]);
 }
