@@ -114,7 +114,9 @@ impl Cluster {
     }
 
     fn failed(&self, what: &str, error: KafkaError) -> CallError {
-        error::failed(&call_at(&self.servers, what), error)
+        let is_of_group = error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
+        let what = if is_of_group { format!("{what}, as group {}", self.group) } else { what.to_owned() };
+        error::failed(&call_at(&self.servers, &what), error)
     }
 }
 
@@ -202,7 +204,7 @@ impl Client {
         let answered = tokio::select! {
             answered = tokio::time::timeout(ANSWER_TIMEOUT, called) => answered,
             Refused { reason, login } = refused(&consumer) => {
-                return Err(CallError::new(call, reason, Kind::Refused).of_login(Some(login)));
+                return Err(CallError::new(call, reason, Kind::Refused).of_login(login));
             }
         };
         let error = match answered {
@@ -227,7 +229,13 @@ impl Client {
 pub(crate) fn serve(consumer: &Lookup) {
     // Each poll without a wait serves one event, which may be a line of the client's log.
     for _ in 0..EVENTS_SERVED {
-        drop(consumer.poll(Duration::ZERO));
+        if let Some(Err(error)) = consumer.poll(Duration::ZERO)
+            && error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+        {
+            // What asks for the group's offsets would only time out.
+            let watch = consumer.context();
+            watch.refuse(Refused { reason: format!("group {}: {error}", watch.group), login: None });
+        }
     }
 }
 
@@ -246,22 +254,28 @@ async fn refused(consumer: &Arc<Closing<Lookup>>) -> Refused {
 /// Keeps what the client library reports of a login, since requests themselves only time out.
 #[derive(Debug)]
 pub struct Watch {
+    group: String,
     /// Whether the login is a token.
     has_token: bool,
     refused: Mutex<Option<Refused>>,
 }
 
-/// A login that was refused.
+/// A login that was refused, or the use of the group.
 #[derive(Debug)]
 struct Refused {
     reason: String,
-    login: RefusedLogin,
+    login: Option<RefusedLogin>,
 }
 
 impl Watch {
     fn of(settings: &ClientConfig) -> Self {
         let mechanism = settings.get("sasl.mechanisms").or_else(|| settings.get("sasl.mechanism"));
-        Self { has_token: mechanism == Some("OAUTHBEARER"), refused: Mutex::default() }
+        let group = settings.get("group.id").unwrap_or_default().to_owned();
+        Self { group, has_token: mechanism == Some("OAUTHBEARER"), refused: Mutex::default() }
+    }
+
+    fn refuse(&self, refused: Refused) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
     }
 
     fn take_refused(&self) -> Option<Refused> {
@@ -326,8 +340,7 @@ impl ClientContext for Watch {
         tracing::debug!(%error, reason, "Kafka client");
         if let Some(login) = error::refused_login(&error, reason, self.has_token) {
             let advice = if error::is_unverified(reason) { NOT_VERIFIED } else { "" };
-            let refused = Refused { reason: format!("{reason}{advice}"), login };
-            *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refused);
+            self.refuse(Refused { reason: format!("{reason}{advice}"), login: Some(login) });
         }
     }
 }

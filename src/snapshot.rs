@@ -3,6 +3,12 @@
 //! Commit order is no guide: a change can be in Kafka before it is visible in the database (a commit that waits for a
 //! synchronous standby), and transactions become visible out of order. Only the snapshot itself tells.
 
+/// The oldest PostgreSQL that has `pg_current_snapshot()`.
+pub const OLDEST_SERVER: i32 = 13;
+
+/// The oldest PostgreSQL that the tests are run on (docs/versions.md).
+pub const OLDEST_TESTED: i32 = 14;
+
 /// A snapshot as `pg_current_snapshot()` prints it: `xmin:xmax:xip,…`, 64-bit transaction ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {

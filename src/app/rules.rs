@@ -17,6 +17,7 @@ use crate::retry::Retry;
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::{OutputExpr, Query, Rule, compile};
+use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 
 /// The rules of a configuration, and the table that they read.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ async fn compile_all(
     parsed: &[Parsed],
     connection: &mut PgConnection,
 ) -> Result<CompiledRules, CallError> {
-    refuse_standby(connection, database).await?;
+    check_server(connection, database).await?;
     // Before the catalog is read for the rules: what changes in between is a difference later.
     let contract = look(connection, database, parsed).await?;
     let mut rules = Vec::new();
@@ -178,7 +179,22 @@ pub async fn compile_rule(
     Ok(query)
 }
 
-async fn refuse_standby(connection: &mut PgConnection, database: &Database) -> Result<(), CallError> {
+/// Refuses a server that cannot confirm, and warns of one that is older than those that are tested.
+async fn check_server(connection: &mut PgConnection, database: &Database) -> Result<(), CallError> {
+    let version: i32 = query_scalar("select current_setting('server_version_num')::int")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| database.failed(error))?;
+    let major = version / 10_000;
+    if major < OLDEST_SERVER {
+        let problem = format!(
+            "is PostgreSQL {major}, whose snapshots cannot be read: PostgreSQL {OLDEST_SERVER} or later is needed"
+        );
+        return Err(CallError::new(database.setting(), problem, Kind::Misconfigured));
+    }
+    if major < OLDEST_TESTED {
+        tracing::warn!("PostgreSQL {major} is older than {OLDEST_TESTED}, the oldest that is tested");
+    }
     let standby = query_scalar("select pg_is_in_recovery()").fetch_one(connection).await;
     if standby.map_err(|error| database.failed(error))? {
         let problem = "points at a standby, whose snapshots cannot confirm: point it at the primary";

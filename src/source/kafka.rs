@@ -122,7 +122,8 @@ impl<T: Send + 'static> Reading<T> {
             let name = if joined == 0 { instance.clone() } else { format!("{instance}-{joined}") };
             config.set("group.instance.id", name);
         }
-        let made: Result<GroupConsumer, KafkaError> = config.create_with_context(Context::new(cut_off));
+        let made: Result<GroupConsumer, KafkaError> =
+            config.create_with_context(Context::new(&membership.group, cut_off));
         let consumer = Arc::new(made.map_err(|error| error::bad_property(&error, &config))?);
         match without_group {
             None => consumer.subscribe(&[topic]).map_err(|error| error::failed("Kafka: joining the group", error))?,
@@ -388,15 +389,15 @@ async fn commit(
     offsets: &Offsets,
     metadata: &str,
 ) -> Result<(), CallError> {
-    const CALL: &str = "Kafka: committing the group's offsets";
+    let call = format!("Kafka: committing the offsets of group {}", consumer.context().group);
     // A client that has left its group commits as nobody, which the broker accepts while the group is empty.
     let held = assignment.map_or_else(|| consumer.context().holds_any(), |one| consumer.context().holds(one));
     if !held {
-        return Err(CallError::new(CALL, "this member no longer has the partitions", Kind::Fenced));
+        return Err(CallError::new(call, "this member no longer has the partitions", Kind::Fenced));
     }
     let (consumer, offsets) = (Arc::clone(consumer), offsets_list(topic, offsets, metadata));
     match tokio::task::spawn_blocking(move || consumer.commit(&offsets, CommitMode::Sync)).await {
-        Ok(done) => done.map_err(|error| error::failed(CALL, error)),
-        Err(panicked) => Err(CallError::from_source(CALL, panicked, Kind::Internal)),
+        Ok(done) => done.map_err(|error| error::failed(&call, error)),
+        Err(panicked) => Err(CallError::from_source(call, panicked, Kind::Internal)),
     }
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod revoked;
+mod rights;
 
 use broker::{Broker, Listener, PASSWORD, USER};
 
@@ -40,15 +41,20 @@ const RIGHTS: [&[&str]; 7] = [
 
 impl Secured {
     fn new(name: &str) -> Self {
+        let cluster = Self::without_rights(name);
+        for right in RIGHTS {
+            cluster.broker.acl("--add", right);
+        }
+        cluster
+    }
+
+    fn without_rights(name: &str) -> Self {
         let table = Table::new(name);
         table.insert(&[(1, 101, "3500"), (2, 102, "100")]);
         table.wait_in_kafka(2);
         let broker = Broker::start();
         broker.create(&[TOPIC, "alerts", "letters", EPISODES]);
         broker.produce(TOPIC, &kafka::records(table.topic(), 0));
-        for right in RIGHTS {
-            broker.acl("--add", right);
-        }
         Self { table, broker, runs: 0, next_id: 10 }
     }
 

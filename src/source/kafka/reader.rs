@@ -40,11 +40,11 @@ pub(super) type GroupConsumer = BaseConsumer<Context>;
 /// Keeps the rebalances for the thread that polls.
 #[derive(Default)]
 pub(super) struct Context {
+    pub(super) group: String,
     rebalances: Mutex<Vec<Rebalance>>,
     /// The member that each assignment was given to, in their order.
     members: Mutex<VecDeque<Member>>,
-    /// Assignments that the group has made.
-    made: AtomicU64,
+    made: AtomicU64, // assignments that the group has made
     /// The number of the one that stands, from 1; 0 for none.
     held: AtomicU64,
     /// The partitions' ends as the client last knew them.
@@ -88,8 +88,8 @@ enum Rebalance {
 }
 
 impl Context {
-    pub(super) fn new(cut_off: &Arc<AtomicBool>) -> Self {
-        Self { cut_off: Arc::clone(cut_off), ..Self::default() }
+    pub(super) fn new(group: &str, cut_off: &Arc<AtomicBool>) -> Self {
+        Self { group: group.to_owned(), cut_off: Arc::clone(cut_off), ..Self::default() }
     }
 
     /// These partitions are read without a group that gives them.
@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn cut_off_while_no_broker_is_connected() {
         let cut_off = Arc::default();
-        let context = Context::new(&cut_off);
+        let context = Context::new("g", &cut_off);
         let table: [(&[&str], bool); 7] = [
             (&["INIT", "UP"], false),
             (&["INIT", "DOWN"], true),

@@ -92,6 +92,7 @@ fn connector(database: &Database, suffix: &str, settings: &[(&str, &str)]) -> Co
 pub struct Archive {
     pub group: String,
     pub topic: String,
+    pub bootstrap: String,
     /// `[postgres]`, if there is one.
     pub url: Option<String>,
     pub dead_letter_topic: String,
@@ -106,6 +107,8 @@ pub struct Archive {
     pub source: String,
     /// Of the configuration.
     pub folder: PathBuf,
+    /// More of the environment.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Archive {
@@ -114,6 +117,7 @@ impl Archive {
         Self {
             group: group.to_owned(),
             topic: topic.to_owned(),
+            bootstrap: Stack::get().bootstrap.clone(),
             url: Some(Stack::get().url(database)),
             dead_letter_topic: format!("{group}.dead-letter"),
             checkpoints: folder.join("checkpoints"),
@@ -124,13 +128,13 @@ impl Archive {
             archive: String::new(),
             source: String::new(),
             folder: folder.to_owned(),
+            environment: Vec::new(),
         }
     }
 
     fn toml(&self) -> String {
-        let Self { group, topic, dead_letter_topic, limit, trigger_ms, archive, source, .. } = self;
-        let (bootstrap, checkpoints, output) =
-            (&Stack::get().bootstrap, self.checkpoints.display(), self.output.display());
+        let Self { group, topic, bootstrap, dead_letter_topic, limit, trigger_ms, archive, source, .. } = self;
+        let (checkpoints, output) = (self.checkpoints.display(), self.output.display());
         let postgres = self.url.as_ref().map_or(String::new(), |url| format!("[postgres]\nurl = \"{url}\"\n"));
         let by = self.partition_by.map_or(String::new(), |column| format!("partition_by = \"{column}\"\n"));
         // The shortest session that a broker takes: a killed member is soon forgotten.
@@ -157,6 +161,7 @@ impl Archive {
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::broker::{Listener, PASSWORD};
-use super::{EPISODES, RIGHTS, Secured, TOPIC, sasl};
+use super::{EPISODES, RIGHTS, Secured, TOPIC, rights, sasl};
+use crate::harness::orders::Archive;
+use crate::harness::readers::{files, try_duckdb};
 use crate::harness::{Job, Record, kafka, wait_for};
 
 /// How long a run may take to notice: the client's time-out of a request, and then some.
@@ -118,4 +120,69 @@ fn slow_a_password_or_certificate_is_replaced_under_a_run() {
         }
     };
     check(&mut cluster, "an expired certificate", &["certificate"], replace(&expired), replace(&kept));
+}
+
+/// The offsets of an archive's rows, in order.
+fn archived(archive: &Archive) -> Vec<usize> {
+    let sql = format!("SELECT \"offset\" FROM {} ORDER BY 1", files(&archive.output));
+    let rows = try_duckdb(&sql).unwrap_or_default(); // there are no files yet
+    rows.iter().map(|row| row[0].parse().unwrap()).collect()
+}
+
+/// The offsets of what an archive has to have.
+fn valid(cluster: &Secured) -> Vec<usize> {
+    let records = cluster.broker.records(TOPIC);
+    let valid = records.iter().enumerate().filter(|(_, record)| record.value.as_deref() != Some(b"{}"));
+    valid.map(|(offset, _)| offset).collect()
+}
+
+/// As [`check`], of an archive.
+fn check_archive(
+    cluster: &mut Secured,
+    what: &str,
+    names: &[&str],
+    take: impl FnOnce(&mut Secured),
+    give: impl FnOnce(&mut Secured),
+) {
+    let archive = rights::archive(cluster);
+    let before = valid(cluster);
+    let mut run = archive.start();
+    run.wait(&format!("{what}: what is there is archived"), |_| archived(&archive) == before);
+    let began = Instant::now();
+    take(cluster);
+    feed(cluster);
+    let ended = run.ended().refused(4, names);
+    assert!(began.elapsed() < PATIENCE, "{what}: {:?} {ended}", began.elapsed());
+    assert!(!format!("{ended}").contains(PASSWORD), "{what}: {ended}");
+    eprintln!("{what}: {:?}; {}", began.elapsed(), ended.log.last().map_or("", String::as_str));
+    give(cluster);
+    archive.run();
+    assert_eq!(archived(&archive), valid(cluster), "{what}: {ended}");
+}
+
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_a_right_password_or_certificate_is_taken_away_from_an_archive() {
+    let mut cluster = Secured::new("archive_revoked");
+    for (right, name) in [(RIGHTS[0], TOPIC), (RIGHTS[2], "letters"), (RIGHTS[5], "run-")] {
+        let take = |cluster: &mut Secured| cluster.broker.acl("--remove", right);
+        let give = |cluster: &mut Secured| cluster.broker.acl("--add", right);
+        check_archive(&mut cluster, &right.join(" "), &[name], take, give);
+    }
+    let password = |cluster: &mut Secured| {
+        cluster.broker.set_password("another-one-of-the-test");
+        cluster.broker.restart();
+    };
+    check_archive(&mut cluster, "another password", &["uthentication fail"], password, |cluster| {
+        cluster.broker.set_password(PASSWORD);
+    });
+    let (expired, kept) = (cluster.broker.file("expired.pem"), cluster.broker.file("kept.pem"));
+    std::fs::copy(cluster.broker.file("good.pem"), &kept).unwrap();
+    let replace = |with: String| {
+        move |cluster: &mut Secured| {
+            std::fs::copy(&with, cluster.broker.file("good.pem")).unwrap();
+            cluster.broker.restart();
+        }
+    };
+    check_archive(&mut cluster, "an expired certificate", &["certificate"], replace(expired), replace(kept));
 }

@@ -7,6 +7,7 @@ use crate::config::{Config, redact_url};
 use crate::failure::{Exit, Failure};
 use crate::model::Table;
 use crate::rule::render::quote_ident;
+use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 
 /// WAL that waits for its reader: beyond this the connector does not keep up, or does not confirm.
 const SLOT_LAG_MAX: i64 = 1 << 30;
@@ -36,8 +37,7 @@ pub(in crate::app::doctor) fn database(
             return vec![problem("postgres", format!("Postgres at {url}: {message}"), fix).ends(*exit)];
         }
     };
-    let mut found =
-        vec![ok("postgres", format!("{url} answers, version {}, role {}", database.version, database.role))];
+    let mut found = vec![server(&url, database)];
     found.push(if database.standby {
         let text = "it is a standby: its snapshots name transactions as done that cannot be seen there";
         problem("postgres.primary", text, "point postgres.url at the primary").ends(Exit::Misconfigured)
@@ -213,4 +213,20 @@ fn slot(database: &DatabaseFacts, connector: Option<&Connector>) -> Finding {
         return warning(CHECK, format!("slot {name} is active{behind}"), fix);
     }
     ok(CHECK, format!("slot {name} is active{behind}"))
+}
+
+/// The server and its version.
+fn server(url: &str, database: &DatabaseFacts) -> Finding {
+    let text = format!("{url} answers, version {}, role {}", database.version, database.role);
+    let major = database.version.split('.').next().and_then(|major| major.parse::<i32>().ok());
+    match major {
+        Some(major) if major < OLDEST_SERVER => {
+            let fix = format!("use PostgreSQL {OLDEST_SERVER} or later");
+            problem("postgres", format!("{text}: its snapshots cannot be read"), fix).ends(Exit::Misconfigured)
+        }
+        Some(major) if major < OLDEST_TESTED => {
+            warning("postgres", text, format!("use PostgreSQL {OLDEST_TESTED} or later, which are tested"))
+        }
+        _ => ok("postgres", text),
+    }
 }

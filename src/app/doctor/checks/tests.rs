@@ -437,3 +437,17 @@ fn what_is_unwrapped_and_by_which_version() {
     let one = [routed[0], ("table.include.list", "s.t"), rewrite, fields];
     check_all(judged("unknown", "t", &one), &[(Fine, "")]);
 }
+
+#[test]
+fn versions_of_postgres() {
+    let of = |version: &str| {
+        let facts = DatabaseFacts { version: version.to_owned(), ..DatabaseFacts::default() };
+        database::database(&config(""), Ok(&facts), ("s", "t"), None, None).remove(0)
+    };
+    check(&of("18.6"), Grade::Ok, "");
+    check(&of("14.0 (Debian)"), Grade::Ok, "");
+    check(&of("19beta1"), Grade::Ok, "");
+    check(&of("13.22"), Grade::Warning, "14 or later");
+    check(&of("12.1"), Grade::Problem, "13 or later");
+    assert_eq!(of("12.1").exit, Exit::Misconfigured);
+}
