@@ -10,13 +10,21 @@ use super::scalar::{Digits, Scalar, quotient};
 use crate::model::{DECIMAL_LIMIT, Value};
 use crate::rule::expression::AggregateFunction;
 
-/// The running aggregates of one group.
+/// The running aggregates of one group. There are as many as keys, so what most rules do without is apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
     rows: u64,
+    apart: Option<Box<Apart>>,
+    tallies: SmallVec<[Tally; 1]>,
+}
+
+/// What most rules do without.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Apart {
     /// Rows of which memory cannot tell whether WHERE admits them.
     doubtful: u64,
-    tallies: SmallVec<[Tally; 1]>,
+    /// How often each value is there, for the arguments that need it.
+    values: Vec<Option<BTreeMap<Value, u64>>>,
 }
 
 /// What is kept of an argument.
@@ -28,33 +36,66 @@ struct Tally {
     present: u64,
     /// Rows whose argument memory cannot calculate with.
     opaque: u64,
-    /// How often each value is there, for the aggregates that need it.
-    values: Option<BTreeMap<Value, u64>>,
 }
 
 impl Running {
     /// Empty aggregates over these arguments; `true`: each value is counted.
     pub(super) fn new(arguments: impl Iterator<Item = bool>) -> Self {
-        let tally = |counts: bool| Tally { values: counts.then(BTreeMap::new), ..Tally::default() };
-        Self { rows: 0, doubtful: 0, tallies: arguments.map(tally).collect() }
+        let mut running = Self::default();
+        let mut values = Vec::new();
+        for is_counted in arguments {
+            running.tallies.push(Tally::default());
+            values.push(is_counted.then(BTreeMap::new));
+        }
+        running.apart = values.iter().any(Option::is_some).then(|| Box::new(Apart { doubtful: 0, values }));
+        running
     }
 
     /// Puts a row in.
     pub fn add(&mut self, args: &Args) {
         self.rows += 1;
-        self.doubtful += u64::from(args.len() > self.tallies.len());
         for (tally, arg) in self.tallies.iter_mut().zip(args) {
             tally.add(arg);
+        }
+        if args.len() > self.tallies.len() {
+            self.apart.get_or_insert_default().doubtful += 1;
+        }
+        for (values, arg) in self.counted(args) {
+            *values.entry(arg.clone()).or_default() += 1;
         }
     }
 
     /// Takes a row out that was put in before.
     pub fn remove(&mut self, args: &Args) {
         self.rows = self.rows.saturating_sub(1);
-        self.doubtful = self.doubtful.saturating_sub(u64::from(args.len() > self.tallies.len()));
         for (tally, arg) in self.tallies.iter_mut().zip(args) {
             tally.remove(arg);
         }
+        for (values, arg) in self.counted(args) {
+            if let Some(count) = values.get_mut(arg) {
+                *count -= 1;
+                if *count == 0 {
+                    values.remove(arg);
+                }
+            }
+        }
+        if args.len() > self.tallies.len()
+            && let Some(apart) = &mut self.apart
+        {
+            apart.doubtful = apart.doubtful.saturating_sub(1);
+            if apart.doubtful == 0 && apart.values.is_empty() {
+                self.apart = None;
+            }
+        }
+    }
+
+    /// The arguments whose values are counted, but NULLs.
+    fn counted<'r, 'a>(
+        &'r mut self,
+        args: &'a Args,
+    ) -> impl Iterator<Item = (&'r mut BTreeMap<Value, u64>, &'a Value)> {
+        let values = self.apart.iter_mut().flat_map(|apart| &mut apart.values).zip(args);
+        values.filter_map(|(values, arg)| Some((values.as_mut()?, arg))).filter(|(_, arg)| **arg != Value::Null)
     }
 
     /// Rows in it.
@@ -64,7 +105,7 @@ impl Running {
 
     /// Whether there are rows of which memory cannot tell whether WHERE admits them.
     pub fn is_doubtful(&self) -> bool {
-        self.doubtful > 0
+        self.apart.as_ref().is_some_and(|apart| apart.doubtful > 0)
     }
 
     /// An aggregate's value.
@@ -79,7 +120,7 @@ impl Running {
             return Scalar::Null;
         }
         let whole = |total: i128| i64::try_from(total).map_or(Scalar::Unknown, Scalar::Int);
-        let values = tally.values.as_ref();
+        let values = self.apart.as_ref().and_then(|apart| apart.values.get(argument)?.as_ref());
         match kind.function {
             AggregateFunction::Count => count(tally.present),
             AggregateFunction::CountDistinct => {
@@ -103,27 +144,16 @@ impl Tally {
     fn add(&mut self, arg: &Value) {
         match number(arg) {
             Some(n) => (self.total, self.present) = (self.total.wrapping_add(n), self.present + 1),
-            None if matches!(arg, Value::Null) => return,
+            None if matches!(arg, Value::Null) => {}
             None => (self.opaque, self.present) = (self.opaque + 1, self.present + 1),
-        }
-        if let Some(values) = &mut self.values {
-            *values.entry(arg.clone()).or_default() += 1;
         }
     }
 
     fn remove(&mut self, arg: &Value) {
         match number(arg) {
             Some(n) => (self.total, self.present) = (self.total.wrapping_sub(n), self.present.saturating_sub(1)),
-            None if matches!(arg, Value::Null) => return,
+            None if matches!(arg, Value::Null) => {}
             None => (self.opaque, self.present) = (self.opaque.saturating_sub(1), self.present.saturating_sub(1)),
-        }
-        if let Some(values) = &mut self.values
-            && let Some(count) = values.get_mut(arg)
-        {
-            *count -= 1;
-            if *count == 0 {
-                values.remove(arg);
-            }
         }
     }
 }
