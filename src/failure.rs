@@ -118,7 +118,7 @@ impl Server {
 pub enum RefusedLogin {
     /// A certificate, the server's or ours, or TLS as such.
     Certificate,
-    /// A token, or whoever issues it gives none.
+    /// A token, or its issuer gives none.
     Token,
     /// A name and its password.
     Password,

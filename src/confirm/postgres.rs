@@ -291,11 +291,15 @@ impl Confirm for PostgresConfirm {
         let statements = self.statements(question.rule)?;
         let Some(now) = question.asked.iter().map(|asked| asked.now).max() else { return Ok(Vec::new()) };
         let whole: Vec<Asked> = question.asked.iter().filter(|asked| !asked.has_null()).cloned().collect();
-        let mut keys = columns_of(&whole);
-        let query = query(AssertSqlSafe(statements.audit.rows.clone())).bind(keys.next().unwrap_or_default());
-        let query = keys.fold(query.bind(instant(now)), Query::bind);
-        let rows = self.fetch(question.rule, query).await.map_err(failed)?;
-        let mut rows = rows.iter().map(|row| self.table_row(statements, row)).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = Vec::new();
+        if !whole.is_empty() {
+            let mut keys = columns_of(&whole);
+            let query = query(AssertSqlSafe(statements.audit.rows.clone())).bind(keys.next().unwrap_or_default());
+            let query = keys.fold(query.bind(instant(now)), Query::bind);
+            for row in self.fetch(question.rule, query).await.map_err(failed)? {
+                rows.push(self.table_row(statements, &row)?);
+            }
+        }
         for asked in question.asked.iter().filter(|asked| asked.has_null()) {
             rows.extend(self.rows(question.rule, asked).await?);
         }
@@ -363,9 +367,9 @@ impl Confirm for PostgresConfirm {
     }
 }
 
-/// The columns of keys that have no NULL in them, each as an array.
+/// The columns of some keys, each as an array; of keys that have no NULL in them.
 fn columns_of(asked: &[Asked]) -> impl Iterator<Item = Vec<String>> {
-    let columns = asked.first().map_or(1, |asked| asked.texts.len());
+    let columns = asked.first().map_or(0, |asked| asked.texts.len());
     (0..columns).map(|place| asked.iter().filter_map(|asked| asked.texts.get(place).cloned().flatten()).collect())
 }
 

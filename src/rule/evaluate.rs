@@ -331,8 +331,8 @@ impl Program {
         let values = GroupValues { aggregates: &self.aggregates, running };
         for output in &self.outputs {
             let OutputExpr::Value(expression, ty) = &output.expr else { continue };
-            let is_count =
-                output.aggregate().and_then(|index| self.aggregates.get(index)).is_some_and(RunningKind::is_count);
+            let kind = output.aggregate().and_then(|index| self.aggregates.get(index));
+            let is_count = kind.is_some_and(|kind| kind.function.is_count());
             let value = match evaluate(expression, &values) {
                 _ if running.is_doubtful() => serde_json::Value::Null,
                 Scalar::Int(value) if is_count => value.into(),
@@ -389,8 +389,8 @@ impl Having {
         let (Expression::Compare(..), Some(threshold)) = (&query.having, query.threshold()) else { return any() };
         let Some(kind) = aggregates.get(threshold.aggregate) else { return any() };
         let scale = match kind.function {
-            AggregateFunction::Count | AggregateFunction::CountDistinct => 0,
-            AggregateFunction::Sum => u32::from(if kind.is_integer { 0 } else { kind.digits.scale }),
+            AggregateFunction::Sum => u32::from(kind.digits.scale),
+            function if function.is_count() => 0,
             _ => return any(),
         };
         let common = scale.max(threshold.value.scale());

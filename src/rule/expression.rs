@@ -294,7 +294,7 @@ impl Aggregate {
 
     /// Whether it counts, so that it is 0 where there are no rows.
     pub fn is_count(&self) -> bool {
-        matches!(self.function, AggregateFunction::Count | AggregateFunction::CountDistinct)
+        self.function.is_count()
     }
 
     /// The expressions that it reads a row by.
@@ -325,6 +325,11 @@ pub enum AggregateFunction {
 }
 
 impl AggregateFunction {
+    /// Whether it counts.
+    pub fn is_count(self) -> bool {
+        matches!(self, Self::Count | Self::CountDistinct)
+    }
+
     /// As SQL writes it.
     pub fn as_str(self) -> &'static str {
         match self {

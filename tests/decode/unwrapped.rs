@@ -111,7 +111,7 @@ fn columns_that_are_called_like_an_envelope() {
     check(ROW, &format!(r#"{{"schema":{schema},"payload":{value}}}"#));
 }
 
-/// A row that lacks columns may be of another table in the same topic: nothing is taken away for it, and the reason says what tells.
+/// A row that lacks columns may be of another table in the same topic: nothing is taken away for it, and the reason names the fields to add.
 #[test]
 fn a_row_that_may_be_another_tables() {
     let outcome = |row: &str| match decode(&transactions(), ROW, None, row) {

@@ -161,7 +161,7 @@ pub(super) struct Outcome {
 
 /// How a process has ended.
 enum Ended {
-    /// It was told to stop.
+    /// It was asked to stop.
     Stopped,
     /// Another process has its folders.
     Locked,

@@ -45,7 +45,7 @@ pub(crate) struct SimSource<T = Change> {
     ended: BTreeSet<i32>,
     batch_max: usize,
     polls: usize,
-    /// Of a reader that is not in the group: its partitions, and whether it has been told of them.
+    /// Of a reader that is not in the group: its partitions, and whether they were announced to it.
     without_group: Option<(Vec<i32>, bool)>,
     disturbances: Rc<Disturbances>,
 }
@@ -107,8 +107,8 @@ impl<T: Clone + 'static> SimSource<T> {
     }
 
     fn poll(&mut self) -> Option<Event<T>> {
-        if let Some((given, told)) = &mut self.without_group {
-            if !std::mem::replace(told, true) {
+        if let Some((given, announced)) = &mut self.without_group {
+            if !std::mem::replace(announced, true) {
                 return Some(Event::Assigned(given.clone()));
             }
         } else if let Some(event) = self.rebalanced() {

@@ -61,6 +61,19 @@ struct World {
     counts: (u64, u64, u64),
 }
 
+/// Some columns of a row.
+fn update(dice: &mut Dice, id: u64, row: Vec<(&str, String)>) -> String {
+    let set = row.iter().filter(|_| dice.one_in(4)).map(|(column, value)| format!(", {column} = {value}"));
+    format!("UPDATE streaming.t SET id = id{} WHERE id = {id};", set.collect::<String>())
+}
+
+/// A row, unless it is there.
+fn insert(id: u64, row: Vec<(&str, String)>) -> String {
+    let (columns, values): (Vec<&str>, Vec<String>) = row.into_iter().unzip();
+    let (columns, values) = (columns.join(", "), values.join(", "));
+    format!("INSERT INTO streaming.t (id, {columns}) VALUES ({id}, {values}) ON CONFLICT DO NOTHING;")
+}
+
 fn text(value: &Json) -> Option<String> {
     match value {
         Json::Null => None,
@@ -131,25 +144,8 @@ impl World {
             let row = values(dice);
             let statement = match dice.below(5) {
                 0 => format!("DELETE FROM streaming.t WHERE id = {id};"),
-                1 | 2 => {
-                    let set: Vec<String> = row
-                        .iter()
-                        .filter(|_| dice.one_in(4))
-                        .map(|(column, value)| format!("{column} = {value}"))
-                        .collect();
-                    if set.is_empty() {
-                        continue;
-                    }
-                    format!("UPDATE streaming.t SET {} WHERE id = {id};", set.join(", "))
-                }
-                _ => {
-                    let (columns, values): (Vec<&str>, Vec<String>) = row.into_iter().unzip();
-                    format!(
-                        "INSERT INTO streaming.t (id, {}) VALUES ({id}, {}) ON CONFLICT DO NOTHING;",
-                        columns.join(", "),
-                        values.join(", ")
-                    )
-                }
+                1 | 2 => update(dice, id, row),
+                _ => insert(id, row),
             };
             statements.push_str(&statement);
         }
@@ -281,7 +277,7 @@ impl World {
 
     /// What a confirmation of every group says is what the rule's text says.
     fn confirm(&mut self, at: usize, keys: &[Key], now: Timestamp, wanted: &Answer) {
-        let Watched { sql, query, .. } = &self.rules[at];
+        let Watched { sql, query, window, .. } = &self.rules[at];
         let rule = Rule {
             name: "r".to_owned(),
             version: "v".to_owned(),
@@ -297,14 +293,19 @@ impl World {
             .collect();
         let question = Question { rule: 0, asked };
         let (url, wanted_columns) = (self.url.clone(), self.wanted.clone());
-        let (answers, page, swept) = self.runtime.block_on(async {
+        let nulls = Question {
+            asked: question.asked.iter().filter(|asked| asked.has_null()).cloned().collect(),
+            ..question.clone()
+        };
+        let (answers, page, swept, rows, null_rows) = self.runtime.block_on(async {
             let options = options(&url).unwrap();
             let confirm = PostgresConfirm::new(options, 1, Duration::from_secs(5), &[rule], &wanted_columns);
             let answers = confirm.ask(&question).await;
             let page = confirm.page(0, None, now).await.unwrap();
             let swept = confirm.sweep(0, now).await.unwrap();
+            let (rows, null_rows) = (confirm.rows_of(&question).await.unwrap(), confirm.rows_of(&nulls).await.unwrap());
             confirm.close().await;
-            (answers, page, swept)
+            (answers, page, swept, rows, null_rows)
         });
         for (asked, answer) in question.asked.iter().zip(answers) {
             let answer = answer.unwrap_or_else(|error| panic!("{error}: {sql}"));
@@ -313,6 +314,14 @@ impl World {
                 let got: Vec<Option<String>> = answer.outputs.values().map(text).collect();
                 assert_eq!(&got, outputs, "{:?}: {sql}", asked.texts);
             }
+        }
+        // The rows of exactly these groups.
+        for (question, rows) in [(&question, rows), (&nulls, null_rows)] {
+            let asked: BTreeSet<&Key> = question.asked.iter().map(|asked| &asked.key).collect();
+            let read: BTreeSet<Key> = rows.iter().map(|row| window.key_of(&row.row)).collect();
+            assert!(read.iter().all(|key| asked.contains(key)), "{read:?} of {asked:?}: {sql}");
+            let held = question.asked.iter().filter(|asked| wanted.contains_key(&asked.texts));
+            held.for_each(|asked| assert!(read.contains(&asked.key), "{:?}: {sql}", asked.key));
         }
         let swept: BTreeSet<Vec<Option<String>>> = swept.iter().map(|key| key_texts(query, key)).collect();
         assert_eq!(swept, wanted.keys().cloned().collect(), "a sweep: {sql}");

@@ -7,7 +7,7 @@ use crate::model::text::without_value;
 
 /// Added to what is wrong with an unwrapped row that lacks columns and does not name its table.
 pub(super) const MAY_BE_ANOTHERS: &str = "; or it is a row of another table that is written to the same topic: add \
-                                          source.schema and source.table to the transform's add.fields, which tell";
+                                          source.schema and source.table to the transform's add.fields";
 
 pub(super) fn no_change() -> Reject {
     reject(

@@ -88,6 +88,9 @@ fn types_are_those_of_postgres() {
     check("COALESCE(MAX(amount), 0)", Ok(Type::Numeric));
     check("CASE WHEN COUNT(*) > 1 THEN 1 ELSE 2.5 END", Ok(Type::Numeric));
     check("SUM(amount)::bigint", Ok(Type::Int8));
+    check("NULLIF(MAX(note), COUNT(*))", Ok(Type::Int4));
+    check("NULLIF(MAX(note), 2.5)", Ok(Type::Numeric));
+    check("NULLIF('3', MAX(note))", Ok(Type::Int4));
     check("COUNT(*) FILTER (WHERE note = '7')", Ok(Type::Int8));
     check("COUNT(*) FILTER (WHERE note = 'seven')", Err("'seven' is no integer"));
     check("COUNT(*) FILTER (WHERE note = amount)", Ok(Type::Int8));

@@ -158,7 +158,7 @@ impl Types<'_> {
         for ((_, ty), node) in typed.iter().zip(nodes) {
             common = common_type(common, *ty).ok_or_else(|| {
                 let problem = format!("{} and {} are not compared here", common.name(), ty.name());
-                node.at.error(format!("{problem}; cast one of them"))
+                node.at.error(format!("{problem}; what is compared has to be of one type"))
             })?;
         }
         if common == Type::Unknown {
@@ -210,7 +210,13 @@ impl Types<'_> {
             Function::Greatest | Function::Least if ty == Type::Text => {
                 Err(at.error("GREATEST and LEAST of text are not supported: their order is that of a collation"))
             }
-            // The type of its first argument, which may be a narrower one; the calculation is the same.
+            // An integer that is compared with a wider one stays what it is; of two numbers that Postgres has no comparison
+            // for, the first is converted.
+            Function::Nullif if ty.is_integer() => {
+                let (_, first) = nodes.first().map_or(Ok((Expression::Bound, ty)), |first| self.typed(first))?;
+                let ty = if first.is_integer() { first } else { ty };
+                Ok((Expression::Call(function, arguments), ty))
+            }
             _ => Ok((Expression::Call(function, arguments), ty)),
         }
     }
@@ -223,12 +229,12 @@ impl Types<'_> {
                 return Ok((literal_of(inner.at, expression, to)?, to));
             }
             (Type::Unknown, _) => expression,
-            (from, Type::Numeric) if from.is_number() && matches!(expression, Expression::Literal(_)) => {
-                let Expression::Literal(Literal::Number(value, _)) = expression else { return Ok((expression, to)) };
-                return Ok((Expression::Literal(Literal::Number(value, to)), to));
-            }
-            (from, to) if from == to => expression,
-            (from, to) if from.is_number() && to.is_number() => expression,
+            (from, to) if from == to || from.is_number() && to.is_number() => match expression {
+                Expression::Literal(Literal::Number(value, _)) if to == Type::Numeric => {
+                    return Ok((Expression::Literal(Literal::Number(value, to)), to));
+                }
+                expression => expression,
+            },
             _ => {
                 let problem = format!("a cast of {} to {} is not supported", from.name(), to.name());
                 return Err(at.error(format!("{problem}; numbers are cast to other numbers, and literals to any type")));

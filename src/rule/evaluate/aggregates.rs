@@ -83,10 +83,6 @@ impl RunningKind {
         Self { function, argument, digits, is_integer: ty.is_integer(), ty }
     }
 
-    pub(super) fn is_count(&self) -> bool {
-        matches!(self.function, AggregateFunction::Count | AggregateFunction::CountDistinct)
-    }
-
     /// The least or the greatest of these values. Which of several texts it is depends on a collation.
     pub(super) fn extreme<'a>(&self, values: Option<&'a BTreeMap<Value, u64>>, is_greatest: bool) -> Scalar<'a> {
         let Some(values) = values.filter(|values| self.ty != Type::Text || values.len() == 1) else {

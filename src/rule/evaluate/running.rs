@@ -116,7 +116,7 @@ impl Running {
         if tally.opaque > 0 {
             return Scalar::Unknown;
         }
-        if tally.present == 0 && !kind.is_count() {
+        if tally.present == 0 && !kind.function.is_count() {
             return Scalar::Null;
         }
         let whole = |total: i128| i64::try_from(total).map_or(Scalar::Unknown, Scalar::Int);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
+use super::{insert, update};
 use crate::harness::job::Running;
 use crate::harness::{Connector, Database, Dice, Job, Record, kafka, wait_for};
 
@@ -196,22 +197,8 @@ fn change(dice: &mut Dice, database: &Database) {
         statements.push_str(&match dice.below(12) {
             0 => format!("DELETE FROM streaming.t WHERE id = {id};"),
             1 => format!("UPDATE streaming.t SET id = {} WHERE id = {id};", 1_000 + dice.below(1_000_000)),
-            2..=4 => {
-                let set: Vec<String> = values
-                    .iter()
-                    .filter(|_| dice.one_in(4))
-                    .map(|(column, value)| format!("{column} = {value}"))
-                    .collect();
-                if set.is_empty() {
-                    continue;
-                }
-                format!("UPDATE streaming.t SET {} WHERE id = {id};", set.join(", "))
-            }
-            _ => {
-                let (columns, values): (Vec<&str>, Vec<String>) = values.into_iter().unzip();
-                let (columns, values) = (columns.join(", "), values.join(", "));
-                format!("INSERT INTO streaming.t (id, {columns}) VALUES ({id}, {values}) ON CONFLICT DO NOTHING;")
-            }
+            2..=4 => update(dice, id, values),
+            _ => insert(id, values),
         });
     }
     if dice.one_in(25) {
