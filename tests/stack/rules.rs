@@ -244,7 +244,7 @@ impl World {
             let (sql, unknown_count, all_count) = (sql.clone(), unknown.len() as u64, all.len() as u64);
             let rows = match self.fetch(&whole) {
                 Ok(rows) => rows,
-                // Data that the rule's text is an error for, which memory must not have an answer to for all its groups.
+                // Data that the rule's text is an error for: nothing to compare with. It is counted.
                 Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("22")) => {
                     self.counts.2 += 1;
                     continue;
