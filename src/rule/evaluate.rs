@@ -327,25 +327,35 @@ impl Program {
     /// The outputs over aggregates, as the alert shows them: COUNT as a number, everything else as Postgres's text of it, NULL
     /// and what memory cannot tell as null.
     pub fn outputs(&self, running: &Running) -> serde_json::Map<String, serde_json::Value> {
-        let mut shown = serde_json::Map::new();
+        let shown = self.values(running).map(|(name, value)| (name.to_owned(), value.unwrap_or_default()));
+        shown.collect()
+    }
+
+    /// Whether memory cannot tell some of the outputs.
+    pub fn has_unknown(&self, running: &Running) -> bool {
+        self.values(running).any(|(_, value)| value.is_none())
+    }
+
+    /// The outputs over aggregates; `None` for what memory cannot tell.
+    fn values<'a>(&'a self, running: &'a Running) -> impl Iterator<Item = (&'a str, Option<serde_json::Value>)> {
         let values = GroupValues { aggregates: &self.aggregates, running };
-        for output in &self.outputs {
-            let OutputExpr::Value(expression, ty) = &output.expr else { continue };
+        self.outputs.iter().filter_map(move |output| {
+            let OutputExpr::Value(expression, ty) = &output.expr else { return None };
             let kind = output.aggregate().and_then(|index| self.aggregates.get(index));
             let is_count = kind.is_some_and(|kind| kind.function.is_count());
             let value = match evaluate(expression, &values) {
-                _ if running.is_doubtful() => serde_json::Value::Null,
-                Scalar::Int(value) if is_count => value.into(),
-                Scalar::Int(value) => value.to_string().into(),
-                Scalar::Decimal(value, digits) => crate::model::decimal_text(value, digits.scale).into(),
-                Scalar::Bool(value) => value.to_string().into(),
-                Scalar::Time(at) => self.time_text(at, *ty).map_or(serde_json::Value::Null, Into::into),
-                Scalar::Text(text) => text.into(),
-                Scalar::Null | Scalar::Unknown => serde_json::Value::Null,
+                _ if running.is_doubtful() => None,
+                Scalar::Int(value) if is_count => Some(value.into()),
+                Scalar::Int(value) => Some(value.to_string().into()),
+                Scalar::Decimal(value, digits) => Some(crate::model::decimal_text(value, digits.scale).into()),
+                Scalar::Bool(value) => Some(value.to_string().into()),
+                Scalar::Time(at) => self.time_text(at, *ty).map(Into::into),
+                Scalar::Text(text) => Some(text.into()),
+                Scalar::Null => Some(serde_json::Value::Null),
+                Scalar::Unknown => None,
             };
-            shown.insert(output.name.clone(), value);
-        }
-        shown
+            Some((output.name.as_str(), value))
+        })
     }
 
     /// A time as a session in the query's time zone shows it; `None` outside of the years 1 to 9999.

@@ -21,7 +21,6 @@ use super::Question;
 use crate::failure::{CallError, HasKind, Server};
 use crate::model::duration::micros;
 use crate::model::{Key, Timestamp};
-use crate::rule::evaluate::Evaluation;
 use crate::window::Fingerprint;
 use suspects::Suspects;
 
@@ -102,7 +101,7 @@ pub struct Audit {
     warned_in: u64,
     pub(super) suspects: Suspects,
     /// What memory knew of the keys that are being asked about.
-    pub(super) fingerprints: BTreeMap<Key, (Evaluation, Fingerprint)>,
+    pub(super) fingerprints: BTreeMap<Key, Fingerprint>,
     pub(super) status: AuditStatus,
 }
 

@@ -19,6 +19,8 @@ pub struct Fingerprint {
     pub is_sound: bool,
     /// Whether memory cannot tell of some rows if WHERE admits them: which rows the window has, only the table knows.
     pub is_doubtful: bool,
+    /// Whether there are outputs that memory cannot calculate, which are null in it.
+    pub has_unknown: bool,
 }
 
 impl Window {
@@ -37,7 +39,8 @@ impl Window {
         }
         let slack = self.program.time_slack().saturating_mul(i128::from(running.rows()));
         let (rows, is_doubtful) = (running.rows(), running.is_doubtful());
-        Fingerprint { rows, times, slack, is_sound: running == group.running, is_doubtful }
+        let has_unknown = self.program.has_unknown(&group.running);
+        Fingerprint { rows, times, slack, is_sound: running == group.running, is_doubtful, has_unknown }
     }
 
     /// The group that a row of the wanted columns belongs to.

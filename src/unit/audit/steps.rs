@@ -13,7 +13,6 @@ use crate::contract::Look;
 use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::progress::Offsets;
-use crate::rule::evaluate::Evaluation;
 use crate::rule::table_row::TableRow;
 use crate::snapshot::Snapshot;
 use crate::unit::{Asked, Compared, Question, SeenRows, Unit, log};
@@ -126,9 +125,9 @@ impl Unit {
         let Some(state) = self.rules.get_mut(rule) else { return question };
         for key in keys {
             let now = state.window.now_for(&key, now);
-            let (evaluation, stream) = state.window.evaluate(&key, now);
+            let (_, stream) = state.window.evaluate(&key, now);
             let fingerprint = state.window.fingerprint(&key);
-            self.audit.fingerprints.insert(key.clone(), (evaluation, fingerprint));
+            self.audit.fingerprints.insert(key.clone(), fingerprint);
             state.window.note_changes(&key);
             let texts = key_texts(&state.rule.query, &key);
             question.asked.push(Asked { key, texts, now, stream });
@@ -150,7 +149,7 @@ impl Unit {
             let key = &asked.key;
             let known = self.audit.fingerprints.remove(key);
             let agrees = match (answer, known) {
-                (Ok(answer), Some((evaluation, fingerprint))) => {
+                (Ok(answer), Some(fingerprint)) => {
                     self.audit.status.keys += 1;
                     let snapshot = Snapshot::parse(&answer.answer.snapshot);
                     let is_visible =
@@ -158,7 +157,7 @@ impl Unit {
                     if let Some(snapshot) = &snapshot {
                         state.window.saw(snapshot);
                     }
-                    !is_visible || agrees(evaluation, fingerprint, &asked.stream, answer)
+                    !is_visible || agrees(fingerprint, &asked.stream, answer)
                 }
                 (Err(error), _) => {
                     self.audit.unread(&state.rule.name, "a key", error);
@@ -302,8 +301,8 @@ impl Unit {
 }
 
 /// Whether memory and table have the same rows of a key, as far as their aggregates tell.
-fn agrees(evaluation: Evaluation, fingerprint: Fingerprint, stream: &Map<String, Json>, table: &Compared) -> bool {
-    let Fingerprint { rows, times, slack, is_sound, is_doubtful } = fingerprint;
+fn agrees(fingerprint: Fingerprint, stream: &Map<String, Json>, table: &Compared) -> bool {
+    let Fingerprint { rows, times, slack, is_sound, is_doubtful, has_unknown } = fingerprint;
     if is_sound && is_doubtful {
         return true;
     }
@@ -312,8 +311,7 @@ fn agrees(evaluation: Evaluation, fingerprint: Fingerprint, stream: &Map<String,
     }
     // What memory cannot calculate it does not compare.
     let same = |(name, value): (&String, &Json)| {
-        evaluation == Evaluation::Unknown && value.is_null()
-            || table.answer.outputs.get(name).is_some_and(|other| same_value(value, other))
+        has_unknown && value.is_null() || table.answer.outputs.get(name).is_some_and(|other| same_value(value, other))
     };
     stream.iter().all(same)
 }
@@ -326,19 +324,35 @@ fn same_value(one: &Json, other: &Json) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unit::Answer;
 
     #[test]
     fn times_may_lack_what_the_connector_rounds_down() {
         let check = |times, slack, table, want| {
-            let stream = Fingerprint { rows: 2, times, slack, is_sound: true, is_doubtful: false };
+            let stream = Fingerprint { rows: 2, times, slack, is_sound: true, ..Fingerprint::default() };
             let table = Compared { rows: 2, times: table, ..Compared::default() };
-            assert_eq!(agrees(Evaluation::Holds, stream, &Map::new(), &table), want, "{times} {slack} {table:?}");
+            assert_eq!(agrees(stream, &Map::new(), &table), want, "{times} {slack} {table:?}");
         };
         check(5_000, 0, 5_000, true);
         check(5_000, 0, 5_001, false);
         check(5_000, 1_998, 6_998, true);
         check(5_000, 1_998, 6_999, false);
         check(5_000, 1_998, 4_999, false);
+    }
+
+    #[test]
+    fn what_memory_cannot_calculate_is_not_compared() {
+        let check = |has_unknown, is_doubtful, memory: Json, table: Json, want| {
+            let of = |value: Json| Map::from_iter([("last".to_owned(), value)]);
+            let stream = Fingerprint { rows: 2, is_sound: true, has_unknown, is_doubtful, ..Fingerprint::default() };
+            let answer = Answer { outputs: of(table.clone()), ..Answer::default() };
+            let table = Compared { rows: 2, answer, ..Compared::default() };
+            assert_eq!(agrees(stream, &of(memory), &table), want, "{has_unknown} {is_doubtful} {table:?}");
+        };
+        check(false, false, Json::Null, "de".into(), false);
+        check(true, false, Json::Null, "de".into(), true);
+        check(true, false, "3".into(), "4".into(), false);
+        check(false, true, "3".into(), "4".into(), true);
     }
 
     #[test]

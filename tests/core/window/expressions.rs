@@ -61,6 +61,24 @@ fn having_over_rows() {
 }
 
 #[test]
+fn outputs_that_memory_cannot_tell() {
+    let check = |output: &str, amounts: &[Value], want: (Option<&str>, bool)| {
+        let sql =
+            format!("SELECT user_id, {output} AS o FROM streaming.transactions GROUP BY user_id HAVING COUNT(*) > 1");
+        let program = program(&sql);
+        let running = running(&program, amounts);
+        let shown = program.outputs(&running);
+        assert_eq!((shown["o"].as_str(), program.has_unknown(&running)), want, "{output} over {amounts:?}");
+    };
+    let some = cents(&[100, 250]);
+    check("SUM(amount)", &some, (Some("3.50"), false));
+    check("SUM(amount) FILTER (WHERE amount > 9)", &some, (None, false));
+    check("SUM(amount) / 0", &some, (None, true));
+    check("SUM(amount)", &[Value::Decimal(100), Value::Opaque], (None, true));
+    check("MAX(timestamp)", &some, (Some("2026-11-22 10:00:00+00"), false));
+}
+
+#[test]
 fn rows_that_where_does_not_admit_are_not_held() {
     let sql = "SELECT user_id FROM streaming.transactions WHERE amount > 2 OR amount IS NULL GROUP BY user_id HAVING COUNT(*) = 1";
     let program = program(sql);

@@ -129,7 +129,7 @@ const RULES: [(&str, &str, &str, &str); 24] = [
     ),
     (
         "anything-foreign",
-        "BOOL_OR(country <> 'de') AS foreign_seen FROM streaming.t",
+        "BOOL_OR(country <> 'de') AS foreign_seen, MIN(country), MAX(created_at) AS last FROM streaming.t",
         "card_id, type",
         "BOOL_OR(country <> 'de') AND BOOL_AND(COALESCE(amount, 0) > 50)",
     ),
