@@ -3,18 +3,20 @@
 //! - [`parse`]: SQL text → [`parse::Parsed`], names and positions only
 //! - [`compile`]: names → columns of the catalog, types checked: [`Query`]
 //! - [`expression`]: what conditions, arguments and outputs are made of
+//! - [`calendar`]: intervals, `date_trunc`, `EXTRACT`
+//! - [`edges`]: the times that go by NOW(), and what is compared with them
 //! - [`evaluate`]: what a row contributes, and whether HAVING holds
-//! - [`reach`]: how far back a window reaches, and when that changes what is in it
 //! - [`render`]: the same query as SQL again, for Postgres
 //! - [`table_row`]: rows of the table as memory holds them
 //! - [`message`]: the template of an alert's message
 
+pub mod calendar;
 pub mod compile;
+pub mod edges;
 pub mod evaluate;
 pub mod expression;
 pub mod message;
 pub mod parse;
-pub mod reach;
 pub mod render;
 pub mod table_row;
 
@@ -126,6 +128,7 @@ impl Query {
     pub fn canonical(mut self) -> Self {
         self.filter = self.filter.map(Expression::canonical);
         self.having = self.having.canonical();
+        self.bound = self.bound.map(|bound| TimeBound { edge: bound.edge.canonical(), ..bound });
         for aggregate in &mut self.aggregates {
             aggregate.argument = aggregate.argument.take().map(Expression::canonical);
             aggregate.filter = aggregate.filter.take().map(Expression::canonical);
@@ -142,9 +145,52 @@ impl Query {
     /// Whether the query means something else in another time zone: its column holds local times, or it reaches back by days
     /// or months, which a change of the clocks makes longer or shorter.
     pub fn is_zoned(&self) -> bool {
-        self.bound.as_ref().is_some_and(|bound| {
-            bound.back.is_calendar() || self.table.columns.get(bound.column).is_some_and(|column| column.ty.is_local())
-        })
+        let is_bound_zoned =
+            self.bound.as_ref().is_some_and(|bound| bound.edge.is_zoned() || bound.is_widened(&self.table));
+        is_bound_zoned || self.all_expressions().any(Expression::is_zoned)
+    }
+
+    /// Where there is no time bound: what of a row has to be at a time that goes by NOW(), or after it, and that time. A row
+    /// that is far behind need not be held.
+    pub fn lower_bound(&self) -> Option<(Expression, Expression)> {
+        self.filter.as_ref().filter(|_| self.bound.is_none()).and_then(edges::lower_bound)
+    }
+
+    /// Whether NOW() stands elsewhere than in the time bound.
+    pub fn has_more_times(&self) -> bool {
+        self.all_expressions().any(Expression::has_now)
+    }
+
+    /// Its expressions but for the time bound.
+    fn all_expressions(&self) -> impl Iterator<Item = &Expression> {
+        let outputs = self.outputs.iter().filter_map(|output| match &output.expr {
+            OutputExpr::Value(expression, _) => Some(expression),
+            OutputExpr::Key(_) => None,
+        });
+        self.expressions().chain([&self.having]).chain(outputs)
+    }
+
+    /// Calls `change` for every time zone that its text names.
+    pub fn change_zones(&mut self, change: &mut impl FnMut(&mut Arc<Zone>)) {
+        let aggregates = self.aggregates.iter_mut().flat_map(|one| one.argument.iter_mut().chain(&mut one.filter));
+        let outputs = self.outputs.iter_mut().filter_map(|output| match &mut output.expr {
+            OutputExpr::Value(expression, _) => Some(expression),
+            OutputExpr::Key(_) => None,
+        });
+        let bound = self.bound.iter_mut().map(|bound| &mut bound.edge);
+        let all = aggregates.chain(outputs).chain(&mut self.filter).chain(bound).chain([&mut self.having]);
+        all.for_each(|expression| expression.change_zones(change));
+    }
+
+    /// The names of the time zones in its text, each once.
+    pub fn zone_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        self.clone().change_zones(&mut |zone| {
+            if !names.iter().any(|name| name == zone.name()) {
+                names.push(zone.name().to_owned());
+            }
+        });
+        names
     }
 }
 
@@ -192,15 +238,34 @@ fn threshold(having: &Expression) -> Option<Threshold> {
     }
 }
 
-/// `column >= NOW() - INTERVAL …` (or `>`).
+/// `column >= NOW() - INTERVAL …` (or `>`), or another time that goes by NOW().
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeBound {
     /// Index into the table's columns.
     pub column: usize,
     /// `>=` rather than `>`.
     pub inclusive: bool,
-    /// How far back.
-    pub back: Interval,
+    /// What it is compared with.
+    pub edge: Expression,
+}
+
+impl TimeBound {
+    /// How far back from NOW(), where it is as simple as that.
+    pub fn back(&self) -> Option<Interval> {
+        match &self.edge {
+            Expression::Arithmetic(expression::Arithmetic::Subtract, now, back, _) => match (&**now, &**back) {
+                (Expression::Now(_), Expression::Literal(Literal::Interval(back, _))) => Some(*back),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether its column holds local times that are compared with an instant.
+    pub fn is_widened(&self, table: &Table) -> bool {
+        let is_local = table.columns.get(self.column).is_some_and(|column| column.ty.is_local());
+        is_local && edges::type_of(&self.edge) == Type::TimestampTz
+    }
 }
 
 /// A positive interval as Postgres keeps it. A day is a day of the calendar, in the time zone of the query.

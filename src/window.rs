@@ -14,7 +14,7 @@
 //! - [`trigger`]: the change that made an evaluation what it is
 //! - [`top`]: the groups nearest to their threshold
 //! - [`watch`]: groups that wait for an answer, and groups that are worth nothing
-//! - [`arena`]: where rows and groups lie
+//! - [`arena`], [`rows`]: where rows and groups lie
 
 mod arena;
 mod audit;
@@ -22,6 +22,7 @@ mod audit;
 mod damage;
 mod edges;
 mod reload;
+mod rows;
 mod stored;
 mod top;
 mod trigger;
@@ -35,6 +36,7 @@ use std::hash::BuildHasher;
 
 use arena::Arena;
 use hashbrown::HashTable;
+use rows::Rows;
 use unseen::Unseen;
 use version::Version;
 
@@ -43,7 +45,7 @@ use crate::episode::Reason;
 use crate::model::{Key, Lsn, Position, Timestamp};
 use crate::planted;
 use crate::rule::Time;
-use crate::rule::evaluate::{Args, Evaluation, LeftEdge, Parts, Program, Running};
+use crate::rule::evaluate::{Args, EdgeTimes, Evaluation, Parts, Program, Running};
 use crate::snapshot::Snapshot;
 
 pub use audit::Fingerprint;
@@ -96,10 +98,9 @@ struct Row {
 #[derive(Debug)]
 struct Group {
     key: Key,
-    /// By instant, so that what leaves the window stands first.
-    rows: BTreeSet<(Timestamp, u32)>,
-    /// The edge that `running` goes by: rows before it are held, and not part of it.
-    left: LeftEdge,
+    rows: Rows,
+    /// The edges that `running` goes by: rows before the left one are held, and not part of it.
+    edges: EdgeTimes,
     running: Running,
     /// The greatest event time seen: NOW() under `clock = "event"`.
     event_time: Timestamp,
@@ -312,20 +313,20 @@ impl Window {
     /// What memory says of a group at `now`, and its aggregates as an alert shows them.
     pub fn evaluate(&mut self, key: &Key, now: Timestamp) -> (Evaluation, serde_json::Map<String, serde_json::Value>) {
         let Some(index) = self.find_group(key) else {
-            return (Evaluation::Fails, self.program.outputs(&self.program.start()));
+            return (Evaluation::Fails, self.program.outputs(&self.program.start(), &self.program.edges(now)));
         };
         if self.time == Time::Processing {
             self.evict(index, now);
         }
         let Some(group) = self.groups.get_mut(index) else { return (Evaluation::Fails, serde_json::Map::new()) };
-        let evaluation = self.program.evaluate(&group.running);
+        let evaluation = self.program.evaluate(&group.running, &group.edges);
         if evaluation != group.evaluation {
             // Time alone brought it; the next evaluation tells.
             (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Time);
             group.edge = Some(now);
             self.edges.push(Reverse((now, index)));
         }
-        (evaluation, self.program.outputs(&group.running))
+        (evaluation, self.program.outputs(&group.running, &group.edges))
     }
 
     /// NOW() for a group: `now` under the wall time, else the greatest event time seen for it.
@@ -338,8 +339,7 @@ impl Window {
 
     /// The window at `now`: its left edge and NOW() itself.
     pub fn bounds(&self, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
-        let edge = self.program.left_edge(now);
-        ((edge != LeftEdge::NONE).then(|| edge.at()), now)
+        (self.program.left_instant(now), now)
     }
 
     fn evaluate_group(&mut self, index: u32, now: Timestamp) -> Option<Transition> {
@@ -348,7 +348,7 @@ impl Window {
         }
         let group = self.groups.get_mut(index)?;
         group.touched = false;
-        let evaluation = self.program.evaluate(&group.running);
+        let evaluation = self.program.evaluate(&group.running, &group.edges);
         if evaluation != group.evaluation {
             // Rows left by time after the last change: no change is to be named for it.
             (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Time);
@@ -358,10 +358,10 @@ impl Window {
         }
         group.evaluated = evaluation;
         let now = if self.time == Time::Event { group.event_time } else { now };
-        let outputs = self.program.outputs(&group.running);
-        // Time takes no rows out of a window without a bound.
-        let is_bounded = self.program.is_bounded();
-        let reason = if group.reason == Reason::Time && !is_bounded { Reason::Healed } else { group.reason };
+        let outputs = self.program.outputs(&group.running, &group.edges);
+        // Time changes nothing of a rule that does not name it.
+        let is_timed = self.program.is_timed();
+        let reason = if group.reason == Reason::Time && !is_timed { Reason::Healed } else { group.reason };
         Some(Transition { key: group.key.clone(), evaluation, now, trigger: group.since.clone(), reason, outputs })
     }
 
@@ -369,7 +369,7 @@ impl Window {
     fn settle(&mut self, index: u32, now: Timestamp, tx_id: Option<u32>, trigger: &impl Fn() -> Trigger) {
         let Some(group) = self.groups.get(index) else { return };
         let now = if self.time == Time::Event { group.event_time } else { now };
-        let by_change = self.program.evaluate(&group.running);
+        let by_change = self.program.evaluate(&group.running, &group.edges);
         self.evict(index, now);
         self.schedule(index, now);
         let Some(group) = self.groups.get_mut(index) else { return };
@@ -377,7 +377,7 @@ impl Window {
             group.unseen.push(tx_id, self.seen.as_ref());
         }
         Self::touched(&mut self.quiet, &group.key);
-        let evaluation = self.program.evaluate(&group.running);
+        let evaluation = self.program.evaluate(&group.running, &group.edges);
         if evaluation != group.evaluation || evaluation == Evaluation::Unknown {
             (group.evaluation, group.since) = (evaluation, Some(Box::new(trigger())));
             // The change has only moved NOW() on, where the rows that left by it made the difference.
@@ -414,23 +414,24 @@ impl Window {
     ) -> Option<u32> {
         let Parts { key, time, args } = parts;
         let time = time?;
-        let at = self.program.instant(time);
+        let (at, instant) = (self.program.position(time), self.program.instant(time));
         let is_held = match self.time {
-            Time::Processing => self.program.holds(self.program.left_edge(now), at),
+            Time::Processing => self.program.holds(&self.program.edges(now), at),
             // One row dated 2999 must not carry NOW() there.
-            Time::Event => committed_at.is_none_or(|then| at.0 <= then.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
+            Time::Event => committed_at.is_none_or(|then| instant.0 <= then.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
         };
         if !is_held {
             return None;
         }
         let group = self.group_for(key)?;
         let held = self.groups.get_mut(group)?;
-        held.event_time = held.event_time.max(at);
-        if held.left.admits(at) {
+        held.event_time = held.event_time.max(instant);
+        if let Some(args) = self.program.contribution(at, &args, &held.edges) {
             held.running.add(&args);
         }
+        let places = self.program.places(time, &args);
         let index = self.rows.insert(Row { pk: pk.clone(), group, time, version, args })?;
-        held.rows.insert((at, index));
+        held.rows.insert(index, places);
         self.index_row(index);
         Some(group)
     }
@@ -444,11 +445,10 @@ impl Window {
     /// Removes a row; its group, for evaluating.
     fn take_out(&mut self, index: u32) -> Option<u32> {
         let row = self.forget(index)?;
-        let at = self.program.instant(row.time);
         let group = self.groups.get_mut(row.group)?;
-        group.rows.remove(&(at, index));
-        if group.left.admits(at) {
-            group.running.remove(&row.args);
+        group.rows.remove(index, self.program.places(row.time, &row.args));
+        if let Some(args) = self.program.contribution(self.program.position(row.time), &row.args, &group.edges) {
+            group.running.remove(&args);
         }
         Some(row.group)
     }
@@ -480,8 +480,8 @@ impl Window {
         let hash = self.hasher.hash_one(&key);
         let index = self.groups.insert(Group {
             key,
-            rows: BTreeSet::new(),
-            left: LeftEdge::NONE,
+            rows: Rows::default(),
+            edges: self.program.first_edges(),
             running: self.program.start(),
             event_time: Timestamp::MIN,
             evaluation: Evaluation::Fails,

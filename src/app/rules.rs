@@ -1,5 +1,6 @@
 //! Rules compiled against the catalog: SQL text → typed rules that Postgres and memory read alike.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
@@ -16,7 +17,7 @@ use crate::postgres::{Database, query_scalar};
 use crate::retry::Retry;
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
-use crate::rule::{OutputExpr, Query, Rule, compile};
+use crate::rule::{OutputExpr, Query, Rule, Time, compile};
 use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 
 /// The rules of a configuration, and the table that they read.
@@ -51,6 +52,18 @@ pub async fn compile_rules(config: &Config, database: &Database, patience: Durat
             tracing::info!(rule = rule.name, zone = zone.name(), "the time zone that the rule is run in");
         }
         rule.query.zone = zone;
+    }
+    let zones = &compiled.zones;
+    for rule in &mut compiled.rules {
+        let names = rule.query.zone_names();
+        let setting = format!("rule {}: sql", rule.name);
+        let asking = Retry::for_at_most(patience);
+        let named = asking.run("asking for time zones", async || zones.named(&names, &setting).await).await?;
+        rule.query.change_zones(&mut |zone| {
+            if let Some(found) = names.iter().zip(&named).find(|(name, _)| *name == zone.name()) {
+                *zone = Arc::clone(found.1);
+            }
+        });
     }
     Ok(compiled)
 }
@@ -204,6 +217,13 @@ async fn check_server(connection: &mut PgConnection, database: &Database) -> Res
 }
 
 fn finish(settings: &RuleSettings, query: Query) -> Result<Rule, String> {
+    if settings.time == Time::Event && query.bound.is_none() && query.has_more_times() {
+        return Err(
+            "time = \"event\" needs a lower time bound in WHERE, such as created_at >= NOW() - INTERVAL '7 days': \
+                    its column is what NOW() goes by"
+                .to_owned(),
+        );
+    }
     let names: Vec<&str> = query.outputs.iter().map(|output| output.name.as_str()).collect();
     let text = settings.message.clone().unwrap_or_else(|| default_message(&settings.name, &query));
     let message = Template::parse(&text, &names).map_err(|error| format!("message: {error}"))?;

@@ -19,7 +19,7 @@ use crate::failure::{CallError, Kind};
 use crate::model::{Column, ColumnType, Key, Lsn, Table, Timestamp, Value, decimal_text};
 use crate::rule::expression::{AggregateFunction, Function};
 use crate::rule::table_row::TableRow;
-use crate::rule::{Aggregate, Comparison, Expression, Interval, OutputExpr, Query, Rule, Time};
+use crate::rule::{Aggregate, Comparison, Expression, Interval, OutputExpr, Query, Rule, Time, TimeBound};
 use crate::unit::audit::AUDIT_KEYS;
 use crate::unit::{Answer, Asked, Compared, Question};
 
@@ -367,7 +367,12 @@ impl Naive<'_> {
     }
 
     fn rows(&self, rows: &Rows, asked: &Asked) -> Result<Vec<TableRow>, String> {
-        let edge = self.query.bound.as_ref().map(|bound| earlier(asked.now, &bound.back)).transpose()?;
+        if self.query.has_more_times() {
+            return Err("this fake cannot evaluate NOW() but in a time bound".to_owned());
+        }
+        let back = |bound: &TimeBound| bound.back().ok_or_else(|| "this fake cannot evaluate this bound".to_owned());
+        let edge = |bound: &TimeBound| earlier(asked.now, &back(bound)?);
+        let edge = self.query.bound.as_ref().map(edge).transpose()?;
         let inside = |row: &&[Value]| match (&self.query.bound, edge) {
             (Some(bound), Some(edge)) => match self.value(row, bound.column) {
                 Some(Value::Time(at)) => *at > edge || (bound.inclusive && *at == edge),

@@ -76,6 +76,18 @@ impl Zones {
         Ok(found)
     }
 
+    /// The zones of these names, which this setting gave.
+    ///
+    /// # Errors
+    /// As of [`Zones::find`].
+    pub async fn named(&self, names: &[String], setting: &String) -> Result<Vec<Arc<Zone>>, CallError> {
+        let mut found = Vec::new();
+        for name in names {
+            found.push(self.zone(name, Some(setting)).await?);
+        }
+        Ok(found)
+    }
+
     async fn zone(&self, name: &str, setting: Option<&String>) -> Result<Arc<Zone>, CallError> {
         if Zone::is_utc_name(name) {
             return Ok(Arc::default());

@@ -1,16 +1,17 @@
 //! [`Parsed`] and the catalog → [`Query`]: names become columns, types are checked. Pure.
 
+mod times;
 mod types;
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::expression::{Aggregate, Expression};
+use super::expression::{Aggregate, Expression, Type};
 use super::parse::node::Kind;
 use super::parse::{At, Name, Parsed, ParsedOutput};
-use super::{Confirm, Output, OutputExpr, Query, RuleError, Time, TimeBound, render};
-use crate::model::{Column, ColumnType, Table};
+use super::{Confirm, Output, OutputExpr, Query, RuleError, Time, TimeBound, edges, render};
+use crate::model::{Column, Table};
 use types::{Types, is_key};
 
 /// The namespace of rule versions: a random UUID, fixed for ever, as versions stand in alerts and checkpoints.
@@ -46,15 +47,34 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
         outputs.push(output);
     }
     let mut rows = Types { table, aggregates: &mut Vec::new(), columns: true };
+    let place = filter.as_ref().map(|filter| filter.at);
     let filter = filter.as_ref().map(|filter| rows.condition(filter, "WHERE")).transpose()?;
     let bound = match bound {
         Some(bound) => {
-            Some(TimeBound { column: time_column(table, &bound.column)?, inclusive: bound.inclusive, back: bound.back })
+            let (column, ty) = time_column(table, &bound.column)?;
+            let (edge, edge_type) = rows.typed(&bound.edge)?;
+            if !edge_type.is_time() {
+                return Err(bound
+                    .edge
+                    .at
+                    .error(format!("a time is compared with a time, not with {}", edge_type.name())));
+            }
+            // An instant is compared with the instant of a local time.
+            let edge = if ty == Type::TimestampTz { times::widened(edge, edge_type, ty) } else { edge };
+            Some(TimeBound { column, inclusive: bound.inclusive, edge })
         }
         None => None,
     };
     let at = having.at;
     let having = Types { table, aggregates: &mut aggregates, columns: false }.condition(having, "HAVING")?;
+    for (expression, at) in filter.iter().zip(place).chain([(&having, at)]) {
+        edges::check(expression).map_err(|problem| at.error(problem))?;
+    }
+    for aggregate in &aggregates {
+        for expression in aggregate.expressions() {
+            edges::check(expression).map_err(|problem| at.error(problem))?;
+        }
+    }
     if !having.has_aggregate() {
         return Err(at.error("HAVING needs an aggregate, such as COUNT(*) > 5: without one it says nothing of a group"));
     }
@@ -138,16 +158,17 @@ fn output(
         }
         _ => {
             let (expression, ty) = Types { table, aggregates, columns: false }.typed(&parsed.expr)?;
+            edges::check_shown(&expression).map_err(|problem| parsed.expr.at.error(problem))?;
             OutputExpr::Value(expression, ty)
         }
     };
     Ok(Output { name: parsed.name.text.clone(), expr })
 }
 
-fn time_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
+fn time_column(table: &Table, name: &Name) -> Result<(usize, Type), RuleError> {
     let (index, column) = find(table, name)?;
-    match column.ty {
-        ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => Ok(index),
+    match Type::of(&column.ty) {
+        Some(ty) if ty.is_time() => Ok((index, ty)),
         _ => Err(unsupported(name.at, column, "a time bound takes timestamp with or without time zone, and date")),
     }
 }

@@ -3,35 +3,40 @@
 //! - this file: a compiled query
 //! - [`expression`]: values of expressions
 //! - [`aggregates`], [`running`]: what is kept of rows, and aggregates of it
+//! - [`clock`]: what time does to it
 //! - [`scalar`], [`like`]: what expressions calculate with
 //!
 //! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
 
 mod aggregates;
+mod clock;
 mod expression;
 mod like;
 mod running;
 mod scalar;
+mod times;
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-pub use super::reach::LeftEdge;
+pub use super::edges::LeftEdge;
+pub use clock::{EdgeTimes, Place};
 pub use running::Running;
 
-use super::expression::{AggregateFunction, Comparison, Expression, Literal, Type};
-use super::reach::Reach;
+use super::expression::{AggregateFunction, Comparison, Expression, Type};
 use super::{Output, OutputExpr, Query, TimeBound};
 use crate::change::{Hole, HoleCause};
 use crate::model::zone::Zone;
 use crate::model::{ColumnType, Key, Timestamp, Value};
 use aggregates::{Arg, RunningKind, in_slots};
+use clock::{Clock, Taken};
 use expression::{GroupValues, RowValues, digits_of, evaluate};
 use scalar::{Digits, Scalar};
 
 /// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*); NULL where FILTER
-/// leaves the row out. One more stands behind them for a row of which memory cannot tell whether WHERE admits it.
+/// leaves the row out. One more stands behind them for a row of which memory cannot tell whether WHERE admits it. Where what a
+/// row contributes changes with time, windows keep the values that these are calculated from instead.
 pub type Args = SmallVec<[Value; 1]>;
 
 /// Whether HAVING holds for a group.
@@ -71,7 +76,9 @@ pub struct Program {
     args: Vec<Arg>,
     aggregates: Vec<RunningKind>,
     outputs: Vec<Output>,
-    reach: Option<Reach>,
+    clock: Clock,
+    /// Whether the time bound's column holds local times.
+    is_bound_local: bool,
     having: Having,
     /// What HAVING compares with a number.
     threshold: Option<(usize, Comparison)>,
@@ -101,20 +108,13 @@ impl Program {
         let slot = |column: usize| {
             wanted.iter().position(|w| *w == column).ok_or_else(|| format!("column {column} is not decoded"))
         };
+        let taken = Taken::new(query)?;
+        let query = &taken.query;
         let mut args = Vec::new();
-        let mut aggregates = Vec::new();
         for aggregate in &query.aggregates {
-            let argument = match (&aggregate.argument, &aggregate.filter) {
-                (None, None) => None,
-                // COUNT(*) of some rows is the count of something that is never NULL.
-                (argument, filter) => {
-                    let expression = argument.clone().unwrap_or(Expression::Literal(Literal::Bool(true)));
-                    args.push(Arg::new(query, aggregate, expression, filter.clone(), &slot)?);
-                    Some(args.len() - 1)
-                }
-            };
-            aggregates.push(RunningKind::new(query, aggregate, argument));
+            args.extend(Arg::of(query, aggregate, &slot)?);
         }
+        let aggregates = RunningKind::all(query);
         let condition = query.condition().cloned().map(|condition| in_slots(condition, &slot)).transpose()?;
         let digits = |column: &usize| digits_of(&Expression::Column(*column), query);
         Ok(Self {
@@ -128,7 +128,8 @@ impl Program {
             threshold: query.threshold().map(|threshold| (threshold.aggregate, threshold.comparison)),
             aggregates,
             outputs: query.outputs.clone(),
-            reach: query.bound.as_ref().map(|bound| Reach::new(bound, is_local(query, bound), Arc::clone(&query.zone))),
+            clock: Clock::new(&taken, wanted)?,
+            is_bound_local: query.bound.as_ref().is_some_and(|bound| is_local(query, bound)),
             zone: Arc::clone(&query.zone),
         })
     }
@@ -172,7 +173,16 @@ impl Program {
 
     /// The same with a key and a time that are known. What is read of a hole is unknown.
     fn parts_at(&self, row: &[Value], holes: &[Hole], key: Key, time: Option<Timestamp>) -> Parts {
-        let values = RowValues { row, digits: &self.digits, holes };
+        if let Some(kept) = &self.clock.kept {
+            let is_hole = |slot: usize| holes.iter().any(|hole| hole.slot == slot);
+            let value = |slot: &usize| match row.get(*slot) {
+                _ if is_hole(*slot) => Value::Opaque,
+                value => value.cloned().unwrap_or(Value::Null),
+            };
+            let args = kept.slots.iter().map(value).collect();
+            return self.kept_parts(key, time, args);
+        }
+        let values = RowValues { row, digits: &self.digits, holes, edges: None, zone: &self.zone };
         let is_admitted = self.condition.as_ref().map_or(Scalar::Bool(true), |condition| evaluate(condition, &values));
         let mut args: Args = SmallVec::new();
         let time = match is_admitted {
@@ -183,6 +193,18 @@ impl Program {
         if is_admitted == Scalar::Unknown {
             args.push(Value::Opaque);
         }
+        Parts { key, time, args }
+    }
+
+    /// What windows keep of a row whose contribution changes with time.
+    fn kept_parts(&self, key: Key, time: Option<Timestamp>, args: Args) -> Parts {
+        let Some(kept) = &self.clock.kept else { return Parts { key, time, args } };
+        let values = kept.values(&args, None, &self.zone);
+        let time = match kept.admitted(&values) {
+            Scalar::Bool(true) | Scalar::Unknown if self.is_bounded() => time,
+            Scalar::Bool(true) | Scalar::Unknown => Some(kept.first_place(&values)),
+            _ => None,
+        };
         Parts { key, time, args }
     }
 
@@ -216,6 +238,18 @@ impl Program {
             Some(Some(Some((_, parts)))) => parts.time,
             Some(None) => return (None, false),
         };
+        if let Some(kept) = &self.clock.kept {
+            let mut args: Args = SmallVec::with_capacity(kept.slots.len());
+            for (place, slot) in kept.slots.iter().enumerate() {
+                args.push(match known(*slot) {
+                    Some(None) => row.get(*slot).cloned().unwrap_or(Value::Null),
+                    Some(Some((_, before))) => before.args.get(place).cloned().unwrap_or(Value::Opaque),
+                    None => Value::Opaque,
+                });
+            }
+            let is_complete = kept.slots.iter().all(|slot| known(*slot).is_some());
+            return (Some(self.kept_parts(Key::new(values), time, args)), is_complete);
+        }
         let mut parts = self.parts_at(row, holes, Key::new(values), time);
         if parts.time.is_none() {
             return (Some(parts), true);
@@ -239,33 +273,7 @@ impl Program {
 
     /// The instant of a row's time: local time counts in the time zone of the query.
     pub fn instant(&self, time: Timestamp) -> Timestamp {
-        self.reach.as_ref().map_or(time, |reach| reach.instant(time))
-    }
-
-    /// The left edge at `now`: NOW() − interval as Postgres calculates it in the time zone of the query.
-    pub fn left_edge(&self, now: Timestamp) -> LeftEdge {
-        self.reach.as_ref().map_or(LeftEdge::NONE, |reach| reach.left_edge(now))
-    }
-
-    /// Whether a row that stands at this instant is inside of this edge, or may be inside of a later one.
-    pub fn holds(&self, edge: LeftEdge, at: Timestamp) -> bool {
-        self.reach.as_ref().is_none_or(|reach| reach.holds(edge, at))
-    }
-
-    /// Whether the edge keeps its distance from NOW() for ever.
-    pub fn is_steady(&self) -> bool {
-        self.reach.as_ref().is_none_or(Reach::is_steady)
-    }
-
-    /// When a group is to be looked at again, if no row comes or goes: see `reach`. `inside` is the first of its rows inside
-    /// of the window at `now`, `outside` the first of those that are held outside.
-    pub fn next_look(
-        &self,
-        now: Timestamp,
-        inside: Option<Timestamp>,
-        outside: Option<Timestamp>,
-    ) -> Option<Timestamp> {
-        self.reach.as_ref().and_then(|reach| reach.next_look(now, inside, outside))
+        if self.is_bound_local { self.zone.instant(time.0) } else { time }
     }
 
     /// Empty aggregates.
@@ -273,8 +281,8 @@ impl Program {
         Running::new(self.args.iter().map(|arg| arg.is_counted))
     }
 
-    /// Whether HAVING holds.
-    pub fn evaluate(&self, running: &Running) -> Evaluation {
+    /// Whether HAVING holds of the aggregates at these edges.
+    pub fn evaluate(&self, running: &Running, edges: &[Timestamp]) -> Evaluation {
         if running.is_doubtful() {
             return Evaluation::Unknown;
         }
@@ -282,7 +290,7 @@ impl Program {
             return Evaluation::Fails;
         }
         let holds = match &self.having {
-            Having::Any(having) => evaluate(having, &GroupValues { aggregates: &self.aggregates, running }),
+            Having::Any(having) => evaluate(having, &self.group_values(running, edges)),
             Having::One { aggregate, comparison, factor, threshold } => {
                 let value = self.aggregates.get(*aggregate).map_or(Scalar::Unknown, |kind| running.value(kind));
                 match value.decimal() {
@@ -324,21 +332,29 @@ impl Program {
         }
     }
 
-    /// The outputs over aggregates, as the alert shows them: COUNT as a number, everything else as Postgres's text of it, NULL
-    /// and what memory cannot tell as null.
-    pub fn outputs(&self, running: &Running) -> serde_json::Map<String, serde_json::Value> {
-        let shown = self.values(running).map(|(name, value)| (name.to_owned(), value.unwrap_or_default()));
+    fn group_values<'a>(&'a self, running: &'a Running, edges: &'a [Timestamp]) -> GroupValues<'a> {
+        GroupValues { aggregates: &self.aggregates, running, edges, zone: &self.zone }
+    }
+
+    /// The outputs over aggregates at these edges, as the alert shows them: COUNT as a number, everything else as Postgres's
+    /// text of it, NULL and what memory cannot tell as null.
+    pub fn outputs(&self, running: &Running, edges: &[Timestamp]) -> serde_json::Map<String, serde_json::Value> {
+        let shown = self.values(running, edges).map(|(name, value)| (name.to_owned(), value.unwrap_or_default()));
         shown.collect()
     }
 
     /// Whether memory cannot tell some of the outputs.
-    pub fn has_unknown(&self, running: &Running) -> bool {
-        self.values(running).any(|(_, value)| value.is_none())
+    pub fn has_unknown(&self, running: &Running, edges: &[Timestamp]) -> bool {
+        self.values(running, edges).any(|(_, value)| value.is_none())
     }
 
     /// The outputs over aggregates; `None` for what memory cannot tell.
-    fn values<'a>(&'a self, running: &'a Running) -> impl Iterator<Item = (&'a str, Option<serde_json::Value>)> {
-        let values = GroupValues { aggregates: &self.aggregates, running };
+    fn values<'a>(
+        &'a self,
+        running: &'a Running,
+        edges: &'a [Timestamp],
+    ) -> impl Iterator<Item = (&'a str, Option<serde_json::Value>)> {
+        let values = self.group_values(running, edges);
         self.outputs.iter().filter_map(move |output| {
             let OutputExpr::Value(expression, ty) = &output.expr else { return None };
             let kind = output.aggregate().and_then(|index| self.aggregates.get(index));
@@ -352,7 +368,7 @@ impl Program {
                 Scalar::Time(at) => self.time_text(at, *ty).map(Into::into),
                 Scalar::Text(text) => Some(text.into()),
                 Scalar::Null => Some(serde_json::Value::Null),
-                Scalar::Unknown => None,
+                Scalar::Span(_) | Scalar::Unknown => None,
             };
             Some((output.name.as_str(), value))
         })

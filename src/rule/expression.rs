@@ -2,9 +2,14 @@
 //! outputs). Typed by [`compile`](super::compile), evaluated by [`evaluate`](super::evaluate), written as SQL by
 //! [`render`](super::render). Pure.
 
+use std::sync::Arc;
+
 use rust_decimal::Decimal;
 
-use crate::model::ColumnType;
+use super::Interval;
+use super::calendar::Unit;
+use crate::model::zone::Zone;
+use crate::model::{ColumnType, Timestamp};
 
 /// A typed expression. Its columns are indexes into the table's columns, or, in a compiled program, into a decoded row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,8 +49,60 @@ pub enum Expression {
     Case(Box<Case>),
     /// A function of values.
     Call(Function, Vec<Expression>),
-    /// `x::type`
-    Cast(Box<Expression>, Type),
+    /// `x::type`, and the type of `x`.
+    Cast(Box<Expression>, Type, Type),
+    /// A time that is compared with a time of another type, and so converted to it without a word: from one type to another.
+    Widen(Box<Expression>, Type, Type),
+    /// NOW(), or one of its synonyms.
+    Now(Clock),
+    /// `date_trunc(unit, x [, zone])` of a time of this type.
+    Truncate(Unit, Box<Expression>, Option<Arc<Zone>>, Type),
+    /// `EXTRACT(unit FROM x)` of a time of this type, or of an interval.
+    Extract(Unit, Box<Expression>, Type),
+    /// `x AT TIME ZONE zone`, and the type of `x`.
+    AtZone(Box<Expression>, Arc<Zone>, Type),
+    /// In a compiled program: a time that goes by NOW(), by its number.
+    Edge(usize),
+}
+
+/// What NOW() is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Clock {
+    /// `now()`
+    Now,
+    /// `transaction_timestamp()`
+    Transaction,
+    /// `statement_timestamp()`
+    Statement,
+    /// `CURRENT_TIMESTAMP`
+    Current,
+    /// `CURRENT_DATE`
+    Date,
+    /// `LOCALTIMESTAMP`
+    Local,
+}
+
+impl Clock {
+    /// As SQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Now => "now()",
+            Self::Transaction => "transaction_timestamp()",
+            Self::Statement => "statement_timestamp()",
+            Self::Current => "CURRENT_TIMESTAMP",
+            Self::Date => "CURRENT_DATE",
+            Self::Local => "LOCALTIMESTAMP",
+        }
+    }
+
+    /// Its type.
+    pub fn ty(self) -> Type {
+        match self {
+            Self::Now | Self::Transaction | Self::Statement | Self::Current => Type::TimestampTz,
+            Self::Date => Type::Date,
+            Self::Local => Type::Timestamp,
+        }
+    }
 }
 
 /// `CASE [operand] WHEN … THEN … [ELSE …] END`
@@ -70,6 +127,10 @@ pub enum Literal {
     Number(Decimal, Type),
     /// A text, or something that is written as one: of this type.
     Text(String, Type),
+    /// A time of this type: local time as if it were UTC, an instant otherwise.
+    Time(Timestamp, Type),
+    /// An interval; the field is the one of `INTERVAL '7' DAY`.
+    Interval(Interval, Option<&'static str>),
 }
 
 /// What LIKE is.
@@ -104,6 +165,8 @@ pub enum Type {
     Timestamp,
     /// `timestamptz`
     TimestampTz,
+    /// `interval`: of a literal, or between two times.
+    Interval,
     /// A literal that takes its type from where it stands: NULL, or a text.
     Unknown,
 }
@@ -139,6 +202,7 @@ impl Type {
             Self::Date => "date",
             Self::Timestamp => "timestamp without time zone",
             Self::TimestampTz => "timestamp with time zone",
+            Self::Interval => "interval",
             Self::Unknown => "unknown",
         }
     }
@@ -348,8 +412,17 @@ impl Expression {
     /// The expressions that it consists of.
     pub fn parts(&self) -> Vec<&Expression> {
         match self {
-            Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) => Vec::new(),
-            Self::Negate(inner, _) | Self::Not(inner) | Self::Is(inner, _, _) | Self::Cast(inner, _) => vec![inner],
+            Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) | Self::Now(_) | Self::Edge(_) => {
+                Vec::new()
+            }
+            Self::Negate(inner, _)
+            | Self::Not(inner)
+            | Self::Is(inner, _, _)
+            | Self::Cast(inner, _, _)
+            | Self::Widen(inner, _, _)
+            | Self::Truncate(_, inner, _, _)
+            | Self::Extract(_, inner, _)
+            | Self::AtZone(inner, _, _) => vec![inner],
             Self::Arithmetic(_, left, right, _)
             | Self::Compare(_, left, right)
             | Self::Distinct(left, right, _)
@@ -366,10 +439,19 @@ impl Expression {
         }
     }
 
-    fn parts_mut(&mut self) -> Vec<&mut Expression> {
+    pub(super) fn parts_mut(&mut self) -> Vec<&mut Expression> {
         match self {
-            Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) => Vec::new(),
-            Self::Negate(inner, _) | Self::Not(inner) | Self::Is(inner, _, _) | Self::Cast(inner, _) => vec![inner],
+            Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) | Self::Now(_) | Self::Edge(_) => {
+                Vec::new()
+            }
+            Self::Negate(inner, _)
+            | Self::Not(inner)
+            | Self::Is(inner, _, _)
+            | Self::Cast(inner, _, _)
+            | Self::Widen(inner, _, _)
+            | Self::Truncate(_, inner, _, _)
+            | Self::Extract(_, inner, _)
+            | Self::AtZone(inner, _, _) => vec![inner],
             Self::Arithmetic(_, left, right, _)
             | Self::Compare(_, left, right)
             | Self::Distinct(left, right, _)
@@ -400,6 +482,54 @@ impl Expression {
         matches!(self, Self::Aggregate(_)) || self.parts().into_iter().any(Self::has_aggregate)
     }
 
+    /// Whether NOW() is in it.
+    pub fn has_now(&self) -> bool {
+        matches!(self, Self::Now(_) | Self::Edge(_)) || self.parts().into_iter().any(Self::has_now)
+    }
+
+    /// Whether it means something else in another time zone of the session.
+    pub fn is_zoned(&self) -> bool {
+        let here = match self {
+            Self::Now(clock) => clock.ty() != Type::TimestampTz,
+            Self::Cast(_, from, to) | Self::Widen(_, from, to) => {
+                from.is_time() && to.is_time() && (*from == Type::TimestampTz) != (*to == Type::TimestampTz)
+            }
+            Self::Arithmetic(_, _, right, Type::TimestampTz) => {
+                matches!(&**right, Self::Literal(Literal::Interval(interval, _)) if interval.is_calendar())
+            }
+            Self::Arithmetic(Arithmetic::Subtract, _, _, Type::Interval) => false,
+            Self::Truncate(_, _, None, ty) | Self::Extract(_, _, ty) => *ty == Type::TimestampTz,
+            _ => false,
+        };
+        here || self.parts().into_iter().any(Self::is_zoned)
+    }
+
+    /// The conditions joined with AND that do not depend on NOW(), but for the time bound; `None`: there are none.
+    pub fn timeless(&self) -> Option<Self> {
+        match self {
+            Self::And(left, right) => match (left.timeless(), right.timeless()) {
+                (Some(left), Some(right)) => Some(Self::And(Box::new(left), Box::new(right))),
+                (one, other) => one.or(other),
+            },
+            other => (!other.has_now()).then(|| other.clone()),
+        }
+    }
+
+    /// Calls `change` for every time zone that is named in it.
+    pub fn change_zones(&mut self, change: &mut impl FnMut(&mut Arc<Zone>)) {
+        match self {
+            Self::Truncate(_, _, Some(zone), _) | Self::AtZone(_, zone, _) => change(zone),
+            _ => {}
+        }
+        self.parts_mut().into_iter().for_each(|part| part.change_zones(change));
+    }
+
+    /// `NOW() - INTERVAL …`
+    pub fn ago(back: Interval) -> Self {
+        let interval = Self::Literal(Literal::Interval(back, None));
+        Self::Arithmetic(Arithmetic::Subtract, Box::new(Self::Now(Clock::Now)), Box::new(interval), Type::TimestampTz)
+    }
+
     /// Whether it is a condition on time alone: nothing for a row that a window holds.
     pub fn is_bound(&self) -> bool {
         *self == Self::Bound
@@ -425,14 +555,16 @@ impl Expression {
         }
         match self {
             Self::Compare(comparison, left, right) => {
-                let (comparison, left, right) = match (&*left, &*right) {
-                    (Self::Literal(_), other) if !matches!(other, Self::Literal(_)) => {
-                        (comparison.turned(), right, left)
-                    }
-                    _ => (comparison, left, right),
+                let turned = match (&*left, &*right) {
+                    (Self::Literal(_), other) => !matches!(other, Self::Literal(_)),
+                    (left, right) => left.has_now() && !right.has_now(),
                 };
+                let (comparison, left, right) =
+                    if turned { (comparison.turned(), right, left) } else { (comparison, left, right) };
                 Self::Compare(comparison, left, Box::new(right.without_digits()))
             }
+            Self::Now(clock) if clock.ty() == Type::TimestampTz => Self::Now(Clock::Now),
+            Self::Literal(Literal::Interval(interval, _)) => Self::Literal(Literal::Interval(interval, None)),
             other => other,
         }
     }

@@ -21,8 +21,8 @@ use sqlparser::ast::{
 };
 use sqlparser::keywords::Keyword;
 
+use crate::rule::RuleError;
 use crate::rule::expression::{Literal, Type};
-use crate::rule::{Interval, RuleError};
 use clauses::Where;
 use expression::{Scope, strip};
 use node::{Kind, Node};
@@ -89,27 +89,23 @@ pub struct ParsedOutput {
     pub expr: Node,
 }
 
-/// `column >= NOW() - INTERVAL …`
+/// `column >= NOW() - INTERVAL …`, or another time that goes by NOW().
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedBound {
     /// The time column.
     pub column: Name,
     /// `>=` rather than `>`.
     pub inclusive: bool,
-    /// How far back.
-    pub back: Interval,
+    /// What it is compared with.
+    pub edge: Node,
 }
 
 /// Which of several equal spellings the text uses. `EXPLAIN (VERBOSE)` shows them, so a rendering that is to be
 /// compared with the text has to use them too; they have no other use. The default is the canonical spelling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spelling {
-    /// `CURRENT_TIMESTAMP` rather than `NOW()`.
-    pub current_timestamp: bool,
     /// `NOW() - INTERVAL … <= column`.
     pub bound_reversed: bool,
-    /// `DAY` in `INTERVAL '7' DAY`.
-    pub interval_field: Option<&'static str>,
 }
 
 /// Parses a rule's SQL.
@@ -129,6 +125,14 @@ pub fn parse(sql: &str) -> Result<Parsed, RuleError> {
         Statement::Query(query) => shape::select_of(&source, query).and_then(|select| lower(&source, select)),
         _ => Err(source.start().error(format!("not a SELECT; {ONE_SELECT}"))),
     }
+}
+
+/// An interval from its text alone.
+///
+/// # Errors
+/// What is no positive interval of a supported form.
+pub fn interval_of(text: &str) -> Result<super::Interval, String> {
+    interval::parse(text, None)
 }
 
 fn lower(source: &Source, select: &Select) -> Result<Parsed, RuleError> {

@@ -9,7 +9,7 @@ mod fragments;
 use super::parse::Spelling;
 use super::{OutputExpr, Query, Time};
 pub use expression::having_text;
-pub use fragments::Fragments;
+pub use fragments::{Fragments, Times};
 use fragments::{ROW, key_name, parameter};
 
 /// A statement that asks Postgres about keys, and what it returns.
@@ -47,20 +47,19 @@ pub fn as_written(query: &Query, spelling: &Spelling) -> String {
         .map(|output| {
             let expr = match &output.expr {
                 OutputExpr::Key(index) => names.key(*index),
-                OutputExpr::Value(expression, _) => names.expression(expression, "true"),
+                OutputExpr::Value(expression, _) => names.expression(expression, Times::AS_WRITTEN),
             };
             format!("{expr} AS {}", quote_ident(&output.name))
         })
         .collect();
-    let now = if spelling.current_timestamp { "CURRENT_TIMESTAMP" } else { "now()" };
-    let filter = names.filter(now, spelling).map(|filter| format!(" WHERE {filter}"));
+    let filter = names.filter(None, spelling).map(|filter| format!(" WHERE {filter}"));
     format!(
         "SELECT {} FROM {}{} GROUP BY {} HAVING {}",
         outputs.join(", "),
         names.table(),
         filter.unwrap_or_default(),
         names.keys().join(", "),
-        names.having(),
+        names.having(None),
     )
 }
 
@@ -299,7 +298,8 @@ pub fn holding(query: &Query) -> String {
         names.table(),
         names.bounded("asked.t"),
         names.keys().join(", "),
-        names.having(),
+        // Once for the statement: what HAVING names has to be grouped by, or be a parameter.
+        names.having(Some("($1::text)::timestamptz")),
     )
 }
 

@@ -30,16 +30,17 @@ impl Window {
         let Some(group) = group else { return Fingerprint { is_sound: true, ..Fingerprint::default() } };
         let mut running = self.program.start();
         let mut times = 0_i128;
-        for (_, row) in group.rows.iter().filter(|(at, _)| group.left.admits(*at)) {
-            let Some(row) = self.rows.get(*row) else { continue };
+        for (at, row) in group.rows.iter() {
+            let Some(row) = self.rows.get(row) else { continue };
+            let Some(args) = self.program.contribution(at, &row.args, &group.edges) else { continue };
             if self.program.is_bounded() && !matches!(row.time, Timestamp::MIN | Timestamp::MAX) {
                 times = times.saturating_add(i128::from(row.time.0));
             }
-            running.add(&row.args);
+            running.add(&args);
         }
         let slack = self.program.time_slack().saturating_mul(i128::from(running.rows()));
         let (rows, is_doubtful) = (running.rows(), running.is_doubtful());
-        let has_unknown = self.program.has_unknown(&group.running);
+        let has_unknown = self.program.has_unknown(&group.running, &group.edges);
         Fingerprint { rows, times, slack, is_sound: running == group.running, is_doubtful, has_unknown }
     }
 

@@ -12,7 +12,7 @@ impl Window {
     /// Damages so many groups that have rows, one after the other in another of six ways. Returns how many it found.
     pub fn damage(&mut self, count: usize) -> usize {
         let step = (self.groups.len() / count.max(1)).max(1);
-        let with_rows = self.groups.iter().filter_map(|(index, group)| Some((index, group.rows.first()?.1)));
+        let with_rows = self.groups.iter().filter_map(|(index, group)| Some((index, group.rows.iter().next()?.1)));
         let chosen: Vec<(u32, u32)> = with_rows.step_by(step).take(count).collect();
         for (number, (group, row)) in chosen.iter().enumerate() {
             self.damage_one(number, *group, *row);

@@ -58,10 +58,8 @@ impl Window {
             return;
         }
         let Some(group) = self.groups.get_mut(index) else { return };
-        let times = |from: Timestamp| group.rows.range((from, 0)..).map(|(at, _)| *at);
-        let inside = times(group.left.at()).find(|at| group.left.admits(*at));
-        let outside = times(Timestamp::MIN).next().filter(|at| !group.left.admits(*at));
-        let Some(next) = self.program.next_look(now, inside, outside) else { return };
+        let first = |series, from| group.rows.first(series, from);
+        let Some(next) = self.program.next_look(now, &group.edges, &group.running, first) else { return };
         if group.edge.is_none_or(|edge| next < edge) {
             group.edge = Some(next);
             self.edges.push(Reverse((next, index)));
@@ -70,29 +68,68 @@ impl Window {
 
     /// Brings a group's aggregates to what is inside of the window at `now`. Rows that no later window admits are forgotten.
     pub(super) fn evict(&mut self, index: u32, now: Timestamp) {
-        let edge = self.program.left_edge(now);
+        if !self.program.is_timed() {
+            return;
+        }
+        let edges = self.program.edges(now);
         let Some(group) = self.groups.get_mut(index) else { return };
-        let Group { rows, running, left, .. } = group;
-        let before = std::mem::replace(left, edge);
-        for (at, row) in rows.range((before.at().min(edge.at()), 0)..) {
-            let (was_inside, is_inside) = (before.admits(*at), edge.admits(*at));
-            if was_inside && is_inside {
-                break;
+        let before = std::mem::replace(&mut group.edges, edges);
+        if self.program.is_simple() {
+            self.cross(index, &before);
+        } else {
+            self.judge_crossed(index, &before);
+        }
+        while let Some((at, row)) = self.groups.get(index).and_then(|group| group.rows.iter().next()) {
+            let Some(group) = self.groups.get_mut(index) else { return };
+            if self.program.holds(&group.edges, at) {
+                return;
             }
-            let Some(row) = self.rows.get(*row) else { continue };
-            match (was_inside, is_inside) {
-                (true, false) => running.remove(&row.args),
-                (false, true) => running.add(&row.args),
-                _ => {}
+            let places = self.rows.get(row).map(|row| self.program.places(row.time, &row.args));
+            group.rows.remove(row, places.into_iter().flatten());
+            self.forget(row);
+        }
+    }
+
+    /// Takes rows in and out that the left edge has passed.
+    fn cross(&mut self, index: u32, before: &[Timestamp]) {
+        let Some(group) = self.groups.get_mut(index) else { return };
+        let Group { rows, running, edges, .. } = group;
+        for (series, from, to) in self.program.crossed(before, edges) {
+            for (at, row) in rows.between(series, from, to) {
+                let Some(row) = self.rows.get(row) else { continue };
+                let was = self.program.contribution(at, &row.args, before);
+                match (was.is_some(), self.program.contribution(at, &row.args, edges).is_some()) {
+                    (true, false) => running.remove(&row.args),
+                    (false, true) => running.add(&row.args),
+                    _ => {}
+                }
             }
         }
-        while let Some(&(at, row)) = self.groups.get(index).and_then(|group| group.rows.first())
-            && !self.program.holds(edge, at)
-        {
-            if let Some(group) = self.groups.get_mut(index) {
-                group.rows.pop_first();
+    }
+
+    /// The same where what a row contributes changes with time: each row that an edge has passed is judged again.
+    fn judge_crossed(&mut self, index: u32, before: &[Timestamp]) {
+        let Some(group) = self.groups.get_mut(index) else { return };
+        let Group { rows, running, edges, .. } = group;
+        let stretches = self.program.crossed(before, edges);
+        let mut crossed: Vec<u32> =
+            stretches.flat_map(|(series, from, to)| rows.between(series, from, to)).map(|(_, row)| row).collect();
+        crossed.sort_unstable();
+        crossed.dedup();
+        for row in crossed {
+            let Some(row) = self.rows.get(row) else { continue };
+            let at = self.program.position(row.time);
+            let was = self.program.contribution(at, &row.args, before);
+            let is = self.program.contribution(at, &row.args, edges);
+            if was == is {
+                continue;
             }
-            self.forget(row);
+            if let Some(args) = was {
+                running.remove(&args);
+            }
+            if let Some(args) = is {
+                running.add(&args);
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ impl Window {
         let group = self.find_group(key);
         let held: Vec<u32> = group
             .and_then(|group| self.groups.get(group))
-            .map(|group| group.rows.iter().map(|(_, row)| *row).collect())
+            .map(|group| group.rows.iter().map(|(_, row)| row).collect())
             .unwrap_or_default();
         for index in held {
             if let Some(row) = self.rows.get(index) {
@@ -53,7 +53,7 @@ impl Window {
         self.evict(index, now);
         self.schedule(index, now);
         if let Some(group) = self.groups.get_mut(index) {
-            let evaluation = self.program.evaluate(&group.running);
+            let evaluation = self.program.evaluate(&group.running, &group.edges);
             if evaluation != group.evaluation {
                 (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Healed);
             }

@@ -11,7 +11,7 @@ use crate::episode::Reason;
 use crate::model::{Key, Lsn, Timestamp, Value};
 use crate::planted;
 use crate::rule::Time;
-use crate::rule::evaluate::{Evaluation, LeftEdge, Program};
+use crate::rule::evaluate::{Evaluation, Program};
 
 /// What is read back from `state/N` for one rule; [`Window::stored`] writes the same shape.
 #[derive(Debug, Deserialize)]
@@ -88,8 +88,8 @@ impl Serialize for GroupsOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut groups = serializer.serialize_seq(Some(self.0.groups.len()))?;
         for (_, group) in self.0.groups.iter() {
-            let row = |(_, index): &(Timestamp, u32)| {
-                let row = self.0.rows.get(*index)?;
+            let row = |(_, index): (Timestamp, u32)| {
+                let row = self.0.rows.get(index)?;
                 Some(RowOut { pk: &row.pk, time: row.time, version: row.version, args: &row.args })
             };
             groups.serialize_element(&GroupOut {
@@ -153,11 +153,14 @@ impl Window {
         for index in groups {
             let Some(group) = self.groups.get_mut(index) else { continue };
             let held = std::mem::take(&mut group.rows);
-            (group.left, group.running) = (LeftEdge::NONE, self.program.start());
-            for (_, row) in held {
+            (group.edges, group.running) = (self.program.first_edges(), self.program.start());
+            for (_, row) in held.iter() {
                 let Some(held) = self.rows.get(row) else { continue };
-                group.running.add(&held.args);
-                group.rows.insert((self.program.instant(held.time), row));
+                let at = self.program.position(held.time);
+                if let Some(args) = self.program.contribution(at, &held.args, &group.edges) {
+                    group.running.add(&args);
+                }
+                group.rows.insert(row, self.program.places(held.time, &held.args));
             }
             group.edge = Some(Timestamp::MIN);
             self.edges.push(Reverse((Timestamp::MIN, index)));
@@ -168,11 +171,13 @@ impl Window {
         let args = row.args.into();
         let Some(held) = self.groups.get_mut(group) else { return };
         let held: &mut Group = held;
-        held.running.add(&args);
-        let at = self.program.instant(row.time);
+        if let Some(args) = self.program.contribution(self.program.position(row.time), &args, &held.edges) {
+            held.running.add(&args);
+        }
+        let places = self.program.places(row.time, &args);
         let row = Row { pk: row.pk, group, time: row.time, version: row.version, args };
         let Some(index) = self.rows.insert(row) else { return };
-        held.rows.insert((at, index));
+        held.rows.insert(index, places);
         self.index_row(index);
     }
 }

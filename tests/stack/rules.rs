@@ -6,8 +6,10 @@
 
 mod grammar;
 mod shapes;
+mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
@@ -18,7 +20,8 @@ use tripline::change::{Change, Op};
 use tripline::confirm::Confirm as _;
 use tripline::confirm::postgres::{PostgresConfirm, catalog};
 use tripline::model::{Key, Lsn, Position, Table, Timestamp, Value};
-use tripline::postgres::options;
+use tripline::postgres::zones::Zones;
+use tripline::postgres::{Database as Client, Session, options};
 use tripline::rule::compile::{compile, wanted};
 use tripline::rule::evaluate::{Evaluation, Program};
 use tripline::rule::message::Template;
@@ -61,6 +64,20 @@ struct World {
     counts: (u64, u64, u64),
 }
 
+fn client(url: &str) -> Client {
+    Client::new(url, url.to_owned(), "postgres.url", Session::Reading(Duration::from_secs(30))).unwrap()
+}
+
+/// The time zones that its text names, as the server has them.
+async fn with_zones(query: &mut Query, zones: &Zones) {
+    let names = query.zone_names();
+    let found = zones.named(&names, &"the test".to_owned()).await.unwrap();
+    query.change_zones(&mut |zone| {
+        let place = names.iter().position(|name| name == zone.name()).unwrap();
+        *zone = Arc::clone(&found[place]);
+    });
+}
+
 /// Some columns of a row.
 fn update(dice: &mut Dice, id: u64, row: Vec<(&str, String)>) -> String {
     let set = row.iter().filter(|_| dice.one_in(4)).map(|(column, value)| format!(", {column} = {value}"));
@@ -100,22 +117,22 @@ impl World {
         run("DROP SCHEMA IF EXISTS streaming CASCADE");
         run(TABLE);
         let table: Table = runtime.block_on(catalog::table(&mut connection, "streaming", "t")).unwrap();
+        let zones = Zones::new(client(&url), Vec::new());
         let mut compiled = Vec::new();
         while compiled.len() < RULES {
             let (sql, keys) = rule(dice);
             let parsed = parse(&sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
-            let query = match compile(&parsed, &table) {
-                Ok(query) => query,
-                // A comparison of what has no type, such as NULL with NULL.
-                Err(error) => panic!("{error}: {sql}"),
-            };
+            let mut query = compile(&parsed, &table).unwrap_or_else(|error| panic!("{error}: {sql}"));
             // Postgres folds constants, and finds errors in them.
             if runtime.block_on(catalog::prepare(&mut connection, &sql)).is_err() {
                 continue;
             }
             let same = runtime.block_on(catalog::compare(&mut connection, &sql, &query, &parsed.spelling));
             match same {
-                Ok(()) => compiled.push((sql, keys, query)),
+                Ok(()) => {
+                    runtime.block_on(with_zones(&mut query, &zones));
+                    compiled.push((sql, keys, query));
+                }
                 Err(error) if error.to_string().contains("division by zero") => {}
                 Err(error) => panic!("{error}: {sql}"),
             }

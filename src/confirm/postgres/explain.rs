@@ -4,7 +4,7 @@
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::rule::render::Fragments;
+use crate::rule::render::{Fragments, Times};
 use crate::rule::{Expression, Output, OutputExpr, Query, Time};
 
 /// Rows that are listed at most; totals are of all.
@@ -52,6 +52,9 @@ pub struct PresentRow {
     /// The transaction that wrote this version of it.
     pub xmin: u32,
 }
+
+/// NOW() of the alert.
+pub(super) const AS_OF: &str = "($2::text)::timestamptz";
 
 /// The outputs over aggregates, in the order of the select list.
 pub fn outputs(query: &Query) -> Vec<&Output> {
@@ -109,7 +112,7 @@ fn totals_sql(query: &Query, time: Time) -> String {
     let mut has_numbers = false;
     for (place, output) in outputs(query).into_iter().enumerate() {
         let OutputExpr::Value(expression, ty) = &output.expr else { continue };
-        let (value, number) = (fragments.expression(expression, "true"), place + 1);
+        let (value, number) = (fragments.expression(expression, Times::at(AS_OF)), place + 1);
         totals.push_str(&format!(", ({value})::text"));
         has_numbers |= ty.is_number();
         differences.push_str(&if ty.is_number() {
@@ -123,7 +126,7 @@ fn totals_sql(query: &Query, time: Time) -> String {
     format!(
         "select (pg_current_snapshot())::text as snapshot, {} as holds, count(*) as rows_total{totals}{differences} \
          from {} as r where {}{named}",
-        fragments.having(),
+        fragments.having(Some(AS_OF)),
         fragments.table(),
         condition(query, time),
     )
@@ -162,8 +165,10 @@ pub(super) fn condition(query: &Query, time: Time) -> String {
         }
     }
     match &query.filter {
-        Some(filter) if query.bound.is_some() => conditions.push(fragments.expression(filter, &left)),
-        Some(filter) => conditions.extend([left, fragments.expression(filter, "true")]),
+        Some(filter) if query.bound.is_some() => {
+            conditions.push(fragments.expression(filter, Times { bound: &left, now: Some(AS_OF) }));
+        }
+        Some(filter) => conditions.extend([left, fragments.expression(filter, Times::at(AS_OF))]),
         None => conditions.push(left),
     }
     conditions.push(right);

@@ -10,12 +10,12 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::ANSWER_MARGIN;
-use super::explain::condition;
+use super::explain::{AS_OF, condition};
 use crate::model::Timestamp;
 use crate::postgres::{Sees, Session, no_answer, options, query};
-use crate::rule::evaluate::{LeftEdge, Program};
+use crate::rule::evaluate::Program;
 use crate::rule::expression::AggregateFunction;
-use crate::rule::render::Fragments;
+use crate::rule::render::{Fragments, Times};
 use crate::rule::{Expression, Query, Rule, Time, compile};
 
 /// Rows that are told at most, the latest; the totals are of all.
@@ -148,8 +148,7 @@ async fn read(
         None => query("select (extract(epoch from now()) * 1000000)::bigint"),
     };
     let to = Timestamp(now.fetch_one(&mut *transaction).await?.try_get(0)?);
-    let edge = program.left_edge(to);
-    let from = (edge != LeftEdge::NONE).then(|| edge.at());
+    let from = program.left_instant(to);
     let bound = query(AssertSqlSafe(points_sql(rule)));
     let bound = bound.bind(from.map(Timestamp::rfc3339)).bind(to.rfc3339()).bind(key).bind(i64::from(POINTS_MAX));
     let rows = bound.fetch_all(&mut *transaction).await?;
@@ -173,7 +172,7 @@ fn event_now_sql(rule: &Rule) -> Option<String> {
     let query = &rule.query;
     let bound = query.bound.as_ref().filter(|_| rule.time == Time::Event)?;
     let at = instant(query, bound.column);
-    let all = Query { bound: None, filter: query.condition().cloned(), ..query.clone() };
+    let all = Query { bound: None, filter: query.condition().and_then(Expression::timeless), ..query.clone() };
     Some(format!(
         "select (extract(epoch from coalesce(max({at}), now())) * 1000000)::bigint from {} as r where isfinite({at}) and {}",
         Fragments::of_rows(query).table(),
@@ -217,12 +216,13 @@ fn added(query: &Query) -> (String, String) {
     let none = || ("null".to_owned(), "null::text".to_owned());
     let Some(threshold) = query.threshold() else { return none() };
     let Some(aggregate) = query.aggregates.get(threshold.aggregate) else { return none() };
-    let argument = aggregate.argument.as_ref().map(|argument: &Expression| fragments.expression(argument, "true"));
+    let argument =
+        aggregate.argument.as_ref().map(|argument: &Expression| fragments.expression(argument, Times::at(AS_OF)));
     let value = match (argument, &aggregate.filter) {
         (argument, None) => argument.unwrap_or_else(|| "1".to_owned()),
         (argument, Some(filter)) => format!(
             "case when {} then {} end",
-            fragments.expression(filter, "true"),
+            fragments.expression(filter, Times::at(AS_OF)),
             argument.unwrap_or_else(|| "1".to_owned())
         ),
     };
@@ -230,5 +230,5 @@ fn added(query: &Query) -> (String, String) {
         // Postgres has no window function of it.
         return (value, "null::text".to_owned());
     }
-    (value, format!("({} over so_far)::text", fragments.aggregate(threshold.aggregate)))
+    (value, format!("({} over so_far)::text", fragments.aggregate(threshold.aggregate, Some(AS_OF))))
 }

@@ -3,14 +3,15 @@
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::times::{self, time_of};
 use super::{find, unsupported};
 use crate::model::{ColumnType, Table};
 use crate::rule::RuleError;
 use crate::rule::expression::{
     Aggregate, AggregateFunction, Arithmetic, Case, Expression, Function, Literal, Test, Type,
 };
-use crate::rule::parse::At;
 use crate::rule::parse::node::{AggregateNode, Kind, Node};
+use crate::rule::parse::{self, At};
 
 /// What names mean where an expression stands.
 pub(super) struct Types<'a> {
@@ -111,6 +112,10 @@ impl Types<'_> {
             }
             Kind::Call(function, arguments) => self.call(at, *function, arguments)?,
             Kind::Cast(inner, ty) => self.cast(at, inner, *ty)?,
+            Kind::Now(clock) => (Expression::Now(*clock), clock.ty()),
+            Kind::Truncate(unit, inner, zone) => times::truncate(inner.at, *unit, self.typed(inner)?, zone.as_deref())?,
+            Kind::Extract(unit, inner) => times::extract(inner.at, *unit, self.typed(inner)?)?,
+            Kind::AtZone(inner, zone) => times::at_zone(inner.at, self.typed(inner)?, zone)?,
         })
     }
 
@@ -132,15 +137,13 @@ impl Types<'_> {
     }
 
     fn arithmetic(&mut self, at: At, op: Arithmetic, left: &Node, right: &Node) -> Result<Typed, RuleError> {
+        if let Some(result) = times::arithmetic(at, op, &self.typed(left)?, &self.typed(right)?) {
+            return result;
+        }
         let (all, ty) = self.alike(at, &[left, right])?;
         let Ok([left, right]) = <[Expression; 2]>::try_from(all) else { return Err(at.error("an operator alone")) };
         if !ty.is_number() {
-            let problem = format!("{} takes numbers, and this is {}", op.as_str(), ty.name());
-            return Err(at.error(if ty.is_time() {
-                format!("{problem}; a time is compared with NOW() - INTERVAL in the time bound of WHERE")
-            } else {
-                problem
-            }));
+            return Err(at.error(format!("{} takes numbers, and this is {}", op.as_str(), ty.name())));
         }
         Ok((Expression::Arithmetic(op, Box::new(left), Box::new(right), ty), ty))
     }
@@ -169,10 +172,11 @@ impl Types<'_> {
             common = Type::Text;
         }
         for ((expression, ty), node) in typed.iter_mut().zip(nodes) {
-            if *ty == Type::Unknown {
-                let literal = std::mem::replace(expression, Expression::Bound);
-                *expression = literal_of(node.at, literal, common)?;
-            }
+            let given = std::mem::replace(expression, Expression::Bound);
+            *expression = match *ty {
+                Type::Unknown => literal_of(node.at, given, common)?,
+                from => times::widened(given, from, common),
+            };
         }
         Ok((typed.into_iter().map(|(expression, _)| expression).collect(), common))
     }
@@ -235,12 +239,15 @@ impl Types<'_> {
                 }
                 expression => expression,
             },
+            (from, to) if from.is_time() && to.is_time() => expression,
             _ => {
                 let problem = format!("a cast of {} to {} is not supported", from.name(), to.name());
-                return Err(at.error(format!("{problem}; numbers are cast to other numbers, and literals to any type")));
+                return Err(at.error(format!(
+                    "{problem}; numbers are cast to other numbers, times to other times, and literals to any type"
+                )));
             }
         };
-        Ok((Expression::Cast(Box::new(expression), to), to))
+        Ok((Expression::Cast(Box::new(expression), from, to), to))
     }
 
     /// The aggregate's place among the distinct ones, added where it is new.
@@ -278,6 +285,7 @@ fn result_of(function: AggregateFunction, argument: Option<Type>) -> Result<Type
     };
     match (function, argument) {
         (_, Type::Unknown) => Err("a literal alone has no type; cast it".to_owned()),
+        (_, Type::Interval) => Err("aggregates of intervals are not supported".to_owned()),
         (F::Count | F::CountDistinct, _) => Ok(Type::Int8),
         (F::Sum, Type::Int2 | Type::Int4) => Ok(Type::Int8),
         (F::Sum | F::Avg, Type::Int2 | Type::Int4 | Type::Int8 | Type::Numeric) => Ok(Type::Numeric),
@@ -295,22 +303,27 @@ fn type_of(literal: &Literal) -> Type {
     match literal {
         Literal::Null => Type::Unknown,
         Literal::Bool(_) => Type::Bool,
-        Literal::Number(_, ty) | Literal::Text(_, ty) => *ty,
+        Literal::Number(_, ty) | Literal::Text(_, ty) | Literal::Time(_, ty) => *ty,
+        Literal::Interval(..) => Type::Interval,
     }
 }
 
-/// The type that two types have in common: the wider number; what is not yet known takes the other's.
+/// The type that two types have in common: the wider number or time; what is not yet known takes the other's.
 fn common_type(left: Type, right: Type) -> Option<Type> {
     let rank = |ty: Type| match ty {
         Type::Int2 => Some(0),
         Type::Int4 => Some(1),
         Type::Int8 => Some(2),
         Type::Numeric => Some(3),
+        Type::Date => Some(10),
+        Type::Timestamp => Some(11),
+        Type::TimestampTz => Some(12),
         _ => None,
     };
     match (left, right) {
         (Type::Unknown, other) | (other, Type::Unknown) => Some(other),
         (left, right) if left == right => Some(left),
+        (left, right) if left.is_time() != right.is_time() => None,
         (left, right) => Some(if rank(left)? >= rank(right)? { left } else { right }),
     }
 }
@@ -340,12 +353,14 @@ fn literal_of(at: At, expression: Expression, ty: Type) -> Result<Expression, Ru
             Literal::Number(number, ty)
         }
         Type::Numeric => Literal::Number(Decimal::from_str_exact(text.trim()).map_err(|_| bad())?, Type::Numeric),
-        Type::Date | Type::Timestamp | Type::TimestampTz | Type::Unknown => {
-            return Err(at.error(format!(
-                "a {} that is written out is not supported; times are compared with NOW() - INTERVAL '7 days'",
-                ty.name()
-            )));
+        Type::Date | Type::Timestamp | Type::TimestampTz => {
+            return time_of(text, ty).map_err(|problem| at.error(problem));
         }
+        Type::Interval => Literal::Interval(
+            parse::interval_of(text).map_err(|problem| at.error(format!("'{text}': {problem}")))?,
+            None,
+        ),
+        Type::Unknown => return Err(at.error(format!("'{text}' has no type here; cast it"))),
     };
     Ok(Expression::Literal(literal))
 }

@@ -4,15 +4,20 @@ use super::aggregates::RunningKind;
 use super::like::like;
 use super::running::Running;
 use super::scalar::{self, Digits, QUOTIENT_SCALE, Scalar};
+use super::times;
 use crate::change::Hole;
-use crate::model::{ColumnType, Value};
-use crate::rule::Query;
-use crate::rule::expression::{Arithmetic, Case, Comparison, Expression, Function, Like, Literal, Test};
+use crate::model::zone::Zone;
+use crate::model::{ColumnType, Timestamp, Value};
+use crate::rule::expression::{Arithmetic, Case, Comparison, Expression, Function, Like, Literal, Test, Type};
+use crate::rule::{Query, calendar};
 
-/// What columns and aggregates are while an expression is evaluated.
+/// What columns, aggregates and edges are while an expression is evaluated.
 pub(super) trait Values<'a> {
     fn column(&self, slot: usize) -> Scalar<'a>;
     fn aggregate(&self, index: usize) -> Scalar<'a>;
+    fn edge(&self, index: usize) -> Scalar<'a>;
+    /// The time zone of the session.
+    fn zone(&self) -> &Zone;
 }
 
 /// A row, some of whose slots may not be known.
@@ -20,6 +25,9 @@ pub(super) struct RowValues<'a> {
     pub(super) row: &'a [Value],
     pub(super) digits: &'a [Digits],
     pub(super) holes: &'a [Hole],
+    /// `None`: NOW() is not known.
+    pub(super) edges: Option<&'a [Timestamp]>,
+    pub(super) zone: &'a Zone,
 }
 
 impl<'a> Values<'a> for RowValues<'a> {
@@ -35,12 +43,22 @@ impl<'a> Values<'a> for RowValues<'a> {
     fn aggregate(&self, _index: usize) -> Scalar<'a> {
         Scalar::Unknown
     }
+
+    fn edge(&self, index: usize) -> Scalar<'a> {
+        self.edges.and_then(|edges| edges.get(index)).map_or(Scalar::Unknown, |at| Scalar::Time(*at))
+    }
+
+    fn zone(&self) -> &Zone {
+        self.zone
+    }
 }
 
 /// The aggregates of a group.
 pub(super) struct GroupValues<'a> {
     pub(super) aggregates: &'a [RunningKind],
     pub(super) running: &'a Running,
+    pub(super) edges: &'a [Timestamp],
+    pub(super) zone: &'a Zone,
 }
 
 impl<'a> Values<'a> for GroupValues<'a> {
@@ -50,6 +68,14 @@ impl<'a> Values<'a> for GroupValues<'a> {
 
     fn aggregate(&self, index: usize) -> Scalar<'a> {
         self.aggregates.get(index).map_or(Scalar::Unknown, |kind| self.running.value(kind))
+    }
+
+    fn edge(&self, index: usize) -> Scalar<'a> {
+        self.edges.get(index).map_or(Scalar::Unknown, |at| Scalar::Time(*at))
+    }
+
+    fn zone(&self) -> &Zone {
+        self.zone
     }
 }
 
@@ -68,8 +94,13 @@ pub(super) fn evaluate<'a>(expression: &'a Expression, values: &impl Values<'a>)
             }
             Literal::Number(value, _) => Scalar::of_decimal(*value),
             Literal::Text(text, _) => Scalar::Text(text),
+            Literal::Time(at, _) => Scalar::Time(*at),
+            Literal::Interval(interval, _) => calendar::span(*interval).map_or(Scalar::Unknown, Scalar::Span),
         },
         Expression::Negate(inner, ty) => evaluate(inner, values).negated(*ty),
+        Expression::Arithmetic(op, left, right, ty) if ty.is_time() => {
+            times::moved(evaluate(left, values), *op, right, evaluate(right, values), *ty, values.zone())
+        }
         Expression::Arithmetic(op, left, right, ty) => {
             scalar::arithmetic(*op, evaluate(left, values), evaluate(right, values), *ty)
         }
@@ -128,7 +159,22 @@ pub(super) fn evaluate<'a>(expression: &'a Expression, values: &impl Values<'a>)
         }
         Expression::Case(case) => chosen(case, values),
         Expression::Call(function, arguments) => call(*function, arguments, values),
-        Expression::Cast(inner, ty) => evaluate(inner, values).cast(*ty),
+        Expression::Cast(inner, from, to) | Expression::Widen(inner, from, to) if from.is_time() && to.is_time() => {
+            times::converted(evaluate(inner, values), *from, *to, values.zone())
+        }
+        Expression::Cast(inner, _, to) | Expression::Widen(inner, _, to) => evaluate(inner, values).cast(*to),
+        Expression::Truncate(unit, inner, zone, ty) => {
+            let zone = (*ty == Type::TimestampTz).then(|| zone.as_deref().unwrap_or(values.zone()));
+            times::truncated(evaluate(inner, values), *unit, zone)
+        }
+        Expression::Extract(unit, inner, ty) => times::extracted(evaluate(inner, values), *unit, *ty, values.zone()),
+        Expression::AtZone(inner, zone, from) => {
+            let to = if *from == Type::TimestampTz { Type::Timestamp } else { Type::TimestampTz };
+            times::converted(evaluate(inner, values), *from, to, zone)
+        }
+        Expression::Edge(index) => values.edge(*index),
+        // A compiled program has edges instead.
+        Expression::Now(_) => Scalar::Unknown,
     }
 }
 
@@ -193,7 +239,8 @@ pub(super) fn digits_of(expression: &Expression, query: &Query) -> Digits {
         Expression::Literal(Literal::Number(value, _)) => {
             u8::try_from(value.scale()).map_or(Digits { scale: 0, is_exact: false }, Digits::exactly)
         }
-        Expression::Arithmetic(_, _, _, ty) | Expression::Cast(_, ty) if ty.is_integer() => Digits::exactly(0),
+        Expression::Arithmetic(_, _, _, ty) | Expression::Cast(_, _, ty) if ty.is_integer() => Digits::exactly(0),
+        Expression::Extract(unit, _, _) => Digits::exactly(unit.scale()),
         Expression::Arithmetic(op, left, right, _) => {
             let (left, right) = (digits_of(left, query), digits_of(right, query));
             let is_exact = left.is_exact && right.is_exact;
@@ -205,7 +252,7 @@ pub(super) fn digits_of(expression: &Expression, query: &Query) -> Digits {
                 Arithmetic::Divide => Digits { scale: QUOTIENT_SCALE, is_exact: false },
             }
         }
-        Expression::Negate(inner, _) | Expression::Cast(inner, _) => digits_of(inner, query),
+        Expression::Negate(inner, _) | Expression::Cast(inner, _, _) => digits_of(inner, query),
         Expression::Call(Function::Nullif, arguments) => {
             arguments.first().map_or(Digits::exactly(0), |inner| digits_of(inner, query))
         }

@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 
 use rust_decimal::Decimal;
 
+use super::times;
 use crate::model::{DECIMAL_LIMIT, Timestamp, Value};
+use crate::rule::calendar::DAY_MICROS;
 use crate::rule::expression::{Arithmetic, Comparison, Type};
 
 /// A value on the way through an expression.
@@ -19,6 +21,8 @@ pub(super) enum Scalar<'a> {
     /// Unscaled.
     Decimal(i128, Digits),
     Time(Timestamp),
+    /// The length of an interval in microseconds.
+    Span(i64),
     Text(&'a str),
 }
 
@@ -83,6 +87,7 @@ impl<'a> Scalar<'a> {
                 _ => Value::Opaque,
             },
             Self::Time(at) => Value::Time(at),
+            Self::Span(_) => Value::Opaque,
             Self::Text(text) => Value::Text(text.into()),
         }
     }
@@ -155,6 +160,11 @@ pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty
             };
             value.map_or(Scalar::Unknown, |value| within(value, ty))
         }
+        // Dates are whole days apart.
+        (Scalar::Time(left), Scalar::Time(right)) => match times::between(left, right) {
+            Scalar::Span(micros) if ty.is_integer() => within(micros / DAY_MICROS, ty),
+            span => span,
+        },
         (left, right) => {
             let (Some(left), Some(right)) = (left.decimal(), right.decimal()) else { return Scalar::Unknown };
             decimals(op, left, right).map_or(Scalar::Unknown, |(value, digits)| Scalar::Decimal(value, digits))
@@ -238,6 +248,7 @@ pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Option<Orderi
         (Scalar::Int(left), Scalar::Int(right)) => Some(left.cmp(&right)),
         (Scalar::Bool(left), Scalar::Bool(right)) => Some(left.cmp(&right)),
         (Scalar::Time(left), Scalar::Time(right)) => Some(left.cmp(&right)),
+        (Scalar::Span(left), Scalar::Span(right)) => Some(left.cmp(&right)),
         // Equal or not is the same for every collation that tables are watched with; which comes first is not.
         (Scalar::Text(left), Scalar::Text(right)) => (left == right).then_some(Ordering::Equal),
         (left, right) => match (left.decimal(), right.decimal()) {

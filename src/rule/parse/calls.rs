@@ -6,11 +6,12 @@ use sqlparser::ast::{
 };
 
 use super::At;
-use super::expression::{NOW, SUPPORTED, Scope, shortened};
+use super::expression::{SUPPORTED, Scope, shortened, zone_name};
 use super::node::{AggregateNode, Kind};
 use super::source::name;
 use crate::rule::RuleError;
-use crate::rule::expression::{AggregateFunction, Function};
+use crate::rule::calendar::Unit;
+use crate::rule::expression::{AggregateFunction, Clock, Function};
 
 const AGGREGATES: &str = "aggregates are COUNT, SUM, AVG, MIN, MAX, BOOL_AND and BOOL_OR";
 
@@ -37,8 +38,8 @@ enum Args<'a> {
 pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Result<Kind, RuleError> {
     let at = scope.at(expr);
     let call = taken_apart(at, function)?;
-    if is_now(&call).is_some() {
-        return Err(at.error(format!("{} is not supported here; {NOW}", shown(&call.name))));
+    if let Some(clock) = clock(&call) {
+        return Ok(Kind::Now(clock));
     }
     if let Some(function) = aggregate_function(&call.name) {
         return aggregate(scope, at, function, &call);
@@ -48,6 +49,9 @@ pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Re
         return Err(at.error(problem));
     }
     let Args::List(list) = &call.args else { return Err(unknown(at, &call.name)) };
+    if call.name == "date_trunc" {
+        return truncate(scope, at, list);
+    }
     let (function, fits) = match call.name.as_str() {
         "abs" => (Function::Abs, list.len() == 1),
         "coalesce" => (Function::Coalesce, !list.is_empty()),
@@ -62,17 +66,31 @@ pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Re
     Ok(Kind::Call(function, list.iter().map(|argument| scope.node(argument)).collect::<Result<_, _>>()?))
 }
 
-/// Whether an expression is NOW(), and if so whether it is CURRENT_TIMESTAMP.
-pub(super) fn reads_clock(at: At, function: &FunctionExpr) -> Result<Option<bool>, RuleError> {
-    taken_apart(at, function).map(|call| is_now(&call))
+/// NOW() or a synonym.
+fn clock(call: &Call<'_>) -> Option<Clock> {
+    Some(match (call.name.as_str(), &call.args) {
+        ("now", Args::List(list)) if list.is_empty() => Clock::Now,
+        ("transaction_timestamp", Args::List(list)) if list.is_empty() => Clock::Transaction,
+        ("statement_timestamp", Args::List(list)) if list.is_empty() => Clock::Statement,
+        ("current_timestamp", Args::Absent) => Clock::Current,
+        ("current_date", Args::Absent) => Clock::Date,
+        ("localtimestamp", Args::Absent) => Clock::Local,
+        _ => return None,
+    })
 }
 
-fn is_now(call: &Call<'_>) -> Option<bool> {
-    match (call.name.as_str(), &call.args) {
-        ("now" | "transaction_timestamp", Args::List(list)) if list.is_empty() => Some(false),
-        ("current_timestamp", Args::Absent) => Some(true),
-        _ => None,
-    }
+/// `date_trunc('day', x)`, `date_trunc('day', x, 'Europe/Berlin')`
+fn truncate(scope: Scope<'_>, at: At, list: &[&Expr]) -> Result<Kind, RuleError> {
+    let (unit, of, zone) = match list {
+        [unit, of] => (unit, of, None),
+        [unit, of, zone] => (unit, of, Some(zone_name(scope, zone)?)),
+        _ => return Err(at.error(format!("DATE_TRUNC with {} arguments; it takes two or three", list.len()))),
+    };
+    let unit = super::expression::text_of(unit).and_then(Unit::named).filter(|unit| unit.is_cut_to());
+    let unit = unit.ok_or_else(|| {
+        at.error("DATE_TRUNC takes 'second', 'minute', 'hour', 'day', 'week', 'month', 'quarter' and 'year'")
+    })?;
+    Ok(Kind::Truncate(unit, scope.boxed(of)?, zone))
 }
 
 fn aggregate(scope: Scope<'_>, at: At, function: AggregateFunction, call: &Call<'_>) -> Result<Kind, RuleError> {

@@ -1,16 +1,15 @@
-//! WHERE: conditions on a row, one of which may be the time bound.
+//! WHERE: conditions on a row, one of which may be the time bound; and intervals.
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, DateTimeField, Expr, Interval as IntervalExpr, Value, ValueWithSpan,
 };
 
-use super::calls;
-use super::expression::{NOW, Scope, comparison, describe, strip};
+use super::expression::{Scope, describe, strip};
 use super::interval::{self, Field};
 use super::node::{Kind, Node};
 use super::{At, ParsedBound, Spelling};
-use crate::rule::expression::Comparison;
-use crate::rule::{Interval, RuleError};
+use crate::rule::RuleError;
+use crate::rule::expression::{Comparison, Literal};
 
 const INTERVAL: &str = "an interval is written INTERVAL '7 days'";
 
@@ -25,115 +24,81 @@ impl Where<'_> {
     /// A condition, or several joined with AND.
     pub(super) fn node(&mut self, expr: &Expr) -> Result<Node, RuleError> {
         let at = self.scope.at(expr);
-        let Expr::BinaryOp { left, op, right } = strip(expr) else { return self.scope.node(expr) };
-        if *op == BinaryOperator::And {
+        if let Expr::BinaryOp { left, op: BinaryOperator::And, right } = strip(expr) {
             let outside = self.scope;
             self.scope = outside.deeper(at)?;
             let (left, right) = (Box::new(self.node(left)?), Box::new(self.node(right)?));
             self.scope = outside;
             return Ok(Node { at, kind: Kind::And(left, right) });
         }
-        match comparison(op) {
-            Some(comparison) if is_moment(at, left)? || is_moment(at, right)? => {
-                let bound = self.time_bound(at, left, comparison, right)?;
-                if self.bound.replace(bound).is_some() {
-                    return Err(at.error(format!("a second time bound is not supported; {NOW}")));
-                }
-                Ok(Node { at, kind: Kind::Bound })
-            }
-            _ => self.scope.node(expr),
-        }
+        let node = self.scope.node(expr)?;
+        Ok(if self.bound.is_none() { self.with_bound(node) } else { node })
     }
 
-    /// The lower time bound, either way round.
-    fn time_bound(
-        &mut self,
-        at: At,
-        left: &Expr,
-        comparison: Comparison,
-        right: &Expr,
-    ) -> Result<ParsedBound, RuleError> {
-        let refuse = |what: &str| at.error(format!("{what} is not supported; {NOW}"));
-        let (time, back, reversed, inclusive) = match comparison {
-            Comparison::Greater => (left, right, false, false),
-            Comparison::GreaterOrEqual => (left, right, false, true),
-            Comparison::Less => (right, left, true, false),
-            Comparison::LessOrEqual => (right, left, true, true),
-            Comparison::Equal | Comparison::NotEqual => {
-                return Err(refuse(&format!("a comparison with {}", comparison.as_str())));
+    /// Takes the lower time bound, if it is one, either way round.
+    fn with_bound(&mut self, node: Node) -> Node {
+        let at = node.at;
+        let (column, inclusive, edge, reversed) = match node.kind {
+            Kind::Compare(op @ (Comparison::Greater | Comparison::GreaterOrEqual), left, right)
+                if is_column(&left) && right.goes_by_now() =>
+            {
+                (left, op == Comparison::GreaterOrEqual, right, false)
             }
+            Kind::Compare(op @ (Comparison::Less | Comparison::LessOrEqual), left, right)
+                if is_column(&right) && left.goes_by_now() =>
+            {
+                (right, op == Comparison::LessOrEqual, left, true)
+            }
+            // Postgres takes it for two comparisons, too.
+            Kind::Between(value, low, high, false) if is_column(&value) && low.goes_by_now() => {
+                let upper = Kind::Compare(Comparison::LessOrEqual, value.clone(), high);
+                let lower = Node { at, kind: Kind::Compare(Comparison::GreaterOrEqual, value, low) };
+                let lower = Box::new(self.with_bound(lower));
+                return Node { at, kind: Kind::And(lower, Box::new(Node { at, kind: upper })) };
+            }
+            kind => return Node { at, kind },
         };
-        let Some(column) = self.scope.column(time)? else {
-            // The one mistake worth a word of its own: col < NOW() - …, a rule on rows that only ever grow older.
-            let upper = matches!(strip(back), Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-            return Err(refuse(&if upper { "an upper bound".to_owned() } else { describe(time) }));
-        };
+        let Kind::Column(column) = column.kind else { return Node { at, kind: Kind::Bound } };
+        self.bound = Some(ParsedBound { column, inclusive, edge: *edge });
         self.spelling.bound_reversed = reversed;
-        let back = self.moment(back)?;
-        Ok(ParsedBound { column, inclusive, back })
-    }
-
-    /// `NOW() - INTERVAL …`
-    fn moment(&mut self, expr: &Expr) -> Result<Interval, RuleError> {
-        let at = self.scope.at(expr);
-        let Expr::BinaryOp { left, op: BinaryOperator::Minus, right } = strip(expr) else {
-            return Err(at.error(format!("a bound of {} is not supported; {NOW}", describe(expr))));
-        };
-        let Some(current_timestamp) = now(at, left)? else {
-            return Err(self.scope.at(left).error(format!("{} is not supported here; {NOW}", describe(left))));
-        };
-        self.spelling.current_timestamp = current_timestamp;
-        self.interval(right)
+        Node { at, kind: Kind::Bound }
     }
 }
 
-/// Whether NOW() is in it, where a time bound has it.
-fn is_moment(at: At, expr: &Expr) -> Result<bool, RuleError> {
-    match strip(expr) {
-        Expr::BinaryOp { left, op: BinaryOperator::Minus | BinaryOperator::Plus, right: _ } => is_moment(at, left),
-        expr => Ok(now(at, expr)?.is_some()),
-    }
+fn is_column(node: &Node) -> bool {
+    matches!(node.kind, Kind::Column(_))
 }
 
-/// Whether it is NOW(), and if so whether it is CURRENT_TIMESTAMP.
-fn now(at: At, expr: &Expr) -> Result<Option<bool>, RuleError> {
-    match strip(expr) {
-        Expr::Function(function) => calls::reads_clock(at, function),
-        _ => Ok(None),
-    }
-}
-
-impl Where<'_> {
-    /// `INTERVAL '7 days'`, `INTERVAL '7' DAY`, `'7 days'::interval`.
-    fn interval(&mut self, expr: &Expr) -> Result<Interval, RuleError> {
-        let source = self.scope.source;
-        let at = source.at(expr);
-        let (value, field) = match strip(expr) {
-            Expr::Interval(IntervalExpr {
-                value,
-                leading_field,
-                leading_precision: None,
-                last_field: None,
-                fractional_seconds_precision: None,
-            }) => (value, leading_field.as_ref()),
-            Expr::Interval(_) => {
-                return Err(at.error("an interval of a range or precision is not supported; INTERVAL '7 days' is"));
-            }
-            Expr::Cast {
-                kind: CastKind::Cast | CastKind::DoubleColon,
-                expr: value,
-                data_type: DataType::Interval { fields: None, precision: None },
-                format: None,
-            } => (value, None),
-            _ => return Err(at.error(format!("{} is not supported here; {INTERVAL}", describe(expr)))),
-        };
-        let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span: _ }) = value.as_ref() else {
-            return Err(source.at_or(value.as_ref(), at).error(format!("the interval's text is missing; {INTERVAL}")));
-        };
-        let field = field.map(|field| interval_field(at, field)).transpose()?;
-        self.spelling.interval_field = field.map(Field::keyword);
-        interval::parse(text, field).map_err(|problem| source.at_or(value.as_ref(), at).error(problem))
-    }
+/// `INTERVAL '7 days'`, `INTERVAL '7' DAY`, `'7 days'::interval`; `None` if it is none.
+pub(super) fn interval(scope: Scope<'_>, expr: &Expr) -> Result<Option<Literal>, RuleError> {
+    let source = scope.source;
+    let at = source.at(expr);
+    let (value, field) = match strip(expr) {
+        Expr::Interval(IntervalExpr {
+            value,
+            leading_field,
+            leading_precision: None,
+            last_field: None,
+            fractional_seconds_precision: None,
+        }) => (value, leading_field.as_ref()),
+        Expr::Interval(_) => {
+            return Err(at.error("an interval of a range or precision is not supported; INTERVAL '7 days' is"));
+        }
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr: value,
+            data_type: DataType::Interval { fields: None, precision: None },
+            format: None,
+        } => (value, None),
+        _ => return Ok(None),
+    };
+    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span: _ }) = value.as_ref() else {
+        let problem = format!("an interval of {} is not supported; {INTERVAL}", describe(value));
+        return Err(source.at_or(value.as_ref(), at).error(problem));
+    };
+    let field = field.map(|field| interval_field(at, field)).transpose()?;
+    let read = interval::parse(text, field).map_err(|problem| source.at_or(value.as_ref(), at).error(problem))?;
+    Ok(Some(Literal::Interval(read, field.map(Field::keyword))))
 }
 
 fn interval_field(at: At, field: &DateTimeField) -> Result<Field, RuleError> {

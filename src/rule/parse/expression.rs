@@ -1,21 +1,22 @@
 //! Expressions: the parser's tree → [`Node`], and words for what a rule cannot say.
 
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, ExactNumberInfo, Expr, Function as FunctionExpr, ObjectName,
-    ObjectNamePart, UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, CaseWhen, CastKind, DataType, ExactNumberInfo, Expr, ExtractSyntax, Function as FunctionExpr,
+    ObjectName, ObjectNamePart, TimezoneInfo, TypedString, UnaryOperator, Value, ValueWithSpan,
 };
 
 use super::node::{Kind, Node};
 use super::source::{Source, name};
-use super::{At, Name, calls, number};
+use super::{At, Name, calls, clauses, number};
+use crate::model::zone::Zone;
 use crate::rule::RuleError;
+use crate::rule::calendar::Unit;
 use crate::rule::expression::{Arithmetic, Comparison, Like, Literal, Test, Type, natural};
 
 /// What may stand where a value or a condition is expected.
 pub(super) const SUPPORTED: &str = "an expression may hold columns, literals, + - * / %, comparisons, AND, OR, NOT, IN, \
-     BETWEEN, LIKE, IS NULL, IS DISTINCT FROM, CASE, casts, ABS, COALESCE, NULLIF, GREATEST and LEAST";
-/// Where NOW() may stand.
-pub(super) const NOW: &str = "NOW() may stand in one lower time bound of WHERE, column >= NOW() - INTERVAL '7 days' (or with >), joined with AND";
+     BETWEEN, LIKE, IS NULL, IS DISTINCT FROM, CASE, casts, ABS, COALESCE, NULLIF, GREATEST, LEAST, NOW(), intervals, \
+     DATE_TRUNC, EXTRACT and AT TIME ZONE";
 
 /// Where an expression stands.
 #[derive(Clone, Copy)]
@@ -104,6 +105,9 @@ impl Scope<'_> {
         if let Some(column) = self.column(expr)? {
             return Ok(Kind::Column(column));
         }
+        if let Some(interval) = clauses::interval(self, expr)? {
+            return Ok(Kind::Literal(interval));
+        }
         Ok(match strip(expr) {
             Expr::Value(value) => Kind::Literal(literal(self.source.at_or(value, at), value, false)?),
             Expr::UnaryOp { op, expr: inner } => self.unary(at, expr, *op, inner)?,
@@ -140,6 +144,22 @@ impl Scope<'_> {
             }
             Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr: inner, data_type, format: None } => {
                 Kind::Cast(self.boxed(inner)?, type_named(at, data_type)?)
+            }
+            // DATE '2026-01-01'
+            Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax: false }) => {
+                let inner = Kind::Literal(literal(at, value, false)?);
+                Kind::Cast(Box::new(Node { at, kind: inner }), type_named(at, data_type)?)
+            }
+            Expr::AtTimeZone { timestamp, time_zone } => {
+                Kind::AtZone(self.boxed(timestamp)?, zone_name(self, time_zone)?)
+            }
+            Expr::Extract { field, syntax: ExtractSyntax::From, expr: inner } => {
+                let unit = Unit::named(&field.to_string()).ok_or_else(|| {
+                    at.error(
+                        "EXTRACT takes SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER, YEAR, DOW, ISODOW, DOY and EPOCH",
+                    )
+                })?;
+                Kind::Extract(unit, self.boxed(inner)?)
             }
             Expr::Function(function) => calls::call(self, expr, function)?,
             _ => return Err(at.error(format!("{} is not supported; {SUPPORTED}", describe(expr)))),
@@ -209,6 +229,22 @@ fn literal(at: At, value: &ValueWithSpan, negative: bool) -> Result<Literal, Rul
     })
 }
 
+/// The text of a literal.
+pub(super) fn text_of(expr: &Expr) -> Option<&str> {
+    match strip(expr) {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span: _ }) => Some(text),
+        _ => None,
+    }
+}
+
+/// The name of a time zone: one of the IANA database. Postgres takes other names too, some of which mean another zone there.
+pub(super) fn zone_name(scope: Scope<'_>, expr: &Expr) -> Result<String, RuleError> {
+    let named = text_of(expr).filter(|name| name.contains('/') || Zone::is_utc_name(name));
+    named.map(str::to_owned).ok_or_else(|| {
+        scope.at(expr).error("a time zone is written by its name in the IANA database: 'Europe/Berlin', or 'UTC'")
+    })
+}
+
 /// The type that a cast names.
 fn type_named(at: At, data_type: &DataType) -> Result<Type, RuleError> {
     Ok(match data_type {
@@ -219,9 +255,13 @@ fn type_named(at: At, data_type: &DataType) -> Result<Type, RuleError> {
         DataType::Numeric(ExactNumberInfo::None) | DataType::Decimal(ExactNumberInfo::None) => Type::Numeric,
         DataType::Text => Type::Text,
         DataType::Uuid => Type::Uuid,
+        DataType::Date => Type::Date,
+        DataType::Timestamp(None, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => Type::Timestamp,
+        DataType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => Type::TimestampTz,
         _ => {
             return Err(at.error(
-                "this cast is not supported; casts to boolean, smallint, integer, bigint, numeric, text and uuid are",
+                "this cast is not supported; casts to boolean, smallint, integer, bigint, numeric, text, uuid, date, timestamp \
+                 and timestamptz are",
             ));
         }
     })

@@ -1,7 +1,8 @@
 //! Expressions as they are written: names, literals and their places; no types yet.
 
 use super::{At, Name};
-use crate::rule::expression::{AggregateFunction, Arithmetic, Comparison, Function, Like, Literal, Test, Type};
+use crate::rule::calendar::Unit;
+use crate::rule::expression::{AggregateFunction, Arithmetic, Clock, Comparison, Function, Like, Literal, Test, Type};
 
 /// An expression, and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,14 @@ pub enum Kind {
     Call(Function, Vec<Node>),
     /// A cast.
     Cast(Box<Node>, Type),
+    /// NOW() or a synonym.
+    Now(Clock),
+    /// date_trunc, with the name of a time zone if there is one.
+    Truncate(Unit, Box<Node>, Option<String>),
+    /// EXTRACT
+    Extract(Unit, Box<Node>),
+    /// AT TIME ZONE
+    AtZone(Box<Node>, String),
 }
 
 /// An aggregate over expressions as they are written.
@@ -65,12 +74,32 @@ pub struct AggregateNode {
 }
 
 impl Node {
+    /// Whether it is a time that goes by NOW() alone.
+    pub(super) fn goes_by_now(&self) -> bool {
+        match &self.kind {
+            Kind::Now(_) => true,
+            Kind::Cast(inner, _) | Kind::Truncate(_, inner, _) | Kind::AtZone(inner, _) => inner.goes_by_now(),
+            Kind::Arithmetic(_, left, right) => left.goes_by_now() && matches!(right.kind, Kind::Literal(_)),
+            _ => false,
+        }
+    }
+
     /// The name that Postgres gives an output that has none (FigureColname in parse_target.c).
     pub(super) fn default_name(&self) -> &str {
         match &self.kind {
             Kind::Column(name) => &name.text,
             Kind::Aggregate(aggregate) => aggregate.function.as_str(),
             Kind::Call(function, _) => function.as_str(),
+            // CURRENT_DATE and its like are no functions to the parser.
+            Kind::Now(Clock::Now) => "now",
+            Kind::Now(Clock::Transaction) => "transaction_timestamp",
+            Kind::Now(Clock::Statement) => "statement_timestamp",
+            Kind::Now(Clock::Current) => "current_timestamp",
+            Kind::Now(Clock::Date) => "current_date",
+            Kind::Now(Clock::Local) => "localtimestamp",
+            Kind::Truncate(..) => "date_trunc",
+            Kind::Extract(..) => "extract",
+            Kind::AtZone(..) => "timezone",
             Kind::Case(_, _, otherwise) => match otherwise.as_deref().map(Self::default_name) {
                 Some(name) if name != UNNAMED => name,
                 _ => "case",

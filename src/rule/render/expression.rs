@@ -1,18 +1,24 @@
 //! Expressions as SQL. Every operator stands in parentheses.
 
 use super::Fragments;
+use super::fragments::{Times, interval_text};
+use crate::model::Timestamp;
 use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Like, Literal, Test, Type, natural};
 
 impl Fragments<'_> {
-    /// An expression; `bound` is the time bound in it.
-    pub fn expression(&self, expression: &Expression, bound: &str) -> String {
-        let write = |part: &Expression| self.expression(part, bound);
+    /// An expression, in which times are these.
+    pub fn expression(&self, expression: &Expression, times: Times<'_>) -> String {
+        let write = |part: &Expression| self.expression(part, times);
         let list = |parts: &[Expression]| parts.iter().map(write).collect::<Vec<_>>().join(", ");
         let not = |negated: bool| if negated { "NOT " } else { "" };
         match expression {
             Expression::Column(index) => self.column(*index),
-            Expression::Aggregate(index) => self.aggregate(*index),
-            Expression::Bound => bound.to_owned(),
+            Expression::Aggregate(index) => self.aggregate(*index, times.now),
+            Expression::Bound => times.bound.to_owned(),
+            // A statement of ours needs no field behind the interval.
+            Expression::Literal(Literal::Interval(by, _)) if times.now.is_some() => {
+                literal(&Literal::Interval(*by, None))
+            }
             Expression::Literal(value) => literal(value),
             Expression::Negate(inner, _) => format!("(- {})", write(inner)),
             Expression::Arithmetic(op, left, right, _) => {
@@ -57,18 +63,40 @@ impl Fragments<'_> {
                 format!("(CASE{operand}{branches}{} END)", otherwise.unwrap_or_default())
             }
             Expression::Call(function, arguments) => format!("{}({})", function.as_str(), list(arguments)),
-            Expression::Cast(inner, ty) => format!("(({})::{})", write(inner), ty.name()),
+            Expression::Cast(inner, _, ty) => match &**inner {
+                // A literal takes its type from where it stands.
+                Expression::Literal(Literal::Time(at, from)) => {
+                    format!("({}::{})", quote_literal(&time_text(*at, *from)), ty.name())
+                }
+                inner => format!("(({})::{})", write(inner), ty.name()),
+            },
+            Expression::Widen(inner, _, _) => write(inner),
+            Expression::Now(clock) => match (times.now, clock.ty()) {
+                (None, _) => clock.as_str().to_owned(),
+                (Some(now), Type::TimestampTz) => now.to_owned(),
+                (Some(now), ty) => format!("(({now})::{})", ty.name()),
+            },
+            Expression::Truncate(unit, inner, zone, _) => {
+                let zone = zone.as_ref().map(|zone| format!(", {}", quote_literal(zone.name()))).unwrap_or_default();
+                format!("date_trunc('{}', {}{zone})", unit.as_str(), write(inner))
+            }
+            Expression::Extract(unit, inner, _) => format!("EXTRACT({} FROM {})", unit.as_str(), write(inner)),
+            Expression::AtZone(inner, zone, _) => {
+                format!("({} AT TIME ZONE {})", write(inner), quote_literal(zone.name()))
+            }
+            Expression::Edge(index) => format!("\"edge {index}\""),
         }
     }
 
-    /// An aggregate of the query.
-    pub fn aggregate(&self, index: usize) -> String {
+    /// An aggregate of the query, where NOW() is this.
+    pub fn aggregate(&self, index: usize, now: Option<&str>) -> String {
+        let times = Times { bound: "true", now };
         let Some(Aggregate { function, argument, filter, over: _, ty: _ }) = self.query.aggregates.get(index) else {
             return format!("\"aggregate {index} is missing\"");
         };
-        let argument = argument.as_ref().map_or("*".to_owned(), |argument| self.expression(argument, "true"));
+        let argument = argument.as_ref().map_or("*".to_owned(), |argument| self.expression(argument, times));
         let distinct = if *function == AggregateFunction::CountDistinct { "DISTINCT " } else { "" };
-        let filter = filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", self.expression(filter, "true")));
+        let filter = filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", self.expression(filter, times)));
         format!("{}({distinct}{argument}){}", function.as_str(), filter.unwrap_or_default())
     }
 }
@@ -83,7 +111,22 @@ fn literal(literal: &Literal) -> String {
         Literal::Number(value, ty) => format!("(({value})::{})", ty.name()),
         Literal::Text(text, Type::Text | Type::Unknown) => quote_literal(text),
         Literal::Text(text, ty) => format!("({}::{})", quote_literal(text), ty.name()),
+        Literal::Time(at, ty) => format!("({}::{})", quote_literal(&time_text(*at, *ty)), ty.name()),
+        Literal::Interval(interval, field) => {
+            let field = field.map(|field| format!(" {field}")).unwrap_or_default();
+            format!("INTERVAL '{}'{field}", interval_text(*interval))
+        }
     }
+}
+
+/// A time as it is written out: an instant with its offset from UTC.
+fn time_text(at: Timestamp, ty: Type) -> String {
+    let format = match ty {
+        Type::Date => "%Y-%m-%d",
+        Type::TimestampTz => "%Y-%m-%d %H:%M:%S%.6f+00",
+        _ => "%Y-%m-%d %H:%M:%S%.6f",
+    };
+    chrono::DateTime::from_timestamp_micros(at.0).map_or("infinity".to_owned(), |at| at.format(format).to_string())
 }
 
 /// A text in single quotes, which reads the same whatever `standard_conforming_strings` is.
@@ -110,7 +153,17 @@ impl Fragments<'_> {
             Expression::Call(function, arguments) => {
                 return format!("{}({})", function.as_str().to_uppercase(), list(arguments));
             }
-            Expression::Cast(inner, ty) => return format!("{}::{}", self.shown(inner, true), ty.name()),
+            Expression::Cast(inner, _, ty) => return format!("{}::{}", self.shown(inner, true), ty.name()),
+            Expression::Widen(inner, _, _) => return self.shown(inner, is_inner),
+            Expression::Now(clock) => return clock.as_str().to_uppercase(),
+            Expression::Truncate(unit, of, zone, _) => {
+                let zone = zone.as_ref().map(|zone| format!(", '{}'", zone.name())).unwrap_or_default();
+                return format!("DATE_TRUNC('{}', {}{zone})", unit.as_str(), self.shown(of, false));
+            }
+            Expression::Extract(unit, of, _) => {
+                return format!("EXTRACT({} FROM {})", unit.as_str().to_uppercase(), self.shown(of, false));
+            }
+            Expression::AtZone(of, zone, _) => format!("{} AT TIME ZONE '{}'", inner(of), zone.name()),
             Expression::Arithmetic(op, left, right, _) => format!("{} {} {}", inner(left), op.as_str(), inner(right)),
             Expression::Compare(comparison, left, right) => {
                 format!("{} {} {}", inner(left), comparison.as_str(), inner(right))
@@ -118,7 +171,7 @@ impl Fragments<'_> {
             Expression::And(left, right) => format!("{} AND {}", self.joined(left), self.joined(right)),
             Expression::Literal(Literal::Text(text, _)) => return quote_literal(text),
             Expression::Or(left, right) => format!("{} OR {}", inner(left), inner(right)),
-            other => return self.expression(other, "true"),
+            other => return self.expression(other, Times::AS_WRITTEN),
         };
         if is_inner { format!("({text})") } else { text }
     }

@@ -2,7 +2,7 @@
 
 use super::{OutputExpr, Query, Spelling, Time, quote_ident};
 use crate::model::ColumnType;
-use crate::rule::{Expression, Interval, TimeBound};
+use crate::rule::{Expression, Interval, TimeBound, edges};
 
 /// The name of a key's column in statements.
 pub(super) fn key_name(place: usize) -> String {
@@ -17,10 +17,31 @@ pub(super) fn parameter(place: usize) -> usize {
 /// By so much a later edge may be before an earlier one, and more: months are clipped by three days, and clocks were put
 /// back by one day at most.
 const MAY_COME_BACK_DAYS: u32 = 8;
+/// The same of an edge that is converted more often on its way from NOW().
+const MAY_COME_BACK_FAR_DAYS: u32 = 40;
 
 /// The table's alias in confirmations. Columns carry it, so that none of them, and no table named `asked`, can be
 /// taken for one of the statement's own names.
 pub(super) const ROW: &str = "r.";
+
+/// How times are written in an expression.
+#[derive(Clone, Copy, Debug)]
+pub struct Times<'a> {
+    /// The time bound.
+    pub bound: &'a str,
+    /// NOW(); `None`: as the rule has it.
+    pub now: Option<&'a str>,
+}
+
+impl<'a> Times<'a> {
+    /// As the rule has them; the time bound stands elsewhere.
+    pub const AS_WRITTEN: Times<'static> = Times { bound: "true", now: None };
+
+    /// NOW() is this; the time bound stands elsewhere.
+    pub fn at(now: &'a str) -> Self {
+        Self { bound: "true", now: Some(now) }
+    }
+}
 
 /// Names and expressions of one query, columns after `prefix`.
 #[derive(Clone, Copy, Debug)]
@@ -111,10 +132,9 @@ impl Fragments<'_> {
         }
     }
 
-    pub(super) fn bound(&self, bound: &TimeBound, now: &str, spelling: &Spelling) -> String {
+    pub(super) fn bound(&self, bound: &TimeBound, now: Option<&str>, spelling: &Spelling) -> String {
         let column = self.column(bound.column);
-        let field = spelling.interval_field.map(|field| format!(" {field}")).unwrap_or_default();
-        let edge = format!("({now} - INTERVAL '{}'{field})", interval_text(bound.back));
+        let edge = self.expression(&bound.edge, Times { bound: "true", now });
         match (spelling.bound_reversed, bound.inclusive) {
             (false, true) => format!("({column} >= {edge})"),
             (false, false) => format!("({column} > {edge})"),
@@ -124,26 +144,39 @@ impl Fragments<'_> {
     }
 
     /// WHERE.
-    pub(super) fn filter(&self, now: &str, spelling: &Spelling) -> Option<String> {
+    pub(super) fn filter(&self, now: Option<&str>, spelling: &Spelling) -> Option<String> {
         let bound = self.query.bound.as_ref().map(|bound| self.bound(bound, now, spelling)).unwrap_or_default();
-        self.query.filter.as_ref().map(|filter| self.expression(filter, &bound))
+        self.query.filter.as_ref().map(|filter| self.expression(filter, Times { bound: &bound, now }))
     }
 
     /// WHERE as a further condition.
     pub(super) fn bounded(&self, now: &str) -> String {
-        self.filter(now, &Spelling::default()).map(|filter| format!(" AND {filter}")).unwrap_or_default()
+        self.filter(Some(now), &Spelling::default()).map(|filter| format!(" AND {filter}")).unwrap_or_default()
     }
 
-    /// WHERE without the time bound as a further condition.
+    /// WHERE without what depends on NOW() as a further condition.
     pub(super) fn unbounded(&self) -> String {
-        self.query.condition().map(|filter| format!(" AND {}", self.expression(filter, "true"))).unwrap_or_default()
+        let filter = self.query.condition().and_then(Expression::timeless);
+        filter.map(|filter| format!(" AND {}", self.expression(&filter, Times::AS_WRITTEN))).unwrap_or_default()
     }
 
-    /// WHERE as a further condition, which also admits what a later edge may admit again.
+    /// What of WHERE admits a row now, or may do so later, as a further condition.
     pub(super) fn held(&self, now: &str) -> String {
-        let comes_back = self.query.bound.as_ref().is_some_and(|bound| bound.back.is_calendar());
-        let now = if comes_back { format!("({now} - INTERVAL '{MAY_COME_BACK_DAYS} days')") } else { now.to_owned() };
-        self.bounded(&now)
+        let earlier = |edge: &Expression, days: u32| match edges::may_come_back(edge) {
+            true => format!("({now} - INTERVAL '{days} days')"),
+            false => now.to_owned(),
+        };
+        if let Some((side, edge)) = self.query.lower_bound() {
+            let now = earlier(&edge, MAY_COME_BACK_FAR_DAYS);
+            let (side, edge) = (self.expression(&side, Times::AS_WRITTEN), self.expression(&edge, Times::at(&now)));
+            return format!("{} AND ({side} >= {edge})", self.unbounded());
+        }
+        let Some(bound) = &self.query.bound else { return self.unbounded() };
+        let days = if bound.back().is_some() { MAY_COME_BACK_DAYS } else { MAY_COME_BACK_FAR_DAYS };
+        let bound = self.bound(bound, Some(&earlier(&bound.edge, days)), &Spelling::default());
+        let filter = self.query.filter.as_ref().and_then(Expression::timeless);
+        let times = Times { bound: &bound, now: None };
+        filter.map(|filter| format!(" AND {}", self.expression(&filter, times))).unwrap_or_default()
     }
 
     /// A column's value as text that reads back exactly.
@@ -158,9 +191,9 @@ impl Fragments<'_> {
         }
     }
 
-    /// HAVING.
-    pub fn having(&self) -> String {
-        self.expression(&self.query.having, "true")
+    /// HAVING, where NOW() is this.
+    pub fn having(&self, now: Option<&str>) -> String {
+        self.expression(&self.query.having, Times { bound: "true", now })
     }
 
     /// The rule's own query for some keys, with `t` for NOW() and HAVING as a column.
@@ -170,7 +203,7 @@ impl Fragments<'_> {
         format!(
             "SELECT {}, {} FROM {} AS r WHERE {} GROUP BY {}",
             keys.join(", "),
-            self.holds_and_outputs(with_rows),
+            self.holds_and_outputs(t, with_rows),
             self.table(),
             self.conditions(time, t, condition),
             self.keys().join(", "),
@@ -181,24 +214,24 @@ impl Fragments<'_> {
     /// read once for all of them.
     pub(super) fn answer_each(&self, asked: &str, t: &str, condition: &str, with_rows: bool) -> String {
         format!(
-            "SELECT asked.ord AS ord, {} FROM {asked} JOIN {} AS r ON {} GROUP BY asked.ord",
-            self.holds_and_outputs(with_rows),
+            "SELECT asked.ord AS ord, {} FROM {asked} JOIN {} AS r ON {} GROUP BY asked.ord, asked.t",
+            self.holds_and_outputs(t, with_rows),
             self.table(),
             self.conditions(Time::Event, t, condition),
         )
     }
 
-    pub(super) fn holds_and_outputs(&self, with_rows: bool) -> String {
+    pub(super) fn holds_and_outputs(&self, t: &str, with_rows: bool) -> String {
         let outputs = self.value_outputs().enumerate();
         let columns: String = outputs
-            .map(|(ordinal, output)| format!(", ({})::text AS o{ordinal}", self.expression(output.1, "true")))
+            .map(|(ordinal, output)| format!(", ({})::text AS o{ordinal}", self.expression(output.1, Times::at(t))))
             .collect();
         let proof = if with_rows { format!(", count(*) AS rows, {} AS times", self.times()) } else { String::new() };
-        format!("{} AS holds{columns}{proof}", self.having())
+        format!("{} AS holds{columns}{proof}", self.having(Some(t)))
     }
 
     pub(super) fn conditions(&self, time: Time, t: &str, condition: &str) -> String {
-        let mut conditions: Vec<String> = self.filter(t, &Spelling::default()).into_iter().collect();
+        let mut conditions: Vec<String> = self.filter(Some(t), &Spelling::default()).into_iter().collect();
         if let Some(bound) = self.query.bound.as_ref().filter(|_| time == Time::Event) {
             // A row dated past the key's event time is not there yet.
             conditions.push(format!("({} <= {t})", self.column(bound.column)));
@@ -246,7 +279,7 @@ impl Fragments<'_> {
 
 /// `1 mon 7 days 26:00:00.5`, which Postgres reads back as the same three numbers. Hours are not carried into days;
 /// `HH:MM:SS` rather than microseconds, as releases before 15 take no more than 32 bits of those.
-fn interval_text(interval: Interval) -> String {
+pub(super) fn interval_text(interval: Interval) -> String {
     let Interval { months, days, micros } = interval;
     let mut parts = Vec::new();
     if months > 0 {

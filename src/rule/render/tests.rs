@@ -81,7 +81,7 @@ fn many_keys_under_event_time() {
                      FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(key, t, ord) \
                      JOIN \"s\".\"asked\" AS r ON (r.\"ts\" >= ((asked.t)::timestamptz - INTERVAL '36:00:00')) \
                      AND (r.\"ts\" <= (asked.t)::timestamptz) AND (r.\"key\" = (asked.key)::numeric) \
-                     GROUP BY asked.ord) AS answer ON answer.ord = asked.ord ORDER BY asked.ord";
+                     GROUP BY asked.ord, asked.t) AS answer ON answer.ord = asked.ord ORDER BY asked.ord";
     assert!(sql.ends_with(condition), "{sql}");
 }
 

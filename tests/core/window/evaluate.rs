@@ -4,8 +4,8 @@ use chrono::{DateTime, Datelike, Duration, NaiveDate};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tripline::model::{DECIMAL_LIMIT, Timestamp, Value};
-use tripline::rule::Interval;
 use tripline::rule::evaluate::{Evaluation, Program, Running};
+use tripline::rule::{Expression, Interval};
 
 use crate::support::{DAY, HOUR, WANTED, WEEKLY, instant, query, row, t};
 
@@ -15,7 +15,7 @@ fn program(sql: &str) -> Program {
 
 fn reaching_back(months: u32, days: u32, micros: i64) -> Program {
     let mut query = query(WEEKLY);
-    query.bound.as_mut().unwrap().back = Interval { months, days, micros };
+    query.bound.as_mut().unwrap().edge = Expression::ago(Interval { months, days, micros });
     Program::new(&query, &WANTED).unwrap()
 }
 
@@ -139,7 +139,7 @@ fn every_comparison_at_every_scale() {
         let program = program(&sql(having));
         for (total, want) in [2_999, 3_000, 3_001].into_iter().zip(want) {
             let want = if want { Evaluation::Holds } else { Evaluation::Fails };
-            let got = program.evaluate(&filled(&program, &cents(&[total - 1_000, 1_000]), &[]));
+            let got = program.evaluate(&filled(&program, &cents(&[total - 1_000, 1_000]), &[]), &[]);
             assert_eq!(got, want, "{having} with {total} cents");
         }
     };
@@ -169,8 +169,8 @@ fn verdicts_and_outputs() {
     let check = |having: &str, amounts: &[Value], points: &[i64], want: Evaluation, outputs: Json| {
         let program = program(&sql(having));
         let running = filled(&program, amounts, points);
-        assert_eq!(program.evaluate(&running), want, "{having} over {amounts:?} {points:?}");
-        assert_eq!(Json::from(program.outputs(&running)), outputs, "{having} over {amounts:?} {points:?}");
+        assert_eq!(program.evaluate(&running, &[]), want, "{having} over {amounts:?} {points:?}");
+        assert_eq!(Json::from(program.outputs(&running, &[])), outputs, "{having} over {amounts:?} {points:?}");
     };
     use Evaluation::{Fails, Holds, Unknown};
     let decimal = Value::Decimal;

@@ -44,7 +44,7 @@ pub(super) fn values(dice: &mut Dice) -> Vec<(&'static str, String)> {
 
 /// What an expression is written over.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
+pub(super) enum Over {
     Row,
     Group,
 }
@@ -63,7 +63,8 @@ impl Writer<'_> {
             let (left, op, right) = (self.number(over, 0), compare(self), self.number(over, 0));
             return format!("{left} {op} {right}");
         }
-        match (self.0.below(14), over) {
+        match (self.0.below(17), over) {
+            (14 | 15, _) => self.time(over),
             (0..=2, _) => {
                 let (left, op, right) = (self.number(over, depth - 1), compare(self), self.number(over, depth - 1));
                 format!("{left} {op} {right}")
@@ -110,6 +111,51 @@ impl Writer<'_> {
                 let (column, op) = (self.one(&["created_at", "local_at", "day"]), compare(self));
                 format!("max({column}) {op} min({column})")
             }
+        }
+    }
+
+    /// A condition on times, most of them with NOW().
+    pub(super) fn time(&mut self, over: Over) -> String {
+        let op = self.one(&["<", "<=", ">", ">="]).to_owned();
+        let column = self.one(&["created_at", "created_at", "local_at", "day"]);
+        let of = match over {
+            Over::Row => column.to_owned(),
+            Over::Group => format!("{}({column})", self.one(&["min", "max"])),
+        };
+        let back = self.one(&[
+            "INTERVAL '1 day'",
+            "'36 hours'::interval",
+            "INTERVAL '3' DAY",
+            "INTERVAL '1 month'",
+            "INTERVAL '1 mon 2 days'",
+            "INTERVAL '90 minutes'",
+            "INTERVAL '1 day 00:00:00.5'",
+        ]);
+        let unit = self.one(&["hour", "day", "week", "month", "quarter", "year", "minute"]);
+        let zone = self.one(&["Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"]);
+        match self.0.below(14) {
+            0..=2 => format!("{of} {op} NOW() - {back}"),
+            3 => format!("CURRENT_TIMESTAMP - {back} {op} {of}"),
+            4 => format!("{of} {op} date_trunc('{unit}', NOW())"),
+            5 => format!("{of} {op} date_trunc('{unit}', now() AT TIME ZONE '{zone}') AT TIME ZONE '{zone}'"),
+            6 => format!("{of} {op} CURRENT_DATE - {}", self.0.below(12)),
+            7 => format!("{of}::date {} CURRENT_DATE - {}", self.one(&["=", "<>", "<"]), self.0.below(9)),
+            8 if column != "day" => format!("NOW() - {of} {op} {back}"),
+            8 => format!("{of} {op} '2026-11-{:02}'", 1 + self.0.below(28)),
+            9 => {
+                let (field, at) =
+                    (self.one(&["hour", "day", "dow", "isodow", "month", "doy", "week", "quarter"]), self.0.below(9));
+                format!("EXTRACT({field} FROM {of} AT TIME ZONE '{zone}') {op} {at}")
+            }
+            10 => format!("date_trunc('{unit}', {of}) = date_trunc('{unit}', LOCALTIMESTAMP)"),
+            11 => format!("{of} {op} TIMESTAMP '2026-11-{:02} 12:00:00'", 1 + self.0.below(28)),
+            12 => format!("{of} + {back} {op} date_trunc('{unit}', NOW(), '{zone}')"),
+            _ if over == Over::Group => match self.0.below(3) {
+                0 => format!("max(created_at) - min(created_at) {op} {back}"),
+                1 => format!("max(day) - min(day) {op} {}", self.0.below(9)),
+                _ => format!("EXTRACT(epoch FROM max(created_at) - min(local_at)) / 60 {op} {}", self.literal()),
+            },
+            _ => format!("{of} BETWEEN NOW() - {back} AND statement_timestamp()"),
         }
     }
 
@@ -229,4 +275,31 @@ pub(super) fn rule(dice: &mut Dice) -> (String, usize) {
     let having = format!("({}) AND count(*) > {}", writer.condition(Over::Group, 2), writer.0.below(2));
     let (outputs, keys_text) = (outputs.join(", "), keys.join(", "));
     (format!("SELECT {outputs} FROM streaming.t {wheres} GROUP BY {keys_text} HAVING {having}"), keys.len())
+}
+
+/// A rule that goes by NOW() in WHERE, in FILTER and in HAVING; its keys are `k0` and on.
+pub(super) fn timed_rule(dice: &mut Dice) -> String {
+    let mut writer = Writer(dice);
+    let key = writer.one(&["user_id", "card_id", "user_id, card_id"]);
+    let keys: Vec<String> = key.split(", ").enumerate().map(|(at, key)| format!("{key} AS k{at}")).collect();
+    let mut wheres: Vec<String> = Vec::new();
+    for _ in 0..writer.0.below(3) {
+        wheres.push(writer.time(Over::Row));
+    }
+    if writer.0.one_in(3) {
+        wheres.push(format!("({} OR {})", writer.time(Over::Row), writer.time(Over::Row)));
+    }
+    if writer.0.one_in(4) {
+        wheres.push("amount > 50".to_owned());
+    }
+    let wheres = if wheres.is_empty() { String::new() } else { format!("WHERE {}", wheres.join(" AND ")) };
+    let mut filtered = |of: &str| format!("{of} FILTER (WHERE {})", writer.time(Over::Row));
+    let having = match filtered("").len() % 5 {
+        0 => filtered("count(*)") + " >= 2",
+        1 => format!("coalesce({}, 0) > coalesce({}, 0)", filtered("sum(amount)"), filtered("sum(amount)")),
+        2 => format!("{} IS NULL", filtered("max(amount)")),
+        3 => format!("{} AND count(*) > 0", writer.time(Over::Group)),
+        _ => format!("({} OR {}) AND count(*) > 1", writer.time(Over::Group), writer.time(Over::Group)),
+    };
+    format!("SELECT {} FROM streaming.t {wheres} GROUP BY {key} HAVING {having}", keys.join(", "))
 }

@@ -15,7 +15,7 @@ const TABLE: &str = "CREATE SCHEMA IF NOT EXISTS streaming;
       device_id text, created_at timestamptz)";
 
 /// Name, SELECT and WHERE, GROUP BY, HAVING.
-const RULES: [(&str, &str, &str, &str); 24] = [
+const RULES: [(&str, &str, &str, &str); 35] = [
     (
         "spend",
         "SUM(ABS(amount)) FROM streaming.t WHERE created_at >= NOW() - INTERVAL '7 days'",
@@ -144,6 +144,72 @@ const RULES: [(&str, &str, &str, &str); 24] = [
         "SUM(amount) / COUNT(*) AS mean FROM streaming.t WHERE created_at > CURRENT_TIMESTAMP - INTERVAL '7' DAY",
         "payee_id, country",
         "SUM(amount) / NULLIF(COUNT(*), 0) >= 700.5",
+    ),
+    (
+        "month-to-date",
+        "SUM(amount) FROM streaming.t WHERE created_at >= date_trunc('month', NOW() AT TIME ZONE 'Europe/Berlin') AT TIME ZONE 'Europe/Berlin'",
+        "card_id",
+        "SUM(amount) > 5000",
+    ),
+    (
+        "today-against-the-mean",
+        "COUNT(*) AS n FROM streaming.t WHERE created_at >= NOW() - INTERVAL '31 days'",
+        "user_id",
+        "SUM(amount) FILTER (WHERE created_at >= NOW() - INTERVAL '1 day') > 3 * SUM(amount) FILTER (WHERE created_at < NOW() - INTERVAL '1 day') / 30",
+    ),
+    (
+        "three-days-against-half-a-year",
+        "COUNT(*) AS n FROM streaming.t WHERE created_at >= NOW() - INTERVAL '180 days'",
+        "user_id",
+        "COUNT(*) FILTER (WHERE created_at >= NOW() - INTERVAL '3 days') >= 3 AND COUNT(*) FILTER (WHERE created_at >= NOW() - INTERVAL '3 days') / 3.0 > 2 * COUNT(*) / 180.0",
+    ),
+    (
+        "quarter-against-a-year",
+        "COUNT(*) AS n FROM streaming.t WHERE created_at >= NOW() - INTERVAL '15 months'",
+        "account_id",
+        "ABS(SUM(amount) FILTER (WHERE created_at >= NOW() - INTERVAL '3 days') - SUM(amount) FILTER (WHERE created_at < NOW() - INTERVAL '12 days')) > 0.65 * SUM(amount) FILTER (WHERE created_at < NOW() - INTERVAL '12 days')",
+    ),
+    (
+        "dormant",
+        "COUNT(*) AS n FROM streaming.t",
+        "account_id",
+        "SUM(amount) FILTER (WHERE created_at >= NOW() - INTERVAL '1 day') > 500 AND MAX(created_at) FILTER (WHERE created_at < NOW() - INTERVAL '1 day') < NOW() - INTERVAL '6 days'",
+    ),
+    (
+        "silent",
+        "MAX(created_at) AS last FROM streaming.t",
+        "merchant_id",
+        "MAX(created_at) < NOW() - INTERVAL '15 minutes'",
+    ),
+    (
+        "young",
+        "SUM(amount) FROM streaming.t",
+        "account_id",
+        "MIN(created_at) >= NOW() - INTERVAL '30 days' AND SUM(amount) > 1000",
+    ),
+    (
+        "hours-of-the-day",
+        "COUNT(*) FROM streaming.t WHERE EXTRACT(hour FROM created_at AT TIME ZONE 'Europe/Berlin') BETWEEN 1 AND 16 AND created_at >= NOW() - INTERVAL '6 hours'",
+        "card_id",
+        "COUNT(*) >= 3",
+    ),
+    (
+        "pending-too-long",
+        "COUNT(*) FROM streaming.t WHERE status = 'pending' AND created_at < NOW() - INTERVAL '30 minutes'",
+        "merchant_id",
+        "COUNT(*) >= 1",
+    ),
+    (
+        "since-yesterday",
+        "COUNT(*), MAX(created_at) - MIN(created_at) > INTERVAL '2 hours' AS spread FROM streaming.t WHERE created_at::date >= CURRENT_DATE - 1",
+        "payee_id",
+        "COUNT(*) > 3",
+    ),
+    (
+        "within-the-hour",
+        "COUNT(*) FROM streaming.t WHERE NOW() - created_at < INTERVAL '1 hour' AND amount > 100",
+        "user_id",
+        "COUNT(*) >= 2",
     ),
 ];
 

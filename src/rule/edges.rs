@@ -1,0 +1,420 @@
+//! Times that go by NOW(): where they are, what is compared with them, and when that changes. Pure.
+//!
+//! Such a time is an *edge*. NOW() stands in comparisons only: of an edge with something of a row, or with something of a
+//! group. So what time changes is known beforehand: a comparison changes when its edge reaches the other side or passes it.
+//!
+//! An edge does not only go forward: 29, 30 and 31 March less a month are all 28 February, and where clocks are put back the
+//! same hours come again. So a row that has left may come back. It is held until no later edge can admit it.
+
+use chrono::{DateTime, Datelike};
+
+use super::Interval;
+use super::calendar::{self, DAY_MICROS};
+use super::expression::{Arithmetic, Comparison, Expression, Literal, Type};
+use crate::model::Timestamp;
+use crate::model::zone::Zone;
+
+/// How far months take an edge back: the days by which the longest month outlasts the shortest.
+const CLIPPED_DAYS: i64 = 3;
+/// How often an edge is converted from or to local time where it is once in the text: there and back, by months and by days.
+const CONVERSIONS: i64 = 4;
+const SUPPORTED: &str = "NOW() is supported in a comparison of a time, created_at < NOW() - INTERVAL '1 day' or \
+     NOW() - created_at < INTERVAL '1 day', with nothing of a row or a group on its own side";
+
+/// The left edge of a window: rows before it are out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftEdge {
+    pub(super) at: Timestamp,
+    pub(super) inclusive: bool,
+}
+
+impl LeftEdge {
+    /// The edge of a rule without a time bound: every row is in.
+    pub const NONE: Self = Self { at: Timestamp::MIN, inclusive: true };
+
+    /// Whether a row at this instant is inside.
+    pub fn admits(self, at: Timestamp) -> bool {
+        if self.inclusive { at >= self.at } else { at > self.at }
+    }
+
+    /// The instant of the edge.
+    pub fn at(self) -> Timestamp {
+        self.at
+    }
+}
+
+/// Where an edge is at some NOW(), and how it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    pub(super) at: Timestamp,
+    /// Whether it goes on as NOW() does; otherwise it stands still.
+    pub(super) moves: bool,
+    /// For so many microseconds.
+    pub(super) steady: i64,
+}
+
+/// What an edge does to a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flips {
+    /// It changes when the edge comes to be equal to the other side.
+    pub(super) reached: bool,
+    /// It changes when the edge is a microsecond past the other side.
+    pub(super) passed: bool,
+}
+
+impl Flips {
+    /// Of `other side op edge`.
+    pub(super) fn of(comparison: Comparison) -> Self {
+        match comparison {
+            Comparison::GreaterOrEqual | Comparison::Less => Self { reached: false, passed: true },
+            Comparison::Greater | Comparison::LessOrEqual => Self { reached: true, passed: false },
+            Comparison::Equal | Comparison::NotEqual => Self { reached: true, passed: true },
+        }
+    }
+}
+
+/// Something that is compared with an edge.
+#[derive(Clone, Debug)]
+pub(super) struct Crossing<S> {
+    /// The other side.
+    pub(super) side: S,
+    /// Which edge.
+    pub(super) edge: usize,
+    pub(super) flips: Flips,
+}
+
+/// The edges of a query, each once, and what is compared with them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    pub(super) edges: Vec<Expression>,
+    pub(super) crossings: Vec<Crossing<Expression>>,
+}
+
+impl Found {
+    pub(super) fn edge(&mut self, edge: Expression) -> usize {
+        match self.edges.iter().position(|known| *known == edge) {
+            Some(index) => index,
+            None => {
+                self.edges.push(edge);
+                self.edges.len() - 1
+            }
+        }
+    }
+
+    /// Takes the edges out of a condition: numbers stand for them.
+    ///
+    /// # Errors
+    /// NOW() stands where no edge can be.
+    pub(super) fn take(&mut self, expression: &mut Expression) -> Result<(), String> {
+        if !expression.has_now() {
+            return Ok(());
+        }
+        let old = std::mem::replace(expression, Expression::Bound);
+        *expression = match old {
+            Expression::Compare(comparison, left, right) => self.comparison(comparison, *left, *right)?,
+            Expression::Between(value, low, high, negated) => {
+                let low = self.comparison(Comparison::GreaterOrEqual, (*value).clone(), *low)?;
+                let high = self.comparison(Comparison::LessOrEqual, *value, *high)?;
+                let both = Expression::And(Box::new(low), Box::new(high));
+                if negated { Expression::Not(Box::new(both)) } else { both }
+            }
+            Expression::Now(_) | Expression::Arithmetic(..) | Expression::Distinct(..) | Expression::In(..) => {
+                return Err(SUPPORTED.to_owned());
+            }
+            mut other => {
+                let parts = other.parts_mut();
+                if parts.is_empty() {
+                    return Err(SUPPORTED.to_owned());
+                }
+                for part in parts {
+                    self.take(part)?;
+                }
+                other
+            }
+        };
+        Ok(())
+    }
+
+    fn comparison(&mut self, op: Comparison, left: Expression, right: Expression) -> Result<Expression, String> {
+        // The side with NOW() to the right.
+        let (op, left, right) = if left.has_now() { (op.turned(), right, left) } else { (op, left, right) };
+        if left.has_now() {
+            return Err(SUPPORTED.to_owned());
+        }
+        if !right.has_now() {
+            return Ok(Expression::Compare(op, Box::new(left), Box::new(right)));
+        }
+        let (op, side, edge) = if goes_by_now(&right) && type_of(&right).is_time() {
+            (op, left, right)
+        } else {
+            // INTERVAL op NOW() - side: side op NOW() - INTERVAL
+            match (left, right) {
+                (
+                    Expression::Literal(Literal::Interval(interval, _)),
+                    Expression::Arithmetic(Arithmetic::Subtract, now, side, Type::Interval),
+                ) if goes_by_now(&now) && !side.has_now() => {
+                    let micros = calendar::span(interval).ok_or_else(|| SUPPORTED.to_owned())?;
+                    let back = Expression::Literal(Literal::Interval(Interval { months: 0, days: 0, micros }, None));
+                    let ty = type_of(&now);
+                    (op, *side, Expression::Arithmetic(Arithmetic::Subtract, now, Box::new(back), ty))
+                }
+                _ => return Err(SUPPORTED.to_owned()),
+            }
+        };
+        let edge = self.edge(edge);
+        self.crossings.push(Crossing { side: side.clone(), edge, flips: Flips::of(op) });
+        Ok(Expression::Compare(op, Box::new(side), Box::new(Expression::Edge(edge))))
+    }
+
+    /// Takes the edges out of something that is shown.
+    ///
+    /// # Errors
+    /// NOW() stands where no edge can be.
+    pub(super) fn take_shown(&mut self, expression: &mut Expression) -> Result<(), String> {
+        if goes_by_now(expression) && type_of(expression).is_time() {
+            let edge = std::mem::replace(expression, Expression::Bound);
+            *expression = Expression::Edge(self.edge(edge));
+            return Ok(());
+        }
+        if matches!(expression, Expression::Now(_)) {
+            return Err(SUPPORTED.to_owned());
+        }
+        expression.parts_mut().into_iter().try_for_each(|part| self.take_shown(part))
+    }
+}
+
+/// Whether memory knows when this condition changes by time alone.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check(condition: &Expression) -> Result<(), String> {
+    Found::default().take(&mut condition.clone())
+}
+
+/// Whether memory can show this.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn check_shown(expression: &Expression) -> Result<(), String> {
+    Found::default().take_shown(&mut expression.clone())
+}
+
+/// What of a row has to be at an edge or after it for a condition to be true, and the edge: the first such comparison among those
+/// that AND joins.
+pub(super) fn lower_bound(condition: &Expression) -> Option<(Expression, Expression)> {
+    match condition {
+        Expression::And(left, right) => lower_bound(left).or_else(|| lower_bound(right)),
+        Expression::Compare(comparison, left, right) => {
+            let mut found = Found::default();
+            let compared = found.comparison(*comparison, (**left).clone(), (**right).clone()).ok()?;
+            let Expression::Compare(Comparison::Greater | Comparison::GreaterOrEqual | Comparison::Equal, side, _) =
+                compared
+            else {
+                return None;
+            };
+            Some((*side, found.edges.pop()?))
+        }
+        _ => None,
+    }
+}
+
+/// Whether NOW() is in it, and nothing of a row or of a group.
+fn goes_by_now(expression: &Expression) -> bool {
+    match expression {
+        Expression::Now(_) => true,
+        Expression::Cast(inner, _, _)
+        | Expression::Widen(inner, _, _)
+        | Expression::Truncate(_, inner, _, _)
+        | Expression::AtZone(inner, _, _) => goes_by_now(inner),
+        Expression::Arithmetic(_, left, right, _) => goes_by_now(left) && matches!(**right, Expression::Literal(_)),
+        _ => false,
+    }
+}
+
+/// The type of what goes by NOW(), as far as it is a time.
+pub(super) fn type_of(edge: &Expression) -> Type {
+    match edge {
+        Expression::Now(clock) => clock.ty(),
+        Expression::Cast(_, _, to) | Expression::Widen(_, _, to) => *to,
+        Expression::Truncate(_, _, _, ty) | Expression::Arithmetic(_, _, _, ty) => *ty,
+        Expression::AtZone(_, _, Type::TimestampTz) => Type::Timestamp,
+        Expression::AtZone(..) => Type::TimestampTz,
+        Expression::Literal(Literal::Time(_, ty)) => *ty,
+        _ => Type::Unknown,
+    }
+}
+
+/// Where an edge is at `now`, in a session of this time zone.
+pub(super) fn moment(edge: &Expression, now: Timestamp, zone: &Zone) -> Moment {
+    let mut at = Walk { at: now.0, moves: true, steady: i64::MAX };
+    if now == Timestamp::MAX || now == Timestamp::MIN || at.go(edge, now, zone).is_none() {
+        // What is out of the calendar stays there.
+        let at = if now == Timestamp::MAX { now } else { Timestamp::MIN };
+        return Moment { at, moves: true, steady: i64::MAX };
+    }
+    Moment { at: Timestamp(at.at), moves: at.moves, steady: at.steady }
+}
+
+/// By how much the edge of a later NOW() is before that of an earlier one, at most.
+pub(super) fn slack(edge: &Expression, zone: &Zone) -> i64 {
+    let own = match edge {
+        Expression::Arithmetic(_, _, right, ty) => match &**right {
+            Expression::Literal(Literal::Interval(by, _)) => {
+                let clipped = if by.months > 0 { CLIPPED_DAYS * DAY_MICROS } else { 0 };
+                let step = if by.is_calendar() && *ty == Type::TimestampTz { zone.greatest_step() } else { 0 };
+                clipped.saturating_add(CONVERSIONS.saturating_mul(step))
+            }
+            _ => 0,
+        },
+        Expression::Now(clock) if clock.ty() != Type::TimestampTz => zone.greatest_step(),
+        Expression::Truncate(_, _, Some(zone), _) | Expression::AtZone(_, zone, _) => {
+            zone.greatest_step().saturating_mul(CONVERSIONS)
+        }
+        Expression::Truncate(_, _, None, Type::TimestampTz) | Expression::Cast(..) | Expression::Widen(..) => {
+            zone.greatest_step().saturating_mul(CONVERSIONS)
+        }
+        _ => 0,
+    };
+    edge.parts().into_iter().fold(own, |sum, part| sum.saturating_add(slack(part, zone)))
+}
+
+/// Whether rows that are behind this edge may come back, in some time zone.
+pub(super) fn may_come_back(edge: &Expression) -> bool {
+    let is_calendar = |part: &Expression| match part {
+        Expression::Now(clock) => clock.ty() != Type::TimestampTz,
+        Expression::Literal(Literal::Interval(by, _)) => by.is_calendar(),
+        Expression::Literal(_) | Expression::Arithmetic(..) => false,
+        _ => true,
+    };
+    fn any(edge: &Expression, is: &impl Fn(&Expression) -> bool) -> bool {
+        is(edge) || edge.parts().into_iter().any(|part| any(part, is))
+    }
+    any(edge, &is_calendar)
+}
+
+/// An edge on its way from NOW().
+struct Walk {
+    at: i64,
+    moves: bool,
+    steady: i64,
+}
+
+impl Walk {
+    /// `None`: out of the calendar.
+    fn go(&mut self, edge: &Expression, now: Timestamp, zone: &Zone) -> Option<()> {
+        match edge {
+            Expression::Now(clock) => {
+                self.at = now.0;
+                match clock.ty() {
+                    Type::TimestampTz => {}
+                    ty => {
+                        self.go_local(zone);
+                        if ty == Type::Date {
+                            self.cut(calendar::Unit::Day)?;
+                        }
+                    }
+                }
+            }
+            Expression::Arithmetic(op, inner, right, ty) => {
+                self.go(inner, now, zone)?;
+                let is_back = *op == Arithmetic::Subtract;
+                match &**right {
+                    Expression::Literal(Literal::Interval(by, _)) => self.shift(*by, is_back, *ty, zone)?,
+                    Expression::Literal(Literal::Number(days, _)) => {
+                        let days = i64::try_from(days.mantissa()).ok()?.checked_mul(DAY_MICROS)?;
+                        self.at = if is_back { self.at.checked_sub(days)? } else { self.at.checked_add(days)? };
+                    }
+                    _ => return None,
+                }
+            }
+            Expression::Cast(inner, from, to) | Expression::Widen(inner, from, to) => {
+                self.go(inner, now, zone)?;
+                match (*from, *to) {
+                    (Type::TimestampTz, Type::Timestamp | Type::Date) => self.go_local(zone),
+                    (Type::Timestamp | Type::Date, Type::TimestampTz) => self.go_global(zone),
+                    _ => {}
+                }
+                if *to == Type::Date && *from != Type::Date {
+                    self.cut(calendar::Unit::Day)?;
+                }
+            }
+            Expression::Truncate(unit, inner, named, ty) => {
+                self.go(inner, now, zone)?;
+                if *ty == Type::TimestampTz {
+                    let zone = named.as_deref().unwrap_or(zone);
+                    self.go_local(zone);
+                    self.cut(*unit)?;
+                    self.go_global(zone);
+                } else {
+                    self.cut(*unit)?;
+                }
+            }
+            Expression::AtZone(inner, named, from) => {
+                self.go(inner, now, zone)?;
+                if *from == Type::TimestampTz { self.go_local(named) } else { self.go_global(named) }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn for_at_most(&mut self, micros: Option<i64>) {
+        if self.moves {
+            self.steady = self.steady.min(micros.unwrap_or(i64::MAX));
+        }
+    }
+
+    fn go_local(&mut self, zone: &Zone) {
+        self.for_at_most(zone.until_change(self.at));
+        self.at = zone.local(Timestamp(self.at));
+    }
+
+    fn go_global(&mut self, zone: &Zone) {
+        if !zone.is_utc() {
+            self.for_at_most(zone.until_other_offset(self.at));
+        }
+        self.at = zone.instant(self.at).0;
+    }
+
+    /// From here on it stands still, until the next cut.
+    fn cut(&mut self, unit: calendar::Unit) -> Option<()> {
+        let next = calendar::next_cut(self.at, unit)?;
+        self.for_at_most(next.checked_sub(self.at));
+        self.at = calendar::truncated(self.at, unit)?;
+        self.moves = false;
+        Some(())
+    }
+
+    fn shift(&mut self, by: Interval, is_back: bool, ty: Type, zone: &Zone) -> Option<()> {
+        let Interval { months, days, micros } = by;
+        let has_zone = ty == Type::TimestampTz;
+        if months > 0 {
+            if has_zone {
+                self.go_local(zone);
+            }
+            self.for_at_most(Some(until_clip(self.at)));
+            self.at = calendar::months_away(self.at, months, is_back)?;
+            if has_zone {
+                self.go_global(zone);
+            }
+        }
+        if days > 0 {
+            if has_zone {
+                self.go_local(zone);
+            }
+            self.at = calendar::shifted_local(self.at, Interval { months: 0, days, micros: 0 }, is_back)?;
+            if has_zone {
+                self.go_global(zone);
+            }
+        }
+        self.at = if is_back { self.at.saturating_sub(micros) } else { self.at.saturating_add(micros) };
+        Some(())
+    }
+}
+
+/// How far it is to the next midnight at which clipping may begin or end: of the 29th, 30th, 31st or 1st.
+fn until_clip(local: i64) -> i64 {
+    let day = DateTime::from_timestamp_micros(local).map_or(28, |at| at.day());
+    let midnights = i64::from(28_u32.saturating_sub(day)) + 1;
+    midnights * DAY_MICROS - local.rem_euclid(DAY_MICROS)
+}

@@ -1,0 +1,87 @@
+//! Times in expressions. The infinities stay what they are; what is out of the calendar is unknown.
+
+use super::scalar::{Digits, Scalar};
+use crate::model::Timestamp;
+use crate::model::zone::Zone;
+use crate::rule::calendar::{self, DAY_MICROS, Unit};
+use crate::rule::expression::{Arithmetic, Expression, Literal, Type};
+
+fn is_infinite(at: Timestamp) -> bool {
+    matches!(at, Timestamp::MIN | Timestamp::MAX)
+}
+
+/// A time and an interval that is written out, or a date and a number of days.
+pub(super) fn moved<'a>(
+    left: Scalar<'a>,
+    op: Arithmetic,
+    by: &Expression,
+    right: Scalar<'a>,
+    ty: Type,
+    zone: &Zone,
+) -> Scalar<'a> {
+    let is_back = op == Arithmetic::Subtract;
+    let at = match (left, right) {
+        (Scalar::Null, _) | (_, Scalar::Null) => return Scalar::Null,
+        (Scalar::Time(at), _) if is_infinite(at) => return left,
+        (Scalar::Time(at), Scalar::Int(days)) => {
+            let micros = days.checked_mul(DAY_MICROS);
+            micros.and_then(|micros| if is_back { at.0.checked_sub(micros) } else { at.0.checked_add(micros) })
+        }
+        (Scalar::Time(at), Scalar::Span(_)) => match by {
+            Expression::Literal(Literal::Interval(by, _)) if ty == Type::TimestampTz => {
+                calendar::shifted(at, *by, is_back, zone).map(|at| at.0)
+            }
+            Expression::Literal(Literal::Interval(by, _)) => calendar::shifted_local(at.0, *by, is_back),
+            _ => None,
+        },
+        _ => None,
+    };
+    at.map_or(Scalar::Unknown, |at| Scalar::Time(Timestamp(at)))
+}
+
+/// A time as one of another type; a date is its midnight.
+pub(super) fn converted<'a>(value: Scalar<'a>, from: Type, to: Type, zone: &Zone) -> Scalar<'a> {
+    let Scalar::Time(at) = value else { return value };
+    if is_infinite(at) {
+        return value;
+    }
+    let at = match (from, to) {
+        (Type::TimestampTz, Type::Timestamp | Type::Date) => Timestamp(zone.local(at)),
+        (Type::Timestamp | Type::Date, Type::TimestampTz) => zone.instant(at.0),
+        _ => at,
+    };
+    if to == Type::Date && from != Type::Date {
+        return calendar::truncated(at.0, Unit::Day).map_or(Scalar::Unknown, |at| Scalar::Time(Timestamp(at)));
+    }
+    Scalar::Time(at)
+}
+
+/// `date_trunc`, of an instant in a time zone, of local time without one.
+pub(super) fn truncated<'a>(value: Scalar<'a>, unit: Unit, zone: Option<&Zone>) -> Scalar<'a> {
+    let Scalar::Time(at) = value else { return value };
+    if is_infinite(at) {
+        return value;
+    }
+    let local = zone.map_or(at.0, |zone| zone.local(at));
+    let cut = calendar::truncated(local, unit).map(|cut| zone.map_or(Timestamp(cut), |zone| zone.instant(cut)));
+    cut.map_or(Scalar::Unknown, Scalar::Time)
+}
+
+/// `EXTRACT`
+pub(super) fn extracted<'a>(value: Scalar<'a>, unit: Unit, ty: Type, zone: &Zone) -> Scalar<'a> {
+    let number = match value {
+        Scalar::Null => return Scalar::Null,
+        Scalar::Span(micros) if unit == Unit::Epoch => Some(i128::from(micros)),
+        Scalar::Time(at) if is_infinite(at) => None,
+        Scalar::Time(at) if ty == Type::TimestampTz && unit != Unit::Epoch => calendar::extracted(zone.local(at), unit),
+        Scalar::Time(at) => calendar::extracted(at.0, unit),
+        _ => None,
+    };
+    number.map_or(Scalar::Unknown, |number| Scalar::Decimal(number, Digits::exactly(unit.scale())))
+}
+
+/// How far one time is from another.
+pub(super) fn between<'a>(left: Timestamp, right: Timestamp) -> Scalar<'a> {
+    let span = (!is_infinite(left) && !is_infinite(right)).then(|| left.0.checked_sub(right.0)).flatten();
+    span.map_or(Scalar::Unknown, Scalar::Span)
+}
