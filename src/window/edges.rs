@@ -12,13 +12,21 @@ use crate::planted;
 use crate::rule::Time;
 use crate::rule::evaluate::Evaluation;
 
+/// Groups that one call of [`Window::expire`] looks at: some ten milliseconds.
+const EXPIRED_MAX: usize = 10_000;
+
 impl Window {
-    /// Judges the groups that time has changed by `now`: rows left their windows. Under event time time
-    /// does not pass by itself.
+    /// Judges groups that time has changed by `now`: rows left their windows, or came into them. Many groups may be due at one
+    /// instant, such as a midnight: a call judges 10,000 at most, and [`Window::next_edge`] is not past `now` once all are.
+    /// Under event time time does not pass by itself.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {
         let mut transitions = Vec::new();
-        while let Some(Reverse((at, index))) = self.edges.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+        let mut looked_at = 0;
+        while looked_at < EXPIRED_MAX
+            && let Some(Reverse((at, index))) = self.edges.peek().copied().filter(|Reverse((at, _))| *at <= now)
+        {
             self.edges.pop();
+            looked_at += 1;
             let Some(group) = self.groups.get_mut(index).filter(|group| group.edge == Some(at)) else { continue };
             group.edge = None;
             // What is watched is asked again by its back-off, not because time passes; what memory cannot evaluate is

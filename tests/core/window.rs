@@ -3,6 +3,7 @@
 //! - `evaluate`: one row and one group: edges, evaluations, aggregates
 //! - `examples`: what a window does with the changes of a stream, by name
 //! - `model`: the same for random histories, against sums taken from scratch
+//! - `times`: rules that go by NOW() elsewhere than in the lower bound
 //! - `zones`: months, and days over a change of the clocks, whose edges do not only go forward
 
 mod emptied;
@@ -10,4 +11,5 @@ mod evaluate;
 mod examples;
 mod expressions;
 mod model;
+mod times;
 mod zones;

@@ -345,7 +345,7 @@ impl Program {
             let at = edges.get(edge).copied().unwrap_or(Timestamp::MIN);
             let is_outside = |place: &Timestamp| match self.clock.bound {
                 Some(_) => !self.is_inside(*place, edges),
-                None => *place < at,
+                None => *place <= at,
             };
             let outside = first(0, Timestamp::MIN).filter(is_outside);
             next.due(self.clock.moment(edge, now), outside, slack.saturating_add(1));
