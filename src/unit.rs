@@ -432,7 +432,7 @@ impl Unit {
                         // It held then, and no longer does: Postgres is asked about that as well.
                         self.resolve_overdue(question.rule, asked, now);
                     } else if !insists {
-                        self.ask_where_memory_disagrees(question.rule, &asked.key, now);
+                        self.ask_where_memory_disagrees(question.rule, &asked.key, unseen.is_empty(), now);
                     }
                     self.next_in_order(question.rule, &asked.key, now);
                 }

@@ -22,11 +22,12 @@ impl Unit {
     }
 
     /// An alert was decided that memory does not bear, as a sweep had found it: nothing that memory knows of brings its end, so
-    /// Postgres is asked until both agree.
-    pub(super) fn ask_where_memory_disagrees(&mut self, rule: usize, key: &Key, now: Timestamp) {
+    /// Postgres is asked until both agree. Where memory cannot tell, it is asked until it has shown everything (`is_whole`): a
+    /// transaction that becomes visible later touches nothing here.
+    pub(super) fn ask_where_memory_disagrees(&mut self, rule: usize, key: &Key, is_whole: bool, now: Timestamp) {
         let Some(state) = self.rules.get_mut(rule).filter(|state| !state.is_in_order()) else { return };
         let (evaluation, _) = state.window.evaluate(key, now);
-        if evaluation != Evaluation::Unknown {
+        if evaluation != Evaluation::Unknown || !is_whole {
             self.found(rule, key.clone(), evaluation, Reason::Healed, now);
         }
     }

@@ -181,7 +181,8 @@ impl Unit {
     }
 
     /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a candidate, and
-    /// is compared. An open episode that the table does not bear is compared, too.
+    /// is compared. An open episode that the table does not bear is compared, too. Where nobody is asked before an alert, the
+    /// comparison alone counts: what the table had when it was read may be over, and nothing would bring that episode's end.
     pub fn swept(&mut self, rule: usize, keys: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
         self.audit.ended(took, now);
         let Some(state) = self.rules.get_mut(rule) else { return };
@@ -190,6 +191,7 @@ impl Unit {
             Err(error) => return self.audit.sweep_failed(rule, &state.rule.name, &error, now),
         };
         self.audit.swept();
+        let is_confirmed = state.rule.confirm == Confirm::Required;
         let open = state.episodes.firing().filter(|key| !keys.contains(key));
         open.for_each(|key| self.audit.suspects.ask_again(rule, key.clone()));
         let is_missed =
@@ -204,7 +206,9 @@ impl Unit {
         }
         for key in missed {
             self.audit.suspects.ask_again(rule, key.clone());
-            self.found(rule, key, Evaluation::Holds, Reason::Healed, now);
+            if is_confirmed {
+                self.found(rule, key, Evaluation::Holds, Reason::Healed, now);
+            }
         }
     }
 }

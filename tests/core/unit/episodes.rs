@@ -1,5 +1,7 @@
 //! Candidates and what becomes of them.
 
+use std::time::Duration;
+
 use tripline::failure::{CallError, Kind};
 use tripline::model::{Key, Value};
 use tripline::rule::{Confirm, Time};
@@ -292,6 +294,31 @@ fn a_change_while_asking_is_asked_again_where_memory_cannot_judge() {
     bench.put(2, 1, cents(400_000)); // not in the database snapshot of the statement
     bench.answer(&question, no());
     assert_eq!(bench.unit.waiting(), 1, "the answer did not see change 2");
+}
+
+// Once a bug: an answer decided that did not show the newest transaction, and was true at its snapshot. When the transaction
+// became visible nothing asked again: a missed alert, or an episode that stayed open.
+#[test]
+fn what_an_answer_did_not_show_is_asked_about_again_where_memory_cannot_judge() {
+    let mut bench = Bench::confirmed();
+    bench.put(1, 1, Value::Opaque);
+    bench.settle(yes().map(|answer| Answer { snapshot: "757:758:757".to_owned(), ..answer }));
+    assert_eq!((bench.lines(), bench.unit.waiting()), (vec![FIRED.to_owned()], 1));
+    bench.now += 60;
+    bench.settle(no());
+    assert_eq!((bench.lines(), bench.unit.waiting()), (vec![RESOLVED.to_owned()], 0));
+}
+
+// Once a bug: without confirmation an alert fired by what a sweep had read, though that was over when its answer came, and nothing
+// ever resolved it.
+#[test]
+fn what_a_sweep_finds_is_only_compared_where_nobody_is_asked() {
+    for (confirm, waiting) in [(Confirm::Off, 0), (Confirm::Required, 1)] {
+        let mut bench = Bench::new(weekly(confirm));
+        bench.put(1, 1, cents(1));
+        bench.unit.swept(0, Ok(vec![Key::Int(1)]), Duration::ZERO, bench.now());
+        assert_eq!((bench.lines(), bench.unit.waiting()), (vec![], waiting), "{confirm:?}");
+    }
 }
 
 // Once a bug: while a group stays "unknown" its trigger stays the change that made it so. Two
