@@ -6,6 +6,7 @@
 //! - `canonical`: the stack's own table of orders
 //! - `changes`: every kind of change, the current state; `columns`: added and dropped; `types`: every type of Postgres
 //! - `limits`: epochs of other sizes, interrupted ones; `layers`: folder, group and output lost, moved, doubled
+//! - `late`: requests and answers that come late, get lost or are repeated
 //! - `places`: ended at every place that `src` names; `kills`: killed at random, while somebody reads
 //! - `wrong`: what is set up wrongly
 
@@ -15,6 +16,7 @@ mod canonical;
 mod changes;
 mod columns;
 mod kills;
+mod late;
 mod layers;
 mod limits;
 mod places;

@@ -1,5 +1,5 @@
 //! A proxy between a run and its broker that speaks Kafka: at chosen points it delays, loses, repeats and holds back
-//! requests, and cuts connections. Everything goes through it, since it puts its own address in the broker's place
+//! requests, delays and loses answers, and cuts connections. Everything goes through it, since it puts its own address in the broker's place
 //! in the answers that name the broker.
 //!
 //! - this file: connections, and what is done to them
@@ -63,6 +63,8 @@ struct Waiting {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     PassOn,
+    /// After so long.
+    PassOnAfter(Duration),
     /// The client is gone.
     Drop,
     /// The same, and the broker's connection is closed after it.
@@ -198,6 +200,7 @@ impl Shared {
                     thread::sleep(lasts);
                     link.forward(&frame, head, Fate::PassOn)?;
                 }
+                Some(Act::DelayAnswer(lasts)) => link.forward(&frame, head, Fate::PassOnAfter(lasts))?,
                 Some(Act::LoseRequest) => {
                     link.close();
                     return Ok(());
@@ -233,7 +236,10 @@ impl Shared {
             let Some(Waiting { head, fate }) = lock(&link.pending).pop_front() else { return Ok(()) };
             let code = wire::error_code(head, &answer);
             match fate {
-                Fate::PassOn => {
+                Fate::PassOn | Fate::PassOnAfter(_) => {
+                    if let Fate::PassOnAfter(lasts) = fate {
+                        thread::sleep(lasts);
+                    }
                     self.answered(head.key, code);
                     if matches!(head.key, wire::METADATA | wire::FIND_COORDINATOR) {
                         wire::redirect(&mut answer, &Stack::get().bootstrap, self.own_port);

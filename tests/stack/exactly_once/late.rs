@@ -62,6 +62,8 @@ fn roll(dice: &mut Dice) -> Point {
         14..16 => Act::Twice,
         16..17 => Act::LoseRequest,
         17..19 => Act::LoseAnswer,
+        // Some answers for longer than the client waits.
+        _ if dice.below(2) == 0 => Act::DelayAnswer(Duration::from_millis(dice.below(1_500))),
         _ => Act::Delay(Duration::from_millis(dice.below(500))),
     };
     // To join may take as long as `max.poll.interval.ms`: nobody waits for that here.
@@ -72,7 +74,7 @@ fn roll(dice: &mut Dice) -> Point {
     let until = if key == wire::TXN_OFFSET_COMMIT { wire::TXN_OFFSET_COMMIT } else { until };
     let is_frequent = matches!(key, wire::END_TXN | wire::TXN_OFFSET_COMMIT | wire::PRODUCE | wire::FETCH);
     let nth = if is_frequent { 1 + u32::try_from(dice.below(3)).unwrap() } else { 1 };
-    Point { key, nth, act, until, wait: Duration::from_millis(dice.below(10)) }
+    Point { key, nth, act, until, ends: wire::END_TXN, wait: Duration::from_millis(dice.below(10)) }
 }
 
 /// A run at rest that watches a table with a row for each of so many users, all of them below the threshold.
@@ -244,11 +246,11 @@ fn torn(database: &Database, test: &str, points: &[Point]) -> usize {
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn late_requests_tear_transactions_without_the_fence() {
-    let wait = Duration::ZERO;
+    let (wait, ends) = (Duration::ZERO, wire::END_TXN);
     let points = [
-        Point { key: wire::END_TXN, nth: 1, act: Act::Late, until: wire::TXN_OFFSET_COMMIT, wait },
-        Point { key: wire::END_TXN, nth: 2, act: Act::Twice, until: wire::PRODUCE, wait },
-        Point { key: wire::TXN_OFFSET_COMMIT, nth: 1, act: Act::Late, until: wire::TXN_OFFSET_COMMIT, wait },
+        Point { key: wire::END_TXN, nth: 1, act: Act::Late, until: wire::TXN_OFFSET_COMMIT, ends, wait },
+        Point { key: wire::END_TXN, nth: 2, act: Act::Twice, until: wire::PRODUCE, ends, wait },
+        Point { key: wire::TXN_OFFSET_COMMIT, nth: 1, act: Act::Late, until: wire::TXN_OFFSET_COMMIT, ends, wait },
     ];
     let database = Database::new("late_bites");
     assert_eq!(torn(&database, "without", &points), points.len());

@@ -105,6 +105,8 @@ pub struct Archive {
     pub archive: String,
     /// More lines of `[source]`.
     pub source: String,
+    /// More lines of `[kafka.properties]`.
+    pub kafka: String,
     /// Of the configuration.
     pub folder: PathBuf,
     /// More of the environment.
@@ -127,19 +129,20 @@ impl Archive {
             partition_by: Some("created_at"),
             archive: String::new(),
             source: String::new(),
+            kafka: String::new(),
             folder: folder.to_owned(),
             environment: Vec::new(),
         }
     }
 
     fn toml(&self) -> String {
-        let Self { group, topic, bootstrap, dead_letter_topic, limit, trigger_ms, archive, source, .. } = self;
+        let Self { group, topic, bootstrap, dead_letter_topic, limit, trigger_ms, archive, source, kafka, .. } = self;
         let (checkpoints, output) = (self.checkpoints.display(), self.output.display());
         let postgres = self.url.as_ref().map_or(String::new(), |url| format!("[postgres]\nurl = \"{url}\"\n"));
         let by = self.partition_by.map_or(String::new(), |column| format!("partition_by = \"{column}\"\n"));
         // The shortest session that a broker takes: a killed member is soon forgotten.
         format!(
-            "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n\
+            "[kafka]\nbootstrap_servers = \"{bootstrap}\"\n[kafka.properties]\n\"session.timeout.ms\" = \"6000\"\n{kafka}\
              [source]\ndead_letter_topic = \"{dead_letter_topic}\"\n{source}\n{postgres}\
              [archive]\ntopic = \"{topic}\"\ngroup_id = \"{group}\"\ncheckpoint_dir = \"{checkpoints}\"\n\
              output_path = \"{output}\"\nmax_offsets_per_trigger = {limit}\ntrigger_interval_ms = {trigger_ms}\n\

@@ -9,6 +9,8 @@ use super::wire;
 pub enum Act {
     /// It is held back for so long.
     Delay(Duration),
+    /// Its answer is held back for so long.
+    DelayAnswer(Duration),
     /// The connection is cut, and the broker never gets it.
     LoseRequest,
     /// The broker gets it, and the connection is cut before its answer.
@@ -32,6 +34,9 @@ pub struct Point {
     /// A late request goes to the broker when it has answered the first request of this kind in the next transaction, before the
     /// client has that answer.
     pub until: i16,
+    /// A transaction is over when the broker has answered well to this kind: [`wire::END_TXN`], or where there are no
+    /// transactions [`wire::OFFSET_COMMIT`].
+    pub ends: i16,
     /// And so long after.
     pub wait: Duration,
 }
@@ -95,7 +100,7 @@ impl<H> Progress<H> {
 
     /// The broker has answered.
     pub fn answer(&mut self, key: i16, code: Option<i16>) -> Step<H> {
-        let is_committed = key == wire::END_TXN && code == Some(0);
+        let is_committed = key == self.point.ends && code == Some(0);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Released) {
             Phase::Acted(Some(held)) if is_committed => Phase::Next(held),
             Phase::Acted(None) if is_committed => Phase::Done(None),

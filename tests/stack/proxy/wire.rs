@@ -6,6 +6,7 @@ use std::net::TcpStream;
 pub const PRODUCE: i16 = 0;
 pub const FETCH: i16 = 1;
 pub const METADATA: i16 = 3;
+pub const OFFSET_COMMIT: i16 = 8;
 pub const FIND_COORDINATOR: i16 = 10;
 pub const JOIN_GROUP: i16 = 11;
 pub const HEARTBEAT: i16 = 12;
@@ -51,8 +52,9 @@ pub fn error_code(head: Head, answer: &[u8]) -> Option<i16> {
             rest.skip(if head.version >= 2 { 5 } else { 4 })?;
             rest.short()
         }
-        TXN_OFFSET_COMMIT => {
-            let is_flexible = head.version >= 3;
+        OFFSET_COMMIT if head.version < 3 => None,
+        OFFSET_COMMIT | TXN_OFFSET_COMMIT => {
+            let is_flexible = head.version >= if head.key == OFFSET_COMMIT { 8 } else { 3 };
             // The head's tags, how long to hold back, how many topics (here less than 127), the topic's name, how many partitions.
             rest.skip(if is_flexible { 6 } else { 8 })?;
             let name = if is_flexible { usize::from(rest.byte()?) - 1 } else { usize::try_from(rest.short()?).ok()? };
@@ -108,6 +110,8 @@ fn frames_are_read() {
     assert_eq!(code(END_TXN, 1, b"\0\0\0\x0a\0\0\0\x01\0\0\0\0\0\x2f"), Some(47));
     assert_eq!(code(TXN_OFFSET_COMMIT, 3, b"LLLLCCCC\0\0\0\0\0\x02\x04abc\x02\0\0\0\x01\0\x2f\0\0"), Some(47));
     assert_eq!(code(TXN_OFFSET_COMMIT, 2, b"LLLLCCCC\0\0\0\0\0\0\0\x01\0\x03abc\0\0\0\x01\0\0\0\x01\0\x2f"), Some(47));
+    assert_eq!(code(OFFSET_COMMIT, 8, b"LLLLCCCC\0\0\0\0\0\x02\x04abc\x02\0\0\0\x01\0\x16\0\0"), Some(22));
+    assert_eq!(code(OFFSET_COMMIT, 7, b"LLLLCCCC\0\0\0\0\0\0\0\x01\0\x03abc\0\0\0\x01\0\0\0\x01\0\x16"), Some(22));
     let long = [&b"LLLLCCCC\0\0\0\0\0\x02\xc9\x01"[..], &[b'a'; 200], b"\x02\0\0\0\x01\0\x2f\0\0"].concat();
     assert_eq!(code(TXN_OFFSET_COMMIT, 3, &long), Some(47));
     assert_eq!(code(INIT_PRODUCER_ID, 4, b"LLLLCCCC\0\0\0\0\0\0\x2f"), Some(47));
