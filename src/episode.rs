@@ -221,7 +221,7 @@ fn agrees(evaluation: Evaluation, firing: bool) -> bool {
     match evaluation {
         Evaluation::Holds => firing,
         Evaluation::Fails => !firing,
-        Evaluation::Unknown => false,
+        Evaluation::Unknown => planted::bug("opaque-not-asked"),
     }
 }
 

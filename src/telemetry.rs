@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::EnvFilter;
 
-pub use plain::{printable, printable_json, printable_lines};
+pub use plain::{PlainFields, printable, printable_json, printable_lines};
 
 /// What comes first in every filter, so that only an explicit `sqlx=debug` brings it out: the libraries' own
 /// chatter, which at `debug` buries the program's.

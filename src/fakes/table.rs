@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Days, Months};
-use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use tokio::task::yield_now;
 
@@ -404,9 +403,9 @@ impl Naive<'_> {
         };
         // A group without rows is none, whatever HAVING says of zero.
         let holds = match aggregates.get(having.aggregate).copied().flatten() {
-            Some((unscaled, scale)) if !rows.is_empty() => {
-                let left = Decimal::try_from_i128_with_scale(unscaled, u32::from(scale)).map_err(|e| e.to_string())?;
-                compares(left.cmp(&having.value), having.comparison)
+            Some(sum) if !rows.is_empty() => {
+                let threshold = (having.value.mantissa(), having.value.scale());
+                compares(order((sum.0, u32::from(sum.1)), threshold), having.comparison)
             }
             _ => false,
         };
@@ -454,6 +453,13 @@ impl Naive<'_> {
         }
         Ok(sum.map(|sum| (sum, scale)))
     }
+}
+
+/// Of unscaled numbers with their scales, which may be greater than those that a `Decimal` holds.
+fn order(left: (i128, u32), right: (i128, u32)) -> Ordering {
+    let in_scale =
+        |(unscaled, scale): (i128, u32)| unscaled.saturating_mul(10_i128.saturating_pow(left.1.max(right.1) - scale));
+    in_scale(left).cmp(&in_scale(right))
 }
 
 fn compares(order: Ordering, comparison: Comparison) -> bool {

@@ -8,6 +8,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
+use crate::planted;
+
 /// A field of a log line is shown up to here: a server may repeat a whole row in its error.
 const FIELD_MAX: usize = 2_048;
 /// A line of JSON longer than this has its texts cut.
@@ -16,6 +18,12 @@ const JSON_LINE_MAX: usize = 16_384;
 /// Text without what a terminal would act on: control characters, and those that change the direction of text, become
 /// U+FFFD.
 pub fn printable(text: &str) -> String {
+    if planted::bug("control-characters-kept") {
+        return text.to_owned();
+    }
+    if planted::bug("direction-marks-kept") {
+        return text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    }
     text.chars().map(|c| if is_acted_on(c) { '\u{fffd}' } else { c }).collect()
 }
 
@@ -65,7 +73,8 @@ fn cut_texts(json: &mut Json) {
 }
 
 /// Writes the fields of a log line as the default format does, and each of them in one bounded, printable line.
-pub(super) struct PlainFields;
+#[derive(Clone, Copy, Debug)]
+pub struct PlainFields;
 
 impl<'w> FormatFields<'w> for PlainFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
@@ -86,7 +95,8 @@ impl Visitor<'_> {
         if !std::mem::replace(&mut self.is_first, false) {
             self.writer.write_char(' ')?;
         }
-        let value = printable(&cut(&format!("{value:?}"), FIELD_MAX));
+        let max = if planted::bug("fields-not-cut") { usize::MAX } else { FIELD_MAX };
+        let value = printable(&cut(&format!("{value:?}"), max));
         match name {
             "message" => self.writer.write_str(&value),
             _ if self.writer.has_ansi_escapes() => {

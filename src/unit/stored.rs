@@ -201,7 +201,10 @@ impl Unit {
             self.streamed_in = streamed_in;
         }
         for (rule, stored) in versions.iter().zip(stored) {
-            let (open, waiting) = stored.episodes.into_parts();
+            let (mut open, waiting) = stored.episodes.into_parts();
+            if planted::bug("open-episodes-not-restored") {
+                open.clear();
+            }
             self.past.store(rule, open, waiting, windows.then_some(stored.window));
         }
         Ok(())

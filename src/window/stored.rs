@@ -168,7 +168,8 @@ impl Window {
     }
 
     fn restore_row(&mut self, group: u32, row: StoredRow) {
-        let args = row.args.into();
+        let is_lost = |value: &Value| *value == Value::Opaque && planted::bug("opaque-lost-in-the-state");
+        let args = row.args.into_iter().map(|value| if is_lost(&value) { Value::Null } else { value }).collect();
         let Some(held) = self.groups.get_mut(group) else { return };
         let held: &mut Group = held;
         if let Some(args) = self.program.contribution(self.program.position(row.time), &args, &held.edges) {

@@ -30,12 +30,12 @@ use tripline::model::{NextOffset, Timestamp};
 use tripline::progress::StartAt;
 
 use super::broker::Broker;
+use super::log;
 use super::process::{Controlled, Fate, Process};
 use super::random::Random;
 use super::sinks::Disturbances;
 use super::source::SimSource;
 use super::wire::{Trace, Wire};
-use super::world::print_log;
 use checks::Seen;
 use dead_letters::DeadLetters;
 use workload::Expected;
@@ -475,9 +475,7 @@ impl World {
 
 /// Runs a plan.
 pub(super) fn run(plan: Plan, prints: bool) -> Outcome {
-    if prints {
-        print_log();
-    }
+    log::begin(prints);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     tripline::fault::number_lineages(Some(u128::from(plan.seed) << 64));
     let outcome = LocalSet::new().block_on(&runtime, async move {

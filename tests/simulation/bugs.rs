@@ -8,7 +8,7 @@ use tripline::planted::{BUGS, Bug};
 use super::{Job, QUIET, check, clock};
 
 /// Each bug is found within so many seeds.
-const FOUND_WITHIN: u64 = 400;
+const FOUND_WITHIN: u64 = 500;
 
 /// A seed that finds each bug, so that a run of the tests need not look for one. Where it no longer does, after a change of the
 /// simulation, all seeds are tried.
@@ -22,34 +22,46 @@ const KNOWN: &[(&str, u64)] = &[
     ("offsets-ahead", 0),
     ("first-alert-not-sent", 0),
     ("episodes-not-sent", 0),
-    ("producer-kept-after-disturbance", 16),
-    ("producer-not-fenced", 5),
+    ("producer-kept-after-disturbance", 5),
+    ("producer-not-fenced", 10),
     ("dead-letters-dropped", 3),
     ("dead-letters-cut", 3),
     ("bad-records-not-kept", 3),
-    ("old-row-kept", 2),
-    ("delete-ignored", 15),
+    ("old-row-kept", 0),
+    ("delete-ignored", 4),
     ("left-key-not-evaluated", 27),
-    ("rebuilt-not-evaluated", 8),
-    ("open-episodes-not-held", 62),
-    ("finished-before-commit", 15),
-    ("finished-before-delivery", 43),
-    ("logged-not-completed", 15),
+    ("opaque-counts-as-nothing", 1),
+    ("opaque-not-asked", 1),
+    ("opaque-not-taken-out", 1),
+    ("opaque-lost-in-the-state", 6),
+    ("open-episodes-not-restored", 0),
+    ("rebuilt-not-evaluated", 15),
+    ("open-episodes-not-held", 31),
+    ("key-of-a-failure-logged", 4),
+    ("key-of-a-refutation-logged", 0),
+    ("key-of-an-undecided-one-logged", 0),
+    ("figures-of-a-drift-logged", 3),
+    ("control-characters-kept", 3),
+    ("direction-marks-kept", 3),
+    ("fields-not-cut", 3),
+    ("finished-before-commit", 5),
+    ("finished-before-delivery", 5),
+    ("logged-not-completed", 5),
     ("sent-again", 2),
-    ("decisions-not-redone", 4),
+    ("decisions-not-redone", 5),
     ("windows-not-caught-up", 27),
     ("episodes-not-recalled", 0),
-    ("recalled-not-delivered", 0),
-    ("truncate-floor-ignored", 372),
-    ("visibility-ignored", 113),
+    ("recalled-not-delivered", 3),
+    ("truncate-floor-ignored", 308),
+    ("visibility-ignored", 15),
     ("refutation-ignored", 0),
-    ("refuted-not-asked-again", 101),
-    ("failed-not-asked-again", 18),
+    ("refuted-not-asked-again", 434),
+    ("failed-not-asked-again", 4),
     ("figures-of-memory", 0),
-    ("instant-of-the-answer", 6),
+    ("instant-of-the-answer", 5),
     ("expiry-not-scheduled", 0),
     ("expiry-not-restored", 0),
-    ("jump-believed", 19),
+    ("jump-believed", 63),
     ("archive-old-folder-believed", 1),
     ("archive-names-not-compared", 1),
     ("archive-group-believed", 1),
@@ -72,8 +84,10 @@ const KNOWN: &[(&str, u64)] = &[
 ];
 
 /// Holes in the simulation: no seed below [`FOUND_WITHIN`] finds these. The first was found by what the audit took for drift while
-/// faults went on, which is no proof: it also takes for drift what it has not read yet.
-const HOLES: [&str; 2] = ["emptied-group-forgotten", "table-watermark-ignored"];
+/// faults went on, which is no proof: it also takes for drift what it has not read yet. The audit heals what the third one makes
+/// it take for drift, with the same rows, and counts nothing. What the last two raise too early Postgres refutes, or it is true.
+const HOLES: [&str; 5] =
+    ["emptied-group-forgotten", "table-watermark-ignored", "opaque-compared", "replay-not-muted", "rebuilt-too-early"];
 
 /// A bug, the first seed that finds it, and how.
 type Found = (&'static Bug, Option<(u64, String)>);

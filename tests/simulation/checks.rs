@@ -8,10 +8,11 @@ use tripline::alert::Alert;
 use tripline::episode::Status;
 use tripline::model::{Key, Timestamp};
 use tripline::progress::EpochRef;
+use tripline::rule::Confirm;
 use tripline::snapshot::Snapshot;
 
 use super::broker::{Pending, State};
-use super::database::{Checked, RULES, Row, cents};
+use super::database::{Checked, RULES, Row, USERS_FROM, cents};
 use super::world::{DIR, GROUP, World};
 
 /// An alert, as far as it is the same in every run: rule, user, whether it fires, and the transaction that brought it.
@@ -118,6 +119,9 @@ fn one(world: &World, state: &State, alert: &Alert) {
         world.violation(format!("{line} is delivered twice"));
     }
     let body: Json = serde_json::from_str(&alert.body).unwrap();
+    if rule(alert).confirm == Confirm::Off {
+        return; // memory alone has decided
+    }
     let text = body["confirmation"]["snapshot"].as_str().unwrap();
     let as_of = body["confirmation"]["as_of"].as_str().unwrap();
     let as_of = chrono::DateTime::parse_from_rfc3339(as_of).unwrap().timestamp_micros();
@@ -156,7 +160,7 @@ pub(crate) fn after_quiet(world: &World, when: &str) {
         return;
     }
     let (rows, now): (Vec<Row>, _) = (world.database.rows(), world.now());
-    let users: BTreeSet<i64> = (1..=20).collect();
+    let users: BTreeSet<i64> = (1..=20).map(|number| USERS_FROM + number).collect();
     // Of a row that has left a moment ago Postgres may still be asked.
     let before = Timestamp(now.0 - SETTLED_MICROS);
     let (mut want, mut is_moving) = (BTreeSet::new(), BTreeSet::new());

@@ -5,12 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use rust_decimal::Decimal;
 use tripline::confirm::Confirm;
 use tripline::contract::Look;
 use tripline::failure::{CallError, Kind, Server};
 use tripline::fakes::table::{MemoryConfirm, MemoryTable, transactions};
-use tripline::model::{Key, Lsn, Timestamp, Value};
+use tripline::model::{DECIMAL_LIMIT, Key, Lsn, Timestamp, Value};
 use tripline::rule::message::Template;
 use tripline::rule::table_row::TableRow;
 use tripline::rule::{Confirm as Confirmation, Rule, Time, compile, parse};
@@ -20,18 +19,41 @@ use tripline::unit::{Answer, Asked, Compared, Question};
 use super::process::Process;
 use super::wire::Wire;
 
+/// What is added to the number of a user, so that no other number of a log line looks like one.
+pub(crate) const USERS_FROM: i64 = 7_310_000;
+
 /// A row of the table: user, amount in cents, instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) user: i64,
-    pub(crate) cents: i64,
+    pub(crate) cents: i128,
     pub(crate) at: Timestamp,
 }
 
 impl Row {
+    /// As the table has it.
     pub(crate) fn values(self) -> Box<[Value]> {
-        Box::new([Value::Int(self.user), Value::Decimal(i128::from(self.cents)), Value::Time(self.at)])
+        Box::new([Value::Int(self.user), Value::Decimal(self.cents), Value::Time(self.at)])
     }
+
+    /// As memory gets it, from a record or from the table.
+    pub(crate) fn held(self) -> Box<[Value]> {
+        let mut values = self.values();
+        values.iter_mut().for_each(hold);
+        values
+    }
+}
+
+/// What memory cannot add comes to it without its digits.
+fn hold(value: &mut Value) {
+    if matches!(value, Value::Decimal(cents) if cents.abs() >= DECIMAL_LIMIT) {
+        *value = Value::Opaque;
+    }
+}
+
+fn held(mut row: TableRow) -> TableRow {
+    row.row.iter_mut().for_each(hold);
+    row
 }
 
 /// What a transaction did to a row, or (without one) to all of them.
@@ -50,12 +72,21 @@ pub(crate) struct Checked {
     /// Cents of the sum, or rows, above which it fires.
     pub(crate) threshold: i64,
     pub(crate) counts: bool,
+    /// Whether Postgres is asked.
+    pub(crate) confirm: Confirmation,
 }
 
-pub(crate) const RULES: [Checked; 3] = [
-    Checked { name: "weekly-spend", window: 604_800_000_000, threshold: 300_000, counts: false },
-    Checked { name: "burst", window: 70_000_000, threshold: 4, counts: true },
-    Checked { name: "spike", window: 10_000_000, threshold: 2, counts: true },
+pub(crate) const RULES: [Checked; 4] = [
+    Checked {
+        name: "weekly-spend",
+        window: 604_800_000_000,
+        threshold: 300_000,
+        counts: false,
+        confirm: Confirmation::Required,
+    },
+    Checked { name: "burst", window: 70_000_000, threshold: 4, counts: true, confirm: Confirmation::Required },
+    Checked { name: "spike", window: 10_000_000, threshold: 2, counts: true, confirm: Confirmation::Required },
+    Checked { name: "unasked", window: 20_000_000, threshold: 3, counts: true, confirm: Confirmation::Off },
 ];
 
 impl Checked {
@@ -78,11 +109,11 @@ impl Checked {
         rows: impl Iterator<Item = &'r Row>,
         user: i64,
         now: Timestamp,
-    ) -> (u64, i64, bool) {
+    ) -> (u64, i128, bool) {
         let inside = rows.filter(|row| row.user == user && row.at.0 >= now.0 - self.window);
         let (count, cents) = inside.fold((0, 0), |(count, cents), row| (count + 1, cents + row.cents.abs()));
-        let measured = if self.counts { i64::try_from(count).unwrap() } else { cents };
-        (count, cents, count > 0 && measured > self.threshold)
+        let measured = if self.counts { i128::from(count) } else { cents };
+        (count, cents, count > 0 && measured > i128::from(self.threshold))
     }
 }
 
@@ -92,11 +123,11 @@ pub(crate) fn rules() -> (Vec<Rule>, Vec<usize>) {
         let query = compile::compile(&parse::parse(&checked.sql()).unwrap(), &transactions()).unwrap();
         Rule {
             name: checked.name.into(),
-            version: compile::version(&query, Time::Processing, Confirmation::Required),
+            version: compile::version(&query, Time::Processing, checked.confirm),
             severity: "critical".into(),
             message: Template::parse("User {user_id} (${total})", &["user_id", "transactions", "total"]).unwrap(),
             time: Time::Processing,
-            confirm: Confirmation::Required,
+            confirm: checked.confirm,
             query,
         }
     };
@@ -173,9 +204,7 @@ impl Database {
     /// A row as all who are not in a transaction see it.
     pub(crate) fn row(&self, pk: i64) -> Option<Row> {
         match *self.table.row(&Key::Int(pk))? {
-            [Value::Int(user), Value::Decimal(cents), Value::Time(at)] => {
-                Some(Row { user, cents: i64::try_from(cents).unwrap(), at })
-            }
+            [Value::Int(user), Value::Decimal(cents), Value::Time(at)] => Some(Row { user, cents, at }),
             _ => panic!("no row of this table"),
         }
     }
@@ -207,10 +236,11 @@ impl Database {
     }
 }
 
-pub(crate) fn cents(text: &str) -> i64 {
-    let mut amount: Decimal = text.parse().unwrap();
-    amount.rescale(2);
-    i64::try_from(amount.mantissa()).unwrap()
+/// Cents of an amount with two digits after the point.
+pub(crate) fn cents(text: &str) -> i128 {
+    let (whole, fraction) = text.split_once('.').unwrap();
+    assert_eq!(fraction.len(), 2, "{text}");
+    format!("{whole}{fraction}").parse().unwrap()
 }
 
 /// How a process reaches the database.
@@ -262,7 +292,9 @@ impl SimConfirm {
     }
 }
 
+/// What an error may repeat of a row: text that acts on a terminal, and much of it.
 fn away(problem: &str, kind: Kind) -> CallError {
+    let problem = format!("{problem}\n\u{1b}]0;x\u{7}\u{202e}{}", "y".repeat(10_000));
     CallError::new("Postgres", problem, kind).at(Server::Postgres)
 }
 
@@ -322,26 +354,26 @@ impl Confirm for SimConfirm {
         self.go().await?;
         let answer = self.inner.rows_of(question).await;
         self.back().await?;
-        answer
+        answer.map(|rows| rows.into_iter().map(held).collect())
     }
 
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
         self.go().await?;
         let answer = self.inner.rows(rule, asked).await;
         self.back().await?;
-        answer
+        answer.map(|rows| rows.into_iter().map(held).collect())
     }
 
     async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
         self.go().await?;
         let answer = self.inner.lookup(pks).await;
         self.back().await?;
-        answer
+        answer.map(|rows| rows.into_iter().map(held).collect())
     }
 
     async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
         self.go().await?;
-        let answer = self.inner.load(rule, now, take).await;
+        let answer = self.inner.load(rule, now, &mut |row| take(held(row))).await;
         self.back().await?;
         answer
     }

@@ -6,10 +6,10 @@ use std::rc::Rc;
 
 use tripline::change::record::{Content, DeadLetter};
 use tripline::change::{Change, Op, Reject, RejectKind};
-use tripline::model::{Key, Lsn, Position, Timestamp};
+use tripline::model::{DECIMAL_LIMIT, Key, Lsn, Position, Timestamp};
 
 use super::broker::Broker;
-use super::database::{Database, Row, Write};
+use super::database::{Database, Row, USERS_FROM, Write};
 use super::random::Random;
 use super::wire::Wire;
 
@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) until: u64,
     /// Records of a hundred that cannot be read.
     pub(crate) bad: u64,
+    /// Amounts of a hundred that memory cannot add.
+    pub(crate) great: u64,
 }
 
 /// A record as the connector makes it: partition and content.
@@ -195,7 +197,7 @@ impl Workload {
             let pk = *self.random.pick(&held);
             mine.push(pk);
             let row = self.database.row(pk).unwrap();
-            let user = i64::try_from(1 + self.random.below(self.shape.users)).unwrap();
+            let user = self.user();
             let new = match what {
                 55..=69 => Some(Row { cents: self.amount(), ..row }),
                 70..=79 => Some(Row { user, ..row }),
@@ -215,8 +217,15 @@ impl Workload {
         writes
     }
 
-    fn amount(&self) -> i64 {
-        let cents = i64::try_from(self.random.between(1, 120_000)).unwrap();
+    fn user(&self) -> i64 {
+        USERS_FROM + i64::try_from(1 + self.random.below(self.shape.users)).unwrap()
+    }
+
+    fn amount(&self) -> i128 {
+        let cents = i128::from(self.random.between(1, 120_000));
+        if self.shape.great > 0 && self.random.percent(self.shape.great) {
+            return DECIMAL_LIMIT + cents;
+        }
         if !self.shape.is_monotone && self.random.percent(10) { -cents } else { cents }
     }
 
@@ -224,7 +233,7 @@ impl Workload {
         let now = self.wire.now();
         let before = if !self.shape.is_monotone && self.random.percent(20) { self.random.below(15_000) } else { 0 };
         let at = self.at(now).0 - i64::try_from(before).unwrap() * 1_000;
-        let user = i64::try_from(1 + self.random.below(self.shape.users)).unwrap();
+        let user = self.user();
         Row { user, cents: self.amount(), at: Timestamp(at) }
     }
 
@@ -233,7 +242,7 @@ impl Workload {
         let change = |op: Op, row: Option<Row>| Change {
             op,
             pk: write.pk.map(Key::Int),
-            row: row.map(Row::values),
+            row: row.map(Row::held),
             lsn: Some(Lsn(write.lsn)),
             tx_id: Some(tx),
             committed_at: Some(at),

@@ -23,6 +23,7 @@ use tripline::run_status::RunStatus;
 use super::broker::Broker;
 use super::checks;
 use super::database::{Database, SimConfirm, rules};
+use super::log;
 use super::process::{Controlled, Fate, Process};
 use super::random::Random;
 use super::sinks::{Delivered, Disturbances, SimSinks};
@@ -96,8 +97,9 @@ impl Plan {
             pause: random.between(100, 900),
             until: ACTIVE_MS,
             bad: if !is_monotone && random.percent(25) { 6 } else { 0 },
+            great: 0,
         };
-        Self {
+        let plan = Self {
             seed,
             shape,
             machines: if random.percent(60) { 2 } else { 1 },
@@ -113,7 +115,9 @@ impl Plan {
             keys_per_statement: *random.pick(&[1, 100]),
             statements_max: *random.pick(&[1, 4]),
             sweep: random.percent(20),
-        }
+        };
+        let great = if random.percent(30) { *random.pick(&[3, 10]) } else { 0 };
+        Self { shape: Shape { great, ..shape }, ..plan }
     }
 
     /// The same without any disturbance.
@@ -414,19 +418,9 @@ impl World {
     }
 }
 
-/// Prints what the program logs as well.
-pub(crate) fn print_log() {
-    let filter = std::env::var("SIM_LOG").unwrap_or_else(|_| "tripline=info".to_owned());
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).with_writer(std::io::stdout);
-    let _ = log.try_init(); // a run before this one may have done so
-}
-
 /// Runs a plan.
 pub(crate) fn run(plan: Plan, prints: bool) -> Outcome {
-    if prints {
-        print_log();
-    }
+    log::begin(prints);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     tripline::fault::number_lineages(Some(u128::from(plan.seed) << 64));
     let local = LocalSet::new();
@@ -485,6 +479,7 @@ pub(crate) fn run(plan: Plan, prints: bool) -> Outcome {
         tokio::task::spawn_local(Rc::clone(&world.connector).run());
         Rc::clone(&world).script(work).await;
         let alerts = checks::alerts(&world);
+        log::end().into_iter().for_each(|wrong| world.violation(wrong));
         let violations = world.violations.borrow().clone();
         let is_cut = broker.state().partitions.values().any(|log| log.low > 0);
         Outcome { is_cut, hash: wire.trace.hash(), violations, alerts, processes: world.processes.get() }

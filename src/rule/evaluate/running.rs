@@ -8,6 +8,7 @@ use super::Args;
 use super::aggregates::RunningKind;
 use super::scalar::{Digits, Scalar, quotient};
 use crate::model::{DECIMAL_LIMIT, Value};
+use crate::planted;
 use crate::rule::expression::AggregateFunction;
 
 /// The running aggregates of one group. There are as many as keys, so what most rules do without is apart.
@@ -144,7 +145,7 @@ impl Tally {
     fn add(&mut self, arg: &Value) {
         match number(arg) {
             Some(n) => (self.total, self.present) = (self.total.wrapping_add(n), self.present + 1),
-            None if matches!(arg, Value::Null) => {}
+            None if matches!(arg, Value::Null) || planted::bug("opaque-counts-as-nothing") => {}
             None => (self.opaque, self.present) = (self.opaque + 1, self.present + 1),
         }
     }
@@ -152,7 +153,7 @@ impl Tally {
     fn remove(&mut self, arg: &Value) {
         match number(arg) {
             Some(n) => (self.total, self.present) = (self.total.wrapping_sub(n), self.present.saturating_sub(1)),
-            None if matches!(arg, Value::Null) => {}
+            None if matches!(arg, Value::Null) || planted::bug("opaque-not-taken-out") => {}
             None => (self.opaque, self.present) = (self.opaque.saturating_sub(1), self.present.saturating_sub(1)),
         }
     }
