@@ -4,7 +4,7 @@
 //! `org.apache.kafka.connect.data.*`; which one a column has depends on `time.precision.mode`. Everything becomes
 //! a [`Timestamp`], microseconds since the epoch in UTC. What lies past its range (years -290308 to 294247) becomes
 //! `infinity` or `-infinity`, which is also how Debezium's stand-ins for Postgres's infinities end up: in
-//! milliseconds, in days and in `isostring` they are dates some 292 million years away.
+//! milliseconds, in days and in `isostring` they are dates some 292 million years away. Debezium 2 has others, which are known here.
 
 use crate::model::Timestamp;
 
@@ -32,14 +32,36 @@ pub enum Unit {
 /// The instant that `count` units after the epoch are; `None` for [`Unit::Iso`], which has no numbers.
 pub fn from_count(count: i64, unit: Unit) -> Option<Timestamp> {
     Some(match unit {
-        Unit::Millis => Timestamp::from_millis(count),
-        Unit::Micros => Timestamp(count),
+        Unit::Millis => infinite(Timestamp::from_millis(count)),
+        Unit::Micros => infinite(Timestamp(count)),
         // The extremes are Postgres's infinities and stay that.
         Unit::Nanos if count == i64::MAX || count == i64::MIN => Timestamp(count),
         Unit::Nanos => Timestamp(count.div_euclid(1_000)),
-        Unit::Days => Timestamp(count.saturating_mul(DAY_MICROS)),
+        Unit::Days => Timestamp(days_from_count(count).saturating_mul(DAY_MICROS)),
         Unit::Iso => return None,
     })
+}
+
+/// Debezium 2 takes the stand-ins of Postgres's driver, which are milliseconds, for microseconds.
+fn infinite(at: Timestamp) -> Timestamp {
+    match at.0 {
+        9_223_372_036_825_200_000 => Timestamp::MAX,
+        -9_223_372_036_832_400_000 => Timestamp::MIN,
+        _ => at,
+    }
+}
+
+/// Days since the epoch of a date that is written as such a count. `infinity` is the greatest `i32`, as in Postgres, and `-infinity`
+/// the least.
+///
+/// Debezium 2 cuts both to 32 bits: in a snapshot the days of the driver's stand-ins, one more or less by the zone of its JVM; in
+/// the stream Postgres's own, moved from 2000 to 1970. No date of Postgres is there.
+pub fn days_from_count(count: i64) -> i64 {
+    match count {
+        -622_191_235..=-622_191_233 | -2_147_472_692 => i32::MAX.into(),
+        -625_821_273..=-625_821_271 | -2_147_472_691 => i32::MIN.into(),
+        days => days,
+    }
 }
 
 /// Reads ISO 8601 as Debezium writes it: a date (`2026-03-01`, `2026-03-01Z`) or a date and a time with up to nine

@@ -31,6 +31,7 @@ fn values_by_type() {
     let free = ColumnType::Numeric { scale: None };
     let whole = ColumnType::Numeric { scale: Some(0) };
     let (ts, tz) = (ColumnType::Timestamp { precision: 6 }, ColumnType::TimestampTz);
+    let millis = ColumnType::Timestamp { precision: 3 };
     let nanos = settings(DecimalHandling::Auto, TimePrecision::Nanoseconds);
     let long = format!("\"{}\"", "9".repeat(2_000));
     let zeros = format!("\"1.5{}\"", "0".repeat(300));
@@ -102,6 +103,15 @@ fn values_by_type() {
         (ts.clone(), AUTO, "-1", Ok(at("1969-12-31T23:59:59.999999Z"))),
         (ts.clone(), nanos, "-1", Ok(at("1969-12-31T23:59:59.999999Z"))),
         (ts.clone(), nanos, "9223372036854775807", Ok(at("infinity"))),
+        // As Debezium 2.7 writes infinities.
+        (ts.clone(), AUTO, "9223372036825200000", Ok(at("infinity"))),
+        (ts.clone(), AUTO, "-9223372036832400000", Ok(at("-infinity"))),
+        (millis.clone(), AUTO, "9223372036825200", Ok(at("infinity"))),
+        (millis, AUTO, "-9223372036832400", Ok(at("-infinity"))),
+        (ColumnType::Date, AUTO, "-622191234", Ok(at("infinity"))),
+        (ColumnType::Date, AUTO, "-2147472692", Ok(at("infinity"))),
+        (ColumnType::Date, AUTO, "-625821272", Ok(at("-infinity"))),
+        (ColumnType::Date, AUTO, "-2147472691", Ok(at("-infinity"))),
         (ts.clone(), AUTO, "1.5", Err("source.times")),
         (ts, AUTO, "\"2026-02-29T00:00:00\"", Err("source.times")),
         (tz.clone(), AUTO, "1", Err("ISO 8601")),

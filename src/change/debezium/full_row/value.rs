@@ -212,7 +212,7 @@ impl Form {
                 .map(Cell::Decimal)
                 .map_err(|why| format!("found a whole number; {why}")),
             Self::Date(Unit::Iso) => Err(self.misfit(number_shape(json))),
-            Self::Date(_) => match i32::try_from(whole()?) {
+            Self::Date(_) => match i32::try_from(time::days_from_count(whole()?)) {
                 Ok(days) => Ok(Cell::Int(date(days).into())),
                 Err(_) => Err(self.misfit(number_shape(json))),
             },
