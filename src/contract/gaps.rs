@@ -48,7 +48,7 @@ pub fn gaps(contract: &Contract) -> Vec<String> {
         }
         if contract.is_partitioned && !publication.via_root {
             found.push(format!(
-                "publication {name} publishes partitions under their own names: set publish_via_partition_root = true, or route the partitions' topics into one"
+                "publication {name} publishes partitions under their own names, so their changes are not read as this table's: set publish_via_partition_root = true"
             ));
         }
     }

@@ -246,6 +246,11 @@ impl Connector {
         wait_for("the connector pauses", || (self.states() == ["PAUSED", "PAUSED"]).then_some(()));
     }
 
+    /// It leaves its slot, a moment later.
+    pub fn stop(&self) {
+        self.put("stop", None);
+    }
+
     pub fn resume(&self) {
         self.put("resume", None);
     }

@@ -85,6 +85,9 @@ fn the_view_shows_both_layers() {
 
     job.run().read(3);
     wait_until_free(&job);
+    // For people: nothing of the client's own stands between the lines.
+    let shown = offsets(&job, &[]);
+    assert!(shown.status.success() && shown.stderr.is_empty(), "{}", told(&shown));
     let read = view(&job);
     assert_eq!((&read["relation"], &read["next_start"]), (&json!("agree"), &json!("resume")), "{read}");
     assert_eq!((&read["group"], &read["topic"]), (&json!(job.group), &json!(job.topic)));

@@ -3,11 +3,13 @@
 //!
 //! - `damage`: memory differs, whatever the reason
 //! - `gaps`: what the stream does not bring
+//! - `kinds`: more kinds of it
 //! - `random`: changes by chance, under load
 //! - `topics`: the topic is not the one that was read
 
 mod damage;
 mod gaps;
+mod kinds;
 mod random;
 mod topics;
 
@@ -128,7 +130,7 @@ fn values_that_no_record_has() {
     job.run().fired([102]).resolved([]);
 }
 
-/// What went without an event: a slot lost, a table made anew, a partition truncated below its root.
+/// What went without an event: a table that is created again, a partition truncated below its root.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn what_goes_without_an_event() {
