@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - this file: the loop, and how an epoch is closed
-//! - [`believed`]: what is believed of the table
+//! - [`believed`]: what is believed of table and topic
 //! - [`open_batch`]: the rows of the epoch in the making
 //! - [`parquet`]: rows → the bytes of a file
 //! - [`names`]: what files are called
@@ -51,7 +51,7 @@ use crate::job::gauge::Gauge;
 use crate::job::{self, ColumnsError, Ended, Job, JobError};
 use crate::model::NextOffset;
 use crate::planted;
-use crate::progress::{Epoch, EpochRef, Offsets, StartAt};
+use crate::progress::{Epoch, EpochRef, LastRecords, Offsets, StartAt};
 use crate::sink::{DeadLetterSink, log_invalid};
 use crate::source::{Event, Follow};
 
@@ -138,6 +138,8 @@ struct Session {
     looked_at: Option<Instant>,
     /// When they are looked at in any case.
     look_due: Instant,
+    /// The last records that were written when a look found them in the topic.
+    seen: LastRecords,
 }
 
 impl Session {
@@ -145,7 +147,8 @@ impl Session {
         let (ahead, ends) = (VecDeque::new(), Offsets::new());
         let outage = Outage::new("committing the group's offsets");
         let (misread, look_due) = (Misread::No, Instant::now() + LOOK_AGAIN_EVERY);
-        Self { batch, ahead, since: None, uncommitted: None, ends, outage, misread, looked_at: None, look_due }
+        let seen = batch.last_records().clone();
+        Self { batch, ahead, since: None, uncommitted: None, ends, outage, misread, looked_at: None, look_due, seen }
     }
 
     fn take_in(&mut self, batch: Batch<FullRowChange>) {
@@ -157,7 +160,6 @@ impl Session {
         self.ends.retain(|partition, _| !batch.ended.contains(partition));
     }
 
-    /// Records that are left to the end.
     fn left(&mut self) -> u64 {
         let next = self.batch.next();
         self.ends.retain(|partition, end| next.get(partition).is_none_or(|next| next < end));
@@ -178,7 +180,6 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         job::run(self, stop).await
     }
 
-    /// The loop.
     async fn work_on(
         &mut self,
         session: &mut Session,
@@ -301,10 +302,10 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             return Ok(());
         }
         self.check_columns(&session.batch).await?;
+        self.check_topic(session).await?;
         self.epoch(session, partition_by).await
     }
 
-    /// The steps of [`Archive::close`].
     async fn epoch(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
         let is_late = planted::bug("archive-dead-letters-late");
         if !is_late {
@@ -355,7 +356,6 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         if records > 0 {
             self.counts.epochs += 1; // the one that a lineage begins with has none
         }
-
         let next = open_batch::About { epoch: epoch.number.saturating_add(1), ..about };
         session.batch = OpenBatch::new(next, self.settings.limits.clone(), epoch.offsets.clone(), epoch.last_records);
         session.since = None;

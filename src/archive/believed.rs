@@ -1,4 +1,4 @@
-//! What is believed of the table: looked at again, and what follows where it is no longer so.
+//! What is believed of table and topic: looked at again, and what follows where it is no longer so.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Archive;
 use super::names::Plan;
 use super::open_batch::OpenBatch;
+use super::{Archive, Session};
 use crate::change::RejectKind;
 use crate::change::debezium::TableSource;
 use crate::change::debezium::full_row::FullRowTable;
@@ -18,6 +18,7 @@ use crate::change::record::{Content, SourceRecord};
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::failure::{CallError, HasKind};
+use crate::job::start::look_at_topic;
 use crate::job::{ColumnsError, JobError};
 use crate::retry::Retry;
 use crate::sink::DeadLetterSink;
@@ -98,6 +99,19 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         }
         let found = Retry::WORKING.run(LOOKING, async || (believed.look)().await).await?;
         Ok(believed.note(found)?)
+    }
+
+    /// Rows are written once a look finds that the topic still has the last records that were written: in a topic that was deleted
+    /// and created again, reading goes on at the old offsets. Without an answer of the broker they are written all the same, and the
+    /// next look compares with what was there at the last one.
+    pub(super) async fn check_topic(&self, session: &mut Session) -> Result<(), JobError> {
+        match look_at_topic(&self.source.beside(), &session.seen).await {
+            Ok(Ok(_)) => session.seen = session.batch.last_records().clone(),
+            Ok(Err(mismatch)) => return Err(self.stop(&mismatch, "")),
+            Err(error) if error.is_retried() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// Looks at the table once. Where the database cannot be reached, it is asked again when an epoch is closed.

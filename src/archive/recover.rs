@@ -185,7 +185,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         checks::same_cluster(then, topic.cluster.as_ref()).map_err(|mismatch| self.stop(&mismatch, &place))
     }
 
-    fn stop(&self, mismatch: &Mismatch, place: &str) -> JobError {
+    pub(super) fn stop(&self, mismatch: &Mismatch, place: &str) -> JobError {
         JobError::Unsafe(mismatch.text(&self.settings.topic, place, ADVICE))
     }
 

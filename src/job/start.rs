@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::JobError;
-use crate::failure::CallError;
+use crate::failure::{CallError, Kind};
 use crate::model::Timestamp;
 use crate::progress::checks::{self, Advice, Mismatch};
 use crate::progress::start::{Decision, Known, Lookup, decide};
 use crate::progress::{LastRecords, Offsets, Progress, StartAt, TopicState};
 use crate::retry::Retry;
-use crate::source::Source;
+use crate::source::{Beside, Source};
 
 /// Answers what a decision depends on.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
@@ -80,6 +80,29 @@ pub async fn first_offsets<S: Source>(source: &S, start_at: StartAt, topic: &Top
             Retry::WORKING.run("asking for offsets by time", async || source.first_since(&all, at).await).await?
         }
     })
+}
+
+/// Looks at a topic at work: whether it still has these last records. Returns its state, or why it is not the one that was read.
+///
+/// # Errors
+/// The broker does not answer, or the topic is not there: it may be about to be created again.
+pub async fn look_at_topic<B: Beside>(
+    beside: &B,
+    last_records: &LastRecords,
+) -> Result<Result<TopicState, Mismatch>, CallError> {
+    let state = beside.state().await?;
+    if state.partitions.is_empty() {
+        return Err(CallError::new("Kafka", "the topic of changes does not exist at present", Kind::Unreachable));
+    }
+    let compared = match checks::to_compare(last_records, &state) {
+        Ok(compared) => compared,
+        Err(mismatch) => return Ok(Err(mismatch)),
+    };
+    if compared.is_empty() {
+        return Ok(Ok(state));
+    }
+    let timestamps = beside.timestamps(&compared).await?;
+    Ok(checks::same_records(last_records, &timestamps).map(|()| state))
 }
 
 /// Compares a topic with the last records that were taken from it. `cluster` and `last_records` are what `place` holds.

@@ -128,6 +128,30 @@ fn the_topic_is_made_anew() {
     assert_eq!(anew.run().count("written"), 9);
 }
 
+/// The same at work, where offsets go on as if nothing had happened.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn the_topic_is_made_again_at_work() {
+    let t = Orders::new("again_at_work");
+    t.insert(1..=9);
+    t.wait_in_kafka(9);
+    let records = kafka::records(t.topic(), 0);
+    let topic = format!("{}.copy", t.topic());
+    t.cluster.create_topic(&topic, 1);
+    kafka::produce(&topic, &records[..5]);
+    let job = Archive { topic: topic.clone(), ..t.job("a") };
+    let mut run = job.start();
+    run.wait("all is written", |_| committed(&job) == [(0, 5)]);
+    run.signal("STOP");
+    t.cluster.delete_topic(&topic);
+    t.cluster.create_topic(&topic, 1);
+    kafka::produce(&topic, &records);
+    run.signal("CONT");
+    run.ended().refused(5, &[&format!("{topic} partition 0 is not the one that was read")]);
+    assert_eq!(rows(&job), 5);
+    refused(&job, &["deleted and created again"]);
+}
+
 /// A disk that is not mounted looks like an empty folder.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
