@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{CALL_TIMEOUT, Closing, Cluster, Isolation, Quiet, error};
+use super::{CALL_TIMEOUT, Closing, Cluster, Isolation, Lookup, Quiet, error};
 use crate::failure::CallError;
 
 /// How long one poll waits.
@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(100);
 const POLLS: u32 = 100;
 /// How long the group's offsets may take.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// A topic that no cluster has.
+const NO_TOPIC: &str = "tripline.no-such-topic.rights-are-asked-for";
 
 impl Cluster {
     /// Whether this user may read a topic: its first partition is fetched from its end.
@@ -59,13 +61,37 @@ impl Cluster {
                 Err(error) if error.rdkafka_error_code() == Some(refused) => return Ok(false),
                 Err(_) => {}
             }
-            for _ in 0..POLLS {
-                match consumer.poll(POLL) {
-                    Some(Err(error)) if error.rdkafka_error_code() == Some(refused) => return Ok(false),
-                    _ => {}
-                }
+            if group_is_refused(consumer) {
+                return Ok(false);
             }
             Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
+        })
+        .await
+    }
+
+    /// Whether this user may join the group, which takes more than asking for its offsets. A commit needs the same right, and the broker
+    /// checks it first. Nothing is committed, since there is no such topic.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses something else.
+    pub async fn may_join_group(&self) -> Result<bool, CallError> {
+        let what = format!("asking whether group {} may be joined", self.group);
+        self.reading(&what, &self.group, Isolation::Uncommitted, &[], move |consumer| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(NO_TOPIC, 0, Offset::Offset(0))?;
+            // A commit does not wait for the group's coordinator to be found; this does.
+            let _ = consumer.committed_offsets(list.clone(), GROUP_TIMEOUT);
+            match consumer.commit(&list, CommitMode::Sync) {
+                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                    Ok(false)
+                }
+                // That there is no such topic, or that it may not be read.
+                Err(error) if is_unknown(&error) || is_refused(&error) => Ok(true),
+                // Its coordinator is not named to those who may not even ask about it.
+                Err(_) if group_is_refused(consumer) => Ok(false),
+                Err(error) => Err(error),
+                Ok(()) => Ok(true),
+            }
         })
         .await
     }
@@ -89,6 +115,16 @@ impl Cluster {
             Err((error, _)) => Err(self.failed(&format!("asking whether {topic} may be written to"), error)),
         }
     }
+}
+
+/// Whether an event says that this user may not use the group.
+fn group_is_refused(consumer: &Lookup) -> bool {
+    let refused = |error: &KafkaError| error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
+    (0..POLLS).any(|_| matches!(consumer.poll(POLL), Some(Err(error)) if refused(&error)))
+}
+
+fn is_unknown(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
 }
 
 fn is_refused(error: &KafkaError) -> bool {

@@ -66,6 +66,12 @@ pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<F
         found.push(problem("group", text, fix).ends(Exit::Refused));
         return found;
     }
+    if broker.group_unjoinable {
+        let group = &config.kafka.group_id;
+        let text = format!("this user may ask about group {group}, and not join it");
+        let fix = grant(config, &["READ"], &format!("--group {group}"));
+        found.push(problem("group", text, fix).ends(Exit::Refused));
+    }
     found.push(match &broker.topic {
         _ if broker.refused.contains_key(topic) => right_missing("topic", config, broker, topic, &[Right::Read]),
         Some(topic_found) => ok("topic", format!("{topic} is there, partitions: {}", topic_found.partitions)),

@@ -23,6 +23,8 @@ pub(super) struct Broker {
     pub(super) refused: BTreeMap<String, BTreeSet<Right>>,
     /// Whether this user may not use the group, so that nothing else could be asked.
     pub(super) group_refused: bool,
+    /// Whether this user may ask about the group and not join it.
+    pub(super) group_unjoinable: bool,
     /// The transactional id of the group's runs.
     pub(super) transactional_id: String,
     /// Where readers of committed records stand still; `None` where the broker does not tell.

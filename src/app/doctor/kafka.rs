@@ -48,6 +48,7 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
         topic,
         names: overview.topics,
         transactional_id: transactional_id(&config.kafka.group_id),
+        group_unjoinable: !cluster.may_join_group().await?,
         ..Broker::default()
     };
     let alerts = config.alerts.kafka.as_ref().map(|kafka| &kafka.topic);

@@ -132,6 +132,24 @@ impl Broker {
         panic!("{topic} cannot be read");
     }
 
+    /// Where one gets in without a login, and may do everything.
+    pub(super) fn bootstrap(&self) -> String {
+        self.kafka.bootstrap()
+    }
+
+    /// The next offset that a group has committed in a topic's first partition.
+    pub(super) fn committed(&self, group: &str, topic: &str) -> Option<i64> {
+        let mut settings = self.admin_settings();
+        let consumer: BaseConsumer = settings.set("group.id", group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, 0);
+        let list = consumer.committed_offsets(list, Duration::from_secs(10)).ok()?;
+        match list.find_partition(topic, 0)?.offset() {
+            Offset::Offset(next) => Some(next),
+            _ => None,
+        }
+    }
+
     /// A tool of Kafka's, with all rights.
     fn tool(&self, class: &str, arguments: &[&str]) {
         let server = self.kafka.bootstrap();

@@ -146,6 +146,9 @@ fn a_right_that_is_missing_is_named() {
     assert_eq!(episodes.exit, Exit::Refused);
     let found = broker(&config(""), &Ok(Broker { group_refused: true, ..Broker::default() }));
     check(found.last().unwrap(), Grade::Problem, "--operation READ --group g");
+    let found = broker(&config(""), &Ok(Broker { group_unjoinable: true, ..Broker::default() }));
+    let group = found.iter().find(|found| found.check == "group").unwrap();
+    check(group, Grade::Problem, "--operation READ --group g");
 }
 
 #[test]
