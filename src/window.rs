@@ -243,7 +243,7 @@ impl Window {
         if let Some(group) = joined {
             self.settle(group, now, change.tx_id, &trigger);
         }
-        if is_complete { Applied::Taken } else { Applied::Incomplete }
+        if is_complete && !self.may_be_truncated(change, held_version) { Applied::Taken } else { Applied::Incomplete }
     }
 
     /// What the window is to hold of a change's row, and whether the change says all of it. `held`: the row before.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Trigger, Version, Window};
-use crate::change::Change;
+use crate::change::{Change, Op};
 use crate::episode::Reason;
 use crate::model::{Key, Lsn, Position, Timestamp, Value};
 use crate::planted;
@@ -87,6 +87,13 @@ impl Window {
     /// Whether a change was written before everything was truncated.
     pub(super) fn is_truncated(&self, version: Version) -> bool {
         self.floor.is_some_and(|floor| version.lsn() < floor) && !planted::bug("truncate-floor-ignored")
+    }
+
+    /// Whether a read of an incremental snapshot, which has no position, may be of a row that a truncate has taken: the two may be in
+    /// different partitions. `held`: of the row before.
+    pub(super) fn may_be_truncated(&self, change: &Change, held: Option<Version>) -> bool {
+        let has_position = change.lsn.is_some() || held.is_some();
+        change.op == Op::Read && !has_position && self.floor.is_some() && self.deleted.is_some()
     }
 
     /// No row has a version any more, and nothing is known of what was deleted or truncated.
