@@ -1,6 +1,6 @@
 //! Records that are no plain envelope in JSON: rows that ExtractNewRecordState has unwrapped, and Avro with its registry.
 
-mod apicurio;
+pub(crate) mod apicurio;
 mod converters;
 mod names;
 mod registry;
@@ -15,10 +15,10 @@ use crate::truth::feed::wait_for_alerts;
 
 const UNWRAP: [(&str, &str); 2] =
     [("transforms", "unwrap"), ("transforms.unwrap.type", "io.debezium.transforms.ExtractNewRecordState")];
-const MODE: &str = "transforms.unwrap.delete.tombstone.handling.mode";
-const ADDED: (&str, &str) = ("transforms.unwrap.add.fields", "op,lsn,txId,source.ts_us");
+pub(crate) const MODE: &str = "transforms.unwrap.delete.tombstone.handling.mode";
+pub(crate) const ADDED: (&str, &str) = ("transforms.unwrap.add.fields", "op,lsn,txId,source.ts_us");
 
-fn unwrapped<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn unwrapped<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     [&UNWRAP, more].concat()
 }
 

@@ -1,6 +1,7 @@
 //! A cluster with TLS, logins and rights: what works, and what is said where something is wrong or missing.
 
 mod broker;
+mod formats;
 mod revoked;
 mod rights;
 

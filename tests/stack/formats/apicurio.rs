@@ -11,21 +11,21 @@ use crate::harness::wait_for;
 use crate::truth::server::free_port;
 
 /// A registry of the test's own. It ends with the test, and keeps its schemas when it is stopped and started again.
-pub(super) struct Apicurio {
+pub(crate) struct Apicurio {
     port: u16,
     process: Option<Child>,
     folder: tempfile::TempDir,
 }
 
 impl Apicurio {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut registry = Self { port: free_port(), process: None, folder: tempfile::tempdir().unwrap() };
         registry.start_again();
         registry
     }
 
     /// Until it answers.
-    pub(super) fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let log = std::fs::File::create(self.log_file()).unwrap();
         let java = std::env::var("JAVA_HOME").map_or_else(|_| "java".into(), |home| Path::new(&home).join("bin/java"));
         let mut command = Command::new(java);
@@ -47,18 +47,18 @@ impl Apicurio {
     }
 
     /// What it holds is kept.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         crate::truth::server::signal("TERM", process.id());
         process.wait().unwrap();
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
     /// From here on the global and the content id of a schema differ: one content is registered under several names.
-    pub(super) fn part_ids(&self) {
+    pub(crate) fn part_ids(&self) {
         for name in ["one", "two", "three", "four"] {
             let request = agent().post(self.url("/apis/registry/v2/groups/default/artifacts"));
             let request = request.header("X-Registry-ArtifactId", name).header("X-Registry-ArtifactType", "AVRO");
@@ -69,7 +69,7 @@ impl Apicurio {
 
     /// The same registry at another address, while that is up; else there is an error in its place. It goes with the test's
     /// process.
-    pub(super) fn behind(&self, is_up: &Arc<AtomicBool>) -> String {
+    pub(crate) fn behind(&self, is_up: &Arc<AtomicBool>) -> String {
         let (port, server, is_up) = (free_port(), self.url(""), Arc::clone(is_up));
         serve(port, move |head, _| {
             if !is_up.load(Ordering::SeqCst) {
@@ -88,7 +88,7 @@ impl Apicurio {
     }
 
     /// Settings of a connector whose keys and values this converter writes.
-    pub(super) fn converter(&self, ids: Ids) -> Vec<(String, String)> {
+    pub(crate) fn converter(&self, ids: Ids) -> Vec<(String, String)> {
         let mut settings = Vec::new();
         for of in ["key.converter", "value.converter"] {
             settings.push((of.to_owned(), "io.apicurio.registry.utils.converter.AvroConverter".to_owned()));
@@ -110,11 +110,11 @@ impl Apicurio {
     }
 
     /// `[source.schema_registry]` for records with such ids.
-    pub(super) fn section(&self, ids: Ids) -> String {
+    pub(crate) fn section(&self, ids: Ids) -> String {
         self.section_of(if ids == Ids::Confluent { "/apis/ccompat/v7" } else { "/apis/registry/v2" })
     }
 
-    pub(super) fn section_of(&self, path: &str) -> String {
+    pub(crate) fn section_of(&self, path: &str) -> String {
         format!("[source.schema_registry]\nurl = \"{}\"\n", self.url(path))
     }
 }
@@ -127,7 +127,7 @@ impl Drop for Apicurio {
 
 /// Where a record has the id of its schema.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ids {
+pub(crate) enum Ids {
     /// In front: the global id. Apicurio's own interface.
     EightBytes,
     /// The same in four.

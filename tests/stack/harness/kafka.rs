@@ -32,6 +32,12 @@ impl Record {
         serde_json::from_slice(self.value.as_deref().unwrap_or_default()).unwrap()
     }
 
+    /// The headers as a producer takes them.
+    pub fn owned_headers(&self) -> OwnedHeaders {
+        let add = |all: OwnedHeaders, (key, value): &(String, String)| all.insert(Header { key, value: Some(value) });
+        self.headers.iter().fold(OwnedHeaders::new(), add)
+    }
+
     pub fn header(&self, name: &str) -> &str {
         let mut found = self.headers.iter().filter(|(header, _)| header == name);
         let (_, value) = found.next().unwrap_or_else(|| panic!("no header {name} in {:?}", self.headers));
@@ -125,11 +131,7 @@ pub fn produce(topic: &str, records: &[Record]) {
         .unwrap();
     let before = end_of(topic);
     for record in records {
-        let headers = record
-            .headers
-            .iter()
-            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) }));
-        let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).headers(headers);
+        let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).headers(record.owned_headers());
         if let Some(key) = &record.key {
             out = out.key(key);
         }

@@ -196,7 +196,8 @@ impl Broker {
     pub(super) fn produce(&self, topic: &str, records: &[Record]) {
         let producer: BaseProducer = self.admin_settings().create().unwrap();
         for record in records {
-            let mut out: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0);
+            let mut out: BaseRecord<'_, [u8], [u8]> =
+                BaseRecord::to(topic).partition(0).headers(record.owned_headers());
             if let Some(key) = &record.key {
                 out = out.key(key);
             }
