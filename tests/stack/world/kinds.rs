@@ -150,7 +150,7 @@ fn a_column_that_one_rule_alone_reads() {
     assert_eq!((run.count("fired"), run.count("resolved"), run.count("rejected")), (0, 2, 0), "{run}");
 }
 
-/// A primary key that cannot be read is refused: rows could not be told apart, whatever the rule reads.
+/// A primary key that cannot be read is refused: rows could not be distinguished, whatever the rule reads.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn an_enum_in_the_primary_key() {
