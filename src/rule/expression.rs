@@ -2,6 +2,9 @@
 //! outputs). Typed by [`compile`](super::compile), evaluated by [`evaluate`](super::evaluate), written as SQL by
 //! [`render`](super::render). Pure.
 
+mod aggregate;
+mod operators;
+
 use std::sync::Arc;
 
 use rust_decimal::Decimal;
@@ -10,6 +13,9 @@ use super::Interval;
 use super::calendar::Unit;
 use crate::model::zone::Zone;
 use crate::model::{ColumnType, Timestamp};
+
+pub use aggregate::{Aggregate, AggregateFunction};
+pub use operators::{Arithmetic, Clock, Comparison, Function, Test};
 
 /// A typed expression. Its columns are indexes into the table's columns, or, in a compiled program, into a decoded row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,46 +69,6 @@ pub enum Expression {
     AtZone(Box<Expression>, Arc<Zone>, Type),
     /// In a compiled program: a time that goes by NOW(), by its number.
     Edge(usize),
-}
-
-/// What NOW() is written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Clock {
-    /// `now()`
-    Now,
-    /// `transaction_timestamp()`
-    Transaction,
-    /// `statement_timestamp()`
-    Statement,
-    /// `CURRENT_TIMESTAMP`
-    Current,
-    /// `CURRENT_DATE`
-    Date,
-    /// `LOCALTIMESTAMP`
-    Local,
-}
-
-impl Clock {
-    /// As SQL writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Now => "now()",
-            Self::Transaction => "transaction_timestamp()",
-            Self::Statement => "statement_timestamp()",
-            Self::Current => "CURRENT_TIMESTAMP",
-            Self::Date => "CURRENT_DATE",
-            Self::Local => "LOCALTIMESTAMP",
-        }
-    }
-
-    /// Its type.
-    pub fn ty(self) -> Type {
-        match self {
-            Self::Now | Self::Transaction | Self::Statement | Self::Current => Type::TimestampTz,
-            Self::Date => Type::Date,
-            Self::Local => Type::Timestamp,
-        }
-    }
 }
 
 /// `CASE [operand] WHEN … THEN … [ELSE …] END`
@@ -223,191 +189,6 @@ impl Type {
     }
 }
 
-/// Operators of arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Arithmetic {
-    /// `+`
-    Add,
-    /// `-`
-    Subtract,
-    /// `*`
-    Multiply,
-    /// `/`
-    Divide,
-    /// `%`
-    Remainder,
-}
-
-impl Arithmetic {
-    /// As SQL writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply => "*",
-            Self::Divide => "/",
-            Self::Remainder => "%",
-        }
-    }
-}
-
-/// What IS asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Test {
-    /// `IS NULL`
-    Null,
-    /// `IS TRUE`
-    True,
-    /// `IS FALSE`
-    False,
-    /// `IS UNKNOWN`: a condition that is NULL.
-    Unknown,
-}
-
-/// Functions of values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Function {
-    /// `ABS(number)`
-    Abs,
-    /// `COALESCE(a, b, …)`
-    Coalesce,
-    /// `NULLIF(a, b)`
-    Nullif,
-    /// `GREATEST(a, b, …)`
-    Greatest,
-    /// `LEAST(a, b, …)`
-    Least,
-}
-
-impl Function {
-    /// As SQL writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Abs => "abs",
-            Self::Coalesce => "coalesce",
-            Self::Nullif => "nullif",
-            Self::Greatest => "greatest",
-            Self::Least => "least",
-        }
-    }
-}
-
-/// A comparison operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Comparison {
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterOrEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `=`
-    Equal,
-    /// `<>`
-    NotEqual,
-}
-
-impl Comparison {
-    /// As SQL writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Greater => ">",
-            Self::GreaterOrEqual => ">=",
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Equal => "=",
-            Self::NotEqual => "<>",
-        }
-    }
-
-    /// The same comparison with its sides exchanged.
-    #[must_use]
-    pub fn turned(self) -> Self {
-        match self {
-            Self::Greater => Self::Less,
-            Self::GreaterOrEqual => Self::LessOrEqual,
-            Self::Less => Self::Greater,
-            Self::LessOrEqual => Self::GreaterOrEqual,
-            Self::Equal => Self::Equal,
-            Self::NotEqual => Self::NotEqual,
-        }
-    }
-}
-
-/// An aggregate over the rows of a group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Aggregate {
-    /// Which one.
-    pub function: AggregateFunction,
-    /// What it is taken over; `None` for COUNT(*).
-    pub argument: Option<Expression>,
-    /// `FILTER (WHERE …)`
-    pub filter: Option<Expression>,
-    /// The type of its argument.
-    pub over: Type,
-    /// The type of its result.
-    pub ty: Type,
-}
-
-impl Aggregate {
-    /// COUNT(*), of all rows.
-    pub const COUNT_ROWS: Self =
-        Self { function: AggregateFunction::Count, argument: None, filter: None, over: Type::Int8, ty: Type::Int8 };
-
-    /// Whether it counts, so that it is 0 where there are no rows.
-    pub fn is_count(&self) -> bool {
-        self.function.is_count()
-    }
-
-    /// The expressions that it reads a row by.
-    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        self.argument.iter().chain(&self.filter)
-    }
-}
-
-/// Aggregate functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AggregateFunction {
-    /// `COUNT(*)`, `COUNT(x)`
-    Count,
-    /// `COUNT(DISTINCT x)`
-    CountDistinct,
-    /// `SUM(x)`
-    Sum,
-    /// `AVG(x)`
-    Avg,
-    /// `MIN(x)`
-    Min,
-    /// `MAX(x)`
-    Max,
-    /// `BOOL_AND(x)`
-    BoolAnd,
-    /// `BOOL_OR(x)`
-    BoolOr,
-}
-
-impl AggregateFunction {
-    /// Whether it counts.
-    pub fn is_count(self) -> bool {
-        matches!(self, Self::Count | Self::CountDistinct)
-    }
-
-    /// As SQL writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Count | Self::CountDistinct => "count",
-            Self::Sum => "sum",
-            Self::Avg => "avg",
-            Self::Min => "min",
-            Self::Max => "max",
-            Self::BoolAnd => "bool_and",
-            Self::BoolOr => "bool_or",
-        }
-    }
-}
-
 impl Expression {
     /// The expressions that it consists of.
     pub fn parts(&self) -> Vec<&Expression> {
@@ -439,7 +220,7 @@ impl Expression {
         }
     }
 
-    pub(super) fn parts_mut(&mut self) -> Vec<&mut Expression> {
+    pub(in crate::rule) fn parts_mut(&mut self) -> Vec<&mut Expression> {
         match self {
             Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) | Self::Now(_) | Self::Edge(_) => {
                 Vec::new()

@@ -1,0 +1,75 @@
+//! Aggregates.
+
+use super::{Expression, Type};
+
+/// An aggregate over the rows of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Aggregate {
+    /// Which one.
+    pub function: AggregateFunction,
+    /// What it is taken over; `None` for COUNT(*).
+    pub argument: Option<Expression>,
+    /// `FILTER (WHERE …)`
+    pub filter: Option<Expression>,
+    /// The type of its argument.
+    pub over: Type,
+    /// The type of its result.
+    pub ty: Type,
+}
+
+impl Aggregate {
+    /// COUNT(*), of all rows.
+    pub const COUNT_ROWS: Self =
+        Self { function: AggregateFunction::Count, argument: None, filter: None, over: Type::Int8, ty: Type::Int8 };
+
+    /// Whether it counts, so that it is 0 where there are no rows.
+    pub fn is_count(&self) -> bool {
+        self.function.is_count()
+    }
+
+    /// The expressions that it reads a row by.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.argument.iter().chain(&self.filter)
+    }
+}
+
+/// Aggregate functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AggregateFunction {
+    /// `COUNT(*)`, `COUNT(x)`
+    Count,
+    /// `COUNT(DISTINCT x)`
+    CountDistinct,
+    /// `SUM(x)`
+    Sum,
+    /// `AVG(x)`
+    Avg,
+    /// `MIN(x)`
+    Min,
+    /// `MAX(x)`
+    Max,
+    /// `BOOL_AND(x)`
+    BoolAnd,
+    /// `BOOL_OR(x)`
+    BoolOr,
+}
+
+impl AggregateFunction {
+    /// Whether it counts.
+    pub fn is_count(self) -> bool {
+        matches!(self, Self::Count | Self::CountDistinct)
+    }
+
+    /// As SQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Count | Self::CountDistinct => "count",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::BoolAnd => "bool_and",
+            Self::BoolOr => "bool_or",
+        }
+    }
+}
