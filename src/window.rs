@@ -45,7 +45,7 @@ use crate::episode::Reason;
 use crate::model::{Key, Lsn, Position, Timestamp};
 use crate::planted;
 use crate::rule::Time;
-use crate::rule::evaluate::{Args, EdgeTimes, Evaluation, Parts, Program, Running};
+use crate::rule::evaluate::{Args, EdgeTimes, Evaluation, Moments, Parts, Program, Running};
 use crate::snapshot::Snapshot;
 
 pub use audit::Fingerprint;
@@ -126,6 +126,8 @@ struct Group {
 pub struct Window {
     program: Program,
     time: Time,
+    /// The edges as they were last asked for.
+    moments: Option<Moments>,
     rows: Arena<Row>,
     by_pk: HashTable<u32>,
     groups: Arena<Group>,
@@ -161,6 +163,7 @@ impl Window {
         Self {
             program,
             time,
+            moments: None,
             rows: Arena::new(),
             by_pk: HashTable::new(),
             groups: Arena::new(),
@@ -313,7 +316,10 @@ impl Window {
     /// What memory says of a group at `now`, and its aggregates as an alert shows them.
     pub fn evaluate(&mut self, key: &Key, now: Timestamp) -> (Evaluation, serde_json::Map<String, serde_json::Value>) {
         let Some(index) = self.find_group(key) else {
-            return (Evaluation::Fails, self.program.outputs(&self.program.start(), &self.program.edges(now)));
+            return (
+                Evaluation::Fails,
+                self.program.outputs(&self.program.start(), &self.program.moments(now).edges()),
+            );
         };
         if self.time == Time::Processing {
             self.evict(index, now);
@@ -327,19 +333,6 @@ impl Window {
             self.edges.push(Reverse((now, index)));
         }
         (evaluation, self.program.outputs(&group.running, &group.edges))
-    }
-
-    /// NOW() for a group: `now` under the wall time, else the greatest event time seen for it.
-    pub fn now_for(&self, key: &Key, now: Timestamp) -> Timestamp {
-        match self.time {
-            Time::Processing => now,
-            Time::Event => self.find_group(key).and_then(|group| self.groups.get(group)).map_or(now, |g| g.event_time),
-        }
-    }
-
-    /// The window at `now`: its left edge and NOW() itself.
-    pub fn bounds(&self, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
-        (self.program.left_instant(now), now)
     }
 
     fn evaluate_group(&mut self, index: u32, now: Timestamp) -> Option<Transition> {
@@ -416,7 +409,10 @@ impl Window {
         let time = time?;
         let (at, instant) = (self.program.position(time), self.program.instant(time));
         let is_held = match self.time {
-            Time::Processing => self.program.holds(&self.program.edges(now), at),
+            Time::Processing => {
+                let edges = self.moments_at(now).edges();
+                self.program.holds(&edges, at)
+            }
             // One row dated 2999 must not carry NOW() there.
             Time::Event => committed_at.is_none_or(|then| instant.0 <= then.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
         };

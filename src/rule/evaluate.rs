@@ -21,7 +21,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 pub use super::edges::LeftEdge;
-pub use clock::{EdgeTimes, Place};
+pub use clock::{EdgeTimes, Moments, Place};
 pub use running::Running;
 
 use super::expression::{AggregateFunction, Comparison, Expression, Type};

@@ -7,10 +7,10 @@ use std::cmp::Reverse;
 
 use super::{Group, Transition, Window};
 use crate::episode::Reason;
-use crate::model::Timestamp;
+use crate::model::{Key, Timestamp};
 use crate::planted;
 use crate::rule::Time;
-use crate::rule::evaluate::Evaluation;
+use crate::rule::evaluate::{Evaluation, Moments};
 
 /// Groups that one call of [`Window::expire`] looks at: some ten milliseconds.
 const EXPIRED_MAX: usize = 10_000;
@@ -65,12 +65,34 @@ impl Window {
         if self.time == Time::Event || planted::bug("expiry-not-scheduled") {
             return;
         }
+        let moments = self.moments_at(now);
         let Some(group) = self.groups.get_mut(index) else { return };
         let first = |series, from| group.rows.first(series, from);
-        let Some(next) = self.program.next_look(now, &group.edges, &group.running, first) else { return };
+        let Some(next) = self.program.next_look(&moments, &group.edges, &group.running, first) else { return };
         if group.edge.is_none_or(|edge| next < edge) {
             group.edge = Some(next);
             self.edges.push(Reverse((next, index)));
+        }
+    }
+
+    /// NOW() for a group: `now` under the wall time, else the greatest event time seen for it.
+    pub fn now_for(&self, key: &Key, now: Timestamp) -> Timestamp {
+        match self.time {
+            Time::Processing => now,
+            Time::Event => self.find_group(key).and_then(|group| self.groups.get(group)).map_or(now, |g| g.event_time),
+        }
+    }
+
+    /// The window at `now`: its left edge and NOW() itself.
+    pub fn bounds(&self, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
+        (self.program.left_instant(now), now)
+    }
+
+    /// The edges at `now`. The changes of a micro-batch share one NOW().
+    pub(super) fn moments_at(&mut self, now: Timestamp) -> Moments {
+        match &self.moments {
+            Some(known) if known.now() == now => known.clone(),
+            _ => self.moments.insert(self.program.moments(now)).clone(),
         }
     }
 
@@ -79,7 +101,7 @@ impl Window {
         if !self.program.is_timed() {
             return;
         }
-        let edges = self.program.edges(now);
+        let edges = self.moments_at(now).edges();
         let Some(group) = self.groups.get_mut(index) else { return };
         let before = std::mem::replace(&mut group.edges, edges);
         if self.program.is_simple() {

@@ -148,7 +148,7 @@ impl Window {
 
     /// Goes on with another program of the same query, in another time zone: its rows stand at other instants.
     pub fn exchange_program(&mut self, program: Program) {
-        self.program = program;
+        (self.program, self.moments) = (program, None);
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index).collect();
         for index in groups {
             let Some(group) = self.groups.get_mut(index) else { continue };

@@ -19,6 +19,25 @@ use crate::rule::{OutputExpr, Query};
 /// Where the edges of a query are at some NOW(), in their order. The time bound's is the first.
 pub type EdgeTimes = SmallVec<[Timestamp; 1]>;
 
+/// The edges of a query at some NOW(), and how they go on.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    now: Timestamp,
+    all: SmallVec<[Moment; 1]>,
+}
+
+impl Moments {
+    /// NOW()
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Where the edges are.
+    pub fn edges(&self) -> EdgeTimes {
+        self.all.iter().map(|moment| moment.at).collect()
+    }
+}
+
 /// Where a row stands in time: the series, and the time in it. Every row stands in series 0.
 pub type Place = (u8, Timestamp);
 
@@ -205,9 +224,9 @@ impl Kept {
 }
 
 impl Program {
-    /// The edges at `now`.
-    pub fn edges(&self, now: Timestamp) -> EdgeTimes {
-        (0..self.clock.edges.len()).map(|edge| self.clock.moment(edge, now).at).collect()
+    /// The edges at `now`, and how they go on.
+    pub fn moments(&self, now: Timestamp) -> Moments {
+        Moments { now, all: (0..self.clock.edges.len()).map(|edge| self.clock.moment(edge, now)).collect() }
     }
 
     /// The edges before any row has left: those of the beginning of time.
@@ -318,19 +337,19 @@ impl Program {
         self.is_simple() && self.clock.having.is_empty() && self.clock.edges.iter().all(is_steady)
     }
 
-    /// When a group is to be looked at again, if no row comes or goes. Its aggregates are those of `edges`, of `now`; `first`
-    /// is the first place of its rows in a series from a time on.
+    /// When a group is to be looked at again, if no row comes or goes. Its aggregates are those of `edges`; `first` is the first
+    /// place of its rows in a series from a time on.
     pub fn next_look(
         &self,
-        now: Timestamp,
+        moments: &Moments,
         edges: &[Timestamp],
         running: &Running,
         first: impl Fn(u8, Timestamp) -> Option<Timestamp>,
     ) -> Option<Timestamp> {
-        let mut next = Next { now, at: None };
-        first(0, Timestamp::MIN)?;
+        let mut next = Next { now: moments.now, at: None };
+        let oldest = first(0, Timestamp::MIN)?;
         for Crossing { side, edge, flips } in &self.clock.crossings {
-            let moment = self.clock.moment(*edge, now);
+            let Some(moment) = moments.all.get(*edge).copied() else { continue };
             let from = edges.get(*edge).copied().unwrap_or(Timestamp::MIN);
             if flips.passed {
                 next.passed(moment, first(*side, from));
@@ -340,19 +359,21 @@ impl Program {
             }
             next.no_later_than(moment.steady);
         }
-        if let Some((edge, slack)) = self.clock.retained {
+        if let Some((edge, slack)) = self.clock.retained
+            && let Some(moment) = moments.all.get(edge)
+        {
             // The first that is held outside is forgotten once no later edge can admit it.
             let at = edges.get(edge).copied().unwrap_or(Timestamp::MIN);
             let is_outside = |place: &Timestamp| match self.clock.bound {
                 Some(_) => !self.is_inside(*place, edges),
                 None => *place <= at,
             };
-            let outside = first(0, Timestamp::MIN).filter(is_outside);
-            next.due(self.clock.moment(edge, now), outside, slack.saturating_add(1));
+            let outside = Some(oldest).filter(is_outside);
+            next.due(*moment, outside, slack.saturating_add(1));
         }
         let values = GroupValues { aggregates: &self.aggregates, running, edges, zone: &self.zone };
         for Crossing { side, edge, flips } in &self.clock.having {
-            let moment = self.clock.moment(*edge, now);
+            let Some(moment) = moments.all.get(*edge).copied() else { continue };
             if let Scalar::Time(at) = evaluate(side, &values) {
                 let at = Some(at).filter(|at| *at >= moment.at);
                 if flips.passed {
