@@ -30,7 +30,7 @@ impl Stream {
         let change = Change {
             op: Op::Update,
             pk: Some(Key::Int(id)),
-            row: Some(row(Value::Int(user), Value::Decimal(100), Value::Time(at)).into()),
+            row: Some(row(Value::Int(user), Value::Decimal(100), Value::Time(at))),
             lsn: Some(Lsn(self.1.unsigned_abs())),
             tx_id: None,
             committed_at: None,
@@ -101,8 +101,9 @@ fn a_condition_that_is_no_bound_of_a_column_lets_rows_go() {
     }
 }
 
-/// `KEYS=1000000` for the figures of docs/performance.md.
+/// `KEYS=1000000` prints what a million take.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a stopwatch")]
 fn many_keys_turn_at_one_midnight() {
     let keys: i64 = std::env::var("KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(30_000);
     let change = |text: &str| instant(text).0 / SECOND;
