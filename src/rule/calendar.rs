@@ -73,9 +73,14 @@ impl Unit {
         !matches!(self, Self::DayOfWeek | Self::IsoDayOfWeek | Self::DayOfYear | Self::Epoch)
     }
 
-    /// Fraction digits of what EXTRACT gives.
-    pub fn scale(self) -> u8 {
-        if matches!(self, Self::Second | Self::Epoch) { 6 } else { 0 }
+    /// Fraction digits of what EXTRACT gives; of a date there are none.
+    pub fn scale(self, is_date: bool) -> u8 {
+        if matches!(self, Self::Second | Self::Epoch) && !is_date { 6 } else { 0 }
+    }
+
+    /// Whether what is cut to it is an instant of the same offset from UTC, as Postgres has it for what is shorter than a day.
+    pub(super) fn keeps_offset(self) -> bool {
+        matches!(self, Self::Second | Self::Minute | Self::Hour)
     }
 }
 
@@ -134,6 +139,13 @@ pub(super) fn truncated(local: i64, unit: Unit) -> Option<i64> {
     })
 }
 
+/// `date_trunc(unit, at)` in a time zone (`timestamptz_trunc_internal`).
+pub(super) fn truncated_instant(at: Timestamp, unit: Unit, zone: &Zone) -> Option<Timestamp> {
+    let local = zone.local(at);
+    let cut = truncated(local, unit)?;
+    Some(if unit.keeps_offset() { Timestamp(at.0 - (local - cut)) } else { zone.instant(cut) })
+}
+
 /// The first local time after it that is cut to another one.
 pub(super) fn next_cut(local: i64, unit: Unit) -> Option<i64> {
     let cut = truncated(local, unit)?;
@@ -153,7 +165,7 @@ fn first_of(year: i32, month: u32) -> Option<i64> {
     Some(NaiveDate::from_ymd_opt(year, month, 1)?.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros())
 }
 
-/// `EXTRACT(unit FROM local)`, unscaled, in [`Unit::scale`] digits. `None` outside of the years 1 to 9999.
+/// `EXTRACT(unit FROM local)` of a timestamp, unscaled, in [`Unit::scale`] digits. `None` outside of the years 1 to 9999.
 pub(super) fn extracted(local: i64, unit: Unit) -> Option<i128> {
     let date = Timestamp(local).date()?;
     let micros = local.rem_euclid(DAY_MICROS);
@@ -195,6 +207,29 @@ mod tests {
         check(Unit::Month, "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z");
         check(Unit::Quarter, "2026-11-29T12:00:00Z", "2026-10-01T00:00:00Z", "2027-01-01T00:00:00Z");
         check(Unit::Year, "1969-06-01T00:00:00Z", "1969-01-01T00:00:00Z", "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_is_cut_in_its_own_offset() {
+        let change = |text: &str| at(text) / SECOND_MICROS;
+        let zone = Zone::new(
+            "Europe/Berlin",
+            3_600,
+            [(change("2026-03-29T01:00:00Z"), 7_200), (change("2026-10-25T01:00:00Z"), 3_600)],
+        );
+        // select date_trunc(..., timestamptz '2026-10-25 00:30+00', 'Europe/Berlin') and so on
+        let check = |unit: Unit, instant: &str, want: &str| {
+            assert_eq!(
+                truncated_instant(Timestamp(at(instant)), unit, &zone),
+                Some(Timestamp(at(want))),
+                "{unit:?} {instant}"
+            );
+        };
+        check(Unit::Hour, "2026-10-25T00:30:00Z", "2026-10-25T00:00:00Z");
+        check(Unit::Hour, "2026-10-25T01:30:00Z", "2026-10-25T01:00:00Z");
+        check(Unit::Day, "2026-10-25T00:30:00Z", "2026-10-24T22:00:00Z");
+        check(Unit::Day, "2026-10-25T12:30:00Z", "2026-10-24T22:00:00Z");
+        check(Unit::Month, "2026-10-25T12:30:00Z", "2026-09-30T22:00:00Z");
     }
 
     #[test]

@@ -342,9 +342,15 @@ impl Walk {
                 self.go(inner, now, zone)?;
                 if *ty == Type::TimestampTz {
                     let zone = named.as_deref().unwrap_or(zone);
+                    let instant = self.at;
                     self.go_local(zone);
+                    let offset = self.at.checked_sub(instant)?;
                     self.cut(*unit)?;
-                    self.go_global(zone);
+                    if unit.keeps_offset() {
+                        self.at = self.at.checked_sub(offset)?;
+                    } else {
+                        self.go_global(zone);
+                    }
                 } else {
                     self.cut(*unit)?;
                 }

@@ -155,7 +155,8 @@ impl Window {
             let held = std::mem::take(&mut group.rows);
             (group.edges, group.running) = (self.program.first_edges(), self.program.start());
             for (_, row) in held.iter() {
-                let Some(held) = self.rows.get(row) else { continue };
+                let Some(held) = self.rows.get_mut(row) else { continue };
+                held.time = self.program.held_time(held.time, &held.args);
                 let at = self.program.position(held.time);
                 if let Some(args) = self.program.contribution(at, &held.args, &group.edges) {
                     group.running.add(&args);
@@ -170,13 +171,14 @@ impl Window {
     fn restore_row(&mut self, group: u32, row: StoredRow) {
         let is_lost = |value: &Value| *value == Value::Opaque && planted::bug("opaque-lost-in-the-state");
         let args = row.args.into_iter().map(|value| if is_lost(&value) { Value::Null } else { value }).collect();
+        let time = self.program.held_time(row.time, &args);
         let Some(held) = self.groups.get_mut(group) else { return };
         let held: &mut Group = held;
-        if let Some(args) = self.program.contribution(self.program.position(row.time), &args, &held.edges) {
+        if let Some(args) = self.program.contribution(self.program.position(time), &args, &held.edges) {
             held.running.add(&args);
         }
-        let places = self.program.places(row.time, &args);
-        let row = Row { pk: row.pk, group, time: row.time, version: row.version, args };
+        let places = self.program.places(time, &args);
+        let row = Row { pk: row.pk, group, time, version: row.version, args };
         let Some(index) = self.rows.insert(row) else { return };
         held.rows.insert(index, places);
         self.index_row(index);

@@ -254,6 +254,15 @@ impl Program {
         if self.clock.bound.is_some_and(|bound| bound.is_widened) { self.zone.instant(time.0) } else { time }
     }
 
+    /// The time that a row is held with, which is that of the column where there is a time bound. Another is calculated in the
+    /// time zone of the query, and so again in another one.
+    pub fn held_time(&self, time: Timestamp, args: &Args) -> Timestamp {
+        match &self.clock.kept {
+            Some(kept) if self.clock.bound.is_none() => kept.first_place(&kept.values(args, None, &self.zone)),
+            _ => time,
+        }
+    }
+
     /// The places of a row in time.
     pub fn places(&self, time: Timestamp, args: &Args) -> SmallVec<[Place; 1]> {
         let mut places: SmallVec<[Place; 1]> = SmallVec::new();

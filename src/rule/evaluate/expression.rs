@@ -240,7 +240,7 @@ pub(super) fn digits_of(expression: &Expression, query: &Query) -> Digits {
             u8::try_from(value.scale()).map_or(Digits { scale: 0, is_exact: false }, Digits::exactly)
         }
         Expression::Arithmetic(_, _, _, ty) | Expression::Cast(_, _, ty) if ty.is_integer() => Digits::exactly(0),
-        Expression::Extract(unit, _, _) => Digits::exactly(unit.scale()),
+        Expression::Extract(unit, _, ty) => Digits::exactly(unit.scale(*ty == Type::Date)),
         Expression::Arithmetic(op, left, right, _) => {
             let (left, right) = (digits_of(left, query), digits_of(right, query));
             let is_exact = left.is_exact && right.is_exact;

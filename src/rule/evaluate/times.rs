@@ -62,8 +62,10 @@ pub(super) fn truncated<'a>(value: Scalar<'a>, unit: Unit, zone: Option<&Zone>) 
     if is_infinite(at) {
         return value;
     }
-    let local = zone.map_or(at.0, |zone| zone.local(at));
-    let cut = calendar::truncated(local, unit).map(|cut| zone.map_or(Timestamp(cut), |zone| zone.instant(cut)));
+    let cut = match zone {
+        Some(zone) => calendar::truncated_instant(at, unit, zone),
+        None => calendar::truncated(at.0, unit).map(Timestamp),
+    };
     cut.map_or(Scalar::Unknown, Scalar::Time)
 }
 
@@ -74,10 +76,12 @@ pub(super) fn extracted<'a>(value: Scalar<'a>, unit: Unit, ty: Type, zone: &Zone
         Scalar::Span(micros) if unit == Unit::Epoch => Some(i128::from(micros)),
         Scalar::Time(at) if is_infinite(at) => None,
         Scalar::Time(at) if ty == Type::TimestampTz && unit != Unit::Epoch => calendar::extracted(zone.local(at), unit),
+        // A date is so many whole days.
+        Scalar::Time(at) if ty == Type::Date && unit == Unit::Epoch => Some(i128::from(at.0 / 1_000_000)),
         Scalar::Time(at) => calendar::extracted(at.0, unit),
         _ => None,
     };
-    number.map_or(Scalar::Unknown, |number| Scalar::Decimal(number, Digits::exactly(unit.scale())))
+    number.map_or(Scalar::Unknown, |number| Scalar::Decimal(number, Digits::exactly(unit.scale(ty == Type::Date))))
 }
 
 /// How far one time is from another.

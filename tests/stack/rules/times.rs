@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tripline::alert::key_texts;
 use tripline::change::{Change, Op};
 use tripline::confirm::postgres::catalog;
+use tripline::model::zone::Zone;
 use tripline::model::{Key, Lsn, Position, Timestamp, Value};
 use tripline::postgres::zones::{Wanted, Zones};
 use tripline::rule::compile::{compile, wanted};
@@ -26,7 +27,7 @@ const RULES: usize = 40;
 const ROWS: u64 = 24;
 const DAY: i64 = 86_400_000_000;
 /// Around changes of the clocks, and ends of months and years.
-const BASES: [&str; 8] = [
+const BASES: [&str; 9] = [
     "2026-03-28T12:00:00Z",
     "2026-10-24T20:00:00Z",
     "2026-03-30T22:00:00Z",
@@ -35,6 +36,7 @@ const BASES: [&str; 8] = [
     "2028-02-28T23:00:00Z",
     "2026-04-04T14:00:00Z",
     "2018-11-03T02:00:00Z",
+    "2026-10-24T23:50:00Z",
 ];
 const SESSIONS: [&str; 4] = ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Australia/Lord_Howe"];
 
@@ -49,6 +51,7 @@ struct Watched {
 struct World {
     runtime: tokio::runtime::Runtime,
     connection: PgConnection,
+    sessions: Vec<Arc<Zone>>,
     rules: Vec<Watched>,
     wanted: Vec<usize>,
     rows: BTreeMap<Key, Box<[Value]>>,
@@ -74,15 +77,18 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let url = Stack::get().url(&database.name);
         let mut connection = runtime.block_on(PgConnection::connect(&url)).unwrap();
-        let zone = SESSIONS[usize::try_from(dice.below(4)).unwrap()];
         let mut run = |sql: &str| {
             runtime.block_on(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection)).unwrap();
         };
-        run(&format!("SET timezone = '{zone}'"));
         run("DROP SCHEMA IF EXISTS streaming CASCADE");
         run(TABLE);
-        let zones = Zones::new(client(&url), vec![Wanted::Named(zone.to_owned(), "the test".to_owned())]);
-        let session = runtime.block_on(zones.find()).unwrap().remove(0);
+        let zones = Zones::new(
+            client(&url),
+            SESSIONS.iter().map(|zone| Wanted::Named((*zone).to_owned(), "the test".to_owned())).collect(),
+        );
+        let sessions = runtime.block_on(zones.find()).unwrap();
+        let session = Arc::clone(&sessions[usize::try_from(dice.below(4)).unwrap()]);
+        run(&format!("SET timezone = '{}'", session.name()));
         let table = runtime.block_on(catalog::table(&mut connection, "streaming", "t")).unwrap();
         let mut compiled = Vec::new();
         while compiled.len() < RULES {
@@ -100,9 +106,9 @@ impl World {
             let window = Window::new(Program::new(&query, &wanted).unwrap(), Time::Processing);
             Watched { sql, query, window, said: BTreeMap::new() }
         });
-        let base = Timestamp::parse(BASES[usize::try_from(dice.below(8)).unwrap()]).unwrap();
+        let base = Timestamp::parse(BASES[usize::try_from(dice.below(9)).unwrap()]).unwrap();
         let (rules, rows) = (rules.collect(), BTreeMap::new());
-        Self { runtime, connection, rules, wanted, rows, lsn: 0, now: base, counts: (0, 0, 0) }
+        Self { runtime, connection, sessions, rules, wanted, rows, lsn: 0, now: base, counts: (0, 0, 0) }
     }
 
     fn fetch(&mut self, sql: &str) -> Vec<String> {
@@ -203,6 +209,20 @@ impl World {
         self.now = Timestamp(to.unwrap_or(0).clamp(self.now.0 + 1, self.now.0 + 45 * DAY));
     }
 
+    /// The session has another time zone: rows that are not held are loaded, and every key is judged again.
+    fn change_zone(&mut self, dice: &mut Dice) {
+        let zone = Arc::clone(&self.sessions[usize::try_from(dice.below(4)).unwrap()]);
+        let set = sqlx::raw_sql(AssertSqlSafe(format!("SET timezone = '{}'", zone.name())));
+        self.runtime.block_on(set.execute(&mut self.connection)).unwrap();
+        for Watched { query, window, said, .. } in &mut self.rules {
+            query.zone = Arc::clone(&zone);
+            window.exchange_program(Program::new(query, &self.wanted).unwrap());
+            self.rows.iter().for_each(|(pk, row)| window.load(pk, row, self.now));
+            let judged = window.evaluate_all(self.now);
+            *said = judged.into_iter().map(|named| (named.key, named.evaluation)).collect();
+        }
+    }
+
     fn look(&mut self, seed: u64) {
         for place in 0..self.rules.len() {
             let now = self.now;
@@ -246,10 +266,10 @@ fn on_a_clock(first: u64, seeds: u64, steps: u64) {
         let mut dice = Dice(seed);
         let mut world = World::new(&database, &mut dice);
         for _ in 0..steps {
-            if dice.one_in(3) {
-                world.change(&mut dice);
-            } else {
-                world.pass(&mut dice);
+            match dice.below(30) {
+                0 => world.change_zone(&mut dice),
+                1..=9 => world.change(&mut dice),
+                _ => world.pass(&mut dice),
             }
             world.look(seed);
         }
