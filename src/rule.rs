@@ -73,10 +73,12 @@ pub enum Confirm {
 /// The typed query: an allow-list of what memory and Postgres agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// The one table, from the catalog.
+    /// The one table, from the catalog; behind its own columns are the computed ones.
     pub table: Table,
     /// GROUP BY columns: indexes into the table's columns.
     pub group_by: Vec<usize>,
+    /// What GROUP BY calculates from a row: the last columns of the table, in their order.
+    pub computed: Vec<Expression>,
     /// The select list, in order.
     pub outputs: Vec<Output>,
     /// The distinct aggregates of select list and HAVING.
@@ -108,7 +110,19 @@ impl Query {
         threshold(&self.having)
     }
 
-    /// Its expressions over a row.
+    /// What a column is calculated from; `None`: it is the table's own.
+    pub fn computed(&self, column: usize) -> Option<&Expression> {
+        let own = self.table.columns.len().checked_sub(self.computed.len())?;
+        self.computed.get(column.checked_sub(own)?)
+    }
+
+    /// The columns of the table that the key is made of.
+    pub fn key_columns(&self) -> Vec<usize> {
+        let of = |column: &usize| self.computed(*column).map_or_else(|| vec![*column], Expression::columns);
+        self.group_by.iter().flat_map(of).collect()
+    }
+
+    /// Its expressions over a row, but for those of the key.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.aggregates.iter().flat_map(Aggregate::expressions).chain(&self.filter)
     }
@@ -128,6 +142,7 @@ impl Query {
     pub fn canonical(mut self) -> Self {
         self.filter = self.filter.map(Expression::canonical);
         self.having = self.having.canonical();
+        self.computed = self.computed.into_iter().map(Expression::canonical).collect();
         self.bound = self.bound.map(|bound| TimeBound { edge: bound.edge.canonical(), ..bound });
         for aggregate in &mut self.aggregates {
             aggregate.argument = aggregate.argument.take().map(Expression::canonical);
@@ -167,7 +182,7 @@ impl Query {
             OutputExpr::Value(expression, _) => Some(expression),
             OutputExpr::Key(_) => None,
         });
-        self.expressions().chain([&self.having]).chain(outputs)
+        self.expressions().chain(&self.computed).chain([&self.having]).chain(outputs)
     }
 
     /// Calls `change` for every time zone that its text names.
@@ -178,7 +193,12 @@ impl Query {
             OutputExpr::Key(_) => None,
         });
         let bound = self.bound.iter_mut().map(|bound| &mut bound.edge);
-        let all = aggregates.chain(outputs).chain(&mut self.filter).chain(bound).chain([&mut self.having]);
+        let all = aggregates
+            .chain(outputs)
+            .chain(&mut self.computed)
+            .chain(&mut self.filter)
+            .chain(bound)
+            .chain([&mut self.having]);
         all.for_each(|expression| expression.change_zones(change));
     }
 

@@ -366,7 +366,7 @@ impl Naive<'_> {
     }
 
     fn rows(&self, rows: &Rows, asked: &Asked) -> Result<Vec<TableRow>, String> {
-        if self.query.has_more_times() {
+        if self.query.has_more_times() || !self.query.computed.is_empty() {
             return Err("this fake cannot evaluate NOW() but in a time bound".to_owned());
         }
         let back = |bound: &TimeBound| bound.back().ok_or_else(|| "this fake cannot evaluate this bound".to_owned());

@@ -1,5 +1,6 @@
 //! [`Parsed`] and the catalog → [`Query`]: names become columns, types are checked. Pure.
 
+mod keys;
 mod times;
 mod types;
 
@@ -12,7 +13,7 @@ use super::parse::node::Kind;
 use super::parse::{At, Name, Parsed, ParsedOutput};
 use super::{Confirm, Output, OutputExpr, Query, RuleError, Time, TimeBound, edges, render};
 use crate::model::{Column, Table};
-use types::{Types, is_key};
+use types::Types;
 
 /// The namespace of rule versions: a random UUID, fixed for ever, as versions stand in alerts and checkpoints.
 const VERSION_NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_3c0e_9b52_4a7e_8d44_51c2_e07b_a963);
@@ -32,11 +33,11 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
         let problem = format!("the rule reads {}.{}, but the table watched is {table}", schema.text, name.text);
         return Err(name.at.error(problem));
     }
-    let group_by = group_by.iter().map(|name| key_column(table, name)).collect::<Result<Vec<_>, _>>()?;
+    let keys::Keys { table: with_keys, group_by, computed } = keys::keys(table, group_by, parsed_outputs)?;
     let mut aggregates = Vec::new();
     let mut outputs: Vec<Output> = Vec::new();
     for parsed_output in parsed_outputs {
-        let output = output(table, &group_by, parsed_output, &mut aggregates)?;
+        let output = output(&with_keys, (&group_by, &computed), parsed_output, &mut aggregates)?;
         if outputs.iter().any(|other| other.name == output.name) {
             let problem = format!(
                 "two outputs are named {:?}, and an alert has one field for each; name one with AS",
@@ -79,7 +80,7 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
         return Err(at.error("HAVING needs an aggregate, such as COUNT(*) > 5: without one it says nothing of a group"));
     }
     let zone = Arc::default();
-    Ok(Query { table: table.clone(), group_by, outputs, aggregates, filter, bound, having, zone })
+    Ok(Query { table: with_keys, group_by, computed, outputs, aggregates, filter, bound, having, zone })
 }
 
 /// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, WHERE, arguments and filters of
@@ -87,7 +88,7 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
 pub fn wanted(queries: &[&Query]) -> Vec<usize> {
     let mut columns: Vec<usize> = Vec::new();
     for query in queries {
-        columns.extend(&query.group_by);
+        columns.extend(query.key_columns());
         columns.extend(query.expressions().flat_map(Expression::columns));
         columns.extend(query.bound.iter().map(|bound| bound.column));
     }
@@ -138,11 +139,12 @@ pub fn version(query: &Query, time: Time, confirm: Confirm) -> String {
 
 fn output(
     table: &Table,
-    group_by: &[usize],
+    (group_by, computed): (&[usize], &[Expression]),
     parsed: &ParsedOutput,
     aggregates: &mut Vec<Aggregate>,
 ) -> Result<Output, RuleError> {
     let expr = match &parsed.expr.kind {
+        _ if let Some(place) = keys::computed_at(table, group_by, computed, &parsed.expr) => OutputExpr::Key(place),
         Kind::Column(name) => {
             let (index, _) = find(table, name)?;
             match group_by.iter().position(|key| *key == index) {
@@ -171,18 +173,6 @@ fn time_column(table: &Table, name: &Name) -> Result<(usize, Type), RuleError> {
         Some(ty) if ty.is_time() => Ok((index, ty)),
         _ => Err(unsupported(name.at, column, "a time bound takes timestamp with or without time zone, and date")),
     }
-}
-
-fn key_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
-    let (index, column) = find(table, name)?;
-    if is_key(&column.ty) {
-        return Ok(index);
-    }
-    Err(unsupported(
-        name.at,
-        column,
-        "GROUP BY takes boolean, smallint, integer, bigint, text, varchar, uuid, and numeric with a declared scale",
-    ))
 }
 
 fn unsupported(at: At, column: &Column, supported: &str) -> RuleError {

@@ -331,7 +331,7 @@ impl Walk {
                 self.go(inner, now, zone)?;
                 match (*from, *to) {
                     (Type::TimestampTz, Type::Timestamp | Type::Date) => self.go_local(zone),
-                    (Type::Timestamp | Type::Date, Type::TimestampTz) => self.go_global(zone),
+                    (Type::Timestamp | Type::Date, Type::TimestampTz) => self.go_instant(zone),
                     _ => {}
                 }
                 if *to == Type::Date && *from != Type::Date {
@@ -349,7 +349,7 @@ impl Walk {
                     if unit.keeps_offset() {
                         self.at = self.at.checked_sub(offset)?;
                     } else {
-                        self.go_global(zone);
+                        self.go_instant(zone);
                     }
                 } else {
                     self.cut(*unit)?;
@@ -357,7 +357,7 @@ impl Walk {
             }
             Expression::AtZone(inner, named, from) => {
                 self.go(inner, now, zone)?;
-                if *from == Type::TimestampTz { self.go_local(named) } else { self.go_global(named) }
+                if *from == Type::TimestampTz { self.go_local(named) } else { self.go_instant(named) }
             }
             _ => return None,
         }
@@ -375,7 +375,7 @@ impl Walk {
         self.at = zone.local(Timestamp(self.at));
     }
 
-    fn go_global(&mut self, zone: &Zone) {
+    fn go_instant(&mut self, zone: &Zone) {
         if !zone.is_utc() {
             self.for_at_most(zone.until_other_offset(self.at));
         }
@@ -401,7 +401,7 @@ impl Walk {
             self.for_at_most(Some(until_clip(self.at)));
             self.at = calendar::months_away(self.at, months, is_back)?;
             if has_zone {
-                self.go_global(zone);
+                self.go_instant(zone);
             }
         }
         if days > 0 {
@@ -410,7 +410,7 @@ impl Walk {
             }
             self.at = calendar::shifted_local(self.at, Interval { months: 0, days, micros: 0 }, is_back)?;
             if has_zone {
-                self.go_global(zone);
+                self.go_instant(zone);
             }
         }
         self.at = if is_back { self.at.saturating_sub(micros) } else { self.at.saturating_add(micros) };

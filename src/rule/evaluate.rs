@@ -3,26 +3,26 @@
 //! - this file: a compiled query
 //! - [`expression`]: values of expressions
 //! - [`aggregates`], [`running`]: what is kept of rows, and aggregates of it
-//! - [`clock`]: what time does to it
+//! - [`timing`]: what time does to it
 //! - [`scalar`], [`like`]: what expressions calculate with
 //!
 //! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
 
 mod aggregates;
-mod clock;
 mod expression;
 mod like;
 mod running;
 mod scalar;
 mod times;
+mod timing;
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 pub use super::edges::LeftEdge;
-pub use clock::{EdgeTimes, Moments, Place};
 pub use running::Running;
+pub use timing::{EdgeTimes, Moments, Place};
 
 use super::expression::{AggregateFunction, Comparison, Expression, Type};
 use super::{Output, OutputExpr, Query, TimeBound};
@@ -30,9 +30,9 @@ use crate::change::{Hole, HoleCause};
 use crate::model::zone::Zone;
 use crate::model::{ColumnType, Key, Timestamp, Value};
 use aggregates::{Arg, RunningKind, in_slots};
-use clock::{Clock, Taken};
 use expression::{GroupValues, RowValues, digits_of, evaluate};
 use scalar::{Digits, Scalar};
+use timing::{Taken, Timing};
 
 /// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*); NULL where FILTER
 /// leaves the row out. One more stands behind them for a row of which memory cannot tell whether WHERE admits it. Where what a
@@ -65,7 +65,7 @@ pub struct Parts {
 /// What a query takes from the rows that a decoder yields.
 #[derive(Clone, Debug)]
 pub struct Program {
-    key: Vec<usize>,
+    key: Vec<KeyPart>,
     time: Option<usize>,
     /// Microseconds that the stream's times may lack.
     time_slack: i128,
@@ -76,13 +76,29 @@ pub struct Program {
     args: Vec<Arg>,
     aggregates: Vec<RunningKind>,
     outputs: Vec<Output>,
-    clock: Clock,
+    timing: Timing,
     /// Whether the time bound's column holds local times.
     is_bound_local: bool,
     having: Having,
     /// What HAVING compares with a number.
     threshold: Option<(usize, Comparison)>,
     zone: Arc<Zone>,
+}
+
+/// A value of the key: of a slot, or calculated from some.
+#[derive(Clone, Debug)]
+enum KeyPart {
+    Slot(usize),
+    Computed { expression: Expression, scale: u8 },
+}
+
+impl KeyPart {
+    fn slots(&self) -> Vec<usize> {
+        match self {
+            Self::Slot(slot) => vec![*slot],
+            Self::Computed { expression, scale: _ } => expression.columns(),
+        }
+    }
 }
 
 /// HAVING: as a tree, or, where it is one comparison with a number, without.
@@ -118,7 +134,7 @@ impl Program {
         let condition = query.condition().cloned().map(|condition| in_slots(condition, &slot)).transpose()?;
         let digits = |column: &usize| digits_of(&Expression::Column(*column), query);
         Ok(Self {
-            key: query.group_by.iter().map(|column| slot(*column)).collect::<Result<_, _>>()?,
+            key: query.group_by.iter().map(|column| key_part(query, *column, &slot)).collect::<Result<_, _>>()?,
             time: query.bound.as_ref().map(|bound| slot(bound.column)).transpose()?,
             time_slack: query.bound.as_ref().map_or(0, |bound| time_slack(query, bound)),
             digits: wanted.iter().map(digits).collect(),
@@ -128,7 +144,7 @@ impl Program {
             threshold: query.threshold().map(|threshold| (threshold.aggregate, threshold.comparison)),
             aggregates,
             outputs: query.outputs.clone(),
-            clock: Clock::new(&taken, wanted)?,
+            timing: Timing::new(&taken, wanted)?,
             is_bound_local: query.bound.as_ref().is_some_and(|bound| is_local(query, bound)),
             zone: Arc::clone(&query.zone),
         })
@@ -136,12 +152,22 @@ impl Program {
 
     /// The group that a row belongs to.
     pub fn key(&self, row: &[Value]) -> Key {
-        if let [slot] = self.key.as_slice()
+        if let [KeyPart::Slot(slot)] = self.key.as_slice()
             && let Some(Value::Int(n)) = row.get(*slot)
         {
             return Key::Int(*n);
         }
-        Key::new(self.key.iter().map(|slot| row.get(*slot).cloned().unwrap_or(Value::Null)).collect())
+        Key::new(self.key.iter().map(|part| self.key_value(part, row)).collect())
+    }
+
+    fn key_value(&self, part: &KeyPart, row: &[Value]) -> Value {
+        match part {
+            KeyPart::Slot(slot) => row.get(*slot).cloned().unwrap_or(Value::Null),
+            KeyPart::Computed { expression, scale } => {
+                let values = RowValues { row, digits: &self.digits, holes: &[], edges: None, zone: &self.zone };
+                evaluate(expression, &values).kept(*scale, false)
+            }
+        }
     }
 
     /// The time that the bound looks at: `None` when it is NULL, which no bound admits. Rules without a
@@ -173,7 +199,7 @@ impl Program {
 
     /// The same with a key and a time that are known. What is read of a hole is unknown.
     fn parts_at(&self, row: &[Value], holes: &[Hole], key: Key, time: Option<Timestamp>) -> Parts {
-        if let Some(kept) = &self.clock.kept {
+        if let Some(kept) = &self.timing.kept {
             let is_hole = |slot: usize| holes.iter().any(|hole| hole.slot == slot);
             let value = |slot: &usize| match row.get(*slot) {
                 _ if is_hole(*slot) => Value::Opaque,
@@ -198,7 +224,7 @@ impl Program {
 
     /// What windows keep of a row whose contribution changes with time.
     fn kept_parts(&self, key: Key, time: Option<Timestamp>, args: Args) -> Parts {
-        let Some(kept) = &self.clock.kept else { return Parts { key, time, args } };
+        let Some(kept) = &self.timing.kept else { return Parts { key, time, args } };
         let values = kept.values(&args, None, &self.zone);
         let time = match kept.admitted(&values) {
             Scalar::Bool(true) | Scalar::Unknown if self.is_bounded() => time,
@@ -210,7 +236,7 @@ impl Program {
 
     /// Whether the query reads this slot.
     pub fn reads(&self, slot: usize) -> bool {
-        self.key.contains(&slot)
+        self.key.iter().any(|part| part.slots().contains(&slot))
             || self.time == Some(slot)
             || self.condition.iter().any(|condition| condition.columns().contains(&slot))
             || self.args.iter().any(|arg| arg.reads(slot))
@@ -226,11 +252,15 @@ impl Program {
             (Some(_), _) => None,
         };
         let mut values = Vec::with_capacity(self.key.len());
-        for (place, slot) in self.key.iter().enumerate() {
-            match known(*slot) {
-                Some(None) => values.push(row.get(*slot).cloned().unwrap_or(Value::Null)),
-                Some(Some((key, _))) => values.push(key.values().into_iter().nth(place).unwrap_or(Value::Null)),
-                None => return (None, false),
+        for (place, part) in self.key.iter().enumerate() {
+            let slots = part.slots();
+            let is_whole = slots.iter().all(|slot| cause(*slot).is_none());
+            match (is_whole, slots.as_slice()) {
+                (true, _) => values.push(self.key_value(part, row)),
+                (false, [slot]) if let Some(Some((key, _))) = known(*slot) => {
+                    values.push(key.values().into_iter().nth(place).unwrap_or(Value::Null));
+                }
+                _ => return (None, false),
             }
         }
         let time = match self.time.map(known) {
@@ -238,7 +268,7 @@ impl Program {
             Some(Some(Some((_, parts)))) => parts.time,
             Some(None) => return (None, false),
         };
-        if let Some(kept) = &self.clock.kept {
+        if let Some(kept) = &self.timing.kept {
             let mut args: Args = SmallVec::with_capacity(kept.slots.len());
             for (place, slot) in kept.slots.iter().enumerate() {
                 args.push(match known(*slot) {
@@ -427,6 +457,16 @@ impl Having {
             comparison: threshold.comparison,
             factor,
             threshold: power(threshold.value.scale()).and_then(|p| threshold.value.mantissa().checked_mul(p)),
+        }
+    }
+}
+
+fn key_part(query: &Query, column: usize, slot: &impl Fn(usize) -> Result<usize, String>) -> Result<KeyPart, String> {
+    match query.computed(column) {
+        None => slot(column).map(KeyPart::Slot),
+        Some(expression) => {
+            let scale = digits_of(expression, query).scale;
+            Ok(KeyPart::Computed { expression: in_slots(expression.clone(), slot)?, scale })
         }
     }
 }

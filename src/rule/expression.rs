@@ -15,7 +15,7 @@ use crate::model::zone::Zone;
 use crate::model::{ColumnType, Timestamp};
 
 pub use aggregate::{Aggregate, AggregateFunction};
-pub use operators::{Arithmetic, Clock, Comparison, Function, Test};
+pub use operators::{Arithmetic, Comparison, Function, NowWord, Test};
 
 /// A typed expression. Its columns are indexes into the table's columns, or, in a compiled program, into a decoded row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +60,7 @@ pub enum Expression {
     /// A time that is compared with a time of another type, and so converted to it without a word: from one type to another.
     Widen(Box<Expression>, Type, Type),
     /// NOW(), or one of its synonyms.
-    Now(Clock),
+    Now(NowWord),
     /// `date_trunc(unit, x [, zone])` of a time of this type.
     Truncate(Unit, Box<Expression>, Option<Arc<Zone>>, Type),
     /// `EXTRACT(unit FROM x)` of a time of this type, or of an interval.
@@ -308,7 +308,7 @@ impl Expression {
     /// `NOW() - INTERVAL …`
     pub fn ago(back: Interval) -> Self {
         let interval = Self::Literal(Literal::Interval(back, None));
-        Self::Arithmetic(Arithmetic::Subtract, Box::new(Self::Now(Clock::Now)), Box::new(interval), Type::TimestampTz)
+        Self::Arithmetic(Arithmetic::Subtract, Box::new(Self::Now(NowWord::Now)), Box::new(interval), Type::TimestampTz)
     }
 
     /// Whether it is a condition on time alone: nothing for a row that a window holds.
@@ -344,7 +344,7 @@ impl Expression {
                     if turned { (comparison.turned(), right, left) } else { (comparison, left, right) };
                 Self::Compare(comparison, left, Box::new(right.without_digits()))
             }
-            Self::Now(clock) if clock.ty() == Type::TimestampTz => Self::Now(Clock::Now),
+            Self::Now(clock) if clock.ty() == Type::TimestampTz => Self::Now(NowWord::Now),
             Self::Literal(Literal::Interval(interval, _)) => Self::Literal(Literal::Interval(interval, None)),
             other => other,
         }

@@ -72,8 +72,8 @@ pub struct Parsed {
     pub filter: Option<Node>,
     /// The time bound of WHERE.
     pub bound: Option<ParsedBound>,
-    /// GROUP BY; never empty.
-    pub group_by: Vec<Name>,
+    /// GROUP BY, columns and expressions over a row; never empty.
+    pub group_by: Vec<Node>,
     /// HAVING.
     pub having: Node,
     /// Which of several spellings was used; no part of the meaning.
@@ -243,7 +243,7 @@ fn group_by_columns(
     scope: Scope<'_>,
     group_by: &GroupByExpr,
     outputs: &[ParsedOutput],
-) -> Result<Vec<Name>, RuleError> {
+) -> Result<Vec<Node>, RuleError> {
     const COLUMNS: &str = "a rule groups by columns: GROUP BY column, column";
     let at = scope.source.keyword(Keyword::GROUP);
     let (exprs, modifiers) = match group_by {
@@ -253,36 +253,37 @@ fn group_by_columns(
     if !modifiers.is_empty() {
         return Err(at.error(format!("GROUP BY with a modifier is not supported; {COLUMNS}")));
     }
-    let mut columns: Vec<Name> = Vec::new();
+    let mut keys: Vec<Node> = Vec::new();
     for expr in exprs {
         if let Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) = strip(expr) {
             return Err(at.error(format!("ROLLUP, CUBE and GROUPING SETS are not supported; {COLUMNS}")));
         }
-        let column = match scope.column(expr)? {
-            Some(column) => column,
-            None => numbered(scope, expr, outputs).ok_or_else(|| {
+        let node = scope.of_rows().node(expr)?;
+        let key = match &node.kind {
+            Kind::Column(_) => node,
+            Kind::Literal(_) => numbered(&node, outputs).ok_or_else(|| {
                 let place = scope.source.at_or(expr, at);
                 place.error(format!("GROUP BY of {} is not supported; {COLUMNS}", expression::describe(expr)))
             })?,
+            _ => node,
         };
-        if columns.iter().all(|other| other.text != column.text) {
-            columns.push(column);
+        if keys.iter().all(|other| other.kind != key.kind && !same_column(other, &key)) {
+            keys.push(key);
         }
     }
-    if columns.is_empty() {
+    if keys.is_empty() {
         return Err(scope.source.start().error(format!("a rule needs GROUP BY; {COLUMNS}")));
     }
-    Ok(columns)
+    Ok(keys)
 }
 
-/// `GROUP BY 1`: the column that is this output.
-fn numbered(scope: Scope<'_>, expr: &Expr, outputs: &[ParsedOutput]) -> Option<Name> {
-    let Ok(Node { at: _, kind: Kind::Literal(Literal::Number(number, Type::Int4)) }) = scope.node(expr) else {
-        return None;
-    };
+fn same_column(left: &Node, right: &Node) -> bool {
+    matches!((&left.kind, &right.kind), (Kind::Column(left), Kind::Column(right)) if left.text == right.text)
+}
+
+/// `GROUP BY 1`: what this output is.
+fn numbered(node: &Node, outputs: &[ParsedOutput]) -> Option<Node> {
+    let Kind::Literal(Literal::Number(number, Type::Int4)) = &node.kind else { return None };
     let place = usize::try_from(number.mantissa()).ok()?.checked_sub(1)?;
-    match &outputs.get(place)?.expr.kind {
-        Kind::Column(name) => Some(name.clone()),
-        _ => None,
-    }
+    outputs.get(place).map(|output| output.expr.clone())
 }

@@ -217,7 +217,9 @@ pub fn keys(query: &Query, time: Time, after: bool) -> String {
         (true, [last]) => format!(" AND ({keys} > {last})"),
         (true, last) => format!(" AND (({keys}) > ({}))", last.join(", ")),
     };
-    let shown: Vec<String> = names.key_names().iter().map(|name| format!("(page.{name})::text AS {name}")).collect();
+    let shown = names.key_names().into_iter().enumerate();
+    let shown: Vec<String> =
+        shown.map(|(place, name)| format!("{} AS {name}", names.key_text(place, &format!("page.{name}")))).collect();
     let order: Vec<String> = names.key_names().iter().map(|name| format!("page.{name}")).collect();
     format!(
         "SELECT {} FROM (SELECT DISTINCT {} FROM {} AS r \
@@ -289,8 +291,8 @@ fn all_rows_at(query: &Query, wanted: &[usize], time: Time, instant: &str) -> St
 /// Parameter: `$1 text`, the instant that is NOW().
 pub fn holding(query: &Query) -> String {
     let names = Fragments { query, prefix: ROW };
-    let shown: Vec<String> =
-        (0..query.group_by.len()).map(|place| format!("({})::text AS {}", names.key(place), key_name(place))).collect();
+    let shown = |place: usize| format!("{} AS {}", names.key_text(place, &names.key(place)), key_name(place));
+    let shown: Vec<String> = (0..query.group_by.len()).map(shown).collect();
     format!(
         "SELECT {} FROM {} AS r CROSS JOIN (SELECT ($1::text)::timestamptz AS t) AS asked \
          WHERE true{} GROUP BY {} HAVING {}",

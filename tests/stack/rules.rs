@@ -19,16 +19,17 @@ use tripline::alert::key_texts;
 use tripline::change::{Change, Op};
 use tripline::confirm::Confirm as _;
 use tripline::confirm::postgres::{PostgresConfirm, catalog};
-use tripline::model::{Key, Lsn, Position, Table, Timestamp, Value};
+use tripline::failure::CallError;
+use tripline::model::{ColumnType, Key, Lsn, Position, Table, Timestamp, Value};
 use tripline::postgres::zones::Zones;
-use tripline::postgres::{Database as Client, Session, options};
+use tripline::postgres::{Database as Client, Session, options as options_of};
 use tripline::rule::compile::{compile, wanted};
 use tripline::rule::evaluate::{Evaluation, Program};
 use tripline::rule::message::Template;
 use tripline::rule::parse::parse;
 use tripline::rule::table_row::{TableRow, table_row};
 use tripline::rule::{Confirm, OutputExpr, Query, Rule, Time};
-use tripline::unit::{Asked, Question};
+use tripline::unit::{Answer, Asked, Question};
 use tripline::window::Window;
 
 use self::grammar::{TABLE, rule, values};
@@ -44,13 +45,12 @@ fn setting(name: &str, default: u64) -> u64 {
 /// A rule, and what memory holds for it.
 struct Watched {
     sql: String,
-    keys: usize,
     query: Query,
     window: Window,
 }
 
 /// Groups that HAVING holds for, by the texts of their keys, with their outputs as text.
-type Answer = BTreeMap<Vec<Option<String>>, Vec<Option<String>>>;
+type Answers = BTreeMap<Vec<Option<String>>, Vec<Option<String>>>;
 
 struct World {
     runtime: tokio::runtime::Runtime,
@@ -91,6 +91,26 @@ fn insert(id: u64, row: Vec<(&str, String)>) -> String {
     format!("INSERT INTO streaming.t (id, {columns}) VALUES ({id}, {values}) ON CONFLICT DO NOTHING;")
 }
 
+/// A key as the test asks for it: times in microseconds.
+fn texts(query: &Query, key: &Key) -> Vec<Option<String>> {
+    let of = |(value, text): (Value, Option<String>)| match value {
+        Value::Time(at) => Some(at.0.to_string()),
+        _ => text,
+    };
+    key.values().into_iter().zip(key_texts(query, key)).map(of).collect()
+}
+
+/// The columns of `q` that are the key, as text.
+fn key_columns(query: &Query) -> String {
+    let one = |(place, index): (usize, &usize)| match query.table.columns[*index].ty {
+        ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => {
+            format!("(extract(epoch FROM q.k{place}) * 1000000)::bigint::text")
+        }
+        _ => format!("q.k{place}::text"),
+    };
+    query.group_by.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
+}
+
 fn text(value: &Json) -> Option<String> {
     match value {
         Json::Null => None,
@@ -120,7 +140,7 @@ impl World {
         let zones = Zones::new(client(&url), Vec::new());
         let mut compiled = Vec::new();
         while compiled.len() < RULES {
-            let (sql, keys) = rule(dice);
+            let sql = rule(dice);
             let parsed = parse(&sql).unwrap_or_else(|error| panic!("{error}: {sql}"));
             let mut query = compile(&parsed, &table).unwrap_or_else(|error| panic!("{error}: {sql}"));
             // Postgres folds constants, and finds errors in them.
@@ -131,19 +151,19 @@ impl World {
             match same {
                 Ok(()) => {
                     runtime.block_on(with_zones(&mut query, &zones));
-                    compiled.push((sql, keys, query));
+                    compiled.push((sql, query));
                 }
                 Err(error) if error.to_string().contains("division by zero") => {}
                 Err(error) => panic!("{error}: {sql}"),
             }
         }
-        let queries: Vec<&Query> = compiled.iter().map(|(_, _, query)| query).collect();
+        let queries: Vec<&Query> = compiled.iter().map(|(_, query)| query).collect();
         let wanted = wanted(&queries);
         let rules = compiled
             .into_iter()
-            .map(|(sql, keys, query)| {
+            .map(|(sql, query)| {
                 let program = Program::new(&query, &wanted).unwrap();
-                Watched { sql, keys, window: Window::new(program, Time::Processing), query }
+                Watched { sql, window: Window::new(program, Time::Processing), query }
             })
             .collect();
         Self { runtime, connection, url, rules, wanted, rows: BTreeMap::new(), lsn: 0, counts: (0, 0, 0) }
@@ -235,12 +255,12 @@ impl World {
         let asked = usize::try_from(dice.below(RULES as u64)).unwrap();
         for at in 0..self.rules.len() {
             let now = self.now();
-            let Watched { sql, keys, query, window } = &mut self.rules[at];
-            let (mut memory, mut unknown, mut all) = (Answer::new(), BTreeSet::new(), Vec::new());
+            let Watched { sql, query, window } = &mut self.rules[at];
+            let (mut memory, mut unknown, mut all) = (Answers::new(), BTreeSet::new(), Vec::new());
             let groups: Vec<Key> = (0..window.places()).filter_map(|place| window.group_at(place).cloned()).collect();
             for key in groups {
                 let (evaluation, outputs) = window.evaluate(&key, now);
-                let texts = key_texts(query, &key);
+                let texts = texts(query, &key);
                 match evaluation {
                     Evaluation::Holds => {
                         memory.insert(texts, outputs.values().map(text).collect());
@@ -252,10 +272,9 @@ impl World {
             }
             let values = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Value(..)));
             let names: Vec<String> = values.map(|output| format!("q.{}::text", output.name)).collect();
-            let key_names: Vec<String> = (0..*keys).map(|at| format!("q.k{at}::text")).collect();
             let whole = format!(
                 "SELECT json_build_array(json_build_array({}), json_build_array({}))::text FROM ({sql}) AS q",
-                key_names.join(", "),
+                key_columns(query),
                 names.join(", ")
             );
             let (sql, unknown_count, all_count) = (sql.clone(), unknown.len() as u64, all.len() as u64);
@@ -268,7 +287,7 @@ impl World {
                 }
                 Err(error) => panic!("{error}: {sql}"),
             };
-            let mut wanted = Answer::new();
+            let mut wanted = Answers::new();
             for row in rows {
                 let [key, outputs]: [Vec<Option<String>>; 2] = serde_json::from_str(&row).unwrap();
                 wanted.insert(key, outputs.iter().map(|text| text.as_deref().map(plain)).collect());
@@ -293,7 +312,7 @@ impl World {
     }
 
     /// What a confirmation of every group says is what the rule's text says.
-    fn confirm(&mut self, at: usize, keys: &[Key], now: Timestamp, wanted: &Answer) {
+    fn confirm(&mut self, at: usize, keys: &[Key], now: Timestamp, wanted: &Answers) {
         let Watched { sql, query, window, .. } = &self.rules[at];
         let rule = Rule {
             name: "r".to_owned(),
@@ -314,10 +333,21 @@ impl World {
             asked: question.asked.iter().filter(|asked| asked.has_null()).cloned().collect(),
             ..question.clone()
         };
+        // No row is dated past the instant that is asked about: under event time the answer is the same.
+        let event = query.bound.is_some().then(|| Rule { time: Time::Event, ..rule.clone() });
         let (answers, page, swept, rows, null_rows) = self.runtime.block_on(async {
-            let options = options(&url).unwrap();
+            let options = options_of(&url).unwrap();
             let confirm = PostgresConfirm::new(options, 1, Duration::from_secs(5), &[rule], &wanted_columns);
             let answers = confirm.ask(&question).await;
+            if let Some(event) = event {
+                let options = options_of(&url).unwrap();
+                let event = PostgresConfirm::new(options, 1, Duration::from_secs(5), &[event], &wanted_columns);
+                for (answer, other) in answers.iter().zip(event.ask(&question).await) {
+                    let holds = |answer: &Result<Answer, CallError>| answer.as_ref().map(|answer| answer.holds).ok();
+                    assert_eq!(holds(answer), holds(&other), "{other:?}: {sql}");
+                }
+                event.close().await;
+            }
             let page = confirm.page(0, None, now).await.unwrap();
             let swept = confirm.sweep(0, now).await.unwrap();
             let (rows, null_rows) = (confirm.rows_of(&question).await.unwrap(), confirm.rows_of(&nulls).await.unwrap());
@@ -326,8 +356,9 @@ impl World {
         });
         for (asked, answer) in question.asked.iter().zip(answers) {
             let answer = answer.unwrap_or_else(|error| panic!("{error}: {sql}"));
-            assert_eq!(answer.holds, wanted.contains_key(&asked.texts), "{:?}: {sql}", asked.texts);
-            if let Some(outputs) = wanted.get(&asked.texts) {
+            let texts = texts(query, &asked.key);
+            assert_eq!(answer.holds, wanted.contains_key(&texts), "{texts:?}: {sql}");
+            if let Some(outputs) = wanted.get(&texts) {
                 let got: Vec<Option<String>> = answer.outputs.values().map(text).collect();
                 assert_eq!(&got, outputs, "{:?}: {sql}", asked.texts);
             }
@@ -337,15 +368,15 @@ impl World {
             let asked: BTreeSet<&Key> = question.asked.iter().map(|asked| &asked.key).collect();
             let read: BTreeSet<Key> = rows.iter().map(|row| window.key_of(&row.row)).collect();
             assert!(read.iter().all(|key| asked.contains(key)), "{read:?} of {asked:?}: {sql}");
-            let held = question.asked.iter().filter(|asked| wanted.contains_key(&asked.texts));
+            let held = question.asked.iter().filter(|asked| wanted.contains_key(&texts(query, &asked.key)));
             held.for_each(|asked| assert!(read.contains(&asked.key), "{:?}: {sql}", asked.key));
         }
-        let swept: BTreeSet<Vec<Option<String>>> = swept.iter().map(|key| key_texts(query, key)).collect();
+        let swept: BTreeSet<Vec<Option<String>>> = swept.iter().map(|key| texts(query, key)).collect();
         assert_eq!(swept, wanted.keys().cloned().collect(), "a sweep: {sql}");
         let page: BTreeSet<Key> = page.into_iter().collect();
         let missing = keys.iter().filter(|key| !page.contains(*key) && !key.values().contains(&Value::Null));
         for key in missing {
-            let is_held = key_texts(query, key);
+            let is_held = texts(query, key);
             assert!(!wanted.contains_key(&is_held), "{is_held:?} is not in the first page of keys: {sql}");
         }
     }

@@ -15,7 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::model::{Table, Timestamp};
 use crate::postgres::{Database, Sees, Session, kind, query, query_scalar};
 use crate::rule::parse::Parsed;
-use crate::rule::render::{self, quote_ident};
+use crate::rule::render::{self, Fragments};
 use crate::rule::{Query, Time, compile};
 use crate::sink::postgres::rights::{Found, rights};
 
@@ -162,12 +162,12 @@ async fn rule(
 
 /// How Postgres would run the confirmation of one key that there is.
 async fn plan(connection: &mut PgConnection, query: &Query, time: Time, now: Timestamp) -> Result<Plan, sqlx::Error> {
-    let columns = query.group_by.iter().filter_map(|index| query.table.columns.get(*index));
-    let columns: Vec<String> = columns.map(|column| quote_ident(&column.name)).collect();
+    let fragments = Fragments::of_rows(query);
+    let columns: Vec<String> = query.group_by.iter().map(|index| fragments.column(*index)).collect();
     let table = quoted(&query.table.schema, &query.table.name);
     let texts: Vec<String> = columns.iter().map(|column| format!("({column})::text")).collect();
     let there: Vec<String> = columns.iter().map(|column| format!("{column} is not null")).collect();
-    let sample = format!("select array[{}] from {table} where {} limit 1", texts.join(", "), there.join(" and "));
+    let sample = format!("select array[{}] from {table} as r where {} limit 1", texts.join(", "), there.join(" and "));
     let key: Option<Vec<String>> = query_scalar(AssertSqlSafe(sample)).fetch_optional(&mut *connection).await?;
     let is_there = key.is_some();
     let mut keys = key.unwrap_or_else(|| vec![String::new(); columns.len()]).into_iter();

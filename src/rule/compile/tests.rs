@@ -64,6 +64,31 @@ fn names_become_columns_and_aggregates_are_distinct() {
 }
 
 #[test]
+fn keys_are_columns_or_calculated() {
+    let check = |select: &str, group_by: &str, names: &[&str]| {
+        let query = query(&format!("SELECT {select} FROM t GROUP BY {group_by} HAVING COUNT(*) > 1")).unwrap();
+        let key = |index: &usize| query.table.columns[*index].name.as_str();
+        assert_eq!(query.group_by.iter().map(key).collect::<Vec<_>>(), names, "{select} by {group_by}");
+        assert!(matches!(query.outputs[0].expr, OutputExpr::Key(0)), "{select} by {group_by}");
+    };
+    check("user_id, date_trunc('hour', ts) AS h", "user_id, date_trunc('hour', ts)", &["user_id", "h"]);
+    check("date_trunc('hour', ts) AS h, COUNT(*)", "h", &["h"]);
+    check("ts::date AS d, COUNT(*)", "1", &["d"]);
+    check("EXTRACT(hour FROM ts AT TIME ZONE 'Europe/Berlin'), COUNT(*)", "1", &["extract"]);
+    check("date_trunc('day', ts)", "date_trunc('day', ts), date_trunc('hour', ts)", &["date_trunc", "date_trunc_2"]);
+    check("COALESCE(note, 0)", "COALESCE(note, 0), 1", &["coalesce"]);
+    let refused = |group_by: &str, want: &str| {
+        let error = query(&format!("SELECT COUNT(*) FROM t GROUP BY {group_by} HAVING COUNT(*) > 1")).unwrap_err();
+        assert!(error.problem.starts_with(want), "{group_by}: {error}");
+    };
+    refused("user_id + 1", "GROUP BY takes columns, DATE_TRUNC");
+    refused("date_trunc('day', NOW())", "GROUP BY takes columns, DATE_TRUNC");
+    refused("CASE WHEN amount > 1 THEN 1 END", "GROUP BY takes columns, DATE_TRUNC");
+    refused("COALESCE(amount, 0)", "GROUP BY of a calculated numeric is not supported");
+    refused("1", "GROUP BY takes columns, DATE_TRUNC");
+}
+
+#[test]
 fn types_are_those_of_postgres() {
     let check = |expression: &str, want: Result<Type, &str>| {
         let got = query(&format!("SELECT {expression} AS x FROM t GROUP BY user_id HAVING COUNT(*) > 1"));

@@ -4,7 +4,7 @@ use super::Type;
 
 /// What NOW() is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Clock {
+pub enum NowWord {
     /// `now()`
     Now,
     /// `transaction_timestamp()`
@@ -19,7 +19,7 @@ pub enum Clock {
     Local,
 }
 
-impl Clock {
+impl NowWord {
     /// As SQL writes it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ use super::node::{AggregateNode, Kind};
 use super::source::name;
 use crate::rule::RuleError;
 use crate::rule::calendar::Unit;
-use crate::rule::expression::{AggregateFunction, Clock, Function};
+use crate::rule::expression::{AggregateFunction, Function, NowWord};
 
 const AGGREGATES: &str = "aggregates are COUNT, SUM, AVG, MIN, MAX, BOOL_AND and BOOL_OR";
 
@@ -67,14 +67,14 @@ pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Re
 }
 
 /// NOW() or a synonym.
-fn clock(call: &Call<'_>) -> Option<Clock> {
+fn clock(call: &Call<'_>) -> Option<NowWord> {
     Some(match (call.name.as_str(), &call.args) {
-        ("now", Args::List(list)) if list.is_empty() => Clock::Now,
-        ("transaction_timestamp", Args::List(list)) if list.is_empty() => Clock::Transaction,
-        ("statement_timestamp", Args::List(list)) if list.is_empty() => Clock::Statement,
-        ("current_timestamp", Args::Absent) => Clock::Current,
-        ("current_date", Args::Absent) => Clock::Date,
-        ("localtimestamp", Args::Absent) => Clock::Local,
+        ("now", Args::List(list)) if list.is_empty() => NowWord::Now,
+        ("transaction_timestamp", Args::List(list)) if list.is_empty() => NowWord::Transaction,
+        ("statement_timestamp", Args::List(list)) if list.is_empty() => NowWord::Statement,
+        ("current_timestamp", Args::Absent) => NowWord::Current,
+        ("current_date", Args::Absent) => NowWord::Date,
+        ("localtimestamp", Args::Absent) => NowWord::Local,
         _ => return None,
     })
 }

@@ -2,7 +2,9 @@
 
 use super::{At, Name};
 use crate::rule::calendar::Unit;
-use crate::rule::expression::{AggregateFunction, Arithmetic, Clock, Comparison, Function, Like, Literal, Test, Type};
+use crate::rule::expression::{
+    AggregateFunction, Arithmetic, Comparison, Function, Like, Literal, NowWord, Test, Type,
+};
 
 /// An expression, and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub enum Kind {
     /// A cast.
     Cast(Box<Node>, Type),
     /// NOW() or a synonym.
-    Now(Clock),
+    Now(NowWord),
     /// date_trunc, with the name of a time zone if there is one.
     Truncate(Unit, Box<Node>, Option<String>),
     /// EXTRACT
@@ -85,18 +87,18 @@ impl Node {
     }
 
     /// The name that Postgres gives an output that has none (FigureColname in parse_target.c).
-    pub(super) fn default_name(&self) -> &str {
+    pub(in crate::rule) fn default_name(&self) -> &str {
         match &self.kind {
             Kind::Column(name) => &name.text,
             Kind::Aggregate(aggregate) => aggregate.function.as_str(),
             Kind::Call(function, _) => function.as_str(),
             // CURRENT_DATE and its like are no functions to the parser.
-            Kind::Now(Clock::Now) => "now",
-            Kind::Now(Clock::Transaction) => "transaction_timestamp",
-            Kind::Now(Clock::Statement) => "statement_timestamp",
-            Kind::Now(Clock::Current) => "current_timestamp",
-            Kind::Now(Clock::Date) => "current_date",
-            Kind::Now(Clock::Local) => "localtimestamp",
+            Kind::Now(NowWord::Now) => "now",
+            Kind::Now(NowWord::Transaction) => "transaction_timestamp",
+            Kind::Now(NowWord::Statement) => "statement_timestamp",
+            Kind::Now(NowWord::Current) => "current_timestamp",
+            Kind::Now(NowWord::Date) => "current_date",
+            Kind::Now(NowWord::Local) => "localtimestamp",
             Kind::Truncate(..) => "date_trunc",
             Kind::Extract(..) => "extract",
             Kind::AtZone(..) => "timezone",

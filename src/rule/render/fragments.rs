@@ -65,6 +65,9 @@ impl Fragments<'_> {
 
     /// A column; an index that no column has becomes a name that Postgres refuses, rather than a panic or another query.
     pub fn column(&self, index: usize) -> String {
+        if let Some(expression) = self.query.computed(index) {
+            return self.expression(expression, Times::AS_WRITTEN);
+        }
         let name = match self.query.table.columns.get(index) {
             Some(column) => quote_ident(&column.name),
             None => format!("\"column {index} is missing\""),
@@ -80,6 +83,17 @@ impl Fragments<'_> {
     /// key would be taken for another one.
     pub(super) fn key_type(&self, place: usize) -> String {
         self.type_of(self.query.group_by.get(place).copied().unwrap_or(usize::MAX))
+    }
+
+    /// What of a key is read as text: times as microseconds since 1970.
+    pub(super) fn key_text(&self, place: usize, key: &str) -> String {
+        let ty = self.query.group_by.get(place).and_then(|index| self.query.table.columns.get(*index));
+        match ty.map(|column| &column.ty) {
+            Some(ColumnType::TimestampTz | ColumnType::Timestamp { precision: _ } | ColumnType::Date) => format!(
+                "CASE WHEN isfinite({key}) THEN (extract(epoch FROM {key}) * 1000000)::bigint::text ELSE ({key})::text END"
+            ),
+            _ => format!("({key})::text"),
+        }
     }
 
     pub(super) fn keys(&self) -> Vec<String> {

@@ -20,8 +20,12 @@ struct Stream(Window, i64);
 
 impl Stream {
     fn new(conditions: &str, having: &str) -> Self {
+        Self::under(Time::Processing, conditions, having)
+    }
+
+    fn under(time: Time, conditions: &str, having: &str) -> Self {
         let sql = format!("SELECT user_id FROM streaming.transactions {conditions} GROUP BY user_id HAVING {having}");
-        Self(Window::new(Program::new(&query(&sql), &WANTED).unwrap(), Time::Processing), 0)
+        Self(Window::new(Program::new(&query(&sql), &WANTED).unwrap(), time), 0)
     }
 
     /// A row of a user, dated `at`, that comes at `now`.
@@ -82,6 +86,21 @@ fn two_windows_in_one_rule() {
     assert_eq!(stream.named(t(DAY)), []);
     assert_eq!(stream.named(t(DAY + 1)), [(Key::Int(7), false)], "today's is yesterday's now");
     assert_eq!((stream.0.rows(), stream.named(t(10 * DAY + 1)), stream.0.rows()), (1, vec![], 0));
+}
+
+#[test]
+fn under_event_time_a_later_row_moves_the_edges() {
+    let conditions = "WHERE timestamp >= NOW() - INTERVAL '10 days'";
+    let mut stream =
+        Stream::under(Time::Event, conditions, "COUNT(*) FILTER (WHERE timestamp < NOW() - INTERVAL '1 day') >= 1");
+    stream.put(1, 7, t(0), t(0));
+    assert_eq!(stream.named(t(0)), []);
+    stream.put(2, 7, t(DAY), t(0));
+    assert_eq!(stream.named(t(5 * DAY)), [], "the time of day does not count");
+    stream.put(3, 7, t(DAY + 1), t(0));
+    assert_eq!(stream.named(t(0)), [(Key::Int(7), true)]);
+    stream.put(4, 7, t(12 * DAY), t(0));
+    assert_eq!(stream.named(t(0)), [(Key::Int(7), false)], "all but the last have left");
 }
 
 #[test]

@@ -9,7 +9,21 @@ pub(super) const TABLE: &str = "CREATE SCHEMA streaming;
       day date)";
 
 /// Columns that rules group by.
-const KEYS: [&str; 7] = ["user_id", "card_id", "kind", "country", "status", "ok", "ref"];
+const KEYS: [&str; 13] = [
+    "user_id",
+    "card_id",
+    "kind",
+    "country",
+    "status",
+    "ok",
+    "ref",
+    "date_trunc('day', created_at)",
+    "created_at::date",
+    "EXTRACT(dow FROM local_at)",
+    "coalesce(country, 'none')",
+    "date_trunc('week', created_at AT TIME ZONE 'Europe/Berlin')",
+    "EXTRACT(hour FROM created_at AT TIME ZONE 'America/Sao_Paulo')",
+];
 const TEXTS: [&str; 7] = ["'de'", "'fr'", "'declined'", "'ok'", "'o''k'", "'%'", "''"];
 
 /// The values of a row, as literals.
@@ -239,8 +253,8 @@ impl Writer<'_> {
     }
 }
 
-/// A rule, and how many key columns it has: outputs `k0` and on, then `o0` and on.
-pub(super) fn rule(dice: &mut Dice) -> (String, usize) {
+/// A rule: outputs `k0` and on are its key, then `o0` and on.
+pub(super) fn rule(dice: &mut Dice) -> String {
     let mut writer = Writer(dice);
     let count = 1 + usize::try_from(writer.0.below(3)).unwrap() / 2 + usize::from(writer.0.one_in(6));
     let mut keys: Vec<&str> = Vec::new();
@@ -273,15 +287,30 @@ pub(super) fn rule(dice: &mut Dice) -> (String, usize) {
     }
     let wheres = if wheres.is_empty() { String::new() } else { format!("WHERE {}", wheres.join(" AND ")) };
     let having = format!("({}) AND count(*) > {}", writer.condition(Over::Group, 2), writer.0.below(2));
-    let (outputs, keys_text) = (outputs.join(", "), keys.join(", "));
-    (format!("SELECT {outputs} FROM streaming.t {wheres} GROUP BY {keys_text} HAVING {having}"), keys.len())
+    // By name, by number or written again.
+    let spelling = writer.0.below(3);
+    let spelled = |(at, key): (usize, &&str)| match spelling {
+        0 => format!("k{at}"),
+        1 => (at + 1).to_string(),
+        _ => (*key).to_owned(),
+    };
+    let keys_text = keys.iter().enumerate().map(spelled).collect::<Vec<_>>().join(", ");
+    let outputs = outputs.join(", ");
+    format!("SELECT {outputs} FROM streaming.t {wheres} GROUP BY {keys_text} HAVING {having}")
 }
 
 /// A rule that goes by NOW() in WHERE, in FILTER and in HAVING; its keys are `k0` and on.
 pub(super) fn timed_rule(dice: &mut Dice) -> String {
     let mut writer = Writer(dice);
-    let key = writer.one(&["user_id", "card_id", "user_id, card_id"]);
-    let keys: Vec<String> = key.split(", ").enumerate().map(|(at, key)| format!("{key} AS k{at}")).collect();
+    let keys = writer.one(&[
+        "user_id",
+        "card_id",
+        "user_id; card_id",
+        "user_id; created_at::date",
+        "date_trunc('day', local_at)",
+    ]);
+    let key = keys.replace("; ", ", ");
+    let keys: Vec<String> = keys.split("; ").enumerate().map(|(at, key)| format!("{key} AS k{at}")).collect();
     let mut wheres: Vec<String> = Vec::new();
     for _ in 0..writer.0.below(3) {
         wheres.push(writer.time(Over::Row));

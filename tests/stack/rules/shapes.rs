@@ -15,7 +15,7 @@ const TABLE: &str = "CREATE SCHEMA IF NOT EXISTS streaming;
       device_id text, created_at timestamptz)";
 
 /// Name, SELECT and WHERE, GROUP BY, HAVING.
-const RULES: [(&str, &str, &str, &str); 35] = [
+const RULES: [(&str, &str, &str, &str); 37] = [
     (
         "spend",
         "SUM(ABS(amount)) FROM streaming.t WHERE created_at >= NOW() - INTERVAL '7 days'",
@@ -39,13 +39,13 @@ const RULES: [(&str, &str, &str, &str); 35] = [
     (
         "by-country",
         "SUM(amount) FROM streaming.t WHERE created_at >= NOW() - INTERVAL '24 hours'",
-        "user_id, country",
+        "user_id; country",
         "SUM(amount) > 4000",
     ),
     (
         "pairs",
         "COUNT(*) FROM streaming.t t WHERE t.direction = 'in' AND t.created_at >= NOW() - INTERVAL '7 days'",
-        "user_id, payee_id",
+        "user_id; payee_id",
         "COUNT(*) > 2",
     ),
     (
@@ -130,7 +130,7 @@ const RULES: [(&str, &str, &str, &str); 35] = [
     (
         "anything-foreign",
         "BOOL_OR(country <> 'de') AS foreign_seen, MIN(country), MAX(created_at) AS last FROM streaming.t",
-        "card_id, type",
+        "card_id; type",
         "BOOL_OR(country <> 'de') AND BOOL_AND(COALESCE(amount, 0) > 50)",
     ),
     (
@@ -142,7 +142,7 @@ const RULES: [(&str, &str, &str, &str); 35] = [
     (
         "ratio",
         "SUM(amount) / COUNT(*) AS mean FROM streaming.t WHERE created_at > CURRENT_TIMESTAMP - INTERVAL '7' DAY",
-        "payee_id, country",
+        "payee_id; country",
         "SUM(amount) / NULLIF(COUNT(*), 0) >= 700.5",
     ),
     (
@@ -206,6 +206,18 @@ const RULES: [(&str, &str, &str, &str); 35] = [
         "COUNT(*) > 3",
     ),
     (
+        "busy-hours",
+        "COUNT(*) FROM streaming.t WHERE created_at >= NOW() - INTERVAL '2 days'",
+        "user_id; date_trunc('day', created_at)",
+        "COUNT(*) > 4",
+    ),
+    (
+        "by-hour-of-the-day",
+        "COUNT(*), SUM(amount) FROM streaming.t",
+        "EXTRACT(hour FROM created_at AT TIME ZONE 'Europe/Berlin')",
+        "COUNT(*) > 6",
+    ),
+    (
         "within-the-hour",
         "COUNT(*) FROM streaming.t WHERE NOW() - created_at < INTERVAL '1 hour' AND amount > 100",
         "user_id",
@@ -214,6 +226,7 @@ const RULES: [(&str, &str, &str, &str); 35] = [
 ];
 
 fn sql((_, select, keys, having): &(&str, &str, &str, &str)) -> String {
+    let keys = keys.replace("; ", ", ");
     format!("SELECT {keys}, {select} GROUP BY {keys} HAVING {having}")
 }
 
@@ -292,7 +305,14 @@ fn open(job: &Job) -> BTreeSet<String> {
 
 fn wanted(database: &Database) -> BTreeSet<String> {
     let one = |rule: &(&str, &str, &str, &str)| {
-        let keys: Vec<String> = rule.2.split(", ").map(|key| format!("coalesce(q.{key}::text, 'null')")).collect();
+        let text = |key: &str| match key {
+            key if key.starts_with("date_trunc") => {
+                "to_char(q.date_trunc AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')".to_owned()
+            }
+            key if key.starts_with("EXTRACT") => "q.extract::text".to_owned(),
+            key => format!("q.{key}::text"),
+        };
+        let keys: Vec<String> = rule.2.split("; ").map(|key| format!("coalesce({}, 'null')", text(key))).collect();
         format!("SELECT '{}: ' || {} FROM ({}) AS q", rule.0, keys.join(" || ', ' || "), sql(rule))
     };
     let all: Vec<String> = RULES.iter().map(one).collect();

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
-use tripline::alert::key_texts;
 use tripline::change::{Change, Op};
 use tripline::confirm::postgres::catalog;
 use tripline::model::zone::Zone;
@@ -20,7 +19,7 @@ use tripline::rule::{Query, Time};
 use tripline::window::Window;
 
 use super::grammar::{TABLE, timed_rule};
-use super::{client, setting, with_zones};
+use super::{client, key_columns, setting, texts, with_zones};
 use crate::harness::{Database, Dice, Stack};
 
 const RULES: usize = 40;
@@ -231,11 +230,10 @@ impl World {
             said.extend(transitions.map(|named| (named.key, named.evaluation)));
             let of = |wanted: Evaluation| -> BTreeSet<Vec<Option<String>>> {
                 let keys = said.iter().filter(|(_, evaluation)| **evaluation == wanted);
-                keys.map(|(key, _)| key_texts(query, key)).collect()
+                keys.map(|(key, _)| texts(query, key)).collect()
             };
             let (open, unknown) = (of(Evaluation::Holds), of(Evaluation::Unknown));
-            let keys = (0..query.group_by.len()).map(|at| format!("q.k{at}::text")).collect::<Vec<_>>().join(", ");
-            let whole = format!("SELECT json_build_array({keys})::text FROM ({}) AS q", at(sql, now));
+            let whole = format!("SELECT json_build_array({})::text FROM ({}) AS q", key_columns(query), at(sql, now));
             let sql = sql.clone();
             let answer = self.fetch(&whole);
             let mut wanted: BTreeSet<Vec<Option<String>>> =

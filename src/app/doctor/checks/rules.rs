@@ -44,7 +44,7 @@ pub(in crate::app::doctor) fn rule(facts: &RuleFacts, relation: &Relation) -> Ve
 
 fn index(name: &str, query: &Query, plan: &Plan, relation: &Relation) -> Finding {
     const CHECK: &str = "index";
-    let key = query.group_by.first().and_then(|index| query.table.columns.get(*index));
+    let key = query.key_columns().first().and_then(|index| query.table.columns.get(*index));
     let leads = key.is_some_and(|key| relation.index_leads.contains(&key.name));
     let small = relation.bytes <= SMALL_BYTES;
     let create = create_index(query, relation.partitioned);
@@ -74,7 +74,7 @@ fn index(name: &str, query: &Query, plan: &Plan, relation: &Relation) -> Finding
 
 /// The index from which a confirmation is answered alone: equality first, then the time bound, then what is summed.
 fn create_index(query: &Query, partitioned: bool) -> String {
-    let mut keys: Vec<usize> = query.group_by.clone();
+    let mut keys: Vec<usize> = query.key_columns();
     keys.extend(query.bound.iter().map(|bound| bound.column));
     let rest: Vec<usize> = query.expressions().flat_map(Expression::columns).collect();
     let distinct = |columns: Vec<usize>, but: &[usize]| {

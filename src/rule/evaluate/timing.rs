@@ -43,7 +43,7 @@ pub type Place = (u8, Timestamp);
 
 /// The edges of a query, and what is compared with them.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(super) struct Timing {
     edges: Vec<Expression>,
     bound: Option<Bound>,
     /// The edge that a row's place in series 0 may be far behind no more, and by how much a later one may be before an earlier
@@ -115,7 +115,7 @@ impl Taken {
     }
 }
 
-impl Clock {
+impl Timing {
     /// `wanted` are the columns that the decoder yields.
     pub(super) fn new(taken: &Taken, wanted: &[usize]) -> Result<Self, String> {
         let query = &taken.query;
@@ -226,24 +226,24 @@ impl Kept {
 impl Program {
     /// The edges at `now`, and how they go on.
     pub fn moments(&self, now: Timestamp) -> Moments {
-        Moments { now, all: (0..self.clock.edges.len()).map(|edge| self.clock.moment(edge, now)).collect() }
+        Moments { now, all: (0..self.timing.edges.len()).map(|edge| self.timing.moment(edge, now)).collect() }
     }
 
     /// The edges before any row has left: those of the beginning of time.
     pub fn first_edges(&self) -> EdgeTimes {
-        self.clock.edges.iter().map(|_| Timestamp::MIN).collect()
+        self.timing.edges.iter().map(|_| Timestamp::MIN).collect()
     }
 
     /// The left edge at `now`, as Postgres calculates it in the time zone of the query.
     pub fn left_edge(&self, now: Timestamp) -> LeftEdge {
         let bound =
-            self.clock.bound.map(|bound| LeftEdge { at: self.clock.moment(0, now).at, inclusive: bound.inclusive });
+            self.timing.bound.map(|bound| LeftEdge { at: self.timing.moment(0, now).at, inclusive: bound.inclusive });
         bound.unwrap_or(LeftEdge::NONE)
     }
 
     /// The instant of the left edge at `now`, if there is a time bound.
     pub fn left_instant(&self, now: Timestamp) -> Option<Timestamp> {
-        let bound = self.clock.bound?;
+        let bound = self.timing.bound?;
         let at = self.left_edge(now).at();
         let is_local = !bound.is_widened && self.is_bound_local;
         Some(if is_local { self.zone.instant(at.0) } else { at })
@@ -251,14 +251,14 @@ impl Program {
 
     /// Where a row's time stands among the others, and among the left edges.
     pub fn position(&self, time: Timestamp) -> Timestamp {
-        if self.clock.bound.is_some_and(|bound| bound.is_widened) { self.zone.instant(time.0) } else { time }
+        if self.timing.bound.is_some_and(|bound| bound.is_widened) { self.zone.instant(time.0) } else { time }
     }
 
     /// The time that a row is held with, which is that of the column where there is a time bound. Another is calculated in the
     /// time zone of the query, and so again in another one.
     pub fn held_time(&self, time: Timestamp, args: &Args) -> Timestamp {
-        match &self.clock.kept {
-            Some(kept) if self.clock.bound.is_none() => kept.first_place(&kept.values(args, None, &self.zone)),
+        match &self.timing.kept {
+            Some(kept) if self.timing.bound.is_none() => kept.first_place(&kept.values(args, None, &self.zone)),
             _ => time,
         }
     }
@@ -267,10 +267,10 @@ impl Program {
     pub fn places(&self, time: Timestamp, args: &Args) -> SmallVec<[Place; 1]> {
         let mut places: SmallVec<[Place; 1]> = SmallVec::new();
         places.push((0, self.position(time)));
-        if let Some(kept) = &self.clock.kept {
+        if let Some(kept) = &self.timing.kept {
             let values = kept.values(args, None, &self.zone);
             // Without a time bound the first of them is the row's time.
-            let skipped = usize::from(self.clock.bound.is_none());
+            let skipped = usize::from(self.timing.bound.is_none());
             for (index, series) in (skipped..kept.series.len()).zip(1_u8..) {
                 places.extend(kept.position(index, &values).map(|at| (series, at)));
             }
@@ -280,7 +280,7 @@ impl Program {
 
     /// Whether the time bound admits a row in this place of series 0.
     fn is_inside(&self, position: Timestamp, edges: &[Timestamp]) -> bool {
-        match (self.clock.bound, edges.first()) {
+        match (self.timing.bound, edges.first()) {
             (Some(bound), Some(at)) => LeftEdge { at: *at, inclusive: bound.inclusive }.admits(position),
             _ => true,
         }
@@ -292,7 +292,7 @@ impl Program {
         if !self.is_inside(position, edges) {
             return None;
         }
-        let Some(kept) = &self.clock.kept else { return Some(Cow::Borrowed(args)) };
+        let Some(kept) = &self.timing.kept else { return Some(Cow::Borrowed(args)) };
         let values = kept.values(args, Some(edges), &self.zone);
         let is_admitted = kept.admitted(&values);
         if !matches!(is_admitted, Scalar::Bool(true) | Scalar::Unknown) {
@@ -311,7 +311,7 @@ impl Program {
         before: &'a [Timestamp],
         after: &'a [Timestamp],
     ) -> impl Iterator<Item = (u8, Timestamp, Timestamp)> + 'a {
-        self.clock.crossings.iter().filter_map(|crossing| {
+        self.timing.crossings.iter().filter_map(|crossing| {
             let (before, after) = (*before.get(crossing.edge)?, *after.get(crossing.edge)?);
             (before != after).then(|| (crossing.side, before.min(after), before.max(after)))
         })
@@ -319,19 +319,19 @@ impl Program {
 
     /// Whether a row contributes the same as long as it is inside of the time bound.
     pub fn is_simple(&self) -> bool {
-        self.clock.kept.is_none()
+        self.timing.kept.is_none()
     }
 
     /// Whether time alone can change a group.
     pub fn is_timed(&self) -> bool {
-        !self.clock.edges.is_empty()
+        !self.timing.edges.is_empty()
     }
 
     /// Whether a row in this place of series 0 is inside of the left edge, or may be inside of a later one.
     pub fn holds(&self, edges: &[Timestamp], position: Timestamp) -> bool {
-        let Some((edge, slack)) = self.clock.retained else { return true };
+        let Some((edge, slack)) = self.timing.retained else { return true };
         let is_near = |at: &Timestamp| position.0 >= at.0.saturating_sub(slack);
-        match self.clock.bound {
+        match self.timing.bound {
             Some(_) => self.is_inside(position, edges) || (slack > 0 && edges.get(edge).is_some_and(is_near)),
             None => edges.get(edge).is_none_or(is_near),
         }
@@ -340,10 +340,10 @@ impl Program {
     /// Whether all that time changes follows from one edge that keeps its distance from NOW() for ever.
     pub fn is_steady(&self) -> bool {
         let is_steady = |edge: &Expression| {
-            let moment = edges::moment(edge, Timestamp(0), &self.clock.zone);
-            moment.moves && moment.steady == i64::MAX && edges::slack(edge, &self.clock.zone) == 0
+            let moment = edges::moment(edge, Timestamp(0), &self.timing.zone);
+            moment.moves && moment.steady == i64::MAX && edges::slack(edge, &self.timing.zone) == 0
         };
-        self.is_simple() && self.clock.having.is_empty() && self.clock.edges.iter().all(is_steady)
+        self.is_simple() && self.timing.having.is_empty() && self.timing.edges.iter().all(is_steady)
     }
 
     /// When a group is to be looked at again, if no row comes or goes. Its aggregates are those of `edges`; `first` is the first
@@ -357,7 +357,7 @@ impl Program {
     ) -> Option<Timestamp> {
         let mut next = Next { now: moments.now, at: None };
         let oldest = first(0, Timestamp::MIN)?;
-        for Crossing { side, edge, flips } in &self.clock.crossings {
+        for Crossing { side, edge, flips } in &self.timing.crossings {
             let Some(moment) = moments.all.get(*edge).copied() else { continue };
             let from = edges.get(*edge).copied().unwrap_or(Timestamp::MIN);
             if flips.passed {
@@ -368,12 +368,12 @@ impl Program {
             }
             next.no_later_than(moment.steady);
         }
-        if let Some((edge, slack)) = self.clock.retained
+        if let Some((edge, slack)) = self.timing.retained
             && let Some(moment) = moments.all.get(edge)
         {
             // The first that is held outside is forgotten once no later edge can admit it.
             let at = edges.get(edge).copied().unwrap_or(Timestamp::MIN);
-            let is_outside = |place: &Timestamp| match self.clock.bound {
+            let is_outside = |place: &Timestamp| match self.timing.bound {
                 Some(_) => !self.is_inside(*place, edges),
                 None => *place <= at,
             };
@@ -381,7 +381,7 @@ impl Program {
             next.due(*moment, outside, slack.saturating_add(1));
         }
         let values = GroupValues { aggregates: &self.aggregates, running, edges, zone: &self.zone };
-        for Crossing { side, edge, flips } in &self.clock.having {
+        for Crossing { side, edge, flips } in &self.timing.having {
             let Some(moment) = moments.all.get(*edge).copied() else { continue };
             if let Scalar::Time(at) = evaluate(side, &values) {
                 let at = Some(at).filter(|at| *at >= moment.at);
