@@ -7,9 +7,9 @@ use super::Interval;
 use crate::model::Timestamp;
 use crate::model::zone::Zone;
 
-const SECOND_MICROS: i64 = 1_000_000;
-const MINUTE_MICROS: i64 = 60 * SECOND_MICROS;
-const HOUR_MICROS: i64 = 60 * MINUTE_MICROS;
+pub(super) const SECOND_MICROS: i64 = 1_000_000;
+pub(super) const MINUTE_MICROS: i64 = 60 * SECOND_MICROS;
+pub(super) const HOUR_MICROS: i64 = 60 * MINUTE_MICROS;
 pub(super) const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
 /// What `date_trunc` cuts to and `EXTRACT` takes.
@@ -85,7 +85,7 @@ impl Unit {
 }
 
 /// `local` so much later, or earlier: months of the calendar first, clipped to the last day of the month, then days, then the
-/// time. `None`: past what can be told.
+/// time. `None`: out of the calendar.
 pub(super) fn shifted_local(local: i64, by: Interval, is_back: bool) -> Option<i64> {
     let at = months_away(local, by.months, is_back)?;
     let rest = i64::from(by.days).checked_mul(DAY_MICROS)?.checked_add(by.micros)?;
@@ -165,9 +165,14 @@ fn first_of(year: i32, month: u32) -> Option<i64> {
     Some(NaiveDate::from_ymd_opt(year, month, 1)?.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros())
 }
 
-/// `EXTRACT(unit FROM local)` of a timestamp, unscaled, in [`Unit::scale`] digits. `None` outside of the years 1 to 9999.
+/// `EXTRACT(unit FROM local)` of a timestamp, unscaled, in [`Unit::scale`] digits. `None`: out of
+/// the calendar, or of a year or week outside of the years 1 to 9999.
 pub(super) fn extracted(local: i64, unit: Unit) -> Option<i128> {
-    let date = Timestamp(local).date()?;
+    let date = match unit {
+        // Postgres counts the years before 1 otherwise.
+        Unit::Year | Unit::Week => Timestamp(local).date()?,
+        _ => DateTime::from_timestamp_micros(local)?.date_naive(),
+    };
     let micros = local.rem_euclid(DAY_MICROS);
     Some(match unit {
         Unit::Second => (micros % MINUTE_MICROS).into(),

@@ -94,6 +94,7 @@ fn insert(id: u64, row: Vec<(&str, String)>) -> String {
 /// A key as the test asks for it: times in microseconds.
 fn texts(query: &Query, key: &Key) -> Vec<Option<String>> {
     let of = |(value, text): (Value, Option<String>)| match value {
+        Value::Time(Timestamp::MAX | Timestamp::MIN) => text,
         Value::Time(at) => Some(at.0.to_string()),
         _ => text,
     };
@@ -103,12 +104,63 @@ fn texts(query: &Query, key: &Key) -> Vec<Option<String>> {
 /// The columns of `q` that are the key, as text.
 fn key_columns(query: &Query) -> String {
     let one = |(place, index): (usize, &usize)| match query.table.columns[*index].ty {
-        ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => {
-            format!("(extract(epoch FROM q.k{place}) * 1000000)::bigint::text")
-        }
+        ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => micros(&format!("q.k{place}")),
         _ => format!("q.k{place}::text"),
     };
     query.group_by.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// A time as microseconds since 1970, the infinities by name.
+fn micros(time: &str) -> String {
+    format!(
+        "CASE WHEN isfinite({time}) THEN (extract(epoch FROM {time}) * 1000000)::bigint::text ELSE {time}::text END"
+    )
+}
+
+/// The table's rows, each as a JSON array of texts.
+fn rows_sql(query: &Query, wanted: &[usize]) -> String {
+    let columns = query.table.primary_key.iter().chain(wanted).map(|index| {
+        let name = &query.table.columns[*index].name;
+        match name.as_str() {
+            "created_at" | "local_at" | "day" => micros(name),
+            name => format!("{name}::text"),
+        }
+    });
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    format!("SELECT json_build_array({columns})::text FROM streaming.t")
+}
+
+/// What has changed since `held`, which has the rows then and has those of now afterwards.
+fn changes(
+    query: &Query,
+    wanted: &[usize],
+    rows: &[String],
+    held: &mut BTreeMap<Key, Box<[Value]>>,
+    lsn: &mut u64,
+) -> Vec<(Change, Position)> {
+    let mut now: BTreeMap<Key, Box<[Value]>> = BTreeMap::new();
+    for row in rows {
+        let texts: Vec<Option<String>> = serde_json::from_str(row).unwrap();
+        let TableRow { pk, row } = table_row(query, wanted, &texts).unwrap();
+        now.insert(pk, row);
+    }
+    let mut found = Vec::new();
+    for (pk, row) in &now {
+        match held.get(pk) {
+            Some(before) if before == row => {}
+            Some(_) => found.push((Op::Update, pk.clone(), Some(row.clone()))),
+            None => found.push((Op::Create, pk.clone(), Some(row.clone()))),
+        }
+    }
+    found.extend(held.keys().filter(|pk| !now.contains_key(*pk)).map(|pk| (Op::Delete, pk.clone(), None)));
+    *held = now;
+    let change = |(op, pk, row)| {
+        *lsn += 1;
+        let position = Position { partition: 0, offset: i64::try_from(*lsn).unwrap() };
+        let (pk, lsn) = (Some(pk), Some(Lsn(*lsn)));
+        (Change { op, pk, row, lsn, tx_id: None, committed_at: None, holes: Vec::new() }, position)
+    };
+    found.into_iter().map(change).collect()
 }
 
 fn text(value: &Json) -> Option<String> {
@@ -193,56 +245,14 @@ impl World {
 
     /// What has changed in the table goes through every window.
     fn read(&mut self) {
-        let Some(first) = self.rules.first() else { return };
-        let (table, query) = (first.query.table.clone(), first.query.clone());
-        let columns: Vec<String> = table
-            .primary_key
-            .iter()
-            .chain(&self.wanted)
-            .map(|index| {
-                let column = &table.columns[*index];
-                match column.name.as_str() {
-                    "created_at" | "local_at" | "day" => {
-                        format!("(extract(epoch FROM {}) * 1000000)::bigint::text", column.name)
-                    }
-                    name => format!("{name}::text"),
-                }
-            })
-            .collect();
-        let sql = format!("SELECT json_build_array({})::text FROM streaming.t", columns.join(", "));
-        let mut now: BTreeMap<Key, Box<[Value]>> = BTreeMap::new();
-        for row in self.fetch(&sql).unwrap() {
-            let texts: Vec<Option<String>> = serde_json::from_str(&row).unwrap();
-            let TableRow { pk, row } = table_row(&query, &self.wanted, &texts).unwrap();
-            now.insert(pk, row);
-        }
-        let mut changes = Vec::new();
-        for (pk, row) in &now {
-            match self.rows.get(pk) {
-                Some(before) if before == row => {}
-                Some(_) => changes.push((Op::Update, pk.clone(), Some(row.clone()))),
-                None => changes.push((Op::Create, pk.clone(), Some(row.clone()))),
-            }
-        }
-        changes.extend(self.rows.keys().filter(|pk| !now.contains_key(*pk)).map(|pk| (Op::Delete, pk.clone(), None)));
-        let instant = self.now();
-        for (op, pk, row) in changes {
-            self.lsn += 1;
-            let change = Change {
-                op,
-                pk: Some(pk),
-                row,
-                lsn: Some(Lsn(self.lsn)),
-                tx_id: None,
-                committed_at: None,
-                holes: Vec::new(),
-            };
-            let position = Position { partition: 0, offset: i64::try_from(self.lsn).unwrap() };
+        let query = self.rules[0].query.clone();
+        let rows = self.fetch(&rows_sql(&query, &self.wanted)).unwrap();
+        let now = self.now();
+        for (change, position) in changes(&query, &self.wanted, &rows, &mut self.rows, &mut self.lsn) {
             for rule in &mut self.rules {
-                rule.window.apply(&change, position, instant);
+                rule.window.apply(&change, position, now);
             }
         }
-        self.rows = now;
     }
 
     fn now(&mut self) -> Timestamp {

@@ -4,6 +4,7 @@ use super::types::{Types, is_key};
 use super::{find, unsupported};
 use crate::model::{Column, ColumnType, Table};
 use crate::rule::RuleError;
+use crate::rule::calendar::Unit;
 use crate::rule::expression::{Expression, Function, Type};
 use crate::rule::parse::node::{Kind, Node};
 use crate::rule::parse::{Name, ParsedOutput};
@@ -47,7 +48,8 @@ impl Keys {
         let (expression, ty) = Types { table, aggregates: &mut Vec::new(), columns: true }.typed(node)?;
         if !is_supported(&expression) || expression.columns().is_empty() {
             return Err(node.at.error(
-                "GROUP BY takes columns, DATE_TRUNC, EXTRACT, AT TIME ZONE, a time's date and COALESCE of columns and literals",
+                "GROUP BY takes columns, DATE_TRUNC, EXTRACT but of YEAR and EPOCH, AT TIME ZONE, a time's date and COALESCE of columns \
+                 and literals",
             ));
         }
         let column_type = match (&expression, ty) {
@@ -97,10 +99,11 @@ fn is_supported(expression: &Expression) -> bool {
         Expression::Column(_)
         | Expression::Literal(_)
         | Expression::Truncate(..)
-        | Expression::Extract(..)
         | Expression::AtZone(..)
         | Expression::Widen(..)
         | Expression::Call(Function::Coalesce, _) => true,
+        // Of an infinity they are infinite.
+        Expression::Extract(unit, _, _) => !matches!(unit, Unit::Year | Unit::Epoch),
         Expression::Cast(_, from, to) => from.is_time() && to.is_time(),
         _ => false,
     };

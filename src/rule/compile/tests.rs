@@ -81,6 +81,7 @@ fn keys_are_columns_or_calculated() {
         let error = query(&format!("SELECT COUNT(*) FROM t GROUP BY {group_by} HAVING COUNT(*) > 1")).unwrap_err();
         assert!(error.problem.starts_with(want), "{group_by}: {error}");
     };
+    refused("EXTRACT(year FROM ts)", "GROUP BY takes columns, DATE_TRUNC");
     refused("user_id + 1", "GROUP BY takes columns, DATE_TRUNC");
     refused("date_trunc('day', NOW())", "GROUP BY takes columns, DATE_TRUNC");
     refused("CASE WHEN amount > 1 THEN 1 END", "GROUP BY takes columns, DATE_TRUNC");

@@ -6,7 +6,7 @@ use super::expression::{RowValues, digits_of, evaluate};
 use super::scalar::{Digits, Scalar};
 use crate::model::Value;
 use crate::rule::Query;
-use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Type};
+use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Literal, Type};
 
 /// An argument of an aggregate, over the slots of a decoded row.
 #[derive(Clone, Debug)]
@@ -35,7 +35,23 @@ pub(super) struct RunningKind {
 }
 
 impl Arg {
-    pub(super) fn new(
+    /// The argument of an aggregate, but of COUNT(*).
+    pub(super) fn of(
+        query: &Query,
+        aggregate: &Aggregate,
+        slot: &impl Fn(usize) -> Result<usize, String>,
+    ) -> Result<Option<Self>, String> {
+        let (argument, filter) = (&aggregate.argument, &aggregate.filter);
+        if argument.is_none() && filter.is_none() {
+            return Ok(None);
+        }
+        // COUNT(*) of some rows is the count of something that is never NULL.
+        let always = Expression::Literal(Literal::Bool(true));
+        let expression = argument.clone().unwrap_or(always);
+        Self::new(query, aggregate, expression, filter.clone(), slot).map(Some)
+    }
+
+    fn new(
         query: &Query,
         aggregate: &Aggregate,
         expression: Expression,
@@ -77,7 +93,20 @@ impl Arg {
 }
 
 impl RunningKind {
-    pub(super) fn new(query: &Query, aggregate: &Aggregate, argument: Option<usize>) -> Self {
+    /// The aggregates of a query, each with the place of its argument.
+    pub(super) fn all(query: &Query) -> Vec<Self> {
+        let mut count = 0;
+        let one = |aggregate: &Aggregate| {
+            let argument = (aggregate.argument.is_some() || aggregate.filter.is_some()).then(|| {
+                count += 1;
+                count - 1
+            });
+            Self::new(query, aggregate, argument)
+        };
+        query.aggregates.iter().map(one).collect()
+    }
+
+    fn new(query: &Query, aggregate: &Aggregate, argument: Option<usize>) -> Self {
         let digits = aggregate.argument.as_ref().map_or(Digits::exactly(0), |argument| digits_of(argument, query));
         let Aggregate { function, ty, .. } = *aggregate;
         Self { function, argument, digits, is_integer: ty.is_integer(), ty }

@@ -74,6 +74,8 @@ pub(super) fn extracted<'a>(value: Scalar<'a>, unit: Unit, ty: Type, zone: &Zone
     let number = match value {
         Scalar::Null => return Scalar::Null,
         Scalar::Span(micros) if unit == Unit::Epoch => Some(i128::from(micros)),
+        // Postgres has no hour of it, and an infinite year (timestamp_part_common in timestamp.c).
+        Scalar::Time(at) if is_infinite(at) && !matches!(unit, Unit::Year | Unit::Epoch) => return Scalar::Null,
         Scalar::Time(at) if is_infinite(at) => None,
         Scalar::Time(at) if ty == Type::TimestampTz && unit != Unit::Epoch => calendar::extracted(zone.local(at), unit),
         // A date is so many whole days.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::aggregates::{Arg, RunningKind, in_slots};
+use super::aggregates::{Arg, in_slots};
 use super::expression::{GroupValues, RowValues, digits_of, evaluate};
 use super::running::Running;
 use super::scalar::{Digits, Scalar};
@@ -439,38 +439,5 @@ impl Next {
     fn take(&mut self, at: i64) {
         let at = Timestamp(at);
         self.at = Some(self.at.map_or(at, |earlier| earlier.min(at)));
-    }
-}
-
-impl Arg {
-    /// The argument of an aggregate, but of COUNT(*).
-    pub(super) fn of(
-        query: &Query,
-        aggregate: &crate::rule::Aggregate,
-        slot: &impl Fn(usize) -> Result<usize, String>,
-    ) -> Result<Option<Self>, String> {
-        let (argument, filter) = (&aggregate.argument, &aggregate.filter);
-        if argument.is_none() && filter.is_none() {
-            return Ok(None);
-        }
-        // COUNT(*) of some rows is the count of something that is never NULL.
-        let always = Expression::Literal(crate::rule::Literal::Bool(true));
-        let expression = argument.clone().unwrap_or(always);
-        Self::new(query, aggregate, expression, filter.clone(), slot).map(Some)
-    }
-}
-
-impl RunningKind {
-    /// The aggregates of a query, each with the place of its argument.
-    pub(super) fn all(query: &Query) -> Vec<Self> {
-        let mut count = 0;
-        let one = |aggregate: &crate::rule::Aggregate| {
-            let argument = (aggregate.argument.is_some() || aggregate.filter.is_some()).then(|| {
-                count += 1;
-                count - 1
-            });
-            Self::new(query, aggregate, argument)
-        };
-        query.aggregates.iter().map(one).collect()
     }
 }

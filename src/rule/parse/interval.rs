@@ -2,13 +2,10 @@
 //! with units and `HH:MM[:SS]`, positive. Months, days and microseconds stay apart, as in Postgres.
 
 use crate::rule::Interval;
+use crate::rule::calendar::{DAY_MICROS, HOUR_MICROS, MINUTE_MICROS, SECOND_MICROS};
 
-const MICROS_PER_SECOND: i64 = 1_000_000;
-const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
-const MICROS_PER_HOUR: i64 = 60 * MICROS_PER_MINUTE;
-const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
 /// 100 years of 365.25 days.
-const MAX_MICROS: i64 = 36_525 * MICROS_PER_DAY;
+const MAX_MICROS: i64 = 36_525 * DAY_MICROS;
 const MAX_MONTHS: i64 = 1_200;
 
 const SUPPORTED: &str = "supported are whole numbers of years, months, weeks, days, hours, minutes, seconds, \
@@ -142,9 +139,9 @@ impl Sum {
         match unit {
             Unit::Microsecond => self.add_micros(n),
             Unit::Millisecond => self.add_micros(times(n, 1_000)?),
-            Unit::Second => self.add_micros(times(n, MICROS_PER_SECOND)?),
-            Unit::Minute => self.add_micros(times(n, MICROS_PER_MINUTE)?),
-            Unit::Hour => self.add_micros(times(n, MICROS_PER_HOUR)?),
+            Unit::Second => self.add_micros(times(n, SECOND_MICROS)?),
+            Unit::Minute => self.add_micros(times(n, MINUTE_MICROS)?),
+            Unit::Hour => self.add_micros(times(n, HOUR_MICROS)?),
             Unit::Day => self.add_days(n),
             Unit::Week => self.add_days(times(n, 7)?),
             Unit::Month => self.add_months(n),
@@ -164,11 +161,11 @@ impl Sum {
             _ => return Err(format!("{text} is no time; write HH:MM or HH:MM:SS")),
         };
         let (hours, minutes, micros) = (whole(hours)?, whole(minutes)?, seconds(seconds_text)?);
-        if minutes >= 60 || micros >= MICROS_PER_MINUTE {
+        if minutes >= 60 || micros >= MINUTE_MICROS {
             return Err(format!("{text} has 60 or more minutes or seconds"));
         }
-        self.add_micros(times(hours, MICROS_PER_HOUR)?)?;
-        self.add_micros(times(minutes, MICROS_PER_MINUTE)?)?;
+        self.add_micros(times(hours, HOUR_MICROS)?)?;
+        self.add_micros(times(minutes, MINUTE_MICROS)?)?;
         self.add_micros(micros)
     }
 
@@ -197,8 +194,8 @@ impl Sum {
     }
 
     fn finish(&self) -> Result<Interval, String> {
-        let months = self.months.checked_mul(30 * MICROS_PER_DAY).ok_or_else(too_long)?;
-        let days = self.days.checked_mul(MICROS_PER_DAY).ok_or_else(too_long)?;
+        let months = self.months.checked_mul(30 * DAY_MICROS).ok_or_else(too_long)?;
+        let days = self.days.checked_mul(DAY_MICROS).ok_or_else(too_long)?;
         let total = months.checked_add(days).and_then(|sum| sum.checked_add(self.micros)).ok_or_else(too_long)?;
         if total <= 0 {
             return Err("an interval has to be longer than nothing, such as '7 days'".to_owned());
@@ -250,7 +247,7 @@ fn seconds(text: &str) -> Result<i64, String> {
     }
     let fraction =
         whole(&format!("{}{}", whole_digits(fraction)?, "0".repeat(6_usize.saturating_sub(fraction.len()))))?;
-    times(whole(whole_text)?, MICROS_PER_SECOND)?.checked_add(fraction).ok_or_else(too_long)
+    times(whole(whole_text)?, SECOND_MICROS)?.checked_add(fraction).ok_or_else(too_long)
 }
 
 fn whole_digits(text: &str) -> Result<&str, String> {
