@@ -89,6 +89,19 @@ fn keys_are_columns_or_calculated() {
     refused("1", "GROUP BY takes columns, DATE_TRUNC");
 }
 
+/// Each is typed once: twice at each level would take for ever.
+#[test]
+fn deep_expressions_are_typed_at_once() {
+    let nested = |open: &str, close: &str| format!("{}amount{}", open.repeat(20), close.repeat(20));
+    let sum = format!("amount{}", " + amount".repeat(90));
+    let texts = [sum, nested("NULLIF(1 - ", ", 1)"), nested("COALESCE(1 - ", ", 1)"), nested("(1 + ", ")")];
+    for text in texts {
+        query(&format!("SELECT SUM({text}) FROM t GROUP BY user_id HAVING COUNT(*) > 1")).unwrap();
+    }
+    let times = format!("ts{}", " + INTERVAL '1 day'".repeat(60));
+    query(&format!("SELECT MAX({times}) FROM t GROUP BY user_id HAVING COUNT(*) > 1")).unwrap();
+}
+
 #[test]
 fn types_are_those_of_postgres() {
     let check = |expression: &str, want: Result<Type, &str>| {

@@ -22,7 +22,7 @@ pub(super) fn widened(expression: Expression, from: Type, to: Type) -> Expressio
 }
 
 /// Arithmetic of times; `None` if neither side is one.
-pub(super) fn arithmetic(at: At, op: Arithmetic, left: &Typed, right: &Typed) -> Option<Result<Typed, RuleError>> {
+pub(super) fn arithmetic(at: At, op: Arithmetic, [left, right]: &[Typed; 2]) -> Option<Result<Typed, RuleError>> {
     let is_timed = |ty: Type| ty.is_time() || ty == Type::Interval;
     if !is_timed(left.1) && !is_timed(right.1) {
         return None;

@@ -137,10 +137,11 @@ impl Types<'_> {
     }
 
     fn arithmetic(&mut self, at: At, op: Arithmetic, left: &Node, right: &Node) -> Result<Typed, RuleError> {
-        if let Some(result) = times::arithmetic(at, op, &self.typed(left)?, &self.typed(right)?) {
+        let typed = [self.typed(left)?, self.typed(right)?];
+        if let Some(result) = times::arithmetic(at, op, &typed) {
             return result;
         }
-        let (all, ty) = self.alike(at, &[left, right])?;
+        let (all, ty) = alike(at, typed.into(), &[left, right])?;
         let Ok([left, right]) = <[Expression; 2]>::try_from(all) else { return Err(at.error("an operator alone")) };
         if !ty.is_number() {
             return Err(at.error(format!("{} takes numbers, and this is {}", op.as_str(), ty.name())));
@@ -156,29 +157,8 @@ impl Types<'_> {
 
     /// Expressions that are compared, or of which one is chosen, and the type that Postgres gives them all.
     fn alike(&mut self, at: At, nodes: &[&Node]) -> Result<(Vec<Expression>, Type), RuleError> {
-        let mut typed = nodes.iter().map(|node| self.typed(node)).collect::<Result<Vec<_>, _>>()?;
-        let mut common = Type::Unknown;
-        for ((_, ty), node) in typed.iter().zip(nodes) {
-            common = common_type(common, *ty).ok_or_else(|| {
-                let problem = format!("{} and {} are not compared here", common.name(), ty.name());
-                node.at.error(format!("{problem}; what is compared has to be of one type"))
-            })?;
-        }
-        if common == Type::Unknown {
-            let is_null = |(expression, _): &Typed| *expression == Expression::Literal(Literal::Null);
-            if typed.iter().all(is_null) {
-                return Err(at.error("NULL alone has no type"));
-            }
-            common = Type::Text;
-        }
-        for ((expression, ty), node) in typed.iter_mut().zip(nodes) {
-            let given = std::mem::replace(expression, Expression::Bound);
-            *expression = match *ty {
-                Type::Unknown => literal_of(node.at, given, common)?,
-                from => times::widened(given, from, common),
-            };
-        }
-        Ok((typed.into_iter().map(|(expression, _)| expression).collect(), common))
+        let typed = nodes.iter().map(|node| self.typed(node)).collect::<Result<Vec<_>, _>>()?;
+        alike(at, typed, nodes)
     }
 
     fn case(
@@ -208,7 +188,9 @@ impl Types<'_> {
 
     fn call(&mut self, at: At, function: Function, arguments: &[Node]) -> Result<Typed, RuleError> {
         let nodes: Vec<&Node> = arguments.iter().collect();
-        let (arguments, ty) = self.alike(at, &nodes)?;
+        let typed = nodes.iter().map(|node| self.typed(node)).collect::<Result<Vec<_>, _>>()?;
+        let first = typed.first().map(|(_, ty)| *ty);
+        let (arguments, ty) = alike(at, typed, &nodes)?;
         match function {
             Function::Abs if !ty.is_number() => Err(at.error(format!("ABS takes a number, and this is {}", ty.name()))),
             Function::Greatest | Function::Least if ty == Type::Text => {
@@ -217,8 +199,7 @@ impl Types<'_> {
             // An integer that is compared with a wider one stays what it is; of two numbers that Postgres has no comparison
             // for, the first is converted.
             Function::Nullif if ty.is_integer() => {
-                let (_, first) = nodes.first().map_or(Ok((Expression::Bound, ty)), |first| self.typed(first))?;
-                let ty = if first.is_integer() { first } else { ty };
+                let ty = first.filter(|first| first.is_integer()).unwrap_or(ty);
                 Ok((Expression::Call(function, arguments), ty))
             }
             _ => Ok((Expression::Call(function, arguments), ty)),
@@ -274,6 +255,32 @@ impl Types<'_> {
         };
         Ok((Expression::Aggregate(index), ty))
     }
+}
+
+/// The same of expressions whose types are known, each of the node in its place. Each is typed once: they nest.
+fn alike(at: At, mut typed: Vec<Typed>, nodes: &[&Node]) -> Result<(Vec<Expression>, Type), RuleError> {
+    let mut common = Type::Unknown;
+    for ((_, ty), node) in typed.iter().zip(nodes) {
+        common = common_type(common, *ty).ok_or_else(|| {
+            let problem = format!("{} and {} are not compared here", common.name(), ty.name());
+            node.at.error(format!("{problem}; what is compared has to be of one type"))
+        })?;
+    }
+    if common == Type::Unknown {
+        let is_null = |(expression, _): &Typed| *expression == Expression::Literal(Literal::Null);
+        if typed.iter().all(is_null) {
+            return Err(at.error("NULL alone has no type"));
+        }
+        common = Type::Text;
+    }
+    for ((expression, ty), node) in typed.iter_mut().zip(nodes) {
+        let given = std::mem::replace(expression, Expression::Bound);
+        *expression = match *ty {
+            Type::Unknown => literal_of(node.at, given, common)?,
+            from => times::widened(given, from, common),
+        };
+    }
+    Ok((typed.into_iter().map(|(expression, _)| expression).collect(), common))
 }
 
 /// The type of an aggregate over a type (pg_aggregate.dat).
