@@ -267,6 +267,7 @@ pub fn value_text(value: &Value, scale: u8) -> Option<String> {
         Value::Time(at) => at.rfc3339(),
         Value::Text(text) => text.to_string(),
         Value::Opaque => "NaN".to_owned(),
+        Value::Double(value) => value.text(false),
     })
 }
 

@@ -1,12 +1,16 @@
 //! The words that every stage shares: values, keys, positions, instants. Pure.
 
+pub mod double;
 pub mod duration;
+pub mod inet;
 pub mod text;
 pub mod zone;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use double::Double;
 
 /// The next offset to read from a partition: Kafka's convention for committed offsets. "Consumed up to
 /// 65" is `NextOffset(66)`. Never stored or passed on as a bare integer.
@@ -104,11 +108,13 @@ pub enum Value {
     Decimal(#[serde(with = "i128_text")] i128),
     /// `timestamptz`; `timestamp` and `date` (its midnight) as if their local time were UTC.
     Time(Timestamp),
-    /// `text`, `varchar`, `uuid`.
+    /// `text`, `varchar`, `uuid`, the label of an enum; `char(n)` without the blanks at its end; `inet` as Postgres shows it.
     Text(Box<str>),
     /// Present, yet nothing that memory can calculate with exactly: NaN, an infinity, a number past
     /// [`DECIMAL_LIMIT`] or with more digits than the scale kept. Only Postgres can judge what it is part of.
     Opaque,
+    /// `real`, `double precision`.
+    Double(Double),
 }
 
 /// Bytes of a text that a log line shows at most.
@@ -125,6 +131,7 @@ impl fmt::Debug for Value {
             Self::Time(value) => f.debug_tuple("Time").field(value).finish(),
             Self::Text(value) => f.debug_tuple("Text").field(&text::shortened(value, SHOWN_MAX)).finish(),
             Self::Opaque => f.write_str("Opaque"),
+            Self::Double(value) => f.debug_tuple("Double").field(&value.get()).finish(),
         }
     }
 }
@@ -182,6 +189,16 @@ pub enum ColumnType {
     },
     /// `text` and `varchar(n)` with a deterministic collation.
     Text,
+    /// `char(n)` with a deterministic collation.
+    Char,
+    /// An enum.
+    Enum,
+    /// `inet`.
+    Inet,
+    /// `real`.
+    Float4,
+    /// `double precision`.
+    Float8,
     /// `uuid`.
     Uuid,
     /// `timestamp with time zone`.

@@ -63,7 +63,7 @@ impl Session {
             Sees::Same => "repeatable read",
         };
         format!(
-            "begin isolation level {isolation} {mode} not deferrable; set local statement_timeout = {}; set local datestyle = 'ISO'; set local timezone = {}",
+            "begin isolation level {isolation} {mode} not deferrable; set local statement_timeout = {}; set local datestyle = 'ISO'; set local extra_float_digits = 1; set local timezone = {}",
             limit.as_millis(),
             zones::quoted(zone)
         )

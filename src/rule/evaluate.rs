@@ -4,12 +4,13 @@
 //! - [`expression`]: values of expressions
 //! - [`aggregates`], [`running`]: what is kept of rows, and aggregates of it
 //! - [`timing`]: what time does to it
-//! - [`scalar`], [`like`]: what expressions calculate with
+//! - [`scalar`], [`floats`], [`like`]: what expressions calculate with
 //!
 //! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
 
 mod aggregates;
 mod expression;
+mod floats;
 mod like;
 mod running;
 mod scalar;
@@ -28,7 +29,7 @@ use super::expression::{AggregateFunction, Comparison, Expression, Type};
 use super::{Output, OutputExpr, Query, TimeBound};
 use crate::change::{Hole, HoleCause};
 use crate::model::zone::Zone;
-use crate::model::{ColumnType, Key, Timestamp, Value};
+use crate::model::{ColumnType, Double, Key, Timestamp, Value};
 use aggregates::{Arg, RunningKind, in_slots};
 use expression::{GroupValues, RowValues, digits_of, evaluate};
 use scalar::{Digits, Scalar};
@@ -308,7 +309,7 @@ impl Program {
 
     /// Empty aggregates.
     pub fn start(&self) -> Running {
-        Running::new(self.args.iter().map(|arg| arg.is_counted))
+        Running::new(self.args.iter().map(|arg| (arg.is_counted, arg.is_summed)))
     }
 
     /// Whether HAVING holds of the aggregates at these edges.
@@ -398,7 +399,8 @@ impl Program {
                 Scalar::Time(at) => self.time_text(at, *ty).map(Into::into),
                 Scalar::Text(text) => Some(text.into()),
                 Scalar::Null => Some(serde_json::Value::Null),
-                Scalar::Span(_) | Scalar::Unknown => None,
+                Scalar::Double(value) => Double::new(value).map(|value| value.text(*ty == Type::Float4).into()),
+                Scalar::Between(..) | Scalar::Span(_) | Scalar::Unknown => None,
             };
             Some((output.name.as_str(), value))
         })

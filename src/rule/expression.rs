@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 use super::Interval;
 use super::calendar::Unit;
 use crate::model::zone::Zone;
-use crate::model::{ColumnType, Timestamp};
+use crate::model::{ColumnType, Double, Timestamp};
 
 pub use aggregate::{Aggregate, AggregateFunction};
 pub use operators::{Arithmetic, Comparison, Function, NowWord, Test};
@@ -91,6 +91,8 @@ pub enum Literal {
     Bool(bool),
     /// A number, with the scale that Postgres gives it.
     Number(Decimal, Type),
+    /// A `real` or a `double precision`.
+    Float(Double, Type),
     /// A text, or something that is written as one: of this type.
     Text(String, Type),
     /// A time of this type: local time as if it were UTC, an instant otherwise.
@@ -121,8 +123,18 @@ pub enum Type {
     Int8,
     /// `numeric`
     Numeric,
+    /// `real`
+    Float4,
+    /// `double precision`
+    Float8,
     /// `text`, `varchar`
     Text,
+    /// `char(n)`
+    Char,
+    /// An enum.
+    Enum,
+    /// `inet`
+    Inet,
     /// `uuid`
     Uuid,
     /// `date`
@@ -146,7 +158,12 @@ impl Type {
             ColumnType::Int4 => Self::Int4,
             ColumnType::Int8 => Self::Int8,
             ColumnType::Numeric { .. } => Self::Numeric,
+            ColumnType::Float4 => Self::Float4,
+            ColumnType::Float8 => Self::Float8,
             ColumnType::Text => Self::Text,
+            ColumnType::Char => Self::Char,
+            ColumnType::Enum => Self::Enum,
+            ColumnType::Inet => Self::Inet,
             ColumnType::Uuid => Self::Uuid,
             ColumnType::Date => Self::Date,
             ColumnType::Timestamp { .. } => Self::Timestamp,
@@ -163,7 +180,13 @@ impl Type {
             Self::Int4 => "integer",
             Self::Int8 => "bigint",
             Self::Numeric => "numeric",
+            Self::Float4 => "real",
+            Self::Float8 => "double precision",
             Self::Text => "text",
+            // `character` alone would be one of one character.
+            Self::Char => "bpchar",
+            Self::Enum => "an enum",
+            Self::Inet => "inet",
             Self::Uuid => "uuid",
             Self::Date => "date",
             Self::Timestamp => "timestamp without time zone",
@@ -180,7 +203,12 @@ impl Type {
 
     /// Whether it is a number's.
     pub fn is_number(self) -> bool {
-        self.is_integer() || self == Self::Numeric
+        self.is_integer() || self == Self::Numeric || self.is_float()
+    }
+
+    /// Whether it is binary floating point.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::Float4 | Self::Float8)
     }
 
     /// Whether it is a time's.

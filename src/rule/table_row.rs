@@ -1,7 +1,7 @@
 //! Rows of the table as memory holds them: what a statement returned as text, by the columns' types. Pure.
 
 use crate::change::decimal;
-use crate::model::{Column, ColumnType, Key, Timestamp, Value};
+use crate::model::{Column, ColumnType, Double, Key, Timestamp, Value, inet};
 use crate::rule::Query;
 
 /// A row read from the table.
@@ -46,7 +46,13 @@ pub fn value(column: &Column, text: Option<&str>) -> Result<Value, String> {
         }),
         ColumnType::Int2 | ColumnType::Int4 | ColumnType::Int8 => Value::Int(text.parse().map_err(|_| bad())?),
         ColumnType::Numeric { scale } => decimal::from_text(text, *scale)?,
-        ColumnType::Text | ColumnType::Uuid => Value::Text(text.into()),
+        ColumnType::Text | ColumnType::Uuid | ColumnType::Enum => Value::Text(text.into()),
+        ColumnType::Char => Value::Text(text.trim_end_matches(' ').into()),
+        ColumnType::Inet => Value::Text(inet::without_full_mask(text).into()),
+        ColumnType::Float4 | ColumnType::Float8 => {
+            let value = Double::parse(text, column.ty == ColumnType::Float4).ok_or_else(bad)?;
+            Double::new(value).map_or(Value::Opaque, Value::Double)
+        }
         ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => Value::Time(match text {
             "infinity" => Timestamp::MAX,
             "-infinity" => Timestamp::MIN,
@@ -74,6 +80,12 @@ mod tests {
         check(ColumnType::Numeric { scale: Some(2) }, Some("3441.50"), Ok(Value::Decimal(344_150)));
         check(ColumnType::Numeric { scale: Some(2) }, Some("NaN"), Ok(Value::Opaque));
         check(ColumnType::Text, Some("a'b"), Ok(Value::Text("a'b".into())));
+        check(ColumnType::Char, Some("ab  "), Ok(Value::Text("ab".into())));
+        check(ColumnType::Inet, Some("10.0.0.1/32"), Ok(Value::Text("10.0.0.1".into())));
+        check(ColumnType::Float8, Some("0.1"), Ok(Value::Double(Double::new(0.1).unwrap())));
+        check(ColumnType::Float4, Some("0.1"), Ok(Value::Double(Double::new(f64::from(0.1_f32)).unwrap())));
+        check(ColumnType::Float8, Some("-0"), Ok(Value::Opaque));
+        check(ColumnType::Float8, Some("x"), Err(()));
         check(ColumnType::TimestampTz, Some("1772368496123456"), Ok(Value::Time(Timestamp(1_772_368_496_123_456))));
         check(ColumnType::Date, Some("-infinity"), Ok(Value::Time(Timestamp::MIN)));
         check(ColumnType::Date, Some("2026-01-01"), Err(()));

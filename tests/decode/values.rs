@@ -2,7 +2,7 @@
 
 use tripline::change::debezium::{DecimalHandling, Settings, TimePrecision};
 use tripline::change::{Decoded, HoleCause, RejectKind};
-use tripline::model::{ColumnType, DECIMAL_LIMIT, Key, Value};
+use tripline::model::{ColumnType, DECIMAL_LIMIT, Double, Key, Value};
 
 use crate::support::*;
 
@@ -22,6 +22,39 @@ fn check(ty: &ColumnType, settings: Settings, json: &str, expected: Result<Value
             );
         }
         (got, expected) => panic!("{ty:?} {settings:?} {json}: {got:?}, expected {expected:?}"),
+    }
+}
+
+#[test]
+fn floating_point_blanks_labels_and_addresses() {
+    let double = |value: f64| Ok(Value::Double(Double::new(value).unwrap()));
+    let (real, float) = (ColumnType::Float4, ColumnType::Float8);
+    for (ty, json, expected) in [
+        (&float, "0.1", double(0.1)),
+        (&float, "5", double(5.0)),
+        (&float, "1.7976931348623157E308", double(f64::MAX)),
+        // Two of the numbers that a quick reader has one bit too high.
+        (&float, "52.52000659999999", double("52.52000659999999".parse().unwrap())),
+        (&float, "9007199254740993.5", double(9_007_199_254_740_994.0)),
+        (&float, "-0.0", Ok(Value::Opaque)),
+        (&float, "\"NaN\"", double(f64::NAN)),
+        (&float, "\"-Infinity\"", double(f64::NEG_INFINITY)),
+        (&float, "\"5\"", Err("expected a number")),
+        (&float, "\"N\"", Err("expected a number")),
+        (&float, "true", Err("expected a number")),
+        (&real, "0.1", double(f64::from(0.1_f32))),
+        (&real, "1e39", Err("a number out of the column's range")),
+        (&ColumnType::Char, "\"ab   \"", Ok(text("ab"))),
+        (&ColumnType::Char, "\" ab\"", Ok(text(" ab"))),
+        (&ColumnType::Enum, "\"open \"", Ok(text("open "))),
+        (&ColumnType::Inet, "\"10.0.0.1\"", Ok(text("10.0.0.1"))),
+        (&ColumnType::Inet, "\"10.0.0.1/24\"", Ok(text("10.0.0.1/24"))),
+        (&ColumnType::Inet, "\"::1.2.3.4\"", Ok(text("::1.2.3.4"))),
+        (&ColumnType::Inet, "\"10.0.0.1/32\"", Err("an address in Postgres's spelling")),
+        (&ColumnType::Inet, "\"2001:DB8::1\"", Err("an address in Postgres's spelling")),
+        (&ColumnType::Inet, "\"home\"", Err("an address in Postgres's spelling")),
+    ] {
+        check(ty, AUTO, json, expected);
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 
 use self::changes::change;
-use self::tables::Shape;
+use self::tables::{Shape, TYPES};
 use self::worker::Worker;
 use crate::harness::job::Running;
 use crate::harness::{Database, Dice, Job, Record, kafka, wait_for};
@@ -124,11 +124,12 @@ impl World {
     fn new(format: &'static Format, tables: usize, seed: u64) -> Self {
         let mut dice = Dice(seed);
         let database = Database::empty(&format!("diff_{}", format.name));
-        database.sql(
+        database.sql(&format!(
             "CREATE SCHEMA streaming;
+             {TYPES}
              CREATE TABLE streaming.signals (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048));
              CREATE TABLE streaming.markers (id bigserial PRIMARY KEY)",
-        );
+        ));
         let shapes: Vec<Shape> = (0..tables).map(|number| Shape::random(&mut dice, number)).collect();
         for shape in &shapes {
             database.sql(&shape.ddl());
@@ -196,7 +197,8 @@ impl World {
                 (text(&alert["key"]["k"]), outputs.to_vec())
             })
             .collect();
-        let columns = "coalesce(k::text, 'null'), rows, coalesce(total::text, 'null'), coalesce(volume::text, 'null')";
+        let key = shape.key_text();
+        let columns = format!("{key}, rows, coalesce(total::text, 'null'), coalesce(volume::text, 'null')");
         let sql = format!("SELECT json_build_array({columns}) FROM ({}) AS q", shape.everything());
         let wanted: Answer = self
             .database
@@ -233,7 +235,7 @@ impl World {
 
     /// A run that was there all the time has open what SQL returns. `away`: for so long no connector was there.
     fn agrees(&self, shape: &Shape, job: &Job, run: &mut Running, away: Duration) {
-        let sql = format!("SELECT json_build_array(coalesce(k::text, 'null')) FROM ({}) AS q", shape.some());
+        let sql = format!("SELECT json_build_array({}) FROM ({}) AS q", shape.key_text(), shape.some());
         let rows = self.database.sql(&sql).concat();
         let key = |row: &String| text(&serde_json::from_str::<Vec<Json>>(row).unwrap()[0]);
         let mut wanted: Vec<String> = rows.iter().map(key).collect();

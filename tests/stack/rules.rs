@@ -25,6 +25,7 @@ use tripline::postgres::zones::Zones;
 use tripline::postgres::{Database as Client, Session, options as options_of};
 use tripline::rule::compile::{compile, wanted};
 use tripline::rule::evaluate::{Evaluation, Program};
+use tripline::rule::expression::{Aggregate, Type};
 use tripline::rule::message::Template;
 use tripline::rule::parse::parse;
 use tripline::rule::table_row::{TableRow, table_row};
@@ -105,6 +106,8 @@ fn texts(query: &Query, key: &Key) -> Vec<Option<String>> {
 fn key_columns(query: &Query) -> String {
     let one = |(place, index): (usize, &usize)| match query.table.columns[*index].ty {
         ColumnType::TimestampTz | ColumnType::Timestamp { .. } | ColumnType::Date => micros(&format!("q.k{place}")),
+        // As it is shown: a cast writes the netmask of a single address too.
+        ColumnType::Inet => format!("CASE WHEN q.k{place} IS NOT NULL THEN format('%s', q.k{place}) END"),
         _ => format!("q.k{place}::text"),
     };
     query.group_by.iter().enumerate().map(one).collect::<Vec<_>>().join(", ")
@@ -169,6 +172,18 @@ fn text(value: &Json) -> Option<String> {
         Json::String(text) => Some(plain(text)),
         other => Some(plain(&other.to_string())),
     }
+}
+
+/// Sums of floating point depend on the order of the rows, which is a plan's: what is compared are some digits of them.
+fn rough(query: &Query, outputs: Vec<Option<String>>) -> Vec<Option<String>> {
+    let values = query.outputs.iter().filter_map(|output| match output.expr {
+        OutputExpr::Value(_, ty) => Some(ty),
+        OutputExpr::Key(_) => None,
+    });
+    let rough =
+        |text: String| text.parse::<f64>().map_or(text, |value| format!("{value:.3e}").replace("-0.000e0", "0.000e0"));
+    let one = |(ty, text): (Type, Option<String>)| if ty.is_float() { text.map(rough) } else { text };
+    values.zip(outputs).map(one).collect()
 }
 
 /// A number without what its scale alone adds.
@@ -273,7 +288,7 @@ impl World {
                 let texts = texts(query, &key);
                 match evaluation {
                     Evaluation::Holds => {
-                        memory.insert(texts, outputs.values().map(text).collect());
+                        memory.insert(texts, rough(query, outputs.values().map(text).collect()));
                     }
                     Evaluation::Unknown => drop(unknown.insert(texts)),
                     Evaluation::Fails => {}
@@ -287,7 +302,8 @@ impl World {
                 key_columns(query),
                 names.join(", ")
             );
-            let (sql, unknown_count, all_count) = (sql.clone(), unknown.len() as u64, all.len() as u64);
+            let (sql, query, unknown_count, all_count) =
+                (sql.clone(), query.clone(), unknown.len() as u64, all.len() as u64);
             let rows = match self.fetch(&whole) {
                 Ok(rows) => rows,
                 // Data that the rule's text is an error for: nothing to compare with. It is counted.
@@ -300,7 +316,7 @@ impl World {
             let mut wanted = Answers::new();
             for row in rows {
                 let [key, outputs]: [Vec<Option<String>>; 2] = serde_json::from_str(&row).unwrap();
-                wanted.insert(key, outputs.iter().map(|text| text.as_deref().map(plain)).collect());
+                wanted.insert(key, rough(&query, outputs.iter().map(|text| text.as_deref().map(plain)).collect()));
             }
             // An output that memory cannot calculate is null in it.
             let confirmed = wanted.clone();
@@ -316,14 +332,26 @@ impl World {
             self.counts.0 += all_count;
             self.counts.1 += unknown_count;
             if at == asked {
-                self.confirm(at, &all, now, &confirmed);
+                self.confirm(at, &all, now, &confirmed, &unknown);
             }
         }
     }
 
     /// What a confirmation of every group says is what the rule's text says.
-    fn confirm(&mut self, at: usize, keys: &[Key], now: Timestamp, wanted: &Answers) {
+    fn confirm(
+        &mut self,
+        at: usize,
+        keys: &[Key],
+        now: Timestamp,
+        wanted: &Answers,
+        unknown: &BTreeSet<Vec<Option<String>>>,
+    ) {
         let Watched { sql, query, window, .. } = &self.rules[at];
+        // Two plans may add floating point up in two orders; what comes of it memory does not know.
+        let summed = |aggregate: &Aggregate| aggregate.over.is_float() && !aggregate.is_count();
+        if !unknown.is_empty() && query.aggregates.iter().any(summed) {
+            return;
+        }
         let rule = Rule {
             name: "r".to_owned(),
             version: "v".to_owned(),
@@ -369,7 +397,7 @@ impl World {
             let texts = texts(query, &asked.key);
             assert_eq!(answer.holds, wanted.contains_key(&texts), "{texts:?}: {sql}");
             if let Some(outputs) = wanted.get(&texts) {
-                let got: Vec<Option<String>> = answer.outputs.values().map(text).collect();
+                let got: Vec<Option<String>> = rough(query, answer.outputs.values().map(text).collect());
                 assert_eq!(&got, outputs, "{:?}: {sql}", asked.texts);
             }
         }

@@ -11,7 +11,7 @@ use super::named::{NameSeed, Number, NumberSeed, Once, TextSeed};
 use super::{DecimalHandling, Settings, TimePrecision, UNAVAILABLE};
 use crate::change::decimal;
 use crate::change::time::{self, Unit};
-use crate::model::{Column, ColumnType, Value};
+use crate::model::{Column, ColumnType, Double, Value, inet};
 
 /// `unavailable.value.placeholder`: stands for a TOASTed value that the change did not touch.
 #[derive(Debug)]
@@ -74,7 +74,13 @@ pub(super) enum Form {
         max: i64,
     },
     Text,
+    /// `char(n)`
+    Blanks,
     Uuid,
+    Inet,
+    Float {
+        is_real: bool,
+    },
     Decimal {
         declared: Option<u8>,
         wire: Wire,
@@ -129,7 +135,11 @@ impl Form {
             ColumnType::Int2 => Self::Int { min: i16::MIN.into(), max: i16::MAX.into() },
             ColumnType::Int4 => Self::Int { min: i32::MIN.into(), max: i32::MAX.into() },
             ColumnType::Int8 => Self::Int { min: i64::MIN, max: i64::MAX },
-            ColumnType::Text => Self::Text,
+            ColumnType::Text | ColumnType::Enum => Self::Text,
+            ColumnType::Char => Self::Blanks,
+            ColumnType::Inet => Self::Inet,
+            ColumnType::Float4 => Self::Float { is_real: true },
+            ColumnType::Float8 => Self::Float { is_real: false },
             ColumnType::Uuid => Self::Uuid,
             ColumnType::Numeric { scale } => {
                 Self::Decimal { declared: scale, wire: plain_decimal(scale.map(i32::from), settings.decimals) }
@@ -158,7 +168,7 @@ impl Form {
             },
             Self::Time(_) => time_unit(found).map_or_else(foreign, Self::Time),
             // An integer with a logical type is a time or an interval; a string is a string whatever it is called.
-            Self::Int { .. } | Self::Bool if found.name.is_some() => foreign(),
+            Self::Int { .. } | Self::Bool | Self::Float { .. } if found.name.is_some() => foreign(),
             other => other.clone(),
         }
     }
@@ -237,7 +247,9 @@ impl ValueSeed<'_> {
         let wanted = match self.0 {
             Form::Bool => "true or false",
             Form::Int { .. } => "a whole number",
-            Form::Text => "text",
+            Form::Text | Form::Blanks => "text",
+            Form::Inet => "an address in Postgres's spelling",
+            Form::Float { .. } => "a number",
             Form::Uuid => "a UUID in Postgres's spelling",
             Form::Decimal { .. } => "a decimal",
             Form::Time(Unit::Iso) => "a time in ISO 8601; set source.times to the connector's time.precision.mode",
@@ -258,6 +270,7 @@ impl ValueSeed<'_> {
                 Ok(fits) if (*min..=*max).contains(&fits) => Ok(Value::Int(fits)),
                 _ => Err(format!("found {WHOLE_NUMBER} outside of the column's range {min} to {max}").into()),
             },
+            Form::Float { is_real } => self.float(&found.to_string(), *is_real),
             Form::Decimal { wire, .. } if *wire == Wire::Double => Err(LOSSY.to_owned().into()),
             Form::Decimal { declared, .. } => Ok(decimal::from_integer(found, *declared)),
             Form::Time(unit) => i64::try_from(found)
@@ -269,13 +282,26 @@ impl ValueSeed<'_> {
         }
     }
 
+    fn float(&self, found: &str, is_real: bool) -> Read {
+        let value = Double::parse(found, is_real).ok_or_else(|| self.misfit("a number out of the column's range"))?;
+        Ok(Double::new(value).map_or(Value::Opaque, Value::Double))
+    }
+
     fn text(&self, found: &str) -> Read {
         if self.1.is(found) {
             return Err(Unread::Unchanged);
         }
         match self.0 {
-            Form::Text if found.contains('\0') => Err(NUL.to_owned().into()),
+            Form::Text | Form::Blanks if found.contains('\0') => Err(NUL.to_owned().into()),
             Form::Text => Ok(Value::Text(found.into())),
+            Form::Blanks => Ok(Value::Text(found.trim_end_matches(' ').into())),
+            // Another spelling would be another key. Those that Postgres has for its own are believed.
+            Form::Inet
+                if inet::canonical(found).is_none_or(|canonical| canonical == found) && found.contains(['.', ':']) =>
+            {
+                Ok(Value::Text(found.into()))
+            }
+            Form::Float { is_real } if found.starts_with(['N', 'I', '-']) => self.float(found, *is_real),
             // Another spelling would be another key.
             Form::Uuid if Uuid::try_parse(found).is_ok_and(|uuid| uuid.hyphenated().to_string() == found) => {
                 Ok(Value::Text(found.into()))
@@ -368,6 +394,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
     fn visit_f64<E>(self, found: f64) -> Result<Read, E> {
         Ok(Err(match self.0 {
+            Form::Float { is_real } => return Ok(self.float(&found.to_string(), *is_real)),
             Form::Decimal { wire: Wire::Rounded, declared } => {
                 let read = decimal::from_text(&found.to_string(), *declared);
                 return Ok(read.map_err(|why| format!("found a number with a fraction; {why}").into()));

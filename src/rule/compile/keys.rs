@@ -58,6 +58,8 @@ impl Keys {
             (_, Type::Int4) => ColumnType::Int4,
             (_, Type::Int8) => ColumnType::Int8,
             (_, Type::Text) => ColumnType::Text,
+            (_, Type::Char) => ColumnType::Char,
+            (_, Type::Inet) => ColumnType::Inet,
             (_, Type::Uuid) => ColumnType::Uuid,
             (_, Type::Date) => ColumnType::Date,
             (_, Type::Timestamp) => ColumnType::Timestamp { precision: 6 },
@@ -131,6 +133,6 @@ fn key_column(table: &Table, name: &Name) -> Result<usize, RuleError> {
     Err(unsupported(
         name.at,
         column,
-        "GROUP BY takes boolean, smallint, integer, bigint, text, varchar, uuid, and numeric with a declared scale",
+        "GROUP BY takes boolean, smallint, integer, bigint, text, varchar, char, uuid, inet, enums, and numeric with a declared scale",
     ))
 }

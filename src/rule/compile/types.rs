@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::times::{self, time_of};
 use super::{find, unsupported};
-use crate::model::{ColumnType, Table};
+use crate::model::{ColumnType, Double, Table, inet};
 use crate::rule::RuleError;
 use crate::rule::expression::{
     Aggregate, AggregateFunction, Arithmetic, Case, Expression, Function, Literal, Test, Type,
@@ -53,8 +53,8 @@ impl Types<'_> {
                     unsupported(
                         name.at,
                         column,
-                        "expressions take boolean, smallint, integer, bigint, numeric, text, varchar, uuid, date, timestamp \
-                         and timestamptz",
+                        "expressions take boolean, smallint, integer, bigint, numeric, real, double precision, text, varchar, char, \
+                         uuid, inet, enums, date, timestamp and timestamptz",
                     )
                 })?;
                 (Expression::Column(index), ty)
@@ -91,13 +91,15 @@ impl Types<'_> {
                 (Expression::Is(Box::new(inner), *test, *negated), Type::Bool)
             }
             Kind::In(value, list, negated) => {
+                // Postgres finds one type for all of a longer list; a single item is compared.
                 let nodes: Vec<&Node> = std::iter::once(&**value).chain(list).collect();
-                let (mut all, _) = self.alike(at, &nodes)?;
+                let common = if list.len() > 1 { chosen_type } else { common_type };
+                let (mut all, _) = self.alike(at, &nodes, common)?;
                 let value = all.remove(0);
                 (Expression::In(Box::new(value), all, *negated), Type::Bool)
             }
             Kind::Between(value, low, high, negated) => {
-                let (all, _) = self.alike(at, &[value, low, high])?;
+                let (all, _) = self.alike(at, &[value, low, high], common_type)?;
                 let Ok([value, low, high]) = <[Expression; 3]>::try_from(all) else {
                     return Err(at.error("BETWEEN without its bounds"));
                 };
@@ -131,6 +133,9 @@ impl Types<'_> {
         let (expression, ty) = self.typed(node)?;
         match ty {
             Type::Text => Ok(expression),
+            Type::Char => Err(node.at.error(format!(
+                "{what} of char(n) looks at the blanks at its end too, which memory does not hold; cast it to text"
+            ))),
             Type::Unknown => literal_of(node.at, expression, Type::Text),
             _ => Err(node.at.error(format!("{what} takes text, and this is {}", ty.name()))),
         }
@@ -141,24 +146,27 @@ impl Types<'_> {
         if let Some(result) = times::arithmetic(at, op, &typed) {
             return result;
         }
-        let (all, ty) = alike(at, typed.into(), &[left, right])?;
+        let (all, ty) = alike(at, typed.into(), &[left, right], common_type)?;
         let Ok([left, right]) = <[Expression; 2]>::try_from(all) else { return Err(at.error("an operator alone")) };
         if !ty.is_number() {
             return Err(at.error(format!("{} takes numbers, and this is {}", op.as_str(), ty.name())));
+        }
+        if ty.is_float() && op == Arithmetic::Remainder {
+            return Err(at.error("% takes whole numbers and numeric, and this is floating point; cast it to numeric"));
         }
         Ok((Expression::Arithmetic(op, Box::new(left), Box::new(right), ty), ty))
     }
 
     fn pair(&mut self, at: At, left: &Node, right: &Node) -> Result<(Expression, Expression), RuleError> {
-        let (all, _) = self.alike(at, &[left, right])?;
+        let (all, _) = self.alike(at, &[left, right], common_type)?;
         let [left, right] = <[Expression; 2]>::try_from(all).map_err(|_| at.error("a comparison of one side"))?;
         Ok((left, right))
     }
 
     /// Expressions that are compared, or of which one is chosen, and the type that Postgres gives them all.
-    fn alike(&mut self, at: At, nodes: &[&Node]) -> Result<(Vec<Expression>, Type), RuleError> {
+    fn alike(&mut self, at: At, nodes: &[&Node], common: Common) -> Result<(Vec<Expression>, Type), RuleError> {
         let typed = nodes.iter().map(|node| self.typed(node)).collect::<Result<Vec<_>, _>>()?;
-        alike(at, typed, nodes)
+        alike(at, typed, nodes, common)
     }
 
     fn case(
@@ -175,12 +183,12 @@ impl Types<'_> {
             }
             Some(operand) => {
                 let nodes: Vec<&Node> = std::iter::once(operand).chain(branches.iter().map(|(when, _)| when)).collect();
-                let (mut all, _) = self.alike(at, &nodes)?;
+                let (mut all, _) = self.alike(at, &nodes, common_type)?;
                 (Some(all.remove(0)), all)
             }
         };
         let values: Vec<&Node> = branches.iter().map(|(_, then)| then).chain(otherwise).collect();
-        let (mut values, ty) = self.alike(at, &values)?;
+        let (mut values, ty) = self.alike(at, &values, chosen_type)?;
         let otherwise = otherwise.and_then(|_| values.pop());
         let branches = conditions.into_iter().zip(values).collect();
         Ok((Expression::Case(Box::new(Case { operand, branches, otherwise })), ty))
@@ -190,14 +198,21 @@ impl Types<'_> {
         let nodes: Vec<&Node> = arguments.iter().collect();
         let typed = nodes.iter().map(|node| self.typed(node)).collect::<Result<Vec<_>, _>>()?;
         let first = typed.first().map(|(_, ty)| *ty);
-        let (arguments, ty) = alike(at, typed, &nodes)?;
+        let common = if function == Function::Nullif { common_type } else { chosen_type };
+        let (arguments, ty) = alike(at, typed, &nodes, common)?;
         match function {
             Function::Abs if !ty.is_number() => Err(at.error(format!("ABS takes a number, and this is {}", ty.name()))),
-            Function::Greatest | Function::Least if ty == Type::Text => {
+            Function::Greatest | Function::Least if matches!(ty, Type::Text | Type::Char) => {
                 Err(at.error("GREATEST and LEAST of text are not supported: their order is that of a collation"))
+            }
+            Function::Greatest | Function::Least if matches!(ty, Type::Enum | Type::Inet) => {
+                Err(at.error(format!("GREATEST and LEAST of {} are not supported", ty.name())))
             }
             // An integer that is compared with a wider one stays what it is; of two numbers that Postgres has no comparison
             // for, the first is converted.
+            Function::Nullif if ty.is_float() && first != Some(ty) => {
+                Err(at.error("NULLIF of floating point takes two of one type; cast one of them"))
+            }
             Function::Nullif if ty.is_integer() => {
                 let ty = first.filter(|first| first.is_integer()).unwrap_or(ty);
                 Ok((Expression::Call(function, arguments), ty))
@@ -221,10 +236,12 @@ impl Types<'_> {
                 expression => expression,
             },
             (from, to) if from.is_time() && to.is_time() => expression,
+            (Type::Uuid | Type::Char | Type::Enum, Type::Text) => expression,
             _ => {
                 let problem = format!("a cast of {} to {} is not supported", from.name(), to.name());
                 return Err(at.error(format!(
-                    "{problem}; numbers are cast to other numbers, times to other times, and literals to any type"
+                    "{problem}; numbers are cast to other numbers, times to other times, literals to any type, and char(n), uuid and \
+                     enums to text"
                 )));
             }
         };
@@ -258,10 +275,10 @@ impl Types<'_> {
 }
 
 /// The same of expressions whose types are known, each of the node in its place. Each is typed once: they nest.
-fn alike(at: At, mut typed: Vec<Typed>, nodes: &[&Node]) -> Result<(Vec<Expression>, Type), RuleError> {
+fn alike(at: At, mut typed: Vec<Typed>, nodes: &[&Node], of_two: Common) -> Result<(Vec<Expression>, Type), RuleError> {
     let mut common = Type::Unknown;
     for ((_, ty), node) in typed.iter().zip(nodes) {
-        common = common_type(common, *ty).ok_or_else(|| {
+        common = of_two(common, *ty).ok_or_else(|| {
             let problem = format!("{} and {} are not compared here", common.name(), ty.name());
             node.at.error(format!("{problem}; what is compared has to be of one type"))
         })?;
@@ -277,6 +294,7 @@ fn alike(at: At, mut typed: Vec<Typed>, nodes: &[&Node]) -> Result<(Vec<Expressi
         let given = std::mem::replace(expression, Expression::Bound);
         *expression = match *ty {
             Type::Unknown => literal_of(node.at, given, common)?,
+            from if common.is_float() => as_float(given, from, common),
             from => times::widened(given, from, common),
         };
     }
@@ -296,11 +314,12 @@ fn result_of(function: AggregateFunction, argument: Option<Type>) -> Result<Type
         (F::Count | F::CountDistinct, _) => Ok(Type::Int8),
         (F::Sum, Type::Int2 | Type::Int4) => Ok(Type::Int8),
         (F::Sum | F::Avg, Type::Int2 | Type::Int4 | Type::Int8 | Type::Numeric) => Ok(Type::Numeric),
-        (F::Sum | F::Avg, _) => {
-            refuse("smallint, integer, bigint and numeric; sums of real, double precision and money are inexact")
-        }
-        (F::Min | F::Max, ty) if ty.is_number() || ty.is_time() || ty == Type::Text => Ok(ty),
-        (F::Min | F::Max, _) => refuse("numbers, times and text"),
+        (F::Sum, Type::Float4) => Ok(Type::Float4),
+        (F::Sum, Type::Float8) | (F::Avg, Type::Float4 | Type::Float8) => Ok(Type::Float8),
+        (F::Sum | F::Avg, _) => refuse("numbers"),
+        (F::Min | F::Max, Type::Text | Type::Char | Type::Enum) => Ok(argument),
+        (F::Min | F::Max, ty) if ty.is_number() || ty.is_time() => Ok(ty),
+        (F::Min | F::Max, _) => refuse("numbers, times, text and enums"),
         (F::BoolAnd | F::BoolOr, Type::Bool) => Ok(Type::Bool),
         (F::BoolAnd | F::BoolOr, _) => refuse("conditions"),
     }
@@ -310,18 +329,33 @@ fn type_of(literal: &Literal) -> Type {
     match literal {
         Literal::Null => Type::Unknown,
         Literal::Bool(_) => Type::Bool,
-        Literal::Number(_, ty) | Literal::Text(_, ty) | Literal::Time(_, ty) => *ty,
+        Literal::Number(_, ty) | Literal::Float(_, ty) | Literal::Text(_, ty) | Literal::Time(_, ty) => *ty,
         Literal::Interval(..) => Type::Interval,
     }
 }
 
-/// The type that two types have in common: the wider number or time; what is not yet known takes the other's.
+/// The type that two types have in common.
+type Common = fn(Type, Type) -> Option<Type>;
+
+/// What an operator compares or calculates two types in: the wider number or time; what is not yet known takes the other's. A `real`
+/// and another number are doubles.
 fn common_type(left: Type, right: Type) -> Option<Type> {
+    let is_mixed = left != right && left.is_number() && right.is_number();
+    match (left, right) {
+        (Type::Float4, _) | (_, Type::Float4) if is_mixed => Some(Type::Float8),
+        _ => chosen_type(left, right),
+    }
+}
+
+/// What one of two values is chosen in, by CASE or COALESCE: as [`common_type`], but for `real`, which is wider than an exact number.
+fn chosen_type(left: Type, right: Type) -> Option<Type> {
     let rank = |ty: Type| match ty {
         Type::Int2 => Some(0),
         Type::Int4 => Some(1),
         Type::Int8 => Some(2),
         Type::Numeric => Some(3),
+        Type::Float4 => Some(4),
+        Type::Float8 => Some(5),
         Type::Date => Some(10),
         Type::Timestamp => Some(11),
         Type::TimestampTz => Some(12),
@@ -335,12 +369,32 @@ fn common_type(left: Type, right: Type) -> Option<Type> {
     }
 }
 
+/// A number in floating point.
+fn as_float(expression: Expression, from: Type, to: Type) -> Expression {
+    let float = match &expression {
+        Expression::Literal(Literal::Number(value, _)) => {
+            Double::parse(&value.to_string(), to == Type::Float4).and_then(Double::new)
+        }
+        _ => None,
+    };
+    match float {
+        Some(value) => Expression::Literal(Literal::Float(value, to)),
+        None if from == to => expression,
+        None => Expression::Widen(Box::new(expression), from, to),
+    }
+}
+
 /// A literal whose type is where it stands: a text that reads as a number, and so on.
 fn literal_of(at: At, expression: Expression, ty: Type) -> Result<Expression, RuleError> {
     let Expression::Literal(Literal::Text(text, _)) = &expression else { return Ok(expression) };
     let bad = || at.error(format!("'{text}' is no {}", ty.name()));
     let literal = match ty {
-        Type::Text => Literal::Text(text.clone(), Type::Text),
+        Type::Text | Type::Char | Type::Enum => Literal::Text(text.clone(), ty),
+        Type::Inet => Literal::Text(inet::canonical(text.trim()).ok_or_else(bad)?, Type::Inet),
+        Type::Float4 | Type::Float8 => {
+            let value = Double::parse(text.trim(), ty == Type::Float4).and_then(Double::new).ok_or_else(bad)?;
+            Literal::Float(value, ty)
+        }
         Type::Uuid => Literal::Text(Uuid::try_parse(text.trim()).map_err(|_| bad())?.to_string(), Type::Uuid),
         Type::Bool => match text.trim().to_ascii_lowercase().as_str() {
             "t" | "true" | "yes" | "on" | "1" => Literal::Bool(true),
@@ -381,6 +435,9 @@ pub(super) fn is_key(ty: &ColumnType) -> bool {
             | ColumnType::Int4
             | ColumnType::Int8
             | ColumnType::Text
+            | ColumnType::Char
+            | ColumnType::Enum
+            | ColumnType::Inet
             | ColumnType::Uuid
             | ColumnType::Numeric { scale: Some(_) }
     )

@@ -19,6 +19,8 @@ pub(super) struct Arg {
     pub(super) is_numeric: bool,
     /// Whether each of its values is counted.
     pub(super) is_counted: bool,
+    /// Whether it is floating point of which a sum is taken.
+    pub(super) is_summed: bool,
 }
 
 /// How an aggregate is taken from what is kept of its argument.
@@ -32,6 +34,8 @@ pub(super) struct RunningKind {
     /// Whether its result is an integer's.
     pub(super) is_integer: bool,
     pub(super) ty: Type,
+    /// Whether its argument is floating point.
+    pub(super) is_float: bool,
 }
 
 impl Arg {
@@ -63,6 +67,8 @@ impl Arg {
             is_numeric: aggregate.over == Type::Numeric,
             expression: in_slots(expression, slot)?,
             filter: filter.map(|filter| in_slots(filter, slot)).transpose()?,
+            is_summed: aggregate.over.is_float()
+                && matches!(aggregate.function, AggregateFunction::Sum | AggregateFunction::Avg),
             is_counted: matches!(
                 aggregate.function,
                 AggregateFunction::CountDistinct | AggregateFunction::Min | AggregateFunction::Max
@@ -108,13 +114,15 @@ impl RunningKind {
 
     fn new(query: &Query, aggregate: &Aggregate, argument: Option<usize>) -> Self {
         let digits = aggregate.argument.as_ref().map_or(Digits::exactly(0), |argument| digits_of(argument, query));
-        let Aggregate { function, ty, .. } = *aggregate;
-        Self { function, argument, digits, is_integer: ty.is_integer(), ty }
+        let Aggregate { function, ty, over, .. } = *aggregate;
+        Self { function, argument, digits, is_integer: ty.is_integer(), ty, is_float: over.is_float() }
     }
 
-    /// The least or the greatest of these values. Which of several texts it is depends on a collation.
+    /// The least or the greatest of these values. Which of several texts it is depends on a collation, and which of labels on their enum.
     pub(super) fn extreme<'a>(&self, values: Option<&'a BTreeMap<Value, u64>>, is_greatest: bool) -> Scalar<'a> {
-        let Some(values) = values.filter(|values| self.ty != Type::Text || values.len() == 1) else {
+        let Some(values) =
+            values.filter(|values| !matches!(self.ty, Type::Text | Type::Char | Type::Enum) || values.len() == 1)
+        else {
             return Scalar::Unknown;
         };
         let found = if is_greatest { values.last_key_value() } else { values.first_key_value() };

@@ -93,6 +93,8 @@ pub(super) fn evaluate<'a>(expression: &'a Expression, values: &impl Values<'a>)
                 i64::try_from(value.mantissa()).map_or(Scalar::Unknown, Scalar::Int)
             }
             Literal::Number(value, _) => Scalar::of_decimal(*value),
+            Literal::Float(value, _) => Scalar::Double(value.get()),
+            Literal::Text(text, Type::Char) => Scalar::Text(text.trim_end_matches(' ')),
             Literal::Text(text, _) => Scalar::Text(text),
             Literal::Time(at, _) => Scalar::Time(*at),
             Literal::Interval(interval, _) => calendar::span(*interval).map_or(Scalar::Unknown, Scalar::Span),
@@ -162,7 +164,9 @@ pub(super) fn evaluate<'a>(expression: &'a Expression, values: &impl Values<'a>)
         Expression::Cast(inner, from, to) | Expression::Widen(inner, from, to) if from.is_time() && to.is_time() => {
             times::converted(evaluate(inner, values), *from, *to, values.zone())
         }
-        Expression::Cast(inner, _, to) | Expression::Widen(inner, _, to) => evaluate(inner, values).cast(*to),
+        Expression::Cast(inner, from, to) | Expression::Widen(inner, from, to) => {
+            evaluate(inner, values).cast(*from, *to)
+        }
         Expression::Truncate(unit, inner, zone, ty) => {
             let zone = (*ty == Type::TimestampTz).then(|| zone.as_deref().unwrap_or(values.zone()));
             times::truncated(evaluate(inner, values), *unit, zone)
@@ -251,6 +255,9 @@ pub(super) fn digits_of(expression: &Expression, query: &Query) -> Digits {
                 Arithmetic::Multiply => Digits { scale: left.scale.saturating_add(right.scale), is_exact },
                 Arithmetic::Divide => Digits { scale: QUOTIENT_SCALE, is_exact: false },
             }
+        }
+        Expression::Cast(_, from, Type::Numeric) if from.is_float() => {
+            Digits { scale: QUOTIENT_SCALE, is_exact: false }
         }
         Expression::Negate(inner, _) | Expression::Cast(inner, _, _) => digits_of(inner, query),
         Expression::Call(Function::Nullif, arguments) => {

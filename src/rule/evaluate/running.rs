@@ -6,10 +6,11 @@ use smallvec::SmallVec;
 
 use super::Args;
 use super::aggregates::RunningKind;
+use super::floats::{self, Summed};
 use super::scalar::{Digits, Scalar, quotient};
 use crate::model::{DECIMAL_LIMIT, Value};
 use crate::planted;
-use crate::rule::expression::AggregateFunction;
+use crate::rule::expression::{AggregateFunction, Type};
 
 /// The running aggregates of one group. There are as many as keys, so what most rules do without is apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,17 @@ struct Apart {
     doubtful: u64,
     /// How often each value is there, for the arguments that need it.
     values: Vec<Option<BTreeMap<Value, u64>>>,
+    /// What else bounds a sum of floating point; empty where there is none.
+    floats: Vec<Size>,
+}
+
+/// Of the numbers in a sum of floating point.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
+    /// The sum of their absolute values.
+    size: i128,
+    /// How many are no multiples of 1/1024.
+    fine: u64,
 }
 
 /// What is kept of an argument.
@@ -40,15 +52,18 @@ struct Tally {
 }
 
 impl Running {
-    /// Empty aggregates over these arguments; `true`: each value is counted.
-    pub(super) fn new(arguments: impl Iterator<Item = bool>) -> Self {
+    /// Empty aggregates over these arguments: whether each value is counted, and whether it is floating point that is summed.
+    pub(super) fn new(arguments: impl Iterator<Item = (bool, bool)>) -> Self {
         let mut running = Self::default();
-        let mut values = Vec::new();
-        for is_counted in arguments {
+        let (mut values, mut has_floats) = (Vec::new(), false);
+        for (is_counted, is_summed) in arguments {
             running.tallies.push(Tally::default());
             values.push(is_counted.then(BTreeMap::new));
+            has_floats |= is_summed;
         }
-        running.apart = values.iter().any(Option::is_some).then(|| Box::new(Apart { doubtful: 0, values }));
+        let floats = if has_floats { vec![Size::default(); values.len()] } else { Vec::new() };
+        let is_needed = has_floats || values.iter().any(Option::is_some);
+        running.apart = is_needed.then(|| Box::new(Apart { doubtful: 0, values, floats }));
         running
     }
 
@@ -63,6 +78,9 @@ impl Running {
         }
         for (values, arg) in self.counted(args) {
             *values.entry(arg.clone()).or_default() += 1;
+        }
+        for (size, (n, is_coarse)) in self.floats(args) {
+            (size.size, size.fine) = (size.size.wrapping_add(n.abs()), size.fine + u64::from(!is_coarse));
         }
     }
 
@@ -80,11 +98,14 @@ impl Running {
                 }
             }
         }
+        for (size, (n, is_coarse)) in self.floats(args) {
+            (size.size, size.fine) = (size.size.wrapping_sub(n.abs()), size.fine.saturating_sub(u64::from(!is_coarse)));
+        }
         if args.len() > self.tallies.len()
             && let Some(apart) = &mut self.apart
         {
             apart.doubtful = apart.doubtful.saturating_sub(1);
-            if apart.doubtful == 0 && apart.values.is_empty() {
+            if apart.doubtful == 0 && apart.values.is_empty() && apart.floats.is_empty() {
                 self.apart = None;
             }
         }
@@ -97,6 +118,15 @@ impl Running {
     ) -> impl Iterator<Item = (&'r mut BTreeMap<Value, u64>, &'a Value)> {
         let values = self.apart.iter_mut().flat_map(|apart| &mut apart.values).zip(args);
         values.filter_map(|(values, arg)| Some((values.as_mut()?, arg))).filter(|(_, arg)| **arg != Value::Null)
+    }
+
+    /// The floating point among the arguments.
+    fn floats(&mut self, args: &Args) -> impl Iterator<Item = (&mut Size, (i128, bool))> {
+        let sizes = self.apart.iter_mut().flat_map(|apart| &mut apart.floats).zip(args);
+        sizes.filter_map(|(size, arg)| match arg {
+            Value::Double(value) => Some((size, floats::parts(*value)?)),
+            _ => None,
+        })
     }
 
     /// Rows in it.
@@ -122,7 +152,15 @@ impl Running {
         }
         let whole = |total: i128| i64::try_from(total).map_or(Scalar::Unknown, Scalar::Int);
         let values = self.apart.as_ref().and_then(|apart| apart.values.get(argument)?.as_ref());
+        let summed = || {
+            let size = self.apart.as_ref().and_then(|apart| apart.floats.get(argument))?;
+            Some(Summed { total: tally.total, size: size.size, fine: size.fine, rows: tally.present })
+        };
         match kind.function {
+            AggregateFunction::Sum if kind.is_float => {
+                summed().map_or(Scalar::Unknown, |summed| summed.sum(kind.ty == Type::Float4))
+            }
+            AggregateFunction::Avg if kind.is_float => summed().map_or(Scalar::Unknown, Summed::average),
             AggregateFunction::Count => count(tally.present),
             AggregateFunction::CountDistinct => {
                 values.map_or(Scalar::Unknown, |values| count(u64::try_from(values.len()).unwrap_or(u64::MAX)))
@@ -167,6 +205,7 @@ fn number(arg: &Value) -> Option<i128> {
         Value::Bool(value) => Some(i128::from(*value)),
         // They are counted, and their extremes are taken; no sum is.
         Value::Time(_) | Value::Text(_) => Some(0),
+        Value::Double(value) => floats::parts(*value).map(|(parts, _)| parts),
         Value::Null | Value::Decimal(_) | Value::Opaque => None,
     }
 }

@@ -4,13 +4,13 @@ use std::cmp::Ordering;
 
 use rust_decimal::Decimal;
 
-use super::times;
-use crate::model::{DECIMAL_LIMIT, Timestamp, Value};
+use super::{floats, times};
+use crate::model::{DECIMAL_LIMIT, Double, Timestamp, Value};
 use crate::rule::calendar::DAY_MICROS;
 use crate::rule::expression::{Arithmetic, Comparison, Type};
 
 /// A value on the way through an expression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scalar<'a> {
     /// NULL
     Null,
@@ -24,6 +24,10 @@ pub(super) enum Scalar<'a> {
     /// The length of an interval in microseconds.
     Span(i64),
     Text(&'a str),
+    /// `real` and `double precision`.
+    Double(f64),
+    /// One of these doubles, or one between them.
+    Between(f64, f64),
 }
 
 /// Fraction digits of a decimal.
@@ -66,6 +70,7 @@ impl<'a> Scalar<'a> {
             Value::Time(at) => Self::Time(*at),
             Value::Text(text) => Self::Text(text),
             Value::Opaque => Self::Unknown,
+            Value::Double(value) => Self::Double(value.get()),
         }
     }
 
@@ -87,7 +92,8 @@ impl<'a> Scalar<'a> {
                 _ => Value::Opaque,
             },
             Self::Time(at) => Value::Time(at),
-            Self::Span(_) => Value::Opaque,
+            Self::Double(value) => Double::new(value).map_or(Value::Opaque, Value::Double),
+            Self::Span(_) | Self::Between(..) => Value::Opaque,
             Self::Text(text) => Value::Text(text.into()),
         }
     }
@@ -105,6 +111,7 @@ impl<'a> Scalar<'a> {
         match self {
             Self::Int(value) => value.checked_neg().map_or(Self::Unknown, |value| within(value, ty)),
             Self::Decimal(value, digits) => value.checked_neg().map_or(Self::Unknown, |v| Self::Decimal(v, digits)),
+            Self::Double(_) | Self::Between(..) => floats::negated(self),
             Self::Null => Self::Null,
             _ => Self::Unknown,
         }
@@ -115,13 +122,17 @@ impl<'a> Scalar<'a> {
             // Postgres raises an error for the least integer; it is asked then.
             Self::Int(value) => value.checked_abs().map_or(Self::Unknown, Self::Int),
             Self::Decimal(value, digits) => value.checked_abs().map_or(Self::Unknown, |v| Self::Decimal(v, digits)),
+            Self::Double(value) => Self::Double(value.abs()),
+            Self::Between(low, _) if low >= 0.0 => self,
             Self::Null => Self::Null,
             _ => Self::Unknown,
         }
     }
 
-    pub(super) fn cast(self, ty: Type) -> Self {
+    /// To a number's type.
+    pub(super) fn cast(self, from: Type, ty: Type) -> Self {
         match (self, ty) {
+            (value, ty) if from.is_float() || ty.is_float() => floats::cast(value, from, ty),
             (Self::Int(value), Type::Numeric) => Self::Decimal(i128::from(value), Digits::exactly(0)),
             (Self::Int(value), ty) if ty.is_integer() => within(value, ty),
             (Self::Decimal(value, digits), ty) if ty.is_integer() => {
@@ -135,7 +146,7 @@ impl<'a> Scalar<'a> {
 }
 
 /// An integer in its type; Postgres raises an error where it does not fit.
-fn within(value: i64, ty: Type) -> Scalar<'static> {
+pub(super) fn within(value: i64, ty: Type) -> Scalar<'static> {
     let fits = match ty {
         Type::Int2 => i16::try_from(value).is_ok(),
         Type::Int4 => i32::try_from(value).is_ok(),
@@ -160,6 +171,7 @@ pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty
             };
             value.map_or(Scalar::Unknown, |value| within(value, ty))
         }
+        (left, right) if ty.is_float() => floats::arithmetic(op, left, right, ty),
         // Dates are whole days apart.
         (Scalar::Time(left), Scalar::Time(right)) => match times::between(left, right) {
             Scalar::Span(micros) if ty.is_integer() => within(micros / DAY_MICROS, ty),
@@ -251,6 +263,9 @@ pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Option<Orderi
         (Scalar::Span(left), Scalar::Span(right)) => Some(left.cmp(&right)),
         // Equal or not is the same for every collation that tables are watched with; which comes first is not.
         (Scalar::Text(left), Scalar::Text(right)) => (left == right).then_some(Ordering::Equal),
+        (Scalar::Double(_) | Scalar::Between(..), _) | (_, Scalar::Double(_) | Scalar::Between(..)) => {
+            floats::order(left, right)
+        }
         (left, right) => match (left.decimal(), right.decimal()) {
             (Some(left), Some(right)) => {
                 let common = left.1.scale.max(right.1.scale);

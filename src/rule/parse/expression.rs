@@ -253,6 +253,8 @@ fn type_named(at: At, data_type: &DataType) -> Result<Type, RuleError> {
         DataType::Integer(None) | DataType::Int(None) | DataType::Int4(None) => Type::Int4,
         DataType::BigInt(None) | DataType::Int8(None) => Type::Int8,
         DataType::Numeric(ExactNumberInfo::None) | DataType::Decimal(ExactNumberInfo::None) => Type::Numeric,
+        DataType::Real | DataType::Float4 => Type::Float4,
+        DataType::DoublePrecision | DataType::Double(ExactNumberInfo::None) | DataType::Float8 => Type::Float8,
         DataType::Text => Type::Text,
         DataType::Uuid => Type::Uuid,
         DataType::Date => Type::Date,
@@ -260,8 +262,8 @@ fn type_named(at: At, data_type: &DataType) -> Result<Type, RuleError> {
         DataType::Timestamp(None, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => Type::TimestampTz,
         _ => {
             return Err(at.error(
-                "this cast is not supported; casts to boolean, smallint, integer, bigint, numeric, text, uuid, date, timestamp \
-                 and timestamptz are",
+                "this cast is not supported; casts to boolean, smallint, integer, bigint, numeric, real, double precision, text, uuid, \
+                 date, timestamp and timestamptz are",
             ));
         }
     })

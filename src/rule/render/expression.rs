@@ -109,7 +109,9 @@ fn literal(literal: &Literal) -> String {
         // A number without a point would be an integer to Postgres.
         Literal::Number(value, ty) if natural(*value) == *ty => format!("({value})"),
         Literal::Number(value, ty) => format!("(({value})::{})", ty.name()),
-        Literal::Text(text, Type::Text | Type::Unknown) => quote_literal(text),
+        Literal::Float(value, ty) => format!("('{}'::{})", value.text(*ty == Type::Float4), ty.name()),
+        // An enum's label takes its type from what it is compared with.
+        Literal::Text(text, Type::Text | Type::Enum | Type::Unknown) => quote_literal(text),
         Literal::Text(text, ty) => format!("({}::{})", quote_literal(text), ty.name()),
         Literal::Time(at, ty) => format!("({}::{})", quote_literal(&time_text(*at, *ty)), ty.name()),
         Literal::Interval(interval, field) => {
@@ -150,6 +152,7 @@ impl Fragments<'_> {
             Expression::Column(index) => return self.shown_column(*index),
             Expression::Aggregate(index) => return self.shown_aggregate(*index),
             Expression::Literal(Literal::Number(value, _)) => return value.to_string(),
+            Expression::Literal(Literal::Float(value, ty)) => return value.text(*ty == Type::Float4),
             Expression::Call(function, arguments) => {
                 return format!("{}({})", function.as_str().to_uppercase(), list(arguments));
             }

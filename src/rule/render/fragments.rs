@@ -137,10 +137,18 @@ impl Fragments<'_> {
             Some((ColumnType::Int4, _)) => "integer".to_owned(),
             Some((ColumnType::Int8, _)) => "bigint".to_owned(),
             Some((ColumnType::Numeric { scale: _ }, _)) => "numeric".to_owned(),
+            Some((ColumnType::Float4, _)) => "real".to_owned(),
+            Some((ColumnType::Float8, _)) => "double precision".to_owned(),
+            Some((ColumnType::Char, _)) => "bpchar".to_owned(),
+            Some((ColumnType::Inet, _)) => "inet".to_owned(),
             Some((ColumnType::Uuid, _)) => "uuid".to_owned(),
             Some((ColumnType::Text, _)) | None => "text".to_owned(),
             Some((
-                ColumnType::TimestampTz | ColumnType::Timestamp { precision: _ } | ColumnType::Date | ColumnType::Other,
+                ColumnType::TimestampTz
+                | ColumnType::Timestamp { precision: _ }
+                | ColumnType::Date
+                | ColumnType::Enum
+                | ColumnType::Other,
                 type_name,
             )) => type_name.clone(),
         }

@@ -10,12 +10,20 @@ pub(super) enum Kind {
     Whole(&'static str),
     Text(&'static str),
     Uuid,
+    Address,
+    Label,
     Bool,
     Numeric(&'static str, u32),
     Time(&'static str),
 }
 
-const KEYS: [Kind; 8] = [
+/// What tables need of types.
+pub(super) const TYPES: &str = "CREATE TYPE streaming.\"Label\" AS ENUM ('l0', 'l''1', 'l2', 'l3', 'l4', 'l5', 'l6', 'l7', 'l8', 'l9', 'l10', 'l11');
+    CREATE DOMAIN streaming.short AS varchar(40);
+    CREATE DOMAIN streaming.shorter AS streaming.short;
+    CREATE DOMAIN streaming.price AS numeric(12,2);";
+
+const KEYS: [Kind; 12] = [
     Kind::Whole("bigint"),
     Kind::Whole("integer"),
     Kind::Whole("smallint"),
@@ -24,10 +32,22 @@ const KEYS: [Kind; 8] = [
     Kind::Uuid,
     Kind::Bool,
     Kind::Whole("bigint"),
+    Kind::Text("char(30)"),
+    Kind::Text("streaming.shorter"),
+    Kind::Address,
+    Kind::Label,
 ];
-const IDS: [Kind; 5] =
-    [Kind::Whole("bigint"), Kind::Whole("integer"), Kind::Text("text"), Kind::Uuid, Kind::Whole("bigint")];
-const AMOUNTS: [Kind; 7] = [
+const IDS: [Kind; 8] = [
+    Kind::Whole("bigint"),
+    Kind::Whole("integer"),
+    Kind::Text("text"),
+    Kind::Uuid,
+    Kind::Whole("bigint"),
+    Kind::Text("char(30)"),
+    Kind::Text("streaming.short"),
+    Kind::Address,
+];
+const AMOUNTS: [Kind; 9] = [
     Kind::Numeric("numeric(12,2)", 2),
     Kind::Numeric("numeric(20,6)", 6),
     Kind::Numeric("numeric(9,0)", 0),
@@ -35,6 +55,9 @@ const AMOUNTS: [Kind; 7] = [
     Kind::Whole("integer"),
     Kind::Whole("bigint"),
     Kind::Whole("smallint"),
+    // Whole numbers, of which a sum does not depend on the order.
+    Kind::Whole("double precision"),
+    Kind::Numeric("streaming.price", 2),
 ];
 const TIMES: [Kind; 6] = [
     Kind::Time("timestamptz"),
@@ -50,6 +73,8 @@ impl Kind {
         match self {
             Self::Whole(sql) | Self::Text(sql) | Self::Numeric(sql, _) | Self::Time(sql) => sql,
             Self::Uuid => "uuid",
+            Self::Address => "inet",
+            Self::Label => "streaming.\"Label\"",
             Self::Bool => "boolean",
         }
     }
@@ -61,6 +86,16 @@ impl Kind {
             // Quotes, a line's end and what is no ASCII come through as they are.
             Self::Text(_) => format!("E'k{n}\\n\\'\"ü€{}'", "x".repeat(usize::try_from(n % 7).unwrap())),
             Self::Uuid => format!("'00000000-0000-4000-8000-{n:012}'"),
+            Self::Address if n.is_multiple_of(3) => format!("'2001:db8::{n:x}'"),
+            Self::Address => format!(
+                "'10.{}.{}.{}/{}'",
+                n / 65_536 % 256,
+                n / 256 % 256,
+                n % 256,
+                if n.is_multiple_of(2) { 32 } else { 16 }
+            ),
+            Self::Label if n == 1 => "'l''1'".to_owned(),
+            Self::Label => format!("'l{}'", n % 12),
             Self::Bool => (n.is_multiple_of(2)).to_string(),
             Self::Numeric(..) | Self::Time(_) => unreachable!("no key"),
         }
@@ -187,6 +222,15 @@ impl Shape {
             self.time_value(dice)
         );
         values
+    }
+
+    /// The key of `q` as an alert shows it.
+    pub(super) fn key_text(&self) -> &'static str {
+        match self.key {
+            // A cast writes the netmask of a single address too.
+            Kind::Address => "CASE WHEN k IS NULL THEN 'null' ELSE format('%s', k) END",
+            _ => "coalesce(k::text, 'null')",
+        }
     }
 
     /// A rule whose keys are all open: what memory says of each shows in its alert.

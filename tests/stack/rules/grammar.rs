@@ -4,12 +4,16 @@ use crate::harness::Dice;
 
 /// The table.
 pub(super) const TABLE: &str = "CREATE SCHEMA streaming;
+    CREATE TYPE streaming.\"State\" AS ENUM ('open', 'held', 'closed', 'x');
+    CREATE DOMAIN streaming.price AS numeric(10,2);
+    CREATE DOMAIN streaming.label AS varchar(12);
     CREATE TABLE streaming.t (id bigint PRIMARY KEY, user_id bigint, card_id integer, kind smallint, amount numeric(12,2),
       free numeric, country text, status varchar(20), ok boolean, ref uuid, created_at timestamptz, local_at timestamp(3),
-      day date)";
+      day date, rate double precision, weight real, code char(5), state streaming.\"State\", addr inet, price streaming.price,
+      label streaming.label)";
 
 /// Columns that rules group by.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 19] = [
     "user_id",
     "card_id",
     "kind",
@@ -17,6 +21,12 @@ const KEYS: [&str; 13] = [
     "status",
     "ok",
     "ref",
+    "code",
+    "state",
+    "addr",
+    "label",
+    "price",
+    "coalesce(code, 'a')",
     "date_trunc('day', created_at)",
     "created_at::date",
     "EXTRACT(dow FROM local_at)",
@@ -32,6 +42,15 @@ pub(super) fn values(dice: &mut Dice) -> Vec<(&'static str, String)> {
         if dice.one_in(nulls) { "NULL".to_owned() } else { write(dice) }
     };
     let text = |dice: &mut Dice| TEXTS[usize::try_from(dice.below(7)).unwrap()].to_owned();
+    let pick = |dice: &mut Dice, of: &[&str]| of[usize::try_from(dice.below(of.len() as u64)).unwrap()].to_owned();
+    let float = |dice: &mut Dice| match dice.below(24) {
+        0 => "'NaN'".to_owned(),
+        1 => "'Infinity'".to_owned(),
+        2 => "'-0'".to_owned(),
+        3 => "1e20".to_owned(),
+        4..=12 => dice.between(-20, 60).to_string(),
+        _ => format!("{}.{}", dice.between(-9, 60), dice.below(1_000)),
+    };
     let hours = |dice: &mut Dice| format!("interval '{} hours {} ms'", dice.below(400), dice.below(100_000));
     vec![
         ("user_id", value(12, &|dice| dice.below(4).to_string())),
@@ -53,6 +72,18 @@ pub(super) fn values(dice: &mut Dice) -> Vec<(&'static str, String)> {
         ("created_at", value(12, &|dice| format!("now() - {}", hours(dice)))),
         ("local_at", value(12, &|dice| format!("now()::timestamp - {}", hours(dice)))),
         ("day", value(12, &|dice| format!("now()::date - {}", dice.below(20)))),
+        ("rate", value(8, &float)),
+        ("weight", value(8, &float)),
+        ("code", value(8, &|dice| pick(dice, &["'a'", "'ab '", "'ab'", "'o''k'", "''", "'ABCDE'"]))),
+        ("state", value(8, &|dice| pick(dice, &["'open'", "'held'", "'closed'"]))),
+        (
+            "addr",
+            value(8, &|dice| {
+                pick(dice, &["'10.0.0.1'", "'10.0.0.1/32'", "'10.0.0.1/8'", "'2001:db8::1'", "'::1'", "'::1.2.3.4'"])
+            }),
+        ),
+        ("price", value(8, &|dice| format!("{}.{:02}", dice.between(-3, 12), dice.below(4) * 25))),
+        ("label", value(8, &text)),
     ]
 }
 
@@ -77,8 +108,10 @@ impl Writer<'_> {
             let (left, op, right) = (self.number(over, 0), compare(self), self.number(over, 0));
             return format!("{left} {op} {right}");
         }
-        match (self.0.below(17), over) {
+        match (self.0.below(21), over) {
             (14 | 15, _) => self.time(over),
+            (17 | 18, _) => self.floating(over, depth - 1),
+            (19 | 20, Over::Row) => self.named(),
             (0..=2, _) => {
                 let (left, op, right) = (self.number(over, depth - 1), compare(self), self.number(over, depth - 1));
                 format!("{left} {op} {right}")
@@ -125,6 +158,75 @@ impl Writer<'_> {
                 let (column, op) = (self.one(&["created_at", "local_at", "day"]), compare(self));
                 format!("max({column}) {op} min({column})")
             }
+        }
+    }
+
+    /// A condition on floating point.
+    fn floating(&mut self, over: Over, depth: u64) -> String {
+        let not = self.one(&["", "NOT "]);
+        match self.0.below(5) {
+            0 => format!("{} IS {not}DISTINCT FROM {}", self.float(over, depth), self.float(over, 0)),
+            1 => format!("{} {not}BETWEEN {} AND {}", self.float(over, depth), self.literal(), self.float(over, 0)),
+            2 => format!(
+                "{} {not}IN ({}, {}, {})",
+                self.float(over, depth),
+                self.literal(),
+                self.literal(),
+                self.literal()
+            ),
+            _ => {
+                let (left, op) = (self.float(over, depth), self.one(&["=", "<>", "<", "<=", ">", ">="]));
+                let right = if self.0.one_in(2) { self.float(over, depth) } else { self.number(over, 0) };
+                format!("{left} {op} {right}")
+            }
+        }
+    }
+
+    /// A value in floating point.
+    fn float(&mut self, over: Over, depth: u64) -> String {
+        if depth == 0 {
+            return match (self.0.below(6), over) {
+                (0, _) => format!("'{}'::float8", self.0.below(40)),
+                (1, Over::Row) => "amount::float8".to_owned(),
+                (_, Over::Row) => self.one(&["rate", "weight"]).to_owned(),
+                (1, Over::Group) => "count(*)::float8".to_owned(),
+                (_, Over::Group) => {
+                    let (function, of) = (self.one(&["sum", "avg", "min", "max"]), self.float(Over::Row, 0));
+                    let filter = if self.0.one_in(4) { self.condition(Over::Row, 0) } else { "true".to_owned() };
+                    format!("{function}({of}) FILTER (WHERE {filter})")
+                }
+            };
+        }
+        match self.0.below(8) {
+            0..=2 => {
+                let (left, op) = (self.float(over, depth - 1), self.one(&["+", "-", "*"]));
+                let right = if self.0.one_in(2) { self.float(over, 0) } else { self.number(over, 0) };
+                format!("({left} {op} {right})")
+            }
+            3 => format!("({} / {})", self.float(over, depth - 1), 1 + self.0.below(40)),
+            4 => format!("abs({})", self.float(over, depth - 1)),
+            5 => {
+                let function = self.one(&["coalesce", "greatest", "least"]);
+                format!("{function}({}, {})", self.float(over, depth - 1), self.number(over, 0))
+            }
+            6 => format!("({})::{}", self.float(over, 0), self.one(&["real", "float8", "double precision"])),
+            _ => format!("CASE WHEN {} THEN {} END", self.condition(over, 0), self.float(over, depth - 1)),
+        }
+    }
+
+    /// A condition on char(n), enums, addresses and domains.
+    fn named(&mut self) -> String {
+        let (not, op) = (self.one(&["", "NOT "]), self.one(&["=", "<>"]));
+        match self.0.below(9) {
+            0 => format!("code {op} {}", self.one(&["'a'", "'ab'", "'ab   '", "''"])),
+            1 => format!("code {not}IN ('a', 'ab ', 'zz')"),
+            2 => format!("code::text {not}LIKE 'a%'"),
+            3 => format!("state {op} {}", self.one(&["'open'", "'held'", "'x'"])),
+            4 => format!("state {not}IN ('open', 'x')"),
+            5 => format!("state::text {not}LIKE '%e%'"),
+            6 => format!("addr {op} {}", self.one(&["'10.0.0.1'", "'10.0.0.1/32'", "'10.0.0.1/8'", "'::1'"])),
+            7 => format!("addr {not}IN ('10.0.0.1', '2001:DB8:0::1')"),
+            _ => format!("label {not}LIKE 'd%' AND price {op} {}", self.literal()),
         }
     }
 
@@ -187,7 +289,7 @@ impl Writer<'_> {
             return match (self.0.below(3), over) {
                 (0, _) => self.literal(),
                 (_, Over::Row) => {
-                    self.one(&["amount", "amount", "free", "card_id", "kind", "user_id", "id"]).to_owned()
+                    self.one(&["amount", "amount", "free", "card_id", "kind", "user_id", "id", "price"]).to_owned()
                 }
                 (_, Over::Group) => self.aggregate(1),
             };
@@ -238,7 +340,22 @@ impl Writer<'_> {
             0 | 1 => "count(*)".to_owned(),
             2 => format!("count({})", self.number(Over::Row, depth)),
             3 => {
-                let of = self.one(&["country", "user_id", "ref", "amount", "ok", "created_at", "status", "free"]);
+                let of = self.one(&[
+                    "country",
+                    "user_id",
+                    "ref",
+                    "amount",
+                    "ok",
+                    "created_at",
+                    "status",
+                    "free",
+                    "rate",
+                    "weight",
+                    "code",
+                    "state",
+                    "addr",
+                    "label",
+                ]);
                 format!("count(DISTINCT {of})")
             }
             4 | 5 => format!("sum({})", self.number(Over::Row, depth)),
@@ -266,7 +383,9 @@ pub(super) fn rule(dice: &mut Dice) -> String {
     }
     let mut outputs: Vec<String> = keys.iter().enumerate().map(|(at, key)| format!("{key} AS k{at}")).collect();
     for at in 0..writer.0.below(4) {
-        let output = match writer.0.below(8) {
+        let output = match writer.0.below(10) {
+            8 => writer.float(Over::Group, 2),
+            9 => format!("{}({})", writer.one(&["min", "max"]), writer.one(&["state", "code", "label"])),
             0 => format!("max({})", writer.one(&["created_at", "local_at", "day"])),
             1 => format!("({})", writer.condition(Over::Group, 1)),
             _ => writer.number(Over::Group, 2),

@@ -10,12 +10,15 @@ use crate::harness::job::Running;
 use crate::harness::{Connector, Database, Dice, Job, Record, kafka, wait_for};
 
 const TABLE: &str = "CREATE SCHEMA IF NOT EXISTS streaming;
+    CREATE TYPE streaming.state AS ENUM ('new', 'open', 'closed');
+    CREATE DOMAIN streaming.fee AS numeric(8,2);
     CREATE TABLE streaming.t (id bigint PRIMARY KEY, user_id bigint, account_id bigint, card_id bigint, merchant_id bigint,
       payee_id bigint, amount numeric(12,2), currency text, country text, direction text, type text, status text,
-      device_id text, created_at timestamptz)";
+      device_id text, created_at timestamptz, ip inet, lat float8, lon real, grade char(2), state streaming.state,
+      fee streaming.fee)";
 
 /// Name, SELECT and WHERE, GROUP BY, HAVING.
-const RULES: [(&str, &str, &str, &str); 37] = [
+const RULES: [(&str, &str, &str, &str); 43] = [
     (
         "spend",
         "SUM(ABS(amount)) FROM streaming.t WHERE created_at >= NOW() - INTERVAL '7 days'",
@@ -223,6 +226,32 @@ const RULES: [(&str, &str, &str, &str); 37] = [
         "user_id",
         "COUNT(*) >= 2",
     ),
+    (
+        "addresses",
+        "COUNT(DISTINCT ip) FROM streaming.t WHERE ip <> '10.0.0.9/32' AND created_at >= NOW() - INTERVAL '1 day'",
+        "user_id",
+        "COUNT(DISTINCT ip) >= 3",
+    ),
+    ("by-address", "COUNT(*) FROM streaming.t WHERE created_at >= NOW() - INTERVAL '1 day'", "ip", "COUNT(*) > 4"),
+    (
+        "north",
+        "MAX(lat), MIN(lon), AVG(lat) FROM streaming.t WHERE lat > 50.5 AND lon BETWEEN -10 AND 20.1",
+        "card_id",
+        "MAX(lat) - MIN(lat) > 3.5 OR SUM(lat) > 300.25",
+    ),
+    (
+        "distances",
+        "SUM(lon * 111.2::float8) FROM streaming.t WHERE created_at >= NOW() - INTERVAL '7 days'",
+        "account_id",
+        "SUM(ABS(lon)) > 40 AND AVG(lon) < 12",
+    ),
+    (
+        "grades",
+        "COUNT(*) FROM streaming.t WHERE grade IN ('a', 'b ') AND state <> 'closed' AND state::text LIKE '%e%'",
+        "grade; state",
+        "COUNT(*) BETWEEN 2 AND 9",
+    ),
+    ("fees", "SUM(fee), MAX(state) FROM streaming.t", "merchant_id", "SUM(fee) >= 30 AND COUNT(DISTINCT state) > 1"),
 ];
 
 fn sql((_, select, keys, having): &(&str, &str, &str, &str)) -> String {
@@ -254,16 +283,22 @@ fn row(dice: &mut Dice) -> Vec<(&'static str, String)> {
         values.push((column, number(dice, below)));
     }
     values.push(("amount", if dice.one_in(15) { "NULL".to_owned() } else { amount }));
-    let texts: [(&'static str, &[&str]); 5] = [
+    let texts: [(&'static str, &[&str]); 8] = [
         ("country", &["de", "fr", "it", "us"]),
         ("direction", &["in", "out"]),
         ("type", &["credit_card", "transfer", "refund", "purchase", "bonus", "payroll"]),
         ("status", &["ok", "declined", "pending"]),
         ("device_id", &["d1", "d2", "e'"]),
+        ("ip", &["10.0.0.1", "10.0.0.9", "10.0.0.2/24", "2001:db8::7"]),
+        ("grade", &["a", "b", "cc"]),
+        ("state", &["new", "open", "closed"]),
     ];
     for (column, of) in texts {
         values.push((column, one(dice, of).replace("e''", "e'''")));
     }
+    values.push(("lat", format!("{}.{}", 40 + dice.below(20), dice.below(1_000))));
+    values.push(("lon", format!("{}.{}", dice.between(-15, 30), dice.below(100))));
+    values.push(("fee", format!("{}.{:02}", dice.below(12), dice.below(100))));
     values.push(("created_at", format!("now() - interval '{minutes} minutes'")));
     values
 }
@@ -310,6 +345,7 @@ fn wanted(database: &Database) -> BTreeSet<String> {
                 "to_char(q.date_trunc AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')".to_owned()
             }
             key if key.starts_with("EXTRACT") => "q.extract::text".to_owned(),
+            "ip" => "CASE WHEN q.ip IS NOT NULL THEN format('%s', q.ip) END".to_owned(),
             key => format!("q.{key}::text"),
         };
         let keys: Vec<String> = rule.2.split("; ").map(|key| format!("coalesce({}, 'null')", text(key))).collect();
@@ -346,7 +382,8 @@ fn histories(test: &str, seed: u64, rounds: u64, steps: u64) {
         job.rule.push_str(&format!("[[rules]]\nname = \"{}\"\nsql = \"\"\"\n{}\"\"\"\n", rule.0, sql(rule)));
     }
     let mut dice = Dice(seed);
-    change(&mut dice, &database);
+    // The connector makes the topic with the first row.
+    database.sql(&insert(0, row(&mut dice)));
     wait_for("the topic is there", || (kafka::end_of(&topic) > 0).then_some(()));
     let mut run = job.start();
     for round in 0..rounds {

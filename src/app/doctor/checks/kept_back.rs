@@ -45,7 +45,7 @@ fn of_columns(at: &At<'_>, (table, wanted): (&Table, &[usize])) -> Vec<Finding> 
         let mut sure = true;
         let columns = needed.iter().filter(|column| {
             let ty = table.columns.iter().find(|found| found.name == **column).map(|found| &found.ty);
-            if cut && !matches!(ty, Some(ColumnType::Text | ColumnType::Other)) {
+            if cut && !matches!(ty, Some(ColumnType::Text | ColumnType::Char | ColumnType::Other)) {
                 return false;
             }
             let hit = is_hit(is_listed(list, &full(column)));
