@@ -125,9 +125,9 @@ impl Alert {
             "severity": rule.severity,
             "key": key_json(query, decision.key),
             "message": message,
-            "stream": decision.stream,
+            "stream": query.text.is_none().then_some(decision.stream),
             "database": decision.database,
-            "having": render::having_text(query),
+            "having": query.text.is_none().then(|| render::having_text(query)),
             "window": {
                 "from": decision.window.0.map(Timestamp::rfc3339),
                 "to": decision.window.1.rfc3339(),
@@ -140,6 +140,9 @@ impl Alert {
             && decision.status == Status::Resolved
         {
             fields.insert("reason".to_owned(), Json::from(decision.reason.as_str()));
+        }
+        if let Json::Object(fields) = &mut body {
+            fields.insert("evaluated_by".to_owned(), Json::from(query.evaluated_by().as_str()));
         }
         let line = match decision.status {
             Status::Firing => message,

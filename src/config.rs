@@ -22,7 +22,8 @@ use std::{fmt, io};
 
 use crate::change::debezium::{self, BinaryHandling, DecimalHandling, TimePrecision};
 use crate::progress::StartAt;
-use crate::rule::{Confirm, Time};
+use crate::rule::text::Pace;
+use crate::rule::{Confirm, Evaluate, Time};
 use crate::telemetry::Format;
 
 pub(crate) use checks::group_id as check_group_id;
@@ -327,6 +328,12 @@ pub struct RuleSettings {
     pub confirm: Confirm,
     /// The time zone of its session; `None`: that of `[postgres]`.
     pub time_zone: Option<String>,
+    /// Who evaluates it.
+    pub evaluate: Evaluate,
+    /// The outputs that are its key, where Postgres evaluates it; empty: the columns of GROUP BY.
+    pub key: Vec<String>,
+    /// When Postgres is asked, where it evaluates the rule.
+    pub pace: Pace,
 }
 
 /// `[alerts.…]`: each sink is on when its section is present; the log alone when none is.

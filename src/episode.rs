@@ -266,6 +266,11 @@ impl Episodes {
 
     /// Takes what memory says of a group.
     pub fn raise(&mut self, transition: &Transition, now: Timestamp) -> Raised {
+        self.raise_after(transition, now, now)
+    }
+
+    /// The same; a new candidate is asked about at `ask_at`, and one that waits is not asked sooner.
+    pub fn raise_after(&mut self, transition: &Transition, now: Timestamp, ask_at: Timestamp) -> Raised {
         let key = &transition.key;
         let firing = self.open.contains_key(key);
         if agrees(transition.evaluation, firing) {
@@ -285,13 +290,14 @@ impl Episodes {
                 // Postgres has decided about that instant: from here on it is about this one.
                 (candidate.raised_at, candidate.stream) = (transition.now, stream_text(transition));
             }
-            candidate.ask_at = now;
+            let is_waiting = !candidate.asking && candidate.attempts == 0;
+            candidate.ask_at = if is_waiting { candidate.ask_at.min(ask_at) } else { ask_at };
             candidate.overdue = false;
             candidate.named_again = candidate.asking;
             candidate.refusals = 0;
             return Raised::Again;
         }
-        self.candidates.insert(key.clone(), Candidate::new(transition, now));
+        self.candidates.insert(key.clone(), Candidate { ask_at, ..Candidate::new(transition, now) });
         Raised::Candidate
     }
 

@@ -19,6 +19,7 @@ pub mod message;
 pub mod parse;
 pub mod render;
 pub mod table_row;
+pub mod text;
 
 use std::sync::Arc;
 
@@ -70,6 +71,21 @@ pub enum Confirm {
     Off,
 }
 
+/// Who evaluates a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evaluate {
+    /// The first of the others that can.
+    #[default]
+    Auto,
+    /// Memory, for each change; Postgres confirms.
+    Memory,
+    /// Postgres, for the keys that a change touches.
+    Touched,
+    /// Postgres, for all keys at an interval.
+    Whole,
+}
+
 /// The typed query: an allow-list of what memory and Postgres agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
@@ -91,6 +107,8 @@ pub struct Query {
     pub having: Expression,
     /// The time zone of the session that the query is run in.
     pub zone: Arc<Zone>,
+    /// The rule's own text, where Postgres alone evaluates it. Then the computed columns are its key, and all else is empty.
+    pub text: Option<Arc<text::Text>>,
 }
 
 /// What HAVING compares with a number, where it does: what a bar is drawn for.
@@ -119,7 +137,17 @@ impl Query {
     /// The columns of the table that the key is made of.
     pub fn key_columns(&self) -> Vec<usize> {
         let of = |column: &usize| self.computed(*column).map_or_else(|| vec![*column], Expression::columns);
-        self.group_by.iter().flat_map(of).collect()
+        let touched = self.text.iter().flat_map(|text| text.touches.iter().flatten().copied());
+        self.group_by.iter().flat_map(of).chain(touched).collect()
+    }
+
+    /// Who evaluates it.
+    pub fn evaluated_by(&self) -> Evaluate {
+        match &self.text {
+            None => Evaluate::Memory,
+            Some(text) if text.touches.is_empty() => Evaluate::Whole,
+            Some(_) => Evaluate::Touched,
+        }
     }
 
     /// Its expressions over a row, but for those of the key.
@@ -160,6 +188,10 @@ impl Query {
     /// Whether the query means something else in another time zone: its column holds local times, or it reaches back by days
     /// or months, which a change of the clocks makes longer or shorter.
     pub fn is_zoned(&self) -> bool {
+        // Nobody has looked at what is in such a text.
+        if self.text.is_some() {
+            return true;
+        }
         let is_bound_zoned =
             self.bound.as_ref().is_some_and(|bound| bound.edge.is_zoned() || bound.is_widened(&self.table));
         is_bound_zoned || self.all_expressions().any(Expression::is_zoned)
@@ -230,6 +262,18 @@ pub enum OutputExpr {
     Key(usize),
     /// An expression over aggregates, and its type.
     Value(Expression, Type),
+}
+
+impl Evaluate {
+    /// As settings and alerts have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Memory => "memory",
+            Self::Touched => "touched",
+            Self::Whole => "whole",
+        }
+    }
 }
 
 impl Output {

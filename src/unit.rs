@@ -9,6 +9,7 @@
 //! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
 //! - [`decide`]: from a candidate to its alert
 //! - [`log`]: what is logged of a key
+//! - [`of_postgres`]: rules that Postgres alone evaluates
 //! - [`order`]: what is asked after an answer
 //! - [`rebuilt`]: every group evaluated once, after a start
 //! - [`past`]: what earlier runs have left, under rules that may have changed since
@@ -19,6 +20,7 @@ mod decide;
 pub mod events;
 mod log;
 mod lookups;
+mod of_postgres;
 mod order;
 pub mod past;
 mod question;
@@ -42,6 +44,7 @@ use crate::alert::{Alert, key_texts};
 use crate::change::{Change, Op};
 use crate::episode::{Episodes, Outcome, Raised};
 use crate::failure::CallError;
+use crate::model::duration::micros;
 use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
 use crate::planted;
 use crate::progress::Offsets;
@@ -65,6 +68,8 @@ struct RuleState {
     changed_from: Option<String>,
     /// Unconfirmed keys that are evaluated once the table has said what it has of their rows.
     held_back: BTreeMap<Key, Transition>,
+    /// When Postgres is asked again, where it alone evaluates the rule.
+    due: of_postgres::Due,
 }
 
 impl RuleState {
@@ -144,7 +149,8 @@ impl Unit {
         let state = |rule: Rule| -> Result<RuleState, String> {
             let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
             let (episodes, held_back) = (Episodes::default(), BTreeMap::new());
-            let mut state = RuleState { rule, window, episodes, changed_from: None, held_back };
+            let due = of_postgres::Due::default();
+            let mut state = RuleState { rule, window, episodes, changed_from: None, held_back, due };
             if state.is_in_order() {
                 state.window.watch_named();
             }
@@ -316,6 +322,9 @@ impl Unit {
             let Some(state) = self.rules.get_mut(index) else { continue };
             let mut transitions = state.window.evaluate_touched(now);
             transitions.extend(state.window.expire(now));
+            if state.window.take_missed() {
+                self.audit.sweeps.insert(index);
+            }
             self.take(index, transitions, now);
         }
         self.take_held_back(now);
@@ -347,6 +356,11 @@ impl Unit {
             let Some(state) = self.rules.get_mut(index) else { return };
             let raised = if state.is_in_order() {
                 state.episodes.raise_in_order(&transition, now)
+            } else if let Some(text) = &state.rule.query.text {
+                let delay = micros(text.pace.max_delay);
+                // What nobody's change has brought has waited already.
+                let delay = if transition.trigger.is_some() { delay } else { 0 };
+                state.episodes.raise_after(&transition, now, Timestamp(now.0.saturating_add(delay)))
             } else {
                 state.episodes.raise(&transition, now)
             };
@@ -438,7 +452,7 @@ impl Unit {
                 }
                 Outcome::Refuted(again_at) => {
                     report(ConfirmationOutcome::Refuted);
-                    if again_at.is_none() && was_overdue {
+                    if again_at.is_none() && (was_overdue || state.rule.query.text.is_some()) {
                         state.window.watch(&asked.key, false); // it has been empty since
                     }
                     let refusals = refusals(&state.episodes, &asked.key);

@@ -12,19 +12,22 @@
 //! - [`unseen`]: which transactions the database may not show yet
 //! - [`stored`]: the shape of a window in `state/N`
 //! - [`trigger`]: the change that made an evaluation what it is
+//! - [`touch`]: keys of a rule that Postgres alone evaluates
 //! - [`top`]: the groups nearest to their threshold
 //! - [`watch`]: groups that wait for an answer, and groups that are worth nothing
-//! - [`arena`], [`rows`]: where rows and groups lie
+//! - [`arena`], [`rows`]: where rows and groups lie; [`index`]: by which keys
 
 mod arena;
 mod audit;
 #[cfg(debug_assertions)]
 mod damage;
 mod edges;
+mod index;
 mod reload;
 mod rows;
 mod stored;
 mod top;
+mod touch;
 mod trigger;
 mod unseen;
 mod version;
@@ -32,7 +35,6 @@ mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
-use std::hash::BuildHasher;
 
 use arena::Arena;
 use hashbrown::HashTable;
@@ -155,6 +157,8 @@ pub struct Window {
     watches_named: bool,
     /// Where every change is evaluated at its own instant: what has not been fetched yet.
     transitions: Vec<Transition>,
+    /// Where Postgres alone evaluates: changes have touched keys that are not known here.
+    has_missed: bool,
 }
 
 impl Window {
@@ -180,6 +184,7 @@ impl Window {
             emptied: BTreeSet::new(),
             watches_named: false,
             transitions: Vec::new(),
+            has_missed: false,
         }
     }
 
@@ -201,6 +206,10 @@ impl Window {
 
     /// Applies one change. `now` is NOW() of the step under processing time; `position` is the record's.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) -> Applied {
+        if self.program.is_of_postgres() {
+            self.touch(change, position, now);
+            return Applied::Taken;
+        }
         let version = match change.op {
             Op::Read => change.lsn.and_then(Version::read),
             Op::Tombstone => None,
@@ -315,6 +324,9 @@ impl Window {
 
     /// What memory says of a group at `now`, and its aggregates as an alert shows them.
     pub fn evaluate(&mut self, key: &Key, now: Timestamp) -> (Evaluation, serde_json::Map<String, serde_json::Value>) {
+        if self.program.is_of_postgres() {
+            return (Evaluation::Unknown, serde_json::Map::new());
+        }
         let Some(index) = self.find_group(key) else {
             return (
                 Evaluation::Fails,
@@ -432,12 +444,6 @@ impl Window {
         Some(group)
     }
 
-    fn index_row(&mut self, index: u32) {
-        let (rows, hasher) = (&self.rows, &self.hasher);
-        let hash = |index: &u32| rows.get(*index).map_or(0, |row| hasher.hash_one(&row.pk));
-        self.by_pk.insert_unique(hash(&index), index, hash);
-    }
-
     /// Removes a row; its group, for evaluating.
     fn take_out(&mut self, index: u32) -> Option<u32> {
         let row = self.forget(index)?;
@@ -447,50 +453,5 @@ impl Window {
             group.running.remove(&args);
         }
         Some(row.group)
-    }
-
-    fn forget(&mut self, index: u32) -> Option<Row> {
-        let row = self.rows.remove(index)?;
-        if let Ok(entry) = self.by_pk.find_entry(self.hasher.hash_one(&row.pk), |other| *other == index) {
-            entry.remove();
-        }
-        Some(row)
-    }
-
-    #[inline]
-    fn find_row(&self, pk: &Key) -> Option<u32> {
-        let same = |index: &u32| self.rows.get(*index).is_some_and(|row| row.pk == *pk);
-        self.by_pk.find(self.hasher.hash_one(pk), same).copied()
-    }
-
-    #[inline]
-    fn find_group(&self, key: &Key) -> Option<u32> {
-        let same = |index: &u32| self.groups.get(*index).is_some_and(|group| group.key == *key);
-        self.by_key.find(self.hasher.hash_one(key), same).copied()
-    }
-
-    fn group_for(&mut self, key: Key) -> Option<u32> {
-        if let Some(group) = self.find_group(&key) {
-            return Some(group);
-        }
-        let hash = self.hasher.hash_one(&key);
-        let index = self.groups.insert(Group {
-            key,
-            rows: Rows::default(),
-            edges: self.program.first_edges(),
-            running: self.program.start(),
-            event_time: Timestamp::MIN,
-            evaluation: Evaluation::Fails,
-            evaluated: Evaluation::Fails,
-            since: None,
-            reason: Reason::Time,
-            touched: false,
-            watched: false,
-            edge: None,
-            unseen: Unseen::default(),
-        })?;
-        let (groups, hasher) = (&self.groups, &self.hasher);
-        self.by_key.insert_unique(hash, index, |other| groups.get(*other).map_or(0, |g| hasher.hash_one(&g.key)));
-        Some(index)
     }
 }

@@ -22,9 +22,11 @@ pub struct AlertRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub episode: Option<String>,
     pub message: String,
-    pub stream: Map<String, Json>,
+    /// `None` where Postgres alone evaluates the rule.
+    pub stream: Option<Map<String, Json>>,
     pub database: Option<Map<String, Json>>,
-    pub having: String,
+    /// `None` where Postgres alone evaluates the rule.
+    pub having: Option<String>,
     pub window: AlertWindow,
     pub trigger: Json,
     pub confirmation: Json,
@@ -32,6 +34,9 @@ pub struct AlertRecord {
     /// Why the episode is over; `None` in firing alerts, and in records of earlier programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who has evaluated the rule; `None` in records of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluated_by: Option<String>,
 }
 
 /// The window of an alert, in RFC 3339.
@@ -54,6 +59,11 @@ impl AlertRecord {
         record.window.to = uniform(&record.window.to);
         record.emitted_at = uniform(&record.emitted_at);
         Ok(record)
+    }
+
+    /// The outputs over aggregates as Postgres has them; where it was not asked, as memory has them.
+    pub fn numbers(&self) -> Option<&Map<String, Json>> {
+        self.database.as_ref().or(self.stream.as_ref())
     }
 
     /// A field of the trigger; null where time alone brought the alert.

@@ -67,6 +67,14 @@ pub async fn explain(config: &Config, record: &AlertRecord) -> Result<RuleNow, F
     let database = rules_database(&config.postgres)?;
     match config.rules.iter().find(|rule| rule.name == record.rule) {
         None => Ok(RuleNow { version: None, found: Err(format!("the configuration has no rule {}", record.rule)) }),
+        Some(_) if record.having.is_none() => Ok(RuleNow {
+            version: None,
+            found: Err(format!(
+                "Postgres alone evaluates rule {}, so no rows are known to be behind the alert; run its query with the key in a \
+                 condition to see what it returns now",
+                record.rule
+            )),
+        }),
         Some(rule) => ask(config, &database, rule, record).await,
     }
 }
@@ -155,8 +163,8 @@ fn key_texts(query: &Query, record: &AlertRecord) -> Option<Vec<Option<String>>>
 
 /// The alert's own number for each output: what the database said, or the stream where it was not asked.
 fn numbers<'a>(query: &Query, record: &'a AlertRecord) -> Vec<Option<&'a Json>> {
-    let numbers = record.database.as_ref().unwrap_or(&record.stream);
-    outputs(query).iter().map(|output| numbers.get(&output.name)).collect()
+    let numbers = record.numbers();
+    outputs(query).iter().map(|output| numbers.and_then(|numbers| numbers.get(&output.name))).collect()
 }
 
 /// A value as Postgres reads it; `None` for NULL.

@@ -8,7 +8,8 @@ use sqlx::postgres::PgConnection;
 use crate::change::debezium::TableSource;
 use crate::config::{Config, Postgres, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
-use crate::confirm::postgres::contract;
+use crate::confirm::postgres::text::Wanted as WantedText;
+use crate::confirm::postgres::{self as confirm, contract};
 use crate::contract::{Contract, gaps};
 use crate::failure::{CallError, Failure, Kind};
 use crate::model::Table;
@@ -17,7 +18,8 @@ use crate::postgres::{Database, query_scalar};
 use crate::retry::Retry;
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
-use crate::rule::{OutputExpr, Query, Rule, Time, compile};
+use crate::rule::text::{self, ParsedText};
+use crate::rule::{Confirm, Evaluate, OutputExpr, Query, Rule, RuleError, Time, compile};
 use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 
 /// The rules of a configuration, and the table that they read.
@@ -42,7 +44,7 @@ pub struct CompiledRules {
 /// # Errors
 /// All that is wrong with the rules; or the database cannot be reached, or refuses.
 pub async fn compile_rules(config: &Config, database: &Database, patience: Duration) -> Result<CompiledRules, Failure> {
-    let parsed = parse_rules(&config.rules).map_err(Failure::misconfigured)?;
+    let parsed = parse_rules(config).map_err(Failure::misconfigured)?;
     let compiled =
         database.attempt(patience, async |connection| compile_all(config, database, &parsed, connection).await);
     let mut compiled = compiled.await?;
@@ -97,39 +99,94 @@ impl CompiledRules {
     }
 }
 
+/// A rule's text, as far as it is understood without Postgres.
+enum ParsedRule {
+    /// A query that memory may evaluate.
+    Memory(Box<Parsed>),
+    /// Any other one, and why memory does not evaluate it.
+    Text(Box<ParsedText>, RuleError),
+}
+
+/// All rules, and the table whose changes the topic has.
+struct ParsedRules {
+    rules: Vec<ParsedRule>,
+    schema: String,
+    table: String,
+}
+
 /// Parses every rule, reporting all that is wrong with any of them.
-fn parse_rules(rules: &[RuleSettings]) -> Result<Vec<Parsed>, String> {
-    let mut parsed: Vec<Parsed> = Vec::new();
+fn parse_rules(config: &Config) -> Result<ParsedRules, String> {
+    let mut rules = Vec::new();
     let mut problems = Vec::new();
-    for rule in rules {
-        match parse(&rule.sql) {
-            Ok(query) => parsed.push(query),
-            Err(error) => problems.push(format!("rule {}: sql, {error}", rule.name)),
+    for rule in &config.rules {
+        match parse_rule(rule) {
+            Ok(parsed) => rules.push(parsed),
+            Err(problem) => problems.push(format!("rule {}: {problem}", rule.name)),
         }
     }
     if !problems.is_empty() {
         return Err(problems.join("\n"));
     }
-    let table = |parsed: &Parsed| format!("{}.{}", parsed.schema.text, parsed.table.text);
-    for (rule, query) in rules.iter().zip(&parsed) {
-        if let Some(first) = parsed.first()
-            && table(first) != table(query)
+    let (schema, table) = watched_table(&config.source.topic, &rules)?;
+    for (rule, parsed) in config.rules.iter().zip(&rules) {
+        if let ParsedRule::Memory(parsed) = parsed
+            && rule.evaluate == Evaluate::Memory
+            && !reads(parsed, &schema, &table)
         {
             return Err(format!(
-                "rule {} reads {}, but the first rule reads {}: one run watches one table; give the other rules a configuration with its own group id",
-                rule.name,
-                table(query),
-                table(first)
+                "rule {} reads {}.{}, but the topic has {schema}.{table}: memory evaluates rules on that table alone; leave evaluate out, so \
+                 that Postgres runs the query at an interval, or give the rule a configuration with its own group id",
+                rule.name, parsed.schema.text, parsed.table.text
             ));
         }
     }
-    Ok(parsed)
+    Ok(ParsedRules { rules, schema, table })
+}
+
+fn reads(parsed: &Parsed, schema: &str, table: &str) -> bool {
+    (parsed.schema.text.as_str(), parsed.table.text.as_str()) == (schema, table)
+}
+
+fn parse_rule(rule: &RuleSettings) -> Result<ParsedRule, String> {
+    let in_sql = |error: RuleError| format!("sql, {error}");
+    let of_memory = match parse(&rule.sql) {
+        Ok(parsed) => return Ok(ParsedRule::Memory(Box::new(parsed))),
+        Err(error) => error,
+    };
+    if rule.evaluate == Evaluate::Memory {
+        return Err(in_sql(of_memory));
+    }
+    // What is no SQL at all is said as it was.
+    let parsed = text::parse(&rule.sql).map_err(|_| in_sql(of_memory.clone()))?;
+    Ok(ParsedRule::Text(Box::new(parsed), of_memory))
+}
+
+/// The table whose changes the topic has: the one that it is named after, if a rule reads that, or that of the first rule that
+/// memory evaluates.
+fn watched_table(topic: &str, rules: &[ParsedRule]) -> Result<(String, String), String> {
+    let named = topic.rsplit_once('.').map(|(rest, table)| {
+        let schema = rest.rsplit('.').next().unwrap_or(rest);
+        (schema.to_owned(), table.to_owned())
+    });
+    let is_read = |(schema, table): &(String, String)| {
+        rules.iter().any(|rule| match rule {
+            ParsedRule::Memory(parsed) => reads(parsed, schema, table),
+            ParsedRule::Text(parsed, _) => parsed.reads(schema, table),
+        })
+    };
+    let of_memory = rules.iter().find_map(|rule| match rule {
+        ParsedRule::Memory(parsed) => Some((parsed.schema.text.clone(), parsed.table.text.clone())),
+        ParsedRule::Text(..) => None,
+    });
+    named.clone().filter(is_read).or(of_memory).or(named).ok_or_else(|| {
+        format!("no rule says which table the topic {topic} has, and its name does not end in schema.table")
+    })
 }
 
 async fn compile_all(
     config: &Config,
     database: &Database,
-    parsed: &[Parsed],
+    parsed: &ParsedRules,
     connection: &mut PgConnection,
 ) -> Result<CompiledRules, CallError> {
     check_server(connection, database).await?;
@@ -137,16 +194,15 @@ async fn compile_all(
     let contract = look(connection, database, parsed).await?;
     let mut rules = Vec::new();
     let mut found = None;
-    for (settings, parsed) in config.rules.iter().zip(parsed) {
+    for (settings, rule) in config.rules.iter().zip(&parsed.rules) {
         let wrong = |problem: String| CallError::new(format!("rule {}", settings.name), problem, Kind::Misconfigured);
         let place = |error: CatalogError| match error {
             CatalogError::Connection(error) => database.failed(error),
             CatalogError::Rule(error) => wrong(format!("sql, {error}")),
             CatalogError::Unfit(problem) => wrong(problem),
         };
-        let (schema, name) = (&parsed.schema.text, &parsed.table.text);
-        let table = catalog::table(connection, schema, name).await.map_err(place)?;
-        let query = compile_rule(connection, settings, parsed, &table).await.map_err(place)?;
+        let table = catalog::table(connection, &parsed.schema, &parsed.table).await.map_err(place)?;
+        let query = compile_any(connection, settings, rule, &table).await.map_err(place)?;
         compile::check_nulls(&query, config.source.connector_keeps_nulls).map_err(wrong)?;
         rules.push(finish(settings, query).map_err(wrong)?);
         found = Some(table);
@@ -169,10 +225,60 @@ async fn compile_all(
     }
 }
 
+/// Compiles a rule for memory, or, where that does not evaluate it, for Postgres alone.
+async fn compile_any(
+    connection: &mut PgConnection,
+    settings: &RuleSettings,
+    rule: &ParsedRule,
+    table: &Table,
+) -> Result<Query, CatalogError> {
+    let is_free = matches!(settings.evaluate, Evaluate::Auto | Evaluate::Memory);
+    let of_memory: CatalogError = match rule {
+        ParsedRule::Memory(parsed) if !reads(parsed, &table.schema, &table.name) => CatalogError::Unfit(format!(
+            "it reads {}.{}, and the topic has {table}",
+            parsed.schema.text, parsed.table.text
+        )),
+        ParsedRule::Memory(parsed) if is_free => match compile_rule(connection, settings, parsed, table).await {
+            Err(error) if settings.evaluate == Evaluate::Auto && !matches!(error, CatalogError::Connection(_)) => error,
+            compiled => return compiled,
+        },
+        ParsedRule::Memory(_) => CatalogError::Unfit("it is not asked".to_owned()),
+        ParsedRule::Text(_, error) => error.clone().into(),
+    };
+    let parsed = match rule {
+        ParsedRule::Memory(_) => Box::new(text::parse(&settings.sql)?),
+        ParsedRule::Text(parsed, _) => parsed.clone(),
+    };
+    let wanted = WantedText { evaluate: settings.evaluate, key: &settings.key, pace: settings.pace };
+    let (query, why) = match confirm::text::compile(connection, &parsed, table, wanted).await {
+        Ok(compiled) => compiled,
+        Err(error @ CatalogError::Connection(_)) => return Err(error),
+        // Postgres does not take it either: what memory says of it is more.
+        Err(CatalogError::Rule(_)) if settings.evaluate == Evaluate::Auto => return Err(of_memory),
+        Err(error) => return Err(error),
+    };
+    let (rule, why_not) = (&settings.name, of_memory.to_string());
+    match why {
+        None => tracing::info!(
+            rule,
+            why_not,
+            "rule {rule} is evaluated by Postgres, for the keys that a change of {table} touches; memory does not evaluate it"
+        ),
+        Some(why) => tracing::info!(
+            rule,
+            why_not,
+            why,
+            "rule {rule} is evaluated by Postgres as a whole, every {} s: {why}",
+            settings.pace.sweep.as_secs()
+        ),
+    }
+    Ok(query)
+}
+
 /// What the rules' table and its server are; an empty contract where there is no such table.
-async fn look(connection: &mut PgConnection, database: &Database, parsed: &[Parsed]) -> Result<Contract, CallError> {
-    let Some(Parsed { schema, table, .. }) = parsed.first() else { return Ok(Contract::default()) };
-    let look = contract::look(connection, &schema.text, &table.text).await.map_err(|error| database.failed(error))?;
+async fn look(connection: &mut PgConnection, database: &Database, parsed: &ParsedRules) -> Result<Contract, CallError> {
+    let look =
+        contract::look(connection, &parsed.schema, &parsed.table).await.map_err(|error| database.failed(error))?;
     Ok(look.unwrap_or_default().contract)
 }
 
@@ -217,6 +323,11 @@ async fn check_server(connection: &mut PgConnection, database: &Database) -> Res
 }
 
 fn finish(settings: &RuleSettings, query: Query) -> Result<Rule, String> {
+    if query.text.is_some() && (settings.time == Time::Event || settings.confirm == Confirm::Off) {
+        return Err("Postgres alone evaluates it, as of when it is asked: time = \"event\" and confirm = \"off\" need a rule that memory \
+                    evaluates"
+            .to_owned());
+    }
     if settings.time == Time::Event && query.bound.is_none() && query.has_more_times() {
         return Err(
             "time = \"event\" needs a lower time bound in WHERE, such as created_at >= NOW() - INTERVAL '7 days': \

@@ -293,7 +293,7 @@ fn cells(record: &AlertRecord) -> [String; COLUMNS.len()] {
     };
     let totals = match &record.database {
         Some(database) => pairs(database),
-        None => format!("{} (not confirmed)", pairs(&record.stream)),
+        None => format!("{} (not confirmed)", record.stream.as_ref().map(pairs).unwrap_or_default()),
     };
     let at = Timestamp::parse(&record.emitted_at).map(seconds);
     [

@@ -198,6 +198,33 @@ impl<'r> Section<'r> {
         Some(default.to_owned())
     }
 
+    /// A list of texts; empty where it is not there.
+    pub(super) fn texts_or_none(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let Some(value) = self.take(key) else { return Some(Vec::new()) };
+        let ValueKind::Array(entries) = &value.kind else {
+            self.wanted(&value, key, "a list of texts, such as [\"user_id\"]");
+            return None;
+        };
+        let text = |entry: &Value| match &entry.kind {
+            ValueKind::String(text) => Some(text.clone()),
+            _ => {
+                self.wanted(entry, key, "a list of texts, such as [\"user_id\"]");
+                None
+            }
+        };
+        entries.iter().map(text).collect()
+    }
+
+    /// A time in milliseconds within `range`; so many where it is not there.
+    pub(super) fn millis_or(
+        &mut self,
+        key: &'static str,
+        default: u32,
+        range: RangeInclusive<u32>,
+    ) -> Option<Duration> {
+        self.number_or(key, default, range).map(|millis| Duration::from_millis(u64::from(millis)))
+    }
+
     /// A whole number within `range`.
     pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let Some(value) = self.take(key) else {

@@ -11,13 +11,17 @@ use super::{
     Alerts, Archive, ArchiveConfig, Audit, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, Postgres,
     PostgresAlerts, RuleSettings, SchemaRegistry, Source, StartAt, Web, WhenGroupIsMissing, checks,
 };
-use crate::rule::{Confirm, Time};
+use crate::rule::text::Pace;
+use crate::rule::{Confirm, Evaluate, Time};
 use crate::telemetry;
 
 /// Defaults of what is optional as a whole, and so is commented out in config/default.toml.
 const DEFAULT_SEVERITY: &str = "warning";
 const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 const DEFAULT_ALERT_TOPIC: &str = "tripline.alerts";
+
+/// How long a touched key waits for more of its changes.
+const DEFAULT_MAX_DELAY_MS: u32 = SECOND_MS;
 
 const DEFAULT_MAX_OFFSETS: u32 = 1_000;
 const DEFAULT_TRIGGER_MS: u32 = 5 * SECOND_MS;
@@ -293,8 +297,16 @@ fn rule(mut section: Section<'_>) -> Option<RuleSettings> {
     let time = section.choice_or("time", Time::default());
     let confirm = section.choice_or("confirm", Confirm::default());
     let time_zone = section.text_if("time_zone", checks::time_zone);
+    let evaluate = section.choice_or("evaluate", Evaluate::default());
+    let key = section.texts_or_none("key");
+    let max_delay = section.millis_or("max_delay_ms", DEFAULT_MAX_DELAY_MS, 0..=MINUTE_MS);
+    let recheck = section.millis_or("recheck_interval_ms", MINUTE_MS, SECOND_MS..=24 * HOUR_MS);
+    let sweep = section.millis_or("sweep_interval_ms", 5 * MINUTE_MS, SECOND_MS..=24 * HOUR_MS);
     section.finish();
     Some(RuleSettings {
+        evaluate: evaluate?,
+        key: key?,
+        pace: Pace { max_delay: max_delay?, recheck: recheck?, sweep: sweep? },
         name: name?,
         severity: severity?,
         message,

@@ -5,12 +5,15 @@
 //! - [`contract`]: what the server says of the table and of itself
 //! - [`load`]: all rows of a rule's window
 //! - [`explain`]: the rows behind an alert, as they are now
+//! - [`text`]: the texts of rules that Postgres alone evaluates
 //! - [`trace`]: the rows of a key as they add up
 
 pub mod catalog;
 pub mod contract;
+mod errors;
 pub mod explain;
 mod load;
+pub mod text;
 pub mod trace;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,24 +24,25 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Row};
 
+use self::errors::{bad, failed, is_of_the_data};
 use super::Confirm;
 use crate::alert::{key_texts, scale_at, value_text};
 use crate::contract::Look;
-use crate::failure::{CallError, Kind, Server};
+use crate::failure::CallError;
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::zones::Zones;
-use crate::postgres::{Sees, Session, kind, no_answer, query};
+use crate::postgres::{Sees, Session, no_answer, query};
 use crate::rule::table_row::{TableRow, table_row, value};
 use crate::rule::{self, OutputExpr, Rule, Time, render};
 use crate::unit::audit::AUDIT_KEYS;
 use crate::unit::{Answer, Asked, Compared, Question};
 
-/// How its errors begin.
-const CALL: &str = "Postgres";
-
 /// How long a statement waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the whole query of a rule may take that Postgres alone evaluates, and so hold its snapshot.
+const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much longer than the statement's own limit its answer may take.
 pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(2);
@@ -70,7 +74,6 @@ struct AuditStatements {
 /// Asks a Postgres server.
 pub struct PostgresConfirm {
     pool: PgPool,
-    session: Session,
     rules: Vec<Statements>,
     /// The time zone of each rule.
     names: RwLock<Vec<String>>,
@@ -94,7 +97,6 @@ impl PostgresConfirm {
             .connect_lazy_with(options);
         Self {
             pool,
-            session: Session::Reading(statement_timeout),
             names: RwLock::new(rules.iter().map(|rule| rule.query.zone.name().to_owned()).collect()),
             zones: None,
             rules: rules.iter().map(|rule| Statements::new(rule, wanted)).collect(),
@@ -134,16 +136,27 @@ impl PostgresConfirm {
     /// Runs a statement, bounded on this side too: the server's own limit does not help when its answer never comes.
     /// A connection whose statement is given up is closed, not used again.
     async fn fetch(&self, rule: usize, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
+        let limit = self.answer_timeout.saturating_sub(ANSWER_MARGIN);
+        self.fetch_within(limit, rule, statement).await
+    }
+
+    /// The same with another limit.
+    async fn fetch_within(
+        &self,
+        limit: Duration,
+        rule: usize,
+        statement: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         let asked = async {
-            let mut transaction = connection.begin_with(self.begin(self.session, rule)).await?;
+            let mut transaction = connection.begin_with(self.begin(Session::Reading(limit), rule)).await?;
             statement.fetch_all(&mut *transaction).await
         };
-        match tokio::time::timeout(self.answer_timeout, asked).await {
+        match tokio::time::timeout(limit + ANSWER_MARGIN, asked).await {
             Ok(answered) => answered,
             Err(_) => {
                 drop(connection.detach());
-                Err(no_answer(self.answer_timeout))
+                Err(no_answer(limit + ANSWER_MARGIN))
             }
         }
     }
@@ -162,7 +175,7 @@ impl PostgresConfirm {
         let mut parts = vec![asked];
         while let Some(part) = parts.pop() {
             match self.statement(rule, statements, sql, part, read).await {
-                Ok(got) => answers.extend(got.into_iter().map(Ok)),
+                Ok(got) => answers.extend(got),
                 Err(sqlx::Error::Database(error)) if part.len() > 1 && is_of_the_data(&*error) => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.push(second);
@@ -185,7 +198,7 @@ impl PostgresConfirm {
         sql: &str,
         asked: &[Asked],
         read: impl Fn(&Statements, &PgRow, u64) -> Result<A, sqlx::Error>,
-    ) -> Result<Vec<A>, sqlx::Error> {
+    ) -> Result<Vec<Result<A, CallError>>, sqlx::Error> {
         let started = Instant::now();
         let instants: Vec<String> = asked.iter().map(|asked| instant(asked.now)).collect();
         let query = query(AssertSqlSafe(sql.to_owned()));
@@ -208,11 +221,14 @@ impl PostgresConfirm {
             }
         };
         let millis = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if statements.query.text.is_some() {
+            return by_place(&rows, asked.len(), |row| read(statements, row, millis));
+        }
         if rows.len() != asked.len() {
             let problem = format!("{} groups asked, {} answered", asked.len(), rows.len());
             return Err(sqlx::Error::Protocol(problem));
         }
-        rows.iter().map(|row| read(statements, row, millis)).collect()
+        rows.iter().map(|row| read(statements, row, millis).map(Ok)).collect()
     }
 
     /// Asks for all of a question's groups, in their order. The statements: of keys, and of a key with NULLs in it.
@@ -362,8 +378,12 @@ impl Confirm for PostgresConfirm {
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {
         let statements = self.statements(rule)?;
         let query = query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
-        let rows = self.fetch(rule, query).await.map_err(failed)?;
-        Self::keys(statements, &rows)
+        let rows = match statements.query.text {
+            None => self.fetch(rule, query).await,
+            // It reads whole tables.
+            Some(_) => self.fetch_within(WHOLE_TIMEOUT, rule, query).await,
+        };
+        Self::keys(statements, &rows.map_err(failed)?)
     }
 }
 
@@ -373,32 +393,24 @@ fn columns_of(asked: &[Asked]) -> impl Iterator<Item = Vec<String>> {
     (0..columns).map(|place| asked.iter().filter_map(|asked| asked.texts.get(place).cloned().flatten()).collect())
 }
 
-/// An error of the driver.
-fn failed(error: sqlx::Error) -> CallError {
-    let kind = kind(&error);
-    // A statement that runs into its limit says nothing of the server.
-    let is_canceled = matches!(&error, sqlx::Error::Database(error) if error.code().as_deref() == Some("57014"));
-    let error = match &error {
-        sqlx::Error::Database(of_data) if is_of_the_data(&**of_data) => {
-            tracing::debug!(%error, "a statement failed on data");
-            CallError::new(CALL, without_values(&of_data.code().unwrap_or_default(), of_data.message()), kind)
-        }
-        _ => CallError::from_source(CALL, error, kind),
-    };
-    if is_canceled { error } else { error.at(Server::Postgres) }
-}
-
-/// What Postgres says of data, up to the value that it quotes.
-fn without_values(code: &str, message: &str) -> String {
-    let quotes = ['"', '\'', '«', '„', '“'];
-    let said = message.split(quotes).next().unwrap_or_default().trim_end_matches([' ', ':']);
-    let more = if said.len() < message.len() { "; all of it is logged at DEBUG" } else { "" };
-    format!("{said} (SQLSTATE {code}){more}")
-}
-
-/// An answer that does not fit the question.
-fn bad(problem: impl Into<String>) -> CallError {
-    CallError::new(CALL, problem, Kind::Internal)
+/// Answers by the places of the keys, of a query that may return several rows for one of them.
+fn by_place<A>(
+    rows: &[PgRow],
+    count: usize,
+    read: impl Fn(&PgRow) -> Result<A, sqlx::Error>,
+) -> Result<Vec<Result<A, CallError>>, sqlx::Error> {
+    let mut answers: Vec<Option<Result<A, CallError>>> = (0..count).map(|_| None).collect();
+    for row in rows {
+        let place = usize::try_from(row.try_get::<i64, _>("ord")?).ok().and_then(|ord| ord.checked_sub(1));
+        let Some(answer) = place.and_then(|place| answers.get_mut(place)) else { continue };
+        *answer = Some(match answer {
+            None => Ok(read(row)?),
+            Some(_) => Err(bad(
+                "the query returns several rows for one key; set the rule's key to the columns that tell them apart",
+            )),
+        });
+    }
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(bad("no answer")))).collect())
 }
 
 impl Statements {
@@ -461,25 +473,4 @@ impl Statements {
 /// An instant as Postgres reads it. Unlike RFC 3339 it also has the infinities.
 fn instant(at: Timestamp) -> String {
     at.rfc3339()
-}
-
-/// Errors that come from a group's data: SQLSTATE classes 21 and 22 (cardinality, data exceptions).
-fn is_of_the_data(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("21"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_said_of_data_does_not_repeat_it() {
-        let check = |message: &str, want: &str| assert_eq!(without_values("22003", message), want);
-        check("integer out of range", "integer out of range (SQLSTATE 22003)");
-        check(
-            "invalid input syntax for type numeric: \"12x\"",
-            "invalid input syntax for type numeric (SQLSTATE 22003); all of it is logged at DEBUG",
-        );
-        check("value \"9\" is out of range", "value (SQLSTATE 22003); all of it is logged at DEBUG");
-    }
 }

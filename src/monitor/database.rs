@@ -174,6 +174,9 @@ impl Schedule {
             requests.push(Request::Snapshot);
         }
         requests.extend(unit.next_reload().map(Request::Rows));
+        if !rebuilds {
+            unit.keep_asking(now);
+        }
         if let Some(interval) = settings.sweep_interval
             && !rebuilds
             && now.0.saturating_sub(self.swept_at.0) >= micros(interval)

@@ -12,7 +12,7 @@ use super::expression::{Aggregate, Expression, Type};
 use super::parse::node::Kind;
 use super::parse::{At, Name, Parsed, ParsedOutput};
 use super::{Confirm, Output, OutputExpr, Query, RuleError, Time, TimeBound, edges, render};
-use crate::model::{Column, Table};
+use crate::model::{Column, ColumnType, Table};
 use types::Types;
 
 /// The namespace of rule versions: a random UUID, fixed for ever, as versions stand in alerts and checkpoints.
@@ -80,7 +80,12 @@ pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
         return Err(at.error("HAVING needs an aggregate, such as COUNT(*) > 5: without one it says nothing of a group"));
     }
     let zone = Arc::default();
-    Ok(Query { table: with_keys, group_by, computed, outputs, aggregates, filter, bound, having, zone })
+    Ok(Query { table: with_keys, group_by, computed, outputs, aggregates, filter, bound, having, zone, text: None })
+}
+
+/// Whether a column of this type can be in the key of a rule that Postgres alone evaluates.
+pub(in crate::rule) fn is_key_of_text(ty: &ColumnType) -> bool {
+    !matches!(ty, ColumnType::Numeric { .. }) && (types::is_key(ty) || Type::of(ty).is_some_and(Type::is_time))
 }
 
 /// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, WHERE, arguments and filters of

@@ -11,7 +11,7 @@ mod interval;
 pub mod node;
 mod number;
 mod shape;
-mod source;
+pub(in crate::rule) mod source;
 #[cfg(test)]
 mod tests;
 

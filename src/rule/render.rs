@@ -5,6 +5,7 @@
 
 mod expression;
 mod fragments;
+mod text;
 
 use super::parse::Spelling;
 use super::{OutputExpr, Query, Time};
@@ -34,6 +35,9 @@ pub fn quote_ident(name: &str) -> String {
 
 /// The plain query with `now()`, in its canonical spelling.
 pub fn original(query: &Query) -> String {
+    if let Some(text) = &query.text {
+        return text.sql.trim().to_owned();
+    }
     as_written(&query.clone().canonical(), &Spelling::default())
 }
 
@@ -80,6 +84,9 @@ pub fn comparison(query: &Query, time: Time) -> Confirmation {
 }
 
 fn keyed(query: &Query, time: Time, with_rows: bool) -> Confirmation {
+    if let Some(text) = &query.text {
+        return text::keyed(query, text);
+    }
     let names = Fragments { query, prefix: ROW };
     let (columns, outputs) = names.answered(with_rows);
     let (asked, instant, join, answer) = match time {
@@ -131,6 +138,9 @@ pub fn comparison_null(query: &Query, time: Time, nulls: &[bool]) -> Confirmatio
 }
 
 fn null(query: &Query, time: Time, nulls: &[bool], with_rows: bool) -> Confirmation {
+    if let Some(text) = &query.text {
+        return text::null(query, text, nulls);
+    }
     let names = Fragments { query, prefix: ROW };
     let mut parameter = 1;
     let condition = names.each_key(|place, ty| {
@@ -290,6 +300,9 @@ fn all_rows_at(query: &Query, wanted: &[usize], time: Time, instant: &str) -> St
 ///
 /// Parameter: `$1 text`, the instant that is NOW().
 pub fn holding(query: &Query) -> String {
+    if let Some(text) = &query.text {
+        return text::holding(query, text);
+    }
     let names = Fragments { query, prefix: ROW };
     let shown = |place: usize| format!("{} AS {}", names.key_text(place, &names.key(place)), key_name(place));
     let shown: Vec<String> = (0..query.group_by.len()).map(shown).collect();

@@ -191,6 +191,9 @@ impl Unit {
             Err(error) => return self.audit.sweep_failed(rule, &state.rule.name, &error, now),
         };
         self.audit.swept();
+        if state.rule.query.text.is_some() {
+            return self.swept_by_postgres(rule, &keys, now);
+        }
         let is_confirmed = state.rule.confirm == Confirm::Required;
         let open = state.episodes.firing().filter(|key| !keys.contains(key));
         open.for_each(|key| self.audit.suspects.ask_again(rule, key.clone()));

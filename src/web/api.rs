@@ -81,6 +81,10 @@ impl Site {
         let Some(rule) = self.tracer.rule(name) else {
             return problem(StatusCode::NOT_FOUND, format!("there is no rule {name}"));
         };
+        if rule.query.text.is_some() {
+            let text = format!("Postgres alone evaluates rule {name}, so no rows are known to be behind a key");
+            return problem(StatusCode::NOT_FOUND, text);
+        }
         let Some(values) = key_values(&rule.query, key) else {
             let columns = column_names(&rule.query).collect::<Vec<_>>().join(", ");
             return problem(StatusCode::BAD_REQUEST, format!("key: an object with {columns} is expected"));

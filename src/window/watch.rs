@@ -31,7 +31,8 @@ impl Window {
     /// A group without rows is worth nothing, but for the instant that it has reached under event time, and for the
     /// transactions that emptied it: while the database does not show them, its answers are of rows that are gone.
     pub(super) fn drop_if_empty(&mut self, index: u32) {
-        let is_over = |group: &Group| group.evaluated == Evaluation::Fails;
+        let is_of_postgres = self.program.is_of_postgres();
+        let is_over = |group: &Group| group.evaluated == Evaluation::Fails || is_of_postgres;
         let empty = |group: &Group| group.rows.is_empty() && !group.touched && !group.watched && is_over(group);
         if self.time == Time::Event {
             return;

@@ -15,7 +15,8 @@ use tripline::config::{
     PostgresAlerts, RuleSettings, Source, SourceFormat, WhenGroupIsMissing, redact_url,
 };
 use tripline::progress::StartAt;
-use tripline::rule::{Confirm, Time};
+use tripline::rule::text::Pace;
+use tripline::rule::{Confirm, Evaluate, Time};
 use tripline::telemetry::Format;
 
 /// The README's minimal file.
@@ -149,6 +150,13 @@ fn the_file_of_the_readme() {
             time: Time::Processing,
             confirm: Confirm::Required,
             time_zone: None,
+            evaluate: Evaluate::Auto,
+            key: Vec::new(),
+            pace: Pace {
+                max_delay: Duration::from_secs(1),
+                recheck: Duration::from_secs(60),
+                sweep: Duration::from_secs(300),
+            },
         }],
         alerts: Alerts { log: true, kafka: Some(KafkaAlerts { topic: "tripline.alerts".to_owned() }), postgres: None },
         web: None,
@@ -182,7 +190,9 @@ fn the_built_in_file_says_what_is_built_in() {
     let loaded = load(&examples, &[]).map(|config| (config.kafka.properties.len(), config.rules, config.alerts));
     let readme = load(format!("{README}{TABLE}"), &[]);
     let with_zone = readme.map(|mut config| {
-        config.rules.iter_mut().for_each(|rule| rule.time_zone = Some("America/Sao_Paulo".to_owned()));
+        for rule in &mut config.rules {
+            (rule.time_zone, rule.key) = (Some("America/Sao_Paulo".to_owned()), vec!["user_id".to_owned()]);
+        }
         (3, config.rules, config.alerts)
     });
     assert_eq!(loaded, with_zone);

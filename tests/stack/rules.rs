@@ -4,6 +4,7 @@
 //! `RULES_SEED` replays a seed, `RULES_SEEDS` says how many, `RULES_LOOKS` how often each history is looked at; 50 rules share a
 //! history.
 
+mod any_sql;
 mod grammar;
 mod shapes;
 mod times;

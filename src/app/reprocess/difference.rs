@@ -61,8 +61,8 @@ impl Difference {
 }
 
 /// Postgres's aggregates, or memory's under a rule that is not confirmed.
-pub fn totals(record: &AlertRecord) -> &Map<String, Json> {
-    record.database.as_ref().unwrap_or(&record.stream)
+pub fn totals(record: &AlertRecord) -> Option<&Map<String, Json>> {
+    record.numbers()
 }
 
 #[cfg(test)]

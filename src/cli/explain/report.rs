@@ -145,7 +145,13 @@ impl<'a> Report<'a> {
             format!("  severity  {}", printable(&record.severity)),
             format!("  alert     {}", record.id),
             format!("  group     {}, lineage {}", printable(&record.group), printable(&record.lineage)),
-            format!("  having    {}", printable(&record.having)),
+            match &record.having {
+                Some(having) => format!("  having    {}", printable(having)),
+                None => format!(
+                    "  evaluated by Postgres ({})",
+                    printable(record.evaluated_by.as_deref().unwrap_or_default())
+                ),
+            },
             format!("  window    {window}"),
             format!("  version   {}", printable(&record.rule_version)),
         ];
@@ -158,13 +164,13 @@ impl<'a> Report<'a> {
         let (record, found) = (self.record, self.rule.found.as_ref().ok());
         let names: Vec<String> = match found {
             Some(found) => found.outputs.clone(),
-            None => record.stream.keys().cloned().collect(),
+            None => record.numbers().into_iter().flat_map(Map::keys).cloned().collect(),
         };
         let of = |map: Option<&Map<String, Json>>| -> Vec<String> {
             names.iter().map(|name| map.and_then(|map| map.get(name)).map(shown).unwrap_or_default()).collect()
         };
         let mut table = vec![("Totals".to_owned(), names.iter().map(|name| printable(name)).collect::<Vec<_>>())];
-        table.push(("  stream".to_owned(), of(Some(&record.stream))));
+        table.push(("  stream".to_owned(), of(record.stream.as_ref())));
         let database = if record.database.is_some() { "  database" } else { "  database (not asked)" };
         table.push((database.to_owned(), of(record.database.as_ref())));
         if let Some(found) = found {

@@ -47,8 +47,8 @@ impl Report<'_> {
                 printable(&shown_by.rule),
                 key.join(" | "),
                 printable(&shown_by.message),
-                cell(old.map(|old| pairs(totals(old)))),
-                cell(new.map(|new| pairs(totals(new)))),
+                cell(old.and_then(totals).map(pairs)),
+                cell(new.and_then(totals).map(pairs)),
                 cell(old.map(|old| old.id.to_string())),
                 cell(new.filter(|_| !self.dry_run).map(|new| new.id.to_string())),
             ])

@@ -117,7 +117,8 @@ fn instead(name: &str, kind: &str, behind: &[String]) -> String {
     format!("{name} is {what}, and {why}; {what_to_do}")
 }
 
-fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
+/// A column from what the catalog says of it.
+pub(super) fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
     let base: String = row.try_get("base_type")?;
     let modifier: i32 = row.try_get("modifier")?;
     let deterministic: bool = row.try_get("deterministic")?;

@@ -19,10 +19,12 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_NAME_BYTES: usize = 63;
 
 /// What the tree alone cannot tell about the text: places of keywords and of the statement.
-pub(super) struct Source {
+pub(in crate::rule) struct Source {
     keywords: Vec<Word>,
     start: At,
     second: Option<At>,
+    /// The semicolon behind the first statement.
+    semicolon: Option<At>,
 }
 
 struct Word {
@@ -33,7 +35,7 @@ struct Word {
 
 impl Source {
     /// Tokenizes and parses.
-    pub(super) fn read(sql: &str) -> Result<(Self, Vec<Statement>), RuleError> {
+    pub(in crate::rule) fn read(sql: &str) -> Result<(Self, Vec<Statement>), RuleError> {
         let first = At { line: 1, column: 1 };
         if sql.len() > MAX_BYTES {
             return Err(first.error(format!("the text has {} bytes; at most {MAX_BYTES} are supported", sql.len())));
@@ -53,12 +55,14 @@ impl Source {
     fn scan(tokens: &[TokenWithSpan]) -> Result<Self, RuleError> {
         let (mut keywords, mut start, mut second) = (Vec::new(), None, None);
         let (mut depth, mut ended, mut count) = (0_usize, false, 0_usize);
+        let mut semicolon = None;
         for TokenWithSpan { token, span } in tokens {
             let Some(at) = at_location(span.start) else { continue };
             match token {
                 Token::Whitespace(_) | Token::EOF => continue,
                 Token::SemiColon => {
                     ended = true;
+                    semicolon = semicolon.or(Some(at).filter(|_| start.is_some()));
                     continue;
                 }
                 Token::LParen => depth = depth.saturating_add(1),
@@ -77,16 +81,27 @@ impl Source {
                 second = second.or(Some(at));
             }
         }
-        Ok(Self { keywords, start: start.unwrap_or(At { line: 1, column: 1 }), second })
+        Ok(Self { keywords, start: start.unwrap_or(At { line: 1, column: 1 }), second, semicolon })
+    }
+
+    /// The text up to the semicolon behind its first statement.
+    pub(in crate::rule) fn without_semicolon(&self, sql: &str) -> String {
+        let Some(At { line, column }) = self.semicolon else { return sql.to_owned() };
+        let before: usize =
+            sql.split_inclusive('\n').zip(1..).take_while(|(_, n)| *n < line).map(|(text, _)| text.len()).sum();
+        let rest = sql.get(before..).unwrap_or_default();
+        let columns = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
+        let within = rest.char_indices().nth(columns).map_or(rest.len(), |(at, _)| at);
+        sql.get(..before + within).unwrap_or(sql).to_owned()
     }
 
     /// Where the statement begins.
-    pub(super) fn start(&self) -> At {
+    pub(in crate::rule) fn start(&self) -> At {
         self.start
     }
 
     /// Where the second statement begins.
-    pub(super) fn second_statement(&self) -> At {
+    pub(in crate::rule) fn second_statement(&self) -> At {
         self.second.unwrap_or(self.start)
     }
 
@@ -129,7 +144,7 @@ pub(super) fn set_operator(op: SetOperator) -> Keyword {
 }
 
 /// A name as Postgres takes it: ASCII letters folded to lower case unless quoted.
-pub(super) fn name(otherwise: At, ident: &Ident) -> Result<Name, RuleError> {
+pub(in crate::rule) fn name(otherwise: At, ident: &Ident) -> Result<Name, RuleError> {
     let Ident { value, quote_style, span: _ } = ident;
     let at = place(ident).unwrap_or(otherwise);
     let text = match quote_style {

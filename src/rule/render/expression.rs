@@ -139,6 +139,9 @@ fn quote_literal(text: &str) -> String {
 
 /// HAVING as an analyst would write it.
 pub fn having_text(query: &crate::rule::Query) -> String {
+    if query.text.is_some() {
+        return "its query returns a row".to_owned();
+    }
     Fragments { query, prefix: "" }.shown(&query.having, false)
 }
 

@@ -1,7 +1,7 @@
 -- $1: alert records, json text. an alert that is there already stays as it is.
 insert into tripline.alerts (
     id, "group", lineage, rule, rule_version, status, severity, key, message, stream, database, "having",
-    window_from, window_to, trigger, confirmation, emitted_at, episode, reason
+    window_from, window_to, trigger, confirmation, emitted_at, episode, reason, evaluated_by
 )
 select
     (alert ->> 'id')::uuid,
@@ -13,7 +13,7 @@ select
     alert ->> 'severity',
     alert -> 'key',
     alert ->> 'message',
-    alert -> 'stream',
+    nullif(alert -> 'stream', 'null'),
     nullif(alert -> 'database', 'null'),
     alert ->> 'having',
     (alert -> 'window' ->> 'from')::timestamptz,
@@ -22,6 +22,7 @@ select
     alert -> 'confirmation',
     (alert ->> 'emitted_at')::timestamptz,
     alert ->> 'episode',
-    alert ->> 'reason'
+    alert ->> 'reason',
+    alert ->> 'evaluated_by'
 from unnest($1::text[]) as body, lateral (select body::jsonb) as record (alert)
 on conflict (id) do nothing

@@ -10,10 +10,11 @@ use sqlx::{Connection, SqlSafeStr};
 use crate::postgres::query_scalar;
 
 /// Version, name and text of each, in order.
-const ALL: [(i64, &str, &str); 3] = [
+const ALL: [(i64, &str, &str); 4] = [
     (1, "alerts", include_str!("../../../migrations/0001_alerts.sql")),
     (2, "generations", include_str!("../../../migrations/0002_generations.sql")),
     (3, "reason", include_str!("../../../migrations/0003_reason.sql")),
+    (4, "evaluated_by", include_str!("../../../migrations/0004_evaluated_by.sql")),
 ];
 
 /// Where sqlx keeps which of them have been applied.

@@ -17,6 +17,7 @@ select json_build_object(
     'trigger', trigger,
     'confirmation', confirmation,
     'emitted_at', emitted_at,
-    'reason', reason
+    'reason', reason,
+    'evaluated_by', evaluated_by
 )::text as record
 from tripline.alerts

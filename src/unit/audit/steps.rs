@@ -69,6 +69,12 @@ impl Unit {
                 return None;
             };
             let rule = self.audit.rule;
+            if state.rule.query.text.is_some() {
+                // Memory holds nothing that could be compared.
+                self.audit.rule = rule + 1;
+                self.audit.stage = Some(self.first_keys(rule + 1));
+                continue;
+            }
             match self.audit.stage.take() {
                 None | Some(Stage::Rest) => return None,
                 Some(Stage::First(mut keys)) => {

@@ -9,7 +9,7 @@ use super::{insert, update};
 use crate::harness::job::Running;
 use crate::harness::{Connector, Database, Dice, Job, Record, kafka, wait_for};
 
-const TABLE: &str = "CREATE SCHEMA IF NOT EXISTS streaming;
+pub(super) const TABLE: &str = "CREATE SCHEMA IF NOT EXISTS streaming;
     CREATE TYPE streaming.state AS ENUM ('new', 'open', 'closed');
     CREATE DOMAIN streaming.fee AS numeric(8,2);
     CREATE TABLE streaming.t (id bigint PRIMARY KEY, user_id bigint, account_id bigint, card_id bigint, merchant_id bigint,
@@ -259,7 +259,7 @@ fn sql((_, select, keys, having): &(&str, &str, &str, &str)) -> String {
     format!("SELECT {keys}, {select} GROUP BY {keys} HAVING {having}")
 }
 
-fn row(dice: &mut Dice) -> Vec<(&'static str, String)> {
+pub(super) fn row(dice: &mut Dice) -> Vec<(&'static str, String)> {
     let number = |dice: &mut Dice, below: u64| {
         if dice.one_in(12) { "NULL".to_owned() } else { dice.below(below).to_string() }
     };
@@ -303,7 +303,7 @@ fn row(dice: &mut Dice) -> Vec<(&'static str, String)> {
     values
 }
 
-fn change(dice: &mut Dice, database: &Database) {
+pub(super) fn change(dice: &mut Dice, database: &Database) {
     let mut statements = String::from("BEGIN;");
     for _ in 0..=dice.below(8) {
         let id = dice.below(120);
@@ -322,7 +322,7 @@ fn change(dice: &mut Dice, database: &Database) {
     database.sql(&statements);
 }
 
-fn text(value: &Json) -> String {
+pub(super) fn text(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -1,0 +1,198 @@
+//! Rules that Postgres alone evaluates: what it says of their text.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr as _, TypeInfo as _};
+
+use super::catalog::{self, CatalogError};
+use crate::model::{Column, Table};
+use crate::postgres::{query, query_scalar};
+use crate::rule::render::quote_ident;
+use crate::rule::text::{Pace, ParsedText, Relation, Relations, Text};
+use crate::rule::{Evaluate, Query};
+
+/// What each type of an output is made of, as [`catalog::column`] reads it. Parameter: `$1 oid[]`, as many as outputs.
+const TYPES: &str = "
+    with recursive column_type as (
+        select asked.ord, asked.type_id, -1 as modifier
+        from unnest($1::oid[]) with ordinality as asked(type_id, ord)
+        union all
+        select column_type.ord, domain.typbasetype, domain.typtypmod
+        from column_type
+        join pg_type as domain on domain.oid = column_type.type_id and domain.typtype = 'd'
+    )
+    select
+        '' as name,
+        case when type.typtype = 'e' then quote_ident(type_schema.nspname) || '.' || quote_ident(type.typname)
+            else format_type(column_type.type_id, column_type.modifier) end as type_name,
+        case when type_schema.nspname = 'pg_catalog' then type.typname::text else '' end as base_type,
+        type.typtype = 'e' as is_enum,
+        column_type.modifier,
+        true as nullable,
+        false as has_default,
+        true as deterministic
+    from column_type
+    join pg_type as type on type.oid = column_type.type_id and type.typtype <> 'd'
+    join pg_namespace as type_schema on type_schema.oid = type.typnamespace
+    order by column_type.ord";
+
+/// How a rule is to be evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Who is to.
+    pub evaluate: Evaluate,
+    /// The outputs that are its key; empty: the columns of GROUP BY.
+    pub key: &'a [String],
+    /// When Postgres is asked.
+    pub pace: Pace,
+}
+
+/// Compiles a text over the watched table. With the query comes why no change says which keys it touches, where that is so.
+///
+/// # Errors
+/// Postgres does not take the text, it is not a rule's, or the connection fails.
+pub async fn compile(
+    connection: &mut PgConnection,
+    parsed: &ParsedText,
+    table: &Table,
+    wanted: Wanted<'_>,
+) -> Result<(Query, Option<String>), CatalogError> {
+    let unfit = |problem: String| CatalogError::Unfit(format!("sql: {problem}"));
+    catalog::prepare(connection, &parsed.sql).await?;
+    let volatile: Vec<String> = query_scalar(
+        "select distinct proname::text from pg_proc where proname = any ($1::text[]) and provolatile = 'v' order by 1",
+    )
+    .bind(&parsed.functions)
+    .fetch_all(&mut *connection)
+    .await?;
+    if !volatile.is_empty() {
+        return Err(unfit(format!(
+            "{} may return something else at each call (VOLATILE), so an answer would mean nothing; declare a function of your own \
+             STABLE or IMMUTABLE if it is",
+            volatile.join(", ")
+        )));
+    }
+    let columns = columns(connection, parsed).await?;
+    let relations = relations(connection, &parsed.relations).await?;
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    if let Some((place, name)) =
+        names.iter().enumerate().find(|(place, name)| names.iter().take(*place).any(|other| other == *name))
+    {
+        return Err(unfit(format!("output {} is named {name:?} like one before it; name it with AS", place + 1)));
+    }
+    let key = key(parsed, &relations, &names, wanted.key).map_err(unfit)?;
+    let of_table = Relation {
+        schema: table.schema.clone(),
+        name: table.name.clone(),
+        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+        primary_key: Vec::new(),
+    };
+    let touches = match wanted.evaluate {
+        Evaluate::Whole => Err("evaluate = \"whole\" says so".to_owned()),
+        _ => parsed.touches(&of_table, &relations, &key).and_then(|touches| typed(table, &columns, &key, &touches)),
+    };
+    let (touches, why) = match touches {
+        Ok(touches) => (touches, None),
+        Err(why) if wanted.evaluate == Evaluate::Touched => {
+            return Err(unfit(format!(
+                "a change of {}.{} does not say which keys it touches: {why}; leave evaluate out, or set it to \"whole\"",
+                table.schema, table.name
+            )));
+        }
+        Err(why) => (Vec::new(), Some(why)),
+    };
+    let text = Text {
+        sql: parsed.sql.clone(),
+        columns: names.into_iter().map(str::to_owned).collect(),
+        key,
+        touches,
+        pace: wanted.pace,
+    };
+    let query = text.query(table, columns).map_err(unfit)?;
+    // In parentheses, with its keys, it has to be a statement as well.
+    for statement in [
+        crate::rule::render::confirmation(&query, crate::rule::Time::Processing).sql,
+        crate::rule::render::holding(&query),
+    ] {
+        Executor::prepare(&mut *connection, AssertSqlSafe(statement).into_sql_str()).await?;
+    }
+    Ok((query, why))
+}
+
+/// The outputs, with the types that Postgres gives them.
+async fn columns(connection: &mut PgConnection, parsed: &ParsedText) -> Result<Vec<Column>, CatalogError> {
+    let statement = Executor::prepare(&mut *connection, AssertSqlSafe(parsed.sql.clone()).into_sql_str()).await?;
+    let outputs = sqlx::Statement::columns(&statement);
+    let mut ids = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let id = output.type_info().oid().map(|oid| oid.0);
+        ids.push(
+            id.ok_or_else(|| CatalogError::Unfit(format!("sql: the type {} is not known", output.type_info().name())))?,
+        );
+    }
+    let ids: Vec<sqlx::postgres::types::Oid> = ids.into_iter().map(sqlx::postgres::types::Oid).collect();
+    let rows = query(TYPES).bind(ids).fetch_all(&mut *connection).await?;
+    let mut columns = Vec::with_capacity(outputs.len());
+    for (output, row) in outputs.iter().zip(&rows) {
+        columns.push(Column { name: output.name().to_owned(), ..catalog::column(row)? });
+    }
+    if columns.len() == outputs.len() {
+        Ok(columns)
+    } else {
+        Err(CatalogError::Unfit("sql: the catalog does not have the types of all outputs".to_owned()))
+    }
+}
+
+async fn relations(connection: &mut PgConnection, names: &[String]) -> Result<Relations, sqlx::Error> {
+    let quoted = |name: &String| name.split('.').map(quote_ident).collect::<Vec<_>>().join(".");
+    let quoted: Vec<String> = names.iter().map(quoted).collect();
+    let rows = query(include_str!("text.sql")).bind(names).bind(quoted).fetch_all(connection).await?;
+    let mut relations = Relations::new();
+    for row in rows {
+        let relation = Relation {
+            schema: row.try_get("schema")?,
+            name: row.try_get("name")?,
+            columns: row.try_get("columns")?,
+            primary_key: row.try_get("primary_key")?,
+        };
+        relations.insert(row.try_get("asked")?, relation);
+    }
+    Ok(relations)
+}
+
+/// The places of the key among the outputs.
+fn key(parsed: &ParsedText, relations: &Relations, names: &[&str], wanted: &[String]) -> Result<Vec<usize>, String> {
+    if wanted.is_empty() {
+        return Ok(parsed.key(relations)?.unwrap_or_default());
+    }
+    let place = |name: &String| {
+        let found = names.iter().position(|other| other == name);
+        found.ok_or_else(|| format!("key: there is no output {name:?}; the outputs are {}", names.join(", ")))
+    };
+    wanted.iter().map(place).collect()
+}
+
+/// The columns of the table that a touched key is, by their places. Their types are those of the key, or a key's value would be
+/// another one here.
+fn typed(table: &Table, columns: &[Column], key: &[usize], touches: &[Vec<String>]) -> Result<Vec<Vec<usize>>, String> {
+    let column = |(output, name): (&usize, &String)| {
+        let (index, of_table) = table.column(name).ok_or_else(|| format!("there is no column {name:?}"))?;
+        let of_key = columns.get(*output).ok_or("the key is not among the outputs")?;
+        let is_same = match (&of_table.ty, &of_key.ty) {
+            (one, other) if one == other => true,
+            (one, other) => is_integer(one) && is_integer(other),
+        };
+        if is_same {
+            return Ok(index);
+        }
+        Err(format!(
+            "{name} is of type {} and the key {:?} of type {}",
+            of_table.type_name, of_key.name, of_key.type_name
+        ))
+    };
+    touches.iter().map(|touch| key.iter().zip(touch).map(column).collect()).collect()
+}
+
+fn is_integer(ty: &crate::model::ColumnType) -> bool {
+    use crate::model::ColumnType as C;
+    matches!(ty, C::Int2 | C::Int4 | C::Int8)
+}
