@@ -16,6 +16,7 @@ use std::time::Duration;
 use self::facts::{Broker, Connector, DatabaseFacts, RuleFacts};
 use self::finding::{Finding, Report, ok, problem, warning};
 use super::progress;
+use crate::app::rules::{ParsedRule, parse_rule, watched_table};
 use crate::checkpoint::FolderView;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, RuleSettings};
@@ -23,7 +24,6 @@ use crate::failure::{Exit, Failure};
 use crate::model::Table;
 use crate::postgres::no_answer;
 use crate::rule::compile;
-use crate::rule::parse::{Parsed, parse};
 
 /// How long a server is waited for that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -32,8 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     let clock = SystemClock::default();
     let mut found = vec![ok("config", format!("the configuration can be read, rules: {}", config.rules.len()))];
-    let (parsed, wrong) = parsed(&config.rules);
-    let table = parsed.first().map(|(_, parsed)| (parsed.schema.text.as_str(), parsed.table.text.as_str()));
+    let (settings, parsed, mut wrong) = parsed(&config.rules);
+    let named = watched_table(&config.source.topic, &parsed);
+    let table = named.as_ref().map(|(schema, table)| (schema.as_str(), table.as_str()));
+    if table.is_none() && !parsed.is_empty() {
+        let text = format!("no rule reads a table that the topic {} is named after", config.source.topic);
+        let fix = "set source.topic to the topic of a table that a rule reads";
+        wrong.push(problem("rule", text, fix).ends(Exit::Misconfigured));
+    }
+    let rules: Vec<(&RuleSettings, &ParsedRule)> = settings.into_iter().zip(&parsed).collect();
 
     // The servers do not depend on each other.
     let patience = PATIENCE.min(config.startup_wait);
@@ -49,7 +56,7 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
         async {
             match table {
                 None => None,
-                Some(table) => Some(in_time(limit, database::database(config, &clock, table, &parsed)).await),
+                Some(table) => Some(in_time(limit, database::database(config, &clock, table, &rules)).await),
             }
         },
         async {
@@ -152,28 +159,20 @@ async fn in_time<T>(limit: Duration, answer: impl Future<Output = Result<T, Fail
     answered.unwrap_or_else(|_| Err(Failure::new(Exit::Unreachable, no_answer(limit).to_string())))
 }
 
-/// The rules that can be parsed and read the first one's table, and what is wrong with the others.
-fn parsed(rules: &[RuleSettings]) -> (Vec<(&RuleSettings, Parsed)>, Vec<Finding>) {
-    let mut good: Vec<(&RuleSettings, Parsed)> = Vec::new();
-    let mut wrong = Vec::new();
+/// The rules that can be parsed, and what is wrong with the others.
+fn parsed(rules: &[RuleSettings]) -> (Vec<&RuleSettings>, Vec<ParsedRule>, Vec<Finding>) {
+    let (mut settings, mut good, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     let fix = "correct the rule's sql; config/default.toml shows one";
     for rule in rules {
-        match parse(&rule.sql) {
-            Err(error) => wrong.push(problem("rule", format!("{}: {error}", rule.name), fix).ends(Exit::Misconfigured)),
+        match parse_rule(rule) {
             Ok(parsed) => {
-                let table = |parsed: &Parsed| (parsed.schema.text.clone(), parsed.table.text.clone());
-                match good.first() {
-                    Some((first, other)) if table(other) != table(&parsed) => {
-                        let text = format!("{}: reads another table than rule {}", rule.name, first.name);
-                        let fix = "one run watches one table: give the rule a configuration with a group id of its own";
-                        wrong.push(problem("rule", text, fix).ends(Exit::Misconfigured));
-                    }
-                    _ => good.push((rule, parsed)),
-                }
+                settings.push(rule);
+                good.push(parsed);
             }
+            Err(error) => wrong.push(problem("rule", format!("{}: {error}", rule.name), fix).ends(Exit::Misconfigured)),
         }
     }
-    (good, wrong)
+    (settings, good, wrong)
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl CompiledRules {
 }
 
 /// A rule's text, as far as it is understood without Postgres.
-enum ParsedRule {
+pub enum ParsedRule {
     /// A query that memory may evaluate.
     Memory(Box<Parsed>),
     /// Any other one, and why memory does not evaluate it.
@@ -121,13 +121,25 @@ fn parse_rules(config: &Config) -> Result<ParsedRules, String> {
     for rule in &config.rules {
         match parse_rule(rule) {
             Ok(parsed) => rules.push(parsed),
-            Err(problem) => problems.push(format!("rule {}: {problem}", rule.name)),
+            Err(error) => problems.push(format!("rule {}: sql, {error}", rule.name)),
         }
     }
     if !problems.is_empty() {
         return Err(problems.join("\n"));
     }
-    let (schema, table) = watched_table(&config.source.topic, &rules)?;
+    let Some((schema, table)) = watched_table(&config.source.topic, &rules) else {
+        let why_not = |(rule, parsed): (&RuleSettings, &ParsedRule)| match parsed {
+            ParsedRule::Memory(_) => None,
+            ParsedRule::Text(_, error) => Some(format!("rule {}: sql, {error}", rule.name)),
+        };
+        let mut problems: Vec<String> = config.rules.iter().zip(&rules).filter_map(why_not).collect();
+        problems.push(format!(
+            "Postgres may evaluate what memory does not, but no rule reads a table that the topic {} is named after, as in \
+             prefix.schema.table: no change would be seen",
+            config.source.topic
+        ));
+        return Err(problems.join("\n"));
+    };
     for (rule, parsed) in config.rules.iter().zip(&rules) {
         if let ParsedRule::Memory(parsed) = parsed
             && rule.evaluate == Evaluate::Memory
@@ -147,23 +159,26 @@ fn reads(parsed: &Parsed, schema: &str, table: &str) -> bool {
     (parsed.schema.text.as_str(), parsed.table.text.as_str()) == (schema, table)
 }
 
-fn parse_rule(rule: &RuleSettings) -> Result<ParsedRule, String> {
-    let in_sql = |error: RuleError| format!("sql, {error}");
+/// Parses one rule.
+///
+/// # Errors
+/// It is no SQL, or has to be evaluated by memory, which cannot.
+pub fn parse_rule(rule: &RuleSettings) -> Result<ParsedRule, RuleError> {
     let of_memory = match parse(&rule.sql) {
         Ok(parsed) => return Ok(ParsedRule::Memory(Box::new(parsed))),
         Err(error) => error,
     };
     if rule.evaluate == Evaluate::Memory {
-        return Err(in_sql(of_memory));
+        return Err(of_memory);
     }
     // What is no SQL at all is said as it was.
-    let parsed = text::parse(&rule.sql).map_err(|_| in_sql(of_memory.clone()))?;
+    let parsed = text::parse(&rule.sql).map_err(|_| of_memory.clone())?;
     Ok(ParsedRule::Text(Box::new(parsed), of_memory))
 }
 
 /// The table whose changes the topic has: the one that it is named after, if a rule reads that, or that of the first rule that
 /// memory evaluates.
-fn watched_table(topic: &str, rules: &[ParsedRule]) -> Result<(String, String), String> {
+pub fn watched_table(topic: &str, rules: &[ParsedRule]) -> Option<(String, String)> {
     let named = topic.rsplit_once('.').map(|(rest, table)| {
         let schema = rest.rsplit('.').next().unwrap_or(rest);
         (schema.to_owned(), table.to_owned())
@@ -178,9 +193,7 @@ fn watched_table(topic: &str, rules: &[ParsedRule]) -> Result<(String, String), 
         ParsedRule::Memory(parsed) => Some((parsed.schema.text.clone(), parsed.table.text.clone())),
         ParsedRule::Text(..) => None,
     });
-    named.clone().filter(is_read).or(of_memory).or(named).ok_or_else(|| {
-        format!("no rule says which table the topic {topic} has, and its name does not end in schema.table")
-    })
+    named.filter(is_read).or(of_memory)
 }
 
 async fn compile_all(
@@ -202,7 +215,11 @@ async fn compile_all(
             CatalogError::Unfit(problem) => wrong(problem),
         };
         let table = catalog::table(connection, &parsed.schema, &parsed.table).await.map_err(place)?;
-        let query = compile_any(connection, settings, rule, &table).await.map_err(place)?;
+        let compiled = compile_any(connection, settings, rule, &table).await.map_err(place)?;
+        if let Some(how) = compiled.of_postgres {
+            tracing::info!(rule = settings.name, "rule {}: {how}", settings.name);
+        }
+        let query = compiled.query;
         compile::check_nulls(&query, config.source.connector_keeps_nulls).map_err(wrong)?;
         rules.push(finish(settings, query).map_err(wrong)?);
         found = Some(table);
@@ -225,13 +242,25 @@ async fn compile_all(
     }
 }
 
+/// A rule, compiled.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Its query.
+    pub query: Query,
+    /// Where Postgres alone evaluates it: how, and why memory does not.
+    pub of_postgres: Option<String>,
+}
+
 /// Compiles a rule for memory, or, where that does not evaluate it, for Postgres alone.
-async fn compile_any(
+///
+/// # Errors
+/// Neither can, or the connection fails.
+pub async fn compile_any(
     connection: &mut PgConnection,
     settings: &RuleSettings,
     rule: &ParsedRule,
     table: &Table,
-) -> Result<Query, CatalogError> {
+) -> Result<Compiled, CatalogError> {
     let is_free = matches!(settings.evaluate, Evaluate::Auto | Evaluate::Memory);
     let of_memory: CatalogError = match rule {
         ParsedRule::Memory(parsed) if !reads(parsed, &table.schema, &table.name) => CatalogError::Unfit(format!(
@@ -240,9 +269,9 @@ async fn compile_any(
         )),
         ParsedRule::Memory(parsed) if is_free => match compile_rule(connection, settings, parsed, table).await {
             Err(error) if settings.evaluate == Evaluate::Auto && !matches!(error, CatalogError::Connection(_)) => error,
-            compiled => return compiled,
+            compiled => return compiled.map(|query| Compiled { query, of_postgres: None }),
         },
-        ParsedRule::Memory(_) => CatalogError::Unfit("it is not asked".to_owned()),
+        ParsedRule::Memory(_) => CatalogError::Unfit(format!("evaluate is {:?}", settings.evaluate.as_str())),
         ParsedRule::Text(_, error) => error.clone().into(),
     };
     let parsed = match rule {
@@ -257,22 +286,11 @@ async fn compile_any(
         Err(CatalogError::Rule(_)) if settings.evaluate == Evaluate::Auto => return Err(of_memory),
         Err(error) => return Err(error),
     };
-    let (rule, why_not) = (&settings.name, of_memory.to_string());
-    match why {
-        None => tracing::info!(
-            rule,
-            why_not,
-            "rule {rule} is evaluated by Postgres, for the keys that a change of {table} touches; memory does not evaluate it"
-        ),
-        Some(why) => tracing::info!(
-            rule,
-            why_not,
-            why,
-            "rule {rule} is evaluated by Postgres as a whole, every {} s: {why}",
-            settings.pace.sweep.as_secs()
-        ),
-    }
-    Ok(query)
+    let how = match why {
+        None => format!("Postgres evaluates it for the keys that a change of {table} touches"),
+        Some(why) => format!("Postgres evaluates it as a whole, every {} s ({why})", settings.pace.sweep.as_secs()),
+    };
+    Ok(Compiled { query, of_postgres: Some(format!("{how}; memory does not: {of_memory}")) })
 }
 
 /// What the rules' table and its server are; an empty contract where there is no such table.

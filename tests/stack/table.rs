@@ -115,6 +115,7 @@ fn the_table_holds_what_the_topic_holds() {
             "having",
             "episode",
             "reason",
+            "evaluated_by",
         ];
         let whole = ["stream", "database", "trigger", "confirmation"];
         for name in plain.iter().chain(&whole) {
@@ -241,7 +242,7 @@ fn another_role_migrates() {
     let applied = out(&write(false), &migrate);
     assert!(applied.starts_with("applied migration 1 alerts at postgres://"), "{applied}");
     assert!(applied.contains("\napplied migration 2 generations at postgres://"), "{applied}");
-    assert!(out(&write(false), &migrate).contains("is up to date: migrations applied: 3"));
+    assert!(out(&write(false), &migrate).contains("is up to date: migrations applied: 4"));
     let books = t.sql("SELECT table_schema, table_name FROM information_schema.tables WHERE table_name ~ 'migrations'");
     assert_eq!(books, [["tripline", "_sqlx_migrations"]]);
 

@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::checks::database::quoted;
 use super::facts::{AlertsTable, DatabaseFacts, Plan, Publication, Relation, RuleFacts, Slot};
-use crate::app::rules::compile_rule;
+use crate::app::rules::{Compiled, ParsedRule, compile_any};
 use crate::app::servers::rules_database;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RuleSettings, redact_url};
@@ -14,9 +14,8 @@ use crate::confirm::postgres::contract;
 use crate::failure::{Exit, Failure};
 use crate::model::{Table, Timestamp};
 use crate::postgres::{Database, Sees, Session, kind, query, query_scalar};
-use crate::rule::parse::Parsed;
 use crate::rule::render::{self, Fragments};
-use crate::rule::{Query, Time, compile};
+use crate::rule::{Evaluate, Query, Time, compile};
 use crate::sink::postgres::rights::{Found, rights};
 
 /// What the database says, and what it says of each rule.
@@ -24,7 +23,7 @@ pub(super) async fn database(
     config: &Config,
     clock: &SystemClock,
     table: (&str, &str),
-    rules: &[(&RuleSettings, Parsed)],
+    rules: &[(&RuleSettings, &ParsedRule)],
 ) -> Result<(DatabaseFacts, Vec<RuleFacts>), Failure> {
     let server = rules_database(&config.postgres)?;
     let mut connection = server.try_connect().await?;
@@ -141,19 +140,24 @@ async fn rule(
     connection: &mut PgConnection,
     config: &Config,
     settings: &RuleSettings,
-    parsed: &Parsed,
+    parsed: &ParsedRule,
     table: &Table,
     now: Timestamp,
 ) -> RuleFacts {
     let mut facts = RuleFacts { name: settings.name.clone(), ..RuleFacts::default() };
-    match compile_rule(connection, settings, parsed, table).await {
+    match compile_any(connection, settings, parsed, table).await {
         Err(CatalogError::Connection(error)) => {
             facts.wrong = Some((error.to_string(), kind(&error).policy().exit));
         }
         Err(error) => facts.wrong = Some((error.to_string(), Exit::Misconfigured)),
-        Ok(query) => {
+        Ok(Compiled { query, of_postgres }) => {
+            facts.of_postgres = of_postgres;
             facts.nulls = compile::check_nulls(&query, config.source.connector_keeps_nulls).err();
-            facts.plan = Some(plan(connection, &query, settings.time, now).await.map_err(|error| error.to_string()));
+            // What reads whole tables anyway has no plan to look at.
+            if query.evaluated_by() != Evaluate::Whole {
+                facts.plan =
+                    Some(plan(connection, &query, settings.time, now).await.map_err(|error| error.to_string()));
+            }
             facts.query = Some(query);
         }
     }

@@ -188,6 +188,8 @@ pub(super) struct RuleFacts {
     /// Why a NULL may come as something else.
     pub(super) nulls: Option<String>,
     pub(super) query: Option<Query>,
+    /// How Postgres alone evaluates it, where it does.
+    pub(super) of_postgres: Option<String>,
     /// What a confirmation of it does.
     pub(super) plan: Option<Result<Plan, String>>,
 }

@@ -12,7 +12,7 @@ const SMALL_BYTES: i64 = 4 << 20;
 
 /// A rule held against the database.
 pub(in crate::app::doctor) fn rule(facts: &RuleFacts, relation: &Relation) -> Vec<Finding> {
-    let RuleFacts { name, wrong, nulls, query, plan } = facts;
+    let RuleFacts { name, wrong, nulls, query, of_postgres, plan } = facts;
     if let Some((text, exit)) = wrong {
         let fix = match exit {
             Exit::Refused => "give the role the right that is named",
@@ -27,7 +27,10 @@ pub(in crate::app::doctor) fn rule(facts: &RuleFacts, relation: &Relation) -> Ve
             "the connector's setting, and source.connector_keeps_nulls = true",
         )
         .ends(Exit::Misconfigured),
-        None => ok("rule", format!("{name}: Postgres reads it as memory does")),
+        None => match of_postgres {
+            Some(how) => ok("rule", format!("{name}: {how}")),
+            None => ok("rule", format!("{name}: Postgres reads it as memory does")),
+        },
     }];
     match (query, plan) {
         (Some(_), Some(Err(text))) => {
