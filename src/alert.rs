@@ -57,6 +57,8 @@ pub struct Decision<'a> {
     pub stream: &'a Map<String, Json>,
     /// The aggregates in Postgres; `None` without confirmation.
     pub database: Option<&'a Map<String, Json>>,
+    /// When Postgres returned them, where that is before the confirmation: in a resolved alert of a rule that it alone evaluates.
+    pub database_as_of: Option<Timestamp>,
     /// Left edge of the window (`None` without a time bound) and NOW().
     pub window: (Option<Timestamp>, Timestamp),
     /// How Postgres confirmed it.
@@ -142,6 +144,9 @@ impl Alert {
             fields.insert("reason".to_owned(), Json::from(decision.reason.as_str()));
         }
         if let Json::Object(fields) = &mut body {
+            if let Some(as_of) = decision.database_as_of {
+                fields.insert("database_as_of".to_owned(), Json::from(as_of.rfc3339()));
+            }
             fields.insert("evaluated_by".to_owned(), Json::from(query.evaluated_by().as_str()));
         }
         let line = match decision.status {

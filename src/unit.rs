@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use audit::Audit;
 use lookups::Lookups;
+use of_postgres::OfPostgres;
 use past::{Carried, Left, Moved, Past};
 
 use events::{ConfirmationOutcome, UnitEvents};
@@ -68,8 +69,8 @@ struct RuleState {
     changed_from: Option<String>,
     /// Unconfirmed keys that are evaluated once the table has said what it has of their rows.
     held_back: BTreeMap<Key, Transition>,
-    /// When Postgres is asked again, where it alone evaluates the rule.
-    due: of_postgres::Due,
+    /// Where Postgres alone evaluates the rule.
+    of_postgres: OfPostgres,
 }
 
 impl RuleState {
@@ -149,8 +150,8 @@ impl Unit {
         let state = |rule: Rule| -> Result<RuleState, String> {
             let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
             let (episodes, held_back) = (Episodes::default(), BTreeMap::new());
-            let due = of_postgres::Due::default();
-            let mut state = RuleState { rule, window, episodes, changed_from: None, held_back, due };
+            let of_postgres = OfPostgres::default();
+            let mut state = RuleState { rule, window, episodes, changed_from: None, held_back, of_postgres };
             if state.is_in_order() {
                 state.window.watch_named();
             }
@@ -417,6 +418,9 @@ impl Unit {
                     continue;
                 }
             };
+            if state.rule.query.text.is_some() {
+                state.of_postgres.answered(asked, answer);
+            }
             let snapshot = Snapshot::parse(&answer.snapshot);
             let unseen =
                 snapshot.as_ref().map(|snapshot| state.window.unseen(&asked.key, snapshot)).unwrap_or_default();

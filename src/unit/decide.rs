@@ -42,6 +42,7 @@ impl Unit {
                 EpisodeId { epoch: self.epoch, ordinal }
             }
         };
+        let last = (status == Status::Resolved).then(|| state.of_postgres.last(&asked.key)).flatten();
         let alert = Alert::new(&Decision {
             group: &self.settings.group,
             lineage: &self.lineage,
@@ -53,8 +54,11 @@ impl Unit {
             episode,
             trigger: candidate.trigger.as_deref(),
             stream: &asked.stream,
-            database: answer
-                .map(|answer| if planted::bug("figures-of-memory") { &asked.stream } else { &answer.outputs }),
+            // Of a key that its query no longer returns there is nothing to show but what it returned last.
+            database: last.as_ref().map(|last| &last.outputs).or_else(|| {
+                answer.map(|answer| if planted::bug("figures-of-memory") { &asked.stream } else { &answer.outputs })
+            }),
+            database_as_of: last.as_ref().map(|last| last.as_of),
             window: state.window.bounds(asked.now),
             confirmation: answer.map(|answer| Confirmation {
                 as_of: if planted::bug("instant-of-the-answer") { now } else { asked.now },

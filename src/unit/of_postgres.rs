@@ -1,19 +1,50 @@
 //! Rules that Postgres alone evaluates. A change touches keys, which wait a moment and are asked about. What no change says is found at
 //! intervals: open episodes are asked about again, and the whole query is run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Unit;
+use serde_json::{Map, Value as Json};
+
+use super::{Answer, Asked, Unit};
 use crate::episode::Reason;
+use crate::failure::{CallError, HasKind, Server};
 use crate::model::duration::micros;
 use crate::model::{Key, Timestamp};
 use crate::rule::evaluate::Evaluation;
 
-/// When Postgres is asked again; at once after a start.
+/// Keys that wait for an answer at most, of one rule. More of them wait for the next run of the whole query.
+const WAITING_MAX: usize = 10_000;
+
+/// What is known of a rule that Postgres alone evaluates, beside its episodes.
 #[derive(Debug, Default)]
-pub(super) struct Due {
+pub(super) struct OfPostgres {
+    /// When open episodes are asked about again, and when the whole query is run; at once after a start.
     recheck_at: Option<Timestamp>,
     sweep_at: Option<Timestamp>,
+    /// What Postgres last returned for each open episode, and when it was asked. A start asks about all of them.
+    returned: BTreeMap<Key, Returned>,
+}
+
+/// What Postgres last returned for a key.
+#[derive(Clone, Debug)]
+pub(super) struct Returned {
+    pub(super) outputs: Map<String, Json>,
+    pub(super) as_of: Timestamp,
+}
+
+impl OfPostgres {
+    /// Takes an answer about a key.
+    pub(super) fn answered(&mut self, asked: &Asked, answer: &Answer) {
+        if answer.holds {
+            let returned = Returned { outputs: answer.outputs.clone(), as_of: asked.now };
+            self.returned.insert(asked.key.clone(), returned);
+        }
+    }
+
+    /// What Postgres last returned for a key whose episode ends.
+    pub(super) fn last(&mut self, key: &Key) -> Option<Returned> {
+        self.returned.remove(key)
+    }
 }
 
 impl Unit {
@@ -23,19 +54,19 @@ impl Unit {
             let Some(state) = self.rules.get_mut(index) else { return };
             let Some(text) = state.rule.query.text.clone() else { continue };
             let after = |interval| Some(Timestamp(now.0.saturating_add(micros(interval))));
-            if state.due.sweep_at.is_none_or(|at| at <= now) {
-                state.due.sweep_at = after(text.pace.sweep);
+            if state.of_postgres.sweep_at.is_none_or(|at| at <= now) {
+                state.of_postgres.sweep_at = after(text.pace.sweep);
                 self.audit.sweeps.insert(index);
             }
-            let Some(recheck_at) = state.due.recheck_at else {
+            let Some(recheck_at) = state.of_postgres.recheck_at else {
                 // A start has asked about all of them.
-                state.due.recheck_at = after(text.pace.recheck);
+                state.of_postgres.recheck_at = after(text.pace.recheck);
                 continue;
             };
             if recheck_at > now {
                 continue;
             }
-            state.due.recheck_at = after(text.pace.recheck);
+            state.of_postgres.recheck_at = after(text.pace.recheck);
             let firing: Vec<Key> = state.episodes.firing().cloned().collect();
             for key in firing {
                 self.found(index, key, Evaluation::Unknown, Reason::Condition, now);
@@ -46,7 +77,7 @@ impl Unit {
     /// When something is due next.
     pub fn next_asking(&self) -> Option<Timestamp> {
         let due = self.rules.iter().filter(|state| state.rule.query.text.is_some());
-        due.flat_map(|state| [state.due.recheck_at, state.due.sweep_at]).flatten().min()
+        due.flat_map(|state| [state.of_postgres.recheck_at, state.of_postgres.sweep_at]).flatten().min()
     }
 
     /// Takes the keys that the whole query has returned: those that are not open, and the open ones that it lacks, are asked about.
@@ -54,10 +85,33 @@ impl Unit {
         let Some(state) = self.rules.get(rule) else { return };
         let ended = state.episodes.firing().filter(|key| !keys.contains(*key));
         let begun = keys.iter().filter(|key| !state.episodes.is_firing(key));
-        let differing: Vec<Key> = ended.chain(begun).cloned().collect();
+        let mut differing: Vec<Key> = ended.chain(begun).cloned().collect();
+        let room = WAITING_MAX.saturating_sub(state.episodes.candidate_count());
+        if differing.len() > room {
+            tracing::warn!(
+                rule = state.rule.name,
+                keys = differing.len(),
+                asked = room,
+                "the whole query returns more keys than can wait for an answer; the others are asked about after its next run"
+            );
+            differing.truncate(room);
+        }
         tracing::debug!(rule = state.rule.name, keys = keys.len(), differing = differing.len(), "ran the whole query");
         for key in differing {
             self.found(rule, key, Evaluation::Unknown, Reason::Condition, now);
         }
+    }
+
+    /// The whole query of a rule has failed. It is run again at its interval.
+    pub(super) fn sweep_of_postgres_failed(&mut self, rule: usize, error: &CallError) {
+        let Some(state) = self.rules.get(rule) else { return };
+        if error.server() == Some(Server::Postgres) {
+            return; // an outage has its own lines
+        }
+        tracing::warn!(
+            rule = state.rule.name,
+            %error,
+            "the whole query failed: what no change says is found later, when it is run again"
+        );
     }
 }

@@ -188,6 +188,7 @@ impl Unit {
         let Some(state) = self.rules.get_mut(rule) else { return };
         let keys: BTreeSet<Key> = match keys {
             Ok(keys) => keys.into_iter().collect(),
+            Err(error) if state.rule.query.text.is_some() => return self.sweep_of_postgres_failed(rule, &error),
             Err(error) => return self.audit.sweep_failed(rule, &state.rule.name, &error, now),
         };
         self.audit.swept();

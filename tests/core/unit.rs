@@ -3,6 +3,7 @@
 //! - `episodes`: candidates and what becomes of them
 //! - `alerts`: ids and records
 //! - `stored`: closing, redoing, restoring
+//! - `of_postgres`: rules that Postgres alone evaluates
 //! - `order`: candidates under event time, one after the other
 //! - `reasons`: why an episode is over
 //! - `bench`: a unit with its stream and its clock in one hand
@@ -10,6 +11,7 @@
 mod alerts;
 mod bench;
 mod episodes;
+mod of_postgres;
 mod order;
 mod reasons;
 mod stored;

@@ -74,6 +74,7 @@ fn alert(named_: &EpochRef) -> Alert {
         committed_at: None,
     });
     Alert::new(&Decision {
+        database_as_of: None,
         group: named_.group,
         lineage: named_.lineage,
         topic: named_.topic,
