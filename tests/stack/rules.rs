@@ -8,6 +8,7 @@ mod any_sql;
 mod grammar;
 mod shapes;
 mod times;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
