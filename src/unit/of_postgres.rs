@@ -56,7 +56,13 @@ impl Unit {
             let after = |interval| Some(Timestamp(now.0.saturating_add(micros(interval))));
             if state.of_postgres.sweep_at.is_none_or(|at| at <= now) {
                 state.of_postgres.sweep_at = after(text.pace.sweep);
-                self.audit.sweeps.insert(index);
+                if !self.audit.sweeps.insert(index) {
+                    tracing::warn!(
+                        rule = state.rule.name,
+                        "the whole query has waited for a whole interval: statements of audit and sweep have had their share of the \
+                         database; raise audit.max_database_share or the rule's sweep_interval_ms"
+                    );
+                }
             }
             let Some(recheck_at) = state.of_postgres.recheck_at else {
                 // A start has asked about all of them.

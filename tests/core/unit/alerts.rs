@@ -25,7 +25,7 @@ fn the_record_has_every_field() {
         "rule_version": weekly(Confirm::Required).version, "episode": "0.0", "status": "firing", "severity": "critical",
         "key": {"user_id": 27_956_157}, "message": "User 27956157 ($3,441.50)",
         "stream": {"transactions": 1, "total": "3441.50"}, "database": {"transactions": 7, "total": "3441.50"},
-        "having": "SUM(ABS(amount)) > 3000", "evaluated_by": "memory",
+        "having": "SUM(ABS(amount)) > 3000",
         "window": {"from": "2026-11-15T10:00:00Z", "to": "2026-11-22T10:00:00Z"},
         "trigger": {
             "topic": "postgres.streaming.transactions", "partition": 0, "offset": 199, "op": "c", "lsn": 1_199,
@@ -35,6 +35,7 @@ fn the_record_has_every_field() {
             "required": true, "as_of": "2026-11-22T10:00:00Z", "snapshot": "758:758:", "attempts": 1, "ms": 2,
         },
         "emitted_at": "2026-11-22T10:00:05Z",
+        "evaluated_by": "memory",
     });
     assert_eq!(body(&alert), want);
     let names = |json: &serde_json::Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();

@@ -433,3 +433,73 @@ fn slow_any_sql_through_the_connector() {
         histories(&format!("any_sql_{seed}"), seed, 8, 60);
     }
 }
+
+/// How late alerts of touched keys are under 5,000 changes a second. It prints figures, and holds only that nothing is missed.
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_lateness_of_touched_keys() {
+    const SECONDS: u64 = 30;
+    let database = Database::empty("any_sql_late");
+    database.sql(TABLE);
+    database.sql(TABLES);
+    database.sql(
+        "INSERT INTO streaming.limits SELECT n, 400 FROM generate_series(5, 1999) AS n;
+         INSERT INTO streaming.t (id, user_id, amount, created_at) SELECT n, n % 2000, n % 7, now() - n * interval '1 second'
+             FROM generate_series(1, 200000) AS n;
+         ANALYZE",
+    );
+    let connector =
+        Connector::start(&database, "", &[("table.include.list", "streaming.t"), ("snapshot.mode", "no_data")]);
+    let folder = tempfile::tempdir().unwrap();
+    let topic = connector.topic.replace("transactions", "t");
+    let mut job = Job::new(folder.path(), &database.name, &database.name, &topic);
+    job.top = "startup_wait_ms = 60000".to_owned();
+    job.source = "connector_keeps_nulls = true\n".to_owned();
+    (job.name, job.sql) = (RULES[0].0.to_owned(), RULES[0].4.to_owned());
+    job.message = "{user_id}".to_owned();
+    job.rule = format!("[[rules]]\nname = \"{}\"\nsql = \"\"\"\n{}\"\"\"\n", RULES[1].0, RULES[1].4);
+    database.sql("INSERT INTO streaming.t (id, user_id, amount, created_at) VALUES (0, 0, 1, now())");
+    wait_for("the topic is there", || (kafka::end_of(&topic) > 0).then_some(()));
+    let run = job.start();
+    let begun = Instant::now();
+    for tick in 0..SECONDS * 10 {
+        database.sql(&format!(
+            "INSERT INTO streaming.t (id, user_id, amount, created_at)
+                 SELECT 1000000 + {tick} * 500 + n, (n * 7919 + {tick} * 104729) % 2000, (n * 31 + {tick} * 17) % 23, now()
+                 FROM generate_series(1, 500) AS n"
+        ));
+        std::thread::sleep(
+            (Duration::from_millis(100) * u32::try_from(tick + 1).unwrap()).saturating_sub(begun.elapsed()),
+        );
+    }
+    let took = begun.elapsed();
+    let rules = || &RULES[..2];
+    let wanted = || -> BTreeSet<String> {
+        let one = |(name, _, _, _, sql): &(&str, &str, &str, &str, &str)| {
+            format!("SELECT '{name}: ' || q.user_id FROM ({}) AS q", sql.trim_end_matches(';'))
+        };
+        let all: Vec<String> = rules().iter().map(one).collect();
+        database.sql(&all.join(" UNION ALL ")).concat().into_iter().collect()
+    };
+    wait_for("what is open is what Postgres answers", || (open(&job) == wanted()).then_some(()));
+    let late = |alert: Json| {
+        let at = |text: &Json| Some(chrono::DateTime::parse_from_rfc3339(text.as_str()?).unwrap());
+        Some((at(&alert["emitted_at"])? - at(&alert["trigger"]["committed_at"])?).num_milliseconds())
+    };
+    let alerts = kafka::records(&job.alert_topic, 0);
+    let millis: Vec<u64> = alerts.iter().filter_map(|alert| alert.json()["confirmation"]["ms"].as_u64()).collect();
+    let mut lateness: Vec<i64> = alerts.iter().filter_map(|alert| late(alert.json())).collect();
+    lateness.sort_unstable();
+    let at = |share: usize| lateness.get(lateness.len() * share / 100).copied().unwrap_or_default();
+    eprintln!(
+        "{} changes in {took:?}; {} alerts, of which a change triggered {}: {} ms late at the median, {} at the 99th, {} at most; a statement took {} ms on average",
+        SECONDS * 5_000,
+        alerts.len(),
+        lateness.len(),
+        at(50),
+        at(99),
+        lateness.last().copied().unwrap_or_default(),
+        millis.iter().sum::<u64>() / u64::try_from(millis.len().max(1)).unwrap(),
+    );
+    assert_eq!(run.terminate().code, Some(0));
+}

@@ -61,13 +61,12 @@ impl Writer<'_> {
                 format!("streaming.t a {join} streaming.t b ON b.{c} = a.{d}{more}"),
                 key(self.one(&["a", "b"]), &[c, d]),
             ),
-            4 => (format!("streaming.t a, streaming.t b, streaming.u z"), key("a", &[c])),
+            4 => ("streaming.t a, streaming.t b, streaming.u z".to_owned(), key("a", &[c])),
             5 => {
                 let by =
                     self.one(&["PARTITION BY user_id", "PARTITION BY card_id, user_id", "PARTITION BY payee_id", ""]);
                 let over = format!("OVER ({by} ORDER BY id)");
-                let of = format!("(SELECT *, amount AS n FROM streaming.t) y");
-                let of = self.one(&["streaming.t", &of]).to_owned();
+                let of = self.one(&["streaming.t", "(SELECT *, amount AS n FROM streaming.t) y"]);
                 (
                     format!("(SELECT user_id, card_id, payee_id, amount - LAG(amount) {over} AS amount FROM {of}) a"),
                     key("a", &[c, d]),
