@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::wire::Wire;
 
-/// Steps of a process at most: one of so many turns in circles.
-const STEPS_MAX: u32 = 400_000;
+/// Steps of a process in one millisecond at most: one of so many turns in circles.
+const STEPS_MAX: u32 = 50_000;
 
 /// What happens to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,8 @@ pub(crate) struct Process {
     cut_until: Cell<u64>,
     cut_since: Cell<u64>,
     waker: RefCell<Option<Waker>>,
-    steps: Cell<u32>,
+    /// The millisecond of its newest step, and how many it has made in that.
+    steps: Cell<(u64, u32)>,
     wire: Rc<Wire>,
 }
 
@@ -51,7 +52,7 @@ impl Process {
             cut_until: Cell::new(0),
             cut_since: Cell::new(0),
             waker: RefCell::new(None),
-            steps: Cell::new(0),
+            steps: Cell::new((0, 0)),
             wire: Rc::clone(wire),
         })
     }
@@ -86,6 +87,13 @@ impl Process {
     pub(crate) fn silent_for(&self, now: u64) -> u64 {
         let cut = if self.is_cut(now) { now - self.cut_since.get() } else { 0 };
         self.silent_since.get().map_or(0, |since| now - since).max(cut)
+    }
+
+    fn step(&self) {
+        let (now, (at, before)) = (self.wire.now(), self.steps.get());
+        let steps = if at == now { before + 1 } else { 1 };
+        assert!(steps < STEPS_MAX, "process {} works, and time does not pass", self.number);
+        self.steps.set((now, steps));
     }
 
     fn silence(&self) {
@@ -126,8 +134,7 @@ impl<F: Future> Future for Controlled<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let process = Rc::clone(&self.process);
-        process.steps.set(process.steps.get() + 1);
-        assert!(process.steps.get() < STEPS_MAX, "process {} works, and time does not pass", process.number);
+        process.step();
         if let Some((steps, fate)) = process.plan.get() {
             process.plan.set(steps.checked_sub(1).map(|left| (left, fate)));
             if steps == 0 {

@@ -39,6 +39,8 @@ const ACTIVE_MS: u64 = 13_000;
 const QUIET_MS: u64 = 45_000;
 /// After that, all rows have left the short windows.
 const EXPIRY_MS: u64 = 28_000;
+/// How long a process may take to end when it is asked to: the sessions of others may have to be over before.
+const STOP_MS: u64 = 40_000;
 /// 2026-11-22T10:00:00Z
 const BORN: Timestamp = Timestamp(1_795_341_600_000_000);
 
@@ -403,9 +405,13 @@ impl World {
         checks::after_quiet(&self, "after quiet");
         self.until(ACTIVE_MS + QUIET_MS + EXPIRY_MS).await;
         checks::after_quiet(&self, "after the windows' end");
-        let _ = self.stop.send(true);
+        // Also where no process is at work that could hear of it: the next one does.
+        self.stop.send_replace(true);
         for life in lives {
-            life.await.unwrap();
+            match tokio::time::timeout(Duration::from_millis(STOP_MS), life).await {
+                Ok(ended) => ended.unwrap(),
+                Err(_) => self.violation("a process was asked to stop, and goes on".to_owned()),
+            }
         }
         checks::at_the_end(&self, drifts);
     }
