@@ -7,12 +7,13 @@ use serde_json::Value as Json;
 use tripline::alert::Alert;
 use tripline::episode::Status;
 use tripline::model::{Key, Timestamp};
-use tripline::progress::EpochRef;
+use tripline::progress::{EpochRef, Offsets};
 use tripline::rule::Confirm;
 use tripline::snapshot::Snapshot;
 
 use super::broker::{Pending, State};
 use super::database::{Checked, RULES, Row, USERS_FROM, cents};
+use super::unconfirmed;
 use super::world::{DIR, GROUP, World};
 
 /// An alert, as far as it is the same in every run: rule, user, whether it fires, and the transaction that brought it.
@@ -108,19 +109,24 @@ pub(crate) fn committed(world: &World, state: &State, machine: usize, pending: &
         world.violation(format!("{name} is committed without the episodes of its alerts"));
     }
     for alert in &pending.alerts {
-        one(world, state, alert);
+        one(world, state, alert, offsets);
     }
 }
 
 /// An alert is about to be visible.
-fn one(world: &World, state: &State, alert: &Alert) {
+fn one(world: &World, state: &State, alert: &Alert, offsets: &Offsets) {
     let line = format!("{} {}", alert.record_key, alert.status.as_str());
     if state.alerts.iter().any(|other| other.id == alert.id) {
         world.violation(format!("{line} is delivered twice"));
     }
     let body: Json = serde_json::from_str(&alert.body).unwrap();
     if rule(alert).confirm == Confirm::Off {
-        return; // memory alone has decided
+        // Memory alone has decided. Where the topic has not all of the table, there is nothing to hold it against.
+        let is_whole = world.plan.shape.bad == 0 && world.plan.shape.unpublished == 0;
+        if is_whole && let Some(wrong) = unconfirmed::wrong(state, offsets, rule(alert), user(alert), alert) {
+            world.violation(format!("{line} {wrong}"));
+        }
+        return;
     }
     let text = body["confirmation"]["snapshot"].as_str().unwrap();
     let as_of = body["confirmation"]["as_of"].as_str().unwrap();
@@ -186,8 +192,22 @@ pub(crate) fn after_quiet(world: &World, when: &str) {
     }
 }
 
-/// What was delivered is everywhere.
-pub(crate) fn at_the_end(world: &World, drifts_before: u64) {
+/// What the audit had done when all was settled: what it does after that no transaction under way explains.
+#[derive(Clone, Copy)]
+pub(crate) struct Settled {
+    drifts: u64,
+    heals: u64,
+}
+
+impl Settled {
+    pub(crate) fn of(world: &World) -> Self {
+        Self { drifts: drifts(world), heals: world.database.heals.get() }
+    }
+}
+
+/// What was delivered is everywhere. Memory has drifted only where the topic does not have all of the table, and no longer
+/// once the windows came from that.
+pub(crate) fn at_the_end(world: &World, before: Settled) {
     let ids = |alerts: &mut dyn Iterator<Item = &Alert>| alerts.map(|alert| (alert.id, alert.body.clone())).collect();
     let topic: BTreeSet<_> = ids(&mut world.broker.state().alerts.iter());
     let table: BTreeSet<_> = ids(&mut world.delivered.table.borrow().values());
@@ -198,9 +218,15 @@ pub(crate) fn at_the_end(world: &World, drifts_before: u64) {
             world.violation(format!("the {name} has {more} alerts that the topic has not, and lacks {less}"));
         }
     }
-    let drifts = drifts(world) - drifts_before;
-    if drifts > 0 && world.plan.shape.bad == 0 {
+    if world.plan.shape.bad > 0 {
+        return;
+    }
+    let expected = if world.plan.shape.unpublished > 0 { before.drifts } else { 0 };
+    let (drifts, heals) = (drifts(world) - expected, world.database.heals.get() - before.heals);
+    if drifts > 0 {
         world.violation(format!("memory has drifted {drifts} times"));
+    } else if heals > 0 {
+        world.violation(format!("the rows of keys that have not drifted were read {heals} times"));
     }
 }
 

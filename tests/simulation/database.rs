@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tripline::confirm::Confirm;
-use tripline::contract::Look;
+use tripline::contract::{Contract, Look, Publication};
 use tripline::failure::{CallError, Kind, Server};
 use tripline::fakes::table::{MemoryConfirm, MemoryTable, transactions};
 use tripline::model::{DECIMAL_LIMIT, Key, Lsn, Timestamp, Value};
@@ -151,6 +151,10 @@ pub(crate) struct Database {
     pub(crate) away_until: Cell<u64>,
     /// How many statements of a hundred fail.
     pub(crate) fails: Cell<u64>,
+    /// Rows of which the connector gets nothing.
+    pub(crate) unpublished: RefCell<BTreeSet<i64>>,
+    /// How often all rows of keys were read, for memory to hold.
+    pub(crate) heals: Cell<u64>,
 }
 
 impl Database {
@@ -167,7 +171,16 @@ impl Database {
             next_lsn: Cell::new(10_000),
             away_until: Cell::new(0),
             fails: Cell::new(0),
+            unpublished: RefCell::default(),
+            heals: Cell::new(0),
         }
+    }
+
+    /// From here on the publication leaves rows out, and says so.
+    pub(crate) fn leave_out(&self) {
+        let filtered = Publication { row_filters: vec!["(amount > 0)".to_owned()], ..Publication::default() };
+        let publications = BTreeMap::from([("p".to_owned(), filtered)]);
+        self.table.set_contract(Contract { publications, ..self.table.contract() });
     }
 
     /// A transaction begins: nobody sees what it does.
@@ -353,6 +366,7 @@ impl Confirm for SimConfirm {
     async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError> {
         self.go().await?;
         let answer = self.inner.rows_of(question).await;
+        self.database.heals.set(self.database.heals.get() + 1);
         self.back().await?;
         answer.map(|rows| rows.into_iter().map(held).collect())
     }
@@ -373,9 +387,18 @@ impl Confirm for SimConfirm {
 
     async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError> {
         self.go().await?;
+        // A truncate locks readers out until it can be seen.
+        let given_up = self.wire.now() + TIMEOUT_MS;
+        while self.database.locked_whole.get() {
+            if self.wire.now() > given_up {
+                return Err(away("canceling statement due to statement timeout", Kind::Unreachable));
+            }
+            self.wire.pass(50).await;
+        }
+        let position = Lsn(self.database.next_lsn.get());
         let answer = self.inner.load(rule, now, &mut |row| take(held(row))).await;
         self.back().await?;
-        answer
+        answer.map(|_| position)
     }
 
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError> {

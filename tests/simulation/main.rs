@@ -11,10 +11,12 @@ mod bugs;
 mod checks;
 mod database;
 mod log;
+mod plan;
 mod process;
 mod random;
 mod sinks;
 mod source;
+mod unconfirmed;
 mod wire;
 mod workload;
 mod world;
@@ -26,8 +28,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use plan::Plan;
 use tripline::planted;
-use world::{Outcome, Plan};
+use world::Outcome;
 
 /// Runs of `cargo test --test simulation`.
 const SEEDS: Range<u64> = 0..1_000;

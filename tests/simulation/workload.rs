@@ -28,7 +28,14 @@ pub(crate) struct Shape {
     pub(crate) bad: u64,
     /// Amounts of a hundred that memory cannot add.
     pub(crate) great: u64,
+    /// New rows of a hundred of which the topic gets nothing, while [`LACKS_MS`] last.
+    pub(crate) unpublished: u64,
+    /// Writes of a hundred that truncate, where they may.
+    pub(crate) truncates: u64,
 }
+
+/// So long rows are written of which the topic gets nothing.
+const LACKS_MS: u64 = 9_000;
 
 /// A record as the connector makes it: partition and content.
 type Made = (i32, Rc<dyn Fn(Position) -> Content>);
@@ -177,7 +184,7 @@ impl Workload {
         for _ in 0..self.random.between(1, 3) {
             let lsn = self.database.lsn();
             let what = if self.shape.is_monotone { 0 } else { self.random.below(100) };
-            if what == 99 && writes.is_empty() && self.database.locked.borrow().is_empty() {
+            if what >= 100 - self.shape.truncates && writes.is_empty() && self.database.locked.borrow().is_empty() {
                 self.database.locked_whole.set(true);
                 return vec![Write { lsn, pk: None, row: None }];
             }
@@ -185,13 +192,18 @@ impl Workload {
                 let locked = self.database.locked.borrow();
                 let all = self.database.table.rows();
                 let pks = all.iter().map(|(pk, _)| if let Key::Int(pk) = pk { *pk } else { unreachable!() });
-                pks.filter(|pk| !locked.contains(pk) && !mine.contains(pk)).collect()
+                let unpublished = self.database.unpublished.borrow();
+                pks.filter(|pk| !locked.contains(pk) && !mine.contains(pk) && !unpublished.contains(pk)).collect()
             };
             if what < 55 || held.is_empty() {
                 let pk = self.next_id.get();
                 self.next_id.set(pk + 1);
                 mine.push(pk);
                 writes.push(Write { lsn, pk: Some(pk), row: Some(self.row()) });
+                let is_early = self.shape.unpublished > 0 && self.wire.now() < LACKS_MS;
+                if is_early && self.random.percent(self.shape.unpublished) {
+                    self.database.unpublished.borrow_mut().insert(pk);
+                }
                 continue;
             }
             let pk = *self.random.pick(&held);
@@ -249,6 +261,9 @@ impl Workload {
             holes: Vec::new(),
         };
         let Some(pk) = write.pk else { return vec![made(0, change(Op::Truncate, None))] };
+        if self.database.unpublished.borrow().contains(&pk) {
+            return Vec::new();
+        }
         let partition = i32::try_from(pk % i64::from(self.shape.partitions)).unwrap();
         if self.random.percent(self.shape.bad) {
             return vec![self.bad(partition, pk)];

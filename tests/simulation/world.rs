@@ -11,7 +11,6 @@ use tokio::task::LocalSet;
 use tripline::checkpoint::Folder;
 use tripline::clock::{JumpingClock, TokioClock};
 use tripline::fakes::disk::MemoryDisk;
-use tripline::fakes::table::MemoryTable;
 use tripline::job::JobError;
 use tripline::model::Timestamp;
 use tripline::monitor::counts::Counts;
@@ -21,20 +20,21 @@ use tripline::rule::Rule;
 use tripline::run_status::RunStatus;
 
 use super::broker::Broker;
-use super::checks;
+use super::checks::{self, Settled};
 use super::database::{Database, SimConfirm, rules};
 use super::log;
+use super::plan::Plan;
 use super::process::{Controlled, Fate, Process};
 use super::random::Random;
 use super::sinks::{Delivered, Disturbances, SimSinks};
 use super::source::SimSource;
 use super::wire::{Trace, Wire};
-use super::workload::{Connector, Shape, Workload};
+use super::workload::{Connector, Workload};
 
 pub(crate) const GROUP: &str = "monitor-v3";
 pub(crate) const DIR: &str = "/checkpoints";
 /// When people stop to write, and faults to happen.
-const ACTIVE_MS: u64 = 13_000;
+pub(crate) const ACTIVE_MS: u64 = 13_000;
 /// How long it may take until everything is as it should be.
 const QUIET_MS: u64 = 45_000;
 /// After that, all rows have left the short windows.
@@ -64,68 +64,6 @@ enum DiskFate {
     Crashed(u64),
     /// It is replaced by an empty one.
     Lost,
-}
-
-/// How a run is disturbed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    pub(crate) seed: u64,
-    pub(crate) shape: Shape,
-    pub(crate) machines: usize,
-    /// Whether anything is disturbed at all.
-    pub(crate) disturbed: bool,
-    cuts: u64,
-    unknown: u64,
-    fails: u64,
-    slow: u64,
-    /// Milliseconds between two faults at most.
-    faults: u64,
-    kinds: u64,
-    state_interval: u64,
-    pub(crate) audit_period: u64,
-    keys_per_statement: usize,
-    statements_max: usize,
-    sweep: bool,
-}
-
-impl Plan {
-    pub(crate) fn of(seed: u64) -> Self {
-        let random = Random::new(seed);
-        let is_monotone = random.percent(20);
-        let shape = Shape {
-            is_monotone,
-            users: random.between(2, 5),
-            partitions: i32::try_from(random.between(1, 3)).unwrap(),
-            pause: random.between(100, 900),
-            until: ACTIVE_MS,
-            bad: if !is_monotone && random.percent(25) { 6 } else { 0 },
-            great: 0,
-        };
-        let plan = Self {
-            seed,
-            shape,
-            machines: if random.percent(60) { 2 } else { 1 },
-            disturbed: true,
-            cuts: *random.pick(&[0, 0, 5, 20]),
-            unknown: *random.pick(&[0, 0, 3]),
-            fails: *random.pick(&[0, 0, 5, 25]),
-            slow: *random.pick(&[1, 5, 5, 40]),
-            faults: *random.pick(&[800, 2_000, 6_000]),
-            kinds: random.below(8),
-            state_interval: *random.pick(&[0, 1, 5, 30]),
-            audit_period: if shape.bad > 0 { 8 } else { *random.pick(&[8, 600, 600]) },
-            keys_per_statement: *random.pick(&[1, 100]),
-            statements_max: *random.pick(&[1, 4]),
-            sweep: random.percent(20),
-        };
-        let great = if random.percent(30) { *random.pick(&[3, 10]) } else { 0 };
-        Self { shape: Shape { great, ..shape }, ..plan }
-    }
-
-    /// The same without any disturbance.
-    pub(crate) fn undisturbed(self) -> Self {
-        Self { disturbed: false, machines: 1, cuts: 0, unknown: 0, fails: 0, slow: 1, ..self }
-    }
 }
 
 /// Everything there is.
@@ -200,7 +138,7 @@ impl World {
         let mut source = SimSource::new(&self.broker, &self.wire, &process, &format!("machine{machine}"));
         source.join().await;
         let (rules, wanted) = self.rules.clone();
-        let contract = MemoryTable::default().contract();
+        let contract = self.database.table.contract();
         let mut monitor = Monitor {
             settings: self.settings(),
             confirm: SimConfirm::new(&self.database, &self.wire, &process, &rules, &wanted),
@@ -388,13 +326,15 @@ impl World {
         self.until(ACTIVE_MS).await;
         self.quiet();
         self.until(ACTIVE_MS + QUIET_MS / 2).await;
-        // What is found to have drifted from here on no transaction under way explains.
-        let drifts = checks::drifts(&self);
+        let before = Settled::of(&self);
         // Once more, where nothing comes after it that could hide what a start has got wrong.
-        if self.plan.disturbed && late.percent(60) {
+        if self.plan.disturbed && (late.percent(60) || self.plan.shape.unpublished > 0) {
             for machine in &self.machines {
                 if let Some(process) = &*machine.process.borrow() {
                     process.plan(late.below(20), Fate::Killed);
+                }
+                if self.plan.shape.unpublished > 0 {
+                    machine.disk_fate.set(DiskFate::Lost); // its windows come from the table
                 }
             }
         }
@@ -413,7 +353,7 @@ impl World {
                 Err(_) => self.violation("a process was asked to stop, and goes on".to_owned()),
             }
         }
-        checks::at_the_end(&self, drifts);
+        checks::at_the_end(&self, before);
     }
 
     /// Waits for this millisecond, or for a violation.
@@ -439,6 +379,9 @@ pub(crate) fn run(plan: Plan, prints: bool) -> Outcome {
         let broker = Rc::new(Broker::new(&wire, plan.shape.partitions, BORN));
         let database = Rc::new(Database::new());
         database.fails.set(plan.fails);
+        if plan.shape.unpublished > 0 {
+            database.leave_out();
+        }
         let disturbances = Disturbances::default();
         disturbances.cuts.set(plan.cuts);
         disturbances.late.set(60);
