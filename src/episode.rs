@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::{Key, Timestamp};
-use crate::planted;
+use crate::planted::{self, Outside};
 use crate::rule::evaluate::Evaluation;
 use crate::window::{Transition, Trigger};
 
@@ -149,7 +149,7 @@ impl Candidate {
             stream: stream_text(transition),
             overdue: false,
             attempts: 0,
-            ask_at: now,
+            ask_at: if planted::bug("counter-of-the-process") { planted::later(now, Outside::Count) } else { now },
             answered_at: None,
             refusals: 0,
             evaluation: transition.evaluation,
@@ -476,6 +476,7 @@ impl Episodes {
 
 /// 250 ms, doubled with every attempt, at most 30 s.
 fn back_off(attempts: u32, now: Timestamp) -> Timestamp {
+    let now = if planted::bug("clock-read") { planted::later(now, Outside::Clock) } else { now };
     let doubled = BACK_OFF_FIRST_MICROS.saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
     Timestamp(now.0.saturating_add(doubled.min(BACK_OFF_MAX_MICROS)))
 }

@@ -4,6 +4,8 @@
 //! To plant another one: add it to [`BUGS`], and ask for it where it would be, e.g.
 //! `if planted::bug("group-committed-first") { … }`. `tests/simulation` then has to find it within a stated number of seeds.
 
+use crate::model::Timestamp;
+
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bug {
@@ -15,17 +17,47 @@ pub struct Bug {
     pub what: &'static str,
 }
 
+/// What a core that is not pure would get from outside: nothing that was passed in explains it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// The machine's clock, in microseconds.
+    Clock,
+    /// A counter of the whole process, which outlives simulated ones.
+    Count,
+    /// A hash by keys of chance.
+    Chance,
+}
+
 #[cfg(feature = "fakes")]
-pub use switch::{BUGS, plant};
+pub use switch::{BUGS, outside, plant, use_clock};
 
 #[cfg(feature = "fakes")]
 mod switch {
     use std::cell::Cell;
+    use std::hash::{BuildHasher, RandomState};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::Bug;
+    use super::{Bug, Outside};
+
+    static COUNT: AtomicU64 = AtomicU64::new(0);
 
     thread_local! {
         static PLANTED: Cell<Option<&'static str>> = const { Cell::new(None) };
+        static CLOCK: Cell<fn() -> u64> = const { Cell::new(|| 0) };
+    }
+
+    /// From here on this is the machine's clock for this thread: the core has no name for it.
+    pub fn use_clock(clock: fn() -> u64) {
+        CLOCK.set(clock);
+    }
+
+    /// Something from outside.
+    pub fn outside(what: Outside) -> u64 {
+        match what {
+            Outside::Clock => CLOCK.get()(),
+            Outside::Count => COUNT.fetch_add(1, Ordering::Relaxed),
+            Outside::Chance => RandomState::new().hash_one(0),
+        }
     }
 
     /// From here on this thread runs with this bug, or with none.
@@ -40,6 +72,10 @@ mod switch {
     /// Every bug that can be planted.
     #[rustfmt::skip]
     pub const BUGS: &[Bug] = &[
+        bug("clock-read", "What always holds, 1", "the core reads the machine's clock when it decides when to ask again"),
+        bug("counter-of-the-process", "What always holds, 1", "when a candidate is asked depends on how many the whole process has had"),
+        bug("order-of-a-hasher", "What always holds, 1", "candidates are asked in the order of a hasher whose keys are of chance"),
+        bug("static-outlives-a-death", "What always holds, 1", "episodes are numbered by a static, which outlives their process"),
         bug("commit-before-log", "What always holds, 2", "the transaction is committed before `offsets/N` is written"),
         bug("epoch-not-synced", "What always holds, 2", "the content of `offsets/N` is not synced"),
         bug("epoch-name-not-synced", "What always holds, 2", "the name of `offsets/N` is not synced"),
@@ -66,6 +102,11 @@ mod switch {
         bug("rebuilt-too-early", "What always holds, 7", "windows count as rebuilt when one partition has been read"),
         bug("rebuilt-not-evaluated", "What always holds, 7", "nothing is evaluated after windows were rebuilt"),
         bug("open-episodes-not-held", "What always holds, 7", "open episodes are not held against the windows that were rebuilt"),
+        bug("or-not-in-parentheses", "What always holds, 8", "no parentheses stand around OR"),
+        bug("not-not-in-parentheses", "What always holds, 8", "no parentheses stand around NOT"),
+        bug("subtrahend-not-in-parentheses", "What always holds, 8", "no parentheses stand around what is subtracted"),
+        bug("quotes-not-doubled", "What always holds, 8", "a quote inside of a text is not doubled"),
+        bug("names-not-quoted", "What always holds, 8", "names stand without quotes"),
         bug("key-of-a-failure-logged", "What always holds, 9", "the line of a statement that failed has the key"),
         bug("key-of-a-refutation-logged", "What always holds, 9", "the line of a refuted candidate has the key"),
         bug("key-of-an-undecided-one-logged", "What always holds, 9", "the line of an undecided candidate has the key"),
@@ -131,4 +172,17 @@ pub fn bug(name: &str) -> bool {
 #[inline(always)]
 pub const fn bug(_name: &str) -> bool {
     false
+}
+
+/// Something from outside: there is nothing.
+#[cfg(not(feature = "fakes"))]
+#[inline(always)]
+pub const fn outside(_what: Outside) -> u64 {
+    0
+}
+
+/// Up to a tenth of a second after this instant, by something from outside.
+pub fn later(at: Timestamp, by: Outside) -> Timestamp {
+    // A prime, so that numbers in a row lie apart.
+    Timestamp(at.0.saturating_add(i64::try_from(outside(by).wrapping_mul(7_919) % 100_000).unwrap_or(0)))
 }

@@ -4,7 +4,7 @@ use super::{Answer, Asked, Unit, log};
 use crate::alert::{Alert, Confirmation, Decision};
 use crate::episode::{Candidate, EpisodeId, Status};
 use crate::model::Timestamp;
-use crate::planted;
+use crate::planted::{self, Outside};
 use crate::rule::evaluate::Evaluation;
 use crate::window::Transition;
 
@@ -37,7 +37,8 @@ impl Unit {
         let episode = match (status, state.episodes.open_of(&asked.key)) {
             (Status::Resolved, Some(open)) => open.episode,
             _ => {
-                let ordinal = self.fired;
+                let counted = planted::bug("static-outlives-a-death").then(|| planted::outside(Outside::Count));
+                let ordinal = counted.and_then(|count| u32::try_from(count).ok()).unwrap_or(self.fired);
                 self.fired += 1;
                 EpisodeId { epoch: self.epoch, ordinal }
             }

@@ -283,7 +283,8 @@ impl<T: 'static> Broker<T> {
             watcher(&state, machine, &pending);
         }
         for alert in &pending.alerts {
-            self.wire.trace.add(self.wire.now(), &format!("visible: {} {}", alert.record_key, alert.status.as_str()));
+            let (key, status, id) = (&alert.record_key, alert.status.as_str(), alert.id);
+            self.wire.trace.add(self.wire.now(), &format!("visible: {key} {status} {id}"));
         }
         let Pending { alerts, episodes, progress, offsets } = pending;
         state.alerts.extend(alerts);

@@ -7,6 +7,12 @@ use tripline::planted::{BUGS, Bug};
 
 use super::{Job, QUIET, check, clock};
 
+/// What bugs break that make the core impure: they are found by two runs of one seed that differ.
+pub(crate) const PURITY: &str = "What always holds, 1";
+
+/// What bugs of the renderer break. The simulated database answers without SQL: `tests/stack/rules/planted.rs` has to find these.
+const RENDERER: &str = "What always holds, 8";
+
 /// Each bug is found within so many seeds.
 const FOUND_WITHIN: u64 = 500;
 
@@ -14,6 +20,10 @@ const FOUND_WITHIN: u64 = 500;
 /// simulation, all seeds are tried.
 #[rustfmt::skip]
 const KNOWN: &[(&str, u64)] = &[
+    ("clock-read", 0),
+    ("counter-of-the-process", 0),
+    ("order-of-a-hasher", 1),
+    ("static-outlives-a-death", 0),
     ("commit-before-log", 0),
     ("epoch-not-synced", 0),
     ("epoch-name-not-synced", 0),
@@ -29,7 +39,7 @@ const KNOWN: &[(&str, u64)] = &[
     ("bad-records-not-kept", 3),
     ("old-row-kept", 0),
     ("delete-ignored", 4),
-    ("left-key-not-evaluated", 27),
+    ("left-key-not-evaluated", 15),
     ("opaque-counts-as-nothing", 1),
     ("opaque-not-asked", 1),
     ("opaque-not-taken-out", 1),
@@ -39,23 +49,23 @@ const KNOWN: &[(&str, u64)] = &[
     ("replay-not-muted", 6),
     ("rebuilt-too-early", 4),
     ("rebuilt-not-evaluated", 15),
-    ("open-episodes-not-held", 31),
+    ("open-episodes-not-held", 15),
     ("key-of-a-failure-logged", 0),
     ("key-of-a-refutation-logged", 1),
     ("key-of-an-undecided-one-logged", 0),
     ("figures-of-a-drift-logged", 3),
-    ("control-characters-kept", 3),
-    ("direction-marks-kept", 3),
-    ("fields-not-cut", 3),
+    ("control-characters-kept", 0),
+    ("direction-marks-kept", 0),
+    ("fields-not-cut", 0),
     ("finished-before-commit", 5),
     ("finished-before-delivery", 5),
     ("logged-not-completed", 5),
     ("sent-again", 2),
-    ("decisions-not-redone", 5),
+    ("decisions-not-redone", 4),
     ("windows-not-caught-up", 27),
     ("episodes-not-recalled", 0),
-    ("recalled-not-delivered", 3),
-    ("truncate-floor-ignored", 308),
+    ("recalled-not-delivered", 0),
+    ("truncate-floor-ignored", 145),
     ("table-watermark-ignored", 50),
     ("visibility-ignored", 43),
     ("emptied-group-forgotten", 155),
@@ -66,13 +76,13 @@ const KNOWN: &[(&str, u64)] = &[
     ("instant-of-the-answer", 5),
     ("expiry-not-scheduled", 1),
     ("expiry-not-restored", 0),
-    ("jump-believed", 63),
+    ("jump-believed", 19),
     ("archive-old-folder-believed", 4),
     ("archive-names-not-compared", 4),
     ("archive-group-believed", 67),
     ("archive-output-not-locked", 6),
     ("archive-file-not-synced", 0),
-    ("archive-file-linked-first", 6),
+    ("archive-file-linked-first", 1),
     ("archive-file-in-place", 1),
     ("archive-names-not-synced", 0),
     ("archive-dates-not-synced", 0),
@@ -135,7 +145,7 @@ fn look(bugs: &[&'static Bug], seeds: impl Fn(&Bug) -> Vec<u64> + Sync) -> Vec<F
 fn wanted() -> Vec<&'static Bug> {
     let names = std::env::var("SIM_BUG").ok();
     let is_wanted = |bug: &&Bug| names.as_ref().is_none_or(|names| names.split(',').any(|name| name == bug.name));
-    BUGS.iter().filter(is_wanted).collect()
+    BUGS.iter().filter(|bug| bug.breaks != RENDERER).filter(is_wanted).collect()
 }
 
 #[test]

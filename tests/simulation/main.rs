@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use plan::Plan;
 use tripline::planted;
@@ -84,6 +84,7 @@ impl Job {
         }
     }
 
+    /// The hash of all that happens in a run of this seed.
     fn hash(self, seed: u64) -> u64 {
         match self {
             Self::Monitor => world::run(Plan::of(seed), false).hash,
@@ -103,12 +104,26 @@ fn monitor(plan: Plan, prints: bool) -> Found {
     (vec![("alerts", outcome.alerts.len() as u64), ("processes", outcome.processes.into())], violations)
 }
 
-/// Runs a seed with or without a bug.
+/// The machine's clock in microseconds, for a core that should not have it.
+fn machine_clock() -> u64 {
+    static STARTED: OnceLock<std::time::Instant> = OnceLock::new();
+    u64::try_from(STARTED.get_or_init(clock).elapsed().as_micros()).unwrap_or(0)
+}
+
+/// Runs a seed with or without a bug. With one that makes the core impure, two runs of the seed are compared.
 fn check(job: Job, seed: u64, bug: Option<&'static str>) -> Found {
     let prints = std::env::var_os("SIM_TRACE").is_some();
     planted::plant(bug);
+    planted::use_clock(machine_clock);
     QUIET.set(bug.is_some());
-    let found = catch_unwind(AssertUnwindSafe(|| job.run(seed, prints)));
+    let is_impure = planted::BUGS.iter().any(|of| Some(of.name) == bug && of.breaks == bugs::PURITY);
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        let mut found = job.run(seed, prints);
+        if is_impure && found.1.is_empty() && job.hash(seed) != job.hash(seed) {
+            found.1.push("two runs of the seed differ".to_owned());
+        }
+        found
+    }));
     planted::plant(None);
     QUIET.set(false);
     found.unwrap_or_else(|panic| {

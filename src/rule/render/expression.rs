@@ -3,6 +3,7 @@
 use super::Fragments;
 use super::fragments::{Times, interval_text};
 use crate::model::Timestamp;
+use crate::planted;
 use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Like, Literal, Test, Type, natural};
 
 impl Fragments<'_> {
@@ -22,7 +23,11 @@ impl Fragments<'_> {
             Expression::Literal(value) => literal(value),
             Expression::Negate(inner, _) => format!("(- {})", write(inner)),
             Expression::Arithmetic(op, left, right, _) => {
-                format!("({} {} {})", write(left), op.as_str(), write(right))
+                let mut right = write(right);
+                if op.as_str() == "-" && planted::bug("subtrahend-not-in-parentheses") {
+                    right = bare(&right);
+                }
+                format!("({} {} {right})", write(left), op.as_str())
             }
             Expression::Compare(comparison, left, right) => {
                 format!("({} {} {})", write(left), comparison.as_str(), write(right))
@@ -31,8 +36,14 @@ impl Fragments<'_> {
                 format!("({} IS {}DISTINCT FROM {})", write(left), not(*negated), write(right))
             }
             Expression::And(left, right) => format!("({} AND {})", write(left), write(right)),
-            Expression::Or(left, right) => format!("({} OR {})", write(left), write(right)),
-            Expression::Not(inner) => format!("(NOT {})", write(inner)),
+            Expression::Or(left, right) => {
+                let text = format!("({} OR {})", write(left), write(right));
+                if planted::bug("or-not-in-parentheses") { bare(&text) } else { text }
+            }
+            Expression::Not(inner) => {
+                let text = format!("(NOT {})", write(inner));
+                if planted::bug("not-not-in-parentheses") { bare(&text) } else { text }
+            }
             Expression::Is(inner, test, negated) => {
                 let test = match test {
                     Test::Null => "NULL",
@@ -121,6 +132,11 @@ fn literal(literal: &Literal) -> String {
     }
 }
 
+/// The same without the parentheses around it, by a planted bug.
+fn bare(text: &str) -> String {
+    text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text).to_owned()
+}
+
 /// A time as it is written out: an instant with its offset from UTC.
 fn time_text(at: Timestamp, ty: Type) -> String {
     let format = match ty {
@@ -133,7 +149,7 @@ fn time_text(at: Timestamp, ty: Type) -> String {
 
 /// A text in single quotes, which reads the same whatever `standard_conforming_strings` is.
 fn quote_literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
+    let quoted = if planted::bug("quotes-not-doubled") { text.to_owned() } else { text.replace('\'', "''") };
     if text.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
 }
 

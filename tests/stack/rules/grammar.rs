@@ -2,13 +2,13 @@
 
 use crate::harness::Dice;
 
-/// The table.
+/// The table. One name needs its quotes.
 pub(super) const TABLE: &str = "CREATE SCHEMA streaming;
     CREATE TYPE streaming.\"State\" AS ENUM ('open', 'held', 'closed', 'x');
     CREATE DOMAIN streaming.price AS numeric(10,2);
     CREATE DOMAIN streaming.label AS varchar(12);
     CREATE TABLE streaming.t (id bigint PRIMARY KEY, user_id bigint, card_id integer, kind smallint, amount numeric(12,2),
-      free numeric, country text, status varchar(20), ok boolean, ref uuid, created_at timestamptz, local_at timestamp(3),
+      free numeric, country text, status varchar(20), ok boolean, \"Ref\" uuid, created_at timestamptz, local_at timestamp(3),
       day date, rate double precision, weight real, code char(5), state streaming.\"State\", addr inet, price streaming.price,
       label streaming.label)";
 
@@ -20,7 +20,7 @@ const KEYS: [&str; 19] = [
     "country",
     "status",
     "ok",
-    "ref",
+    "\"Ref\"",
     "code",
     "state",
     "addr",
@@ -68,7 +68,7 @@ pub(super) fn values(dice: &mut Dice) -> Vec<(&'static str, String)> {
         ("country", value(8, &text)),
         ("status", value(8, &text)),
         ("ok", value(6, &|dice| dice.one_in(2).to_string())),
-        ("ref", value(8, &|dice| format!("'00000000-0000-4000-8000-00000000000{}'", dice.below(3)))),
+        ("\"Ref\"", value(8, &|dice| format!("'00000000-0000-4000-8000-00000000000{}'", dice.below(3)))),
         ("created_at", value(12, &|dice| format!("now() - {}", hours(dice)))),
         ("local_at", value(12, &|dice| format!("now()::timestamp - {}", hours(dice)))),
         ("day", value(12, &|dice| format!("now()::date - {}", dice.below(20)))),
@@ -153,7 +153,7 @@ impl Writer<'_> {
                 let (column, not) = (self.one(&["country", "status"]), self.one(&["", "NOT "]));
                 format!("{column} {not}IN ({}, {}, 'x')", self.one(&TEXTS), self.one(&TEXTS))
             }
-            (_, Over::Row) => "ref = '00000000-0000-4000-8000-000000000001'".to_owned(),
+            (_, Over::Row) => "\"Ref\" = '00000000-0000-4000-8000-000000000001'".to_owned(),
             (_, Over::Group) => {
                 let (column, op) = (self.one(&["created_at", "local_at", "day"]), compare(self));
                 format!("max({column}) {op} min({column})")
@@ -343,7 +343,7 @@ impl Writer<'_> {
                 let of = self.one(&[
                     "country",
                     "user_id",
-                    "ref",
+                    "\"Ref\"",
                     "amount",
                     "ok",
                     "created_at",
