@@ -17,8 +17,8 @@ use crate::failure::{CallError, Kind};
 use crate::fault;
 use crate::job::start::{Lookups, decide_with};
 use crate::job::{JobError, new_lineage};
-use crate::model::Timestamp;
 use crate::model::zone::Zone;
+use crate::model::{NextOffset, Timestamp};
 use crate::planted;
 use crate::progress::start::{Answers, FolderState, Known, Policy, Start};
 use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, PartitionState, Progress, TopicState};
@@ -373,23 +373,26 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             None if head.has_contract() => vec!["the table or its server had changed when they were stored".to_owned()],
             None => Vec::new(),
         };
-        unit.restore(head.format, &head.rules, &body, changes.is_empty()).map_err(|error| {
+        // Otherwise what was deleted between the two would stay for ever: neither the topic nor the table names it.
+        let reaches = |(partition, low): (&i32, &NextOffset)| {
+            head.offsets.get(partition).copied().unwrap_or(NextOffset(0)) >= *low
+        };
+        let is_whole = from.iter().all(reaches);
+        unit.restore(head.format, &head.rules, &body, changes.is_empty() && is_whole).map_err(|error| {
             JobError::Internal(format!("state/{}: {error}; move it away to rebuild from Kafka", head.epoch))
         })?;
         for epoch in self.folder.epochs_after::<Decisions>(Some(head.epoch))? {
             unit.redo(&epoch);
         }
         let restored = unit.take_over();
-        let mut complete = restored;
         if restored || !changes.is_empty() {
             for (partition, low) in &mut from {
                 let Some(held) = head.offsets.get(partition) else { continue };
-                complete &= held >= low;
                 let newest = newest.offsets.get(partition).filter(|_| planted::bug("windows-not-caught-up"));
                 *low = (*low).max(*newest.unwrap_or(held));
             }
         }
-        let windows = match (complete, changes.is_empty()) {
+        let windows = match (restored, changes.is_empty()) {
             (_, false) => Windows::Void(changes),
             (true, true) => Windows::Complete,
             (false, true) => Windows::Incomplete,

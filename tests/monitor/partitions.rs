@@ -9,6 +9,7 @@ use tripline::fakes::topic::MemorySource;
 use tripline::job::gauge::GaugeReading;
 use tripline::model::NextOffset;
 use tripline::progress::Offsets;
+use tripline::rule::Confirm;
 use tripline::source::Event;
 
 fn offsets(of: &[(i32, i64)]) -> Offsets {
@@ -227,6 +228,36 @@ async fn retention_of_what_was_read_takes_nothing_from_the_windows() {
     world.topic.retain_from(0, 11);
     assert_eq!(world.read().await.read, 0);
     world.want(&[firing(7)]);
+}
+
+/// Rows that were deleted between the stored windows and what is left of the topic: neither the topic nor the table names them.
+#[tokio::test(start_paused = true)]
+async fn windows_that_were_stored_before_the_topic_begins_count_for_nothing() {
+    let mut world = World::new();
+    // Nobody is asked, so that it is memory that decides.
+    world.rules[0].confirm = Confirm::Off;
+    world.create(1, 7, "2000.00");
+    world.create(2, 7, "500.00");
+    world.read().await;
+    let state = |world: &World| {
+        let entry = std::fs::read_dir(world.folder_path().join("state")).unwrap().next().unwrap().unwrap();
+        entry.path()
+    };
+    let older = state(&world);
+    world.delete(1);
+    world.create(3, 8, "1.00");
+    world.read().await;
+    // The newest one is damaged: the one before is as good, where the topic goes back as far.
+    for entry in std::fs::read_dir(older.parent().unwrap()).unwrap() {
+        let path = entry.unwrap().path();
+        if path != older {
+            std::fs::write(path, b"damaged").unwrap();
+        }
+    }
+    world.topic.retain_from(0, 4);
+    world.create(4, 7, "1500.00");
+    world.read().await;
+    world.want(&[]);
 }
 
 #[tokio::test(start_paused = true)]
