@@ -38,7 +38,7 @@ use futures_util::stream::FuturesUnordered;
 
 use assignment::{Assignment, Ending};
 use counts::Counts;
-use database::{AuditReply, Reply, Request};
+use database::{AuditReply, Reply, Request, UnderWay};
 use epoch::close;
 
 use crate::change::Change;
@@ -93,8 +93,12 @@ pub struct Monitor<S, C, K, T> {
     pub counts: Counts,
 }
 
-/// Sends a request and waits for the reply.
-async fn ask<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) -> Reply {
+/// Sends a request of this number and waits for the reply.
+async fn ask<C: Confirm, B: Beside>(number: u64, confirm: &C, beside: B, request: Request) -> (u64, Reply) {
+    (number, reply(confirm, beside, request).await)
+}
+
+async fn reply<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) -> Reply {
     match request {
         Request::Confirm(question) => {
             let answers = confirm.ask(&question).await;
@@ -147,7 +151,7 @@ async fn audit<C: Confirm>(confirm: &C, request: AuditRequest, now: Timestamp) -
 /// What the loop is woken by.
 enum Wake {
     Stop,
-    Answered(Reply),
+    Answered(u64, Reply),
     Source(Event),
     Tick,
 }
@@ -260,7 +264,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<Ended, JobError> {
         let member = self.source.member();
-        let mut asking = FuturesUnordered::new();
+        let (mut asking, mut under_way) = (FuturesUnordered::new(), UnderWay::default());
         let mut database = Outage::new("asking the database");
         let Assignment { counts, durable, .. } = &*assignment;
         self.status.assigned((counts.read, counts.replayed), &durable.progress);
@@ -277,11 +281,11 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             let may_ask = assignment.new_zones.is_none();
             while may_ask && asking.len() < self.settings.statements_max && !assignment.rebuilds() {
                 let Some(question) = assignment.unit.ask(now, self.settings.keys_per_statement) else { break };
-                asking.push(ask(&self.confirm, self.source.beside(), Request::Confirm(question)));
+                asking.push(ask(under_way.begin(), &self.confirm, self.source.beside(), Request::Confirm(question)));
             }
             if may_ask {
                 for request in assignment.requests(now, &self.settings) {
-                    asking.push(ask(&self.confirm, self.source.beside(), request));
+                    asking.push(ask(under_way.begin(), &self.confirm, self.source.beside(), request));
                 }
             }
             let rss_mb = self.settings.rss_max_mb.and_then(|_| telemetry::resident_mb());
@@ -290,7 +294,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             let wake = tokio::select! {
                 biased;
                 () = &mut stop => Wake::Stop,
-                Some(reply) = asking.next(), if !asking.is_empty() => Wake::Answered(reply),
+                Some((number, reply)) = asking.next(), if !asking.is_empty() => Wake::Answered(number, reply),
                 event = self.source.next(), if reads => Wake::Source(event),
                 () = tokio::time::sleep(assignment.until_next(now, may_ask, &self.settings)) => Wake::Tick,
             };
@@ -303,7 +307,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                     closed.iter().for_each(|epoch| self.status.closed(epoch, &assignment.durable.progress));
                     return Ok(Ended::Stopped);
                 }
-                Wake::Answered(reply) => {
+                Wake::Answered(number, reply) => {
                     match reply.took() {
                         Ok(_) => database.works_at(Server::Postgres),
                         Err(error) if error.is_retried() => database.goes_on(error),
@@ -311,6 +315,9 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                     }
                     self.status.answered(reply.took());
                     assignment.answered(reply, now, &self.settings);
+                    if under_way.end(number) {
+                        assignment.unit.statements_have_passed();
+                    }
                 }
                 Wake::Source(Event::Batch(batch)) => {
                     assignment.take_batch(batch, now, &self.settings);

@@ -13,6 +13,7 @@
 //! - [`order`]: what is asked after an answer
 //! - [`rebuilt`]: every group evaluated once, after a start
 //! - [`past`]: what earlier runs have left, under rules that may have changed since
+//! - [`seen`]: what statements have seen of the database
 //! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
 
 pub mod audit;
@@ -27,6 +28,7 @@ mod question;
 mod rebuilt;
 pub mod recovery;
 mod repair;
+mod seen;
 pub mod stored;
 
 pub use question::{Answer, Asked, Compared, Question, Reload, SeenRows};
@@ -38,6 +40,7 @@ use audit::Audit;
 use lookups::Lookups;
 use of_postgres::OfPostgres;
 use past::{Carried, Left, Moved, Past};
+use seen::Seen;
 
 use events::{ConfirmationOutcome, UnitEvents};
 
@@ -137,6 +140,8 @@ pub struct Unit {
     streamed_in: BTreeMap<i32, Lsn>,
     /// Rows are gone, and the stream does not say which.
     in_doubt: bool,
+    /// What statements have seen of the database.
+    seen: Seen,
     /// What has happened since it was last taken from here.
     events: UnitEvents,
 }
@@ -176,6 +181,7 @@ impl Unit {
             audit,
             streamed_in: BTreeMap::new(),
             in_doubt: false,
+            seen: Seen::default(),
             events: UnitEvents::default(),
         })
     }
@@ -344,13 +350,6 @@ impl Unit {
         self.rules.iter().any(|state| state.rule.confirm == Confirm::Required)
     }
 
-    /// A statement has seen this much of the database.
-    pub fn saw(&mut self, snapshot: &Snapshot) {
-        for state in &mut self.rules {
-            state.window.saw(snapshot);
-        }
-    }
-
     fn take(&mut self, index: usize, transitions: Vec<Transition>, now: Timestamp) {
         for transition in transitions {
             let Some(transition) = self.hold_back(index, transition) else { continue };
@@ -428,7 +427,7 @@ impl Unit {
             let unseen =
                 snapshot.as_ref().map(|snapshot| state.window.unseen(&asked.key, snapshot)).unwrap_or_default();
             if let Some(snapshot) = &snapshot {
-                state.window.saw(snapshot);
+                self.seen.saw(snapshot);
             }
             let (evaluation, _) = state.window.evaluate(&asked.key, now);
             let insists = match evaluation {

@@ -119,7 +119,7 @@ struct Group {
     watched: bool,
     /// When its oldest row leaves the window, as it stands in `edges`.
     edge: Option<Timestamp>,
-    /// Transactions that were applied to it and that no statement is known to have seen yet.
+    /// Transactions that were applied to it and that a statement may not show yet.
     unseen: Unseen,
 }
 
@@ -149,7 +149,7 @@ pub struct Window {
     /// When time alone will change a group: its oldest row leaves. Entries that a group no longer stands by
     /// are passed over.
     edges: BinaryHeap<Reverse<(Timestamp, u32)>>,
-    /// The newest snapshot of a statement.
+    /// What every statement that will be answered shows of the database.
     seen: Option<Snapshot>,
     /// Groups without rows that are kept until a snapshot shows the transactions that emptied them.
     emptied: BTreeSet<u32>,

@@ -1,5 +1,6 @@
 //! What the loop asks of the database, and when. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,34 @@ pub(super) enum Request {
     Audit(AuditRequest, Timestamp),
     /// The rules' time zones.
     Zones,
+}
+
+/// Statements under way, numbered in the order in which they were begun.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    next: u64,
+    open: BTreeSet<u64>,
+    /// Those before it had been begun when all of those before had last been answered.
+    mark: u64,
+}
+
+impl UnderWay {
+    /// One begins; its number.
+    pub(super) fn begin(&mut self) -> u64 {
+        self.open.insert(self.next);
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// One is answered. Whether all are that were under way when this was last so.
+    pub(super) fn end(&mut self, number: u64) -> bool {
+        self.open.remove(&number);
+        let is_passed = self.open.first().is_none_or(|first| *first >= self.mark);
+        if is_passed {
+            self.mark = self.next;
+        }
+        is_passed
+    }
 }
 
 /// The reply to a [`Request`].
@@ -185,5 +214,22 @@ impl Schedule {
             unit.sweep_soon();
         }
         requests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_have_passed_once_the_oldest_is_answered() {
+        let mut under_way = UnderWay::default();
+        let (slow, quick) = (under_way.begin(), under_way.begin());
+        assert!(under_way.end(quick), "none was under way before");
+        let later = under_way.begin();
+        assert!(!under_way.end(later), "the slow one was, and is");
+        let newest = under_way.begin();
+        assert!(under_way.end(slow));
+        assert!(under_way.end(newest));
     }
 }

@@ -1,5 +1,5 @@
-//! The transactions applied to a group that no statement is known to have seen: until one has, a group that Postgres
-//! does not bear out is undecided, not refuted.
+//! The transactions applied to a group that a statement may not show: a group that such a statement does not bear out is undecided,
+//! not refuted.
 
 use smallvec::SmallVec;
 
@@ -16,7 +16,7 @@ impl Unseen {
         if self.0.last() == Some(&tx_id) {
             return;
         }
-        if self.0.len() >= self.0.inline_size()
+        if self.0.len() == self.0.capacity()
             && let Some(seen) = seen
         {
             self.0.retain(|tx_id| !seen.includes(*tx_id));
@@ -41,7 +41,7 @@ impl FromIterator<u32> for Unseen {
 }
 
 impl Window {
-    /// A statement has seen this much of the database: what it included need not be remembered.
+    /// Every statement that will be answered shows this much of the database: what it includes need not be remembered.
     pub fn saw(&mut self, snapshot: &Snapshot) {
         if self.seen.as_ref().is_none_or(|seen| snapshot.is_newer_than(seen)) {
             self.seen = Some(snapshot.clone());
@@ -51,11 +51,9 @@ impl Window {
         }
     }
 
-    /// The transactions applied to a group that neither this snapshot nor an earlier one includes.
+    /// The transactions applied to a group that this snapshot does not include.
     pub fn unseen(&self, key: &Key, snapshot: &Snapshot) -> Vec<u32> {
         let Some(group) = self.find_group(key).and_then(|index| self.groups.get(index)) else { return Vec::new() };
-        let earlier = |tx_id: u32| self.seen.as_ref().is_some_and(|seen| seen.includes(tx_id));
-        let open = |tx_id: &u32| !snapshot.includes(*tx_id) && !earlier(*tx_id);
-        group.unseen.ids().iter().copied().filter(open).collect()
+        group.unseen.ids().iter().copied().filter(|tx_id| !snapshot.includes(*tx_id)).collect()
     }
 }

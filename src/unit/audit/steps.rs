@@ -162,7 +162,7 @@ impl Unit {
                     let is_visible =
                         snapshot.as_ref().is_some_and(|snapshot| state.window.unseen(key, snapshot).is_empty());
                     if let Some(snapshot) = &snapshot {
-                        state.window.saw(snapshot);
+                        self.seen.saw(snapshot);
                     }
                     !is_visible || agrees(fingerprint, &asked.stream, answer)
                 }
