@@ -325,7 +325,7 @@ impl World {
         }
         if let (DiskFate::Crashed(seed) | DiskFate::Lost(seed), true) = (fate, held) {
             self.output.crash(seed ^ 1);
-            checks::kept(self);
+            checks::kept(self, matches!(fate, DiskFate::Lost(_)));
         }
         if self.plan.losses == Losses::Progress && random.percent(20) {
             let copy = here.disk.borrow().copy();

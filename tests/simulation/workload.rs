@@ -42,8 +42,10 @@ type Made = (i32, Rc<dyn Fn(Position) -> Content>);
 
 /// Reads the log of the database, and writes to the topic.
 pub(crate) struct Connector {
-    /// Transactions that were committed and not written yet: with the position of their commit.
-    queue: RefCell<VecDeque<(u64, Vec<Made>)>>,
+    /// Transactions that were committed and not written yet: with the position of their commit, and when that was.
+    queue: RefCell<VecDeque<(u64, u64, Vec<Made>)>>,
+    /// For how many milliseconds a committed transaction was not in the topic, at most.
+    pub(crate) behind: Cell<u64>,
     sent: RefCell<Vec<Vec<Made>>>,
     /// It is started again, and repeats what so many of the last transactions were.
     pub(crate) repeats: Cell<usize>,
@@ -58,6 +60,7 @@ impl Connector {
     pub(crate) fn new(wire: &Rc<Wire>, broker: &Rc<Broker>, database: &Rc<Database>, random: Random) -> Self {
         Self {
             queue: RefCell::default(),
+            behind: Cell::new(0),
             sent: RefCell::default(),
             repeats: Cell::new(0),
             down_until: Cell::new(0),
@@ -96,7 +99,8 @@ impl Connector {
             }
             let next = self.queue.borrow_mut().pop_front();
             let flushed = match next {
-                Some((commit, records)) => {
+                Some((commit, at, records)) => {
+                    self.behind.set(self.behind.get().max(self.wire.now() - at));
                     self.write(&records);
                     self.sent.borrow_mut().push(records);
                     commit
@@ -170,7 +174,7 @@ impl Workload {
         let what = format!("transaction {tx} is committed: {}", words(&writes));
         self.wire.at(committed, what, move || {
             let commit = database.lsn();
-            connector.queue.borrow_mut().push_back((commit, records));
+            connector.queue.borrow_mut().push_back((commit, committed, records));
         });
         let database = Rc::clone(&self.database);
         let what = if hidden > 0 { format!("transaction {tx} is visible") } else { String::new() };

@@ -74,7 +74,7 @@ pub(crate) struct World {
     pub(crate) database: Rc<Database>,
     pub(crate) delivered: Rc<Delivered>,
     disturbances: Rc<Disturbances>,
-    connector: Rc<Connector>,
+    pub(crate) connector: Rc<Connector>,
     pub(crate) machines: Vec<Machine>,
     rules: (Vec<Rule>, Vec<usize>),
     clock: TokioClock,

@@ -29,6 +29,8 @@ struct File {
     rows: Vec<Place>,
     /// No loss of power can take it.
     is_durable: bool,
+    /// Power took it, and the checkpoint folder that goes on may not be the one that says what is in it.
+    is_forgotten: bool,
 }
 
 /// What has been seen of the output so far.
@@ -73,13 +75,16 @@ impl Seen {
         } else {
             let rows = rows(bytes, file).map_err(|problem| format!("{name} is not whole: {problem}"))?;
             match known {
-                Some(known) if self.files[known].rows != rows => {
+                Some(known) if self.files[known].rows != rows && !self.files[known].is_forgotten => {
                     return Err(format!("{name} had {:?}, has {rows:?}", self.files[known].rows));
                 }
-                Some(known) => self.files[known].crc = crc,
+                Some(known) => {
+                    let is_durable = is_durable || self.files[known].is_durable;
+                    self.files[known] = File { path, crc, rows, is_durable, is_forgotten: false };
+                }
                 None => {
                     self.by_name.insert(name.clone(), self.files.len());
-                    self.files.push(File { path, crc, rows, is_durable });
+                    self.files.push(File { path, crc, rows, is_durable, is_forgotten: false });
                 }
             }
         }
@@ -156,9 +161,15 @@ pub(super) fn readers(world: &World, when: &str) {
     }
 }
 
-/// What was durable once is there after a loss of power.
-pub(super) fn kept(world: &World) {
+/// What was durable once is there after a loss of power. What was visible and not durable may be gone. Where another folder goes on
+/// then than the one that planned it, its rows come back by the settings of then, which may date them otherwise.
+pub(super) fn kept(world: &World, folder_is_lost: bool) {
+    let may_be_another = folder_is_lost || world.machines.len() > 1;
     world.seen.borrow_mut().operations = 0;
+    let is_gone = |file: &File| may_be_another && !file.is_durable && world.output.read(&file.path).is_err();
+    let mut seen = world.seen.borrow_mut();
+    seen.files.iter_mut().filter(|file| is_gone(file)).for_each(|file| file.is_forgotten = true);
+    drop(seen);
     readers(world, "after a loss of power");
     let seen = world.seen.borrow();
     for file in seen.files.iter().filter(|file| file.is_durable) {

@@ -53,5 +53,5 @@ fn a_planted_bug_of_the_renderer_is_found_by_the_start() {
 #[test]
 #[ignore = "needs the servers: scripts/test --all"]
 fn slow_a_planted_bug_of_the_renderer_is_found_by_the_answers() {
-    find("rules_planted_answers", 1..1 + setting("RULES_SEEDS", 20), false);
+    find("rules_planted_answers", 1..1 + setting("RULES_SEEDS", 50), false);
 }
