@@ -39,6 +39,8 @@ pub(crate) const ACTIVE_MS: u64 = 13_000;
 const QUIET_MS: u64 = 45_000;
 /// After that, all rows have left the short windows.
 const EXPIRY_MS: u64 = 28_000;
+/// So many seconds of the wall clock's are believed at once.
+const STEP_MAX: i64 = 10;
 /// How long a process may take to end when it is asked to: the sessions of others may have to be over before.
 const STOP_MS: u64 = 40_000;
 /// 2026-11-22T10:00:00Z
@@ -276,6 +278,8 @@ impl World {
                 }
                 _ => {
                     let seconds = i64::try_from(random.below(20_000)).unwrap() - 10_000;
+                    // A smaller step is no jump: a clock that is set right makes it.
+                    let seconds = if seconds.abs() <= STEP_MAX { STEP_MAX + 1 } else { seconds };
                     machine.off.set(if machine.off.get() == 0 { seconds * 1_000_000 } else { 0 });
                     format!("the clock of machine {} is {} s off", process.machine, machine.off.get() / 1_000_000)
                 }
