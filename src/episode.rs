@@ -4,11 +4,15 @@
 //! *candidate*: Postgres is asked, and only its answer changes the state. An answer that agrees with the
 //! state refutes the candidate, which is then asked again with back-off for as long as memory insists.
 
+mod reason;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use reason::Reason;
 
 use crate::model::{Key, Timestamp};
 use crate::planted::{self, Outside};
@@ -39,36 +43,6 @@ impl Status {
         match self {
             Self::Firing => "firing",
             Self::Resolved => "resolved",
-        }
-    }
-}
-
-/// Why an episode is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// HAVING no longer holds because of a change.
-    #[default]
-    Condition,
-    /// Rows have left the window, and no change took them out.
-    Time,
-    /// The table has other rows than the stream had brought.
-    Healed,
-    /// The rule is no longer configured.
-    RuleRemoved,
-    /// The rule's query or one of its settings is another one.
-    RuleChanged,
-}
-
-impl Reason {
-    /// As in the alert record.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Condition => "condition",
-            Self::Time => "time",
-            Self::Healed => "healed",
-            Self::RuleRemoved => "rule_removed",
-            Self::RuleChanged => "rule_changed",
         }
     }
 }

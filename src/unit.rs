@@ -488,13 +488,6 @@ impl Unit {
     pub fn all_answered_since(&self, then: Timestamp) -> bool {
         self.rules.iter().all(|state| state.episodes.all_answered_since(then))
     }
-
-    /// Makes every waiting candidate due at once.
-    pub fn make_due_now(&mut self, now: Timestamp) {
-        for state in &mut self.rules {
-            state.episodes.make_due_now(now);
-        }
-    }
 }
 
 /// Answers in a row that refuted this candidate, though they showed all that memory had applied.

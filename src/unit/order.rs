@@ -40,4 +40,11 @@ impl Unit {
             self.events.raised(rule);
         }
     }
+
+    /// Makes every waiting candidate due at once.
+    pub fn make_due_now(&mut self, now: Timestamp) {
+        for state in &mut self.rules {
+            state.episodes.make_due_now(now);
+        }
+    }
 }

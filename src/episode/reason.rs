@@ -1,0 +1,33 @@
+//! Why an episode is over.
+
+use serde::{Deserialize, Serialize};
+
+/// Why an episode is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// HAVING no longer holds because of a change.
+    #[default]
+    Condition,
+    /// Rows have left the window, and no change took them out.
+    Time,
+    /// The table has other rows than the stream had brought.
+    Healed,
+    /// The rule is no longer configured.
+    RuleRemoved,
+    /// The rule's query or one of its settings is another one.
+    RuleChanged,
+}
+
+impl Reason {
+    /// As in the alert record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Condition => "condition",
+            Self::Time => "time",
+            Self::Healed => "healed",
+            Self::RuleRemoved => "rule_removed",
+            Self::RuleChanged => "rule_changed",
+        }
+    }
+}
