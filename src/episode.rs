@@ -271,7 +271,7 @@ impl Episodes {
             candidate.refusals = 0;
             return Raised::Again;
         }
-        self.candidates.insert(key.clone(), Candidate { ask_at, ..Candidate::new(transition, now) });
+        self.candidates.insert(key.clone(), Candidate::new(transition, ask_at));
         Raised::Candidate
     }
 
