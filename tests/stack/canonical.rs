@@ -149,7 +149,7 @@ fn check_record(record: &Record, job: &Job, want: &BTreeMap<i64, Expected>) {
 
     let fields: Vec<&str> = alert.as_object().unwrap().keys().map(String::as_str).collect();
     let named = "id group lineage rule rule_version episode status severity key message stream database having window trigger \
-                 confirmation emitted_at";
+                 confirmation emitted_at evaluated_by";
     assert_eq!(fields, named.split_ascii_whitespace().collect::<Vec<_>>());
     assert_eq!(text("group"), job.group);
     assert_eq!(text("rule"), "weekly-spend");
