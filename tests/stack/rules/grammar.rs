@@ -300,7 +300,11 @@ impl Writer<'_> {
                 let op = self.one(&["+", "-", "*", "*", "/", "%"]);
                 let left = self.number(over, depth - 1);
                 // Zero is an error, and then nothing is compared.
-                let right = if op == "/" || op == "%" { self.divisor(over) } else { self.number(over, depth - 1) };
+                let right = match op {
+                    "/" | "%" => self.divisor(over),
+                    "-" if self.0.one_in(2) => format!("({} - {})", self.number(over, 0), self.number(over, 0)),
+                    _ => self.number(over, depth - 1),
+                };
                 format!("({left} {op} {right})")
             }
             6 => format!("abs({})", self.number(over, depth - 1)),
