@@ -240,11 +240,11 @@ impl Episodes {
 
     /// Takes what memory says of a group.
     pub fn raise(&mut self, transition: &Transition, now: Timestamp) -> Raised {
-        self.raise_after(transition, now, now)
+        self.raise_after(transition, now)
     }
 
     /// The same; a new candidate is asked about at `ask_at`, and one that waits is not asked sooner.
-    pub fn raise_after(&mut self, transition: &Transition, now: Timestamp, ask_at: Timestamp) -> Raised {
+    pub fn raise_after(&mut self, transition: &Transition, ask_at: Timestamp) -> Raised {
         let key = &transition.key;
         let firing = self.open.contains_key(key);
         if agrees(transition.evaluation, firing) {

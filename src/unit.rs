@@ -360,7 +360,7 @@ impl Unit {
                 let delay = micros(text.pace.max_delay);
                 // What nobody's change has brought has waited already.
                 let delay = if transition.trigger.is_some() { delay } else { 0 };
-                state.episodes.raise_after(&transition, now, Timestamp(now.0.saturating_add(delay)))
+                state.episodes.raise_after(&transition, Timestamp(now.0.saturating_add(delay)))
             } else {
                 state.episodes.raise(&transition, now)
             };
