@@ -13,7 +13,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlparser::ast::{Expr, ObjectName, ObjectNamePart, Query, SetExpr, Statement, Visit, Visitor, visit_relations};
+use sqlparser::ast::{
+    Expr, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableFactor, Visit, Visitor, visit_relations,
+};
 
 use super::parse::source::{Source, name};
 use super::{Expression, Literal, Output, OutputExpr, RuleError, Type, compile};
@@ -112,7 +114,7 @@ pub type Relations = BTreeMap<String, Relation>;
 pub struct ParsedText {
     /// The query without a semicolon at its end.
     pub sql: String,
-    /// Names of what it reads, in the order of the text, each once.
+    /// Names of what it reads, in the order of the text, each once; those of WITH are among them.
     pub relations: Vec<String>,
     /// Names of the functions that it calls, without their schemas.
     pub functions: Vec<String>,
@@ -142,10 +144,12 @@ pub fn parse(sql: &str) -> Result<ParsedText, RuleError> {
     if found.parameters {
         return Err(source.start().error("parameters are not supported; a rule is one query without them"));
     }
-    let names: Vec<String> = found.relations.into_iter().filter(|name| !found.ctes.contains(name)).collect();
+    if found.samples {
+        return Err(source.start().error("TABLESAMPLE is not supported: its answer is another one each time"));
+    }
     Ok(ParsedText {
         sql: source.without_semicolon(sql),
-        relations: names,
+        relations: found.relations,
         functions: found.functions.into_iter().collect(),
         query: (**query).clone(),
     })
@@ -155,8 +159,8 @@ pub fn parse(sql: &str) -> Result<ParsedText, RuleError> {
 #[derive(Default)]
 struct Found {
     relations: Vec<String>,
-    ctes: BTreeSet<String>,
     functions: BTreeSet<String>,
+    samples: bool,
     locks: bool,
     parameters: bool,
 }
@@ -166,9 +170,6 @@ impl Visitor for Found {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         self.locks |= !query.locks.is_empty();
-        for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            self.ctes.extend(ident(&cte.alias.name));
-        }
         if let SetExpr::Select(select) = &*query.body {
             self.locks |= select.into.is_some();
         }
@@ -180,6 +181,16 @@ impl Visitor for Found {
             && !self.relations.contains(&name)
         {
             self.relations.push(name);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        self.samples |=
+            matches!(factor, TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. });
+        // A function that is called as a table.
+        if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
+            self.functions.extend(parts_of(name).and_then(|mut parts| parts.pop()));
         }
         ControlFlow::Continue(())
     }
@@ -249,9 +260,9 @@ impl ParsedText {
     }
 }
 
-/// Whether a query reads one of these names.
-pub(super) fn reads_any(query: &Query, is_one: &impl Fn(&str) -> bool) -> bool {
-    visit_relations(query, |relation| match relation_name(relation) {
+/// Whether one of these names stands in it.
+pub(super) fn reads_any(part: &impl Visit, is_one: &impl Fn(&str) -> bool) -> bool {
+    visit_relations(part, |relation| match relation_name(relation) {
         Some(name) if is_one(&name) => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })

@@ -1,120 +1,64 @@
-//! What a SELECT calls: aggregates, window functions, subqueries.
+//! What a SELECT calls outside of FROM: window functions and subqueries.
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, ObjectName, Query, Select, Visit, Visitor, WindowType};
+use sqlparser::ast::{BinaryOperator, Expr, Query, Select, TableFactor, Visit, Visitor, WindowType};
 
-use super::relation_name;
-
-/// Aggregates of Postgres: they make one row of all.
-const AGGREGATES: &[&str] = &[
-    "any_value",
-    "array_agg",
-    "avg",
-    "bit_and",
-    "bit_or",
-    "bit_xor",
-    "bool_and",
-    "bool_or",
-    "corr",
-    "count",
-    "covar_pop",
-    "covar_samp",
-    "every",
-    "json_agg",
-    "json_object_agg",
-    "jsonb_agg",
-    "jsonb_object_agg",
-    "max",
-    "min",
-    "mode",
-    "percentile_cont",
-    "percentile_disc",
-    "range_agg",
-    "regr_avgx",
-    "regr_avgy",
-    "regr_count",
-    "regr_intercept",
-    "regr_r2",
-    "regr_slope",
-    "regr_sxx",
-    "regr_sxy",
-    "regr_syy",
-    "stddev",
-    "stddev_pop",
-    "stddev_samp",
-    "string_agg",
-    "sum",
-    "var_pop",
-    "var_samp",
-    "variance",
-    "xmlagg",
-];
-
-/// Calls outside of subqueries.
-#[derive(Default)]
-pub(super) struct Calls {
-    pub(super) depth: usize,
-    pub(super) aggregates: bool,
-    pub(super) windows: Vec<WindowType>,
+/// A subquery in an expression.
+pub(super) struct Subquery {
+    pub(super) query: Query,
+    /// What its output equals where the row or group counts: the value of an IN.
+    pub(super) value: Option<Expr>,
 }
 
-impl Visitor for Calls {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        if let Expr::Function(function) = expr
-            && self.depth == 0
-        {
-            match &function.over {
-                Some(window) => self.windows.push(window.clone()),
-                None => self.aggregates |= is_aggregate(&function.name),
-            }
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-pub(super) fn is_aggregate(name: &ObjectName) -> bool {
-    relation_name(name).is_some_and(|name| AGGREGATES.contains(&name.as_str()))
-}
-
-/// The subqueries in a SELECT's expressions, each with what its output equals where it is that of an IN.
-pub(super) fn subqueries(select: &Select, query: &Query) -> Result<Vec<(Option<Expr>, Query)>, String> {
-    let mut found = Subqueries::default();
-    let _: ControlFlow<()> = select.projection.visit(&mut found);
-    let _: ControlFlow<()> = select.selection.visit(&mut found);
-    let _: ControlFlow<()> = select.having.visit(&mut found);
-    let _: ControlFlow<()> = select.group_by.visit(&mut found);
+/// Window functions and subqueries of a SELECT, but for those of its derived tables.
+///
+/// # Errors
+/// A subquery that stands where it is not known.
+pub(super) fn calls(select: &Select, query: &Query) -> Result<(Vec<WindowType>, Vec<Subquery>), String> {
+    let mut found = Found::default();
+    let _: ControlFlow<()> = select.visit(&mut found);
     let _: ControlFlow<()> = query.order_by.visit(&mut found);
-    for join in select.from.iter().flat_map(|from| &from.joins) {
-        let _: ControlFlow<()> = join.join_operator.visit(&mut found);
+    let _: ControlFlow<()> = query.limit_clause.visit(&mut found);
+    let _: ControlFlow<()> = query.fetch.visit(&mut found);
+    if found.subqueries.len() != found.queries {
+        return Err("a subquery stands where it is not known".to_owned());
     }
-    if found.found.len() == found.queries {
-        Ok(found.found)
-    } else {
-        Err("a subquery stands where it is not known".to_owned())
+    let mut true_ones = Vec::new();
+    select.selection.iter().chain(&select.having).for_each(|condition| has_to_be_true(condition, &mut true_ones));
+    let value = |expr: &Expr| {
+        let Expr::InSubquery { expr: value, negated: false, .. } = expr else { return None };
+        // Written twice, one of them may stand elsewhere.
+        let written = found.subqueries.iter().filter(|(other, _)| other == expr).count();
+        let is_true = true_ones.iter().filter(|one| **one == expr).count() == written;
+        is_true.then(|| (**value).clone())
+    };
+    let subqueries = found.subqueries.iter().map(|(expr, query)| Subquery { query: query.clone(), value: value(expr) });
+    Ok((found.windows, subqueries.collect()))
+}
+
+/// The conditions that AND and OR join: where one of them is NULL, it is as if it were false. Elsewhere, under NOT, it is not.
+fn has_to_be_true<'e>(condition: &'e Expr, found: &mut Vec<&'e Expr>) {
+    match condition {
+        Expr::Nested(inner) => has_to_be_true(inner, found),
+        Expr::BinaryOp { left, op: BinaryOperator::And | BinaryOperator::Or, right } => {
+            has_to_be_true(left, found);
+            has_to_be_true(right, found);
+        }
+        other => found.push(other),
     }
 }
 
 #[derive(Default)]
-pub(super) struct Subqueries {
-    pub(super) depth: usize,
-    pub(super) queries: usize,
-    pub(super) found: Vec<(Option<Expr>, Query)>,
+struct Found {
+    /// How many queries and items of FROM this is inside of.
+    depth: usize,
+    queries: usize,
+    subqueries: Vec<(Expr, Query)>,
+    windows: Vec<WindowType>,
 }
 
-impl Visitor for Subqueries {
+impl Visitor for Found {
     type Break = ();
 
     fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
@@ -128,16 +72,25 @@ impl Visitor for Subqueries {
         ControlFlow::Continue(())
     }
 
+    fn pre_visit_table_factor(&mut self, _: &TableFactor) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, _: &TableFactor) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         if self.depth > 0 {
             return ControlFlow::Continue(());
         }
         match expr {
-            Expr::Exists { subquery, .. } | Expr::Subquery(subquery) => self.found.push((None, (**subquery).clone())),
-            // A NULL among the rows of NOT IN is about every key.
-            Expr::InSubquery { expr, subquery, negated } => {
-                self.found.push(((!negated).then(|| (**expr).clone()), (**subquery).clone()));
+            Expr::Exists { subquery, .. } | Expr::Subquery(subquery) | Expr::InSubquery { subquery, .. } => {
+                self.subqueries.push((expr.clone(), (**subquery).clone()));
             }
+            Expr::Function(function) => self.windows.extend(function.over.clone()),
             _ => {}
         }
         ControlFlow::Continue(())

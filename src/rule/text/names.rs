@@ -22,10 +22,18 @@ pub(super) struct Item {
     pub(super) primary_key: Vec<String>,
 }
 
+impl Item {
+    /// Whether it is known to have a column of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.columns.as_ref().is_some_and(|columns| columns.iter().any(|column| column == name))
+    }
+}
+
 pub(super) enum ItemKind {
     /// The watched table.
     Watched,
-    Query(Box<Query>),
+    /// A derived table or one of WITH, and how many names of WITH it can use.
+    Query(Box<Query>, usize),
     Other,
 }
 
@@ -35,27 +43,55 @@ pub(super) struct Scope<'s> {
     pub(super) outer: Option<&'s Scope<'s>>,
 }
 
-/// Columns that are equal.
+/// Which columns equal which.
 #[derive(Clone, Default)]
-pub(super) struct Classes(Vec<BTreeSet<Column>>);
+pub(super) struct Equals {
+    classes: Vec<BTreeSet<Column>>,
+    /// The second one equals the first one where its row is there: it is of the side of an outer join that may be missing.
+    where_there: Vec<(Column, Column)>,
+}
 
-impl Classes {
+impl Equals {
+    /// Two columns are equal.
     pub(super) fn join(&mut self, one: Column, other: Column) {
         let mut merged = BTreeSet::from([one, other]);
-        self.0.retain(|class| {
+        self.classes.retain(|class| {
             let is_met = !class.is_disjoint(&merged);
             if is_met {
                 merged.extend(class.iter().cloned());
             }
             !is_met
         });
-        self.0.push(merged);
+        self.classes.push(merged);
+    }
+
+    /// A condition of a join says that two columns are equal; `joined`: of an outer join, its item that may be missing.
+    pub(super) fn take(&mut self, one: Column, other: Column, joined: Option<usize>) {
+        let Some(joined) = joined else { return self.join(one, other) };
+        if other.0 == joined {
+            self.where_there.push((one.clone(), other.clone()));
+        }
+        if one.0 == joined {
+            self.where_there.push((other, one));
+        }
     }
 
     /// The columns that equal one, itself among them.
-    pub(super) fn of(&self, column: &Column) -> BTreeSet<Column> {
-        let found = self.0.iter().find(|class| class.contains(column));
+    pub(super) fn same(&self, column: &Column) -> BTreeSet<Column> {
+        let found = self.classes.iter().find(|class| class.contains(column));
         found.cloned().unwrap_or_else(|| BTreeSet::from([column.clone()]))
+    }
+
+    /// The columns that equal one where their rows are there. Not the other way round: two columns that equal one of a missing row
+    /// need not equal each other.
+    pub(super) fn reach(&self, column: &Column) -> BTreeSet<Column> {
+        let mut reached = self.same(column);
+        while let Some((_, next)) =
+            self.where_there.iter().find(|(from, to)| reached.contains(from) && !reached.contains(to))
+        {
+            reached.extend(self.same(next));
+        }
+        reached
     }
 }
 
@@ -109,9 +145,8 @@ pub(super) fn resolve(expr: &Expr, scope: &Scope<'_>) -> Option<Column> {
     }
 }
 
-pub(super) fn unqualified(name: &str, scope: &Scope<'_>) -> Option<Column> {
-    let has = |item: &&Item| item.columns.as_ref().is_some_and(|columns| columns.iter().any(|column| column == name));
-    let mut found = scope.items.iter().filter(has);
+fn unqualified(name: &str, scope: &Scope<'_>) -> Option<Column> {
+    let mut found = scope.items.iter().filter(|item| item.has(name));
     match (found.next(), found.next()) {
         (Some(item), None) => Some((item.number, name.to_owned())),
         (Some(_), Some(_)) => None,
@@ -121,7 +156,7 @@ pub(super) fn unqualified(name: &str, scope: &Scope<'_>) -> Option<Column> {
     }
 }
 
-pub(super) fn qualified(names: &[Ident], scope: &Scope<'_>) -> Option<Column> {
+fn qualified(names: &[Ident], scope: &Scope<'_>) -> Option<Column> {
     let [.., table, column] = names else { return None };
     let (table, column) = (ident(table)?, ident(column)?);
     match scope.items.iter().find(|item| item.name == table) {
@@ -130,21 +165,18 @@ pub(super) fn qualified(names: &[Ident], scope: &Scope<'_>) -> Option<Column> {
     }
 }
 
-/// Takes the equalities of columns that a condition joins with AND. `joined`: of an outer join, whose condition says nothing of rows
-/// that are on its other side alone.
-pub(super) fn equalities(condition: &Expr, scope: &Scope<'_>, classes: &mut Classes, joined: Option<&[usize]>) {
+/// Takes the equalities of columns that a condition joins with AND. `joined`: the item of an outer join, whose condition says nothing
+/// of rows that are on its other side alone.
+pub(super) fn equalities(condition: &Expr, scope: &Scope<'_>, equals: &mut Equals, joined: Option<usize>) {
     match condition {
-        Expr::Nested(inner) => equalities(inner, scope, classes, joined),
+        Expr::Nested(inner) => equalities(inner, scope, equals, joined),
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
-            equalities(left, scope, classes, joined);
-            equalities(right, scope, classes, joined);
+            equalities(left, scope, equals, joined);
+            equalities(right, scope, equals, joined);
         }
         Expr::BinaryOp { left, op: BinaryOperator::Eq, right } => {
             if let (Some(left), Some(right)) = (resolve(left, scope), resolve(right, scope)) {
-                let is_joined = |column: &Column| joined.is_none_or(|joined| joined.contains(&column.0));
-                if is_joined(&left) || is_joined(&right) {
-                    classes.join(left, right);
-                }
+                equals.take(left, right, joined);
             }
         }
         _ => {}

@@ -148,6 +148,47 @@ fn which_keys_a_change_touches() {
 }
 
 #[test]
+fn what_looks_equal_and_is_not() {
+    let check = |sql: &str, part: &str| match touched(sql) {
+        Err(why) => assert!(why.contains(part), "{why}: {sql}"),
+        Ok(touches) => panic!("{touches:?}: {sql}"),
+    };
+    // Both sides equal a row that may be missing, and then they are not equal.
+    check(
+        "SELECT a.user_id FROM streaming.limits a CROSS JOIN streaming.t b LEFT JOIN streaming.merchants z \
+         ON z.id = a.user_id AND z.id = b.user_id GROUP BY a.user_id HAVING COUNT(*) > 1",
+        "no column of b is shown to equal the key",
+    );
+    // USING is about what it joins, not about the table before the comma.
+    check(
+        "SELECT a.user_id FROM streaming.limits a, streaming.t b JOIN streaming.limits z USING (user_id) GROUP BY a.user_id \
+         HAVING COUNT(*) > 1",
+        "no column of b is shown to equal the key",
+    );
+    // A NULL among the rows makes this one not true for every key.
+    for condition in [
+        "NOT (user_id IN (SELECT payee_id FROM streaming.t))",
+        "(user_id IN (SELECT payee_id FROM streaming.t)) IS FALSE",
+    ] {
+        check(
+            &format!("SELECT user_id FROM streaming.t WHERE {condition} GROUP BY user_id HAVING COUNT(*) > 1"),
+            "no column of t is shown to equal the key",
+        );
+    }
+    // A name of WITH stands for one before it.
+    check(
+        "WITH x AS (SELECT * FROM streaming.t), y AS (SELECT * FROM x), z AS (SELECT * FROM y) SELECT s.user_id FROM streaming.t s \
+         CROSS JOIN z GROUP BY s.user_id HAVING COUNT(*) > 1",
+        "z",
+    );
+    check(
+        "SELECT s.user_id FROM streaming.t s, unnest((SELECT array_agg(amount) FROM streaming.t)) AS f GROUP BY s.user_id \
+         HAVING COUNT(*) > 1",
+        "a function in FROM reads it",
+    );
+}
+
+#[test]
 fn what_is_in_a_text() {
     let parsed = parse("SELECT lower(x) FROM a.b JOIN c ON random() > (SELECT now()) -- ;\n ; -- end").unwrap();
     assert_eq!(
@@ -161,7 +202,8 @@ fn what_is_in_a_text() {
     check("DELETE FROM t", "not a SELECT");
     check("SELECT * FROM t FOR UPDATE", "FOR UPDATE and its like are not supported");
     check("SELECT * INTO x FROM t", "FOR UPDATE and its like");
+    check("SELECT * FROM t TABLESAMPLE SYSTEM (10)", "TABLESAMPLE is not supported");
     check("SELECT * FROM t WHERE id = $1", "parameters are not supported");
     let parsed = parse("WITH x AS (SELECT 1 FROM y) SELECT * FROM x").unwrap();
-    assert_eq!(parsed.relations, ["y"]);
+    assert_eq!(parsed.relations, ["y", "x"]);
 }

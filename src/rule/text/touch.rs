@@ -5,18 +5,18 @@
 //! derived table. What is not recognized counts as not shown. Then the query runs as a whole, which is always right.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Distinct, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, NamedWindowExpr, Query, Select, SetExpr,
     TableAlias, TableFactor, Visit, WindowSpec, WindowType,
 };
 
-use super::calls::{Calls, subqueries};
-use super::names::{Classes, Column, Item, ItemKind, Scope, equalities, named, output, outputs, resolve};
+use super::calls::{Subquery, calls};
+use super::names::{Column, Equals, Item, ItemKind, Scope, equalities, named, output, outputs, resolve};
 use super::{Relation, Relations, ident, reads_any, relation_name};
 
 /// What is to be shown of a query.
+#[derive(Clone, Copy)]
 enum Goal<'g> {
     /// Each row of the table takes part only in outputs whose columns at these places equal columns of it.
     Outputs(&'g [usize]),
@@ -24,8 +24,19 @@ enum Goal<'g> {
     Around(&'g [Column]),
 }
 
-/// The queries of WITH, by their names.
-type Ctes = Vec<(String, Query)>;
+/// A query of WITH and its name. It sees those before it.
+type Cte = (String, Query);
+
+/// What is known around a query.
+#[derive(Clone, Copy)]
+struct Around<'p> {
+    goal: Goal<'p>,
+    outer: Option<&'p Scope<'p>>,
+    equals: &'p Equals,
+    /// What the first output of the query equals.
+    value: Option<&'p Column>,
+    ctes: &'p [Cte],
+}
 
 pub(super) struct Analysis<'a> {
     table: &'a Relation,
@@ -42,37 +53,39 @@ impl<'a> Analysis<'a> {
         Self { table, relations, items: 0, touches: Vec::new() }
     }
 
+    /// The query of a rule, whose key are these outputs.
     pub(super) fn whole(&mut self, query: &Query, key: &[usize]) -> Shown {
-        self.query(query, &Goal::Outputs(key), None, &Classes::default(), None, &Vec::new())
+        self.alone(query, key, &[])
+    }
+
+    /// A query that nothing around it says more of.
+    fn alone(&mut self, query: &Query, outputs: &[usize], ctes: &[Cte]) -> Shown {
+        let equals = &Equals::default();
+        self.query(query, Around { goal: Goal::Outputs(outputs), outer: None, equals, value: None, ctes })
     }
 
     fn is_watched(&self, name: &str) -> bool {
         self.relations.get(name).is_some_and(|found| found.schema == self.table.schema && found.name == self.table.name)
     }
 
-    fn reads(&self, query: &Query, ctes: &Ctes) -> bool {
-        let own = query.with.iter().flat_map(|with| &with.cte_tables);
-        own.clone().any(|cte| self.reads(&cte.query, ctes))
-            || reads_any(query, &|name| match ctes.iter().rev().find(|(cte, _)| cte == name) {
-                Some((_, query)) => self.reads(query, &Vec::new()),
-                None => self.is_watched(name),
-            })
+    /// Whether the table is read in it. A name of WITH that is also the table's counts.
+    fn reads(&self, part: &impl Visit, ctes: &[Cte]) -> bool {
+        reads_any(part, &|name| {
+            self.is_watched(name) || self.cte(name, ctes).is_some_and(|(query, before)| self.reads(query, before))
+        })
     }
 
-    /// `equal`: what the first output of the query equals.
-    fn query(
-        &mut self,
-        query: &Query,
-        goal: &Goal<'_>,
-        outer: Option<&Scope<'_>>,
-        classes: &Classes,
-        equal: Option<&Column>,
-        ctes: &Ctes,
-    ) -> Shown {
-        if !self.reads(query, ctes) {
+    /// The query of WITH that a name stands for, and those that it sees.
+    fn cte<'c>(&self, name: &str, ctes: &'c [Cte]) -> Option<(&'c Query, &'c [Cte])> {
+        let place = ctes.iter().rposition(|(cte, _)| cte == name)?;
+        Some((&ctes.get(place)?.1, ctes.get(..place)?))
+    }
+
+    fn query(&mut self, query: &Query, around: Around<'_>) -> Shown {
+        if !self.reads(query, around.ctes) {
             return Ok(());
         }
-        let mut ctes = ctes.clone();
+        let mut ctes = around.ctes.to_vec();
         if let Some(with) = &query.with {
             if with.recursive {
                 return Err("WITH RECURSIVE reads it".to_owned());
@@ -85,36 +98,27 @@ impl<'a> Analysis<'a> {
                 ctes.push((name, (*cte.query).clone()));
             }
         }
-        if matches!(goal, Goal::Outputs(_)) && (query.limit_clause.is_some() || query.fetch.is_some()) {
+        if matches!(around.goal, Goal::Outputs(_)) && (query.limit_clause.is_some() || query.fetch.is_some()) {
             return Err("LIMIT compares keys with each other".to_owned());
         }
+        let around = Around { ctes: &ctes, ..around };
         match &*query.body {
-            SetExpr::Select(select) => self.select(select, query, goal, outer, classes, equal, &ctes),
-            SetExpr::Query(inner) => self.query(inner, goal, outer, classes, equal, &ctes),
+            SetExpr::Select(select) => self.select(select, query, around),
+            SetExpr::Query(inner) => self.query(inner, around),
             SetExpr::SetOperation { op, .. } => Err(format!("{op} joins queries")),
             _ => Err("it is no plain SELECT".to_owned()),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is known of the surroundings goes with the query")]
-    fn select(
-        &mut self,
-        select: &Select,
-        query: &Query,
-        goal: &Goal<'_>,
-        outer: Option<&Scope<'_>>,
-        classes: &Classes,
-        equal: Option<&Column>,
-        ctes: &Ctes,
-    ) -> Shown {
-        let mut scope = Scope { items: Vec::new(), outer };
-        let mut classes = classes.clone();
-        self.from(select, &mut scope, &mut classes, ctes)?;
+    fn select(&mut self, select: &Select, query: &Query, around: Around<'_>) -> Shown {
+        let Around { goal, outer, equals, value, ctes } = around;
+        let (mut scope, mut equals) = (Scope { items: Vec::new(), outer }, equals.clone());
+        self.from(select, &mut scope, &mut equals, ctes)?;
         if let Some(condition) = &select.selection {
-            equalities(condition, &scope, &mut classes, None);
+            equalities(condition, &scope, &mut equals, None);
         }
-        if let (Some(equal), Some(first)) = (equal, output(select, 0).and_then(|expr| resolve(expr, &scope))) {
-            classes.join(equal.clone(), first);
+        if let (Some(value), Some(first)) = (value, output(select, 0).and_then(|expr| resolve(expr, &scope))) {
+            equals.join(value.clone(), first);
         }
         let keys: Vec<Column> = match goal {
             Goal::Around(columns) => columns.to_vec(),
@@ -122,79 +126,79 @@ impl<'a> Analysis<'a> {
                 places.iter().map(|place| key_column(select, *place, &scope)).collect::<Result<_, _>>()?
             }
         };
-        let keys: Vec<BTreeSet<Column>> = keys.iter().map(|key| classes.of(key)).collect();
+        let (windows, subqueries) = calls(select, query)?;
         if matches!(goal, Goal::Outputs(_)) {
-            grouped(select, &scope, &keys)?;
-            windows(select, query, &scope, &keys)?;
+            let same: Vec<BTreeSet<Column>> = keys.iter().map(|key| equals.same(key)).collect();
+            by_key(select, &scope, &same, &windows)?;
         }
+        let reached: Vec<BTreeSet<Column>> = keys.iter().map(|key| equals.reach(key)).collect();
         for item in &scope.items {
-            self.item(item, &keys, ctes)?;
+            self.item(item, &reached, ctes)?;
         }
-        let around: Vec<Column> = keys.iter().filter_map(|class| class.iter().next().cloned()).collect();
-        for (value, subquery) in subqueries(select, query)? {
-            let equal = value.and_then(|value| resolve(&value, &scope));
-            self.query(&subquery, &Goal::Around(&around), Some(&scope), &classes, equal.as_ref(), ctes)?;
+        for Subquery { query, value } in subqueries {
+            let value = value.and_then(|value| resolve(&value, &scope));
+            let (goal, outer, equals) = (Goal::Around(&keys), Some(&scope), &equals);
+            self.query(&query, Around { goal, outer, equals, value: value.as_ref(), ctes })?;
         }
         Ok(())
     }
 
     /// An item of FROM: which of its columns equal the key.
-    fn item(&mut self, item: &Item, keys: &[BTreeSet<Column>], ctes: &Ctes) -> Shown {
-        let columns = || -> Result<Vec<String>, String> {
-            let column = |class: &BTreeSet<Column>| {
-                class.iter().find(|column| column.0 == item.number).map(|column| column.1.clone())
-            };
+    fn item(&mut self, item: &Item, keys: &[BTreeSet<Column>], ctes: &[Cte]) -> Shown {
+        let column = |equal: &BTreeSet<Column>| {
+            let own = equal.iter().find(|column| column.0 == item.number);
             let missing = || format!("no column of {} is shown to equal the key", item.name);
-            keys.iter().map(|class| column(class).ok_or_else(missing)).collect()
+            own.map(|column| column.1.clone()).ok_or_else(missing)
         };
         match &item.kind {
-            ItemKind::Other => Ok(()),
             ItemKind::Watched => {
-                let columns = columns()?;
+                let columns = keys.iter().map(column).collect::<Result<_, _>>()?;
                 if !self.touches.contains(&columns) {
                     self.touches.push(columns);
                 }
                 Ok(())
             }
-            ItemKind::Query(query) if !self.reads(query, ctes) => Ok(()),
-            ItemKind::Query(query) => {
+            ItemKind::Query(query, visible) => {
+                let ctes = ctes.get(..*visible).unwrap_or_default();
+                if !self.reads(&**query, ctes) {
+                    return Ok(());
+                }
                 let known = item.columns.as_deref().unwrap_or_default();
                 let place = |column: String| known.iter().position(|name| *name == column).ok_or("a name is odd");
-                let places = columns()?.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
-                self.query(query, &Goal::Outputs(&places), None, &Classes::default(), None, ctes)
+                let columns = keys.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+                let places = columns.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
+                self.alone(query, &places, ctes)
             }
+            ItemKind::Other => Ok(()),
         }
     }
 
     /// The items of FROM, and what its joins make equal.
-    fn from(&mut self, select: &Select, scope: &mut Scope<'_>, classes: &mut Classes, ctes: &Ctes) -> Shown {
+    fn from(&mut self, select: &Select, scope: &mut Scope<'_>, equals: &mut Equals, ctes: &[Cte]) -> Shown {
         for from in &select.from {
+            let first = scope.items.len();
             self.add(&from.relation, scope, ctes)?;
             for join in &from.joins {
-                let before = scope.items.len();
-                self.add(&join.relation, scope, ctes)?;
-                let (constraint, outer) = match &join.join_operator {
-                    JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => (constraint, false),
-                    JoinOperator::CrossJoin(constraint) => (constraint, false),
-                    JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-                        scope.items.iter_mut().skip(before).for_each(|item| item.is_nullable = true);
-                        (constraint, true)
-                    }
+                let (constraint, is_outer) = match &join.join_operator {
+                    JoinOperator::Join(constraint)
+                    | JoinOperator::Inner(constraint)
+                    | JoinOperator::CrossJoin(constraint) => (constraint, false),
+                    JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => (constraint, true),
                     _ => return Err("it has a join other than JOIN and LEFT JOIN".to_owned()),
                 };
-                let joined: Vec<usize> = scope.items.iter().skip(before).map(|item| item.number).collect();
+                self.add(&join.relation, scope, ctes)?;
+                let Some((joined, before)) = scope.items.split_last_mut() else { continue };
+                joined.is_nullable = is_outer;
+                let missing = is_outer.then_some(joined.number);
                 match constraint {
-                    JoinConstraint::On(condition) => {
-                        equalities(condition, scope, classes, outer.then_some(joined.as_slice()));
-                    }
+                    JoinConstraint::On(condition) => equalities(condition, scope, equals, missing),
                     JoinConstraint::Using(names) => {
+                        let before = before.get(first..).unwrap_or_default();
                         for name in names {
                             let name = relation_name(name).ok_or("a name is odd")?;
-                            let has =
-                                |item: &&Item| item.columns.as_ref().is_some_and(|columns| columns.contains(&name));
-                            let mut both = scope.items.iter().filter(has);
-                            if let (Some(one), Some(other)) = (both.next(), both.next()) {
-                                classes.join((one.number, name.clone()), (other.number, name.clone()));
+                            let mut having = before.iter().filter(|item| item.has(&name));
+                            if let (Some(one), None, true) = (having.next(), having.next(), joined.has(&name)) {
+                                equals.take((one.number, name.clone()), (joined.number, name.clone()), missing);
                             }
                         }
                     }
@@ -206,29 +210,31 @@ impl<'a> Analysis<'a> {
         Ok(())
     }
 
-    fn add(&mut self, factor: &TableFactor, scope: &mut Scope<'_>, ctes: &Ctes) -> Shown {
-        let (kind, columns, primary_key, alias, own) = match factor {
+    /// An item of FROM comes into the scope.
+    fn add(&mut self, factor: &TableFactor, scope: &mut Scope<'_>, ctes: &[Cte]) -> Shown {
+        let mut primary_key = Vec::new();
+        let (kind, columns, alias, own) = match factor {
             TableFactor::Table { name, alias, args: None, .. } => {
                 let name = relation_name(name).ok_or("a name is odd")?;
                 let own = name.rsplit('.').next().unwrap_or_default().to_owned();
-                if let Some((_, query)) = ctes.iter().rev().find(|(cte, _)| *cte == name) {
-                    (ItemKind::Query(Box::new(query.clone())), outputs(query), Vec::new(), alias, own)
+                if let Some((query, before)) = self.cte(&name, ctes) {
+                    (ItemKind::Query(Box::new(query.clone()), before.len()), outputs(query), alias, own)
                 } else {
                     let found = self.relations.get(&name);
                     let kind = if self.is_watched(&name) { ItemKind::Watched } else { ItemKind::Other };
-                    let columns = found.map(|found| found.columns.clone());
-                    let primary_key = found.map(|found| found.primary_key.clone()).unwrap_or_default();
-                    (kind, columns, primary_key, alias, own)
+                    primary_key = found.map(|found| found.primary_key.clone()).unwrap_or_default();
+                    (kind, found.map(|found| found.columns.clone()), alias, own)
                 }
             }
             TableFactor::Derived { lateral, subquery, alias, .. } => {
-                if *lateral && self.reads(subquery, ctes) {
+                if *lateral && self.reads(&**subquery, ctes) {
                     return Err("LATERAL reads it".to_owned());
                 }
-                (ItemKind::Query(subquery.clone()), outputs(subquery), Vec::new(), alias, String::new())
+                (ItemKind::Query(subquery.clone(), ctes.len()), outputs(subquery), alias, String::new())
             }
             TableFactor::NestedJoin { .. } => return Err("it has a join in parentheses".to_owned()),
-            _ => (ItemKind::Other, None, Vec::new(), &None, String::new()),
+            other if self.reads(other, ctes) => return Err("a function in FROM reads it".to_owned()),
+            _ => (ItemKind::Other, None, &None, String::new()),
         };
         let (name, columns) = match alias {
             Some(TableAlias { name, columns: renamed, .. }) => {
@@ -254,17 +260,17 @@ impl<'a> Analysis<'a> {
         if grouped.is_empty() {
             return Ok(None);
         }
-        let ctes: Ctes = query
+        let ctes: Vec<Cte> = query
             .with
             .iter()
             .flat_map(|with| &with.cte_tables)
             .filter_map(|cte| Some((ident(&cte.alias.name)?, (*cte.query).clone())))
             .collect();
-        let (mut scope, mut classes) = (Scope { items: Vec::new(), outer: None }, Classes::default());
-        if self.from(select, &mut scope, &mut classes, &ctes).is_ok()
+        let (mut scope, mut equals) = (Scope { items: Vec::new(), outer: None }, Equals::default());
+        if self.from(select, &mut scope, &mut equals, &ctes).is_ok()
             && let Some(condition) = &select.selection
         {
-            equalities(condition, &scope, &mut classes, None);
+            equalities(condition, &scope, &mut equals, None);
         }
         let expressions: Vec<&Expr> = grouped.iter().map(|expr| named(select, expr, &scope)).collect();
         let columns: Vec<Option<Column>> = expressions.iter().map(|expr| resolve(expr, &scope)).collect();
@@ -272,8 +278,8 @@ impl<'a> Analysis<'a> {
             let Some(item) = scope.items.iter().find(|item| item.number == column.0) else { return false };
             let others = || columns.iter().flatten().filter(|other| other.0 != column.0);
             let is_given = |name: &String| {
-                let class = classes.of(&(item.number, name.clone()));
-                others().any(|other| class.contains(other))
+                let column = (item.number, name.clone());
+                others().any(|other| equals.reach(other).contains(&column))
             };
             !item.primary_key.is_empty() && item.primary_key.iter().all(is_given)
         };
@@ -307,43 +313,29 @@ fn key_column(select: &Select, place: usize, scope: &Scope<'_>) -> Result<Column
     if is_nullable { Err(format!("{expr} is of the side of a LEFT JOIN that may be missing")) } else { Ok(column) }
 }
 
-/// Rows of other keys do not come into the same group.
-fn grouped(select: &Select, scope: &Scope<'_>, keys: &[BTreeSet<Column>]) -> Shown {
+/// Rows of other keys do not come into the same group, nor into the same part of a window. `keys`: the columns that equal the key.
+fn by_key(select: &Select, scope: &Scope<'_>, keys: &[BTreeSet<Column>], windows: &[WindowType]) -> Shown {
     if matches!(select.distinct, Some(Distinct::On(_))) {
         return Err("DISTINCT ON compares keys with each other".to_owned());
     }
+    let is_by_key = |by: &[&Expr]| {
+        let columns: Vec<Column> = by.iter().filter_map(|expr| resolve(expr, scope)).collect();
+        keys.iter().all(|equal| columns.iter().any(|column| equal.contains(column)))
+    };
     let GroupByExpr::Expressions(grouped, modifiers) = &select.group_by else {
         return Err("GROUP BY ALL is not known".to_owned());
     };
     if !modifiers.is_empty() {
         return Err("it has ROLLUP or its like".to_owned());
     }
-    if grouped.is_empty() {
-        let mut found = Calls::default();
-        let _: ControlFlow<()> = select.projection.visit(&mut found);
-        return if found.aggregates || select.having.is_some() {
-            Err("an aggregate is over all keys".to_owned())
-        } else {
-            Ok(())
-        };
+    // Without GROUP BY there is no aggregate: Postgres has taken the text, and the key is a column.
+    let by: Vec<&Expr> = grouped.iter().map(|expr| named(select, expr, scope)).collect();
+    if !by.is_empty() && !is_by_key(&by) {
+        return Err("GROUP BY is not by the key".to_owned());
     }
-    let columns: Vec<Column> = grouped.iter().filter_map(|expr| resolve(named(select, expr, scope), scope)).collect();
-    match keys.iter().all(|class| columns.iter().any(|column| class.contains(column))) {
-        true => Ok(()),
-        false => Err("GROUP BY is not by the key".to_owned()),
-    }
-}
-
-/// Window functions look at rows of one key alone.
-fn windows(select: &Select, query: &Query, scope: &Scope<'_>, keys: &[BTreeSet<Column>]) -> Shown {
-    let mut found = Calls::default();
-    let _: ControlFlow<()> = select.projection.visit(&mut found);
-    let _: ControlFlow<()> = select.qualify.visit(&mut found);
-    let _: ControlFlow<()> = query.order_by.visit(&mut found);
-    for window in found.windows {
-        let by = partition(&window, select, 0);
-        let columns: Vec<Column> = by.iter().filter_map(|expr| resolve(expr, scope)).collect();
-        if !keys.iter().all(|class| columns.iter().any(|column| class.contains(column))) {
+    for window in windows {
+        let by = partition(window, select, 0);
+        if !is_by_key(&by.iter().collect::<Vec<_>>()) {
             return Err("a window function looks at rows of other keys".to_owned());
         }
     }

@@ -53,7 +53,16 @@ impl Writer<'_> {
         let join = self.one(&["JOIN", "LEFT JOIN"]);
         let more = self.one(&["", " AND b.amount > a.amount", " AND a.user_id = a.payee_id", " AND b.card_id = 1"]);
         let key = |alias: &str, columns: &[&str]| columns.iter().map(|column| format!("{alias}.{column}")).collect();
-        match self.0.below(11) {
+        match self.0.below(13) {
+            11 => (
+                format!(
+                    "streaming.l a CROSS JOIN streaming.t b LEFT JOIN streaming.u z ON z.id = a.user_id AND z.id = b.{c}"
+                ),
+                key("a", &["user_id"]),
+            ),
+            12 => {
+                ("streaming.l a, streaming.t b JOIN streaming.t z USING (user_id)".to_owned(), key("a", &["user_id"]))
+            }
             0 => ("streaming.t a".to_owned(), key("a", &[c, d])),
             1 => (format!("streaming.t a {join} streaming.l b ON b.user_id = a.{c}"), key("a", &[c, d])),
             2 => (format!("streaming.l a {join} streaming.t b ON b.{c} = a.user_id"), key("a", &["user_id"])),
@@ -100,7 +109,9 @@ impl Writer<'_> {
     fn condition(&mut self, key: &str) -> String {
         let (c, d, n) = (self.column(), self.column(), self.0.below(11));
         let own = self.one(&["AND z.amount > 4", "", "AND z.card_id = 1", "OR z.amount = 1"]);
-        match self.0.below(11) {
+        match self.0.below(13) {
+            11 => format!("NOT ({key} IN (SELECT z.{c} FROM streaming.t z WHERE z.amount > {n}))"),
+            12 => format!("({key} IN (SELECT z.{c} FROM streaming.t z WHERE z.amount > {n})) IS NOT FALSE"),
             0 => format!("{}EXISTS (SELECT FROM streaming.t z WHERE z.{c} = {key} {own})", self.one(&["", "NOT "])),
             1 => format!("{key} {}IN (SELECT z.{c} FROM streaming.t z WHERE z.amount > {n})", self.one(&["", "NOT "])),
             2 => format!("{n} < (SELECT AVG(z.amount) FROM streaming.t z WHERE z.{c} = {key} {own})"),
@@ -143,7 +154,16 @@ impl Writer<'_> {
             (None, _) => (format!("{key} AS k, {of} AS n"), format!("GROUP BY {key} HAVING {of} > {n}")),
         };
         let written = format!("SELECT {outputs} FROM {from} {wheres} {grouped}");
-        match self.0.below(12) {
+        match self.0.below(14) {
+            12 => format!(
+                "WITH t AS (SELECT * FROM streaming.t), w AS (SELECT * FROM t), v AS (SELECT * FROM w) {}",
+                written.replacen("streaming.t ", "v ", 1)
+            ),
+            13 => format!(
+                "WITH w AS (SELECT * FROM streaming.t), v AS (SELECT * FROM w) SELECT q.k, COUNT(*) AS n FROM ({written}) q JOIN v ON v.{} = q.k \
+                 GROUP BY q.k",
+                self.column()
+            ),
             0 => format!(
                 "WITH w AS ({written}) SELECT w.k, COUNT(*) AS n FROM w JOIN streaming.t s ON s.{} = w.k GROUP BY w.k",
                 self.column()
