@@ -138,12 +138,10 @@ impl Alert {
             "confirmation": confirmation_json(rule.confirm, decision.confirmation, decision.trigger),
             "emitted_at": decision.emitted_at.rfc3339(),
         });
-        if let Json::Object(fields) = &mut body
-            && decision.status == Status::Resolved
-        {
-            fields.insert("reason".to_owned(), Json::from(decision.reason.as_str()));
-        }
         if let Json::Object(fields) = &mut body {
+            if decision.status == Status::Resolved {
+                fields.insert("reason".to_owned(), Json::from(decision.reason.as_str()));
+            }
             if let Some(as_of) = decision.database_as_of {
                 fields.insert("database_as_of".to_owned(), Json::from(as_of.rfc3339()));
             }

@@ -420,9 +420,6 @@ impl Unit {
                     continue;
                 }
             };
-            if state.rule.query.text.is_some() {
-                state.of_postgres.answered(asked, answer);
-            }
             let snapshot = Snapshot::parse(&answer.snapshot);
             let unseen =
                 snapshot.as_ref().map(|snapshot| state.window.unseen(&asked.key, snapshot)).unwrap_or_default();
@@ -476,6 +473,7 @@ impl Unit {
                     tracing::debug!(rule = state.rule.name, key = ?asked.key, "answer to a candidate withdrawn meanwhile");
                 }
             }
+            self.note_returned(question.rule, asked, answer);
         }
     }
 

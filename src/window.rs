@@ -53,6 +53,7 @@ use crate::snapshot::Snapshot;
 pub use audit::Fingerprint;
 pub use stored::{StoredWindow, StoredWindow2};
 pub use top::Standing;
+pub use touch::TOUCHED_MAX;
 pub use trigger::{GRACE_MICROS, Trigger};
 
 /// How far a row may be dated ahead of its commit under event time; one dated further ahead is not in

@@ -60,6 +60,8 @@ impl Ending<'_> {
             "confirmation": { "required": false },
             "emitted_at": self.emitted_at.rfc3339(),
             "reason": self.reason.as_str(),
+            // Earlier programs had rules in memory alone.
+            "evaluated_by": of("evaluated_by", Json::from("memory")),
         });
         Alert {
             id,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::model::Timestamp;
 
-/// An alert record, of the topic or of the table. See ARCHITECTURE.md for its fields.
+/// An alert record, of the topic or of the table. README.md has its fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the record")]
 pub struct AlertRecord {
@@ -34,6 +34,9 @@ pub struct AlertRecord {
     /// Why the episode is over; `None` in firing alerts, and in records of earlier programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When Postgres returned `database`, where that is before the confirmation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_as_of: Option<String>,
     /// Who has evaluated the rule; `None` in records of earlier programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_by: Option<String>,
@@ -58,6 +61,7 @@ impl AlertRecord {
         record.window.from = record.window.from.as_deref().map(uniform);
         record.window.to = uniform(&record.window.to);
         record.emitted_at = uniform(&record.emitted_at);
+        record.database_as_of = record.database_as_of.as_deref().map(uniform);
         Ok(record)
     }
 

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use crate::change::debezium::TableSource;
 use crate::config::{Config, Postgres, RuleSettings};
 use crate::confirm::postgres::catalog::{self, CatalogError};
-use crate::confirm::postgres::text::Wanted as WantedText;
+use crate::confirm::postgres::text::TextSettings;
 use crate::confirm::postgres::{self as confirm, contract};
 use crate::contract::{Contract, gaps};
 use crate::failure::{CallError, Failure, Kind};
@@ -141,10 +141,17 @@ fn parse_rules(config: &Config) -> Result<ParsedRules, String> {
         return Err(problems.join("\n"));
     };
     for (rule, parsed) in config.rules.iter().zip(&rules) {
-        if let ParsedRule::Memory(parsed) = parsed
-            && rule.evaluate == Evaluate::Memory
-            && !reads(parsed, &schema, &table)
-        {
+        let ParsedRule::Memory(parsed) = parsed else { continue };
+        if rule.evaluate != Evaluate::Memory {
+            continue;
+        }
+        if !rule.key.is_empty() {
+            return Err(format!(
+                "rule {}: key is for rules that Postgres evaluates, and evaluate is \"memory\"; leave one of them out",
+                rule.name
+            ));
+        }
+        if !reads(parsed, &schema, &table) {
             return Err(format!(
                 "rule {} reads {}.{}, but the topic has {schema}.{table}: memory evaluates rules on that table alone; leave evaluate out, so \
                  that Postgres runs the query at an interval, or give the rule a configuration with its own group id",
@@ -261,30 +268,35 @@ pub async fn compile_any(
     rule: &ParsedRule,
     table: &Table,
 ) -> Result<Compiled, CatalogError> {
-    let is_free = matches!(settings.evaluate, Evaluate::Auto | Evaluate::Memory);
     let of_memory: CatalogError = match rule {
         ParsedRule::Memory(parsed) if !reads(parsed, &table.schema, &table.name) => CatalogError::Unfit(format!(
             "it reads {}.{}, and the topic has {table}",
             parsed.schema.text, parsed.table.text
         )),
-        ParsedRule::Memory(parsed) if is_free => match compile_rule(connection, settings, parsed, table).await {
-            Err(error) if settings.evaluate == Evaluate::Auto && !matches!(error, CatalogError::Connection(_)) => error,
+        ParsedRule::Memory(_) if matches!(settings.evaluate, Evaluate::Touched | Evaluate::Whole) => {
+            CatalogError::Unfit(format!("evaluate is {:?}", settings.evaluate.as_str()))
+        }
+        ParsedRule::Memory(_) if !settings.key.is_empty() => {
+            CatalogError::Unfit("key is set, and memory has that of GROUP BY".to_owned())
+        }
+        ParsedRule::Memory(parsed) => match compile_rule(connection, settings, parsed, table).await {
+            // A text that memory and Postgres read otherwise is no reason to go on without memory: it has to be reported.
+            Err(error @ CatalogError::Rule(_)) if settings.evaluate == Evaluate::Auto => error,
             compiled => return compiled.map(|query| Compiled { query, of_postgres: None }),
         },
-        ParsedRule::Memory(_) => CatalogError::Unfit(format!("evaluate is {:?}", settings.evaluate.as_str())),
         ParsedRule::Text(_, error) => error.clone().into(),
     };
     let parsed = match rule {
-        ParsedRule::Memory(_) => Box::new(text::parse(&settings.sql)?),
-        ParsedRule::Text(parsed, _) => parsed.clone(),
+        ParsedRule::Memory(_) => &text::parse(&settings.sql)?,
+        ParsedRule::Text(parsed, _) => &**parsed,
     };
-    let wanted = WantedText { evaluate: settings.evaluate, key: &settings.key, pace: settings.pace };
-    let (query, why) = match confirm::text::compile(connection, &parsed, table, wanted).await {
-        Ok(compiled) => compiled,
-        Err(error @ CatalogError::Connection(_)) => return Err(error),
-        // Postgres does not take it either: what memory says of it is more.
-        Err(CatalogError::Rule(_)) if settings.evaluate == Evaluate::Auto => return Err(of_memory),
-        Err(error) => return Err(error),
+    let wanted = TextSettings { evaluate: settings.evaluate, key: &settings.key, pace: settings.pace };
+    let (query, why) = match confirm::text::compile(connection, parsed, table, wanted).await {
+        // Postgres does not take it either: of a rule on one table memory says more.
+        Err(CatalogError::Rule(_)) if matches!((rule, &of_memory), (ParsedRule::Memory(_), CatalogError::Rule(_))) => {
+            return Err(of_memory);
+        }
+        compiled => compiled?,
     };
     let how = match why {
         None => format!("Postgres evaluates it for the keys that a change of {table} touches"),

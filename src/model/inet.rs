@@ -31,6 +31,13 @@ pub fn canonical(text: &str) -> Option<String> {
     }
 }
 
+/// Whether a text is an address as Postgres shows it. That of an IPv6 address of the first 96 zero bits is believed.
+#[must_use]
+pub fn is_shown(text: &str) -> bool {
+    let is_address = |text: &str| text.split('/').next().is_some_and(|address| address.parse::<IpAddr>().is_ok());
+    canonical(text).map_or_else(|| text.starts_with("::") && is_address(text), |canonical| canonical == text)
+}
+
 /// What `inet::text` gives, which always has a netmask, without one that spans all of the address.
 #[must_use]
 pub fn without_full_mask(text: &str) -> &str {
@@ -57,6 +64,8 @@ mod tests {
         check("::", Some("::"));
         check("::1.2.3.4", None);
         check("::ffff:1.2.3.4", Some("::ffff:1.2.3.4"));
+        assert!(is_shown("::1.2.3.4") && is_shown("10.0.0.1/8") && is_shown("::1"));
+        assert!(!is_shown("a.b") && !is_shown("::x") && !is_shown("10.0.0.1/32") && !is_shown("2001:DB8::1"));
         assert_eq!(without_full_mask("10.0.0.1/32"), "10.0.0.1");
         assert_eq!(without_full_mask("2001:db8::/32"), "2001:db8::/32");
     }

@@ -11,9 +11,7 @@ use crate::failure::{CallError, HasKind, Server};
 use crate::model::duration::micros;
 use crate::model::{Key, Timestamp};
 use crate::rule::evaluate::Evaluation;
-
-/// Keys that wait for an answer at most, of one rule. More of them wait for the next run of the whole query.
-const WAITING_MAX: usize = 10_000;
+use crate::window::TOUCHED_MAX;
 
 /// What is known of a rule that Postgres alone evaluates, beside its episodes.
 #[derive(Debug, Default)]
@@ -33,14 +31,6 @@ pub(super) struct Returned {
 }
 
 impl OfPostgres {
-    /// Takes an answer about a key.
-    pub(super) fn answered(&mut self, asked: &Asked, answer: &Answer) {
-        if answer.holds {
-            let returned = Returned { outputs: answer.outputs.clone(), as_of: asked.now };
-            self.returned.insert(asked.key.clone(), returned);
-        }
-    }
-
     /// What Postgres last returned for a key whose episode ends.
     pub(super) fn last(&mut self, key: &Key) -> Option<Returned> {
         self.returned.remove(key)
@@ -48,6 +38,15 @@ impl OfPostgres {
 }
 
 impl Unit {
+    /// Keeps what an answer returned for an open episode: its end will have nothing else to show.
+    pub(super) fn note_returned(&mut self, rule: usize, asked: &Asked, answer: &Answer) {
+        let state = self.rules.get_mut(rule).filter(|state| state.rule.query.text.is_some() && answer.holds);
+        if let Some(state) = state.filter(|state| state.episodes.is_firing(&asked.key)) {
+            let returned = Returned { outputs: answer.outputs.clone(), as_of: asked.now };
+            state.of_postgres.returned.insert(asked.key.clone(), returned);
+        }
+    }
+
     /// Asks again what is due.
     pub fn keep_asking(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
@@ -73,17 +72,17 @@ impl Unit {
                 continue;
             }
             state.of_postgres.recheck_at = after(text.pace.recheck);
+            let room = TOUCHED_MAX.saturating_sub(state.episodes.candidate_count());
+            if state.episodes.firing().len() > room {
+                // The whole query says as much for less.
+                self.audit.sweeps.insert(index);
+                continue;
+            }
             let firing: Vec<Key> = state.episodes.firing().cloned().collect();
             for key in firing {
                 self.found(index, key, Evaluation::Unknown, Reason::Condition, now);
             }
         }
-    }
-
-    /// When something is due next.
-    pub fn next_asking(&self) -> Option<Timestamp> {
-        let due = self.rules.iter().filter(|state| state.rule.query.text.is_some());
-        due.flat_map(|state| [state.of_postgres.recheck_at, state.of_postgres.sweep_at]).flatten().min()
     }
 
     /// Takes the keys that the whole query has returned: those that are not open, and the open ones that it lacks, are asked about.
@@ -92,7 +91,7 @@ impl Unit {
         let ended = state.episodes.firing().filter(|key| !keys.contains(*key));
         let begun = keys.iter().filter(|key| !state.episodes.is_firing(key));
         let mut differing: Vec<Key> = ended.chain(begun).cloned().collect();
-        let room = WAITING_MAX.saturating_sub(state.episodes.candidate_count());
+        let room = TOUCHED_MAX.saturating_sub(state.episodes.candidate_count());
         if differing.len() > room {
             tracing::warn!(
                 rule = state.rule.name,

@@ -5,8 +5,8 @@ use super::{Trigger, Window};
 use crate::change::{Change, Op};
 use crate::model::{Position, Timestamp};
 
-/// Touched keys that are held at most. Where there are more, the whole query is run instead.
-const TOUCHED_MAX: usize = 10_000;
+/// Touched keys of a rule that wait for an answer at most. Where there are more, the whole query is run instead.
+pub const TOUCHED_MAX: usize = 10_000;
 
 impl Window {
     pub(super) fn touch(&mut self, change: &Change, position: Position, now: Timestamp) {

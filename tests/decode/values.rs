@@ -52,6 +52,7 @@ fn floating_point_blanks_labels_and_addresses() {
         (&ColumnType::Inet, "\"::1.2.3.4\"", Ok(text("::1.2.3.4"))),
         (&ColumnType::Inet, "\"10.0.0.1/32\"", Err("an address in Postgres's spelling")),
         (&ColumnType::Inet, "\"2001:DB8::1\"", Err("an address in Postgres's spelling")),
+        (&ColumnType::Inet, "\"home.arpa\"", Err("an address in Postgres's spelling")),
         (&ColumnType::Inet, "\"home\"", Err("an address in Postgres's spelling")),
     ] {
         check(ty, AUTO, json, expected);

@@ -7,6 +7,7 @@
 mod any_sql;
 mod grammar;
 mod planted;
+mod refused;
 mod shapes;
 mod times;
 mod touched;

@@ -124,8 +124,9 @@ fn the_table_holds_what_the_topic_holds() {
         let instant = |value: &Json| chrono::DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap();
         assert_eq!(instant(&row["window_from"]), instant(&alert["window"]["from"]));
         assert_eq!(instant(&row["window_to"]), instant(&alert["window"]["to"]));
+        assert_eq!(row["database_as_of"], Json::Null, "{row}");
         assert_eq!(instant(&row["emitted_at"]), instant(&alert["emitted_at"]));
-        assert_eq!(row.as_object().unwrap().len(), plain.len() + whole.len() + 3, "{row}");
+        assert_eq!(row.as_object().unwrap().len(), plain.len() + whole.len() + 4, "{row}");
     }
 
     // A crash between the delivery and its note: delivered again, and not doubled.

@@ -295,12 +295,8 @@ impl ValueSeed<'_> {
             Form::Text | Form::Blanks if found.contains('\0') => Err(NUL.to_owned().into()),
             Form::Text => Ok(Value::Text(found.into())),
             Form::Blanks => Ok(Value::Text(found.trim_end_matches(' ').into())),
-            // Another spelling would be another key. Those that Postgres has for its own are believed.
-            Form::Inet
-                if inet::canonical(found).is_none_or(|canonical| canonical == found) && found.contains(['.', ':']) =>
-            {
-                Ok(Value::Text(found.into()))
-            }
+            // Another spelling would be another key.
+            Form::Inet if inet::is_shown(found) => Ok(Value::Text(found.into())),
             Form::Float { is_real } if found.starts_with(['N', 'I', '-']) => self.float(found, *is_real),
             // Another spelling would be another key.
             Form::Uuid if Uuid::try_parse(found).is_ok_and(|uuid| uuid.hyphenated().to_string() == found) => {

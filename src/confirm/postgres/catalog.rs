@@ -185,7 +185,7 @@ pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), Cat
 
 /// Whether an error is a mistake in the text: not a right that is missing (42501), and none of what a server
 /// says that is starting, stopping or out of resources (classes 08, 53, 57).
-fn is_of_the_text(code: Option<&str>) -> bool {
+pub(super) fn is_of_the_text(code: Option<&str>) -> bool {
     code.is_none_or(|code| code != "42501" && !["08", "53", "57"].iter().any(|class| code.starts_with(class)))
 }
 

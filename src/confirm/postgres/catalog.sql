@@ -1,5 +1,5 @@
 with recursive column_type as (
-    -- a domain counts as the type that it is made of
+    -- a domain counts as the type that it is made of, and has that one's modifier
     select
         attribute.attrelid,
         attribute.attnum,

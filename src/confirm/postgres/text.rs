@@ -6,9 +6,9 @@ use sqlx::{AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr as _, TypeInfo 
 use super::catalog::{self, CatalogError};
 use crate::model::{Column, Table};
 use crate::postgres::{query, query_scalar};
-use crate::rule::render::quote_ident;
+use crate::rule::render::{self, quote_ident};
 use crate::rule::text::{Pace, ParsedText, Relation, Relations, Text};
-use crate::rule::{Evaluate, Query};
+use crate::rule::{Evaluate, Query, Time, Type};
 
 /// What each type of an output is made of, as [`catalog::column`] reads it. Parameter: `$1 oid[]`, as many as outputs.
 const TYPES: &str = "
@@ -35,10 +35,10 @@ const TYPES: &str = "
     join pg_namespace as type_schema on type_schema.oid = type.typnamespace
     order by column_type.ord";
 
-/// How a rule is to be evaluated.
+/// What the settings of a rule say of its text.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// Who is to.
+pub struct TextSettings<'a> {
+    /// Who is to evaluate it.
     pub evaluate: Evaluate,
     /// The outputs that are its key; empty: the columns of GROUP BY.
     pub key: &'a [String],
@@ -54,7 +54,7 @@ pub async fn compile(
     connection: &mut PgConnection,
     parsed: &ParsedText,
     table: &Table,
-    wanted: Wanted<'_>,
+    wanted: TextSettings<'_>,
 ) -> Result<(Query, Option<String>), CatalogError> {
     let unfit = |problem: String| CatalogError::Unfit(format!("sql: {problem}"));
     catalog::prepare(connection, &parsed.sql).await?;
@@ -109,11 +109,15 @@ pub async fn compile(
     };
     let query = text.query(table, columns).map_err(unfit)?;
     // In parentheses, with its keys, it has to be a statement as well.
-    for statement in [
-        crate::rule::render::confirmation(&query, crate::rule::Time::Processing).sql,
-        crate::rule::render::holding(&query),
-    ] {
-        Executor::prepare(&mut *connection, AssertSqlSafe(statement).into_sql_str()).await?;
+    for statement in [render::confirmation(&query, Time::Processing).sql, render::holding(&query)] {
+        let prepared = Executor::prepare(&mut *connection, AssertSqlSafe(statement).into_sql_str()).await;
+        prepared.map_err(|error| match error {
+            sqlx::Error::Database(error) if catalog::is_of_the_text(error.code().as_deref()) => unfit(format!(
+                "in parentheses, as a table of its outputs, Postgres does not take it: {}",
+                error.message()
+            )),
+            other => other.into(),
+        })?;
     }
     Ok((query, why))
 }
@@ -177,11 +181,9 @@ fn typed(table: &Table, columns: &[Column], key: &[usize], touches: &[Vec<String
     let column = |(output, name): (&usize, &String)| {
         let (index, of_table) = table.column(name).ok_or_else(|| format!("there is no column {name:?}"))?;
         let of_key = columns.get(*output).ok_or("the key is not among the outputs")?;
-        let is_same = match (&of_table.ty, &of_key.ty) {
-            (one, other) if one == other => true,
-            (one, other) => is_integer(one) && is_integer(other),
-        };
-        if is_same {
+        let (one, other) = (Type::of(&of_table.ty), Type::of(&of_key.ty));
+        let is_integer = |ty: Option<Type>| ty.is_some_and(Type::is_integer);
+        if one == other || is_integer(one) && is_integer(other) {
             return Ok(index);
         }
         Err(format!(
@@ -190,9 +192,4 @@ fn typed(table: &Table, columns: &[Column], key: &[usize], touches: &[Vec<String
         ))
     };
     touches.iter().map(|touch| key.iter().zip(touch).map(column).collect()).collect()
-}
-
-fn is_integer(ty: &crate::model::ColumnType) -> bool {
-    use crate::model::ColumnType as C;
-    matches!(ty, C::Int2 | C::Int4 | C::Int8)
 }

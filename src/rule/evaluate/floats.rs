@@ -91,9 +91,18 @@ pub(super) fn cast(value: Scalar<'_>, from: Type, to: Type) -> Scalar<'_> {
     }
 }
 
+/// Powers of ten that a double has exactly, as far as amounts have digits.
+const POWERS: [f64; 9] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
+
 /// An exact number as the nearest in floating point.
 fn double(value: Scalar<'_>, to: Type) -> Option<f64> {
     let (unscaled, digits) = value.decimal()?;
+    // Both are exact, so that one division rounds once.
+    if let (Ok(unscaled), Some(power), Type::Float8) =
+        (i32::try_from(unscaled), POWERS.get(usize::from(digits.scale)), to)
+    {
+        return Some(f64::from(unscaled) / power);
+    }
     Double::parse(&decimal_text(unscaled, digits.scale), to == Type::Float4)
 }
 
@@ -206,6 +215,8 @@ mod tests {
         check(1e20, Type::Float8, Type::Numeric, Scalar::Decimal(10_i128.pow(20), Digits::exactly(0)));
         check(1e300, Type::Float8, Type::Float4, Scalar::Unknown);
         check(f64::NAN, Type::Float8, Type::Numeric, Scalar::Unknown);
+        let cents = Scalar::Decimal(-123_456_789, Digits::exactly(2));
+        assert_eq!(cast(cents, Type::Numeric, Type::Float8), Scalar::Double(-1_234_567.89));
         let third = Scalar::Decimal(1, Digits::exactly(1));
         assert_eq!(cast(third, Type::Numeric, Type::Float8), Scalar::Double(0.1));
         assert_eq!(cast(Scalar::Int(i64::MAX), Type::Int8, Type::Float8), Scalar::Double(9_223_372_036_854_775_807.0));

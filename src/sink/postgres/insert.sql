@@ -1,7 +1,7 @@
 -- $1: alert records, json text. an alert that is there already stays as it is.
 insert into tripline.alerts (
     id, "group", lineage, rule, rule_version, status, severity, key, message, stream, database, "having",
-    window_from, window_to, trigger, confirmation, emitted_at, episode, reason, evaluated_by
+    window_from, window_to, trigger, confirmation, emitted_at, episode, reason, database_as_of, evaluated_by
 )
 select
     (alert ->> 'id')::uuid,
@@ -23,6 +23,7 @@ select
     (alert ->> 'emitted_at')::timestamptz,
     alert ->> 'episode',
     alert ->> 'reason',
+    (alert ->> 'database_as_of')::timestamptz,
     alert ->> 'evaluated_by'
 from unnest($1::text[]) as body, lateral (select body::jsonb) as record (alert)
 on conflict (id) do nothing

@@ -18,6 +18,7 @@ select json_build_object(
     'confirmation', confirmation,
     'emitted_at', emitted_at,
     'reason', reason,
+    'database_as_of', database_as_of,
     'evaluated_by', evaluated_by
 )::text as record
 from tripline.alerts

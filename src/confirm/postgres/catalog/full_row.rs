@@ -20,7 +20,7 @@ pub async fn whole_table(
     schema: &str,
     name: &str,
 ) -> Result<FullRowTable, CatalogError> {
-    let rows = query(include_str!("whole.sql")).bind(schema).bind(name).fetch_all(&mut *connection).await?;
+    let rows = query(include_str!("../catalog.sql")).bind(schema).bind(name).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
         return Err(no_table(connection, schema, name).await);
     }
