@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::model::Timestamp;
 
-/// An alert record, of the topic or of the table. README.md has its fields.
+/// An alert record, of the topic or of the table. docs/alerts.md has its fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the record")]
 pub struct AlertRecord {

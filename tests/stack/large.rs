@@ -156,12 +156,12 @@ fn records_of_megabytes_are_read_within_bounds() {
 }
 
 /// Records of up to 50 MB among small ones, every second large one invalid: nothing is lost, dead letters are cut, and memory
-/// is that of the bound and the margin that the README names.
+/// is that of the bound and the margin that docs/sizing.md names.
 #[test]
 #[ignore = "needs the servers: scripts/test --all"]
 fn slow_records_of_all_sizes_stay_within_the_memory_limit() {
     const LIMIT_MB: u64 = 150;
-    // As the README says: two of the largest records, and a little for what is counted otherwise.
+    // As docs/sizing.md says: two of the largest records, and a little for what is counted otherwise.
     const MARGIN_MB: u64 = 128 + 2 * 50 + 10;
     const MB: usize = 1 << 20;
     for codec in ["none", "zstd"] {

@@ -12,6 +12,7 @@ use tripline::rule::{Confirm, Rule, Time};
 use tripline::unit::stored::Decisions;
 use tripline::unit::{Answer, Question, Unit, UnitSettings};
 
+use crate::schema;
 use crate::support::{SECOND, WANTED, WEEKLY, change, position, row, rule_on, t, transactions};
 
 pub(crate) const GROUP: &str = "flink-monitor-group-v3";
@@ -130,8 +131,14 @@ impl Bench {
     }
 }
 
+/// The record's value, which holds to docs/alert.schema.json and has no field that is not in it.
 pub(crate) fn body(alert: &Alert) -> Json {
-    serde_json::from_str(&alert.body).unwrap()
+    let body = serde_json::from_str(&alert.body).unwrap();
+    let schema = schema::schema();
+    assert_eq!(schema::violations(&schema, &body, "alert"), Vec::<String>::new(), "{body}");
+    let unknown = body.as_object().unwrap().keys().find(|field| schema["properties"].get(field.as_str()).is_none());
+    assert_eq!(unknown, None, "docs/alert.schema.json lacks a field");
+    body
 }
 
 pub(crate) fn outputs(transactions: u64, total: &str) -> Map<String, Json> {

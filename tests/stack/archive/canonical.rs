@@ -1,5 +1,5 @@
-//! The main story, on the stack's own table: `food_delivery_db`, `2025em1100102_food_orders_raw`, and the group of the
-//! README. 120 orders, then five more.
+//! The main story, on the stack's own table: `food_delivery_db`, `2025em1100102_food_orders_raw`, and the group of
+//! config/archive.toml. 120 orders, then five more.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -95,10 +95,10 @@ fn canonical_orders() {
     let [rows, greatest, ids, places, dates]: [String; 5] = duckdb(&sql).swap_remove(0).try_into().unwrap();
     assert_eq!([rows, greatest, ids, places], ["125"; 4].map(str::to_owned));
     assert!(dates.parse::<u32>().unwrap() >= 3, "{dates} dates");
-    // By the README's own words.
+    // By the words of docs/archive.md.
     let pattern = "read_parquet('output/records/**/*.parquet')";
     let words = format!("SELECT count(*), max(order_id) FROM {pattern}");
-    assert!(include_str!("../../../README.md").contains(&words), "the README reads it otherwise");
+    assert!(include_str!("../../../docs/archive.md").contains(&words), "docs/archive.md reads it otherwise");
     let words = words.replace("output/records", job.output.to_str().unwrap());
     assert_eq!(duckdb(&words), [["125", "125"]]);
     let types = duckdb(&format!(
