@@ -29,7 +29,7 @@ fn text(file: &str) -> String {
 fn pages() -> BTreeMap<String, String> {
     let book = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
     let book = book.map(|name| format!("docs/{}", name.to_string_lossy())).filter(|name| name.ends_with(".md"));
-    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned);
+    let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"].map(str::to_owned);
     book.chain(others).map(|name| (name.clone(), text(&name))).collect()
 }
 
@@ -172,6 +172,27 @@ fn every_alert_and_exit_code_has_a_runbook() {
     let documented: BTreeSet<u8> =
         headings.iter().filter_map(|heading| heading.strip_prefix("Exit code ")?.parse().ok()).collect();
     assert_eq!(documented, codes);
+}
+
+/// The workflows build with the oldest supported compiler, and call scripts that are there. No workflow was run by this test.
+#[test]
+fn workflows_fit_the_project() {
+    let (mut images, mut scripts) = (0, 0);
+    for name in ["test", "fuzz", "release"] {
+        let workflow = text(&format!(".github/workflows/{name}.yml"));
+        for line in workflow.lines().map(str::trim) {
+            if let Some(image) = line.strip_prefix("container: ") {
+                assert_eq!(image, format!("rust:{}-bookworm", env!("CARGO_PKG_RUST_VERSION")), "{name}");
+                images += 1;
+            }
+            let command = line.strip_prefix("- run: ").unwrap_or_default();
+            for word in command.split(' ').filter(|word| word.starts_with("scripts/") || word.starts_with(".ci/")) {
+                assert!(root().join(word).is_file(), "{name}: {word}");
+                scripts += 1;
+            }
+        }
+    }
+    assert_eq!((images, scripts), (2, 3));
 }
 
 /// What is retried at once is restarted; what needs an operator is not.
