@@ -32,7 +32,7 @@ const RECORD_KEY_MAX: usize = 1_024;
 /// in a hash of the whole.
 const KEY_TEXTS_MAX: usize = 16 * 1024;
 
-/// Everything an alert tells, before it is bytes.
+/// Everything in an alert, before it is bytes.
 #[derive(Debug)]
 pub struct Decision<'a> {
     /// Consumer group.

@@ -126,11 +126,11 @@ struct Session {
     ahead: VecDeque<SourceRecord<FullRowChange>>,
     /// When the batch's first record came.
     since: Option<Instant>,
-    /// What the group could not be told when its broker was away.
+    /// Offsets that could not be committed while the group's broker was down.
     uncommitted: Option<(Offsets, String)>,
     /// Where each partition ended at the start, while it has not been reached.
     ends: Offsets,
-    /// Of what the group could not be told.
+    /// Of what could not be committed.
     outage: Outage,
     /// What is known of the records in `ahead` that cannot be read.
     misread: Misread,
@@ -375,14 +375,14 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(Retry::WORKING.run("writing dead letters", async || self.dead_letters.dead_letter(dead).await).await?)
     }
 
-    /// Both folders may have been removed under a process that was stopped, and begun anew by another.
+    /// Both folders may have been removed under a process that was stopped, and started again by another.
     fn check_owned(&self, lineage: &str) -> Result<(), JobError> {
         if self.output.owner()?.is_some_and(|owner| owner.lineage == lineage) {
             return Ok(());
         }
         let output = self.output.path().display();
         Err(JobError::Unsafe(format!(
-            "output_path {output} is no longer lineage {lineage}'s: somebody has exchanged or begun it anew while this run was going on; start again"
+            "output_path {output} is no longer lineage {lineage}'s: somebody has exchanged or re-created it while this run was going on; start again"
         )))
     }
 
@@ -422,7 +422,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(())
     }
 
-    /// Tells the group how far it is. The folder knows already, so a broker that is away does not hold up the archive.
+    /// Commits the group's offsets. The folder has them already, so a broker that is down does not hold up the archive.
     async fn commit(&mut self, session: &mut Session) -> Result<(), JobError> {
         let Some((offsets, name)) = &session.uncommitted else { return Ok(()) };
         match self.source.commit(offsets, name).await {

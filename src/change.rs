@@ -108,7 +108,7 @@ pub trait Decode: Clone + Send + 'static {
     /// A [`Reject`] for what is not understood, [bounded](Reject::bounded). The next record is read as if this one had not been.
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Change>, Reject>;
 
-    /// The primary key of the row that a record is about whose value is not understood, where its key tells.
+    /// The primary key of the row that a record is about whose value is not understood, where its key says.
     fn row_of(&mut self, _key: Option<&[u8]>) -> Option<Key> {
         None
     }

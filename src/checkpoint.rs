@@ -82,7 +82,7 @@ pub enum CheckpointError {
         problem: String,
     },
     /// What says whose files an archive's are is damaged.
-    #[error("{path} is damaged, {problem}: remove it, and it is written anew, as long as checkpoint_dir is there")]
+    #[error("{path} is damaged, {problem}: remove it, and it is written again, as long as checkpoint_dir is there")]
     Owner {
         /// The file.
         path: PathBuf,
@@ -270,7 +270,7 @@ impl Folder {
         }
         for part in PARTS {
             let (from, to) = (self.root.join(part), aside.join(part));
-            // What was moved before the crash has been made anew since, and is empty.
+            // What was moved before the crash has been re-created since, and is empty.
             if exists(disk, &to)? {
                 disk.remove_dir(&from).map_err(failed("remove", &from))?;
             } else {
@@ -347,7 +347,7 @@ impl Folder {
     }
 
     /// Logs an epoch: the point of commit. No effect of the epoch may be seen before this has returned. After an
-    /// error it may be there or not: the folder has to be opened anew to know.
+    /// error it may be there or not: the folder has to be opened again to know.
     ///
     /// # Errors
     /// The file system refuses, or the epoch is there already.

@@ -17,7 +17,7 @@ use crate::unit::{Answer, Asked, Compared, Question};
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Confirm {
     /// Answers a question: one result per group asked, in order. An error is of that group alone, or
-    /// stands at all of them when the database is away; either way it is asked again.
+    /// stands at all of them when the database is down; either way it is asked again.
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>>;
 
     /// What the table and its server are at present, with the columns that the rules need.

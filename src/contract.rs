@@ -80,7 +80,7 @@ pub struct Look {
     pub contract: Contract,
     /// The position in the WAL, read before the contract.
     pub position: Lsn,
-    /// Up to where the connector has confirmed to have read the WAL, where there is one slot that tells.
+    /// Up to where the connector has confirmed to have read the WAL, where there is one slot that says so.
     pub flushed: Option<Lsn>,
 }
 

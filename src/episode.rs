@@ -27,7 +27,7 @@ const BACK_OFF_MAX_MICROS: i64 = 30_000_000;
 /// How long an end waits for a transaction to become visible. The candidate is written down, so the next run goes on.
 const UNDECIDED_PATIENCE_MICROS: i64 = 5_000_000;
 
-/// What an alert tells.
+/// What an alert says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {

@@ -23,7 +23,7 @@ use crate::source::{Event, Source, Standing};
 /// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// How long a member that was given some of the partitions waits for the rest before it joins anew: longer than the
+/// How long a member that was given some of the partitions waits for the rest before it joins again: longer than the
 /// session of one that has gone.
 const PARTLY_MAX: Duration = Duration::from_secs(20);
 
@@ -121,8 +121,8 @@ pub(crate) trait Job {
     /// It has no partitions yet, or no longer.
     fn joins(&mut self) {}
 
-    /// Goes on from what is durable, and works until `stop` is ready, the end has been read, or the partitions are taken
-    /// away.
+    /// Goes on from what is durable, and works until `stop` is ready, the end has been read, or the partitions are
+    /// revoked.
     ///
     /// # Errors
     /// What the run does not get over by itself.
@@ -132,11 +132,11 @@ pub(crate) trait Job {
 /// How work on an assignment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It was told to.
+    /// It was asked to.
     Stopped,
     /// Everything that was there at the start has been read.
     Read,
-    /// The partitions were taken away.
+    /// The partitions were revoked.
     Revoked,
 }
 
@@ -171,7 +171,7 @@ async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()> + Clone) -
             Err(error) if error.kind() == Kind::Fenced && !until_end => {
                 tracing::warn!(
                     %error,
-                    "this instance can no longer be sure that it works for the group: it leaves, and begins anew from what is durable once the group is free"
+                    "this instance can no longer be sure that it works for the group: it leaves, and starts again from what is durable once the group is free"
                 );
             }
             Err(error) => return Err(error),
@@ -255,7 +255,7 @@ async fn assigned<S: Source>(
 /// Leaves the group and joins it again once it is free. Whether it was stopped before that.
 ///
 /// # Errors
-/// The source cannot be made anew.
+/// The source cannot be re-created.
 async fn rejoin<S: Source>(source: &mut S, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<bool, JobError> {
     tokio::select! {
         biased;

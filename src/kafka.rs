@@ -217,7 +217,7 @@ impl Client {
         if error.kind != Kind::Unreachable {
             return Err(error);
         }
-        // A client that was told of a cluster without brokers can ask nobody for minutes: the next call has a new one.
+        // A client that has heard of a cluster without brokers can ask nobody for minutes: the next call has a new one.
         let new = make(&self.settings)?;
         *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = new;
         self.is_connected.store(false, Ordering::Relaxed);
@@ -283,7 +283,7 @@ impl Watch {
     }
 }
 
-/// Takes a line of librdkafka's own log. What it says of connections is said once by whoever calls, and what it says of
+/// Takes a line of librdkafka's own log. What it says of connections is said once by the caller, and what it says of
 /// properties that another kind of client takes is of no use.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     const SAID_ELSEWHERE: [&str; 6] = ["FAIL", "ERROR", "CONFWARN", "REQTMOUT", "GETPID", "CONNECT"];

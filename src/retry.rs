@@ -144,7 +144,7 @@ impl Outage {
         }
     }
 
-    /// This server answers: whoever else it did not answer has either tried again since, or has ended.
+    /// This server answers: each other client that it did not answer has either tried again since, or has ended.
     pub fn works_at(&mut self, server: Server) {
         self.failing = None;
         if let Some(Line::Back(since)) = servers().succeeded(server, self.caller, Instant::now()) {

@@ -33,10 +33,10 @@ pub trait Sinks {
     /// What proves to the broker that this member works on the partitions.
     type Member;
 
-    /// Shuts out whoever worked for this group before: nothing of theirs takes effect after this has returned.
+    /// Shuts out the instance that worked for this group before: nothing of it takes effect after this has returned.
     ///
     /// # Errors
-    /// A server is away.
+    /// A server is down.
     async fn fence(&mut self) -> Result<(), CallError>;
 
     /// Copies invalid records to the dead-letter topic, at least once.

@@ -1,7 +1,7 @@
 //! Which transactions a statement of Postgres has seen. Pure.
 //!
 //! Commit order is no guide: a change can be in Kafka before it is visible in the database (a commit that waits for a
-//! synchronous standby), and transactions become visible out of order. Only the snapshot itself tells.
+//! synchronous standby), and transactions become visible out of order. Only the snapshot itself says so.
 
 /// The oldest PostgreSQL that has `pg_current_snapshot()`.
 pub const OLDEST_SERVER: i32 = 13;

@@ -122,7 +122,7 @@ pub struct Owner {
     pub group: String,
     /// The topic.
     pub topic: String,
-    /// Id of the Kafka cluster, where it was told.
+    /// Id of the Kafka cluster, where it was known.
     pub cluster: Option<String>,
     /// Where it began.
     pub start: Offsets,

@@ -27,7 +27,7 @@ pub mod about {
     pub const GROUP: &str = "tripline.group";
     /// The column that the rows are dated by; empty for the commit time.
     pub const PARTITION_BY: &str = "tripline.partition_by";
-    /// The last record that the epoch took from the partition, as JSON: whether the topic is still the same can be told
+    /// The last record that the epoch took from the partition, as JSON: whether the topic is still the same can be seen
     /// from it without the checkpoint folder.
     pub const MARK: &str = "tripline.mark";
 }

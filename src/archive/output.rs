@@ -146,7 +146,7 @@ impl Output {
         }
         let mut linked = disk.link(&temporary, &path);
         if linked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            // The date's folder was moved away meanwhile.
+            // The date's folder was moved meanwhile.
             file::make_folder(disk, &self.root.join(file.date.folder()))?;
             file::sync_folder(disk, &self.root)?;
             linked = disk.link(&temporary, &path);
@@ -159,7 +159,7 @@ impl Output {
         file::remove(disk, &temporary)
     }
 
-    /// Waits until the names of the files on these dates are durable, whoever made them.
+    /// Waits until the names of the files on these dates are durable, no matter which process made them.
     ///
     /// # Errors
     /// The file system refuses.

@@ -36,7 +36,7 @@ struct Found {
     known: Known,
     /// The files of each partition's last range.
     last: BTreeMap<i32, Vec<File>>,
-    /// The last record of each partition that the folder or, where that does not decide, a file tells of.
+    /// The last record of each partition that the folder or, where that does not decide, a file names.
     last_records: LastRecords,
 }
 
@@ -204,7 +204,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         checks::readable(from, topic).map_err(|mismatch| self.stop(&mismatch, ""))
     }
 
-    /// A lineage comes into this folder: its start is an epoch without a file, of which the group is told at once.
+    /// A lineage comes into this folder: its start is an epoch without a file, which the group gets at once.
     async fn begin(
         &mut self,
         lineage: String,

@@ -107,7 +107,7 @@ pub fn plan(known: &Known) -> Start {
         }
     }
     let reprocess = known.missing == Missing::Reprocess && known.group.is_none();
-    // Nothing has to be told from the names while the folder decides, and the group proves that it is no old copy.
+    // Nothing has to be read from the names while the folder decides, and the group proves that it is no old copy.
     let proved = known.folder.as_ref().is_some_and(|folder| is_named(folder, known)) && written.owner.is_some();
     if let Some(stranger) = written.stranger.as_ref().filter(|_| !proved && !reprocess) {
         let ours = written.owner.as_ref().map(|owner| &owner.lineage).or(known.folder.as_ref().map(|f| &f.lineage));
@@ -281,7 +281,7 @@ mod tests {
         for group in [None, moved(&[(0, 3)]), moved(&[(0, 3_000), (1, 4_000)]), Some(other_commit("b:9:00000001"))] {
             assert_eq!(plan(&Known { group, ..settled() }), Start::Resume);
         }
-        // Old files were taken away, or owner.json.
+        // Old files were removed, or owner.json.
         let mut known = settled();
         known.written.last.clear();
         assert_eq!(plan(&known), Start::Resume);
@@ -355,7 +355,7 @@ mod tests {
         // Rewound by hand: what is there is not written again.
         let known = Known { group: moved(&[(0, 0), (1, 25)]), ..known };
         assert_eq!(rebuilt(&known), (3, again, at(&[(0, 30), (1, 40)])));
-        // One whose owner.json was written anew after its files: they are whole.
+        // One whose owner.json was written again after its files: they are whole.
         let mut known = Known { folder: None, group: None, ..settled() };
         known.written.owner = Some(Owner { start: at(&[(0, 35), (1, 40)]), ..owner("a") });
         assert_eq!(rebuilt(&known), (3, BTreeMap::from([(1, range(10, 40))]), at(&[(0, 35), (1, 40)])));

@@ -58,7 +58,7 @@ const RECORD_KEY: &str = "the record's key";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecimalHandling {
-    /// Told from each value where that is possible: `numeric` with a scale of 1 or more, or without a declared one.
+    /// Found out from each value where that is possible: `numeric` with a scale of 1 or more, or without a declared one.
     #[default]
     Auto,
     /// Decimal text.
@@ -92,7 +92,7 @@ pub enum TimePrecision {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BinaryHandling {
-    /// Told from each value where that is possible.
+    /// Found out from each value where that is possible.
     #[default]
     Auto,
     /// `bytes` (which JSON has as base64), `base64` and `base64-url-safe`.
@@ -163,7 +163,7 @@ enum FormSource {
 
 impl Decoder {
     /// A decoder of this table's records. `wanted` are indexes into `table.columns`, in the order that
-    /// [`Change::row`] will have. A `numeric` whose encoding cannot be told is an error of its records only, since
+    /// [`Change::row`] will have. A `numeric` whose encoding cannot be found out is an error of its records only, since
     /// they may bring their schema.
     ///
     /// # Errors

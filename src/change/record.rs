@@ -112,7 +112,7 @@ pub struct DeadLetter {
     pub position: Position,
     /// Why.
     pub reject: Reject,
-    /// The primary key of the row that it is about, where the record's key tells.
+    /// The primary key of the row that it is about, where the record's key says.
     pub row: Option<Key>,
     /// The record's key, as much of it as is kept.
     pub key: Option<Vec<u8>>,

@@ -4,7 +4,7 @@
 //! `org.apache.kafka.connect.data.*`; which one a column has depends on `time.precision.mode`. Everything becomes
 //! a [`Timestamp`], microseconds since the epoch in UTC. What lies past its range (years -290308 to 294247) becomes
 //! `infinity` or `-infinity`, which is also how Debezium's stand-ins for Postgres's infinities end up: in
-//! milliseconds, in days and in `isostring` they are dates some 292 million years away. Debezium 2 has others, which are known here.
+//! milliseconds, in days and in `isostring` they are dates some 292 million years off. Debezium 2 has others, which are known here.
 
 use crate::model::Timestamp;
 

@@ -40,7 +40,7 @@ pub struct Lineage {
     pub group: String,
     /// The topic read.
     pub topic: String,
-    /// Id of the Kafka cluster, where it was told.
+    /// Id of the Kafka cluster, where it was known.
     #[serde(default)]
     pub cluster: Option<String>,
     /// What the group had committed when the lineage came into this folder.

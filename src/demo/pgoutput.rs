@@ -30,7 +30,7 @@ pub struct Column {
 pub enum Cell {
     /// NULL.
     Null,
-    /// A large value that did not change, and is not told.
+    /// A large value that did not change, and is not sent.
     Unchanged,
     /// As text.
     Text(String),
@@ -44,9 +44,9 @@ pub type Row = Vec<Cell>;
 pub enum Change {
     /// INSERT.
     Insert(Row),
-    /// UPDATE: the row of before, as far as the replica identity tells, and the row of after.
+    /// UPDATE: the row of before, as far as the replica identity says, and the row of after.
     Update(Option<Row>, Row),
-    /// DELETE: the row of before, as far as the replica identity tells.
+    /// DELETE: the row of before, as far as the replica identity says.
     Delete(Row),
 }
 

@@ -1,7 +1,7 @@
 //! The folder of one demo: nothing of it is elsewhere, and nothing of it stays.
 //!
 //! A demo that is killed is cleaned up by the shell that watches over its server ([`super::server`]); what is left
-//! when that is killed too, the next demo removes. A lock on a file in the folder tells a dead one from a live one.
+//! when that is killed too, the next demo removes. A lock on a file in the folder distinguishes a dead one from a live one.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -90,7 +90,7 @@ impl Place {
     /// what is in a folder.
     ///
     /// # Errors
-    /// It cannot be given away.
+    /// It cannot be handed on.
     pub fn give(&self, path: &Path) -> Result<(), DemoError> {
         let Some(user) = &self.server_user else { return Ok(()) };
         chown(path, Some(user.uid), Some(user.gid)).map_err(|error| DemoError::file(path, &error))?;
@@ -170,7 +170,7 @@ fn sweep(mine: &Place) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
         let named = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        // Whoever else may write here must not lead us anywhere.
+        // Other users who may write here must not lead us anywhere.
         let owned = fs::symlink_metadata(&path).is_ok_and(|found| {
             let owners =
                 [mine.server_user.as_ref().map(|user| user.uid), fs::metadata(&mine.path).ok().map(|m| m.uid())];

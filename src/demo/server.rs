@@ -31,7 +31,7 @@ const STOP_LOOK: Duration = Duration::from_millis(20);
 const PORTS_TRIED: u32 = 3;
 
 /// `$1`: the folder to remove, unless a line comes before the pipe's end; `$2`: the log; the rest: the server. Signals to
-/// the terminal's processes are for the demo alone, which then closes the pipe. What is thrown away needs no clean shutdown.
+/// the terminal's processes are for the demo alone, which then closes the pipe. What is thrown out needs no clean shutdown.
 const SHELL: &str = r#"
 trap '' HUP INT TERM
 folder=$1 log=$2

@@ -1,4 +1,4 @@
-//! Fake sinks: a broker's transactions, a table and a log that outlive whoever writes to them, with
+//! Fake sinks: a broker's transactions, a table and a log that outlive their writers, with
 //! faults on demand.
 //!
 //! Every call yields before and after each effect, so that a test can end a run between any two.
@@ -86,7 +86,7 @@ impl MemorySinks {
         self.lock().log.clone()
     }
 
-    /// Every dead letter buried so far, repetitions included.
+    /// Every dead letter written so far, repetitions included.
     pub fn dead(&self) -> Vec<DeadLetter> {
         self.lock().dead.clone()
     }
@@ -96,7 +96,7 @@ impl MemorySinks {
         self.lock().calls
     }
 
-    /// The next `times` calls fail, as when a broker is away.
+    /// The next `times` calls fail, as when a broker is down.
     pub fn fail(&self, times: u32) {
         let mut state = self.lock();
         (state.failures, state.fatal) = (times, false);

@@ -22,7 +22,7 @@ use crate::model::{NextOffset, Position, Timestamp};
 use crate::progress::{LastRecord, Offsets, TopicState};
 use crate::source::{Event, Follow, Source, Standing};
 
-/// Records of a batch at most, unless told otherwise.
+/// Records of a batch at most, by default.
 const BATCH_RECORDS: usize = 64;
 
 /// A topic with its consumer groups. Clones share it.
@@ -159,7 +159,7 @@ impl<T: Clone> MemoryTopic<T> {
         });
     }
 
-    /// The topic is truncated, as if made anew: `high` is its end.
+    /// The topic is truncated, as if re-created: `high` is its end.
     pub fn truncate_to(&self, partition: i32, high: i64) {
         self.change(|state| {
             if let Some(log) = state.partitions.get_mut(&partition) {
@@ -227,7 +227,7 @@ impl<T: Clone> MemoryTopic<T> {
         self.change(|state| *state.generations.entry(group.to_owned()).or_default() += 1);
     }
 
-    /// The topic is deleted and made anew, with as many partitions and no record.
+    /// The topic is deleted and re-created, with as many partitions and no record.
     pub fn make_anew(&self) {
         self.change(|state| {
             for log in state.partitions.values_mut() {
@@ -252,12 +252,12 @@ impl<T: Clone> MemoryTopic<T> {
         self.change(|state| state.offsets_kept_for = duration);
     }
 
-    /// Tells the reader something out of turn: a rebalance, or a failure.
+    /// Sends the reader something out of turn: a rebalance, or a failure.
     pub fn tell(&self, event: Event<T>) {
         self.change(|state| state.events.push_back(event));
     }
 
-    /// Takes the partitions away and gives all that there are by now.
+    /// Revokes the partitions and gives all that there are by now.
     pub fn rebalance(&self) {
         let all = self.lock().partitions.keys().copied().collect();
         self.tell(Event::Revoked);
@@ -280,9 +280,9 @@ pub struct MemorySource<T = Change> {
     changed: watch::Receiver<u64>,
     /// Next offsets; `None` until started.
     reading: Option<Offsets>,
-    /// Partitions whose end was told and has not moved since.
+    /// Partitions whose end was reported and has not moved since.
     ended: BTreeSet<i32>,
-    /// Of a reader that is not in the group: its partitions, and whether it has been told of them.
+    /// Of a reader that is not in the group: its partitions, and whether it knows of them.
     without_group: Option<(Vec<i32>, bool)>,
 }
 

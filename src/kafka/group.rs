@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    /// Waits until the group has no active member: a member that joined beside another would take partitions away from
+    /// Waits until the group has no active member: a member that joined beside another would take partitions from
     /// it, and a rule needs them all. A standby waits here; a member that was killed is gone when its session has
     /// expired. What is left of this very instance, by its `group.instance.id`, is no hindrance: the caller holds the
     /// instance's lock. Returns whether something is left of it. `reachable` is called with whether the cluster answers.

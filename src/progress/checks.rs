@@ -122,7 +122,7 @@ pub fn to_compare(last_records: &LastRecords, topic: &TopicState) -> Result<BTre
 }
 
 /// Compares last records with the timestamps found at their offsets, in milliseconds by partition. An offset without a
-/// record, as after compaction, tells nothing.
+/// record, as after compaction, says nothing.
 ///
 /// # Errors
 /// A record has another timestamp.

@@ -47,7 +47,7 @@ pub fn original(query: &Query) -> String {
 }
 
 /// The plain query, in the spelling of the text it came from: its `EXPLAIN (VERBOSE, COSTS OFF)` equals that of
-/// the text. [`original`] means the same, but EXPLAIN tells `3000 < SUM(x)` from `SUM(x) > 3000`.
+/// the text. [`original`] means the same, but EXPLAIN distinguishes `3000 < SUM(x)` from `SUM(x) > 3000`.
 pub fn as_written(query: &Query, spelling: &Spelling) -> String {
     let names = Fragments { query, prefix: "" };
     let outputs: Vec<String> = query

@@ -35,8 +35,8 @@ use crate::unit::recovery::{RecoveryState, Written};
 
 type Producer = FutureProducer<Quiet>;
 
-/// A transaction that follows another at once is told to come back, while the broker still writes the markers of the one
-/// before: the client's default of 100 ms would be most of an alert's latency. It grows by itself while a broker is away.
+/// A transaction that follows another at once is sent back, while the broker still writes the markers of the one
+/// before: the client's default of 100 ms would be most of an alert's latency. It grows by itself while a broker is down.
 const RETRY_BACKOFF_MS: &str = "5";
 /// How often it is looked whether the client has finished with what the broker acknowledged.
 const SETTLE: Duration = Duration::from_millis(1);
@@ -201,7 +201,7 @@ impl KafkaSink {
     }
 
     /// Alerts, how their episodes stand, the end of episodes that were over before; and how far the group has come, the
-    /// last record on its partition: whoever finds it has found all.
+    /// last record on its partition: a reader that finds it has found all.
     fn records<'a>(&mut self, transaction: &Transaction<'a>) -> Result<Vec<Outgoing<'a>>, CallError> {
         let mut records = Vec::new();
         if let Some(topic) = &self.topics.alerts {

@@ -62,7 +62,7 @@ impl TableSink {
     /// written.
     ///
     /// # Errors
-    /// The database is away, a transaction does not end within the statement timeout, or a table or right is missing.
+    /// The database is down, a transaction does not end within the statement timeout, or a table or right is missing.
     pub async fn fence(&mut self) -> Result<(), CallError> {
         self.generation = None;
         let mut connection = self.pool.acquire().await.map_err(failed)?;
@@ -77,7 +77,7 @@ impl TableSink {
     /// Writes all of them, or none. Those that are there already stay as they are.
     ///
     /// # Errors
-    /// The database is away, or does not take them, or another instance of the group has raised the generation.
+    /// The database is down, or does not take them, or another instance of the group has raised the generation.
     pub async fn write(&mut self, alerts: &[Alert]) -> Result<(), CallError> {
         if alerts.is_empty() {
             return Ok(());

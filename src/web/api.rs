@@ -10,7 +10,7 @@ use super::{Body, Site, json as answer};
 use crate::rule::{Query, render};
 use crate::run_status::EventKind;
 
-/// Alerts in an answer, unless told otherwise, and at most.
+/// Alerts in an answer, by default, and at most.
 const ALERTS: usize = 200;
 const ALERTS_MAX: usize = 1_000;
 

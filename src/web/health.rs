@@ -30,7 +30,7 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Whether Postgres answers, asked anew only every so often.
+    /// Whether Postgres answers, asked again only every so often.
     pub(super) async fn postgres(&self, tracer: &Tracer) -> Result<(), String> {
         let mut known = self.postgres.lock().await;
         if let Some((at, answer)) = &*known

@@ -135,7 +135,7 @@ impl Out {
                 self.line("confirmations_total", &[("rule", &rule.name), ("outcome", outcome)], count);
             }
         }
-        self.head("alerts_total", "counter", "Alerts that were told.");
+        self.head("alerts_total", "counter", "Alerts that were delivered.");
         for rule in &snapshot.rules {
             for (status, count) in [("firing", rule.fired), ("resolved", rule.resolved)] {
                 self.line("alerts_total", &[("rule", &rule.name), ("status", status)], count);

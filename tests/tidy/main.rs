@@ -2,10 +2,12 @@
 //!
 //! - this file: layers, and what every file is held to
 //! - `imports`: which module names which
+//! - `words`: house words that have a standard term
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod imports;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fs;

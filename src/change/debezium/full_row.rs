@@ -190,7 +190,7 @@ impl FullRowDecoder {
     ///
     /// # Errors
     /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The kind `schemaless`
-    /// means that a catalog is needed, `unknown-column` that it is to be read anew.
+    /// means that a catalog is needed, `unknown-column` that it is to be read again.
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
         self.read_record(key, value).map_err(Reject::bounded)
     }

@@ -98,9 +98,9 @@ pub(super) enum Wire {
     Binary(i32),
     /// An object of scale and base64.
     Variable,
-    /// Text or base64 in the declared scale: a point or a sign tells.
+    /// Text or base64 in the declared scale: a point or a sign decides.
     Guess(i32),
-    /// Text or base64, and nothing tells: `1234` is both.
+    /// Text or base64, and nothing decides: `1234` is both.
     Ambiguous,
     /// Binary floating point, which is refused: it may have lost digits.
     Double,

@@ -57,7 +57,7 @@ pub(super) struct Console {
     colour: bool,
     /// Lines of the picture that is on the screen.
     height: usize,
-    /// The number of the last thing that was told.
+    /// The number of the last thing that was shown.
     seq: u64,
     told: Instant,
     /// Since when people buy, and for how long.
@@ -145,7 +145,7 @@ impl Show for Console {
         }
     }
 
-    /// Takes the picture away.
+    /// Removes the picture.
     fn clear(&mut self) {
         self.put("", "");
     }

@@ -21,7 +21,7 @@ pub(super) struct Report<'a> {
     snapshot: Option<Snapshot>,
     /// Whether that had seen the trigger's transaction.
     trigger_included: Option<bool>,
-    /// Whether rows can be told apart by it.
+    /// Whether it distinguishes rows.
     comparable: bool,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Report<'a> {
         Self { record, rule, snapshot, trigger_included, comparable }
     }
 
-    /// Whether the confirmation saw this version of a row; `None` where that cannot be told.
+    /// Whether the confirmation saw this version of a row; `None` where that is not known.
     fn seen(&self, row: &PresentRow) -> Option<bool> {
         let snapshot = self.snapshot.as_ref().filter(|_| self.comparable)?;
         Some(row.xmin < FIRST_NORMAL_XID || snapshot.includes(row.xmin))

@@ -150,7 +150,7 @@ fn rows_sql(query: &Query, time: Time) -> String {
     )
 }
 
-/// The window as the alert had it, and the key. A NULL in the key equals nothing, so it is told apart.
+/// The window as the alert had it, and the key. A NULL in the key equals nothing, so it is compared apart.
 pub(super) fn condition(query: &Query, time: Time) -> String {
     let mut conditions = Vec::new();
     // Every parameter is named, as one that is nowhere cannot be bound.

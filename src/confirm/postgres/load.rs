@@ -2,7 +2,7 @@
 //!
 //! One statement reads them, by whatever plan the server likes best. A snapshot that is held for long keeps the server from
 //! removing dead rows anywhere, so that statement has a limit. A window that takes longer is read from the beginning in slices
-//! of the table's blocks, each in a transaction of its own. A row may then be read twice, or move away in front of the reader;
+//! of the table's blocks, each in a transaction of its own. A row may then be read twice, or move in front of the reader;
 //! whatever moves it is a change, and the stream is read up to an end that was looked up after all slices.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A key's rows in its window as Postgres has them now, added up in the order of time: what the page draws.
 //!
-//! Asked over connections of its own, few and with the confirmation's limits, so that whoever looks cannot hold up a
+//! Asked over connections of its own, few and with the confirmation's limits, so that viewers cannot hold up a
 //! confirmation.
 
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::rule::expression::AggregateFunction;
 use crate::rule::render::{Fragments, Times};
 use crate::rule::{Expression, Query, Rule, Time, compile};
 
-/// Rows that are told at most, the latest; the totals are of all.
+/// Rows that are returned at most, the latest; the totals are of all.
 pub const POINTS_MAX: u32 = 2_000;
 /// Connections.
 const CONNECTIONS_MAX: u32 = 2;
@@ -62,7 +62,7 @@ pub struct Point {
 #[derive(Debug)]
 pub struct Tracer {
     pool: PgPool,
-    /// Whether Postgres answers must not depend on whoever looks at keys.
+    /// Whether Postgres answers must not depend on viewers of keys.
     pings: PgPool,
     session: Session,
     answer_timeout: Duration,

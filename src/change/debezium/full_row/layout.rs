@@ -18,7 +18,7 @@ pub(super) struct Layout {
     pub(super) fields: Arc<[Field]>,
     /// One per field.
     forms: Vec<Form>,
-    /// The primary key's fields, where the catalog tells.
+    /// The primary key's fields, where the catalog says.
     pub(super) key: Vec<usize>,
     /// Whether the records describe their columns themselves, so that the catalog has no more of them to tell.
     pub(super) described: bool,

@@ -80,7 +80,7 @@ impl Form {
         }
     }
 
-    /// Of a column of this type, as far as that tells.
+    /// Of a column of this type, as far as that says.
     pub(super) fn of_type(ty: FieldType, declared: Declared) -> Self {
         match ty {
             FieldType::Bool => Self::Bool,
