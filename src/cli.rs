@@ -58,7 +58,7 @@ Examples:
 
 The next group of …-v3 is …-v4. It must be new: without a checkpoint folder, offsets or episodes. Its alerts go to the
 configured sinks under new ids, but for their lines, which go to standard error. With --dry-run nothing is sent or kept.
-At the end the episodes that are open now are held against those of the group of before, as Kafka has them.";
+At the end the open episodes are compared with those of the previous group, as Kafka has them.";
 
 const MIGRATE_EXAMPLES: &str = "\
 Examples:
@@ -93,7 +93,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// See it at work: a private PostgreSQL, people who buy, and alerts, for a minute
+    /// Run a self-contained demo: temporary PostgreSQL, simulated purchases, live alerts (60 s)
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", demo::EXAMPLES))]
     Demo(demo::DemoArgs),
 
@@ -113,7 +113,7 @@ pub enum Command {
     #[command(after_help = format!("{ALERTS_EXAMPLES}\n\n{EXIT_CODES}"))]
     Alerts(AlertsArgs),
 
-    /// Say why an alert came: rows, totals, snapshot, latencies, and what has changed since
+    /// Explain why an alert fired: rows, totals, snapshot, latencies, and what has changed since
     #[command(after_help = format!("{EXPLAIN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Explain(ExplainArgs),
 
@@ -121,7 +121,7 @@ pub enum Command {
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", archive::EXAMPLES))]
     Archive(archive::ArchiveArgs),
 
-    /// Show how far the group has come, in the checkpoint folder and in Kafka, or move it
+    /// Show or reset consumer-group and checkpoint offsets
     #[command(after_help = format!("{}\n\n{EXIT_CODES}", offsets::args::EXAMPLES))]
     Offsets(offsets::args::OffsetsArgs),
 

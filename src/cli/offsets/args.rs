@@ -125,7 +125,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "DURATION", value_parser = any_duration)]
     pub by_duration: Option<Micros>,
 
-    /// So many records on from the group's offset, or back where negative
+    /// Shift each offset by N records (negative: backwards)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub shift_by: Option<i64>,
 
