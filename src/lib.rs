@@ -18,7 +18,7 @@
 //! - [`episode`]: evaluation in memory → candidate → the database's answer → decision
 //! - [`snapshot`]: which transactions a statement has seen
 //! - [`alert`]: a decision's bytes and id
-//! - [`unit`]: the partitions that are evaluated together
+//! - [`mod@unit`]: the partitions that are evaluated together
 //! - [`failure`]: what an error means: retried or not, exit code, hint
 //! - [`planted`]: bugs that a test can switch on
 //! - [`checkpoint`], [`retry`], [`clock`], [`telemetry`], [`host`], [`fault`]: what every layer above needs

@@ -1,7 +1,7 @@
 //! Bugs that a test can switch on, to see whether the simulation finds them. Pure. The shipped program has none of it
 //! (feature `fakes`): there [`bug`] is the constant `false`.
 //!
-//! To plant another one: add it to [`BUGS`], and ask for it where it would be, e.g.
+//! To plant another one: add it to `BUGS`, and ask for it where it would be, e.g.
 //! `if planted::bug("group-committed-first") { … }`. `tests/simulation` then has to find it within a stated number of seeds.
 
 use crate::model::Timestamp;

@@ -26,7 +26,7 @@ pub struct HealthcheckArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// Seconds that records may be unread while no epoch is closed; without [web] only
+    /// Seconds that records may be unread while no epoch is closed; without `[web]` only
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     pub stalled_after: u32,
 }

@@ -68,7 +68,7 @@ pub struct Parsed {
     pub table: Name,
     /// The select list, in order; never empty.
     pub outputs: Vec<ParsedOutput>,
-    /// WHERE, in which [`Kind::Bound`](node::Kind::Bound) stands for the time bound.
+    /// WHERE, in which [`Kind::Bound`] stands for the time bound.
     pub filter: Option<Node>,
     /// The time bound of WHERE.
     pub bound: Option<ParsedBound>,

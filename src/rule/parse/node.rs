@@ -34,19 +34,19 @@ pub enum Kind {
     Arithmetic(Arithmetic, Box<Node>, Box<Node>),
     /// A comparison.
     Compare(Comparison, Box<Node>, Box<Node>),
-    /// IS [NOT] DISTINCT FROM
+    /// IS \[NOT\] DISTINCT FROM
     Distinct(Box<Node>, Box<Node>, bool),
     /// AND
     And(Box<Node>, Box<Node>),
     /// OR
     Or(Box<Node>, Box<Node>),
-    /// IS [NOT] NULL and so on
+    /// IS \[NOT\] NULL and so on
     Is(Box<Node>, Test, bool),
-    /// [NOT] IN
+    /// \[NOT\] IN
     In(Box<Node>, Vec<Node>, bool),
-    /// [NOT] BETWEEN
+    /// \[NOT\] BETWEEN
     Between(Box<Node>, Box<Node>, Box<Node>, bool),
-    /// [NOT] LIKE, ILIKE
+    /// \[NOT\] LIKE, ILIKE
     Like(Box<Node>, Box<Node>, Like),
     /// CASE: operand, branches, ELSE.
     Case(Option<Box<Node>>, Vec<(Node, Node)>, Option<Box<Node>>),
