@@ -46,7 +46,7 @@ fn kafka_is_away_from_a_run_that_has_nothing_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let mut job = Job::new(folder.path(), &database.name, &database.name, &database.name);
     job.bootstrap = broker.bootstrap();
-    job.environment.push(("TRIPLINE__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "45000".to_owned()));
+    job.environment.push(("TRIPLINE__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "120000".to_owned()));
     Cluster::at(broker.bootstrap()).create_topic(&job.topic, 1);
     let mut run = Run::start(&job);
     run.wait("it works", |run| commits(run) > 0 || run.times_in_log("this start") > 0);
