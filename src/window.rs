@@ -34,9 +34,10 @@ mod version;
 mod watch;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use arena::Arena;
+use audit::Quiet;
 use hashbrown::HashTable;
 use rows::Rows;
 use unseen::Unseen;
@@ -145,7 +146,7 @@ pub struct Window {
     /// Rows that a truncate may have taken.
     in_doubt: Vec<Key>,
     /// Groups that no change has touched since an audit began to look at them.
-    quiet: BTreeSet<Key>,
+    quiet: BTreeMap<Key, Quiet>,
     touched: Vec<u32>,
     /// When time alone will change a group: its oldest row leaves. Entries that a group no longer stands by
     /// are passed over.
@@ -178,7 +179,7 @@ impl Window {
             loaded_at: None,
             deleted: None,
             in_doubt: Vec::new(),
-            quiet: BTreeSet::new(),
+            quiet: BTreeMap::new(),
             touched: Vec::new(),
             edges: BinaryHeap::new(),
             seen: None,
@@ -430,6 +431,7 @@ impl Window {
             Time::Event => committed_at.is_none_or(|then| instant.0 <= then.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
         };
         if !is_held {
+            Self::row_left(&mut self.quiet, &key);
             return None;
         }
         let group = self.group_for(key)?;

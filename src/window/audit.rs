@@ -1,6 +1,6 @@
 //! What an audit compares a group's rows by, and how it comes to every group once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::Window;
 use crate::model::{Key, Timestamp, Value};
@@ -21,6 +21,13 @@ pub struct Fingerprint {
     pub is_doubtful: bool,
     /// Whether there are outputs that memory cannot calculate, which are null in it.
     pub has_unknown: bool,
+}
+
+/// A group that no change has touched since it was noted.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    /// Whether it has all the rows that it had then.
+    is_whole: bool,
 }
 
 impl Window {
@@ -70,14 +77,20 @@ impl Window {
         group.is_some_and(|group| !self.unseen(&group.key, snapshot).is_empty())
     }
 
-    /// From here on it is noted whether a change touches this group.
+    /// From here on it is noted whether a change touches this group, and whether a row leaves it.
     pub fn note_changes(&mut self, key: &Key) {
-        self.quiet.insert(key.clone());
+        self.quiet.insert(key.clone(), Quiet { is_whole: true });
     }
 
     /// Whether no change has touched the group since [`Self::note_changes`].
     pub fn is_quiet(&self, key: &Key) -> bool {
-        self.quiet.contains(key)
+        self.quiet.contains_key(key)
+    }
+
+    /// Whether, besides, no row has left the group by time since then. The change of such a row may come after it has left, and
+    /// touches nothing.
+    pub fn is_unchanged(&self, key: &Key) -> bool {
+        self.quiet.get(key).is_some_and(|quiet| quiet.is_whole)
     }
 
     /// It is no longer noted.
@@ -86,9 +99,18 @@ impl Window {
     }
 
     /// A change has touched a group.
-    pub(super) fn touched(quiet: &mut BTreeSet<Key>, key: &Key) {
+    pub(super) fn touched(quiet: &mut BTreeMap<Key, Quiet>, key: &Key) {
         if !quiet.is_empty() {
             quiet.remove(key);
+        }
+    }
+
+    /// A row has left a group by time, or has changed after that.
+    pub(super) fn row_left(quiet: &mut BTreeMap<Key, Quiet>, key: &Key) {
+        if !quiet.is_empty()
+            && let Some(quiet) = quiet.get_mut(key)
+        {
+            quiet.is_whole = false;
         }
     }
 }

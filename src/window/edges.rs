@@ -116,6 +116,7 @@ impl Window {
             }
             let places = self.rows.get(row).map(|row| self.program.places(row.time, &row.args));
             group.rows.remove(row, places.into_iter().flatten());
+            Self::row_left(&mut self.quiet, &group.key);
             self.forget(row);
         }
     }

@@ -12,4 +12,5 @@ mod examples;
 mod expressions;
 mod model;
 mod times;
+mod unchanged;
 mod zones;

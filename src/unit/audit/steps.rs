@@ -52,8 +52,10 @@ impl Unit {
     }
 
     fn next_comparison(&mut self, now: Timestamp) -> Option<AuditRequest> {
-        if let Some((rule, keys)) = self.audit.suspects.take_again(AUDIT_KEYS) {
-            return Some(AuditRequest::Compare(self.question(rule, keys, now)));
+        if let Some((rule, keys)) = self.audit.suspects.take_again(AUDIT_KEYS)
+            && let Some(request) = self.comparison(rule, keys, now)
+        {
+            return Some(request);
         }
         if now < self.audit.step_at || self.audit.suspects.is_full() {
             return None;
@@ -85,8 +87,8 @@ impl Unit {
                     } else {
                         Stage::First(keys)
                     });
-                    if !batch.is_empty() {
-                        return Some(AuditRequest::Compare(self.question(rule, batch, now)));
+                    if let Some(request) = self.comparison(rule, batch, now) {
+                        return Some(request);
                     }
                 }
                 Some(Stage::Memory { bits, mut visited, mut at }) => {
@@ -98,8 +100,8 @@ impl Unit {
                     let is_done = visited >= 1 << bits;
                     self.audit.stage =
                         Some(if is_done { Stage::Table(None) } else { Stage::Memory { bits, visited, at } });
-                    if !batch.is_empty() {
-                        return Some(AuditRequest::Compare(self.question(rule, batch, now)));
+                    if let Some(request) = self.comparison(rule, batch, now) {
+                        return Some(request);
                     }
                     if !is_done {
                         return None;
@@ -112,6 +114,13 @@ impl Unit {
                 }
             }
         }
+    }
+
+    /// Asks about these keys, but about those that already differ: whether a change has come for one since its answer is no longer
+    /// known once it is asked about again.
+    fn comparison(&mut self, rule: usize, mut keys: Vec<Key>, now: Timestamp) -> Option<AuditRequest> {
+        keys.retain(|key| !self.audit.suspects.is_suspect(rule, key));
+        (!keys.is_empty()).then(|| AuditRequest::Compare(self.question(rule, keys, now)))
     }
 
     /// Open episodes, and the keys that are nearest to the threshold.
@@ -274,8 +283,8 @@ impl Unit {
     /// Settles which differences are drift. `is_read`: everything before these offsets has been read.
     pub fn settle_suspects(&mut self, now: Timestamp, is_read: impl Fn(&Offsets) -> bool) {
         let rules = &self.rules;
-        let is_quiet = |rule: usize, key: &Key| rules.get(rule).is_some_and(|state| state.window.is_quiet(key));
-        for (rule, key, verdict) in self.audit.suspects.settle(now, is_quiet, |ends| is_read(&ends.offsets)) {
+        let is_unchanged = |rule: usize, key: &Key| rules.get(rule).is_some_and(|state| state.window.is_unchanged(key));
+        for (rule, key, verdict) in self.audit.suspects.settle(now, is_unchanged, |ends| is_read(&ends.offsets)) {
             if let Some(state) = self.rules.get_mut(rule).filter(|_| verdict == Verdict::Overtaken) {
                 state.window.forget_changes(&key);
             }

@@ -64,7 +64,7 @@ pub(super) enum Verdict {
     Open,
     /// No transaction explains it.
     Drift,
-    /// A change came for the key: it is asked about again.
+    /// A change came for the key, or a row left it: it is asked about again.
     Overtaken,
     /// It lasts: it is asked about once more.
     Lasting,
@@ -126,15 +126,22 @@ impl Suspects {
         self.looks
     }
 
-    /// Takes up to `limit` keys of one rule that are asked about again.
+    /// Whether the newest answers about a key differed, and it is open why.
+    pub(super) fn is_suspect(&self, rule: usize, key: &Key) -> bool {
+        self.suspects.iter().any(|suspect| suspect.rule == rule && suspect.key == *key)
+    }
+
+    /// Takes up to `limit` keys of one rule that are asked about again. Those that are suspects meanwhile are left out.
     pub(super) fn take_again(&mut self, limit: usize) -> Option<(usize, Vec<Key>)> {
         let rule = self.again.front()?.rule;
         let mut keys = Vec::new();
         while keys.len() < limit
             && let Some(again) = self.again.pop_front_if(|again| again.rule == rule)
         {
-            keys.push(again.key.clone());
-            self.asked.push(again);
+            if !self.is_suspect(rule, &again.key) {
+                keys.push(again.key.clone());
+                self.asked.push(again);
+            }
         }
         Some((rule, keys))
     }
@@ -179,7 +186,7 @@ impl Suspects {
     pub(super) fn differs(&mut self, rule: usize, key: &Key, now: Timestamp) {
         let known = self.asked.iter().position(|again| again.rule == rule && again.key == *key);
         let known = known.map(|index| self.asked.swap_remove(index));
-        if self.suspects.iter().any(|suspect| suspect.rule == rule && suspect.key == *key) {
+        if self.is_suspect(rule, key) {
             return;
         }
         let (since, before) = known.as_ref().and_then(|again| again.lasting).unwrap_or((now, 0));
@@ -219,12 +226,12 @@ impl Suspects {
         }
     }
 
-    /// Settles what can be settled. `is_quiet`: no change has come for the key; `is_read`: everything before these ends
+    /// Settles what can be settled. `is_unchanged`: no change has come for the key, and no row has left it; `is_read`: everything before these ends
     /// has been read. Returns the keys that are no longer suspects.
     pub(super) fn settle(
         &mut self,
         now: Timestamp,
-        is_quiet: impl Fn(usize, &Key) -> bool,
+        is_unchanged: impl Fn(usize, &Key) -> bool,
         is_read: impl Fn(&Ends) -> bool,
     ) -> Vec<(usize, Key, Verdict)> {
         let mut settled = Vec::new();
@@ -232,7 +239,7 @@ impl Suspects {
         self.suspects.retain(|suspect| {
             let lasts = now >= suspect.due() && suspect.newest.as_ref().is_some_and(&is_read);
             let has_lasted = suspect.answers >= LASTING_ANSWERS;
-            let verdict = if !is_quiet(suspect.rule, &suspect.key) {
+            let verdict = if !is_unchanged(suspect.rule, &suspect.key) {
                 Verdict::Overtaken
             } else if has_lasted || suspect.ends.as_ref().is_some_and(&is_read) {
                 Verdict::Drift
@@ -321,6 +328,17 @@ mod tests {
         assert_eq!(suspects.take_again(9), None);
         assert_eq!(suspects.take_heal(9), Some((0, vec![Key::Int(1)])), "its rows are read all the same");
         assert_eq!(suspects.unhealed(), 0, "that is no drift");
+    }
+
+    /// Whether a change has come since its answer is noted once a key.
+    #[test]
+    fn a_suspect_is_not_asked_about_again() {
+        let mut suspects = Suspects::default();
+        suspects.differs(0, &Key::Int(1), Timestamp(0));
+        suspects.ask_again(0, Key::Int(1));
+        suspects.ask_again(0, Key::Int(2));
+        assert_eq!(suspects.take_again(9), Some((0, vec![Key::Int(2)])));
+        assert!(suspects.is_suspect(0, &Key::Int(1)) && !suspects.is_suspect(1, &Key::Int(1)));
     }
 
     #[test]
