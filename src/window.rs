@@ -249,6 +249,8 @@ impl Window {
         let trigger = || Trigger::new(change, position, event_time);
         let is_kept = planted::bug("old-row-kept") || planted::bug("delete-ignored") && parts.is_none();
         let left = held.filter(|_| !is_kept).and_then(|row| self.take_out(row));
+        let is_older_than_table = version.is_some_and(|version| self.is_older_than_table(version));
+        let is_in_doubt = held.is_none() && known.is_none() && is_older_than_table;
         let version = Version::after(version, held_version);
         let joined = parts.and_then(|parts| self.put_in(pk, parts, version, now, change.committed_at));
         if let Some(group) = left.filter(|left| joined != Some(*left) && !planted::bug("left-key-not-evaluated")) {
@@ -257,7 +259,8 @@ impl Window {
         if let Some(group) = joined {
             self.settle(group, now, change.tx_id, &trigger);
         }
-        if is_complete && !self.may_be_truncated(change, held_version) { Applied::Taken } else { Applied::Incomplete }
+        let is_in_doubt = is_in_doubt && joined.is_some() || self.may_be_truncated(change, held_version);
+        if is_complete && !is_in_doubt { Applied::Taken } else { Applied::Incomplete }
     }
 
     /// What the window is to hold of a change's row, and whether the change says all of it. `held`: the row before.

@@ -96,6 +96,12 @@ impl Window {
         change.op == Op::Read && !has_position && self.floor.is_some() && self.deleted.is_some()
     }
 
+    /// Whether the table was read after a change had been written. A row of it that is inside of the window, and that the table did not
+    /// have then, was deleted or truncated, and that may have been read already from another partition.
+    pub(super) fn is_older_than_table(&self, version: Version) -> bool {
+        self.deleted.is_some() && self.loaded_at.is_some_and(|at| version.lsn() <= at)
+    }
+
     /// No row has a version any more, and nothing is known of what was deleted or truncated.
     pub fn forget_versions(&mut self) {
         (self.floor, self.loaded_at) = (None, None);

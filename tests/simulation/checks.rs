@@ -123,7 +123,8 @@ fn one(world: &World, state: &State, alert: &Alert, offsets: &Offsets) {
     if rule(alert).confirm == Confirm::Off {
         // Memory alone has decided. Where the topic has not all of the table, there is nothing to hold it against.
         let is_whole = world.plan.shape.bad == 0 && world.plan.shape.unpublished == 0;
-        if is_whole && let Some(wrong) = unconfirmed::wrong(state, offsets, rule(alert), user(alert), alert) {
+        let topic_and_table = (state, &*world.database);
+        if is_whole && let Some(wrong) = unconfirmed::wrong(topic_and_table, offsets, rule(alert), user(alert), alert) {
             world.violation(format!("{line} {wrong}"));
         }
         return;

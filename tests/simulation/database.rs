@@ -155,6 +155,31 @@ pub(crate) struct Database {
     pub(crate) unpublished: RefCell<BTreeSet<i64>>,
     /// How often all rows of keys were read, for memory to hold.
     pub(crate) heals: Cell<u64>,
+    /// What memory holds from the table instead of from the topic.
+    pub(crate) given: RefCell<Given>,
+}
+
+/// What the table has given to memory: whatever it shows is at least as new as what the topic has brought until then.
+#[derive(Default)]
+pub(crate) struct Given {
+    /// All rows of these users were read.
+    pub(crate) users: BTreeSet<i64>,
+    /// These rows were read by themselves.
+    pub(crate) pks: BTreeSet<Key>,
+    /// What was found.
+    pub(crate) rows: Vec<TableRow>,
+}
+
+impl Given {
+    fn rows_of<'a>(&mut self, asked: impl IntoIterator<Item = &'a Asked>, found: &[TableRow]) {
+        self.users.extend(asked.into_iter().filter_map(|asked| asked.texts.first()?.as_ref()?.parse::<i64>().ok()));
+        self.rows.extend_from_slice(found);
+    }
+
+    fn lookup(&mut self, pks: &[Key], found: &[TableRow]) {
+        self.pks.extend(pks.iter().cloned());
+        self.rows.extend_from_slice(found);
+    }
 }
 
 impl Database {
@@ -173,6 +198,7 @@ impl Database {
             fails: Cell::new(0),
             unpublished: RefCell::default(),
             heals: Cell::new(0),
+            given: RefCell::default(),
         }
     }
 
@@ -367,6 +393,7 @@ impl Confirm for SimConfirm {
         self.go().await?;
         let answer = self.inner.rows_of(question).await;
         self.database.heals.set(self.database.heals.get() + 1);
+        self.database.given.borrow_mut().rows_of(&question.asked, answer.as_deref().unwrap_or_default());
         self.back().await?;
         answer.map(|rows| rows.into_iter().map(held).collect())
     }
@@ -374,6 +401,7 @@ impl Confirm for SimConfirm {
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError> {
         self.go().await?;
         let answer = self.inner.rows(rule, asked).await;
+        self.database.given.borrow_mut().rows_of([asked], answer.as_deref().unwrap_or_default());
         self.back().await?;
         answer.map(|rows| rows.into_iter().map(held).collect())
     }
@@ -381,6 +409,7 @@ impl Confirm for SimConfirm {
     async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
         self.go().await?;
         let answer = self.inner.lookup(pks).await;
+        self.database.given.borrow_mut().lookup(pks, answer.as_deref().unwrap_or_default());
         self.back().await?;
         answer.map(|rows| rows.into_iter().map(held).collect())
     }

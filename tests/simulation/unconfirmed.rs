@@ -1,5 +1,6 @@
 //! Alerts of a rule that nobody is asked about. Memory decides by what the topic has brought, and when is known as far as this:
-//! after what the group had committed, and not after what the alert's own epoch commits.
+//! after what the group had committed, and not after what the alert's own epoch commits. What the audit has read from the table
+//! is ahead of the topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use tripline::model::{Key, Lsn, Timestamp, Value};
 use tripline::progress::Offsets;
 
 use super::broker::State;
-use super::database::Checked;
+use super::database::{Checked, Database};
 
 /// A row as memory holds it: its user, and its instant.
 type Held = (i64, Timestamp);
@@ -20,7 +21,13 @@ type Held = (i64, Timestamp);
 /// What is wrong with an alert that counts rows. `offsets`: those that its epoch commits.
 ///
 /// It may fire only if as many rows of the user can have been in the window, and be resolved only if not as many must have been.
-pub(crate) fn wrong(state: &State, offsets: &Offsets, rule: &Checked, user: i64, alert: &Alert) -> Option<String> {
+pub(crate) fn wrong(
+    (state, database): (&State, &Database),
+    offsets: &Offsets,
+    rule: &Checked,
+    user: i64,
+    alert: &Alert,
+) -> Option<String> {
     if state.partitions.values().any(|log| log.low > 0) {
         return None; // what the topic no longer has came from the table
     }
@@ -40,12 +47,21 @@ pub(crate) fn wrong(state: &State, offsets: &Offsets, rule: &Checked, user: i64,
     let (in_order, newest) = (in_order(&before), newest(&before));
     let touched: BTreeSet<&Key> = since.iter().filter_map(|change| change.pk.as_ref()).collect();
     let is_emptied = since.iter().any(|change| change.op == Op::Truncate);
-    let is_certain =
-        |(pk, row): (&Key, &Held)| !is_emptied && counts(row) && !touched.contains(pk) && newest.get(pk) == Some(row);
-    let least = in_order.iter().filter(|held| is_certain(*held)).count();
-    let held = in_order.iter().chain(&newest).filter(|(_, row)| counts(row)).map(|(pk, _)| pk);
+    let given = database.given.borrow();
+    // Where the table was read, a row must be in the table as well.
+    let is_in_table = |pk: &Key, row: &Held| {
+        let found = || database.table.row(pk).is_some_and(|found| held(&found) == Some(*row));
+        !(given.users.contains(&user) || given.pks.contains(pk)) || found()
+    };
+    let is_certain = |(pk, row): (&Key, &Held)| {
+        !is_emptied && counts(row) && !touched.contains(pk) && newest.get(pk) == Some(row) && is_in_table(pk, row)
+    };
+    let least = in_order.iter().filter(|row| is_certain(*row)).count();
+    let known = in_order.iter().chain(&newest).filter(|(_, row)| counts(row)).map(|(pk, _)| pk);
     let brought = since.iter().filter(|change| row(change).is_some_and(|row| counts(&row)));
-    let most = held.chain(brought.filter_map(|change| change.pk.as_ref())).collect::<BTreeSet<_>>().len();
+    let brought = brought.filter_map(|change| change.pk.as_ref());
+    let read = given.rows.iter().filter(|row| held(&row.row).is_some_and(|row| counts(&row))).map(|row| &row.pk);
+    let most = known.chain(brought).chain(read).collect::<BTreeSet<_>>().len();
     let threshold = usize::try_from(rule.threshold).unwrap();
     match alert.status {
         Status::Firing if most <= threshold => Some(format!("fires, and {most} rows can have been there at most")),
@@ -55,7 +71,11 @@ pub(crate) fn wrong(state: &State, offsets: &Offsets, rule: &Checked, user: i64,
 }
 
 fn row(change: &Change) -> Option<Held> {
-    match change.row.as_deref()? {
+    held(change.row.as_deref()?)
+}
+
+fn held(row: &[Value]) -> Option<Held> {
+    match row {
         [Value::Int(user), _, Value::Time(at)] => Some((*user, *at)),
         _ => panic!("no row of this table"),
     }

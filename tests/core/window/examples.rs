@@ -1,7 +1,7 @@
 //! What a window does with the changes of a stream, by name.
 
 use tripline::change::{Change, Op};
-use tripline::model::{Key, Timestamp};
+use tripline::model::{Key, Lsn, Timestamp};
 use tripline::rule::Time;
 use tripline::rule::evaluate::{Evaluation, Program};
 use tripline::window::{Applied, StoredWindow, Transition, Window};
@@ -224,6 +224,26 @@ fn rows_without_a_position_are_in_doubt_after_another_partitions_truncate() {
         let read = if several { Incomplete } else { Taken };
         assert_eq!(stream.apply(&put(Op::Read, 4, 5, None)), read);
         assert_eq!(stream.apply(&put(Op::Read, 3, 9, None)), Taken, "what was streamed after the truncate stays");
+    }
+}
+
+/// Windows come from the table, while an older insert is still to be read in another partition than the truncate after it was.
+#[test]
+fn what_a_load_did_not_bring_is_in_doubt_while_older_changes_may_come() {
+    use Applied::{Incomplete, Taken};
+    for several in [false, true] {
+        let mut stream = Stream::new(Time::Processing);
+        stream.window.remember_deletes(several);
+        stream.window.load(&Key::Int(1), &paid(1, 5, t(-DAY)), t(0));
+        stream.window.loaded(Lsn(20));
+        let mut stream = stream.stored();
+        stream.window.remember_deletes(several);
+        assert_eq!(stream.apply(&put(Op::Create, 1, 5, Some(9))), Taken, "the load brought it");
+        let doubted = if several { Incomplete } else { Taken };
+        assert_eq!(stream.apply(&put(Op::Create, 2, 7, Some(20))), doubted, "{several}");
+        assert_eq!(stream.apply(&put(Op::Create, 3, 9, Some(21))), Taken, "it is newer");
+        let outside = Change { row: Some(paid(1, 9, t(-9 * DAY))), ..put(Op::Create, 4, 9, Some(10)) };
+        assert_eq!(stream.apply(&outside), Taken, "no load would bring it");
     }
 }
 

@@ -36,7 +36,7 @@ struct File {
 /// What has been seen of the output so far.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// The output has an owner.
+    /// The output has an owner for good: no loss of power takes it.
     pub(super) is_owned: bool,
     files: Vec<File>,
     /// Their places in `files`.
@@ -143,7 +143,7 @@ pub(super) fn readers(world: &World, when: &str) {
         return;
     }
     seen.operations = disk.operations();
-    seen.is_owned |= output::owner(disk, Path::new(OUTPUT)).is_ok_and(|owner| owner.is_some());
+    seen.is_owned |= disk.durable(&Path::new(OUTPUT).join("_tripline/owner.json")).is_some();
     let (mut files, mut strange) = (Vec::new(), Vec::new());
     let listed = output::each(disk, Path::new(OUTPUT), |entry| match entry {
         Entry::File(file) => files.push(file),
