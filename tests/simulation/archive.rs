@@ -229,7 +229,7 @@ impl World {
             broker: Rc::clone(&self.broker),
             process,
             channel: self.wire.channel(),
-            fails: self.plan.cuts,
+            disturbances: Rc::clone(&self.disturbances),
         };
         source.join().await;
         let mut archive = Archive {

@@ -9,6 +9,7 @@ use tripline::sink::DeadLetterSink;
 
 use crate::broker::{Broker, kafka};
 use crate::process::Process;
+use crate::sinks::Disturbances;
 use crate::wire::Wire;
 
 /// The topic of dead letters.
@@ -17,8 +18,7 @@ pub(super) struct DeadLetters {
     pub(super) broker: Rc<Broker<FullRowChange>>,
     pub(super) process: Rc<Process>,
     pub(super) channel: u64,
-    /// Answers of a hundred that are lost.
-    pub(super) fails: u64,
+    pub(super) disturbances: Rc<Disturbances>,
 }
 
 impl DeadLetterSink for DeadLetters {
@@ -32,6 +32,6 @@ impl DeadLetterSink for DeadLetters {
         let what = format!("process {}: {} dead letters", self.process.number, dead.len());
         let copied = self.wire.ask(self.channel, what, move || broker.state().dead.extend(dead)).await;
         // They have come, and nobody knows.
-        if self.wire.random.percent(self.fails) { Err(away()) } else { copied.ok_or_else(away) }
+        if self.wire.random.percent(self.disturbances.cuts.get()) { Err(away()) } else { copied.ok_or_else(away) }
     }
 }
