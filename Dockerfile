@@ -7,7 +7,7 @@ COPY . .
 # The caches outlive the build, and are not in the image.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin tripline && cp target/release/tripline /usr/local/bin/tripline
+    cargo build --profile dist --locked --bin tripline && cp target/dist/tripline /usr/local/bin/tripline
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates libssl3 && rm -rf /var/lib/apt/lists/* \
