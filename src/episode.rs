@@ -168,7 +168,8 @@ pub enum Outcome {
     Confirmed(Status, Candidate),
     /// The database agrees with the state; asked again at this instant, or only after the next change.
     Refuted(Option<Timestamp>),
-    /// The database does not show everything that memory has applied: asked again at this instant.
+    /// The database agrees with the state, but its snapshot does not include every transaction that memory has applied to this
+    /// key. It is asked again at this instant, or earlier if the key changes.
     Undecided(Timestamp),
     /// The candidate was withdrawn while it was asked.
     Withdrawn,

@@ -88,6 +88,15 @@ fn the_configuration_fits_the_containers() {
     assert!(read.source.connector_keeps_nulls);
 }
 
+/// The file that the README has copied is whole.
+#[test]
+fn the_file_to_copy_loads() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/your-stack.toml");
+    let read = config::load(&file, Vec::new()).unwrap();
+    assert_eq!(read.rules.len(), 1);
+    assert!(read.web.is_some() && read.alerts.kafka.is_some());
+}
+
 #[test]
 fn registering_fills_in_every_name_in_braces() {
     let (connector, script) = (text("scripts/stack.d/connector-transactions.json"), text("docker/register-connector"));

@@ -108,8 +108,9 @@ impl Past {
         }
     }
 
-    /// The rules have these versions from here on. Where exactly one of a version went and exactly one came, it has another
-    /// name now. Returns old and new names.
+    /// Takes `now` (rule name to version) as the current rules. An empty `now` changes nothing. A rule counts as renamed if it
+    /// is the only one of its meaning that disappeared, and exactly one of the same meaning appeared. Its episodes, candidates
+    /// and windows go on under the new name. Returns the old and the new name of each renamed rule.
     fn go_on_with(&mut self, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
         if now.is_empty() {
             return Vec::new(); // an epoch of format 1 does not say

@@ -65,7 +65,10 @@ pub(crate) fn committed(world: &World, state: &State, machine: usize, pending: &
     let text = String::from_utf8(bytes).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     let crc = lines.last().and_then(|line| line.split(|c: char| !c.is_ascii_hexdigit()).rfind(|part| !part.is_empty()));
-    if crc.and_then(|crc| u32::from_str_radix(crc, 16).ok()) != Some(named.crc) {
+    let content: String = lines[..lines.len() - 1].iter().flat_map(|line| [line, "\n"]).collect();
+    if crc.and_then(|crc| u32::from_str_radix(crc, 16).ok()) != Some(named.crc)
+        || crc32fast::hash(content.as_bytes()) != named.crc
+    {
         return world
             .violation(format!("{name} is committed, and what is durable is another file: {:?}", lines.last()));
     }

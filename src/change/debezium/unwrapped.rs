@@ -1,5 +1,6 @@
-//! Rows without an envelope, as ExtractNewRecordState writes them: columns at the top, and beside them what its
-//! `add.fields` brings.
+//! Reads what ExtractNewRecordState adds to an unwrapped row. The row's columns stand at the top level and are skipped here.
+//! Beside them stand the fields of `add.fields`, and `__deleted` where the delete handling mode rewrites deletes. Only the
+//! default prefix `__` is recognized.
 //! Source: <https://debezium.io/documentation/reference/stable/transformations/event-flattening.html>.
 
 use std::fmt;
