@@ -10,12 +10,14 @@ pub mod histogram;
 pub mod recent;
 pub mod snapshot;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::alert::{key_json, key_label};
 use crate::episode::Status;
@@ -32,7 +34,7 @@ use crate::unit::stored::Decisions;
 pub use histogram::Histogram;
 pub use recent::{EventKind, RecentEvent};
 use recent::{KEPT_MAX, Recent};
-pub use snapshot::{ClosedEpoch, PartitionStatus, Pause, Phase, RuleStatus, StatusSnapshot, TopKey};
+pub use snapshot::{ClosedEpoch, OpenEpisode, PartitionStatus, Pause, Phase, RuleStatus, StatusSnapshot, TopKey};
 
 /// How often the sizes of windows and queues are refreshed.
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
@@ -42,6 +44,8 @@ const FULL_REFRESH_EVERY: Duration = Duration::from_secs(1);
 const TOP_SHARE: u32 = 50;
 /// Keys of each rule that are listed.
 const TOP_KEYS: usize = 20;
+/// Open episodes that are listed, the newest.
+pub const OPEN_MAX: usize = 1_000;
 /// Without progress, though there is something to read, or without a turn of the loop for so long, a run stalls.
 pub const STALL_AFTER: Duration = Duration::from_secs(30);
 
@@ -68,6 +72,13 @@ struct State {
     refreshed: Option<Instant>,
     fully_refreshed: Option<Instant>,
     top_due: Instant,
+    open: Arc<Vec<OpenEpisode>>,
+    /// Messages of firing alerts that this process has delivered, by the alert's id: those of listed episodes, and of alerts
+    /// since the list was made.
+    messages: BTreeMap<Uuid, String>,
+    /// Whether episodes may have opened or closed since the list was made.
+    open_changed: bool,
+    open_due: Instant,
 }
 
 impl Default for RunStatus {
@@ -85,6 +96,10 @@ impl Default for RunStatus {
             refreshed: None,
             fully_refreshed: None,
             top_due: now,
+            open: Arc::default(),
+            messages: BTreeMap::new(),
+            open_changed: true,
+            open_due: now,
         };
         Self { state: Mutex::new(state), newest: watch::Sender::new(0), viewers: AtomicUsize::new(0) }
     }
@@ -137,6 +152,11 @@ impl RunStatus {
     /// The alerts that are kept, the newest first.
     pub fn alerts(&self) -> Vec<Arc<RecentEvent>> {
         self.lock().recent.alerts()
+    }
+
+    /// The newest open episodes, newest first, a second old at most: [`OPEN_MAX`] of them.
+    pub fn open(&self) -> Arc<Vec<OpenEpisode>> {
+        Arc::clone(&self.lock().open)
     }
 
     /// Receives the number of the newest event, whenever there is one.
@@ -205,6 +225,7 @@ impl RunStatus {
         state.counted = counted;
         (state.turned, state.progressed) = (Instant::now(), Instant::now());
         (state.refreshed, state.fully_refreshed) = (None, None);
+        state.open_changed = true;
         state.snapshot.closed(progress);
     }
 
@@ -246,6 +267,9 @@ impl RunStatus {
         let at = Instant::now();
         let resident = ends.and_then(|_| telemetry::resident_mb());
         let top = (ends.is_some() && self.viewers() > 0 && self.lock().top_due <= at).then(|| top_of(unit));
+        if ends.is_some() {
+            self.list_open(unit, at);
+        }
         let mut state = self.lock();
         let State { snapshot, .. } = &mut *state;
         (snapshot.rows, snapshot.keys, snapshot.waiting) = (unit.rows(), unit.keys(), unit.waiting());
@@ -267,6 +291,39 @@ impl RunStatus {
         if moved || !lags {
             state.progressed = at;
         }
+    }
+
+    /// Lists the open episodes again, where any may have opened or closed.
+    fn list_open(&self, unit: &Unit, at: Instant) {
+        let mut state = self.lock();
+        if !state.open_changed || state.open_due > at {
+            return;
+        }
+        state.open_changed = false;
+        drop(state);
+        let began = Instant::now();
+        let listed = unit.newest_open(OPEN_MAX);
+        let mut state = self.lock();
+        let mut known = std::mem::take(&mut state.messages);
+        let mut open = Vec::with_capacity(listed.len());
+        for (rule, key, episode) in listed {
+            let message = known.remove(&episode.alert);
+            if let Some(message) = &message {
+                state.messages.insert(episode.alert, message.clone());
+            }
+            open.push(OpenEpisode {
+                rule: rule.name.clone(),
+                severity: rule.severity.clone(),
+                key: key_json(&rule.query, key),
+                label: key_label(&rule.query, key),
+                since: episode.since,
+                alert: episode.alert,
+                message,
+            });
+        }
+        state.open = Arc::new(open);
+        state.snapshot.open_lists += 1;
+        state.open_due = at + FULL_REFRESH_EVERY.max(began.elapsed().saturating_mul(TOP_SHARE));
     }
 
     /// Postgres answered a statement, or did not.
@@ -302,6 +359,9 @@ impl RunStatus {
             }
         }
         let kept = alerts.len().saturating_sub(KEPT_MAX);
+        let firing = alerts.iter().skip(kept).filter(|alert| alert.status == Status::Firing);
+        state.messages.extend(firing.map(|alert| (alert.id, alert.line.clone())));
+        state.open_changed = true;
         alerts.iter().skip(kept).for_each(|alert| state.recent.push(EventKind::Alert(alert.clone())));
         let newest = state.recent.newest();
         drop(state);

@@ -8,6 +8,7 @@
 //! - [`events`]: what happens, as server-sent events
 //! - [`health`]: whether the run is well
 //! - [`metrics`]: Prometheus's text format
+//! - [`open`]: what is open now
 //! - [`history`]: the last minutes, for a page that has just been opened
 
 mod api;
@@ -17,6 +18,7 @@ mod guard;
 mod health;
 mod history;
 mod metrics;
+mod open;
 mod params;
 
 use std::convert::Infallible;
@@ -32,7 +34,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value as Json;
 use tokio::task::JoinHandle;
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::confirm::postgres::trace::Tracer;
 use crate::rule::Rule;
 use crate::run_status::RunStatus;
@@ -57,12 +59,13 @@ struct Site {
     history: History,
     health: health::Health,
     guard: Guard,
+    messages: open::Messages,
     /// Of this process: numbers of things that happened mean nothing in another one.
     run: String,
 }
 
 impl Web {
-    /// Starts to serve. `database`: the rules'.
+    /// Starts to serve. `config`: of the run.
     ///
     /// # Errors
     /// A text for the user: the address cannot be had, or the database's is none.
@@ -70,8 +73,9 @@ impl Web {
         settings: &config::Web,
         status: Arc<RunStatus>,
         rules: &[Rule],
-        database: &config::Postgres,
+        config: &Config,
     ) -> Result<Self, String> {
+        let database = &config.postgres;
         let listen = settings.listen;
         let failed =
             |error: std::io::Error| format!("web.listen: {listen} cannot be had: {error}; choose another port");
@@ -82,6 +86,7 @@ impl Web {
             tracer: Tracer::new(&database.url, database.statement_timeout, rules)?,
             health: health::Health::default(),
             guard: Guard::new(&settings.hosts),
+            messages: open::Messages::of(config),
             run: uuid::Uuid::now_v7().simple().to_string(),
             status,
         });
@@ -124,6 +129,7 @@ impl Site {
             "/icon.svg" => file("image/svg+xml", include_str!("web/assets/icon.svg")),
             "/api/state" => json(StatusCode::OK, self.state()),
             "/api/alerts" => self.alerts(&query),
+            "/api/open" => json(StatusCode::OK, self.open().await),
             "/api/key" => self.key(&query).await,
             "/api/events" => self.events(request.headers(), &query),
             "/livez" => plain(StatusCode::OK, "alive\n".to_owned()),

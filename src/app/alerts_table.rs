@@ -48,6 +48,14 @@ impl AlertsTable {
         self.0.connect(retry).await
     }
 
+    /// Connects, once.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn try_connect(&self) -> Result<PgConnection, CallError> {
+        self.0.try_connect().await
+    }
+
     /// An error of a statement on the table.
     pub fn failed(&self, error: sqlx::Error) -> CallError {
         let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));

@@ -112,7 +112,7 @@ impl Prepared<'_> {
     /// The address is not free.
     pub async fn web(&self) -> Result<Option<Web>, Failure> {
         let Some(web) = &self.config.web else { return Ok(None) };
-        let started = Web::start(web, Arc::clone(&self.status), &self.compiled.rules, &self.config.postgres);
+        let started = Web::start(web, Arc::clone(&self.status), &self.compiled.rules, self.config);
         started.await.map(Some).map_err(Failure::misconfigured)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use super::histogram::Histogram;
 use crate::model::Timestamp;
@@ -109,6 +110,8 @@ pub struct StatusSnapshot {
     pub stalled: Option<(&'static str, Duration)>,
     /// The groups nearest to their threshold, or furthest over it, while somebody views them.
     pub top: Vec<TopKey>,
+    /// How often the open episodes have been listed: another number, another list.
+    pub open_lists: u64,
 }
 
 /// A rule and what was counted of it.
@@ -187,6 +190,25 @@ pub struct TopKey {
     pub over: bool,
     /// Rows in its window.
     pub rows: u64,
+}
+
+/// An open episode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenEpisode {
+    /// Name of the rule.
+    pub rule: String,
+    /// The rule's severity.
+    pub severity: String,
+    /// The key's columns.
+    pub key: Json,
+    /// The key as text.
+    pub label: String,
+    /// When it was decided that it fires.
+    pub since: Timestamp,
+    /// Id of the alert that opened it.
+    pub alert: Uuid,
+    /// The message of that alert; `None` where an earlier process delivered it.
+    pub message: Option<String>,
 }
 
 impl PartitionStatus {

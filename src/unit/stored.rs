@@ -12,6 +12,7 @@ use crate::episode::{Candidate, Episodes, Open};
 use crate::model::{Key, Lsn, Timestamp};
 use crate::planted;
 use crate::progress::{Epoch, LastRecords};
+use crate::rule::Rule;
 use crate::rule::evaluate::Evaluation;
 use crate::window::{StoredWindow, StoredWindow2, Trigger};
 
@@ -159,6 +160,24 @@ impl Unit {
             let name = &state.rule.name;
             open.extend(state.episodes.open().map(|(key, o)| (name.clone(), key.clone(), o.clone())));
         }
+        open
+    }
+
+    /// The newest open episodes of closed epochs, newest first, at most so many. One whose firing alert waits for its epoch is
+    /// not among them.
+    pub fn newest_open(&self, count: usize) -> Vec<(&Rule, &Key, &Open)> {
+        let mut open: Vec<_> = self
+            .rules
+            .iter()
+            .flat_map(|state| state.episodes.open().map(move |(key, open)| (&state.rule, key, open)))
+            .filter(|(_, _, open)| open.episode.epoch < self.epoch)
+            .collect();
+        let newest_first = |(_, _, open): &(&Rule, &Key, &Open)| std::cmp::Reverse((open.since, open.episode));
+        if open.len() > count {
+            open.select_nth_unstable_by_key(count, newest_first);
+            open.truncate(count);
+        }
+        open.sort_unstable_by_key(newest_first);
         open
     }
 

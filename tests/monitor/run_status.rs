@@ -134,3 +134,45 @@ async fn a_pause_is_no_stall() {
     assert_eq!((snapshot.paused, snapshot.stalled), (Some(Pause::Rows), None));
     assert_eq!(snapshot.lag_records(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_open_is_listed_after_a_restart_too() {
+    let mut world = World::new();
+    world.create(1, 7, "3500.00");
+    world.create(2, 8, "4000.00");
+    let mut monitor = world.monitor();
+    monitor.run(std::future::pending()).await.unwrap();
+    drop(monitor);
+
+    world.settings.until_end = false;
+    let mut again = world.monitor();
+    let status = Arc::clone(&again.status);
+    let run = again.run(std::future::pending());
+    let look = async {
+        let second = std::time::Duration::from_secs(1);
+        while status.snapshot().phase != Phase::Working || status.open().is_empty() {
+            tokio::time::sleep(second).await;
+        }
+        let after_the_start = status.open();
+        world.create(3, 9, "5000.00");
+        world.delete(1);
+        while status.open().first().is_none_or(|one| one.label != "9") || status.open().len() != 2 {
+            tokio::time::sleep(second).await;
+        }
+        (after_the_start, status.open())
+    };
+    let (after_the_start, then) = tokio::select! { ended = run => panic!("{ended:?}"), shown = look => shown };
+    let listed: Vec<_> = after_the_start.iter().map(|one| (&*one.rule, &*one.label, one.message.as_deref())).collect();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert!(
+        listed.contains(&("weekly-spend", "7", None)) && listed.contains(&("weekly-spend", "8", None)),
+        "{listed:?}"
+    );
+    let alerts = world.sinks.alerts();
+    for one in after_the_start.iter() {
+        let alert = alerts.iter().find(|alert| alert.id == one.alert).unwrap();
+        assert_eq!(one.since, alert.emitted_at);
+    }
+    let then: Vec<_> = then.iter().map(|one| (&*one.label, one.message.as_deref())).collect();
+    assert_eq!(then, [("9", Some("User 9 ($5,000.00)")), ("8", None)], "newest first; what resolved is gone");
+}

@@ -102,6 +102,23 @@ pub async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<Aler
     row.as_ref().map(read).transpose()
 }
 
+/// The messages of these alerts, as far as the table has them.
+///
+/// # Errors
+/// The database's.
+pub async fn messages(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+    let mut transaction = connection.begin_with(super::begin_reading()).await?;
+    let rows = query(include_str!("messages.sql")).bind(&ids).fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
+    let read = |row: &PgRow| {
+        let id: &str = row.try_get("id")?;
+        let id = Uuid::parse_str(id).map_err(|error| sqlx::Error::Protocol(format!("an id is none: {error}")))?;
+        Ok((id, row.try_get("message")?))
+    };
+    rows.iter().map(read).collect()
+}
+
 fn read(row: &PgRow) -> Result<AlertRecord, sqlx::Error> {
     let text: &str = row.try_get("record")?;
     AlertRecord::parse(text).map_err(|problem| sqlx::Error::Protocol(format!("a row is no alert: {problem}")))
