@@ -125,6 +125,8 @@ impl Site {
             "/" => file("text/html; charset=utf-8", include_str!("web/assets/index.html")),
             "/app.css" => file("text/css; charset=utf-8", include_str!("web/assets/app.css")),
             "/app.js" => file("text/javascript; charset=utf-8", include_str!("web/assets/app.js")),
+            "/dom.js" => file("text/javascript; charset=utf-8", include_str!("web/assets/dom.js")),
+            "/key.js" => file("text/javascript; charset=utf-8", include_str!("web/assets/key.js")),
             "/chart.js" => file("text/javascript; charset=utf-8", include_str!("web/assets/chart.js")),
             "/icon.svg" => file("image/svg+xml", include_str!("web/assets/icon.svg")),
             "/api/state" => json(StatusCode::OK, self.state()),

@@ -11,7 +11,7 @@ pub(super) fn text(snapshot: &StatusSnapshot, answers: bool) -> String {
     out.of_run(snapshot, answers);
     out.of_rules(snapshot);
     out.of_partitions(snapshot);
-    out.head("rejects_total", "counter", "Records that were not understood, by the kind of reason.");
+    out.head("rejects_total", "counter", "Rejected records: those that cannot be decoded, by the kind of reason.");
     for (reason, count) in &snapshot.rejected {
         out.line("rejects_total", &[("reason", reason)], count);
     }

@@ -63,7 +63,7 @@ const LEFT: &[(&str, &str, usize)] = &[
     ("src/source", "told", 5),
     ("src/source", "whoever", 1),
     ("src/unit", "verdict", 29),
-    ("src/web", "told", 5),
+    ("src/web", "told", 4),
     ("src/window", "anew", 2),
     ("src/window", "away", 1),
     ("src/window", "tells", 1),

@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { connect, createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { isDeepStrictEqual } from "node:util";
+import { filled } from "./filled.mjs";
 
 const [served, modules, shots] = process.argv.slice(2);
 const require = createRequire(`${modules}/`);
@@ -48,9 +49,9 @@ function networkIs(is) {
 }
 
 setTimeout(() => {
-  console.error("page: not done within three minutes");
+  console.error("page: not done within five minutes");
   process.exit(1);
-}, 180000).unref();
+}, 300000).unref();
 
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 try {
@@ -78,16 +79,18 @@ try {
   });
 
   const rows = (user) => page.locator("#alerts tr", { hasText: `User ${user} ` });
-  const shot = async (name) => {
-    if (shots) await page.screenshot({ path: `${shots}/${name}.png` });
+  const shotOn = async (on, name) => {
+    if (shots) await on.screenshot({ path: `${shots}/${name}.png` });
   };
-  const accessible = async (where) => {
-    await page.evaluate(axe);
-    const found = await page.evaluate(async () => (await globalThis.axe.run()).violations);
+  const shot = (name) => shotOn(page, name);
+  const accessibleOn = async (on, where) => {
+    await on.evaluate(axe);
+    const found = await on.evaluate(async () => (await globalThis.axe.run()).violations);
     const bad = found.filter((violation) => ["serious", "critical"].includes(violation.impact));
     const told = bad.map((v) => `${v.id} (${v.impact}): ${v.nodes.map((n) => `${n.html} ${n.failureSummary}`).join("; ")}`);
     assert.deepEqual(told, [], `axe, ${where}`);
   };
+  const accessible = (where) => accessibleOn(page, where);
   /** Until a look gives what is wanted; the page follows its run within a second. */
   const becomes = async (what, look, want) => {
     const deadline = Date.now() + 15000;
@@ -105,7 +108,7 @@ try {
   step("an alert appears without reload");
   await page.goto(url);
   await page.locator("#phase", { hasText: "working" }).waitFor();
-  await page.locator("#stream", { hasText: "live" }).waitFor();
+  await page.locator("#stream", { hasText: "connected" }).waitFor();
   await page.evaluate(() => { globalThis.loadedOnce = true; });
   assert.equal(await page.locator("#alerts tr").count(), 0);
   for (const amount of ["1200.50", "1200.50", "-700.25"]) await insert(27956157, amount);
@@ -114,7 +117,29 @@ try {
   assert.equal(await page.evaluate(() => globalThis.loadedOnce), true, "the page was loaded again");
   assert.match(await rows(27956157).innerText(), /firing\s+critical\s+weekly-spend\s+User 27956157 \(\$3,101\.25\)/);
   await page.locator("#candidates li", { hasText: "27956157" }).first().waitFor();
-  await page.locator("#top li", { hasText: "27956158" }).waitFor();
+  const near = (id, key) => page.locator(`#${id} li`, { hasText: key });
+  await near("approaching", "27956158").waitFor();
+  await near("over", "27956157").waitFor();
+  assert.equal(await near("over", "27956158").count() + await near("approaching", "27956157").count(), 0);
+  assert.match(await near("over", "27956157").innerText(), /27956157 weekly-spend\s+3,101\.25 \/ 3,000/);
+  const opened = (user) => page.locator("#open tr", { hasText: `User ${user} ` });
+  await opened(27956157).waitFor();
+  await becomes("all that is open is listed", () => page.locator("#open-count").innerText(), "1");
+  assert.match(await opened(27956157).innerText(), /critical\s+weekly-spend\s+27956157\s+User 27956157 \(\$3,101\.25\)/);
+  const heads = await page.locator("#alerts-table th").allInnerTexts();
+  assert.equal(heads.at(-1), "confirmation latency");
+
+  step("the health strip is /readyz");
+  const readyz = async (of) => (await (await fetch(`${of}/readyz`)).text()).trim().split("\n");
+  const strip = (on) => on.locator("#health").evaluate((health) => [...health.querySelectorAll("strong, li")].map((line) => line.textContent));
+  assert.deepEqual(await readyz(url), ["ready"]);
+  await becomes("ready", () => strip(page), ["ready"]);
+  const paused = await ask("paused"); // another run, whose windows are full
+  const other = await context.newPage();
+  await other.goto(paused);
+  await becomes("not ready", () => strip(other), ["not ready", "reading pauses: limits.max_rows is reached"]);
+  assert.deepEqual(await readyz(paused), ["not ready", "reading pauses: limits.max_rows is reached"]);
+  await other.close();
 
   step("the numbers are those of the run");
   const one = async (query) => (await sql(query))[0][0];
@@ -123,32 +148,34 @@ try {
     return [tile.querySelector("dt").textContent, [tile.querySelector("dd").textContent.slice(0, -note.length || undefined), note]];
   })));
   const tile = async (name) => (await tiles())[name];
-  assert.deepEqual(Object.keys(await tiles()), ["events per second", "behind", "candidates", "confirmed", "alerts", "commit to alert", "keys", "memory"]);
+  assert.deepEqual(Object.keys(await tiles()), ["events per second", "consumer lag", "candidates", "confirmed", "alerts", "alert latency", "keys", "memory"]);
   const [records, users] = [await one("SELECT count(*) FROM streaming.transactions"), await one("SELECT count(DISTINCT user_id) FROM streaming.transactions")];
   await becomes("all of the topic is read", async () => (await tile("events per second"))[1], `${records} read`);
-  await becomes("nothing is left to be read", () => tile("behind"), ["0", "at the end"]);
+  await becomes("nothing is left to be read", () => tile("consumer lag"), ["0", "caught up"]);
   await becomes("rows and keys are those of the table", () => tile("keys"), [users, `${records} rows`]);
   await becomes("one alert, and one key that is over", () => tile("alerts"), ["1", "1 open"]);
   await becomes("one candidate", () => tile("candidates"), ["1", "0 waiting"]);
   await becomes("it was confirmed", () => tile("confirmed"), ["1", "0 refuted, 0 undecided"]);
-  assert.match((await tile("commit to alert"))[0], /^≤ \d+(\.\d+)? (ms|s)$/);
+  assert.match((await tile("alert latency"))[0], /^≤ \d+(\.\d+)? (ms|s)$/);
   assert.match((await tile("memory"))[0], /^[1-9]\d* MiB$/);
 
   step("the charts tell what they show");
-  for (const [id, label] of [["rate", /^Events per second, now \d/], ["lag", /^Records behind, now 0$/]]) {
+  for (const [id, label] of [["rate", /^Events per second, now \d/], ["lag", /^Consumer lag in records, now 0$/]]) {
     const drawn = page.locator(`#${id} svg[role=img]`);
     await becomes(`${id} is labelled`, async () => label.test(await drawn.getAttribute("aria-label")), true);
+    await becomes(`${id} has a scale`, async () => await drawn.locator(".grid").count() >= 2, true);
     await becomes(`${id} has a line`, async () => (await drawn.locator("path.line").getAttribute("d")).length > 10, true);
     assert(await page.getByRole("img", { name: label }).isVisible());
   }
 
   step("the rule is there, and its query says who is over");
-  const rule = page.locator("#rules article");
+  const rule = page.locator("#rules details");
   assert.equal(await rule.count(), 1);
-  assert.equal(await rule.locator("h3").innerText(), "weekly-spend");
+  assert.equal(await rule.locator(".title").innerText(), "weekly-spend");
+  assert.equal(await rule.locator("pre").isVisible(), true, "a rule that is alone is unfolded");
+  await rule.locator("summary").click();
   assert.equal(await rule.locator("pre").isVisible(), false);
   await rule.locator("summary").click();
-  assert.equal(await rule.locator("pre").isVisible(), true);
   const query = await rule.locator("pre").innerText();
   assert.match(query, /SUM\(ABS\(.*HAVING/is);
   assert.deepEqual((await sql(query)).map(([user]) => user), ["27956157"]);
@@ -261,8 +288,15 @@ try {
   assert.equal(await rows(27956160).count(), 0);
   await page.locator("#pause").click();
   await rows(27956160).waitFor();
-  await accessible("light, a narrow window", await page.setViewportSize({ width: 420, height: 900 }));
-  await shot("narrow");
+  for (const width of [1440, 800, 390]) {
+    await page.setViewportSize({ width, height: 900 });
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await accessible(`${colorScheme}, ${width} px wide`);
+      await shot(`${width}-${colorScheme}`);
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
   await page.setViewportSize({ width: 1400, height: 1000 });
   assert.deepEqual(wrong, []);
 
@@ -281,7 +315,7 @@ try {
     assert.deepEqual(await texts("#alerts tr"), before["#alerts tr"]);
     networkIs("whole");
     for (const user of [one, two]) await rows(user).waitFor({ timeout: 30000 });
-    await page.locator("#stream", { hasText: "live" }).waitFor();
+    await page.locator("#stream", { hasText: "connected" }).waitFor();
     const hellos = (await page.evaluate(() => globalThis.hellos)).slice(streams);
     assert(hellos.length > 0 && hellos.every((hello) => hello.resumed), `it began anew: ${JSON.stringify(hellos)}`);
     // What was there is there once, what came meanwhile is there once, and nothing else.
@@ -302,11 +336,18 @@ try {
   await accessible("a stale page");
   await shot("stale");
   await ask("start");
-  await page.locator("#stream", { hasText: "live" }).waitFor({ timeout: 30000 });
+  await page.locator("#stream", { hasText: "connected" }).waitFor({ timeout: 30000 });
   await page.locator("#phase", { hasText: "working" }).waitFor({ timeout: 30000 });
+  // What is open is there before anything happens; the messages are the table's, since another process delivered them.
+  for (const user of [27956157, 27956159, 27956162, 27956167]) await opened(user).waitFor();
+  assert.equal(await page.locator("#alerts tr").count(), 0);
+  assert.match(await opened(27956159).innerText(), /critical\s+weekly-spend\s+27956159\s+User 27956159 \(\$4,000\.00\)/);
   for (const amount of ["2000", "2000"]) await insert(27956161, amount);
   await rows(27956161).waitFor();
+  await opened(27956161).waitFor();
+  assert.match(await page.locator("#open tr").first().innerText(), /27956161/, "the newest is first");
   assert.deepEqual(wrong, []);
+  await filled(await context.newPage(), url, { accessible: accessibleOn, shot: shotOn, step });
   console.log("passed");
 } finally {
   await browser.close();

@@ -1,51 +1,17 @@
-// The page: one stream of events in, the document kept up to date. Text is set as text, never as markup. Amounts are
-// shown as Postgres wrote them; floats are for drawing alone.
+// The page: one stream of events in, the document kept up to date. Text is set as text, never as markup.
 
 import { chart } from "/chart.js";
+import { $, clock, el, grouped, lasting, micros, row, short, time, when } from "/dom.js";
+import { drawKey, isAsking, redrawKey } from "/key.js";
 
-const KEPT = 1000, SHOWN = 300, STALE_MS = 5000, HISTORY = 600;
+const KEPT = 2000, SHOWN = 50, MORE = 200, OPEN_SHOWN = 10, OPEN_LISTED = 1000, TOP_SHOWN = 8, STALE_MS = 5000, HISTORY = 600;
 const FILTERS = ["rule", "status", "severity", "key"];
-const $ = (id) => document.getElementById(id);
+const ALERT_COLUMNS = [["time"], ["status"], ["severity", "severity"], ["rule", "rule"], ["message", "message"], ["confirmation latency", "number"]];
+const OPEN_COLUMNS = [["since"], ["severity", "severity"], ["rule", "rule"], ["key", "key"], ["message", "message"]];
+const OFFSET_COLUMNS = ["partition", "next", "end", "folder", "group"].map((name) => [name, name === "partition" ? undefined : "number"]);
 
-const seen = { alerts: [], candidates: [], samples: [], state: null, run: null };
-const view = { paused: false, held: 0, open: null, opener: null, lastEvent: Date.now(), last: "", draw: false, fetching: 0, asking: 0 };
-
-// ---------------------------------------------------------------- small things
-
-function el(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) if (value !== undefined) element.setAttribute(key, value);
-  element.append(...children.filter((child) => child !== null && child !== undefined));
-  return element;
-}
-
-/** Thousands in groups, whatever the length: 1234567.50 → 1,234,567.50. */
-function grouped(text) {
-  const [whole, fraction] = String(text).split(".");
-  const digits = whole.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
-  return fraction === undefined ? digits : `${digits}.${fraction}`;
-}
-
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const pad = (n) => String(n).padStart(2, "0");
-const clock = (at) => `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
-const day = (at) => `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
-
-/** Today only the time of day. */
-function when(at) {
-  return day(at) === day(new Date()) ? clock(at) : `${day(at)} ${clock(at)}`;
-}
-
-function lasting(ms) {
-  if (ms === null || ms === undefined) return "–";
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  const s = ms / 1000;
-  if (s < 120) return `${s < 10 ? s.toFixed(1) : Math.round(s)} s`;
-  return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
-}
-
-const keyText = (key) => Object.values(key).map((value) => (value === null ? "NULL" : String(value))).join(", ");
-const micros = (at) => new Date(at / 1000);
+const seen = { alerts: [], ids: new Set(), open: [], openList: null, candidates: [], samples: [], state: null };
+const view = { paused: false, held: 0, open: null, opener: null, lastEvent: Date.now(), last: "", draw: false, shown: SHOWN, openShown: OPEN_SHOWN, openAgain: 0 };
 
 // ---------------------------------------------------------------- the URL holds what is looked at
 
@@ -103,42 +69,88 @@ function keyLink(rule, key, text) {
   return link;
 }
 
+const pill = (text, kind = "pill") => el("span", { class: kind }, text);
+
 function alertRow(alert) {
   const asked = alert.confirmation?.ms;
-  const row = el("tr", { class: alert.status, "data-id": alert.id },
-    el("td", {}, el("time", { datetime: alert.emitted_at }, when(new Date(alert.emitted_at)))),
-    el("td", {}, el("span", { class: STATUS[alert.status] ?? "pill" }, alert.status)),
-    el("td", {}, alert.severity),
-    el("td", {}, alert.rule),
-    el("td", {}, keyLink(alert.rule, alert.key, alert.message)),
-    el("td", { class: "number" }, asked === undefined ? "not asked" : lasting(asked)));
-  return row;
+  return row(ALERT_COLUMNS, [
+    time(alert.emitted_at), pill(alert.status, STATUS[alert.status]), alert.severity, alert.rule,
+    keyLink(alert.rule, alert.key, alert.message), asked === undefined ? "not asked" : lasting(asked),
+  ], { class: alert.status, "data-id": alert.id });
+}
+
+/** Makes a table's body these items; rows that are kept stay where they are: one of them may have the focus. */
+function keepRows(body, items, idOf, make) {
+  const ids = new Set(items.map(idOf));
+  for (const old of [...body.children]) if (!ids.has(old.dataset.id)) old.remove();
+  let at = body.firstElementChild;
+  for (const item of items) {
+    if (at?.dataset.id === idOf(item)) at = at.nextElementSibling; else body.insertBefore(make(item), at);
+  }
 }
 
 function drawAlerts() {
   const found = seen.alerts.filter(matches);
-  const body = $("alerts");
-  const shown = found.slice(0, SHOWN);
-  const ids = new Set(shown.map((alert) => alert.id));
-  // Rows that stay are left where they are: one of them may have the focus.
-  for (const row of [...body.children]) if (!ids.has(row.dataset.id)) row.remove();
-  let at = body.firstElementChild;
-  for (const alert of shown) {
-    if (at?.dataset.id === alert.id) at = at.nextElementSibling; else body.insertBefore(alertRow(alert), at);
-  }
-  const of = found.length === seen.alerts.length ? `${found.length}` : `${found.length} of ${seen.alerts.length}`;
-  $("alerts-count").textContent = `${of}${found.length > SHOWN ? `, the newest ${SHOWN} shown` : ""}`;
+  const shown = found.slice(0, view.shown);
+  keepRows($("alerts"), shown, (alert) => alert.id, alertRow);
+  const of = found.length === seen.alerts.length ? grouped(found.length) : `${grouped(found.length)} of ${grouped(seen.alerts.length)}`;
+  $("alerts-count").textContent = found.length > shown.length ? `${of}, the newest ${grouped(shown.length)} shown` : of;
+  $("alerts-table").hidden = found.length === 0;
+  $("more").hidden = found.length <= shown.length;
+  $("more").textContent = `Show ${grouped(Math.min(MORE, found.length - shown.length))} more`;
   $("none").hidden = found.length > 0;
-  $("none").textContent = seen.alerts.length > 0 ? "No alert fits these filters." : "No alert yet.";
+  $("none").textContent = seen.alerts.length > 0 ? "No alert fits these filters." : "No alert since this process began.";
+  choices(seen.alerts);
+  drawOpen();
+}
+
+/** Rules and severities that can be chosen. */
+function choices(all) {
   for (const name of ["rule", "severity"]) {
     const field = $("filters").elements[name];
     const known = new Set([...field.options].map((option) => option.value));
-    for (const alert of seen.alerts) {
-      if (!known.has(alert[name])) {
-        known.add(alert[name]);
-        field.append(el("option", { value: alert[name] }, alert[name]));
+    for (const one of all) {
+      if (!known.has(one[name])) {
+        known.add(one[name]);
+        field.append(el("option", { value: one[name] }, one[name]));
       }
     }
+  }
+}
+
+function openRow(one) {
+  const message = one.message ?? "alerted by an earlier process";
+  return row(OPEN_COLUMNS, [
+    time(one.since), one.severity, one.rule, one.label, keyLink(one.rule, one.key, message),
+  ], { "data-id": `${one.alert} ${one.message === null}` });
+}
+
+function drawOpen() {
+  // An alert's status is no property of what is open, which is all firing.
+  const found = seen.open.filter((one) => matches({ ...one, status: $("filters").elements.status.value || "firing" }));
+  const shown = found.slice(0, view.openShown);
+  keepRows($("open"), shown, (one) => `${one.alert} ${one.message === null}`, openRow);
+  // Past that the list has the newest alone, and the numbers have all.
+  const all = seen.open.length < OPEN_LISTED ? seen.open.length : seen.state.rules.reduce((sum, rule) => sum + rule.open, 0);
+  $("open-count").textContent = found.length === all ? grouped(all) : `${grouped(found.length)} of ${grouped(all)}`;
+  $("open-table").hidden = found.length === 0;
+  $("open-more").hidden = found.length <= shown.length;
+  $("open-more").textContent = `Show ${grouped(Math.min(MORE, found.length - shown.length))} more`;
+  $("open-none").hidden = found.length > 0;
+  $("open-none").textContent = seen.open.length > 0 ? "Nothing that is open fits these filters." : "Nothing is open.";
+  choices(seen.open);
+}
+
+/** Asks for the list of what is open where it has changed, and again while a message is missing that the table may have. */
+async function refreshOpen(state) {
+  const list = `${state.run} ${state.open_lists}`;
+  if (seen.openList === list && (seen.open.every((one) => one.message !== null) || Date.now() < view.openAgain)) return;
+  [seen.openList, view.openAgain] = [list, Date.now() + 10000];
+  try {
+    seen.open = (await (await fetch("/api/open")).json()).open;
+    redraw();
+  } catch {
+    seen.openList = null; // with the next numbers
   }
 }
 
@@ -158,10 +170,22 @@ function rates() {
   return points;
 }
 
-/** Of what has been read; nothing where no record has told its time yet. */
-function behindText(state) {
-  if (state.lag_records === 0) return "at the end";
-  return state.lag_millis === null ? "" : `${lasting(state.lag_millis)} behind`;
+/** Of what has been read; nothing where no record's time is known yet. */
+function lagText(state) {
+  if (state.lag_records === 0) return "caught up";
+  return state.lag_millis === null ? "records" : `records, ${lasting(state.lag_millis)}`;
+}
+
+/** What `/readyz` answers, line by line. */
+function drawHealth(state) {
+  const ready = state.problems.length === 0;
+  const text = [ready ? "ready" : "not ready", ...state.problems].join("\n");
+  if ($("health").dataset.text === text) return; // it is read out when it changes
+  $("health").dataset.text = text;
+  $("health").className = `health ${ready ? "good" : "hot"}`;
+  $("health-state").textContent = ready ? "ready" : "not ready";
+  $("problems").replaceChildren(...state.problems.map((problem) => el("li", {}, problem)));
+  $("problems").hidden = ready;
 }
 
 function drawState() {
@@ -170,13 +194,9 @@ function drawState() {
   $("group").textContent = state.group;
   $("topic").textContent = state.topic;
   const phases = { joining: "waiting for the group", recovering: "recovering", rebuilding: "rebuilding windows", working: "working", ended: "ended" };
-  // As /readyz has it.
-  const ready = state.problems.length === 0;
-  $("phase").textContent = ready || state.phase !== "working" ? phases[state.phase] ?? state.phase : "not ready";
-  $("phase").className = `pill ${ready ? "" : "hot"}`;
-  const trouble = ready ? "" : `Not ready: ${state.problems.join("; ")}.`;
-  if ($("trouble").textContent !== trouble) $("trouble").textContent = trouble;
-  $("trouble").hidden = !trouble;
+  $("phase").textContent = phases[state.phase] ?? state.phase;
+  $("phase").className = `pill ${state.phase === "working" ? "" : "warm"}`;
+  drawHealth(state);
 
   const sum = (of) => state.rules.reduce((total, rule) => total + of(rule), 0);
   const points = rates();
@@ -184,61 +204,77 @@ function drawState() {
   const [p50, p95] = state.delay_quantiles;
   const upTo = (us) => (us === null ? "–" : `≤ ${lasting(us / 1000)}`);
   $("tiles").replaceChildren(
-    tile("events per second", short.format(points.at(-1)?.y ?? 0), `${grouped(state.read)} read`),
-    tile("behind", `${grouped(state.lag_records)}`, behindText(state)),
+    tile("events per second", short(points.at(-1)?.y ?? 0), `${grouped(state.read)} read`),
+    tile("consumer lag", grouped(state.lag_records), lagText(state)),
     tile("candidates", grouped(sum((r) => r.counts.candidates)), `${grouped(state.waiting)} waiting`),
     tile("confirmed", grouped(sum((r) => r.counts.confirmed)), `${grouped(sum((r) => r.counts.refuted))} refuted, ${grouped(sum((r) => r.counts.undecided))} undecided`),
     tile("alerts", grouped(sum((r) => r.fired)), `${grouped(sum((r) => r.open))} open`),
-    tile("commit to alert", upTo(p50), `95 % ${upTo(p95)}`),
+    tile("alert latency", upTo(p50), `95 % ${upTo(p95)}`),
     tile("keys", grouped(state.keys), `${grouped(state.rows)} rows`),
-    tile("memory", state.resident_mb === null ? "–" : `${grouped(state.resident_mb)} MiB`, `checkpoint ${lasting(state.checkpoint_age)} ago`),
-    ...(rejected.length > 0 ? [tile("not understood", grouped(rejected.reduce((n, [, c]) => n + c, 0)), rejected.map(([kind, n]) => `${kind} ${n}`).join(", "))] : []),
+    tile("memory", state.resident_mb === null ? "–" : `${grouped(state.resident_mb)} MiB`, state.checkpoint_age === null ? "no checkpoint yet" : `checkpoint ${lasting(state.checkpoint_age)} ago`),
+    ...(rejected.length > 0 ? [tile("rejected records", grouped(rejected.reduce((n, [, c]) => n + c, 0)), rejected.map(([kind, n]) => `${kind} ${n}`).join(", "))] : []),
   );
   const ago = (x) => `${lasting(Math.max(0, state.uptime - x))} ago`;
-  const how = { y: (n) => short.format(n), x: (x) => (x >= state.uptime - 1500 ? "now" : ago(x)) };
-  chart($("rate"), points, { ...how, label: `Events per second, now ${short.format(points.at(-1)?.y ?? 0)}` });
-  chart($("lag"), seen.samples.map((s) => ({ x: s.uptime, y: s.lag })), { ...how, label: `Records behind, now ${state.lag_records}` });
+  const how = { y: short, x: (x) => (x >= state.uptime - 1500 ? "now" : ago(x)) };
+  chart($("rate"), points, { ...how, label: `Events per second, now ${short(points.at(-1)?.y ?? 0)}` });
+  chart($("lag"), seen.samples.map((s) => ({ x: s.uptime, y: s.lag })), { ...how, label: `Consumer lag in records, now ${state.lag_records}` });
 
   drawTop(state);
   drawRules(state);
-  const cells = (...values) => values.map((value) => el("td", { class: "number" }, value === null ? "–" : grouped(value)));
   $("offsets").replaceChildren(...Object.entries(state.partitions).map(([number, p]) =>
-    el("tr", {}, el("th", { scope: "row" }, number), ...cells(p.next, p.end, p.logged, p.committed))));
+    row(OFFSET_COLUMNS, [number, ...[p.next, p.end, p.logged, p.committed].map((value) => (value === null ? "–" : grouped(value)))])));
   const epoch = state.epoch;
   $("epoch").textContent = epoch ? `Epoch ${epoch.number}, committed as ${epoch.name}` : "No epoch yet.";
 }
 
+/** Keys over their threshold and keys that approach it, each list with those furthest on first. */
 function drawTop(state) {
-  const rows = state.top.slice(0, 12).map((top) => {
+  const comparisons = new Map(state.rules.map((rule) => [rule.name, rule.comparison]));
+  const ranked = state.top.map((top) => {
     const [total, threshold] = [Number(top.total), Number(top.threshold)];
-    const meter = el("meter", { min: 0, max: Math.max(threshold * 1.5, total), low: threshold * 0.8, high: threshold, optimum: 0, value: total, "aria-label": `${top.label}: ${top.total} against ${top.threshold}` });
-    return el("li", {}, el("div", { class: "name" }, keyLink(top.rule, top.key, top.label), el("span", {}, `${grouped(top.total)} / ${grouped(top.threshold)}`)), meter);
-  });
-  // Not while somebody is on one of its links: the focus would be lost.
-  if (!$("top").contains(document.activeElement)) $("top").replaceChildren(...rows);
+    const below = comparisons.get(top.rule)?.startsWith("<");
+    const share = top.threshold === "" ? 0 : below ? threshold / total : total / threshold;
+    return { ...top, total, threshold, text: top.threshold === "" ? grouped(top.total) : `${grouped(top.total)} / ${grouped(top.threshold)}`, share: Number.isNaN(share) ? 0 : share };
+  }).sort((a, b) => b.share - a.share);
+  const item = (top) => el("li", {},
+    el("div", { class: "name" }, el("span", {}, keyLink(top.rule, top.key, top.label), " ", el("span", { class: "quiet rule" }, top.rule)), el("span", { class: "number" }, top.text)),
+    top.text.includes("/") ? el("meter", { min: 0, max: Math.max(top.threshold * 1.5, top.total), low: top.threshold * 0.8, high: top.threshold, optimum: 0, value: top.total, "aria-label": `${top.label} under ${top.rule}: ${top.text}` }) : null);
+  for (const [id, all] of [["over", ranked.filter((top) => top.over)], ["approaching", ranked.filter((top) => !top.over)]]) {
+    // Not while somebody is on one of its links: the focus would be lost.
+    if ($(id).contains(document.activeElement)) continue;
+    $(id).replaceChildren(...all.slice(0, TOP_SHOWN).map(item));
+    $(`${id}-none`).hidden = all.length > 0;
+  }
 }
 
+/** Each rule is a line to be unfolded; a rule that is alone is unfolded. */
 function drawRules(state) {
   const names = state.rules.map((rule) => rule.name).join("\n");
   if ($("rules").dataset.names !== names) {
     $("rules").dataset.names = names;
-    $("rules").replaceChildren(...state.rules.map((rule) => el("article", {}, el("h3", {}, rule.name),
-      el("p", {}, `${rule.having} per ${rule.key.join(", ")}`), el("p", { class: "quiet" }),
-      el("details", {}, el("summary", {}, "its query"), el("pre", {}, rule.sql)))));
+    $("rules-count").textContent = state.rules.length > 1 ? String(state.rules.length) : "";
+    $("rules").replaceChildren(...state.rules.map((rule) => el("details", { open: state.rules.length === 1 ? "" : undefined },
+      el("summary", {}, el("span", { class: "title" }, rule.name), " ", el("span", { class: "open-of" })),
+      el("p", {}, `${rule.having} per ${rule.key.join(", ")}`), el("p", { class: "quiet" }), el("pre", {}, rule.sql))));
   }
   state.rules.forEach((rule, index) => {
+    const line = $("rules").children[index];
     const asked = rule.confirmed_by_postgres ? "" : "; not confirmed by Postgres";
-    $("rules").children[index].querySelector("p.quiet").textContent =
+    line.querySelector("p.quiet").textContent =
       `${rule.severity}; ${grouped(rule.open)} open, ${grouped(rule.fired)} fired, ${grouped(rule.resolved)} resolved${asked}`;
+    const open = line.querySelector(".open-of");
+    open.textContent = rule.open > 0 ? `${grouped(rule.open)} open` : "";
+    open.className = `open-of ${rule.open > 0 ? "pill hot" : ""}`;
   });
 }
 
 const OUTCOMES = { confirmed: "pill", refuted: "pill warm", undecided: "pill warm", failed: "pill hot" };
 
 function drawCandidates() {
+  $("candidates-none").hidden = seen.candidates.length > 0;
   $("candidates").replaceChildren(...seen.candidates.slice(0, 40).map((report) => el("li", {}, el("div", { class: "name" },
     el("span", {}, el("time", { class: "quiet" }, clock(micros(report.at))), " ", report.label),
-    el("span", { class: OUTCOMES[report.outcome] ?? "pill" }, report.millis === null ? report.outcome : `${report.outcome} in ${lasting(report.millis)}`)))));
+    el("span", { class: OUTCOMES[report.outcome] ?? "pill" }, report.millis === null ? report.outcome : `${report.outcome}, ${lasting(report.millis)}`)))));
 }
 
 // ---------------------------------------------------------------- a key
@@ -247,7 +283,7 @@ async function show(open, opener) {
   view.open = open;
   view.opener = opener ?? view.opener;
   history.pushState(null, "", address());
-  await drawKey();
+  await drawKey(open);
   $("key-heading").focus();
 }
 
@@ -258,66 +294,6 @@ function close() {
   if (view.opener?.isConnected) view.opener.focus(); else $("alerts-heading").focus();
 }
 
-async function drawKey() {
-  if (!view.open) {
-    $("key").hidden = true;
-    return;
-  }
-  const { rule, key } = view.open;
-  const mine = (view.fetching += 1);
-  const heading = `${keyText(key)} under ${rule}`;
-  if ($("key").hidden || $("key-heading").textContent !== heading) {
-    $("key-summary").textContent = "Asking Postgres …";
-    $("key-chart").replaceChildren();
-    $("key-rows").replaceChildren();
-  }
-  $("key").hidden = false;
-  $("key-heading").textContent = heading;
-  let found;
-  view.asking += 1;
-  try {
-    const answer = await fetch(`/api/key?${new URLSearchParams({ rule, key: JSON.stringify(key) })}`);
-    found = await answer.json();
-  } catch {
-    found = { problem: "the server does not answer" };
-  } finally {
-    view.asking -= 1;
-  }
-  if (mine !== view.fetching) return;
-  if (found.problem) {
-    $("key-summary").textContent = `This key cannot be shown: ${found.problem}`;
-    $("key-chart").replaceChildren();
-    $("key-rows").replaceChildren();
-    return;
-  }
-  const { trace, threshold, comparison } = found;
-  // Conditions on several aggregates, and distinct values, add up to no line.
-  const isDrawn = threshold !== null && (trace.points.length === 0 || trace.points.some((point) => point.total !== null));
-  const total = el("strong", { id: "key-total", "data-total": trace.total ?? "" }, grouped(trace.total ?? "0"));
-  const left = trace.rows > trace.points.length ? `, the latest ${grouped(trace.points.length)} drawn` : "";
-  const since = trace.from === null ? "" : ` since ${when(micros(trace.from))}`;
-  if (isDrawn) $("key-summary").replaceChildren("Postgres adds up ", total, ` over ${grouped(trace.rows)} rows${since}${left}; the rule asks for ${comparison} ${grouped(threshold)}.`);
-  else $("key-summary").textContent = `Postgres has ${grouped(trace.rows)} rows${since}; the rule asks for ${found.having}.`;
-  const timed = trace.from !== null;
-  const place = (point, index) => (timed ? (point.at ?? trace.from) / 1000 : index);
-  const points = trace.points.map((point, index) => ({ x: place(point, index), y: Number(point.total ?? 0) }));
-  const marks = timed ? found.confirmed.filter((mark) => mark.total !== null && Date.parse(mark.at) * 1000 >= trace.from).map((mark) => ({
-    x: Date.parse(mark.at), y: Number(mark.total), kind: mark.status, title: `${mark.status} ${mark.at}: ${mark.message}`,
-  })) : [];
-  const first = points[0]?.x;
-  const to = timed ? trace.to / 1000 : undefined;
-  if (!isDrawn) $("key-chart").replaceChildren();
-  else chart($("key-chart"), points, {
-    stairs: true, threshold: Number(threshold), marks, to,
-    from: timed && first !== undefined ? Math.max(trace.from / 1000, first - Math.max((to - first) * 0.02, 1000)) : undefined,
-    y: (n) => short.format(n), x: (x) => (timed ? when(new Date(x)) : `row ${x + 1}`),
-    label: `Total of ${keyText(key)} over time: ${trace.total ?? 0} at the end, threshold ${threshold}, ${marks.length} confirmed points`,
-  });
-  $("key-rows").replaceChildren(...trace.points.slice(-200).reverse().map((point) => el("tr", {},
-    el("td", {}, point.at === null ? "–" : when(micros(point.at))), el("td", {}, point.pk),
-    el("td", { class: "number" }, grouped(point.value ?? "NULL")), el("td", { class: "number" }, grouped(point.total ?? "NULL")))));
-}
-
 // ---------------------------------------------------------------- what comes in
 
 function redraw() {
@@ -326,7 +302,7 @@ function redraw() {
   requestAnimationFrame(() => {
     view.draw = false;
     if (view.paused) {
-      $("pause").textContent = view.held > 0 ? `Go on (${view.held} new)` : "Go on";
+      $("pause").textContent = view.held > 0 ? `Resume (${view.held} new)` : "Resume";
       return;
     }
     drawAlerts();
@@ -337,8 +313,8 @@ function redraw() {
 function fresh() {
   const cut = Date.now() - view.lastEvent > STALE_MS;
   document.body.classList.toggle("stale", cut);
-  $("phase").hidden = cut; // who knows
-  const text = cut ? `stale since ${when(new Date(view.lastEvent))}` : "live";
+  $("phase").hidden = $("health").hidden = cut; // not known
+  const text = cut ? `stale since ${when(new Date(view.lastEvent))}` : "connected";
   if ($("stream").textContent !== text) $("stream").textContent = text;
   $("stream").className = `pill ${cut ? "hot" : ""}`;
 }
@@ -361,6 +337,7 @@ function listen() {
   on("hello", (hello) => {
     if (!hello.resumed) {
       seen.alerts = [];
+      seen.ids.clear();
       seen.candidates = [];
       redraw();
     }
@@ -368,18 +345,23 @@ function listen() {
       seen.samples = state.history;
       seen.state = state;
       drawState();
+      refreshOpen(state);
     }).catch(() => {});
   });
   on("state", (state) => {
     seen.state = state;
     seen.samples.push({ uptime: state.uptime, read: state.read, replayed: state.replayed, lag: state.lag_records });
     if (seen.samples.length > HISTORY) seen.samples.shift();
-    if (!view.paused) drawState();
+    if (!view.paused) {
+      drawState();
+      refreshOpen(state);
+    }
   });
   on("alert", (alert) => {
-    if (seen.alerts.some((known) => known.id === alert.id)) return;
+    if (seen.ids.has(alert.id)) return;
+    seen.ids.add(alert.id);
     seen.alerts.unshift(alert);
-    seen.alerts.length = Math.min(seen.alerts.length, KEPT);
+    while (seen.alerts.length > KEPT) seen.ids.delete(seen.alerts.pop().id);
     if (view.paused) view.held += 1;
     if (Date.now() - Date.parse(alert.emitted_at) < 60000 && matches(alert)) announce(alert);
     redraw();
@@ -427,15 +409,18 @@ $("pause").addEventListener("click", () => {
   view.paused = !view.paused;
   view.held = 0;
   $("pause").setAttribute("aria-pressed", String(view.paused));
-  $("pause").textContent = view.paused ? "Go on" : "Pause";
+  $("pause").textContent = view.paused ? "Resume" : "Pause";
   if (!view.paused) {
     drawState();
     redraw();
   }
 });
+$("more").addEventListener("click", () => { view.shown += MORE; drawAlerts(); });
+$("open-more").addEventListener("click", () => { view.openShown += MORE; drawOpen(); });
 const filtered = () => {
+  [view.shown, view.openShown] = [SHOWN, OPEN_SHOWN];
   history.replaceState(null, "", address());
-  $("alerts").replaceChildren(); // their links hold the filters
+  for (const id of ["alerts", "open"]) $(id).replaceChildren(); // their links hold the filters
   drawAlerts();
 };
 $("filters").addEventListener("input", filtered);
@@ -443,13 +428,13 @@ $("filters").addEventListener("submit", (event) => event.preventDefault());
 $("filters").addEventListener("reset", () => setTimeout(filtered));
 $("key-close").addEventListener("click", close);
 $("key").addEventListener("keydown", (event) => { if (event.key === "Escape") close(); });
-addEventListener("popstate", () => { read(); drawAlerts(); drawKey(); });
-addEventListener("resize", () => { drawState(); drawKey(); });
+addEventListener("popstate", () => { read(); drawAlerts(); drawKey(view.open); });
+addEventListener("resize", () => { drawState(); redrawKey(); });
 setInterval(fresh, 1000);
 // Not while an answer is still to come: a slow one would never be shown.
-setInterval(() => { if (view.open && !view.paused && !document.hidden && view.asking === 0) drawKey(); }, 5000);
+setInterval(() => { if (view.open && !view.paused && !document.hidden && !isAsking()) drawKey(view.open); }, 5000);
 
 read();
 drawAlerts();
-drawKey();
+drawKey(view.open);
 listen();

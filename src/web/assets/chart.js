@@ -19,15 +19,18 @@ function step(span, count) {
 /**
  * Draws points of {x, y} into a box.
  * @param {Element} box
- * @param {{x: number, y: number}[]} points in the order of x
+ * @param {{x: number, y: number}[]} given points in the order of x
  * @param {{label: string, y: (n: number) => string, x: (n: number) => string, stairs?: boolean,
  *   threshold?: number, marks?: {x: number, y: number, kind: string, title: string}[], from?: number, to?: number}} how
  */
-export function chart(box, points, how) {
+export function chart(box, given, how) {
   const width = Math.max(box.clientWidth, 200);
   const height = Math.max(box.clientHeight, 60);
-  const marks = how.marks ?? [];
   const edge = { left: 52, right: 10, top: 8, bottom: 18 };
+  // What came before the left edge counts: the line begins at its last value.
+  const before = how.from === undefined ? 0 : given.filter((p) => p.x < how.from).length;
+  const points = before > 0 ? [{ x: how.from, y: given[before - 1].y }, ...given.slice(before)] : given;
+  const marks = (how.marks ?? []).filter((mark) => how.from === undefined || mark.x >= how.from);
   const xs = [...points, ...marks].map((p) => p.x);
   const ys = [...points, ...marks].map((p) => p.y).concat(how.threshold ?? [], 0);
   const x0 = how.from ?? Math.min(...xs), x1 = how.to ?? Math.max(...xs);
@@ -36,7 +39,7 @@ export function chart(box, points, how) {
   const px = (x) => edge.left + (width - edge.left - edge.right) * (x1 > x0 ? (x - x0) / (x1 - x0) : 1);
   const py = (y) => height - edge.bottom - (height - edge.top - edge.bottom) * ((y - y0) / (y1 - y0));
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": how.label });
-  const by = step(y1 - y0, height / 55);
+  const by = step(y1 - y0, height / 40);
   for (let y = Math.ceil(y0 / by) * by; y <= y1; y += by) {
     svg.append(make("line", { class: "grid", x1: edge.left, x2: width - edge.right, y1: py(y), y2: py(y) }));
     svg.append(make("text", { x: edge.left - 6, y: py(y) + 4, "text-anchor": "end" }, how.y(y)));

@@ -42,8 +42,13 @@ fn web_page_in_a_browser() {
     let modules = std::env::var("STACK_BROWSER").unwrap();
     assert!(Path::new(&modules).exists(), "{modules} is not there: run scripts/test, or scripts/stack browser");
     let table = Table::new("web_page");
-    let (job, url) = with_page(table.job("v1"));
+    let (mut job, url) = with_page(table.job("v1"));
+    job.environment.push(("TRIPLINE__ALERTS__POSTGRES__URL", job.url.clone()));
     table.sql("INSERT INTO streaming.transactions (user_id, amount) VALUES (1, 0.01)");
+    // Another group, whose windows are full at once.
+    let (mut paused, paused_url) = with_page(table.job("v2"));
+    paused.top = "[limits]\nmax_rows = 1".to_owned();
+    let mut paused_run = None;
     let mut run = Some(job.start());
     run.as_mut().unwrap().wait_in_log("the page is at");
 
@@ -60,6 +65,12 @@ fn web_page_in_a_browser() {
             ("told", user) => {
                 wait_for(&format!("an alert on {user}"), || told(&job, user.parse().unwrap()));
                 json!(null)
+            }
+            ("paused", _) => {
+                let mut started = paused.start();
+                started.wait_in_log("the page is at");
+                paused_run = Some(started);
+                json!(paused_url)
             }
             ("stop", _) => {
                 run.take().unwrap().terminate();
@@ -78,4 +89,5 @@ fn web_page_in_a_browser() {
     }
     assert!(browser.wait().unwrap().success() && passed, "see above what the page did");
     run.unwrap().terminate();
+    paused_run.unwrap().kill();
 }
