@@ -14,6 +14,9 @@ Your own file, given by `--config`, needs only what differs. Precedence: environ
 variable is called `TRIPLINE__SECTION__KEY`, such as `TRIPLINE__KAFKA__GROUP_ID` for `kafka.group_id`. Any setting but the rules can be given that
 way. Passwords belong there.
 
+[config.schema.json](config.schema.json) is a JSON Schema of the file: names, types, bounds and choices, for editors that check TOML by one. Settings
+that are required in the file or in the environment are in its `x-required`. What it lets through, `tripline doctor --config FILE` still checks.
+
 A value under *Example* is commented out in that file: the setting is required, or optional as its text or the text of its section says.
 ";
 
@@ -38,7 +41,7 @@ fn remark(rest: &str) -> (&str, &str) {
 }
 
 /// The page of a file of defaults.
-fn page(defaults: &str) -> String {
+pub(crate) fn page(defaults: &str) -> String {
     let mut out = HEAD.to_owned();
     let (mut section, mut words, mut is_sql) = (String::new(), Vec::<String>::new(), false);
     let mut last: Option<(String, Vec<String>, String)> = None;

@@ -2,10 +2,12 @@
 //!
 //! - this file: pages, links, commands, runbooks, the dashboard, the unit for systemd, the schema of the alert record
 //! - `configuration`: the page of all settings
+//! - `config_schema`: docs/config.schema.json
 //! - `schema`: alerts against docs/alert.schema.json, for the tests of the core too
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod config_schema;
 mod configuration;
 mod schema;
 
