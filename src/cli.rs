@@ -2,12 +2,14 @@
 //!
 //! - [`demo`], [`run`], [`archive`], [`reprocess`]: the jobs
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
+//! - [`completions`]: for shells, and man pages
 //! - [`offsets`], [`doctor`], [`healthcheck`]: looking at a run from outside
 //! - `terminal`: what all of them print with
 //! - `progress_bar`: how far a job is, on standard error
 
 pub mod alerts;
 pub mod archive;
+pub mod completions;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
@@ -132,6 +134,14 @@ pub enum Command {
     /// Exit with 0 if a run with this configuration is alive and makes progress here, else with 1
     #[command(after_help = healthcheck::NOTES)]
     Healthcheck(healthcheck::HealthcheckArgs),
+
+    /// Print the completions of a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+
+    /// Write the man pages into a folder
+    #[command(after_help = completions::MAN_EXAMPLES)]
+    Man(completions::ManArgs),
 }
 
 /// Arguments of `tripline run`.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tripline::cli::{
-    Cli, Command, alerts, archive, demo, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
+    Cli, Command, alerts, archive, completions, demo, doctor, explain, healthcheck, migrate, offsets, reprocess, run,
 };
 use tripline::failure::Exit;
 use tripline::telemetry::printable_lines;
@@ -34,6 +34,8 @@ fn main() -> ExitCode {
             Command::Offsets(args) => offsets::offsets(args).await,
             Command::Doctor(args) => doctor::doctor(args).await,
             Command::Healthcheck(args) => healthcheck::healthcheck(args).await,
+            Command::Completions(args) => completions::completions(args),
+            Command::Man(args) => completions::man(args),
         }
     });
     // A call into librdkafka may still hang on an unreachable broker; the protocol makes it safe to leave it.
