@@ -4,7 +4,8 @@
 //! in. A duplicate changes nothing, and a retraction needs no `before` image, which Debezium makes up
 //! under REPLICA IDENTITY DEFAULT. The cost of a change does not grow with the window.
 //!
-//! - this file: rows in and out, evaluations
+//! - this file: changes applied, evaluations
+//! - [`held`]: rows in and out
 //! - [`edges`]: what time alone does
 //! - [`audit`]: what rows are compared with the table by
 //! - [`reload`]: rows exchanged at once, from the table or by a truncate
@@ -15,14 +16,16 @@
 //! - [`touch`]: keys of a rule that Postgres alone evaluates
 //! - [`top`]: the groups nearest to their threshold
 //! - [`watch`]: groups that wait for an answer, and groups that are worth nothing
-//! - [`arena`], [`rows`]: where rows and groups lie; [`index`]: by which keys
+//! - [`packed`]: where rows lie, [`arena`]: where groups lie, [`rows`]: which rows are of a group, [`index`]: by which keys
 
 mod arena;
 mod audit;
 #[cfg(debug_assertions)]
 mod damage;
 mod edges;
+mod held;
 mod index;
+mod packed;
 mod reload;
 mod rows;
 mod stored;
@@ -38,8 +41,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use arena::Arena;
 use audit::Quiet;
-use hashbrown::HashTable;
-use rows::Rows;
+use held::time_of;
+use index::Index;
+use packed::Packed;
+use rows::{OtherPlaces, Rows};
 use unseen::Unseen;
 use version::Version;
 
@@ -48,7 +53,7 @@ use crate::episode::Reason;
 use crate::model::{Key, Lsn, Position, Timestamp};
 use crate::planted;
 use crate::rule::Time;
-use crate::rule::evaluate::{Args, EdgeTimes, Evaluation, Moments, Parts, Program, Running};
+use crate::rule::evaluate::{EdgeTimes, Evaluation, Moments, Parts, Program, Running};
 use crate::snapshot::Snapshot;
 
 pub use audit::Fingerprint;
@@ -56,10 +61,6 @@ pub use stored::{StoredWindow, StoredWindow2};
 pub use top::Standing;
 pub use touch::TOUCHED_MAX;
 pub use trigger::{GRACE_MICROS, Trigger};
-
-/// How far a row may be dated ahead of its commit under event time; one dated further ahead is not in
-/// the window, neither here nor in the confirmation, whose NOW() it cannot reach.
-const EVENT_TIME_LEAD_MICROS: i64 = 60_000_000;
 
 /// A group whose evaluation is no longer what it was when it was last evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,16 +88,6 @@ pub enum Applied {
     Taken,
     /// The record does not say all that the window has to hold of the row: the table has to be asked for it.
     Incomplete,
-}
-
-#[derive(Debug)]
-struct Row {
-    pk: Key,
-    group: u32,
-    /// As the column has it: a local time is an instant only in the time zone of the rule.
-    time: Timestamp,
-    version: Option<Version>,
-    args: Args,
 }
 
 #[derive(Debug)]
@@ -132,10 +123,12 @@ pub struct Window {
     time: Time,
     /// The edges as they were last asked for.
     moments: Option<Moments>,
-    rows: Arena<Row>,
-    by_pk: HashTable<u32>,
+    rows: Packed,
+    /// Of rows that are compared with NOW() by more than the time bound.
+    others: OtherPlaces,
+    by_pk: Index,
     groups: Arena<Group>,
-    by_key: HashTable<u32>,
+    by_key: Index,
     hasher: foldhash::fast::RandomState,
     /// A truncate's LSN: changes before it are of rows that are gone.
     floor: Option<Lsn>,
@@ -167,13 +160,14 @@ impl Window {
     /// An empty window for a rule.
     pub fn new(program: Program, time: Time) -> Self {
         Self {
+            rows: Packed::new(program.held_values()),
             program,
             time,
             moments: None,
-            rows: Arena::new(),
-            by_pk: HashTable::new(),
+            others: OtherPlaces::default(),
+            by_pk: Index::new(),
             groups: Arena::new(),
-            by_key: HashTable::new(),
+            by_key: Index::new(),
             hasher: foldhash::fast::RandomState::default(),
             floor: None,
             loaded_at: None,
@@ -230,7 +224,7 @@ impl Window {
             // The delete before it has taken the row out. It is another table's, or that delete was compacted away.
             return if held.is_some() { Applied::Incomplete } else { Applied::Taken };
         }
-        let held_version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
+        let held_version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version());
         let known = held_version.or_else(|| self.deleted.as_ref().and_then(|deleted| deleted.get(pk).copied()));
         if let (Some(new), Some(known)) = (version, known)
             && new.is_stale(known)
@@ -271,8 +265,8 @@ impl Window {
         }
         let held = held.and_then(|row| self.rows.get(row));
         let held = held.and_then(|row| {
-            let parts = Parts { key: Key::Int(0), time: Some(row.time), args: row.args.clone() };
-            Some((&self.groups.get(row.group)?.key, parts))
+            let parts = Parts { key: Key::Int(0), time: Some(row.time()), args: row.args() };
+            Some((&self.groups.get(row.group())?.key, parts))
         });
         self.program.parts_of(row, &change.holes, held.as_ref().map(|(key, parts)| (*key, parts)))
     }
@@ -412,52 +406,5 @@ impl Window {
             group.watched |= self.watches_named && transition.is_some();
         }
         transition
-    }
-
-    fn put_in(
-        &mut self,
-        pk: &Key,
-        parts: Parts,
-        version: Option<Version>,
-        now: Timestamp,
-        committed_at: Option<Timestamp>,
-    ) -> Option<u32> {
-        let Parts { key, time, args } = parts;
-        let time = time?;
-        let (at, instant) = (self.program.position(time), self.program.instant(time));
-        let is_held = match self.time {
-            Time::Processing => {
-                let edges = self.moments_at(now).edges();
-                self.program.holds(&edges, at)
-            }
-            // One row dated 2999 must not carry NOW() there.
-            Time::Event => committed_at.is_none_or(|then| instant.0 <= then.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
-        };
-        if !is_held {
-            Self::row_left(&mut self.quiet, &key);
-            return None;
-        }
-        let group = self.group_for(key)?;
-        let held = self.groups.get_mut(group)?;
-        held.event_time = held.event_time.max(instant);
-        if let Some(args) = self.program.contribution(at, &args, &held.edges) {
-            held.running.add(&args);
-        }
-        let places = self.program.places(time, &args);
-        let index = self.rows.insert(Row { pk: pk.clone(), group, time, version, args })?;
-        held.rows.insert(index, places);
-        self.index_row(index);
-        Some(group)
-    }
-
-    /// Removes a row; its group, for evaluating.
-    fn take_out(&mut self, index: u32) -> Option<u32> {
-        let row = self.forget(index)?;
-        let group = self.groups.get_mut(row.group)?;
-        group.rows.remove(index, self.program.places(row.time, &row.args));
-        if let Some(args) = self.program.contribution(self.program.position(row.time), &row.args, &group.edges) {
-            group.running.remove(&args);
-        }
-        Some(row.group)
     }
 }

@@ -98,14 +98,6 @@ impl<T> Arena<T> {
         })
     }
 
-    /// Items, by index.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.chunks.iter_mut().flatten().filter_map(|slot| match slot {
-            Slot::Used(item) => Some(item),
-            Slot::Free(_) => None,
-        })
-    }
-
     #[inline]
     fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
         let index = usize::try_from(index).ok()?;

@@ -37,11 +37,13 @@ impl Window {
         let Some(group) = group else { return Fingerprint { is_sound: true, ..Fingerprint::default() } };
         let mut running = self.program.start();
         let mut times = 0_i128;
-        for (at, row) in group.rows.iter() {
+        for row in group.rows.iter() {
             let Some(row) = self.rows.get(row) else { continue };
-            let Some(args) = self.program.contribution(at, &row.args, &group.edges) else { continue };
-            if self.program.is_bounded() && !matches!(row.time, Timestamp::MIN | Timestamp::MAX) {
-                times = times.saturating_add(i128::from(row.time.0));
+            let (time, args) = (row.time(), row.args());
+            let at = self.program.position(time);
+            let Some(args) = self.program.contribution(at, &args, &group.edges) else { continue };
+            if self.program.is_bounded() && !matches!(time, Timestamp::MIN | Timestamp::MAX) {
+                times = times.saturating_add(i128::from(time.0));
             }
             running.add(&args);
         }
@@ -73,7 +75,7 @@ impl Window {
 
     /// Whether the group that a row stands in was changed by a transaction that this snapshot does not show.
     pub fn is_hidden(&self, pk: &Key, snapshot: &Snapshot) -> bool {
-        let group = self.find_row(pk).and_then(|row| self.rows.get(row)).and_then(|row| self.groups.get(row.group));
+        let group = self.find_row(pk).and_then(|row| self.rows.get(row)).and_then(|row| self.groups.get(row.group()));
         group.is_some_and(|group| !self.unseen(&group.key, snapshot).is_empty())
     }
 

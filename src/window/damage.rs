@@ -12,7 +12,7 @@ impl Window {
     /// Damages so many groups that have rows, one after the other in another of six ways. Returns how many it found.
     pub fn damage(&mut self, count: usize) -> usize {
         let step = (self.groups.len() / count.max(1)).max(1);
-        let with_rows = self.groups.iter().filter_map(|(index, group)| Some((index, group.rows.iter().next()?.1)));
+        let with_rows = self.groups.iter().filter_map(|(index, group)| Some((index, group.rows.first()?)));
         let chosen: Vec<(u32, u32)> = with_rows.step_by(step).take(count).collect();
         for (number, (group, row)) in chosen.iter().enumerate() {
             self.damage_one(number, *group, *row);
@@ -23,8 +23,8 @@ impl Window {
     fn damage_one(&mut self, number: usize, group: u32, index: u32) {
         let Some(row) = self.rows.get(index) else { return };
         let Some(key) = self.groups.get(group).map(|group| group.key.clone()) else { return };
-        let (pk, version, args) = (row.pk.clone(), row.version, row.args.clone());
-        let mut parts = Parts { key, time: Some(row.time), args };
+        let (pk, version, args) = (row.pk().into_owned(), row.version(), row.args());
+        let mut parts = Parts { key, time: Some(row.time()), args };
         match number % 6 {
             // A row is lost.
             0 => drop(self.take_out(index)),

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Group, Transition, Window};
+use super::{Group, Transition, Window, time_of};
 use crate::episode::Reason;
 use crate::model::{Key, Timestamp};
 use crate::planted;
@@ -67,7 +67,11 @@ impl Window {
         }
         let moments = self.moments_at(now);
         let Some(group) = self.groups.get_mut(index) else { return };
-        let first = |series, from| group.rows.first(series, from);
+        let first = |series, from| match series {
+            0 => group.rows.since(from, time_of(&self.rows, &self.program)).next(),
+            _ => self.others.since(index, series, from).next(),
+        };
+        let first = |series, from| first(series, from).map(|(at, _)| at);
         let Some(next) = self.program.next_look(&moments, &group.edges, &group.running, first) else { return };
         if group.edge.is_none_or(|edge| next < edge) {
             group.edge = Some(next);
@@ -109,15 +113,20 @@ impl Window {
         } else {
             self.judge_crossed(index, &before);
         }
-        while let Some((at, row)) = self.groups.get(index).and_then(|group| group.rows.iter().next()) {
-            let Some(group) = self.groups.get_mut(index) else { return };
+        while let Some(group) = self.groups.get_mut(index)
+            && let Some(oldest) = group.rows.first()
+            && let Some(row) = self.rows.get(oldest)
+        {
+            let at = self.program.position(row.time());
             if self.program.holds(&group.edges, at) {
                 return;
             }
-            let places = self.rows.get(row).map(|row| self.program.places(row.time, &row.args));
-            group.rows.remove(row, places.into_iter().flatten());
+            if !self.program.is_simple() {
+                self.others.remove(index, oldest, self.program.other_places(&row.args()));
+            }
+            group.rows.remove(oldest, at);
             Self::row_left(&mut self.quiet, &group.key);
-            self.forget(row);
+            self.forget(oldest);
         }
     }
 
@@ -125,13 +134,14 @@ impl Window {
     fn cross(&mut self, index: u32, before: &[Timestamp]) {
         let Some(group) = self.groups.get_mut(index) else { return };
         let Group { rows, running, edges, .. } = group;
-        for (series, from, to) in self.program.crossed(before, edges) {
-            for (at, row) in rows.between(series, from, to) {
+        // Nothing of them but their place in series 0 is compared with NOW().
+        for (_, from, to) in self.program.crossed(before, edges) {
+            let passed = rows.since(from, time_of(&self.rows, &self.program)).take_while(|(at, _)| *at <= to);
+            for (at, row) in passed {
                 let Some(row) = self.rows.get(row) else { continue };
-                let was = self.program.contribution(at, &row.args, before);
-                match (was.is_some(), self.program.contribution(at, &row.args, edges).is_some()) {
-                    (true, false) => running.remove(&row.args),
-                    (false, true) => running.add(&row.args),
+                match (self.program.is_inside(at, before), self.program.is_inside(at, edges)) {
+                    (true, false) => running.remove(&row.args()),
+                    (false, true) => running.add(&row.args()),
                     _ => {}
                 }
             }
@@ -143,15 +153,27 @@ impl Window {
         let Some(group) = self.groups.get_mut(index) else { return };
         let Group { rows, running, edges, .. } = group;
         let stretches = self.program.crossed(before, edges);
-        let mut crossed: Vec<u32> =
-            stretches.flat_map(|(series, from, to)| rows.between(series, from, to)).map(|(_, row)| row).collect();
+        let mut crossed: Vec<u32> = Vec::new();
+        for (series, from, to) in stretches {
+            let is_passed = |(at, _): &(Timestamp, u32)| *at <= to;
+            match series {
+                0 => {
+                    let passed = rows.since(from, time_of(&self.rows, &self.program)).take_while(is_passed);
+                    crossed.extend(passed.map(|(_, row)| row));
+                }
+                _ => {
+                    let passed = self.others.since(index, series, from).take_while(is_passed);
+                    crossed.extend(passed.map(|(_, row)| row));
+                }
+            }
+        }
         crossed.sort_unstable();
         crossed.dedup();
         for row in crossed {
             let Some(row) = self.rows.get(row) else { continue };
-            let at = self.program.position(row.time);
-            let was = self.program.contribution(at, &row.args, before);
-            let is = self.program.contribution(at, &row.args, edges);
+            let (at, args) = (self.program.position(row.time()), row.args());
+            let was = self.program.contribution(at, &args, before);
+            let is = self.program.contribution(at, &args, edges);
             if was == is {
                 continue;
             }

@@ -2,37 +2,78 @@
 
 use std::hash::BuildHasher;
 
+use hashbrown::HashTable;
+
 use super::unseen::Unseen;
-use super::{Group, Row, Rows, Window};
+use super::{Group, Rows, Window};
 use crate::episode::Reason;
 use crate::model::{Key, Timestamp};
 use crate::rule::evaluate::Evaluation;
 
+/// Parts of an index. A part that is full doubles by itself, so that no growth needs the whole index twice.
+const PARTS: usize = 64;
+/// The bits of a hash that a part is chosen by: the tables use the lowest and the highest ones.
+const PART_SHIFT: u32 = 40;
+
+/// Rows or groups by the hashes of their keys: of each only its number is held, in four bytes.
+#[derive(Debug)]
+pub(super) struct Index(Box<[HashTable<u32>]>);
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Self((0..PARTS).map(|_| HashTable::new()).collect())
+    }
+
+    fn part(hash: u64) -> usize {
+        usize::try_from(hash >> PART_SHIFT).unwrap_or(0) % PARTS
+    }
+
+    /// The one of this hash that is meant.
+    #[inline]
+    fn find(&self, hash: u64, is_meant: impl Fn(u32) -> bool) -> Option<u32> {
+        self.0.get(Self::part(hash))?.find(hash, |index| is_meant(*index)).copied()
+    }
+
+    /// Puts one in that is not there yet; `hash_of` is the hash of those that are.
+    fn insert(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
+        if let Some(part) = self.0.get_mut(Self::part(hash)) {
+            part.insert_unique(hash, index, |index| hash_of(*index));
+        }
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, index: u32) {
+        let part = self.0.get_mut(Self::part(hash));
+        if let Some(Ok(entry)) = part.map(|part| part.find_entry(hash, |other| *other == index)) {
+            entry.remove();
+        }
+    }
+}
+
 impl Window {
     pub(super) fn index_row(&mut self, index: u32) {
         let (rows, hasher) = (&self.rows, &self.hasher);
-        let hash = |index: &u32| rows.get(*index).map_or(0, |row| hasher.hash_one(&row.pk));
-        self.by_pk.insert_unique(hash(&index), index, hash);
+        let hash_of = |index: u32| rows.get(index).map_or(0, |row| hasher.hash_one(&*row.pk()));
+        self.by_pk.insert(hash_of(index), index, hash_of);
     }
 
-    pub(super) fn forget(&mut self, index: u32) -> Option<Row> {
-        let row = self.rows.remove(index)?;
-        if let Ok(entry) = self.by_pk.find_entry(self.hasher.hash_one(&row.pk), |other| *other == index) {
-            entry.remove();
+    /// A row is no longer held; its group has to forget it too.
+    pub(super) fn forget(&mut self, index: u32) {
+        if let Some(row) = self.rows.get(index) {
+            self.by_pk.remove(self.hasher.hash_one(&*row.pk()), index);
+            self.rows.remove(index);
         }
-        Some(row)
     }
 
     #[inline]
     pub(super) fn find_row(&self, pk: &Key) -> Option<u32> {
-        let same = |index: &u32| self.rows.get(*index).is_some_and(|row| row.pk == *pk);
-        self.by_pk.find(self.hasher.hash_one(pk), same).copied()
+        let is_same = |index: u32| self.rows.get(index).is_some_and(|row| row.has_pk(pk));
+        self.by_pk.find(self.hasher.hash_one(pk), is_same)
     }
 
     #[inline]
     pub(super) fn find_group(&self, key: &Key) -> Option<u32> {
-        let same = |index: &u32| self.groups.get(*index).is_some_and(|group| group.key == *key);
-        self.by_key.find(self.hasher.hash_one(key), same).copied()
+        let is_same = |index: u32| self.groups.get(index).is_some_and(|group| group.key == *key);
+        self.by_key.find(self.hasher.hash_one(key), is_same)
     }
 
     pub(super) fn group_for(&mut self, key: Key) -> Option<u32> {
@@ -56,7 +97,7 @@ impl Window {
             unseen: Unseen::default(),
         })?;
         let (groups, hasher) = (&self.groups, &self.hasher);
-        self.by_key.insert_unique(hash, index, |other| groups.get(*other).map_or(0, |g| hasher.hash_one(&g.key)));
+        self.by_key.insert(hash, index, |other| groups.get(other).map_or(0, |group| hasher.hash_one(&group.key)));
         Some(index)
     }
 }

@@ -15,13 +15,11 @@ impl Window {
     pub fn reload<'a>(&mut self, key: &Key, rows: impl Iterator<Item = (&'a Key, &'a [Value])>, now: Timestamp) {
         let mut kept: HashMap<Key, Option<Version>> = HashMap::new();
         let group = self.find_group(key);
-        let held: Vec<u32> = group
-            .and_then(|group| self.groups.get(group))
-            .map(|group| group.rows.iter().map(|(_, row)| row).collect())
-            .unwrap_or_default();
+        let held: Vec<u32> =
+            group.and_then(|group| self.groups.get(group)).map(|group| group.rows.iter().collect()).unwrap_or_default();
         for index in held {
             if let Some(row) = self.rows.get(index) {
-                kept.insert(row.pk.clone(), row.version);
+                kept.insert(row.pk().into_owned(), row.version());
             }
             self.take_out(index);
         }
@@ -32,7 +30,7 @@ impl Window {
         for (pk, row) in rows {
             // It may stand in another group: the database says where it belongs.
             let elsewhere = self.find_row(pk);
-            let version = elsewhere.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
+            let version = elsewhere.and_then(|row| self.rows.get(row)).and_then(|row| row.version());
             if let Some(left) = elsewhere.and_then(|row| self.take_out(row)) {
                 self.exchanged(left, now);
             }
@@ -69,7 +67,7 @@ impl Window {
     /// ever.
     pub fn load(&mut self, pk: &Key, row: &[Value], now: Timestamp) {
         let held = self.find_row(pk);
-        let version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version);
+        let version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version());
         let left = held.and_then(|row| self.take_out(row));
         let joined = self.put_in(pk, self.program.parts(row), version, now, None);
         for group in left.into_iter().filter(|left| joined != Some(*left)).chain(joined) {
@@ -80,7 +78,7 @@ impl Window {
     /// Whether one of these rows may be of a group: it is held there, or nowhere.
     pub fn may_have_any<'a>(&self, key: &Key, mut pks: impl Iterator<Item = &'a Key>) -> bool {
         let group = self.find_group(key);
-        let group_of = |pk| self.find_row(pk).and_then(|row| self.rows.get(row)).map(|row| row.group);
+        let group_of = |pk| self.find_row(pk).and_then(|row| self.rows.get(row)).map(|row| row.group());
         pks.any(|pk| group_of(pk).is_none_or(|held| Some(held) == group))
     }
 
@@ -108,9 +106,7 @@ impl Window {
         if let Some(deleted) = &mut self.deleted {
             deleted.clear();
         }
-        for row in self.rows.iter_mut() {
-            row.version = None;
-        }
+        self.rows.forget_versions();
     }
 
     /// Rows were loaded from the table, which was read after this position in the WAL.
@@ -138,11 +134,11 @@ impl Window {
             |floor| loaded_at.is_some_and(|loaded_at| floor <= loaded_at) && !planted::bug("table-watermark-ignored");
         let mut gone = Vec::new();
         for (index, row) in self.rows.iter() {
-            match (row.version, floor) {
+            match (row.version(), floor) {
                 (Some(version), Some(floor)) if version.lsn() > floor => {}
                 (None, Some(floor)) if from_table(floor) => {}
                 // An incremental snapshot read it, from another partition: before that or after it.
-                (None, Some(_)) if self.deleted.is_some() => self.in_doubt.push(row.pk.clone()),
+                (None, Some(_)) if self.deleted.is_some() => self.in_doubt.push(row.pk().into_owned()),
                 _ => gone.push(index),
             }
         }

@@ -3,10 +3,11 @@
 
 use std::cmp::Reverse;
 
-use serde::ser::SerializeSeq;
+use serde::ser::{Error, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Group, Row, Trigger, Version, Window};
+use super::packed::{NewRow, Packed};
+use super::{Trigger, Version, Window, time_of};
 use crate::episode::Reason;
 use crate::model::{Key, Lsn, Timestamp, Value};
 use crate::planted;
@@ -73,12 +74,14 @@ struct GroupOut<'a> {
     rows: Vec<RowOut<'a>>,
 }
 
-#[derive(Serialize)]
-struct RowOut<'a> {
-    pk: &'a Key,
-    time: Timestamp,
-    version: Option<Version>,
-    args: &'a [Value],
+/// Writes a row as [`StoredRow`] reads it.
+struct RowOut<'a>(&'a Packed, u32);
+
+impl Serialize for RowOut<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(row) = self.0.get(self.1) else { return Err(S::Error::custom("a group has a row that is not held")) };
+        (row.pk(), row.time(), row.version(), row.args()).serialize(serializer)
+    }
 }
 
 /// Serialises group by group, so that the windows are never in memory twice.
@@ -88,10 +91,6 @@ impl Serialize for GroupsOut<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut groups = serializer.serialize_seq(Some(self.0.groups.len()))?;
         for (_, group) in self.0.groups.iter() {
-            let row = |(_, index): (Timestamp, u32)| {
-                let row = self.0.rows.get(index)?;
-                Some(RowOut { pk: &row.pk, time: row.time, version: row.version, args: &row.args })
-            };
             groups.serialize_element(&GroupOut {
                 key: &group.key,
                 event_time: group.event_time,
@@ -99,7 +98,7 @@ impl Serialize for GroupsOut<'_> {
                 evaluated: group.evaluated,
                 since: &group.since,
                 unseen: group.unseen.ids(),
-                rows: group.rows.iter().filter_map(row).collect(),
+                rows: group.rows.iter().map(|row| RowOut(&self.0.rows, row)).collect(),
             })?;
         }
         groups.end()
@@ -150,18 +149,22 @@ impl Window {
     pub fn exchange_program(&mut self, program: Program) {
         (self.program, self.moments) = (program, None);
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index).collect();
+        self.others.clear();
         for index in groups {
             let Some(group) = self.groups.get_mut(index) else { continue };
             let held = std::mem::take(&mut group.rows);
             (group.edges, group.running) = (self.program.first_edges(), self.program.start());
-            for (_, row) in held.iter() {
-                let Some(held) = self.rows.get_mut(row) else { continue };
-                held.time = self.program.held_time(held.time, &held.args);
-                let at = self.program.position(held.time);
-                if let Some(args) = self.program.contribution(at, &held.args, &group.edges) {
+            for row in held.iter() {
+                let Some(held) = self.rows.get(row) else { continue };
+                let args = held.args();
+                let time = self.program.held_time(held.time(), &args);
+                self.rows.set_time(row, time);
+                let at = self.program.position(time);
+                if let Some(args) = self.program.contribution(at, &args, &group.edges) {
                     group.running.add(&args);
                 }
-                group.rows.insert(row, self.program.places(held.time, &held.args));
+                group.rows.insert(row, at, time_of(&self.rows, &self.program));
+                self.others.insert(index, row, self.program.other_places(&args));
             }
             group.edge = Some(Timestamp::MIN);
             self.edges.push(Reverse((Timestamp::MIN, index)));
@@ -172,15 +175,6 @@ impl Window {
         let is_lost = |value: &Value| *value == Value::Opaque && planted::bug("opaque-lost-in-the-state");
         let args = row.args.into_iter().map(|value| if is_lost(&value) { Value::Null } else { value }).collect();
         let time = self.program.held_time(row.time, &args);
-        let Some(held) = self.groups.get_mut(group) else { return };
-        let held: &mut Group = held;
-        if let Some(args) = self.program.contribution(self.program.position(time), &args, &held.edges) {
-            held.running.add(&args);
-        }
-        let places = self.program.places(time, &args);
-        let row = Row { pk: row.pk, group, time, version: row.version, args };
-        let Some(index) = self.rows.insert(row) else { return };
-        held.rows.insert(index, places);
-        self.index_row(index);
+        self.hold(NewRow { pk: &row.pk, group, time, version: row.version, args: &args });
     }
 }

@@ -38,6 +38,16 @@ impl Version {
         NonZeroU64::new(READ | (lsn.0 << 1)).map(Self)
     }
 
+    /// As a word; 0 where there is none.
+    pub(super) fn bits(version: Option<Self>) -> u64 {
+        version.map_or(0, |version| version.0.get())
+    }
+
+    /// Of such a word.
+    pub(super) fn of_bits(bits: u64) -> Option<Self> {
+        NonZeroU64::new(bits).map(Self)
+    }
+
     fn is_read(self) -> bool {
         self.0.get() & READ != 0
     }

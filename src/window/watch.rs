@@ -43,8 +43,6 @@ impl Window {
             return;
         }
         let Some(group) = self.groups.remove(index) else { return };
-        if let Ok(entry) = self.by_key.find_entry(self.hasher.hash_one(&group.key), |other| *other == index) {
-            entry.remove();
-        }
+        self.by_key.remove(self.hasher.hash_one(&group.key), index);
     }
 }

@@ -263,10 +263,9 @@ impl Program {
         }
     }
 
-    /// The places of a row in time.
-    pub fn places(&self, time: Timestamp, args: &Args) -> SmallVec<[Place; 1]> {
+    /// The places of a row in time beside the one in series 0, which is its [`Self::position`].
+    pub fn other_places(&self, args: &Args) -> SmallVec<[Place; 1]> {
         let mut places: SmallVec<[Place; 1]> = SmallVec::new();
-        places.push((0, self.position(time)));
         if let Some(kept) = &self.timing.kept {
             let values = kept.values(args, None, &self.zone);
             // Without a time bound the first of them is the row's time.
@@ -279,7 +278,7 @@ impl Program {
     }
 
     /// Whether the time bound admits a row in this place of series 0.
-    fn is_inside(&self, position: Timestamp, edges: &[Timestamp]) -> bool {
+    pub fn is_inside(&self, position: Timestamp, edges: &[Timestamp]) -> bool {
         match (self.timing.bound, edges.first()) {
             (Some(bound), Some(at)) => LeftEdge { at: *at, inclusive: bound.inclusive }.admits(position),
             _ => true,
@@ -315,6 +314,11 @@ impl Program {
             let (before, after) = (*before.get(crossing.edge)?, *after.get(crossing.edge)?);
             (before != after).then(|| (crossing.side, before.min(after), before.max(after)))
         })
+    }
+
+    /// How many values windows hold of a row.
+    pub fn held_values(&self) -> usize {
+        self.timing.kept.as_ref().map_or(self.args.len(), |kept| kept.slots.len())
     }
 
     /// Whether a row contributes the same as long as it is inside of the time bound.
