@@ -242,11 +242,20 @@ impl Window {
         let event_time = event_time.map(|time| self.program.instant(time));
         let trigger = || Trigger::new(change, position, event_time);
         let is_kept = planted::bug("old-row-kept") || planted::bug("delete-ignored") && parts.is_none();
-        let left = held.filter(|_| !is_kept).and_then(|row| self.take_out(row));
         let is_older_than_table = version.is_some_and(|version| self.is_older_than_table(version));
         let is_in_doubt = held.is_none() && known.is_none() && is_older_than_table;
         let version = Version::after(version, held_version);
-        let joined = parts.and_then(|parts| self.put_in(pk, parts, version, now, change.committed_at));
+        let amended = match (held, &parts) {
+            (Some(row), Some(parts)) if !is_kept => self.amend(row, pk, parts, version, now, change.committed_at),
+            _ => None,
+        };
+        let (left, joined) = match amended {
+            Some(group) => (None, Some(group)),
+            None => {
+                let left = held.filter(|_| !is_kept).and_then(|row| self.take_out(row));
+                (left, parts.and_then(|parts| self.put_in(pk, parts, version, now, change.committed_at)))
+            }
+        };
         if let Some(group) = left.filter(|left| joined != Some(*left) && !planted::bug("left-key-not-evaluated")) {
             self.settle(group, now, change.tx_id, &trigger);
         }

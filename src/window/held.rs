@@ -45,6 +45,31 @@ impl Window {
         }
     }
 
+    /// Exchanges what a row contributes, where it goes on to stand in the same group at the same time: nothing else of it is moved.
+    /// Its group, for evaluating; `None` where it is not so.
+    pub(super) fn amend(
+        &mut self,
+        index: u32,
+        pk: &Key,
+        parts: &Parts,
+        version: Option<Version>,
+        now: Timestamp,
+        committed_at: Option<Timestamp>,
+    ) -> Option<u32> {
+        let row = self.rows.get(index).filter(|row| parts.time == Some(row.time()) && self.program.is_simple())?;
+        let (group, time, before) = (row.group(), row.time(), row.args());
+        if self.groups.get(group)?.key != parts.key || !self.is_admitted(time, now, committed_at) {
+            return None;
+        }
+        let (at, held) = (self.program.position(time), self.groups.get_mut(group)?);
+        if self.program.is_inside(at, &held.edges) {
+            held.running.remove(&before);
+            held.running.add(&parts.args);
+        }
+        self.rows.exchange(index, NewRow { pk, group, time, version, args: &parts.args });
+        Some(group)
+    }
+
     /// Puts a row into its group and its aggregates.
     pub(super) fn hold(&mut self, row: NewRow<'_>) -> Option<()> {
         let (group, at, args) = (row.group, self.program.position(row.time), row.args);

@@ -133,6 +133,12 @@ impl Packed {
         }
     }
 
+    /// Holds another row instead of one, by the same index: the place that was freed last is used first.
+    pub(super) fn exchange(&mut self, index: u32, row: NewRow<'_>) {
+        self.remove(index);
+        self.insert(row);
+    }
+
     /// A row in use.
     #[inline]
     pub(super) fn get(&self, index: u32) -> Option<Row<'_>> {
