@@ -2,9 +2,9 @@
 //!
 //! - [`parse`]: SQL text → [`parse::Parsed`], names and positions only
 //! - [`compile`]: names → columns of the catalog, types checked: [`Query`]
-//! - [`expression`]: what conditions, arguments and outputs are made of
+//! - [`expression`]: conditions, arguments and outputs
 //! - [`calendar`]: intervals, `date_trunc`, `EXTRACT`
-//! - [`edges`]: the times that go by NOW(), and what is compared with them
+//! - [`edges`]: the times that depend on NOW(), and the comparisons with them
 //! - [`evaluate`]: what a row contributes, and whether HAVING holds
 //! - [`render`]: the same query as SQL again, for Postgres
 //! - [`table_row`]: rows of the table as memory holds them
@@ -35,13 +35,13 @@ use crate::model::zone::Zone;
 pub struct Rule {
     /// Unique among the rules.
     pub name: String,
-    /// Hash of what changes its meaning; stands in every alert.
+    /// A hash of everything that changes the rule's meaning. Every alert contains it.
     pub version: String,
-    /// Free text, by custom `info`, `warning` or `critical`.
+    /// Free text. By custom `info`, `warning` or `critical`.
     pub severity: String,
-    /// How the alert reads.
+    /// The template of the alert's message.
     pub message: message::Template,
-    /// What NOW() is.
+    /// The meaning of NOW().
     pub time: Time,
     /// Whether Postgres is asked before an alert.
     pub confirm: Confirm,
@@ -49,14 +49,14 @@ pub struct Rule {
     pub query: Query,
 }
 
-/// What NOW() means in a rule.
+/// The meaning of NOW() in a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Time {
     /// The time of day.
     #[default]
     Processing,
-    /// The greatest event time seen for the key: for back-tests and replays.
+    /// The greatest event time seen for the key. For back-tests and replays.
     Event,
 }
 
@@ -67,33 +67,33 @@ pub enum Confirm {
     /// Always.
     #[default]
     Required,
-    /// Never; every alert is marked so.
+    /// Never. Every alert is marked as not confirmed.
     Off,
 }
 
-/// Who evaluates a rule.
+/// The evaluator of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Evaluate {
-    /// The first of the others that can.
+    /// The first of the other variants that can evaluate the rule.
     #[default]
     Auto,
-    /// Memory, for each change; Postgres confirms.
+    /// Memory evaluates each change, and Postgres confirms.
     Memory,
-    /// Postgres, for the keys that a change touches.
+    /// Postgres evaluates the keys that a change touches.
     Touched,
-    /// Postgres, for all keys at an interval.
+    /// Postgres evaluates all keys at an interval.
     Whole,
 }
 
-/// The typed query: an allow-list of what memory and Postgres agree on.
+/// The typed query. It contains only constructs on which memory and Postgres agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// The one table, from the catalog; behind its own columns are the computed ones.
+    /// The table, from the catalog. The computed columns follow its own.
     pub table: Table,
     /// GROUP BY columns: indexes into the table's columns.
     pub group_by: Vec<usize>,
-    /// What GROUP BY calculates from a row: the last columns of the table, in their order.
+    /// The expressions that GROUP BY calculates from a row. They are the last columns of the table, in order.
     pub computed: Vec<Expression>,
     /// The select list, in order.
     pub outputs: Vec<Output>,
@@ -105,43 +105,44 @@ pub struct Query {
     pub bound: Option<TimeBound>,
     /// HAVING.
     pub having: Expression,
-    /// The time zone of the session that the query is run in.
+    /// The time zone of the session that runs the query.
     pub zone: Arc<Zone>,
-    /// The rule's own text, where Postgres alone evaluates it. Then the computed columns are its key, and all else is empty.
+    /// The rule's own text, where Postgres alone evaluates it. The computed columns are then the key, and the other
+    /// fields are empty.
     pub text: Option<Arc<text::Text>>,
 }
 
-/// What HAVING compares with a number, where it does: what a bar is drawn for.
+/// A comparison of an aggregate with a number in HAVING. The page draws a bar for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threshold {
     /// Index into [`Query::aggregates`].
     pub aggregate: usize,
-    /// The operator, the aggregate being on its left.
+    /// The operator. The aggregate is on its left.
     pub comparison: Comparison,
     /// The number.
     pub value: Decimal,
 }
 
 impl Query {
-    /// The first comparison of an aggregate with a number among those that HAVING joins with AND.
+    /// Returns the first comparison of an aggregate with a number among those that HAVING joins with AND.
     pub fn threshold(&self) -> Option<Threshold> {
         threshold(&self.having)
     }
 
-    /// What a column is calculated from; `None`: it is the table's own.
+    /// The expression of a computed column. `None`: the column is one of the table's own.
     pub fn computed(&self, column: usize) -> Option<&Expression> {
         let own = self.table.columns.len().checked_sub(self.computed.len())?;
         self.computed.get(column.checked_sub(own)?)
     }
 
-    /// The columns of the table that the key is made of.
+    /// The indexes of the table's columns that the key depends on.
     pub fn key_columns(&self) -> Vec<usize> {
         let of = |column: &usize| self.computed(*column).map_or_else(|| vec![*column], Expression::columns);
         let touched = self.text.iter().flat_map(|text| text.touches.iter().flatten().copied());
         self.group_by.iter().flat_map(of).chain(touched).collect()
     }
 
-    /// Who evaluates it.
+    /// The evaluator of this query.
     pub fn evaluated_by(&self) -> Evaluate {
         match &self.text {
             None => Evaluate::Memory,
@@ -150,22 +151,22 @@ impl Query {
         }
     }
 
-    /// Its expressions over a row, but for those of the key.
+    /// The expressions over a row, without those of the key.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.aggregates.iter().flat_map(Aggregate::expressions).chain(&self.filter)
     }
 
-    /// Whether an output is a count alone, which alerts show as a number.
+    /// Whether an output is a count and nothing more. Alerts show it as a number.
     pub fn is_count(&self, output: &Output) -> bool {
         output.aggregate().and_then(|index| self.aggregates.get(index)).is_some_and(Aggregate::is_count)
     }
 
-    /// WHERE without the time bound, if there is more in it.
+    /// WHERE, unless it consists of the time bound alone.
     pub fn condition(&self) -> Option<&Expression> {
         self.filter.as_ref().filter(|filter| !filter.is_bound())
     }
 
-    /// The same query in one spelling.
+    /// Returns the canonical spelling of the query.
     #[must_use]
     pub fn canonical(mut self) -> Self {
         self.filter = self.filter.map(Expression::canonical);
@@ -185,8 +186,8 @@ impl Query {
         self
     }
 
-    /// Whether the query means something else in another time zone: its column holds local times, or it reaches back by days
-    /// or months, which a change of the clocks makes longer or shorter.
+    /// Whether the query depends on the session's time zone: the time column holds local times, or the bound goes back
+    /// by days or months, whose length a change of the clocks changes.
     pub fn is_zoned(&self) -> bool {
         // Nobody has looked at what is in such a text.
         if self.text.is_some() {
@@ -197,18 +198,18 @@ impl Query {
         is_bound_zoned || self.all_expressions().any(Expression::is_zoned)
     }
 
-    /// Where there is no time bound: what of a row has to be at a time that goes by NOW(), or after it, and that time. A row
-    /// that is far behind need not be held.
+    /// For a query without a time bound: the value of a row that must be at some edge or after it, and the edge. Memory
+    /// need not hold rows that are far behind it.
     pub fn lower_bound(&self) -> Option<(Expression, Expression)> {
         self.filter.as_ref().filter(|_| self.bound.is_none()).and_then(edges::lower_bound)
     }
 
-    /// Whether NOW() stands elsewhere than in the time bound.
+    /// Whether NOW() is used outside of the time bound.
     pub fn has_more_times(&self) -> bool {
         self.all_expressions().any(Expression::has_now)
     }
 
-    /// Its expressions but for the time bound.
+    /// All expressions, without the time bound.
     fn all_expressions(&self) -> impl Iterator<Item = &Expression> {
         let outputs = self.outputs.iter().filter_map(|output| match &output.expr {
             OutputExpr::Value(expression, _) => Some(expression),
@@ -217,7 +218,7 @@ impl Query {
         self.expressions().chain(&self.computed).chain([&self.having]).chain(outputs)
     }
 
-    /// Calls `change` for every time zone that its text names.
+    /// Calls `change` for every time zone that the query names.
     pub fn change_zones(&mut self, change: &mut impl FnMut(&mut Arc<Zone>)) {
         let aggregates = self.aggregates.iter_mut().flat_map(|one| one.argument.iter_mut().chain(&mut one.filter));
         let outputs = self.outputs.iter_mut().filter_map(|output| match &mut output.expr {
@@ -234,7 +235,7 @@ impl Query {
         all.for_each(|expression| expression.change_zones(change));
     }
 
-    /// The names of the time zones in its text, each once.
+    /// The distinct names of the time zones in the query.
     pub fn zone_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         self.clone().change_zones(&mut |zone| {
@@ -249,13 +250,13 @@ impl Query {
 /// One entry of the select list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// Its name in the result: the alias, or Postgres's default for the expression.
+    /// The name in the result: the alias, or Postgres's default for the expression.
     pub name: String,
-    /// What it is.
+    /// The key's column or the expression.
     pub expr: OutputExpr,
 }
 
-/// What stands in the select list.
+/// The content of a select-list entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputExpr {
     /// Index into [`Query::group_by`].
@@ -265,7 +266,7 @@ pub enum OutputExpr {
 }
 
 impl Evaluate {
-    /// As settings and alerts have it.
+    /// The name in settings and alerts.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -277,7 +278,7 @@ impl Evaluate {
 }
 
 impl Output {
-    /// The aggregate that it is, alone: an index into [`Query::aggregates`].
+    /// The index into [`Query::aggregates`], if the expression is an aggregate and nothing more.
     pub fn aggregate(&self) -> Option<usize> {
         match self.expr {
             OutputExpr::Value(Expression::Aggregate(index), _) => Some(index),
@@ -302,19 +303,19 @@ fn threshold(having: &Expression) -> Option<Threshold> {
     }
 }
 
-/// `column >= NOW() - INTERVAL …` (or `>`), or another time that goes by NOW().
+/// `column >= NOW() - INTERVAL …` (or `>`), or a comparison with another time that depends on NOW().
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeBound {
     /// Index into the table's columns.
     pub column: usize,
     /// `>=` rather than `>`.
     pub inclusive: bool,
-    /// What it is compared with.
+    /// The time that the column is compared with.
     pub edge: Expression,
 }
 
 impl TimeBound {
-    /// How far back from NOW(), where it is as simple as that.
+    /// The interval of a bound of the form `NOW() - INTERVAL …`. `None` for another form.
     pub fn back(&self) -> Option<Interval> {
         match &self.edge {
             Expression::Arithmetic(expression::Arithmetic::Subtract, now, back, _) => match (&**now, &**back) {
@@ -325,14 +326,14 @@ impl TimeBound {
         }
     }
 
-    /// Whether its column holds local times that are compared with an instant.
+    /// Whether the column holds local times that are compared with an instant.
     pub fn is_widened(&self, table: &Table) -> bool {
         let is_local = table.columns.get(self.column).is_some_and(|column| column.ty.is_local());
         is_local && edges::type_of(&self.edge) == Type::TimestampTz
     }
 }
 
-/// A positive interval as Postgres keeps it. A day is a day of the calendar, in the time zone of the query.
+/// A positive interval as Postgres stores it. A day is a calendar day in the time zone of the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Interval {
     /// Calendar months (a year is 12).
@@ -344,20 +345,20 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether it has months or days, whose length depends on the calendar and the clocks.
+    /// Whether it has months or days. Their length depends on the calendar and the clocks.
     pub fn is_calendar(self) -> bool {
         self.months > 0 || self.days > 0
     }
 }
 
-/// An error in a rule's text, with the place in its SQL.
+/// An error in a rule's text, with its position in the SQL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {problem}")]
 pub struct RuleError {
-    /// Line inside the rule's SQL, from 1.
+    /// Line in the rule's SQL, from 1.
     pub line: u64,
     /// Column in characters, from 1.
     pub column: u64,
-    /// What is wrong and what is supported instead.
+    /// What is wrong, and what is supported instead.
     pub problem: String,
 }

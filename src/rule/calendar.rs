@@ -1,5 +1,5 @@
-//! Calendar arithmetic as Postgres has it: intervals, `date_trunc`, `EXTRACT`. Local times are microseconds since 1970 as if
-//! they were UTC. Pure.
+//! Calendar arithmetic that agrees with Postgres: intervals, `date_trunc`, `EXTRACT`. A local time is the number of
+//! microseconds since 1970 as if it were UTC. Pure.
 
 use chrono::{DateTime, Datelike, Months, NaiveDate};
 
@@ -12,10 +12,10 @@ pub(super) const MINUTE_MICROS: i64 = 60 * SECOND_MICROS;
 pub(super) const HOUR_MICROS: i64 = 60 * MINUTE_MICROS;
 pub(super) const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
-/// What `date_trunc` cuts to and `EXTRACT` takes.
+/// A unit of `date_trunc` or `EXTRACT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
-    /// Seconds; of EXTRACT with six fraction digits.
+    /// Seconds. EXTRACT returns six fraction digits.
     Second,
     /// Minutes.
     Minute,
@@ -23,7 +23,7 @@ pub enum Unit {
     Hour,
     /// Days.
     Day,
-    /// Weeks from Monday; of EXTRACT by ISO 8601.
+    /// Weeks, from Monday. EXTRACT numbers them by ISO 8601.
     Week,
     /// Months.
     Month,
@@ -41,7 +41,7 @@ pub enum Unit {
     Epoch,
 }
 
-/// By name, as Postgres's `datetktbl` and `deltatktbl` have them.
+/// Units and names, as in Postgres's `datetktbl` and `deltatktbl`.
 const UNITS: [(Unit, &str); 12] = [
     (Unit::Second, "second"),
     (Unit::Minute, "minute"),
@@ -58,41 +58,42 @@ const UNITS: [(Unit, &str); 12] = [
 ];
 
 impl Unit {
-    /// The unit of this name, in whatever case.
+    /// Finds the unit of this name. Case does not matter.
     pub fn named(name: &str) -> Option<Self> {
         UNITS.iter().find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(unit, _)| *unit)
     }
 
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn as_str(self) -> &'static str {
         UNITS.iter().find(|(unit, _)| *unit == self).map_or("epoch", |(_, name)| name)
     }
 
-    /// Whether `date_trunc` cuts to it.
+    /// Whether `date_trunc` accepts the unit.
     pub fn is_cut_to(self) -> bool {
         !matches!(self, Self::DayOfWeek | Self::IsoDayOfWeek | Self::DayOfYear | Self::Epoch)
     }
 
-    /// Fraction digits of what EXTRACT gives; of a date there are none.
+    /// The number of fraction digits in the result of EXTRACT. A date has none.
     pub fn scale(self, is_date: bool) -> u8 {
         if matches!(self, Self::Second | Self::Epoch) && !is_date { 6 } else { 0 }
     }
 
-    /// Whether what is cut to it is an instant of the same offset from UTC, as Postgres has it for what is shorter than a day.
+    /// Whether truncation keeps the instant's offset from UTC. Postgres does this for units shorter than a day.
     pub(super) fn keeps_offset(self) -> bool {
         matches!(self, Self::Second | Self::Minute | Self::Hour)
     }
 }
 
-/// `local` so much later, or earlier: months of the calendar first, clipped to the last day of the month, then days, then the
-/// time. `None`: out of the calendar.
+/// Adds an interval to a local time, or subtracts it: first the months, clipped to the last day of the month, then the
+/// days, then the time. `None`: the result is outside of the calendar.
 pub(super) fn shifted_local(local: i64, by: Interval, is_back: bool) -> Option<i64> {
     let at = months_away(local, by.months, is_back)?;
     let rest = i64::from(by.days).checked_mul(DAY_MICROS)?.checked_add(by.micros)?;
     if is_back { at.checked_sub(rest) } else { at.checked_add(rest) }
 }
 
-/// The same of an instant, in a time zone: each step is one of local time but that of the time.
+/// Adds an interval to an instant in a time zone, or subtracts it. Months and days are steps of local time, the rest is
+/// not. `None`: the result is outside of the calendar.
 pub(super) fn shifted(at: Timestamp, by: Interval, is_back: bool, zone: &Zone) -> Option<Timestamp> {
     let Interval { months, days, micros } = by;
     let mut at = at;
@@ -106,13 +107,14 @@ pub(super) fn shifted(at: Timestamp, by: Interval, is_back: bool, zone: &Zone) -
     Some(Timestamp(micros))
 }
 
-/// An interval's length as comparisons take it: a month has 30 days, a day 24 hours (`interval_cmp_value`).
+/// The length of an interval in microseconds, as comparisons take it: a month has 30 days, a day 24 hours
+/// (`interval_cmp_value`).
 pub(super) fn span(interval: Interval) -> Option<i64> {
     let days = i64::from(interval.months).checked_mul(30)?.checked_add(i64::from(interval.days))?;
     days.checked_mul(DAY_MICROS)?.checked_add(interval.micros)
 }
 
-/// So many months of the calendar earlier or later, clipped to the last day of the month.
+/// Adds calendar months to a local time, or subtracts them. The day is clipped to the last day of the month.
 pub(super) fn months_away(local: i64, months: u32, is_back: bool) -> Option<i64> {
     if months == 0 {
         return Some(local);
@@ -146,7 +148,7 @@ pub(super) fn truncated_instant(at: Timestamp, unit: Unit, zone: &Zone) -> Optio
     Some(if unit.keeps_offset() { Timestamp(at.0 - (local - cut)) } else { zone.instant(cut) })
 }
 
-/// The first local time after it that is cut to another one.
+/// The first later local time with a different truncated value.
 pub(super) fn next_cut(local: i64, unit: Unit) -> Option<i64> {
     let cut = truncated(local, unit)?;
     match unit {
@@ -165,8 +167,8 @@ fn first_of(year: i32, month: u32) -> Option<i64> {
     Some(NaiveDate::from_ymd_opt(year, month, 1)?.and_hms_opt(0, 0, 0)?.and_utc().timestamp_micros())
 }
 
-/// `EXTRACT(unit FROM local)` of a timestamp, unscaled, in [`Unit::scale`] digits. `None`: out of
-/// the calendar, or of a year or week outside of the years 1 to 9999.
+/// `EXTRACT(unit FROM local)` of a timestamp, unscaled, with [`Unit::scale`] fraction digits. `None`: the result is
+/// outside of the calendar, or a year or week outside of the years 1 to 9999.
 pub(super) fn extracted(local: i64, unit: Unit) -> Option<i128> {
     let date = match unit {
         // Postgres counts the years before 1 otherwise.

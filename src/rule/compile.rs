@@ -15,18 +15,23 @@ use super::{Confirm, Output, OutputExpr, Query, RuleError, Time, TimeBound, edge
 use crate::model::{Column, ColumnType, Table};
 use types::Types;
 
-/// The namespace of rule versions: a random UUID, fixed for ever, as versions stand in alerts and checkpoints.
+/// The namespace of rule versions: a random UUID. It must never change, because alerts and checkpoints contain
+/// versions.
 const VERSION_NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_3c0e_9b52_4a7e_8d44_51c2_e07b_a963);
-/// Hex digits of a rule's version.
+/// The number of hex digits in a rule's version.
 const VERSION_DIGITS: usize = 16;
-/// Columns that a message lists at most.
+/// The greatest number of columns that a message lists.
 const LISTED: usize = 20;
 
 /// Resolves a parsed rule against the table that it names.
 ///
 /// # Errors
-/// Names that the table does not have, types that memory and Postgres would not agree on exactly, outputs that are
-/// neither key nor aggregate or share a name; each with its place in the SQL.
+/// - A name that the table does not have.
+/// - A type for which memory and Postgres could disagree.
+/// - An output that is neither key nor aggregate.
+/// - Two outputs of the same name.
+///
+/// Each error has its place in the SQL.
 pub fn compile(parsed: &Parsed, table: &Table) -> Result<Query, RuleError> {
     let Parsed { schema, table: name, outputs: parsed_outputs, filter, bound, group_by, having, spelling: _ } = parsed;
     if schema.text != table.schema || name.text != table.name {
@@ -88,8 +93,8 @@ pub(in crate::rule) fn is_key_of_text(ty: &ColumnType) -> bool {
     !matches!(ty, ColumnType::Numeric { .. }) && (types::is_key(ty) || Type::of(ty).is_some_and(Type::is_time))
 }
 
-/// The distinct columns that these queries need besides the primary key, ascending: GROUP BY, WHERE, arguments and filters of
-/// aggregates. Indexes into the table's columns.
+/// Returns the indexes of the table's columns that these queries need besides the primary key: GROUP BY, WHERE, and the
+/// arguments and filters of aggregates. They are distinct and ascending.
 pub fn wanted(queries: &[&Query]) -> Vec<usize> {
     let mut columns: Vec<usize> = Vec::new();
     for query in queries {
@@ -102,10 +107,10 @@ pub fn wanted(queries: &[&Query]) -> Vec<usize> {
     columns
 }
 
-/// Refuses a query on a nullable column with a DEFAULT, unless NULLs are known to arrive as NULLs.
+/// Rejects a query that reads a nullable column with a DEFAULT, unless the connector is known to keep NULLs.
 ///
 /// # Errors
-/// Which column, and the two settings that fix it. The message stands without a place: the rule is not at fault.
+/// The column, and the two settings that fix it. The message has no place in the SQL, because the rule itself is valid.
 pub fn check_nulls(query: &Query, connector_keeps_nulls: bool) -> Result<(), String> {
     if connector_keeps_nulls {
         return Ok(());
@@ -123,9 +128,11 @@ pub fn check_nulls(query: &Query, connector_keeps_nulls: bool) -> Result<(), Str
     }
 }
 
-/// The rule's version: 16 hex digits of a UUIDv5 (SHA-1) over the canonical SQL, what NOW() means and whether Postgres
-/// confirms. White space, the case of keywords, the order of a comparison's sides, `1 week` for `7 days` and
-/// `3000.0` for `3000` leave it as it is; names of outputs do not, as they stand in the alert.
+/// Computes the rule's version: 16 hex digits of a UUIDv5 (SHA-1) over the canonical SQL, the meaning of NOW(), and
+/// whether Postgres confirms.
+///
+/// The version does not depend on white space, the case of keywords, the order of a comparison's sides, `1 week` or `7
+/// days`, `3000.0` or `3000`. It does depend on the names of outputs, because alerts contain them.
 pub fn version(query: &Query, time: Time, confirm: Confirm) -> String {
     let canonical = query.clone().canonical();
     // The words that versions have been made of since the first one.

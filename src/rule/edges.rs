@@ -1,10 +1,11 @@
-//! Times that go by NOW(): where they are, what is compared with them, and when that changes. Pure.
+//! Times that depend on NOW(): where they are, what they are compared with, and when the comparison changes. Pure.
 //!
-//! Such a time is an *edge*. NOW() stands in comparisons only: of an edge with something of a row, or with something of a
-//! group. So what time changes is known beforehand: a comparison changes when its edge reaches the other side or passes it.
+//! Such a time is an *edge*. NOW() may stand only in comparisons of an edge with a value of a row or of a group. This
+//! makes it predictable when time changes a comparison: when its edge reaches the other side or passes it.
 //!
-//! An edge does not only go forward: 29, 30 and 31 March less a month are all 28 February, and where clocks are put back the
-//! same hours come again. So a row that has left may come back. It is held until no later edge can admit it.
+//! An edge can also move backward: 29, 30 and 31 March minus a month are all 28 February, and when clocks are set back
+//! the same hours repeat. So a row that has left the window may come back. Memory keeps it until no later edge can
+//! admit it.
 
 use chrono::{DateTime, Datelike};
 
@@ -14,14 +15,15 @@ use super::expression::{Arithmetic, Comparison, Expression, Literal, Type};
 use crate::model::Timestamp;
 use crate::model::zone::Zone;
 
-/// How far months take an edge back: the days by which the longest month outlasts the shortest.
+/// How far an edge with months can move backward, in days: the longest month minus the shortest.
 const CLIPPED_DAYS: i64 = 3;
-/// How often an edge is converted from or to local time where it is once in the text: there and back, by months and by days.
+/// How many conversions between instant and local time one part of an edge can cost: both directions, for months and
+/// for days.
 const CONVERSIONS: i64 = 4;
 const SUPPORTED: &str = "NOW() is supported in a comparison of a time, created_at < NOW() - INTERVAL '1 day' or \
      NOW() - created_at < INTERVAL '1 day', with nothing of a row or a group on its own side";
 
-/// The left edge of a window: rows before it are out.
+/// The left edge of a window. Rows before it are outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeftEdge {
     pub(super) at: Timestamp,
@@ -29,7 +31,7 @@ pub struct LeftEdge {
 }
 
 impl LeftEdge {
-    /// The edge of a rule without a time bound: every row is in.
+    /// The edge of a rule without a time bound. Every row is inside.
     pub const NONE: Self = Self { at: Timestamp::MIN, inclusive: true };
 
     /// Whether a row at this instant is inside.
@@ -43,27 +45,27 @@ impl LeftEdge {
     }
 }
 
-/// Where an edge is at some NOW(), and how it goes on.
+/// The position of an edge at some NOW(), and how it moves from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
     pub(super) at: Timestamp,
-    /// Whether it goes on as NOW() does; otherwise it stands still.
+    /// Whether the edge moves with NOW(). Otherwise it stands still.
     pub(super) moves: bool,
-    /// For so many microseconds.
+    /// How long the edge moves like this, in microseconds.
     pub(super) steady: i64,
 }
 
-/// What an edge does to a comparison.
+/// When an edge changes a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flips {
-    /// It changes when the edge comes to be equal to the other side.
+    /// The comparison changes when the edge becomes equal to the other side.
     pub(super) reached: bool,
-    /// It changes when the edge is a microsecond past the other side.
+    /// The comparison changes when the edge is one microsecond past the other side.
     pub(super) passed: bool,
 }
 
 impl Flips {
-    /// Of `other side op edge`.
+    /// Returns when the comparison `other side op edge` changes.
     pub(super) fn of(comparison: Comparison) -> Self {
         match comparison {
             Comparison::GreaterOrEqual | Comparison::Less => Self { reached: false, passed: true },
@@ -73,17 +75,17 @@ impl Flips {
     }
 }
 
-/// Something that is compared with an edge.
+/// A value that is compared with an edge.
 #[derive(Clone, Debug)]
 pub(super) struct Crossing<S> {
-    /// The other side.
+    /// The value: the other side of the comparison.
     pub(super) side: S,
-    /// Which edge.
+    /// The edge's number.
     pub(super) edge: usize,
     pub(super) flips: Flips,
 }
 
-/// The edges of a query, each once, and what is compared with them.
+/// The distinct edges of a query, and the values that are compared with them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     pub(super) edges: Vec<Expression>,
@@ -101,10 +103,10 @@ impl Found {
         }
     }
 
-    /// Takes the edges out of a condition: numbers stand for them.
+    /// Takes the edges out of a condition and puts their numbers in their places.
     ///
     /// # Errors
-    /// NOW() stands where no edge can be.
+    /// NOW() stands where no edge is allowed.
     pub(super) fn take(&mut self, expression: &mut Expression) -> Result<(), String> {
         if !expression.has_now() {
             return Ok(());
@@ -166,10 +168,10 @@ impl Found {
         Ok(Expression::Compare(op, Box::new(side), Box::new(Expression::Edge(edge))))
     }
 
-    /// Takes the edges out of something that is shown.
+    /// Takes the edges out of an output expression and puts their numbers in their places.
     ///
     /// # Errors
-    /// NOW() stands where no edge can be.
+    /// NOW() stands where no edge is allowed.
     pub(super) fn take_shown(&mut self, expression: &mut Expression) -> Result<(), String> {
         if goes_by_now(expression) && type_of(expression).is_time() {
             let edge = std::mem::replace(expression, Expression::Bound);
@@ -183,24 +185,24 @@ impl Found {
     }
 }
 
-/// Whether memory knows when this condition changes by time alone.
+/// Checks that memory can predict when time alone changes this condition.
 ///
 /// # Errors
-/// It does not.
+/// Memory cannot predict it.
 pub(super) fn check(condition: &Expression) -> Result<(), String> {
     Found::default().take(&mut condition.clone())
 }
 
-/// Whether memory can show this.
+/// Checks that memory can compute this output.
 ///
 /// # Errors
-/// It cannot.
+/// Memory cannot compute it.
 pub(super) fn check_shown(expression: &Expression) -> Result<(), String> {
     Found::default().take_shown(&mut expression.clone())
 }
 
-/// What of a row has to be at an edge or after it for a condition to be true, and the edge: the first such comparison among those
-/// that AND joins.
+/// Finds a lower bound in a condition: the value of a row that must be at an edge or after it, and the edge. Takes the
+/// first such comparison among those that AND joins.
 pub(super) fn lower_bound(condition: &Expression) -> Option<(Expression, Expression)> {
     match condition {
         Expression::And(left, right) => lower_bound(left).or_else(|| lower_bound(right)),
@@ -218,7 +220,7 @@ pub(super) fn lower_bound(condition: &Expression) -> Option<(Expression, Express
     }
 }
 
-/// Whether NOW() is in it, and nothing of a row or of a group.
+/// Whether the expression contains NOW() and no value of a row or group.
 fn goes_by_now(expression: &Expression) -> bool {
     match expression {
         Expression::Now(_) => true,
@@ -231,7 +233,7 @@ fn goes_by_now(expression: &Expression) -> bool {
     }
 }
 
-/// The type of what goes by NOW(), as far as it is a time.
+/// The type of an edge. `Unknown` where it is no time.
 pub(super) fn type_of(edge: &Expression) -> Type {
     match edge {
         Expression::Now(clock) => clock.ty(),
@@ -244,18 +246,18 @@ pub(super) fn type_of(edge: &Expression) -> Type {
     }
 }
 
-/// Where an edge is at `now`, in a session of this time zone.
+/// Returns the position of an edge at `now`, in a session of this time zone.
 pub(super) fn moment(edge: &Expression, now: Timestamp, zone: &Zone) -> Moment {
     let mut at = Walk { at: now.0, moves: true, steady: i64::MAX };
     if now == Timestamp::MAX || now == Timestamp::MIN || at.go(edge, now, zone).is_none() {
-        // What is out of the calendar stays there.
+        // An edge outside of the calendar remains outside.
         let at = if now == Timestamp::MAX { now } else { Timestamp::MIN };
         return Moment { at, moves: true, steady: i64::MAX };
     }
     Moment { at: Timestamp(at.at), moves: at.moves, steady: at.steady }
 }
 
-/// By how much the edge of a later NOW() is before that of an earlier one, at most.
+/// The greatest distance in microseconds by which the edge of a later NOW() can precede that of an earlier one.
 pub(super) fn slack(edge: &Expression, zone: &Zone) -> i64 {
     let own = match edge {
         Expression::Arithmetic(_, _, right, ty) => match &**right {
@@ -278,7 +280,7 @@ pub(super) fn slack(edge: &Expression, zone: &Zone) -> i64 {
     edge.parts().into_iter().fold(own, |sum, part| sum.saturating_add(slack(part, zone)))
 }
 
-/// Whether rows that are behind this edge may come back, in some time zone.
+/// Whether rows behind this edge may come back in some time zone.
 pub(super) fn may_come_back(edge: &Expression) -> bool {
     let is_calendar = |part: &Expression| match part {
         Expression::Now(clock) => clock.ty() != Type::TimestampTz,
@@ -292,7 +294,7 @@ pub(super) fn may_come_back(edge: &Expression) -> bool {
     any(edge, &is_calendar)
 }
 
-/// An edge on its way from NOW().
+/// The computation of an edge, step by step from NOW().
 struct Walk {
     at: i64,
     moves: bool,
@@ -300,7 +302,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// `None`: out of the calendar.
+    /// Applies an expression. `None`: the result is outside of the calendar.
     fn go(&mut self, edge: &Expression, now: Timestamp, zone: &Zone) -> Option<()> {
         match edge {
             Expression::Now(clock) => {
@@ -382,7 +384,7 @@ impl Walk {
         self.at = zone.instant(self.at).0;
     }
 
-    /// From here on it stands still, until the next cut.
+    /// Truncates the edge to a unit. It then stands still until the next unit begins.
     fn cut(&mut self, unit: calendar::Unit) -> Option<()> {
         let next = calendar::next_cut(self.at, unit)?;
         self.for_at_most(next.checked_sub(self.at));
@@ -418,7 +420,8 @@ impl Walk {
     }
 }
 
-/// How far it is to the next midnight at which clipping may begin or end: of the 29th, 30th, 31st or 1st.
+/// The time in microseconds to the next midnight at which clipping can begin or end: that of the 29th, 30th, 31st or
+/// 1st.
 fn until_clip(local: i64) -> i64 {
     let day = DateTime::from_timestamp_micros(local).map_or(28, |at| at.day());
     let midnights = i64::from(28_u32.saturating_sub(day)) + 1;

@@ -17,15 +17,16 @@ use crate::model::{ColumnType, Double, Timestamp};
 pub use aggregate::{Aggregate, AggregateFunction};
 pub use operators::{Arithmetic, Comparison, Function, NowWord, Test};
 
-/// A typed expression. Its columns are indexes into the table's columns, or, in a compiled program, into a decoded row.
+/// A typed expression. Columns are indexes into the table's columns. In a compiled program they are indexes into a
+/// decoded row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expression {
     /// A column of the row.
     Column(usize),
-    /// Index into [`Query::aggregates`](super::Query::aggregates).
+    /// An aggregate: an index into [`Query::aggregates`](super::Query::aggregates).
     Aggregate(usize),
-    /// The time bound, [`Query::bound`](super::Query::bound): it stands once in WHERE, and is true of every row that a window
-    /// holds.
+    /// The time bound, [`Query::bound`](super::Query::bound). It appears once in WHERE, and is true for every row
+    /// inside a window.
     Bound,
     /// A constant.
     Literal(Literal),
@@ -35,7 +36,7 @@ pub enum Expression {
     Arithmetic(Arithmetic, Box<Expression>, Box<Expression>, Type),
     /// `left = right` and so on.
     Compare(Comparison, Box<Expression>, Box<Expression>),
-    /// `left IS [NOT] DISTINCT FROM right`; true where NOT is there.
+    /// `left IS [NOT] DISTINCT FROM right`. The flag is true with NOT.
     Distinct(Box<Expression>, Box<Expression>, bool),
     /// `AND`
     And(Box<Expression>, Box<Expression>),
@@ -43,7 +44,7 @@ pub enum Expression {
     Or(Box<Expression>, Box<Expression>),
     /// `NOT`
     Not(Box<Expression>),
-    /// `x IS [NOT] NULL` and so on; true where NOT is there.
+    /// `x IS [NOT] NULL` and so on. The flag is true with NOT.
     Is(Box<Expression>, Test, bool),
     /// `x [NOT] IN (…)`
     In(Box<Expression>, Vec<Expression>, bool),
@@ -57,7 +58,7 @@ pub enum Expression {
     Call(Function, Vec<Expression>),
     /// `x::type`, and the type of `x`.
     Cast(Box<Expression>, Type, Type),
-    /// A time that is compared with a time of another type, and so converted to it without a word: from one type to another.
+    /// An implicit conversion of a time, from one type to another, for a comparison of two types of times.
     Widen(Box<Expression>, Type, Type),
     /// NOW(), or one of its synonyms.
     Now(NowWord),
@@ -67,16 +68,16 @@ pub enum Expression {
     Extract(Unit, Box<Expression>, Type),
     /// `x AT TIME ZONE zone`, and the type of `x`.
     AtZone(Box<Expression>, Arc<Zone>, Type),
-    /// In a compiled program: a time that goes by NOW(), by its number.
+    /// A time that depends on NOW(), by its number. Only in a compiled program.
     Edge(usize),
 }
 
 /// `CASE [operand] WHEN … THEN … [ELSE …] END`
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Case {
-    /// What each WHEN is compared with; without it each WHEN is a condition.
+    /// The value that each WHEN is compared with. `None`: each WHEN is a condition.
     pub operand: Option<Expression>,
-    /// WHEN and THEN.
+    /// The pairs of WHEN and THEN.
     pub branches: Vec<(Expression, Expression)>,
     /// ELSE.
     pub otherwise: Option<Expression>,
@@ -89,28 +90,28 @@ pub enum Literal {
     Null,
     /// `TRUE`, `FALSE`
     Bool(bool),
-    /// A number, with the scale that Postgres gives it.
+    /// A number. The type is the one that Postgres gives it.
     Number(Decimal, Type),
     /// A `real` or a `double precision`.
     Float(Double, Type),
-    /// A text, or something that is written as one: of this type.
+    /// A text, or a value of another type that is written as a text.
     Text(String, Type),
-    /// A time of this type: local time as if it were UTC, an instant otherwise.
+    /// A time. A local time is stored as if it were UTC.
     Time(Timestamp, Type),
-    /// An interval; the field is the one of `INTERVAL '7' DAY`.
+    /// An interval. The field is the one of `INTERVAL '7' DAY`.
     Interval(Interval, Option<&'static str>),
 }
 
-/// What LIKE is.
+/// A variant of LIKE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Like {
-    /// ILIKE.
+    /// Whether it is ILIKE.
     pub ignores_case: bool,
-    /// NOT.
+    /// Whether it has NOT.
     pub negated: bool,
 }
 
-/// Types that expressions have.
+/// The type of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
     /// `boolean`
@@ -143,14 +144,14 @@ pub enum Type {
     Timestamp,
     /// `timestamptz`
     TimestampTz,
-    /// `interval`: of a literal, or between two times.
+    /// `interval`: a literal, or the difference of two times.
     Interval,
-    /// A literal that takes its type from where it stands: NULL, or a text.
+    /// A literal whose type depends on its place: NULL, or a text.
     Unknown,
 }
 
 impl Type {
-    /// The type of a column; `None` where expressions cannot have it.
+    /// The type of a column's values. `None` where expressions do not support the column's type.
     pub fn of(column: &ColumnType) -> Option<Self> {
         Some(match column {
             ColumnType::Bool => Self::Bool,
@@ -172,7 +173,7 @@ impl Type {
         })
     }
 
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bool => "boolean",
@@ -196,29 +197,29 @@ impl Type {
         }
     }
 
-    /// Whether it is a whole number's.
+    /// Whether this is an integer type.
     pub fn is_integer(self) -> bool {
         matches!(self, Self::Int2 | Self::Int4 | Self::Int8)
     }
 
-    /// Whether it is a number's.
+    /// Whether this is a numeric type.
     pub fn is_number(self) -> bool {
         self.is_integer() || self == Self::Numeric || self.is_float()
     }
 
-    /// Whether it is binary floating point.
+    /// Whether this is a binary floating-point type.
     pub fn is_float(self) -> bool {
         matches!(self, Self::Float4 | Self::Float8)
     }
 
-    /// Whether it is a time's.
+    /// Whether this is a type of times.
     pub fn is_time(self) -> bool {
         matches!(self, Self::Date | Self::Timestamp | Self::TimestampTz)
     }
 }
 
 impl Expression {
-    /// The expressions that it consists of.
+    /// The direct operands.
     pub fn parts(&self) -> Vec<&Expression> {
         match self {
             Self::Column(_) | Self::Aggregate(_) | Self::Bound | Self::Literal(_) | Self::Now(_) | Self::Edge(_) => {
@@ -278,7 +279,7 @@ impl Expression {
         }
     }
 
-    /// The columns that it reads, in the order of the text; one may come twice.
+    /// The columns that the expression reads, in order of appearance. A column can appear twice.
     pub fn columns(&self) -> Vec<usize> {
         match self {
             Self::Column(column) => vec![*column],
@@ -286,17 +287,17 @@ impl Expression {
         }
     }
 
-    /// Whether there is an aggregate in it.
+    /// Whether the expression contains an aggregate.
     pub fn has_aggregate(&self) -> bool {
         matches!(self, Self::Aggregate(_)) || self.parts().into_iter().any(Self::has_aggregate)
     }
 
-    /// Whether NOW() is in it.
+    /// Whether the expression contains NOW().
     pub fn has_now(&self) -> bool {
         matches!(self, Self::Now(_) | Self::Edge(_)) || self.parts().into_iter().any(Self::has_now)
     }
 
-    /// Whether it means something else in another time zone of the session.
+    /// Whether the result depends on the session's time zone.
     pub fn is_zoned(&self) -> bool {
         let here = match self {
             Self::Now(clock) => clock.ty() != Type::TimestampTz,
@@ -313,7 +314,7 @@ impl Expression {
         here || self.parts().into_iter().any(Self::is_zoned)
     }
 
-    /// The conditions joined with AND that do not depend on NOW(), but for the time bound; `None`: there are none.
+    /// The conditions, joined with AND, that do not depend on NOW(). The time bound is kept. `None`: there are none.
     pub fn timeless(&self) -> Option<Self> {
         match self {
             Self::And(left, right) => match (left.timeless(), right.timeless()) {
@@ -324,7 +325,7 @@ impl Expression {
         }
     }
 
-    /// Calls `change` for every time zone that is named in it.
+    /// Calls `change` for every time zone that the expression names.
     pub fn change_zones(&mut self, change: &mut impl FnMut(&mut Arc<Zone>)) {
         match self {
             Self::Truncate(_, _, Some(zone), _) | Self::AtZone(_, zone, _) => change(zone),
@@ -339,7 +340,7 @@ impl Expression {
         Self::Arithmetic(Arithmetic::Subtract, Box::new(Self::Now(NowWord::Now)), Box::new(interval), Type::TimestampTz)
     }
 
-    /// Whether it is a condition on time alone: nothing for a row that a window holds.
+    /// Whether this is the time bound and nothing more. It rejects no row that a window holds.
     pub fn is_bound(&self) -> bool {
         *self == Self::Bound
     }
@@ -347,7 +348,7 @@ impl Expression {
     /// Calls `change` for every column.
     ///
     /// # Errors
-    /// Its first error.
+    /// The first error of `change`.
     pub fn change_columns<X>(&mut self, change: &mut impl FnMut(&mut usize) -> Result<(), X>) -> Result<(), X> {
         match self {
             Self::Column(column) => change(column),
@@ -355,7 +356,8 @@ impl Expression {
         }
     }
 
-    /// The same meaning in one spelling: a number stands on the right of a comparison, and without needless digits there.
+    /// Returns the canonical spelling of the same meaning: a number stands on the right of a comparison, without
+    /// trailing zeros.
     #[must_use]
     pub fn canonical(mut self) -> Self {
         for part in self.parts_mut() {
@@ -389,7 +391,7 @@ impl Expression {
     }
 }
 
-/// The type that Postgres gives a number which is written as its digits.
+/// The type that Postgres gives a number literal.
 pub fn natural(value: Decimal) -> Type {
     if value.scale() > 0 {
         return Type::Numeric;

@@ -1,6 +1,6 @@
 //! The template of an alert's message: `User {user_id} (${total})`. Pure.
 
-/// A message with names of fields in it.
+/// A message template with named fields.
 #[derive(Clone, Debug)]
 pub struct Template {
     parts: Vec<Part>,
@@ -12,23 +12,23 @@ enum Part {
     Field(String),
 }
 
-/// What a field prints.
+/// The value of a field, and how it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field<'a> {
-    /// Part of the key; printed as it is.
+    /// Part of the key. Printed unchanged.
     Key(&'a str),
-    /// A number as Postgres prints it; printed with thousands separators, its digits untouched.
+    /// A number as Postgres prints it. Thousands separators are added, and the digits are not changed.
     Number(&'a str),
-    /// SQL NULL; printed as `NULL`.
+    /// SQL NULL. Printed as `NULL`.
     Null,
 }
 
 impl Template {
-    /// Reads a template: `{name}` is the output of that name, `{{` and `}}` are braces, everything else (`$` too)
-    /// stands for itself.
+    /// Parses a template. `{name}` is the output of that name. `{{` and `}}` are literal braces. All other text, `$`
+    /// included, is literal.
     ///
     /// # Errors
-    /// A name that is not among `names`, a brace without its other half; with its place in characters from 1.
+    /// A name that is not among `names`, or an unmatched brace. The message has the position in characters, from 1.
     pub fn parse(text: &str, names: &[&str]) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut literal = String::new();
@@ -66,7 +66,7 @@ impl Template {
         Ok(Self { parts })
     }
 
-    /// Fills in the fields; one that `lookup` does not know prints as it was written.
+    /// Fills in the fields. A field that `lookup` does not know is printed as it was written.
     pub fn render<'a>(&self, lookup: impl Fn(&str) -> Option<Field<'a>>) -> String {
         let mut message = String::new();
         for part in &self.parts {
@@ -84,7 +84,8 @@ impl Template {
     }
 }
 
-/// `-1234567.8` → `-1,234,567.8`. What is no plain decimal number (`NaN`, `Infinity`) stays as it is.
+/// Adds thousands separators: `-1234567.8` → `-1,234,567.8`. Text that is not a plain decimal number (`NaN`,
+/// `Infinity`) is returned unchanged.
 fn grouped(number: &str) -> String {
     let (sign, unsigned) = match number.strip_prefix('-') {
         Some(rest) => ("-", rest),

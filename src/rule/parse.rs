@@ -1,8 +1,8 @@
-//! SQL text → [`Parsed`]: names, numbers and their places, nothing of the catalog yet. Pure.
+//! SQL text → [`Parsed`]: names, numbers and their positions. The catalog is not used yet. Pure.
 //!
-//! The parser accepts far more than a rule may say, and more than Postgres does. So its tree is taken apart
-//! field by field, without `..`: a clause that a later version of it learns is a compile error here, and never a
-//! clause that is ignored.
+//! The parser accepts far more than a rule may contain, and more than Postgres accepts. So the tree is taken apart
+//! field by field, without `..`. A clause that a later version of the parser adds is then a compile error here and is
+//! never ignored.
 
 mod calls;
 mod clauses;
@@ -34,7 +34,7 @@ const ONE_TABLE: &str = "a rule reads one table: FROM schema.table";
 const ONE_SELECT: &str =
     "a rule is one SELECT … FROM table WHERE conditions GROUP BY columns HAVING a condition on aggregates";
 
-/// A place in a rule's SQL.
+/// A position in a rule's SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
     /// Line, from 1.
@@ -44,39 +44,39 @@ pub struct At {
 }
 
 impl At {
-    /// An error at this place.
+    /// Makes an error at this position.
     pub fn error(self, problem: impl Into<String>) -> RuleError {
         RuleError { line: self.line, column: self.column, problem: problem.into() }
     }
 }
 
-/// A name as Postgres sees it: folded to lower case unless it was quoted.
+/// A name as Postgres reads it: folded to lower case unless it was quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     /// The folded or exact name.
     pub text: String,
-    /// Where it starts.
+    /// The position of the name.
     pub at: At,
 }
 
-/// A rule's SQL after parsing: the allowed shape, with names instead of columns.
+/// A rule's SQL after parsing: the supported shape, with names instead of columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// Schema of the table; `public` where none is written.
+    /// The table's schema. `public` where the text has none.
     pub schema: Name,
     /// The table.
     pub table: Name,
-    /// The select list, in order; never empty.
+    /// The select list, in order. Never empty.
     pub outputs: Vec<ParsedOutput>,
     /// WHERE, in which [`Kind::Bound`] stands for the time bound.
     pub filter: Option<Node>,
     /// The time bound of WHERE.
     pub bound: Option<ParsedBound>,
-    /// GROUP BY, columns and expressions over a row; never empty.
+    /// The columns and expressions of GROUP BY. Never empty.
     pub group_by: Vec<Node>,
     /// HAVING.
     pub having: Node,
-    /// Which of several spellings was used; no part of the meaning.
+    /// Which of several spellings the text uses. It does not change the meaning.
     pub spelling: Spelling,
 }
 
@@ -85,23 +85,23 @@ pub struct Parsed {
 pub struct ParsedOutput {
     /// The alias, or Postgres's default: the column's name, `count`, `sum` and so on.
     pub name: Name,
-    /// What it is.
+    /// The expression.
     pub expr: Node,
 }
 
-/// `column >= NOW() - INTERVAL …`, or another time that goes by NOW().
+/// `column >= NOW() - INTERVAL …`, or a comparison with another time that depends on NOW().
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedBound {
     /// The time column.
     pub column: Name,
     /// `>=` rather than `>`.
     pub inclusive: bool,
-    /// What it is compared with.
+    /// The time that the column is compared with.
     pub edge: Node,
 }
 
-/// Which of several equal spellings the text uses. `EXPLAIN (VERBOSE)` shows them, so a rendering that is to be
-/// compared with the text has to use them too; they have no other use. The default is the canonical spelling.
+/// Which of several equal spellings the text uses. `EXPLAIN (VERBOSE)` shows the spelling, so a rendering that is
+/// compared with the text has to use the same one. This is the only use. The default is the canonical spelling.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spelling {
     /// `NOW() - INTERVAL … <= column`.
@@ -111,7 +111,8 @@ pub struct Spelling {
 /// Parses a rule's SQL.
 ///
 /// # Errors
-/// What is no SQL, or SQL that a rule cannot be, with its place and what is supported instead.
+/// A text that is not SQL, or SQL that a rule does not support. The error has the position and what is supported
+/// instead.
 pub fn parse(sql: &str) -> Result<Parsed, RuleError> {
     let (source, statements) = Source::read(sql)?;
     let mut statements = statements.iter();
@@ -127,10 +128,10 @@ pub fn parse(sql: &str) -> Result<Parsed, RuleError> {
     }
 }
 
-/// An interval from its text alone.
+/// Parses the text of an interval.
 ///
 /// # Errors
-/// What is no positive interval of a supported form.
+/// A text that is no positive interval of a supported form.
 pub fn interval_of(text: &str) -> Result<super::Interval, String> {
     interval::parse(text, None)
 }
@@ -152,7 +153,7 @@ fn lower(source: &Source, select: &Select) -> Result<Parsed, RuleError> {
     Ok(Parsed { schema, table, outputs, filter, bound, group_by, having, spelling })
 }
 
-/// Schema, table and alias of FROM.
+/// The schema, table and alias of FROM.
 fn table(source: &Source, from: &[TableWithJoins]) -> Result<(Name, Name, Option<Name>), RuleError> {
     let mut tables = from.iter();
     let Some(TableWithJoins { relation, joins }) = tables.next() else {
@@ -281,7 +282,7 @@ fn same_column(left: &Node, right: &Node) -> bool {
     matches!((&left.kind, &right.kind), (Kind::Column(left), Kind::Column(right)) if left.text == right.text)
 }
 
-/// `GROUP BY 1`: what this output is.
+/// Resolves a number in GROUP BY, as in `GROUP BY 1`, to the output's expression.
 fn numbered(node: &Node, outputs: &[ParsedOutput]) -> Option<Node> {
     let Kind::Literal(Literal::Number(number, Type::Int4)) = &node.kind else { return None };
     let place = usize::try_from(number.mantissa()).ok()?.checked_sub(1)?;

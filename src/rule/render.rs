@@ -1,7 +1,7 @@
-//! [`Query`] → SQL for Postgres. Pure.
+//! Writes a [`Query`] as SQL for Postgres. Pure.
 //!
-//! Rendered from the typed query and never by the parser's `Display`, which is not safe to send (it writes `- -x`
-//! as a comment). Every expression stands in parentheses, every name in quotes; values come in as parameters.
+//! The text is rendered from the typed query. The parser's `Display` is never used, because it is not safe to send (it
+//! writes `- -x` as a comment). Every expression stands in parentheses and every name in quotes. Values are parameters.
 
 mod expression;
 mod fragments;
@@ -15,22 +15,27 @@ use fragments::{ROW, key_name, parameter};
 
 use crate::planted;
 
-/// A statement that asks Postgres about keys, and what it returns.
+/// A statement that asks Postgres about keys, and its result.
 ///
-/// Columns of its result, in order: `ord` (bigint, from 1, the place of the asked key), `snapshot` (text, of
-/// `pg_current_snapshot()`), `in_recovery` (boolean), `holds` (boolean, HAVING; false where it is NULL and where the
-/// key has no rows), then one text column per name in [`Confirmation::outputs`]. One row for every asked key, in
-/// order.
+/// The result has these columns, in order:
+///
+/// - `ord` (bigint): the place of the asked key, from 1
+/// - `snapshot` (text): `pg_current_snapshot()`
+/// - `in_recovery` (boolean)
+/// - `holds` (boolean): HAVING. False where HAVING is NULL and where the key has no rows
+/// - one text column for each name in [`Confirmation::outputs`]
+///
+/// It has one row for every asked key, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Confirmation {
     /// The statement.
     pub sql: String,
-    /// Names of the outputs that are aggregates, in select-list order. Each column is text: `count` is `0` for a
-    /// key without rows, `sum` is NULL.
+    /// The names of the outputs that are aggregates, in select-list order. For a key without rows `count` is `0` and
+    /// `sum` is NULL.
     pub outputs: Vec<String>,
 }
 
-/// A name in double quotes, with quotes inside doubled.
+/// A name in double quotes, with the quotes inside doubled.
 pub fn quote_ident(name: &str) -> String {
     if planted::bug("names-not-quoted") {
         return name.to_owned();
@@ -46,8 +51,8 @@ pub fn original(query: &Query) -> String {
     as_written(&query.clone().canonical(), &Spelling::default())
 }
 
-/// The plain query, in the spelling of the text it came from: its `EXPLAIN (VERBOSE, COSTS OFF)` equals that of
-/// the text. [`original`] means the same, but EXPLAIN distinguishes `3000 < SUM(x)` from `SUM(x) > 3000`.
+/// The plain query in the spelling of the text that it came from: its `EXPLAIN (VERBOSE, COSTS OFF)` equals that of the
+/// text. [`original`] has the same meaning, but EXPLAIN distinguishes `3000 < SUM(x)` from `SUM(x) > 3000`.
 pub fn as_written(query: &Query, spelling: &Spelling) -> String {
     let names = Fragments { query, prefix: "" };
     let outputs: Vec<String> = query
@@ -74,16 +79,20 @@ pub fn as_written(query: &Query, spelling: &Spelling) -> String {
 
 /// The statement that asks about many keys at once, none of them NULL.
 ///
-/// Parameters: `$1 text[]`, the keys' first column as text. [`Time::Processing`]: `$2 text`, the one instant that is NOW(), as
-/// text. [`Time::Event`]: `$2 text[]`, each key's own instant, as text, in the order of the keys; rows later than it
-/// are left out too. Both kinds of text need an offset (`…Z`) or a session in UTC. `$3 text[]` and on: further columns of the
-/// keys.
+/// Parameters:
+///
+/// - `$1 text[]`: the keys' first column as text
+/// - under [`Time::Processing`], `$2 text`: the instant that NOW() stands for
+/// - under [`Time::Event`], `$2 text[]`: each key's own instant, in the order of the keys. Later rows are left out
+/// - `$3 text[]` and on: further columns of the keys
+///
+/// The instants need an offset (`…Z`) or a session in UTC.
 pub fn confirmation(query: &Query, time: Time) -> Confirmation {
     keyed(query, time, false)
 }
 
-/// The same with two columns more, for an audit: `rows` (bigint, the rows inside of the window) and `times` (text, the sum
-/// of their times in microseconds since 1970, infinities left out; 0 without a time bound).
+/// The same statement with two more columns for an audit: `rows` (bigint, the number of rows inside the window) and
+/// `times` (text, the sum of their times in microseconds since 1970, without infinities, 0 without a time bound).
 pub fn comparison(query: &Query, time: Time) -> Confirmation {
     keyed(query, time, true)
 }
@@ -128,16 +137,16 @@ fn keyed(query: &Query, time: Time, with_rows: bool) -> Confirmation {
     Confirmation { sql, outputs }
 }
 
-/// The statement that asks about a key with a NULL in it, which equals nothing and so needs one of its own. `nulls`: which of
-/// the key's columns are NULL.
+/// The statement that asks about a key that contains NULL. Such a key equals nothing, so it needs a statement of its
+/// own. `nulls` says which of the key's columns are NULL.
 ///
-/// Parameters: `$1 text`, the instant that is NOW(); `$2 text` and on: the columns that are not NULL. Returns one row, with
-/// `ord` 1.
+/// Parameters: `$1 text` is the instant that NOW() stands for. `$2 text` and on are the columns that are not NULL. The
+/// result has one row, whose `ord` is 1.
 pub fn confirmation_null(query: &Query, time: Time, nulls: &[bool]) -> Confirmation {
     null(query, time, nulls, false)
 }
 
-/// The same with the columns of [`comparison`].
+/// The same statement with the columns of [`comparison`].
 pub fn comparison_null(query: &Query, time: Time, nulls: &[bool]) -> Confirmation {
     null(query, time, nulls, true)
 }
@@ -167,11 +176,11 @@ fn null(query: &Query, time: Time, nulls: &[bool], with_rows: bool) -> Confirmat
     Confirmation { sql, outputs }
 }
 
-/// The statement that reads a group's rows inside of the window, and those that may come back into it: the primary key's
+/// The statement that reads a group's rows inside the window, and those that may come back into it: the primary key's
 /// columns as text, then the wanted ones. Times are microseconds since 1970 in UTC, or the infinities by name.
 ///
-/// Parameters: `$1 text`, the key's first column, or NULL; `$2 text`, the instant that is NOW(); `$3 text` and on: further
-/// columns of the key.
+/// Parameters: `$1 text` is the key's first column, or NULL. `$2 text` is the instant that NOW() stands for. `$3 text`
+/// and on are further columns of the key.
 pub fn rows(query: &Query, wanted: &[usize]) -> String {
     let names = Fragments { query, prefix: ROW };
     let columns: Vec<String> = query.table.primary_key.iter().chain(wanted).map(|index| names.text(*index)).collect();
@@ -187,11 +196,11 @@ pub fn rows(query: &Query, wanted: &[usize]) -> String {
     )
 }
 
-/// The statement that reads the rows of many groups, as [`rows`] does for one; under event time, where each group has a
-/// window of its own, all rows of these groups.
+/// The statement that reads the rows of many groups, like [`rows`] for one. Under event time each group has a window of
+/// its own, so it reads all rows of these groups.
 ///
-/// Parameters: `$1 text[]`, the keys' first column, none of them NULL; `$2 text`, the instant that is NOW(); `$3 text[]` and on:
-/// further columns of the keys.
+/// Parameters: `$1 text[]` is the keys' first column, without NULLs. `$2 text` is the instant that NOW() stands for.
+/// `$3 text[]` and on are further columns of the keys.
 pub fn rows_of(query: &Query, wanted: &[usize], time: Time) -> String {
     let names = Fragments { query, prefix: ROW };
     let all = all_rows_at(query, wanted, time, "$2");
@@ -211,11 +220,11 @@ pub fn rows_of(query: &Query, wanted: &[usize], time: Time) -> String {
     )
 }
 
-/// The statement that reads the keys of the groups inside of the window in their order, as text; under event time, of all
-/// groups.
+/// The statement that reads the keys of the groups inside the window as text, in order. Under event time it reads those
+/// of all groups. Keys that contain NULL are left out.
 ///
-/// Parameters: `$1 text`, the instant that is NOW(); `$2 bigint`, how many at most; with `after`, `$3 text` and on, the columns
-/// of the key that they come after. Keys with a NULL in them are left out.
+/// Parameters: `$1 text` is the instant that NOW() stands for. `$2 bigint` is the greatest number of keys. With
+/// `after`, `$3 text` and on are the columns of the key after which to begin.
 pub fn keys(query: &Query, time: Time, after: bool) -> String {
     let names = Fragments { query, prefix: ROW };
     let bounded = match time {
@@ -248,9 +257,10 @@ pub fn keys(query: &Query, time: Time, after: bool) -> String {
     )
 }
 
-/// The statement that reads rows by their primary keys, whatever their time: columns as of [`rows`].
+/// The statement that reads rows by their primary keys, without regard to their time. Its columns are those of
+/// [`rows`].
 ///
-/// Parameters: `$1 text[]`, `$2 text[]` …, the keys' columns as text, each in the order of the keys.
+/// Parameters: `$1 text[]`, `$2 text[]` … are the primary keys' columns as text, each in the order of the keys.
 pub fn rows_by_key(query: &Query, wanted: &[usize]) -> String {
     let names = Fragments { query, prefix: ROW };
     let primary_key = &query.table.primary_key;
@@ -271,18 +281,18 @@ pub fn rows_by_key(query: &Query, wanted: &[usize]) -> String {
     )
 }
 
-/// The statement that reads the rows of all groups inside of the window, as [`rows`] does for one; under event time,
-/// where each group has a window of its own, all rows.
+/// The statement that reads the rows of all groups inside the window, like [`rows`] for one. Under event time each
+/// group has a window of its own, so it reads all rows.
 ///
-/// Parameter: `$1 text`, the instant that is NOW().
+/// Parameter: `$1 text` is the instant that NOW() stands for.
 pub fn all_rows(query: &Query, wanted: &[usize], time: Time) -> String {
     all_rows_at(query, wanted, time, "$1")
 }
 
-/// The same, of the rows in some blocks of the table.
+/// The same statement for the rows in some blocks of the table.
 ///
-/// Parameters: `$1 text`, as there; `$2 text` and `$3 text`, the physical places (`ctid`) of the first row and of the first one
-/// after the last.
+/// Parameters: `$1 text` is the instant. `$2 text` and `$3 text` are the physical places (`ctid`) of the first row and
+/// of the first row after the last.
 pub fn all_rows_in(query: &Query, wanted: &[usize], time: Time) -> String {
     format!("{} AND (r.ctid >= ($2::text)::tid) AND (r.ctid < ($3::text)::tid)", all_rows(query, wanted, time))
 }
@@ -301,9 +311,9 @@ fn all_rows_at(query: &Query, wanted: &[usize], time: Time, instant: &str) -> St
     )
 }
 
-/// The statement that runs the whole rule: the keys, as text, of the groups that HAVING holds for.
+/// The statement that runs the whole rule. It returns the keys, as text, of the groups for which HAVING holds.
 ///
-/// Parameter: `$1 text`, the instant that is NOW().
+/// Parameter: `$1 text` is the instant that NOW() stands for.
 pub fn holding(query: &Query) -> String {
     if let Some(text) = &query.text {
         return text::holding(query, text);

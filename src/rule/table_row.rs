@@ -1,4 +1,4 @@
-//! Rows of the table as memory holds them: what a statement returned as text, by the columns' types. Pure.
+//! Converts rows of the table, which a statement returned as text, to values by the columns' types. Pure.
 
 use crate::change::decimal;
 use crate::model::{Column, ColumnType, Double, Key, Timestamp, Value, inet};
@@ -7,16 +7,16 @@ use crate::rule::Query;
 /// A row read from the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRow {
-    /// Its primary key.
+    /// The primary key.
     pub pk: Key,
     /// The wanted columns, in their order.
     pub row: Box<[Value]>,
 }
 
-/// Takes a row of [`crate::rule::render::rows`]: the primary key's columns, then the wanted ones.
+/// Converts a row of [`crate::rule::render::rows`]: the primary key's columns, then the wanted ones.
 ///
 /// # Errors
-/// Text that is not of its column's type, or columns that are missing.
+/// A text that does not fit its column's type, or a missing column.
 pub fn table_row(query: &Query, wanted: &[usize], texts: &[Option<String>]) -> Result<TableRow, String> {
     let columns = query.table.primary_key.iter().chain(wanted);
     if texts.len() != query.table.primary_key.len() + wanted.len() {
@@ -31,10 +31,10 @@ pub fn table_row(query: &Query, wanted: &[usize], texts: &[Option<String>]) -> R
     Ok(TableRow { pk: Key::new(values), row: row.into() })
 }
 
-/// A value from its text; times are microseconds since 1970, or the infinities by name.
+/// Converts a text to a value. Times are microseconds since 1970, or the infinities by name.
 ///
 /// # Errors
-/// Text that is not of the column's type.
+/// A text that does not fit the column's type.
 pub fn value(column: &Column, text: Option<&str>) -> Result<Value, String> {
     let Some(text) = text else { return Ok(Value::Null) };
     let bad = || format!("{text} is no {}", column.type_name);

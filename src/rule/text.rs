@@ -1,8 +1,8 @@
 //! Rules that Postgres alone evaluates: any query with a key. Memory knows which keys a change touches. Pure.
 //!
-//! - this file: the text taken apart as far as it has to be known: which tables, functions and keys are in it
+//! - this file: takes the text apart and finds its tables, functions and keys
 //! - [`touch`]: which keys a change of a table touches
-//! - [`names`], [`calls`]: what is in a query
+//! - [`names`], [`calls`]: names, subqueries and window functions in a query
 
 mod calls;
 mod names;
@@ -22,17 +22,17 @@ use super::{Expression, Literal, Output, OutputExpr, RuleError, Type, compile};
 use crate::model::{Column, Table};
 use touch::Analysis;
 
-/// A rule's text, where Postgres alone evaluates it.
+/// The text of a rule that Postgres alone evaluates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
-    /// The query without a semicolon at its end.
+    /// The query, without a semicolon at its end.
     pub sql: String,
-    /// Names of its outputs, in order.
+    /// The names of the query's outputs, in order.
     pub columns: Vec<String>,
-    /// Of these, the ones that are the key.
+    /// The indexes of those outputs that are the key.
     pub key: Vec<usize>,
-    /// Which columns of the watched table are a key that a change of a row touches, each list in the order of the key. Empty: no
-    /// change says which keys it touches, and the query runs as a whole.
+    /// Lists of columns of the watched table. The values of each list, in a changed row, are a touched key in the key's
+    /// column order. Empty: a change does not determine the touched keys, and the query runs as a whole.
     pub touches: Vec<Vec<usize>>,
     /// When Postgres is asked.
     pub pace: Pace,
@@ -50,10 +50,11 @@ pub struct Pace {
 }
 
 impl Text {
-    /// The query of a rule with this text, over the watched table. `columns`: the outputs, by the types that Postgres gives them.
+    /// Builds the query of a rule with this text over the watched table. `columns` are the outputs with the types that
+    /// Postgres gives them.
     ///
     /// # Errors
-    /// A column of the key whose values memory cannot hold.
+    /// A column of the key has a type whose values memory cannot hold.
     pub fn query(self, table: &Table, columns: Vec<Column>) -> Result<super::Query, String> {
         let mut table = table.clone();
         let own = table.columns.len();
@@ -96,35 +97,36 @@ impl Text {
 /// A table or something else that a query reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relation {
-    /// Its schema, as stored.
+    /// The schema, as stored in the catalog.
     pub schema: String,
-    /// Its name, as stored.
+    /// The name, as stored in the catalog.
     pub name: String,
-    /// Its columns, in their order.
+    /// The names of the columns, in order.
     pub columns: Vec<String>,
-    /// Of these, the primary key.
+    /// The names of the primary key's columns.
     pub primary_key: Vec<String>,
 }
 
-/// What a query reads, by its names in the text: as stored, with a dot between schema and table.
+/// The relations that a query reads, by their names in the text. A name is as stored in the catalog, with a dot between
+/// schema and table.
 pub type Relations = BTreeMap<String, Relation>;
 
-/// A rule's text, taken apart.
+/// A rule's text after parsing.
 #[derive(Clone, Debug)]
 pub struct ParsedText {
-    /// The query without a semicolon at its end.
+    /// The query, without a semicolon at its end.
     pub sql: String,
-    /// Names of what it reads, in the order of the text, each once; those of WITH are among them.
+    /// The distinct names of the relations that the text reads, in order of appearance. Names of WITH are included.
     pub relations: Vec<String>,
-    /// Names of the functions that it calls, without their schemas.
+    /// The names of the functions that the text calls, without their schemas.
     pub functions: Vec<String>,
     query: Query,
 }
 
-/// Takes a text apart.
+/// Parses a rule's text.
 ///
 /// # Errors
-/// It is no query, more than one, or one that does more than read.
+/// The text is not a query, has more than one statement, or does more than read.
 pub fn parse(sql: &str) -> Result<ParsedText, RuleError> {
     let (source, statements) = Source::read(sql)?;
     let [statement] = statements.as_slice() else {
@@ -155,7 +157,7 @@ pub fn parse(sql: &str) -> Result<ParsedText, RuleError> {
     })
 }
 
-/// What stands anywhere in a text.
+/// What a text contains, at any depth.
 #[derive(Default)]
 struct Found {
     relations: Vec<String>,
@@ -209,7 +211,7 @@ impl Visitor for Found {
     }
 }
 
-/// A name as stored.
+/// The name as stored in the catalog.
 pub(super) fn ident(ident: &sqlparser::ast::Ident) -> Option<String> {
     name(super::parse::At { line: 1, column: 1 }, ident).ok().map(|name| name.text)
 }
@@ -222,17 +224,17 @@ fn parts_of(object: &ObjectName) -> Option<Vec<String>> {
     object.0.iter().map(part).collect()
 }
 
-/// A relation's name as stored, with a dot between schema and table.
+/// A relation's name as stored in the catalog, with a dot between schema and table.
 pub(super) fn relation_name(object: &ObjectName) -> Option<String> {
     Some(parts_of(object)?.join("."))
 }
 
 impl ParsedText {
-    /// Which columns of `table` are a key that a change of a row touches, for each time that the query reads it; each list in
-    /// the order of `key`, which are places in the select list.
+    /// Finds the columns of `table` whose values in a changed row are the touched key, for each place at which the
+    /// query reads the table. Each list has the order of `key`, which holds places in the select list.
     ///
     /// # Errors
-    /// Why changes do not say which keys they touch, in a few words.
+    /// Why a change does not determine the touched keys, in a few words.
     pub fn touches(&self, table: &Relation, relations: &Relations, key: &[usize]) -> Result<Vec<Vec<String>>, String> {
         if key.is_empty() {
             return Err("it has one key for all rows".to_owned());
@@ -245,22 +247,22 @@ impl ParsedText {
         }
     }
 
-    /// The key, where none is configured: the columns of GROUP BY, but for those that another table's primary key in it fixes.
-    /// `None`: there is no GROUP BY, or one of expressions.
+    /// Finds the key where none is configured: the columns of GROUP BY, without those that are determined by another
+    /// table's primary key in it. `None`: there is no GROUP BY, or it contains expressions.
     ///
     /// # Errors
-    /// A column of GROUP BY that is not selected.
+    /// A column of GROUP BY is not selected.
     pub fn key(&self, relations: &Relations) -> Result<Option<Vec<usize>>, String> {
         Analysis::new(&Relation::default(), relations).key(&self.query)
     }
 
-    /// Whether the name is that of something that the text reads.
+    /// Whether the text reads this table.
     pub fn reads(&self, schema: &str, table: &str) -> bool {
         self.relations.iter().any(|name| *name == format!("{schema}.{table}") || name == table)
     }
 }
 
-/// Whether one of these names stands in it.
+/// Whether this part contains a name that `is_one` accepts.
 pub(super) fn reads_any(part: &impl Visit, is_one: &impl Fn(&str) -> bool) -> bool {
     visit_relations(part, |relation| match relation_name(relation) {
         Some(name) if is_one(&name) => ControlFlow::Break(()),

@@ -1,4 +1,4 @@
-//! GROUP BY: columns, and what is calculated from a row.
+//! GROUP BY: columns, and expressions over a row.
 
 use super::types::{Types, is_key};
 use super::{find, unsupported};
@@ -9,13 +9,13 @@ use crate::rule::expression::{Expression, Function, Type};
 use crate::rule::parse::node::{Kind, Node};
 use crate::rule::parse::{Name, ParsedOutput};
 
-/// What a rule groups by.
+/// The columns that a rule groups by.
 pub(super) struct Keys {
-    /// The table with the computed columns behind its own.
+    /// The table, with the computed columns after its own.
     pub(super) table: Table,
-    /// Indexes into its columns.
+    /// Indexes into the table's columns.
     pub(super) group_by: Vec<usize>,
-    /// What the computed columns are.
+    /// The expressions of the computed columns.
     pub(super) computed: Vec<Expression>,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn keys(table: &Table, nodes: &[Node], outputs: &[ParsedOutput]) -> R
     Ok(keys)
 }
 
-/// A name that no column has may be that of an output.
+/// A name that no column has may be the alias of an output.
 fn aliased<'a>(table: &Table, node: &'a Node, outputs: &'a [ParsedOutput]) -> &'a Node {
     let Kind::Column(name) = &node.kind else { return node };
     if table.column(&name.text).is_some() {
@@ -95,7 +95,7 @@ impl Keys {
     }
 }
 
-/// Whether memory has the value whatever the row holds: a key cannot be unknown.
+/// Whether memory can compute the expression for every row: a key must not be unknown.
 fn is_supported(expression: &Expression) -> bool {
     let here = match expression {
         Expression::Column(_)
@@ -118,7 +118,7 @@ fn same(table: &Table, node: &Node, expression: &Expression) -> bool {
     typed.is_ok_and(|(typed, _)| typed == *expression)
 }
 
-/// The place in the key of an output that is calculated as it is.
+/// The place in the key whose expression is the same as the output's.
 pub(super) fn computed_at(table: &Table, group_by: &[usize], computed: &[Expression], node: &Node) -> Option<usize> {
     let own = table.columns.len() - computed.len();
     let known = computed.iter().position(|expression| same(table, node, expression))?;

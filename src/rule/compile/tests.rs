@@ -94,7 +94,7 @@ fn keys_are_columns_or_calculated() {
     refused("1", "GROUP BY takes columns, DATE_TRUNC");
 }
 
-/// Each is typed once: twice at each level would take for ever.
+/// Typing is linear: an expression that was typed twice at each level would take exponential time.
 #[test]
 fn deep_expressions_are_typed_at_once() {
     let nested = |open: &str, close: &str| format!("{}amount{}", open.repeat(20), close.repeat(20));
@@ -174,7 +174,8 @@ fn types_are_those_of_postgres() {
     check("- COUNT(*)", Ok(Type::Int8));
     check("NOT COUNT(*)", Err("NOT has to be a condition, and this is bigint"));
     check("ABS(MAX(ts))", Err("ABS takes a number"));
-    // select pg_typeof(…): an operator takes a real and another number as doubles; a choice between them is a real.
+    // By `select pg_typeof(…)`: an operator takes a real and another number as doubles. A choice between them is a
+    // real.
     check("MAX(weight) + 1", Ok(Type::Float8));
     check("MAX(weight) + MAX(weight)", Ok(Type::Float4));
     check("COALESCE(MAX(weight), 1.5)", Ok(Type::Float4));

@@ -1,4 +1,4 @@
-//! The types of times and intervals, and of what is made of them.
+//! The types of times, of intervals and of expressions over them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::rule::parse::At;
 
 type Typed = (Expression, Type);
 
-/// A value in the type that it is compared in.
+/// Converts a value to the type in which it is compared.
 pub(super) fn widened(expression: Expression, from: Type, to: Type) -> Expression {
     if from == to || !from.is_time() || !to.is_time() {
         return expression;
@@ -21,7 +21,7 @@ pub(super) fn widened(expression: Expression, from: Type, to: Type) -> Expressio
     Expression::Widen(Box::new(expression), from, to)
 }
 
-/// Arithmetic of times; `None` if neither side is one.
+/// Types the arithmetic of times. `None`: neither side is a time or an interval.
 pub(super) fn arithmetic(at: At, op: Arithmetic, [left, right]: &[Typed; 2]) -> Option<Result<Typed, RuleError>> {
     let is_timed = |ty: Type| ty.is_time() || ty == Type::Interval;
     if !is_timed(left.1) && !is_timed(right.1) {
@@ -93,12 +93,12 @@ pub(super) fn at_zone(at: At, of: Typed, zone: &str) -> Result<Typed, RuleError>
     Ok((Expression::AtZone(Box::new(widened(inner, ty, from)), named(zone), from), to))
 }
 
-/// A zone of which only the name is known yet.
+/// A time zone of which only the name is known yet.
 fn named(name: &str) -> Arc<Zone> {
     Arc::new(Zone::new(name, 0, []))
 }
 
-/// A time that is written out, in ISO 8601.
+/// Parses a time literal in ISO 8601.
 pub(super) fn time_of(text: &str, ty: Type) -> Result<Expression, String> {
     let bad = || format!("'{text}' is no {}; write it as 2026-01-31 or 2026-01-31 12:00:00", ty.name());
     let text = text.trim();
@@ -125,7 +125,7 @@ pub(super) fn time_of(text: &str, ty: Type) -> Result<Expression, String> {
         Type::Timestamp => local(text).map(|at| literal(at, ty)).ok_or_else(bad),
         _ => {
             if let Some(at) = local(text) {
-                // It takes its offset from the session.
+                // The session's time zone gives the offset.
                 return Ok(Expression::Cast(Box::new(literal(at, Type::Timestamp)), Type::Timestamp, ty));
             }
             let formats = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z"];

@@ -13,19 +13,19 @@ use crate::rule::expression::{
 use crate::rule::parse::node::{AggregateNode, Kind, Node};
 use crate::rule::parse::{self, At};
 
-/// What names mean where an expression stands.
+/// Resolves the names in an expression to columns and aggregates.
 pub(super) struct Types<'a> {
     pub(super) table: &'a Table,
     /// The distinct aggregates so far.
     pub(super) aggregates: &'a mut Vec<Aggregate>,
-    /// Columns may stand in a row's expressions only: those of a group are aggregates.
+    /// Whether columns are allowed: in expressions over a row, but not over a group.
     pub(super) columns: bool,
 }
 
 type Typed = (Expression, Type);
 
 impl Types<'_> {
-    /// A condition.
+    /// Types a condition.
     pub(super) fn condition(&mut self, node: &Node, what: &str) -> Result<Expression, RuleError> {
         let (expression, ty) = self.typed(node)?;
         match ty {
@@ -35,7 +35,7 @@ impl Types<'_> {
         }
     }
 
-    /// An expression and its type.
+    /// Types an expression.
     pub(super) fn typed(&mut self, node: &Node) -> Result<Typed, RuleError> {
         let at = node.at;
         Ok(match &node.kind {
@@ -91,7 +91,7 @@ impl Types<'_> {
                 (Expression::Is(Box::new(inner), *test, *negated), Type::Bool)
             }
             Kind::In(value, list, negated) => {
-                // Postgres finds one type for all of a longer list; a single item is compared.
+                // Postgres finds one type for all items of a longer list. It compares with a single item.
                 let nodes: Vec<&Node> = std::iter::once(&**value).chain(list).collect();
                 let common = if list.len() > 1 { chosen_type } else { common_type };
                 let (mut all, _) = self.alike(at, &nodes, common)?;
@@ -163,7 +163,7 @@ impl Types<'_> {
         Ok((left, right))
     }
 
-    /// Expressions that are compared, or of which one is chosen, and the type that Postgres gives them all.
+    /// Types expressions that are compared, or one of which is chosen, and finds the type that Postgres gives them all.
     fn alike(&mut self, at: At, nodes: &[&Node], common: Common) -> Result<(Vec<Expression>, Type), RuleError> {
         let typed = nodes.iter().map(|node| self.typed(node)).collect::<Result<Vec<_>, _>>()?;
         alike(at, typed, nodes, common)
@@ -208,8 +208,8 @@ impl Types<'_> {
             Function::Greatest | Function::Least if matches!(ty, Type::Enum | Type::Inet) => {
                 Err(at.error(format!("GREATEST and LEAST of {} are not supported", ty.name())))
             }
-            // An integer that is compared with a wider one stays what it is; of two numbers that Postgres has no comparison
-            // for, the first is converted.
+            // An integer that is compared with a wider one keeps its type. If Postgres has no comparison of two types
+            // of numbers, it converts the first.
             Function::Nullif if ty.is_float() && first != Some(ty) => {
                 Err(at.error("NULLIF of floating point takes two of one type; cast one of them"))
             }
@@ -248,7 +248,7 @@ impl Types<'_> {
         Ok((Expression::Cast(Box::new(expression), from, to), to))
     }
 
-    /// The aggregate's place among the distinct ones, added where it is new.
+    /// The aggregate's index among the distinct ones. A new one is added.
     fn aggregate(&mut self, at: At, node: &AggregateNode) -> Result<Typed, RuleError> {
         let mut row = Types { table: self.table, aggregates: &mut Vec::new(), columns: true };
         let argument = node.argument.as_ref().map(|argument| row.typed(argument)).transpose()?;
@@ -274,7 +274,7 @@ impl Types<'_> {
     }
 }
 
-/// The same of expressions whose types are known, each of the node in its place. Each is typed once: they nest.
+/// The same for expressions that are typed already. `nodes` has their positions. Each is typed once, because they nest.
 fn alike(at: At, mut typed: Vec<Typed>, nodes: &[&Node], of_two: Common) -> Result<(Vec<Expression>, Type), RuleError> {
     let mut common = Type::Unknown;
     for ((_, ty), node) in typed.iter().zip(nodes) {
@@ -334,11 +334,11 @@ fn type_of(literal: &Literal) -> Type {
     }
 }
 
-/// The type that two types have in common.
+/// Finds the type that two types have in common.
 type Common = fn(Type, Type) -> Option<Type>;
 
-/// What an operator compares or calculates two types in: the wider number or time; what is not yet known takes the other's. A `real`
-/// and another number are doubles.
+/// The type in which an operator compares or calculates: the wider number or time. A literal without a type takes the
+/// other side's. A `real` and another number become doubles.
 fn common_type(left: Type, right: Type) -> Option<Type> {
     let is_mixed = left != right && left.is_number() && right.is_number();
     match (left, right) {
@@ -347,7 +347,8 @@ fn common_type(left: Type, right: Type) -> Option<Type> {
     }
 }
 
-/// What one of two values is chosen in, by CASE or COALESCE: as [`common_type`], but for `real`, which is wider than an exact number.
+/// The type of a choice between two values, by CASE or COALESCE. Like [`common_type`], but `real` counts as wider than
+/// an exact number.
 fn chosen_type(left: Type, right: Type) -> Option<Type> {
     let rank = |ty: Type| match ty {
         Type::Int2 => Some(0),
@@ -369,7 +370,7 @@ fn chosen_type(left: Type, right: Type) -> Option<Type> {
     }
 }
 
-/// A number in floating point.
+/// Converts a number to floating point.
 fn as_float(expression: Expression, from: Type, to: Type) -> Expression {
     let float = match &expression {
         Expression::Literal(Literal::Number(value, _)) => {
@@ -384,7 +385,7 @@ fn as_float(expression: Expression, from: Type, to: Type) -> Expression {
     }
 }
 
-/// A literal whose type is where it stands: a text that reads as a number, and so on.
+/// Gives a literal the type that its place requires: a text that reads as a number, and so on.
 fn literal_of(at: At, expression: Expression, ty: Type) -> Result<Expression, RuleError> {
     let Expression::Literal(Literal::Text(text, _)) = &expression else { return Ok(expression) };
     let bad = || at.error(format!("'{text}' is no {}", ty.name()));
@@ -426,7 +427,7 @@ fn literal_of(at: At, expression: Expression, ty: Type) -> Result<Expression, Ru
     Ok(Expression::Literal(literal))
 }
 
-/// Whether Postgres can group by a column of this type with the result that memory has.
+/// Whether grouping by this type in Postgres has the same result as in memory.
 pub(super) fn is_key(ty: &ColumnType) -> bool {
     matches!(
         ty,

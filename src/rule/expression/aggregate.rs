@@ -5,35 +5,35 @@ use super::{Expression, Type};
 /// An aggregate over the rows of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Aggregate {
-    /// Which one.
+    /// The aggregate function.
     pub function: AggregateFunction,
-    /// What it is taken over; `None` for COUNT(*).
+    /// The argument. `None` for COUNT(*).
     pub argument: Option<Expression>,
     /// `FILTER (WHERE …)`
     pub filter: Option<Expression>,
-    /// The type of its argument.
+    /// The type of the argument.
     pub over: Type,
-    /// The type of its result.
+    /// The type of the result.
     pub ty: Type,
 }
 
 impl Aggregate {
-    /// COUNT(*), of all rows.
+    /// COUNT(*) over all rows.
     pub const COUNT_ROWS: Self =
         Self { function: AggregateFunction::Count, argument: None, filter: None, over: Type::Int8, ty: Type::Int8 };
 
-    /// Whether it counts, so that it is 0 where there are no rows.
+    /// Whether the aggregate counts. Its value without rows is then 0.
     pub fn is_count(&self) -> bool {
         self.function.is_count()
     }
 
-    /// The expressions that it reads a row by.
+    /// The expressions that read a row: argument and filter.
     pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
         self.argument.iter().chain(&self.filter)
     }
 }
 
-/// Aggregate functions.
+/// An aggregate function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AggregateFunction {
     /// `COUNT(*)`, `COUNT(x)`
@@ -55,12 +55,12 @@ pub enum AggregateFunction {
 }
 
 impl AggregateFunction {
-    /// Whether it counts.
+    /// Whether the function counts.
     pub fn is_count(self) -> bool {
         matches!(self, Self::Count | Self::CountDistinct)
     }
 
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Count | Self::CountDistinct => "count",

@@ -2,7 +2,7 @@
 
 use super::Type;
 
-/// What NOW() is written as.
+/// A spelling of NOW().
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NowWord {
     /// `now()`
@@ -20,7 +20,7 @@ pub enum NowWord {
 }
 
 impl NowWord {
-    /// As SQL writes it.
+    /// The spelling in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Now => "now()",
@@ -32,7 +32,7 @@ impl NowWord {
         }
     }
 
-    /// Its type.
+    /// The type of the value.
     pub fn ty(self) -> Type {
         match self {
             Self::Now | Self::Transaction | Self::Statement | Self::Current => Type::TimestampTz,
@@ -42,7 +42,7 @@ impl NowWord {
     }
 }
 
-/// Operators of arithmetic.
+/// An arithmetic operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
     /// `+`
@@ -58,7 +58,7 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
-    /// As SQL writes it.
+    /// The operator in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Add => "+",
@@ -70,7 +70,7 @@ impl Arithmetic {
     }
 }
 
-/// What IS asks.
+/// A test of IS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Test {
     /// `IS NULL`
@@ -83,7 +83,7 @@ pub enum Test {
     Unknown,
 }
 
-/// Functions of values.
+/// A function of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Function {
     /// `ABS(number)`
@@ -99,7 +99,7 @@ pub enum Function {
 }
 
 impl Function {
-    /// As SQL writes it.
+    /// The name in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Abs => "abs",
@@ -129,7 +129,7 @@ pub enum Comparison {
 }
 
 impl Comparison {
-    /// As SQL writes it.
+    /// The operator in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Greater => ">",

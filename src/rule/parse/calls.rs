@@ -15,26 +15,26 @@ use crate::rule::expression::{AggregateFunction, Function, NowWord};
 
 const AGGREGATES: &str = "aggregates are COUNT, SUM, AVG, MIN, MAX, BOOL_AND and BOOL_OR";
 
-/// A call without the clauses that a rule has no use for.
+/// A call, after the clauses that a rule does not support were rejected.
 struct Call<'a> {
-    /// Folded name.
+    /// The function's name, folded to lower case.
     name: String,
     args: Args<'a>,
     distinct: bool,
     filter: Option<&'a Expr>,
 }
 
-/// What is between a call's parentheses.
+/// The arguments of a call.
 enum Args<'a> {
-    /// There are no parentheses: `CURRENT_TIMESTAMP`.
+    /// No parentheses: `CURRENT_TIMESTAMP`.
     Absent,
     /// `(*)`
     Star,
-    /// Expressions, or nothing.
+    /// A list of expressions, possibly empty.
     List(Vec<&'a Expr>),
 }
 
-/// A call as an expression.
+/// Converts a call to an expression.
 pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Result<Kind, RuleError> {
     let at = scope.at(expr);
     let call = taken_apart(at, function)?;
@@ -66,7 +66,7 @@ pub(super) fn call(scope: Scope<'_>, expr: &Expr, function: &FunctionExpr) -> Re
     Ok(Kind::Call(function, list.iter().map(|argument| scope.node(argument)).collect::<Result<_, _>>()?))
 }
 
-/// NOW() or a synonym.
+/// Recognizes NOW() and its synonyms.
 fn clock(call: &Call<'_>) -> Option<NowWord> {
     Some(match (call.name.as_str(), &call.args) {
         ("now", Args::List(list)) if list.is_empty() => NowWord::Now,
@@ -135,7 +135,7 @@ fn aggregate_function(name: &str) -> Option<AggregateFunction> {
     })
 }
 
-/// Takes a call apart; refuses OVER and whatever else stands in or behind it.
+/// Takes a call apart. Rejects OVER and every other clause of a call.
 fn taken_apart(at: At, function: &FunctionExpr) -> Result<Call<'_>, RuleError> {
     let FunctionExpr { name: path, uses_odbc_syntax, parameters, args, within_group, filter, null_treatment, over } =
         function;

@@ -1,4 +1,4 @@
-//! WHERE: conditions on a row, one of which may be the time bound; and intervals.
+//! WHERE, with its conditions on a row and its time bound, and intervals.
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, DateTimeField, Expr, Interval as IntervalExpr, Value, ValueWithSpan,
@@ -21,7 +21,7 @@ pub(super) struct Where<'a> {
 }
 
 impl Where<'_> {
-    /// A condition, or several joined with AND.
+    /// Converts a condition, or several that AND joins.
     pub(super) fn node(&mut self, expr: &Expr) -> Result<Node, RuleError> {
         let at = self.scope.at(expr);
         if let Expr::BinaryOp { left, op: BinaryOperator::And, right } = strip(expr) {
@@ -35,7 +35,7 @@ impl Where<'_> {
         Ok(if self.bound.is_none() { self.with_bound(node) } else { node })
     }
 
-    /// Takes the lower time bound, if it is one, either way round.
+    /// Takes the node out if it is the lower time bound, with the column on either side.
     fn with_bound(&mut self, node: Node) -> Node {
         let at = node.at;
         let (column, inclusive, edge, reversed) = match node.kind {
@@ -69,7 +69,7 @@ fn is_column(node: &Node) -> bool {
     matches!(node.kind, Kind::Column(_))
 }
 
-/// `INTERVAL '7 days'`, `INTERVAL '7' DAY`, `'7 days'::interval`; `None` if it is none.
+/// Parses `INTERVAL '7 days'`, `INTERVAL '7' DAY` or `'7 days'::interval`. `None`: the expression is no interval.
 pub(super) fn interval(scope: Scope<'_>, expr: &Expr) -> Result<Option<Literal>, RuleError> {
     let source = scope.source;
     let at = source.at(expr);

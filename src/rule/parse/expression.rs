@@ -1,4 +1,4 @@
-//! Expressions: the parser's tree → [`Node`], and words for what a rule cannot say.
+//! Expressions: the parser's tree → [`Node`], and messages about what a rule does not support.
 
 use sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, ExactNumberInfo, Expr, ExtractSyntax, Function as FunctionExpr,
@@ -13,30 +13,31 @@ use crate::rule::RuleError;
 use crate::rule::calendar::Unit;
 use crate::rule::expression::{Arithmetic, Comparison, Like, Literal, Test, Type, natural};
 
-/// What may stand where a value or a condition is expected.
+/// The forms that are supported where a value or a condition is expected.
 pub(super) const SUPPORTED: &str = "an expression may hold columns, literals, + - * / %, comparisons, AND, OR, NOT, IN, \
      BETWEEN, LIKE, IS NULL, IS DISTINCT FROM, CASE, casts, ABS, COALESCE, NULLIF, GREATEST, LEAST, NOW(), intervals, \
      DATE_TRUNC, EXTRACT and AT TIME ZONE";
 
-/// Where an expression stands.
+/// The context of an expression.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     /// The text.
     pub(super) source: &'a Source,
     /// Schema and name of the table.
     pub(super) table: (&'a Name, &'a Name),
-    /// The name that the rule gives the table, which then hides its own.
+    /// The name that the rule gives the table. It hides the table's own name.
     pub(super) alias: Option<&'a Name>,
-    /// Whether aggregates may stand here.
+    /// Whether aggregates are allowed here.
     pub(super) aggregates: bool,
-    /// In so many expressions this place is.
+    /// The number of expressions around this one.
     pub(super) depth: u8,
 }
 
-/// Expressions within each other at most: taking them apart recurses. A chain `a AND b AND …` is as deep as it is long.
+/// The greatest nesting of expressions, because taking them apart recurses. A chain `a AND b AND …` is as deep as it is
+/// long.
 const MAX_DEPTH: u8 = 100;
 
-/// Without the parentheses around it.
+/// Removes the parentheses around an expression.
 pub(super) fn strip(mut expr: &Expr) -> &Expr {
     while let Expr::Nested(inner) = expr {
         expr = inner;
@@ -45,7 +46,7 @@ pub(super) fn strip(mut expr: &Expr) -> &Expr {
 }
 
 impl Scope<'_> {
-    /// The same place inside of an aggregate.
+    /// The context inside an aggregate.
     pub(super) fn of_rows(self) -> Self {
         Self { aggregates: false, ..self }
     }
@@ -54,7 +55,7 @@ impl Scope<'_> {
         self.source.at(expr)
     }
 
-    /// The column that an expression is; `None` if it is something else.
+    /// Returns the column if the expression is one, else `None`.
     pub(super) fn column(self, expr: &Expr) -> Result<Option<Name>, RuleError> {
         let at = self.at(expr);
         match strip(expr) {
@@ -83,7 +84,7 @@ impl Scope<'_> {
         at.error(format!("{problem}; write the column's name alone"))
     }
 
-    /// The same place, one expression deeper.
+    /// The context one expression deeper.
     pub(super) fn deeper(self, at: At) -> Result<Self, RuleError> {
         match self.depth.checked_add(1).filter(|depth| *depth <= MAX_DEPTH) {
             Some(depth) => Ok(Self { depth, ..self }),
@@ -91,7 +92,7 @@ impl Scope<'_> {
         }
     }
 
-    /// An expression.
+    /// Converts an expression.
     pub(super) fn node(self, expr: &Expr) -> Result<Node, RuleError> {
         let at = self.at(expr);
         Ok(Node { at, kind: self.deeper(at)?.kind(expr, at)? })
@@ -198,7 +199,7 @@ impl Scope<'_> {
     }
 }
 
-/// The comparison that an operator is.
+/// The comparison that an operator stands for.
 pub(super) fn comparison(op: &BinaryOperator) -> Option<Comparison> {
     Some(match op {
         BinaryOperator::Gt => Comparison::Greater,
@@ -237,7 +238,8 @@ pub(super) fn text_of(expr: &Expr) -> Option<&str> {
     }
 }
 
-/// The name of a time zone: one of the IANA database. Postgres takes other names too, some of which mean another zone there.
+/// The name of a time zone from the IANA database. Postgres accepts more names, and some of them mean another zone
+/// there.
 pub(super) fn zone_name(scope: Scope<'_>, expr: &Expr) -> Result<String, RuleError> {
     let named = text_of(expr).filter(|name| name.contains('/') || Zone::is_utc_name(name));
     named.map(str::to_owned).ok_or_else(|| {
@@ -269,7 +271,8 @@ fn type_named(at: At, data_type: &DataType) -> Result<Type, RuleError> {
     })
 }
 
-/// What an expression is, in a few words for a refusal. Not the parser's `Display`, which may be long and wrong.
+/// Describes an expression in a few words, for an error message. The parser's `Display` is not used: it can be long and
+/// wrong.
 pub(super) fn describe(expr: &Expr) -> String {
     let words = match strip(expr) {
         Expr::Identifier(ident) => return format!("the name {}", shortened(&ident.value)),

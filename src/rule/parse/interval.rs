@@ -1,5 +1,6 @@
-//! Interval texts, a subset of what Postgres's `interval_in` takes (src/backend/utils/adt/datetime.c): quantities
-//! with units and `HH:MM[:SS]`, positive. Months, days and microseconds stay apart, as in Postgres.
+//! Parses the text of an interval: a subset of what Postgres's `interval_in` accepts
+//! (src/backend/utils/adt/datetime.c), namely positive quantities with units and `HH:MM[:SS]`. Months, days and
+//! microseconds remain separate, as in Postgres.
 
 use crate::rule::Interval;
 use crate::rule::calendar::{DAY_MICROS, HOUR_MICROS, MINUTE_MICROS, SECOND_MICROS};
@@ -11,7 +12,7 @@ const MAX_MONTHS: i64 = 1_200;
 const SUPPORTED: &str = "supported are whole numbers of years, months, weeks, days, hours, minutes, seconds, \
      milliseconds and microseconds, fractions of a second, and HH:MM or HH:MM:SS";
 
-/// The unit behind the text in `INTERVAL '7' DAY`.
+/// The unit after the text in `INTERVAL '7' DAY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     Year,
@@ -23,7 +24,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// Its SQL keyword.
+    /// The keyword in SQL.
     pub(super) fn keyword(self) -> &'static str {
         match self {
             Self::Year => "YEAR",
@@ -65,10 +66,10 @@ fn unit(text: &str) -> Option<Unit> {
     })
 }
 
-/// Reads an interval's text; `field` is the unit behind it, if any.
+/// Parses the text of an interval. `field` is the unit after the text, if there is one.
 ///
 /// # Errors
-/// What is no such interval, not positive, or longer than 100 years.
+/// A text that is no such interval, or an interval that is not positive or longer than 100 years.
 pub(super) fn parse(text: &str, field: Option<Field>) -> Result<Interval, String> {
     let mut sum = Sum::default();
     match field {
@@ -169,7 +170,7 @@ impl Sum {
         self.add_micros(micros)
     }
 
-    /// Postgres refuses a unit that comes twice, and so must this.
+    /// Rejects a unit that appears twice, as Postgres does.
     fn see(&mut self, unit: Unit) -> Result<(), String> {
         if self.seen.contains(&unit) {
             return Err("a unit of the interval comes twice".to_owned());
@@ -210,7 +211,7 @@ impl Sum {
     }
 }
 
-/// Splits into numbers (with points and colons) and words: `7d 02:00` is `7`, `d`, `02:00`.
+/// Splits a text into numbers (with points and colons) and words: `7d 02:00` is `7`, `d`, `02:00`.
 fn runs(text: &str) -> Result<Vec<String>, String> {
     let mut runs: Vec<String> = Vec::new();
     let mut last = ' ';
@@ -239,7 +240,7 @@ fn whole(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| too_long())
 }
 
-/// Microseconds of `7` or `7.25`, at most six fraction digits.
+/// Parses `7` or `7.25` seconds, with at most six fraction digits, into microseconds.
 fn seconds(text: &str) -> Result<i64, String> {
     let (whole_text, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if fraction.len() > 6 {

@@ -1,4 +1,4 @@
-//! Expressions as they are written: names, literals and their places; no types yet.
+//! Expressions as they are written: names, literals and their positions, without types.
 
 use super::{At, Name};
 use crate::rule::calendar::Unit;
@@ -6,16 +6,16 @@ use crate::rule::expression::{
     AggregateFunction, Arithmetic, Comparison, Function, Like, Literal, NowWord, Test, Type,
 };
 
-/// An expression, and where it begins.
+/// An expression and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Where it begins.
+    /// The position of its first character.
     pub at: At,
-    /// What it is.
+    /// The expression itself.
     pub kind: Kind,
 }
 
-/// What stands there: as of [`Expression`](crate::rule::expression::Expression).
+/// An expression without types. The variants are those of [`Expression`](crate::rule::expression::Expression).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A column.
@@ -64,19 +64,19 @@ pub enum Kind {
     AtZone(Box<Node>, String),
 }
 
-/// An aggregate over expressions as they are written.
+/// An aggregate over untyped expressions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AggregateNode {
-    /// Which one.
+    /// The aggregate function.
     pub function: AggregateFunction,
-    /// What it is taken over; `None` for COUNT(*).
+    /// The argument. `None` for COUNT(*).
     pub argument: Option<Node>,
     /// FILTER
     pub filter: Option<Node>,
 }
 
 impl Node {
-    /// Whether it is a time that goes by NOW() alone.
+    /// Whether this is a time that depends on NOW() alone.
     pub(super) fn goes_by_now(&self) -> bool {
         match &self.kind {
             Kind::Now(_) => true,
@@ -86,7 +86,7 @@ impl Node {
         }
     }
 
-    /// The name that Postgres gives an output that has none (FigureColname in parse_target.c).
+    /// The name that Postgres gives an output without an alias (FigureColname in parse_target.c).
     pub(in crate::rule) fn default_name(&self) -> &str {
         match &self.kind {
             Kind::Column(name) => &name.text,

@@ -2,14 +2,15 @@
 
 use rust_decimal::Decimal;
 
-/// Exponents further out cannot give a number that fits.
+/// Numbers with a greater exponent never fit.
 const MAX_EXPONENT: i32 = 60;
 
-/// `3000`, `0.5`, `.5`, `3e3`: the value and, as in Postgres's `numeric_in`, as many fraction digits as the text
-/// leaves after its exponent.
+/// Parses `3000`, `0.5`, `.5`, `3e3`. As in Postgres's `numeric_in`, the scale is the number of fraction digits that
+/// remain after the exponent is applied.
 ///
 /// # Errors
-/// What is no such number, and what does not fit a 96-bit integer of at most 28 fraction digits without rounding.
+/// A text that is no such number, or a number that does not fit a 96-bit integer with at most 28 fraction digits
+/// exactly.
 pub(super) fn parse(text: &str, negative: bool) -> Result<Decimal, String> {
     exact(text, negative).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();

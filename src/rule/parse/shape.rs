@@ -1,4 +1,4 @@
-//! The clauses around the few that a rule has: refused one by one, none passed over.
+//! Rejects every clause that a rule does not support. None is ignored.
 
 use sqlparser::ast::{Expr, GroupByExpr, Query, Select, SelectFlavor, SelectItem, SetExpr, TableWithJoins};
 use sqlparser::keywords::Keyword;
@@ -7,7 +7,7 @@ use super::source::{self, Source};
 use super::{ONE_SELECT, ONE_TABLE, OUTPUTS};
 use crate::rule::RuleError;
 
-/// The plain SELECT of a query that has nothing around it.
+/// Returns the plain SELECT of a query, if the query has no other clauses.
 pub(super) fn select_of<'a>(source: &Source, query: &'a Query) -> Result<&'a Select, RuleError> {
     let Query { with, body, order_by, limit_clause, fetch, locks, for_clause, settings, format_clause, pipe_operators } =
         query;
@@ -32,7 +32,7 @@ pub(super) fn select_of<'a>(source: &Source, query: &'a Query) -> Result<&'a Sel
     }
 }
 
-/// The clauses that a rule has.
+/// The clauses of a rule.
 pub(super) struct Clauses<'a> {
     pub(super) projection: &'a [SelectItem],
     pub(super) from: &'a [TableWithJoins],
@@ -41,8 +41,8 @@ pub(super) struct Clauses<'a> {
     pub(super) having: Option<&'a Expr>,
 }
 
-/// The clauses that a rule has, once all others are found absent. Longer than a function should be, as both lists
-/// have to name every clause that there is.
+/// Returns the clauses of a rule after all others were found absent. The function is long because both lists have to
+/// name every clause.
 pub(super) fn clauses_of<'a>(source: &Source, select: &'a Select) -> Result<Clauses<'a>, RuleError> {
     let Select {
         select_token: _,

@@ -1,4 +1,4 @@
-//! The text as tokens: places of what the tree does not carry, syntax errors, and names.
+//! The text as tokens: positions that the syntax tree lacks, syntax errors, and names.
 
 use sqlparser::ast::{Ident, SetOperator, Spanned, Statement};
 use sqlparser::dialect::PostgreSqlDialect;
@@ -9,21 +9,22 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use super::{At, Name};
 use crate::rule::RuleError;
 
-/// Tokens of a rule, white space and comments apart. A chain such as `a + a + …` nests one level per operator
-/// without counting against the parser's own recursion limit, and dropping or measuring such a tree recurses:
-/// the bound keeps that far from the end of the stack.
+/// The greatest number of tokens in a rule, without white space and comments. A chain such as `a + a + …` nests one
+/// level per operator without counting against the parser's own recursion limit. Dropping or measuring such a tree
+/// recurses. The limit prevents a stack overflow.
 const MAX_TOKENS: usize = 500;
-/// Bytes of a rule's text, comments included.
+/// The greatest size of a rule's text in bytes, comments included.
 const MAX_BYTES: usize = 64 * 1024;
-/// Postgres cuts longer names off, so two of them could mean one column (NAMEDATALEN − 1).
+/// The greatest length of a name in bytes (NAMEDATALEN − 1). Postgres truncates longer names, so two of them could mean
+/// one column.
 const MAX_NAME_BYTES: usize = 63;
 
-/// What the tree alone cannot tell about the text: places of keywords and of the statement.
+/// Positions that the syntax tree lacks: those of keywords and of the statement.
 pub(in crate::rule) struct Source {
     keywords: Vec<Word>,
     start: At,
     second: Option<At>,
-    /// The semicolon behind the first statement.
+    /// The semicolon after the first statement.
     semicolon: Option<At>,
 }
 
@@ -34,7 +35,7 @@ struct Word {
 }
 
 impl Source {
-    /// Tokenizes and parses.
+    /// Tokenizes and parses a text.
     pub(in crate::rule) fn read(sql: &str) -> Result<(Self, Vec<Statement>), RuleError> {
         let first = At { line: 1, column: 1 };
         if sql.len() > MAX_BYTES {
@@ -84,7 +85,7 @@ impl Source {
         Ok(Self { keywords, start: start.unwrap_or(At { line: 1, column: 1 }), second, semicolon })
     }
 
-    /// The text up to the semicolon behind its first statement.
+    /// The text before the semicolon that ends its first statement.
     pub(in crate::rule) fn without_semicolon(&self, sql: &str) -> String {
         let Some(At { line, column }) = self.semicolon else { return sql.to_owned() };
         let before: usize =
@@ -95,34 +96,35 @@ impl Source {
         sql.get(..before + within).unwrap_or(sql).to_owned()
     }
 
-    /// Where the statement begins.
+    /// The position of the statement.
     pub(in crate::rule) fn start(&self) -> At {
         self.start
     }
 
-    /// Where the second statement begins.
+    /// The position of the second statement.
     pub(in crate::rule) fn second_statement(&self) -> At {
         self.second.unwrap_or(self.start)
     }
 
-    /// Where something begins; the statement's start where the parser does not say.
+    /// The position of a node. The statement's position where the parser gives none.
     pub(super) fn at(&self, what: &impl Spanned) -> At {
         self.at_or(what, self.start)
     }
 
-    /// Where something begins, or `otherwise` where the parser does not say.
+    /// The position of a node, or `otherwise` where the parser gives none.
     pub(super) fn at_or(&self, what: &impl Spanned, otherwise: At) -> At {
         at_location(what.span().start).unwrap_or(otherwise)
     }
 
-    /// Where a keyword stands first, outside of parentheses if it does anywhere.
+    /// The first position of a keyword. A place outside of parentheses is preferred.
     pub(super) fn keyword(&self, keyword: Keyword) -> At {
         let mut places = self.keywords.iter().filter(|word| word.keyword == keyword);
         let outside = places.clone().find(|word| !word.nested);
         outside.or_else(|| places.next()).map_or(self.start, |word| word.at)
     }
 
-    /// Refuses the first clause of `(is there, keyword, what it is, what is supported instead)` that is there.
+    /// Rejects the first clause that is present. An entry is `(is present, keyword, what it is, what is supported
+    /// instead)`.
     pub(super) fn refuse_clauses(&self, clauses: &[(bool, Keyword, &str, &str)]) -> Result<(), RuleError> {
         match clauses.iter().find(|(there, ..)| *there) {
             Some((_, keyword, what, instead)) => {
@@ -161,12 +163,12 @@ pub(in crate::rule) fn name(otherwise: At, ident: &Ident) -> Result<Name, RuleEr
     Ok(Name { text, at })
 }
 
-/// Where a name stands, if the parser says so.
+/// The position of a name, if the parser gives one.
 pub(super) fn place(ident: &Ident) -> Option<At> {
     at_location(ident.span.start)
 }
 
-/// The parser writes places into its messages only: `… at Line: 1, Column: 8`.
+/// Converts a syntax error. The parser writes the position into the message only: `… at Line: 1, Column: 8`.
 fn syntax_error(source: &Source, error: ParserError) -> RuleError {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
@@ -183,7 +185,7 @@ fn syntax_error(source: &Source, error: ParserError) -> RuleError {
     }
 }
 
-/// The parser gives line 0 where it does not know.
+/// Converts a position. The parser uses line 0 where it has none.
 fn at_location(location: Location) -> Option<At> {
     (location.line > 0).then_some(At { line: location.line, column: location.column })
 }

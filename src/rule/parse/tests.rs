@@ -1,4 +1,4 @@
-//! Texts that are rules, texts that are none, and texts that are nothing at all.
+//! Texts that are valid rules, texts that are not, and arbitrary text.
 
 use proptest::prelude::*;
 

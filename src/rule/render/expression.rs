@@ -7,7 +7,7 @@ use crate::planted;
 use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Like, Literal, Test, Type, natural};
 
 impl Fragments<'_> {
-    /// An expression, in which times are these.
+    /// Writes an expression as SQL. `times` says how to write the times in it.
     pub fn expression(&self, expression: &Expression, times: Times<'_>) -> String {
         let write = |part: &Expression| self.expression(part, times);
         let list = |parts: &[Expression]| parts.iter().map(write).collect::<Vec<_>>().join(", ");
@@ -99,7 +99,7 @@ impl Fragments<'_> {
         }
     }
 
-    /// An aggregate of the query, where NOW() is this.
+    /// Writes an aggregate of the query. `now` is written for NOW().
     pub fn aggregate(&self, index: usize, now: Option<&str>) -> String {
         let times = Times { bound: "true", now };
         let Some(Aggregate { function, argument, filter, over: _, ty: _ }) = self.query.aggregates.get(index) else {
@@ -132,12 +132,12 @@ fn literal(literal: &Literal) -> String {
     }
 }
 
-/// The same without the parentheses around it, by a planted bug.
+/// The same text without its outer parentheses. Only a planted bug uses it.
 fn bare(text: &str) -> String {
     text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(text).to_owned()
 }
 
-/// A time as it is written out: an instant with its offset from UTC.
+/// A time as a literal's text. An instant has its offset from UTC.
 fn time_text(at: Timestamp, ty: Type) -> String {
     let format = match ty {
         Type::Date => "%Y-%m-%d",
@@ -162,7 +162,7 @@ pub fn having_text(query: &crate::rule::Query) -> String {
 }
 
 impl Fragments<'_> {
-    /// An expression for people: names without quotes, functions in capitals, and no more parentheses than it needs.
+    /// Writes an expression for people: names without quotes, functions in capitals, as few parentheses as possible.
     fn shown(&self, expression: &Expression, is_inner: bool) -> String {
         let inner = |part: &Expression| self.shown(part, true);
         let list =
@@ -198,7 +198,7 @@ impl Fragments<'_> {
         if is_inner { format!("({text})") } else { text }
     }
 
-    /// What stands beside AND: comparisons need no parentheses there.
+    /// Writes an operand of AND. A comparison needs no parentheses there.
     fn joined(&self, expression: &Expression) -> String {
         let binds = matches!(expression, Expression::And(..) | Expression::Compare(..));
         self.shown(expression, !binds)

@@ -1,49 +1,49 @@
-//! What statements are put together from: names, conditions, keys.
+//! The building blocks of statements: names, conditions, keys.
 
 use super::{OutputExpr, Query, Spelling, Time, quote_ident};
 use crate::model::ColumnType;
 use crate::rule::{Expression, Interval, TimeBound, edges};
 
-/// The name of a key's column in statements.
+/// The name of the key's column at this place.
 pub(super) fn key_name(place: usize) -> String {
     if place == 0 { "key".to_owned() } else { format!("key{}", place + 1) }
 }
 
-/// The number of the parameter that holds a key's column: the second one is NOW().
+/// The number of the parameter that holds the key's column at this place. The second parameter is NOW().
 pub(super) fn parameter(place: usize) -> usize {
     if place == 0 { 1 } else { place + 2 }
 }
 
-/// By so much a later edge may be before an earlier one, and more: months are clipped by three days, and clocks were put
-/// back by one day at most.
+/// More days than a later edge can precede an earlier one: months are clipped by three days, and clocks were set back
+/// by one day at most.
 const MAY_COME_BACK_DAYS: u32 = 8;
-/// The same of an edge that is converted more often on its way from NOW().
+/// More days than that for an edge with several conversions between NOW() and its result.
 const MAY_COME_BACK_FAR_DAYS: u32 = 40;
 
-/// The table's alias in confirmations. Columns carry it, so that none of them, and no table named `asked`, can be
-/// taken for one of the statement's own names.
+/// The table's alias in confirmations. Columns are qualified with it, so that none of them, and no table named `asked`,
+/// can be mistaken for one of the statement's own names.
 pub(super) const ROW: &str = "r.";
 
-/// How times are written in an expression.
+/// How to write the times in an expression.
 #[derive(Clone, Copy, Debug)]
 pub struct Times<'a> {
     /// The time bound.
     pub bound: &'a str,
-    /// NOW(); `None`: as the rule has it.
+    /// The text for NOW(). `None`: as in the rule.
     pub now: Option<&'a str>,
 }
 
 impl<'a> Times<'a> {
-    /// As the rule has them; the time bound stands elsewhere.
+    /// Times as in the rule. The time bound is written elsewhere.
     pub const AS_WRITTEN: Times<'static> = Times { bound: "true", now: None };
 
-    /// NOW() is this; the time bound stands elsewhere.
+    /// Times with `now` for NOW(). The time bound is written elsewhere.
     pub fn at(now: &'a str) -> Self {
         Self { bound: "true", now: Some(now) }
     }
 }
 
-/// Names and expressions of one query, columns after `prefix`.
+/// Writes the names and expressions of one query. `prefix` stands before each column.
 #[derive(Clone, Copy, Debug)]
 pub struct Fragments<'a> {
     pub(super) query: &'a Query,
@@ -51,19 +51,20 @@ pub struct Fragments<'a> {
 }
 
 impl<'a> Fragments<'a> {
-    /// With columns of a table that is named `r`.
+    /// Fragments whose columns belong to a table named `r`.
     pub fn of_rows(query: &'a Query) -> Self {
         Self { query, prefix: ROW }
     }
 }
 
 impl Fragments<'_> {
-    /// The table.
+    /// The table's qualified name.
     pub fn table(&self) -> String {
         format!("{}.{}", quote_ident(&self.query.table.schema), quote_ident(&self.query.table.name))
     }
 
-    /// A column; an index that no column has becomes a name that Postgres refuses, rather than a panic or another query.
+    /// A column. An index without a column becomes a name that Postgres rejects, so that there is neither a panic nor
+    /// another query.
     pub fn column(&self, index: usize) -> String {
         if let Some(expression) = self.query.computed(index) {
             return self.expression(expression, Times::AS_WRITTEN);
@@ -79,13 +80,13 @@ impl Fragments<'_> {
         self.column(self.query.group_by.get(index).copied().unwrap_or(usize::MAX))
     }
 
-    /// The type that a key's text is cast to. Without length or scale: with them a cast cuts off or rounds, and a
-    /// key would be taken for another one.
+    /// The type to which a key's text is cast, without length or scale. A cast with length or scale would truncate or
+    /// round, and one key would be taken for another.
     pub(super) fn key_type(&self, place: usize) -> String {
         self.type_of(self.query.group_by.get(place).copied().unwrap_or(usize::MAX))
     }
 
-    /// What of a key is read as text: times as microseconds since 1970.
+    /// Reads a key's column as text. Times become microseconds since 1970.
     pub(super) fn key_text(&self, place: usize, key: &str) -> String {
         let ty = self.query.group_by.get(place).and_then(|index| self.query.table.columns.get(*index));
         match ty.map(|column| &column.ty) {
@@ -104,20 +105,20 @@ impl Fragments<'_> {
         (0..self.query.group_by.len()).map(key_name).collect()
     }
 
-    /// A condition on each of the key's columns, by place and type.
+    /// One condition for each column of the key. `condition` gets its place and type.
     pub(super) fn each_key(&self, mut condition: impl FnMut(usize, String) -> String) -> String {
         let places = 0..self.query.group_by.len();
         places.map(|place| condition(place, self.key_type(place))).collect::<Vec<_>>().join(" AND ")
     }
 
-    /// The keys that are given as arrays.
+    /// The keys that the parameters pass as arrays, as a table.
     pub(super) fn unnested(&self) -> String {
         let arrays: Vec<String> =
             (0..self.query.group_by.len()).map(|place| format!("${}::text[]", parameter(place))).collect();
         format!("unnest({})", arrays.join(", "))
     }
 
-    /// The keys that are asked for, in their order; under event time each with its instant.
+    /// The asked keys in their order, as a table. Under event time each has its instant.
     pub(super) fn asked(&self, with_instants: bool) -> String {
         let mut arrays: Vec<String> =
             (0..self.query.group_by.len()).map(|place| format!("${}::text[]", parameter(place))).collect();
@@ -129,7 +130,7 @@ impl Fragments<'_> {
         format!("unnest({}) WITH ORDINALITY AS asked({}, ord)", arrays.join(", "), names.join(", "))
     }
 
-    /// The type that a column's text is cast to, without length or scale.
+    /// The type to which a column's text is cast, without length or scale.
     pub fn type_of(&self, index: usize) -> String {
         match self.query.table.columns.get(index).map(|column| (&column.ty, &column.type_name)) {
             Some((ColumnType::Bool, _)) => "boolean".to_owned(),
@@ -165,24 +166,24 @@ impl Fragments<'_> {
         }
     }
 
-    /// WHERE.
+    /// The condition of WHERE. `now` is written for NOW().
     pub(super) fn filter(&self, now: Option<&str>, spelling: &Spelling) -> Option<String> {
         let bound = self.query.bound.as_ref().map(|bound| self.bound(bound, now, spelling)).unwrap_or_default();
         self.query.filter.as_ref().map(|filter| self.expression(filter, Times { bound: &bound, now }))
     }
 
-    /// WHERE as a further condition.
+    /// WHERE as a condition to append with AND.
     pub(super) fn bounded(&self, now: &str) -> String {
         self.filter(Some(now), &Spelling::default()).map(|filter| format!(" AND {filter}")).unwrap_or_default()
     }
 
-    /// WHERE without what depends on NOW() as a further condition.
+    /// WHERE without the parts that depend on NOW(), as a condition to append with AND.
     pub(super) fn unbounded(&self) -> String {
         let filter = self.query.condition().and_then(Expression::timeless);
         filter.map(|filter| format!(" AND {}", self.expression(&filter, Times::AS_WRITTEN))).unwrap_or_default()
     }
 
-    /// What of WHERE admits a row now, or may do so later, as a further condition.
+    /// A condition to append with AND, for rows that WHERE admits now or may admit later.
     pub(super) fn held(&self, now: &str) -> String {
         let earlier = |edge: &Expression, days: u32| match edges::may_come_back(edge) {
             true => format!("({now} - INTERVAL '{days} days')"),
@@ -213,7 +214,7 @@ impl Fragments<'_> {
         }
     }
 
-    /// HAVING, where NOW() is this.
+    /// HAVING, with `now` for NOW().
     pub fn having(&self, now: Option<&str>) -> String {
         self.expression(&self.query.having, Times { bound: "true", now })
     }
@@ -232,8 +233,8 @@ impl Fragments<'_> {
         )
     }
 
-    /// The same for keys that each have an instant of their own. A join, so that without an index on the key the table is
-    /// read once for all of them.
+    /// The same for keys with an instant each. It is a join, so that without an index on the key the table is read once
+    /// for all of them.
     pub(super) fn answer_each(&self, asked: &str, t: &str, condition: &str, with_rows: bool) -> String {
         format!(
             "SELECT asked.ord AS ord, {} FROM {asked} JOIN {} AS r ON {} GROUP BY asked.ord, asked.t",
@@ -262,7 +263,7 @@ impl Fragments<'_> {
         conditions.join(" AND ")
     }
 
-    /// The sum of the rows' times, as text.
+    /// The sum of the rows' times in microseconds, as text.
     pub(super) fn times(&self) -> String {
         let Some(bound) = &self.query.bound else { return "'0'".to_owned() };
         let column = self.column(bound.column);
@@ -271,7 +272,7 @@ impl Fragments<'_> {
         )
     }
 
-    /// Columns that hand on what [`Self::answer`] gives, and the names of the outputs.
+    /// The columns that pass on the result of [`Self::answer`], and the names of the outputs.
     pub(super) fn answered(&self, with_rows: bool) -> (String, Vec<String>) {
         let mut columns = String::new();
         let mut outputs = Vec::new();
@@ -290,7 +291,7 @@ impl Fragments<'_> {
         (columns, outputs)
     }
 
-    /// The outputs over aggregates: names, expressions, and whether it is a count alone.
+    /// The outputs over aggregates: name, expression, and whether the output is a count and nothing more.
     pub(super) fn value_outputs(&self) -> impl Iterator<Item = (&str, &Expression, bool)> {
         self.query.outputs.iter().filter_map(|output| match &output.expr {
             OutputExpr::Key(_) => None,
@@ -299,8 +300,8 @@ impl Fragments<'_> {
     }
 }
 
-/// `1 mon 7 days 26:00:00.5`, which Postgres reads back as the same three numbers. Hours are not carried into days;
-/// `HH:MM:SS` rather than microseconds, as releases before 15 take no more than 32 bits of those.
+/// Writes an interval as `1 mon 7 days 26:00:00.5`. Postgres reads it back as the same three numbers. Hours are not
+/// carried into days. `HH:MM:SS` is used because releases before 15 accept only 32 bits of microseconds.
 pub(super) fn interval_text(interval: Interval) -> String {
     let Interval { months, days, micros } = interval;
     let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! The texts that go to Postgres, whole. That they run and agree is tested against a server elsewhere.
+//! Compares whole statements for Postgres with their expected texts. Other tests run them on a server.
 
 use super::*;
 use crate::model::{Column, ColumnType, Table};
@@ -153,7 +153,7 @@ fn keys_of_several_columns() {
     assert!(sql.ends_with(part), "{sql}");
 }
 
-/// Every form, written once and read again.
+/// Writes every form of expression and reads it again.
 #[test]
 fn expressions() {
     let check = |condition: &str, want: &str| {

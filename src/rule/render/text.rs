@@ -1,12 +1,13 @@
-//! Statements around the text of a rule that Postgres alone evaluates. The text is one query, as Postgres has prepared it by itself,
-//! and stands in parentheses as a table of its outputs; NOW() in it is that of the statement.
+//! Statements around the text of a rule that Postgres alone evaluates. Postgres has prepared the text alone, so it is
+//! exactly one query. It stands in parentheses as a table of its outputs. NOW() in it is the time of the statement.
 
 use super::Confirmation;
 use super::fragments::{Fragments, key_name, parameter};
 use crate::rule::text::Text;
 use crate::rule::{OutputExpr, Query};
 
-/// The text as a table `q`, its columns named by their places. A comment may end the text, so a new line follows it.
+/// The text as a table `q`, whose columns are named by their places. A new line follows the text, because it may end
+/// with a comment.
 fn table(text: &Text) -> String {
     let columns: Vec<String> = (0..text.columns.len()).map(column).collect();
     format!("({}\n) AS q({})", text.sql, columns.join(", "))
@@ -16,12 +17,12 @@ fn column(place: usize) -> String {
     format!("c{}", place + 1)
 }
 
-/// The column that is this place of the key.
+/// The column at this place of the key.
 fn key(text: &Text, place: usize) -> String {
     format!("q.{}", column(text.key.get(place).copied().unwrap_or(usize::MAX - 1)))
 }
 
-/// The outputs that are no key, as text, and their names.
+/// The outputs that are not in the key, as text columns, and their names.
 fn outputs(query: &Query) -> (String, Vec<String>) {
     let (mut columns, mut names) = (String::new(), Vec::new());
     for (place, output) in query.outputs.iter().enumerate() {
@@ -35,7 +36,7 @@ fn outputs(query: &Query) -> (String, Vec<String>) {
 
 const SEEN: &str = "pg_current_snapshot()::text AS snapshot, pg_is_in_recovery() AS in_recovery";
 
-/// As of [`super::confirmation`]. A key of which the query returns more rows than one has as many here.
+/// Like [`super::confirmation`]. If the query returns several rows for a key, so does this statement.
 pub(super) fn keyed(query: &Query, text: &Text) -> Confirmation {
     let names = Fragments { query, prefix: "" };
     let (columns, outputs) = outputs(query);
@@ -49,7 +50,7 @@ pub(super) fn keyed(query: &Query, text: &Text) -> Confirmation {
         );
         return Confirmation { sql, outputs };
     }
-    // Each column by itself, which is what Postgres hands on into a query.
+    // One condition for each column: Postgres pushes these down into the query.
     let within =
         names.each_key(|place, ty| format!("({} = ANY ((${}::text[])::{ty}[]))", key(text, place), parameter(place)));
     let same = names.each_key(|place, ty| {
@@ -66,7 +67,7 @@ pub(super) fn keyed(query: &Query, text: &Text) -> Confirmation {
     Confirmation { sql, outputs }
 }
 
-/// As of [`super::confirmation_null`].
+/// Like [`super::confirmation_null`].
 pub(super) fn null(query: &Query, text: &Text, nulls: &[bool]) -> Confirmation {
     let names = Fragments { query, prefix: "" };
     let (columns, outputs) = outputs(query);
@@ -87,7 +88,7 @@ pub(super) fn null(query: &Query, text: &Text, nulls: &[bool]) -> Confirmation {
     Confirmation { sql, outputs }
 }
 
-/// As of [`super::holding`].
+/// Like [`super::holding`].
 pub(super) fn holding(query: &Query, text: &Text) -> String {
     let names = Fragments { query, prefix: "" };
     let shown = |place: usize| format!("{} AS {}", names.key_text(place, &key(text, place)), key_name(place));

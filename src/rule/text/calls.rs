@@ -1,4 +1,4 @@
-//! What a SELECT calls outside of FROM: window functions and subqueries.
+//! The window functions and subqueries of a SELECT, outside of FROM.
 
 use std::ops::ControlFlow;
 
@@ -7,14 +7,14 @@ use sqlparser::ast::{BinaryOperator, Expr, Query, Select, TableFactor, Visit, Vi
 /// A subquery in an expression.
 pub(super) struct Subquery {
     pub(super) query: Query,
-    /// What its output equals where the row or group counts: the value of an IN.
+    /// For `value IN (subquery)`: the value, where rows and groups without an equal output do not count.
     pub(super) value: Option<Expr>,
 }
 
-/// Window functions and subqueries of a SELECT, but for those of its derived tables.
+/// Returns the window functions and subqueries of a SELECT, without those inside derived tables.
 ///
 /// # Errors
-/// A subquery that stands where it is not known.
+/// A subquery in a place that this analysis does not know.
 pub(super) fn calls(select: &Select, query: &Query) -> Result<(Vec<WindowType>, Vec<Subquery>), String> {
     let mut found = Found::default();
     let _: ControlFlow<()> = select.visit(&mut found);
@@ -37,7 +37,7 @@ pub(super) fn calls(select: &Select, query: &Query) -> Result<(Vec<WindowType>, 
     Ok((found.windows, subqueries.collect()))
 }
 
-/// The conditions that AND and OR join: where one of them is NULL, it is as if it were false. Elsewhere, under NOT, it is not.
+/// Collects the conditions that AND and OR join. NULL means the same as false for them. Under NOT it does not.
 fn has_to_be_true<'e>(condition: &'e Expr, found: &mut Vec<&'e Expr>) {
     match condition {
         Expr::Nested(inner) => has_to_be_true(inner, found),
@@ -51,7 +51,7 @@ fn has_to_be_true<'e>(condition: &'e Expr, found: &mut Vec<&'e Expr>) {
 
 #[derive(Default)]
 struct Found {
-    /// How many queries and items of FROM this is inside of.
+    /// The number of queries and FROM items around the current node.
     depth: usize,
     queries: usize,
     subqueries: Vec<(Expr, Query)>,

@@ -1,4 +1,4 @@
-//! What names in a query mean, as far as they mean columns, and which columns are equal.
+//! Resolves the names in a query to columns, and records which columns are equal.
 
 use std::collections::BTreeSet;
 
@@ -6,24 +6,24 @@ use sqlparser::ast::{BinaryOperator, Expr, Ident, Query, Select, SelectItem, Set
 
 use super::ident;
 
-/// A column of an item of some FROM, by the item's number.
+/// A column of a FROM item: the item's number and the column's name.
 pub(super) type Column = (usize, String);
 
 /// An item of a FROM.
 pub(super) struct Item {
     pub(super) number: usize,
     pub(super) name: String,
-    /// `None`: not known.
+    /// Column names. `None`: not known.
     pub(super) columns: Option<Vec<String>>,
     pub(super) kind: ItemKind,
-    /// An outer join makes NULLs of it.
+    /// Whether an outer join can replace the item's columns with NULLs.
     pub(super) is_nullable: bool,
-    /// Of a table.
+    /// The primary key's columns, if the item is a table.
     pub(super) primary_key: Vec<String>,
 }
 
 impl Item {
-    /// Whether it is known to have a column of this name.
+    /// Whether the item is known to have a column of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.columns.as_ref().is_some_and(|columns| columns.iter().any(|column| column == name))
     }
@@ -32,27 +32,28 @@ impl Item {
 pub(super) enum ItemKind {
     /// The watched table.
     Watched,
-    /// A derived table or one of WITH, and how many names of WITH it can use.
+    /// A derived table or a query of WITH, and how many names of WITH it can use.
     Query(Box<Query>, usize),
     Other,
 }
 
-/// The items that names may mean, from the inside out.
+/// The FROM items that a name may refer to, and the scope around them.
 pub(super) struct Scope<'s> {
     pub(super) items: Vec<Item>,
     pub(super) outer: Option<&'s Scope<'s>>,
 }
 
-/// Which columns equal which.
+/// The sets of columns that are known to be equal.
 #[derive(Clone, Default)]
 pub(super) struct Equals {
     classes: Vec<BTreeSet<Column>>,
-    /// The second one equals the first one where its row is there: it is of the side of an outer join that may be missing.
+    /// Pairs from outer joins. The second column belongs to the side that may be missing. It equals the first where its
+    /// row exists.
     where_there: Vec<(Column, Column)>,
 }
 
 impl Equals {
-    /// Two columns are equal.
+    /// Records that two columns are equal.
     pub(super) fn join(&mut self, one: Column, other: Column) {
         let mut merged = BTreeSet::from([one, other]);
         self.classes.retain(|class| {
@@ -65,7 +66,7 @@ impl Equals {
         self.classes.push(merged);
     }
 
-    /// A condition of a join says that two columns are equal; `joined`: of an outer join, its item that may be missing.
+    /// Records an equality from a join's condition. `joined` is the item that an outer join may leave out.
     pub(super) fn take(&mut self, one: Column, other: Column, joined: Option<usize>) {
         let Some(joined) = joined else { return self.join(one, other) };
         if other.0 == joined {
@@ -76,14 +77,14 @@ impl Equals {
         }
     }
 
-    /// The columns that equal one, itself among them.
+    /// Returns the columns that equal this one, itself included.
     pub(super) fn same(&self, column: &Column) -> BTreeSet<Column> {
         let found = self.classes.iter().find(|class| class.contains(column));
         found.cloned().unwrap_or_else(|| BTreeSet::from([column.clone()]))
     }
 
-    /// The columns that equal one where their rows are there. Not the other way round: two columns that equal one of a missing row
-    /// need not equal each other.
+    /// Returns the columns that equal this one where their rows exist. The reverse does not hold: two columns that
+    /// equal one of a missing row need not equal each other.
     pub(super) fn reach(&self, column: &Column) -> BTreeSet<Column> {
         let mut reached = self.same(column);
         while let Some((_, next)) =
@@ -95,7 +96,7 @@ impl Equals {
     }
 }
 
-/// The expression of an output.
+/// The expression of the output at this place.
 pub(super) fn output(select: &Select, place: usize) -> Option<&Expr> {
     match select.projection.get(place)? {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
@@ -117,7 +118,7 @@ pub(super) fn outputs(query: &Query) -> Option<Vec<String>> {
     select.projection.iter().map(name).collect()
 }
 
-/// What an entry of GROUP BY is: a number and an output's name stand for an output.
+/// Resolves an entry of GROUP BY. A number or the name of an output stands for that output's expression.
 pub(super) fn named<'e>(select: &'e Select, expr: &'e Expr, scope: &Scope<'_>) -> &'e Expr {
     match expr {
         Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => {
@@ -135,7 +136,7 @@ pub(super) fn named<'e>(select: &'e Select, expr: &'e Expr, scope: &Scope<'_>) -
     }
 }
 
-/// The column that an expression is, if it is one alone.
+/// The column that an expression consists of, if it is nothing more than a column.
 pub(super) fn resolve(expr: &Expr, scope: &Scope<'_>) -> Option<Column> {
     match expr {
         Expr::Nested(inner) => resolve(inner, scope),
@@ -150,7 +151,7 @@ fn unqualified(name: &str, scope: &Scope<'_>) -> Option<Column> {
     match (found.next(), found.next()) {
         (Some(item), None) => Some((item.number, name.to_owned())),
         (Some(_), Some(_)) => None,
-        // It may be of an item whose columns are not known.
+        // The name may belong to an item whose columns are not known.
         (None, _) if scope.items.iter().any(|item| item.columns.is_none()) => None,
         (None, _) => unqualified(name, scope.outer?),
     }
@@ -165,8 +166,8 @@ fn qualified(names: &[Ident], scope: &Scope<'_>) -> Option<Column> {
     }
 }
 
-/// Takes the equalities of columns that a condition joins with AND. `joined`: the item of an outer join, whose condition says nothing
-/// of rows that are on its other side alone.
+/// Records the equalities that a condition joins with AND. `joined` is the item of an outer join. The join's condition
+/// says nothing about rows that exist on its other side only.
 pub(super) fn equalities(condition: &Expr, scope: &Scope<'_>, equals: &mut Equals, joined: Option<usize>) {
     match condition {
         Expr::Nested(inner) => equalities(inner, scope, equals, joined),

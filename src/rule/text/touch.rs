@@ -1,8 +1,10 @@
-//! Which keys a change of a table touches. A row of the table takes part in the answer for a key only if some of its columns equal the
-//! key: where that can be shown for each time that a query reads the table, a change says which keys to ask about.
+//! Finds which keys a change of a table touches. A row of the table takes part in the answer for a key only if some of
+//! its columns equal the key. Where this can be proved for every place at which a query reads the table, a change
+//! determines the keys to ask about.
 //!
-//! It is shown by equalities: of joins and WHERE, of a subquery with what is around it, by GROUP BY and PARTITION BY inside of a
-//! derived table. What is not recognized counts as not shown. Then the query runs as a whole, which is always right.
+//! The proof uses equalities: those of joins and WHERE, those of a subquery with the query around it, and GROUP BY and
+//! PARTITION BY inside a derived table. A construct that is not recognized counts as not proved. The query then runs as
+//! a whole, which is always right.
 
 use std::collections::BTreeSet;
 
@@ -15,25 +17,25 @@ use super::calls::{Subquery, calls};
 use super::names::{Column, Equals, Item, ItemKind, Scope, equalities, named, output, outputs, resolve};
 use super::{Relation, Relations, ident, reads_any, relation_name};
 
-/// What is to be shown of a query.
+/// The statement to prove about a query.
 #[derive(Clone, Copy)]
 enum Goal<'g> {
-    /// Each row of the table takes part only in outputs whose columns at these places equal columns of it.
+    /// A row of the table takes part only in outputs whose columns at these places equal columns of the row.
     Outputs(&'g [usize]),
-    /// The same of columns around the query.
+    /// A row of the table takes part only where columns of it equal these columns of the query around.
     Around(&'g [Column]),
 }
 
-/// A query of WITH and its name. It sees those before it.
+/// A query of WITH and its name. It can use the queries before it.
 type Cte = (String, Query);
 
-/// What is known around a query.
+/// The facts that are known around a query.
 #[derive(Clone, Copy)]
 struct Around<'p> {
     goal: Goal<'p>,
     outer: Option<&'p Scope<'p>>,
     equals: &'p Equals,
-    /// What the first output of the query equals.
+    /// The column that equals the query's first output.
     value: Option<&'p Column>,
     ctes: &'p [Cte],
 }
@@ -42,7 +44,7 @@ pub(super) struct Analysis<'a> {
     table: &'a Relation,
     relations: &'a Relations,
     items: usize,
-    /// For each time that the table is read, the columns that equal the key.
+    /// The columns that equal the key, for each place at which the query reads the table.
     pub(super) touches: Vec<Vec<String>>,
 }
 
@@ -53,12 +55,12 @@ impl<'a> Analysis<'a> {
         Self { table, relations, items: 0, touches: Vec::new() }
     }
 
-    /// The query of a rule, whose key are these outputs.
+    /// Analyses the query of a rule. `key` has the places of the outputs that are the key.
     pub(super) fn whole(&mut self, query: &Query, key: &[usize]) -> Shown {
         self.alone(query, key, &[])
     }
 
-    /// A query that nothing around it says more of.
+    /// Analyses a query to which the query around it adds no condition.
     fn alone(&mut self, query: &Query, outputs: &[usize], ctes: &[Cte]) -> Shown {
         let equals = &Equals::default();
         self.query(query, Around { goal: Goal::Outputs(outputs), outer: None, equals, value: None, ctes })
@@ -68,14 +70,14 @@ impl<'a> Analysis<'a> {
         self.relations.get(name).is_some_and(|found| found.schema == self.table.schema && found.name == self.table.name)
     }
 
-    /// Whether the table is read in it. A name of WITH that is also the table's counts.
+    /// Whether this part reads the table. A name of WITH that is also the table's name counts.
     fn reads(&self, part: &impl Visit, ctes: &[Cte]) -> bool {
         reads_any(part, &|name| {
             self.is_watched(name) || self.cte(name, ctes).is_some_and(|(query, before)| self.reads(query, before))
         })
     }
 
-    /// The query of WITH that a name stands for, and those that it sees.
+    /// The query of WITH that a name refers to, and the queries of WITH that it can use.
     fn cte<'c>(&self, name: &str, ctes: &'c [Cte]) -> Option<(&'c Query, &'c [Cte])> {
         let place = ctes.iter().rposition(|(cte, _)| cte == name)?;
         Some((&ctes.get(place)?.1, ctes.get(..place)?))
@@ -143,7 +145,7 @@ impl<'a> Analysis<'a> {
         Ok(())
     }
 
-    /// An item of FROM: which of its columns equal the key.
+    /// Finds the columns of a FROM item that equal the key.
     fn item(&mut self, item: &Item, keys: &[BTreeSet<Column>], ctes: &[Cte]) -> Shown {
         let column = |equal: &BTreeSet<Column>| {
             let own = equal.iter().find(|column| column.0 == item.number);
@@ -173,7 +175,7 @@ impl<'a> Analysis<'a> {
         }
     }
 
-    /// The items of FROM, and what its joins make equal.
+    /// Adds the items of FROM to the scope, and the equalities of its joins.
     fn from(&mut self, select: &Select, scope: &mut Scope<'_>, equals: &mut Equals, ctes: &[Cte]) -> Shown {
         for from in &select.from {
             let first = scope.items.len();
@@ -210,7 +212,7 @@ impl<'a> Analysis<'a> {
         Ok(())
     }
 
-    /// An item of FROM comes into the scope.
+    /// Adds a FROM item to the scope.
     fn add(&mut self, factor: &TableFactor, scope: &mut Scope<'_>, ctes: &[Cte]) -> Shown {
         let mut primary_key = Vec::new();
         let (kind, columns, alias, own) = match factor {
@@ -305,7 +307,7 @@ impl<'a> Analysis<'a> {
     }
 }
 
-/// The column that an output is.
+/// The column that an output consists of.
 fn key_column(select: &Select, place: usize, scope: &Scope<'_>) -> Result<Column, String> {
     let expr = output(select, place).ok_or("the key is not written out in the select list")?;
     let column = resolve(expr, scope).ok_or_else(|| format!("{expr} in the key is no column"))?;
@@ -313,7 +315,8 @@ fn key_column(select: &Select, place: usize, scope: &Scope<'_>) -> Result<Column
     if is_nullable { Err(format!("{expr} is of the side of a LEFT JOIN that may be missing")) } else { Ok(column) }
 }
 
-/// Rows of other keys do not come into the same group, nor into the same part of a window. `keys`: the columns that equal the key.
+/// Checks that rows of different keys never share a group or a window partition. `keys` are the columns that equal the
+/// key.
 fn by_key(select: &Select, scope: &Scope<'_>, keys: &[BTreeSet<Column>], windows: &[WindowType]) -> Shown {
     if matches!(select.distinct, Some(Distinct::On(_))) {
         return Err("DISTINCT ON compares keys with each other".to_owned());
@@ -342,7 +345,7 @@ fn by_key(select: &Select, scope: &Scope<'_>, keys: &[BTreeSet<Column>], windows
     Ok(())
 }
 
-/// The PARTITION BY of a window.
+/// The PARTITION BY expressions of a window.
 fn partition(window: &WindowType, select: &Select, depth: usize) -> Vec<Expr> {
     let of_name = |wanted: &Ident| {
         let found = select.named_window.iter().find(|named| ident(&named.0) == ident(wanted));
