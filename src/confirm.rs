@@ -1,4 +1,4 @@
-//! The source of truth: a candidate is asked of Postgres by the rule's own query.
+//! The database of record: Postgres evaluates the rule's own query for each candidate.
 //!
 //! - [`postgres`]: the adapter
 
@@ -16,44 +16,44 @@ use crate::unit::{Answer, Asked, Compared, Question};
 /// Asks the database about candidates.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Confirm {
-    /// Answers a question: one result per group asked, in order. An error is of that group alone, or
-    /// stands at all of them when the database is down; either way it is asked again.
+    /// Answers a question. Returns one result for each group asked, in order. An error concerns one group, or all of
+    /// them if the database is down. In both cases the caller asks again.
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>>;
 
-    /// What the table and its server are at present, with the columns that the rules need.
+    /// Reads the current properties of the table and its server, with the columns that the rules need.
     async fn look(&self) -> Result<Look, CallError>;
 
-    /// What the database shows at present: `pg_current_snapshot()`.
+    /// Reads the database's current snapshot: `pg_current_snapshot()`.
     async fn snapshot(&self) -> Result<String, CallError>;
 
-    /// Answers a question for the audit, as [`Self::ask`] does.
+    /// Answers a question of the audit, like [`Self::ask`].
     async fn compare(&self, question: &Question) -> Vec<Result<Compared, CallError>>;
 
-    /// Keys of a rule that the table has inside of the window, in its order: the first ones, or those after this one. None:
-    /// there are no more.
+    /// Returns keys of a rule that have rows inside the window, in the table's order: the first ones, or those after
+    /// `after`. An empty list: there are no more.
     async fn page(&self, rule: usize, after: Option<&Key>, now: Timestamp) -> Result<Vec<Key>, CallError>;
 
-    /// The rows of all these groups inside of their windows.
+    /// Returns the rows of all these groups inside their windows.
     async fn rows_of(&self, question: &Question) -> Result<Vec<TableRow>, CallError>;
 
-    /// The rows of a group inside of its window, for memory to hold instead of its own.
+    /// Returns the rows of a group inside its window. They replace the rows that memory holds.
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError>;
 
-    /// The rows of these primary keys that the table has.
+    /// Returns the rows of the table with these primary keys.
     async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError>;
 
-    /// Hands over the rows of all groups inside of the rule's window. Returns a position in the WAL from before they were
-    /// read. After an error it can be done again.
+    /// Passes the rows of all groups inside the rule's window to `take`. Returns a position in the WAL from before they
+    /// were read. After an error the call can be repeated.
     async fn load(&self, rule: usize, now: Timestamp, take: &mut dyn FnMut(TableRow)) -> Result<Lsn, CallError>;
 
-    /// The time zone of each rule as it is now; none where it cannot change.
+    /// Returns the current time zone of each rule. Empty: the zones cannot change.
     async fn zones(&self) -> Result<Vec<Arc<Zone>>, CallError> {
         Ok(Vec::new())
     }
 
-    /// From here on each rule is asked in this time zone.
+    /// Sets the time zone in which each rule is evaluated from now on.
     fn use_zones(&self, _zones: &[Arc<Zone>]) {}
 
-    /// The groups that HAVING holds for in the whole table.
+    /// Returns the keys for which HAVING holds in the whole table.
     async fn sweep(&self, rule: usize, now: Timestamp) -> Result<Vec<Key>, CallError>;
 }

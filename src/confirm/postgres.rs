@@ -1,12 +1,13 @@
 //! Confirmation by Postgres: one statement for many keys, read only, in the rule's time zone, with a limit of its own.
 //!
 //! - this file: the statements of a run
-//! - [`catalog`]: what a table is (for the archive, in [`catalog::full_row`]), and whether Postgres reads a rule as memory does
-//! - [`contract`]: what the server says of the table and of itself
+//! - [`catalog`]: a table's description (for the archive, in [`catalog::full_row`]), and whether Postgres reads a rule
+//!   as memory does
+//! - [`contract`]: the properties of the table and its server
 //! - [`load`]: all rows of a rule's window
 //! - [`explain`]: the rows behind an alert, as they are now
 //! - [`text`]: the texts of rules that Postgres alone evaluates
-//! - [`trace`]: the rows of a key as they add up
+//! - [`trace`]: the rows of a key with a running total
 
 pub mod catalog;
 pub mod contract;
@@ -41,10 +42,10 @@ use crate::unit::{Answer, Asked, Compared, Question};
 /// How long a statement waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the whole query of a rule may take that Postgres alone evaluates, and so hold its snapshot.
+/// How long the whole query of a rule that Postgres alone evaluates may take, and so hold its snapshot.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much longer than the statement's own limit its answer may take.
+/// How much longer an answer may take than the statement's own limit.
 pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
 /// The statements of one rule.
@@ -59,11 +60,11 @@ struct Statements {
     /// The statements of the audit.
     audit: AuditStatements,
     query: rule::Query,
-    /// Name of each output over aggregates, and whether it is a count.
+    /// The name of each output over aggregates, and whether it is a count.
     outputs: Vec<(String, bool)>,
 }
 
-/// What the audit of one rule asks.
+/// The statements that the audit runs for one rule.
 struct AuditStatements {
     keyed: String,
     rows: String,
@@ -71,7 +72,7 @@ struct AuditStatements {
     next_keys: String,
 }
 
-/// Asks a Postgres server.
+/// Runs statements on a Postgres server.
 pub struct PostgresConfirm {
     pool: PgPool,
     rules: Vec<Statements>,
@@ -83,7 +84,8 @@ pub struct PostgresConfirm {
 }
 
 impl PostgresConfirm {
-    /// Prepares the texts for these rules, in order, over these columns of the table; connects when first asked.
+    /// Prepares the statements of these rules, in order, for these columns of the table. Connects at the first
+    /// question.
     pub fn new(
         options: PgConnectOptions,
         connections_max: u32,
@@ -105,19 +107,19 @@ impl PostgresConfirm {
         }
     }
 
-    /// The same, which finds the zones of its rules by these.
+    /// Sets the source of the rules' time zones.
     #[must_use]
     pub fn with_zones(self, zones: Zones) -> Self {
         Self { zones: Some(zones), ..self }
     }
 
-    /// Begins a transaction of a rule's session.
+    /// The statement that begins a transaction of a rule's session.
     fn begin(&self, session: Session, rule: usize) -> AssertSqlSafe<String> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         AssertSqlSafe(session.begin(Sees::Newest, names.get(rule).map_or("UTC", String::as_str)))
     }
 
-    /// Closes the connections; one that does not answer is left to the end of the process.
+    /// Closes the connections. A connection that does not answer remains until the process ends.
     pub async fn close(&self) {
         if tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.is_err() {
             tracing::warn!("a connection to Postgres did not close in time");
@@ -133,14 +135,14 @@ impl PostgresConfirm {
         table_row(&statements.query, &self.wanted, &texts.map_err(failed)?).map_err(bad)
     }
 
-    /// Runs a statement, bounded on this side too: the server's own limit does not help when its answer never comes.
-    /// A connection whose statement is given up is closed, not used again.
+    /// Runs a statement with a limit on this side too: the server's own limit does not help if the answer never
+    /// arrives. A connection whose statement is abandoned is closed and never used again.
     async fn fetch(&self, rule: usize, statement: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, sqlx::Error> {
         let limit = self.answer_timeout.saturating_sub(ANSWER_MARGIN);
         self.fetch_within(limit, rule, statement).await
     }
 
-    /// The same with another limit.
+    /// Runs a statement with this limit.
     async fn fetch_within(
         &self,
         limit: Duration,
@@ -161,8 +163,8 @@ impl PostgresConfirm {
         }
     }
 
-    /// Asks for some of a question's groups; where the database refuses the statement, each half is asked
-    /// by itself, so that one bad group does not hold up the others.
+    /// Asks about some of a question's groups. If the database rejects the statement, each half is asked separately, so
+    /// that one bad group does not hold up the others.
     async fn ask_some<A>(
         &self,
         rule: usize,
@@ -231,7 +233,8 @@ impl PostgresConfirm {
         rows.iter().map(|row| read(statements, row, millis).map(Ok)).collect()
     }
 
-    /// Asks for all of a question's groups, in their order. The statements: of keys, and of a key with NULLs in it.
+    /// Asks about all of a question's groups, in their order. The statements are for keys without NULL, and for one key
+    /// with NULLs.
     async fn ask_all<A: Clone>(
         &self,
         question: &Question,
@@ -380,20 +383,20 @@ impl Confirm for PostgresConfirm {
         let query = query(AssertSqlSafe(statements.holding.clone())).bind(instant(now));
         let rows = match statements.query.text {
             None => self.fetch(rule, query).await,
-            // It reads whole tables.
+            // The query reads whole tables.
             Some(_) => self.fetch_within(WHOLE_TIMEOUT, rule, query).await,
         };
         Self::keys(statements, &rows.map_err(failed)?)
     }
 }
 
-/// The columns of some keys, each as an array; of keys that have no NULL in them.
+/// The columns of some keys, each as an array. The keys contain no NULL.
 fn columns_of(asked: &[Asked]) -> impl Iterator<Item = Vec<String>> {
     let columns = asked.first().map_or(0, |asked| asked.texts.len());
     (0..columns).map(|place| asked.iter().filter_map(|asked| asked.texts.get(place).cloned().flatten()).collect())
 }
 
-/// Answers by the places of the keys, of a query that may return several rows for one of them.
+/// Orders answers by the places of the keys. The query may return several rows for a key.
 fn by_place<A>(
     rows: &[PgRow],
     count: usize,
@@ -437,7 +440,7 @@ impl Statements {
         }
     }
 
-    /// As of [`Self::answer`], with the columns that only the audit asks for.
+    /// Like [`Self::answer`], with the columns that only the audit reads.
     fn compared(&self, row: &PgRow, millis: u64) -> Result<Compared, sqlx::Error> {
         let (rows, times): (i64, String) = (row.try_get("rows")?, row.try_get("times")?);
         let times = times.parse().map_err(|_| sqlx::Error::Protocol(format!("the sum of times is {times}")))?;
@@ -470,7 +473,7 @@ impl Statements {
     }
 }
 
-/// An instant as Postgres reads it. Unlike RFC 3339 it also has the infinities.
+/// Formats an instant for Postgres. Unlike RFC 3339 it includes the infinities.
 fn instant(at: Timestamp) -> String {
     at.rfc3339()
 }

@@ -1,4 +1,4 @@
-//! The catalog: what a table looks like, and whether Postgres reads a rule as memory does.
+//! The catalog: reads a table's description, and checks that Postgres reads a rule as memory does.
 
 pub mod full_row;
 
@@ -14,13 +14,13 @@ use crate::rule::{Query, RuleError, render};
 /// Why a rule does not fit the database.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The rule's text, with its place.
+    /// The rule's text is at fault, at a position.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// The table, or what memory and Postgres make of the rule.
+    /// The table is not suitable, or memory and Postgres read the rule differently.
     #[error("{0}")]
     Unfit(String),
-    /// The connection.
+    /// The connection failed.
     #[error(transparent)]
     Connection(#[from] sqlx::Error),
 }
@@ -28,7 +28,7 @@ pub enum CatalogError {
 /// Reads a table's description.
 ///
 /// # Errors
-/// No such table, no primary key, or the connection fails.
+/// There is no such table, it has no primary key, or the connection fails.
 pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> Result<Table, CatalogError> {
     let rows = query(include_str!("catalog.sql")).bind(schema).bind(name).fetch_all(&mut *connection).await?;
     if rows.is_empty() {
@@ -52,7 +52,7 @@ pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> R
     Ok(Table { schema: schema.to_owned(), name: name.to_owned(), columns, primary_key })
 }
 
-/// Reads what the catalog says of a table's changes.
+/// Reads the properties of a table that its change events depend on.
 ///
 /// # Errors
 /// The connection fails.
@@ -61,7 +61,7 @@ pub async fn source(connection: &mut PgConnection, schema: &str, name: &str) -> 
     Ok(TableSource { database: row.try_get("database")?, key_is_made_up: row.try_get("key_is_made_up")? })
 }
 
-/// `system_identifier` of the server.
+/// Reads the server's `system_identifier`.
 ///
 /// # Errors
 /// The connection fails.
@@ -69,12 +69,13 @@ pub async fn server(connection: &mut PgConnection) -> Result<String, sqlx::Error
     query_scalar("select system_identifier::text from pg_control_system()").fetch_one(connection).await
 }
 
-/// The position in the WAL up to which changes have been written; on a standby, up to which they have been replayed.
+/// The position in the WAL up to which changes have been written. On a standby, the position up to which they have been
+/// replayed.
 pub(super) const POSITION: &str = "
     select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end
             - '0/0')::bigint";
 
-/// [`POSITION`], asked for.
+/// Reads [`POSITION`].
 ///
 /// # Errors
 /// The connection fails.
@@ -83,7 +84,7 @@ pub async fn position(connection: &mut PgConnection) -> Result<Lsn, sqlx::Error>
     Ok(Lsn(u64::try_from(position).unwrap_or(0)))
 }
 
-/// Why there is no table of this name: there may be something else.
+/// Explains why there is no table of this name. There may be another kind of relation.
 pub async fn no_table(connection: &mut PgConnection, schema: &str, name: &str) -> CatalogError {
     let asked = query(include_str!("catalog/instead.sql")).bind(schema).bind(name).fetch_optional(connection);
     let found = match asked.await {
@@ -95,7 +96,7 @@ pub async fn no_table(connection: &mut PgConnection, schema: &str, name: &str) -
     CatalogError::Unfit(instead(&format!("{schema}.{name}"), &kind, &behind))
 }
 
-/// What is wrong with a name that is no table's, by its kind in `pg_class.relkind` and the tables that a view reads.
+/// The message about a name that is no table, from its kind in `pg_class.relkind` and the tables that a view reads.
 fn instead(name: &str, kind: &str, behind: &[String]) -> String {
     let what = match kind {
         "v" => "a view",
@@ -117,7 +118,7 @@ fn instead(name: &str, kind: &str, behind: &[String]) -> String {
     format!("{name} is {what}, and {why}; {what_to_do}")
 }
 
-/// A column from what the catalog says of it.
+/// Reads a column's description from a row of the catalog query.
 pub(super) fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
     let base: String = row.try_get("base_type")?;
     let modifier: i32 = row.try_get("modifier")?;
@@ -149,8 +150,8 @@ pub(super) fn column(row: &PgRow) -> Result<Column, sqlx::Error> {
     })
 }
 
-/// The type modifier of numeric is (precision << 16 | scale) + 4, with the scale in 11 signed bits
-/// (Postgres's `numeric.c`, `make_numeric_typmod`); −1 means none was declared.
+/// Decodes the type modifier of numeric: (precision << 16 | scale) + 4, with the scale in 11 signed bits (Postgres's
+/// `numeric.c`, `make_numeric_typmod`). −1 means that none was declared.
 fn numeric(modifier: i32) -> ColumnType {
     if modifier < 4 {
         return ColumnType::Numeric { scale: None };
@@ -162,10 +163,10 @@ fn numeric(modifier: i32) -> ColumnType {
     }
 }
 
-/// Has Postgres read the rule's own text: an error comes with its place in it.
+/// Has Postgres parse the rule's own text. An error has its position in the text.
 ///
 /// # Errors
-/// Postgres does not take the text, or the connection fails.
+/// Postgres does not accept the text, or the connection fails.
 pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), CatalogError> {
     match explain(connection, sql).await {
         Ok(_) => Ok(()),
@@ -183,20 +184,20 @@ pub async fn prepare(connection: &mut PgConnection, sql: &str) -> Result<(), Cat
     }
 }
 
-/// Whether an error is a mistake in the text: not a right that is missing (42501), and none of what a server
-/// says that is starting, stopping or out of resources (classes 08, 53, 57).
+/// Whether an error is a mistake in the text. Excluded are a missing right (42501), and the errors of a server that is
+/// starting, stopping or out of resources (classes 08, 53, 57).
 pub(super) fn is_of_the_text(code: Option<&str>) -> bool {
     code.is_none_or(|code| code != "42501" && !["08", "53", "57"].iter().any(|class| code.starts_with(class)))
 }
 
-/// Line and column, from 1, of a character counted from 1.
+/// The line and column of a character. All three count from 1.
 fn place(sql: &str, position: usize) -> (u64, u64) {
     let before = sql.chars().take(position.saturating_sub(1));
     before.fold((1, 1), |(line, column), c| if c == '\n' { (line + 1, 1) } else { (line, column + 1) })
 }
 
-/// Compares the plan of the rule's own text with that of the query rendered from what memory understood:
-/// one text, two evaluators, and they must agree.
+/// Compares the plan of the rule's own text with that of the query rendered from the typed rule. Both evaluators must
+/// agree on the meaning of the text.
 ///
 /// # Errors
 /// The plans differ, or the connection fails.
@@ -216,7 +217,7 @@ pub async fn compare(
     )))
 }
 
-/// What stands before a query to have its plan.
+/// The prefix that makes Postgres return a query's plan.
 const EXPLAIN: &str = "explain (verbose, costs off) ";
 
 async fn explain(connection: &mut PgConnection, sql: &str) -> Result<String, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! What the server says of the rules' table and of itself.
+//! Reads the properties of the rules' table and of its server.
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Error, Row};
@@ -7,10 +7,10 @@ use crate::contract::{Contract, Look};
 use crate::model::Lsn;
 use crate::postgres::query;
 
-/// The statement, with the schema as `$1` and the table as `$2`; no row where there is no such table.
+/// The statement. `$1` is the schema and `$2` the table. It returns no row if there is no such table.
 pub(super) const STATEMENT: &str = include_str!("contract.sql");
 
-/// Looks at a table and its server.
+/// Reads the properties of a table and its server.
 ///
 /// # Errors
 /// The connection fails.
@@ -19,7 +19,7 @@ pub async fn look(connection: &mut PgConnection, schema: &str, table: &str) -> R
     row.as_ref().map(read).transpose()
 }
 
-/// Reads the one row of [`STATEMENT`].
+/// Decodes the row of [`STATEMENT`].
 pub(super) fn read(row: &PgRow) -> Result<Look, Error> {
     let text: &str = row.try_get("contract")?;
     let contract: Contract = serde_json::from_str(text).map_err(|error| Error::Decode(error.into()))?;

@@ -1,12 +1,12 @@
-//! What is wrong with an answer of Postgres, or with a statement.
+//! Errors of a statement, and of an answer that does not fit.
 
 use crate::failure::{CallError, Kind, Server};
 use crate::postgres::kind;
 
-/// How its errors begin.
+/// The beginning of every error message.
 const CALL: &str = "Postgres";
 
-/// An error of the driver.
+/// Converts an error of the driver.
 pub(super) fn failed(error: sqlx::Error) -> CallError {
     let kind = kind(&error);
     // A statement that runs into its limit says nothing of the server.
@@ -21,7 +21,7 @@ pub(super) fn failed(error: sqlx::Error) -> CallError {
     if is_canceled { error } else { error.at(Server::Postgres) }
 }
 
-/// What Postgres says of data, up to the value that it quotes.
+/// Postgres's message about data, cut before the first value that it quotes.
 fn without_values(code: &str, message: &str) -> String {
     let quotes = ['"', '\'', '«', '„', '“'];
     let said = message.split(quotes).next().unwrap_or_default().trim_end_matches([' ', ':']);
@@ -29,12 +29,12 @@ fn without_values(code: &str, message: &str) -> String {
     format!("{said} (SQLSTATE {code}){more}")
 }
 
-/// An answer that does not fit the question.
+/// An error for an answer that does not fit the question.
 pub(super) fn bad(problem: impl Into<String>) -> CallError {
     CallError::new(CALL, problem, Kind::Internal)
 }
 
-/// Errors that come from a group's data: SQLSTATE classes 21 and 22 (cardinality, data exceptions).
+/// Whether the error comes from a group's data: SQLSTATE classes 21 and 22 (cardinality, data exceptions).
 pub(super) fn is_of_the_data(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("21"))
 }

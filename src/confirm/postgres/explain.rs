@@ -1,5 +1,6 @@
-//! The rows behind an alert, as they are now: those that the alert's window admits for its key, what they add up to,
-//! and how far that is from the alert's own numbers. One read-only transaction, so that rows and totals agree.
+//! Reads the rows behind an alert as they are now: the rows that the alert's window admits for its key, their totals,
+//! and the differences from the alert's own numbers. All of it is read in one read-only transaction, so that rows and
+//! totals agree.
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
@@ -7,15 +8,15 @@ use sqlx::{AssertSqlSafe, Row};
 use crate::rule::render::{Fragments, Times};
 use crate::rule::{Expression, Output, OutputExpr, Query, Time};
 
-/// Rows that are listed at most; totals are of all.
+/// The greatest number of rows in the list. The totals are over all rows.
 pub const ROWS_MAX: u32 = 1_000;
 
-/// What an alert was about.
+/// The window and the numbers of an alert.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
     /// The rule's query.
     pub query: &'a Query,
-    /// What NOW() is in it.
+    /// The meaning of NOW() in the query.
     pub time: Time,
     /// The key's values as text, in GROUP BY order.
     pub key: &'a [Option<String>],
@@ -27,18 +28,18 @@ pub struct Subject<'a> {
     pub numbers: &'a [Option<String>],
 }
 
-/// What Postgres says now.
+/// The current state of an alert's window in Postgres.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
     /// `pg_current_snapshot()`.
     pub snapshot: String,
     /// Whether HAVING holds over the rows.
     pub holds: bool,
-    /// How many rows the window admits.
+    /// The number of rows that the window admits.
     pub rows_total: i64,
-    /// The outputs, in the order of [`outputs`]; NULL for a sum over nothing.
+    /// The outputs, in the order of [`outputs`]. NULL for a sum over no rows.
     pub totals: Vec<Option<String>>,
-    /// The outputs less the alert's numbers, a sum over nothing being 0; empty for what is no number.
+    /// The outputs minus the alert's numbers. A sum over no rows counts as 0. Empty for an output that is no number.
     pub differences: Vec<String>,
     /// The rows, latest first.
     pub rows: Vec<PresentRow>,
@@ -49,11 +50,11 @@ pub struct Present {
 pub struct PresentRow {
     /// The columns of [`columns`], as text.
     pub values: Vec<Option<String>>,
-    /// The transaction that wrote this version of it.
+    /// The transaction that wrote this version of the row.
     pub xmin: u32,
 }
 
-/// NOW() of the alert.
+/// The alert's NOW(), as a parameter.
 pub(super) const AS_OF: &str = "($2::text)::timestamptz";
 
 /// The outputs over aggregates, in the order of the select list.
@@ -61,7 +62,8 @@ pub fn outputs(query: &Query) -> Vec<&Output> {
     query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Value(..))).collect()
 }
 
-/// The columns that tell of a row: primary key, time bound, WHERE, arguments of aggregates. Indexes into the table's.
+/// The columns to show of a row: primary key, time bound, WHERE, arguments of aggregates. They are indexes into the
+/// table's columns.
 pub fn columns(query: &Query) -> Vec<usize> {
     let mut columns = query.table.primary_key.clone();
     columns.extend(query.bound.iter().map(|bound| bound.column));
@@ -75,10 +77,10 @@ pub fn columns(query: &Query) -> Vec<usize> {
     distinct
 }
 
-/// Asks for them in a transaction of which all statements see the same, and whose time zone is that of the rule.
+/// Reads the state in one transaction with one snapshot, in the rule's time zone.
 ///
 /// # Errors
-/// The database's.
+/// The database's error.
 pub async fn present(connection: &mut PgConnection, subject: &Subject<'_>) -> Result<Present, sqlx::Error> {
     let Subject { query, time, key, from, as_of, numbers } = *subject;
     let bind = |sql: String| crate::postgres::query(AssertSqlSafe(sql)).bind(from).bind(as_of).bind(key);
@@ -103,8 +105,10 @@ fn read(row: &PgRow, columns: usize) -> Result<PresentRow, sqlx::Error> {
     Ok(PresentRow { values, xmin })
 }
 
-/// Parameters: `$1 text`, the window's left edge; `$2 text`, NOW(); `$3 text[]`, the key; `$4 text[]`, the alert's
-/// numbers. Columns: snapshot, holds, rows_total, then each aggregate and then each difference as text.
+/// The statement for the totals.
+///
+/// Parameters: `$1 text` is the window's left edge. `$2 text` is NOW(). `$3 text[]` is the key. `$4 text[]` has the
+/// alert's numbers. Columns: snapshot, holds, rows_total, then each aggregate and then each difference as text.
 fn totals_sql(query: &Query, time: Time) -> String {
     let fragments = Fragments::of_rows(query);
     let mut totals = String::new();
@@ -132,7 +136,9 @@ fn totals_sql(query: &Query, time: Time) -> String {
     )
 }
 
-/// Parameters: the first three of [`totals_sql`], and `$4 bigint`, how many rows at most. Columns: those of
+/// The statement for the rows.
+///
+/// Parameters: the first three of [`totals_sql`], and `$4 bigint`, the greatest number of rows. Columns: those of
 /// [`columns`] as text, then xmin.
 fn rows_sql(query: &Query, time: Time) -> String {
     let fragments = Fragments::of_rows(query);
@@ -150,7 +156,8 @@ fn rows_sql(query: &Query, time: Time) -> String {
     )
 }
 
-/// The window as the alert had it, and the key. A NULL in the key equals nothing, so it is compared apart.
+/// The condition for the rows of the alert's window and key. NULL equals nothing, so a NULL in the key has a comparison
+/// of its own.
 pub(super) fn condition(query: &Query, time: Time) -> String {
     let mut conditions = Vec::new();
     // Every parameter is named, as one that is nowhere cannot be bound.

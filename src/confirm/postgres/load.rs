@@ -1,9 +1,10 @@
-//! All rows of a rule's window, for memory to hold.
+//! Reads all rows of a rule's window, for memory to hold.
 //!
-//! One statement reads them, by whatever plan the server likes best. A snapshot that is held for long keeps the server from
-//! removing dead rows anywhere, so that statement has a limit. A window that takes longer is read from the beginning in slices
-//! of the table's blocks, each in a transaction of its own. A row may then be read twice, or move in front of the reader;
-//! whatever moves it is a change, and the stream is read up to an end that was looked up after all slices.
+//! One statement reads them, by the plan that the server chooses. A snapshot that is held for long keeps the server
+//! from removing dead rows in any table, so that statement has a limit. A window that takes longer is read again from
+//! the beginning, in slices of the table's blocks, each in its own transaction. A row may then be read twice, or move
+//! ahead of the reader. Whatever moves a row is a change, and the stream is read up to an end that is determined after
+//! all slices.
 
 use std::time::Duration;
 
@@ -22,13 +23,14 @@ use crate::rule::table_row::TableRow;
 /// How long a statement may hold its snapshot.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(50);
 
-/// How long a statement may bring no row: longer than its own limit.
+/// How long a statement may return no row. Longer than the statement's own limit.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
 
-/// Blocks of a slice: 256 MiB, which the limit leaves 5 MiB a second for.
+/// The number of blocks in a slice: 256 MiB. Within the limit that needs 5 MiB a second.
 const SLICE_BLOCKS: i64 = 32_768;
 
-/// How many blocks the table has, or the greatest of its parts; NULL where one of them has none that are known by number.
+/// The number of blocks of the table, or of its greatest partition. NULL where the storage of one of them has no
+/// numbered blocks.
 const BLOCKS: &str = "
     with recursive parts(oid) as (
         select format('%I.%I', $1::text, $2::text)::regclass::oid
@@ -41,16 +43,16 @@ const BLOCKS: &str = "
     join pg_class as relation on relation.oid = parts.oid
     left join pg_am as access on access.oid = relation.relam";
 
-/// What became of a statement.
+/// The result of a statement.
 enum Read {
-    /// All rows were taken.
+    /// All rows were read.
     All,
-    /// It took too long.
+    /// The statement took too long.
     TooLong,
 }
 
 impl PostgresConfirm {
-    /// Hands over all rows of the window. Returns a position in the WAL from before they were read.
+    /// Passes all rows of the window to `take`. Returns a position in the WAL from before they were read.
     pub(super) async fn load_all(
         &self,
         rule: usize,
@@ -104,7 +106,7 @@ impl PostgresConfirm {
         rows.first().map_or(Ok(None), |row| row.try_get("blocks")).map_err(failed)
     }
 
-    /// Hands over the rows of a statement. No `limit`: as long as it takes, unless the server falls silent.
+    /// Passes the rows of a statement to `take`. A `limit` of zero: no limit, unless the server falls silent.
     async fn take_rows(
         &self,
         rule: usize,

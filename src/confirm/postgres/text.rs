@@ -1,4 +1,4 @@
-//! Rules that Postgres alone evaluates: what it says of their text.
+//! Rules that Postgres alone evaluates: what Postgres reports about their texts.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr as _, TypeInfo as _};
@@ -10,7 +10,7 @@ use crate::rule::render::{self, quote_ident};
 use crate::rule::text::{Pace, ParsedText, Relation, Relations, Text};
 use crate::rule::{Evaluate, Query, Time, Type};
 
-/// What each type of an output is made of, as [`catalog::column`] reads it. Parameter: `$1 oid[]`, as many as outputs.
+/// The base type of each output, as [`catalog::column`] reads it. `$1 oid[]` has one type for each output.
 const TYPES: &str = "
     with recursive column_type as (
         select asked.ord, asked.type_id, -1 as modifier
@@ -35,21 +35,22 @@ const TYPES: &str = "
     join pg_namespace as type_schema on type_schema.oid = type.typnamespace
     order by column_type.ord";
 
-/// What the settings of a rule say of its text.
+/// The settings of a rule that concern its text.
 #[derive(Clone, Copy, Debug)]
 pub struct TextSettings<'a> {
-    /// Who is to evaluate it.
+    /// The evaluator that is asked for.
     pub evaluate: Evaluate,
-    /// The outputs that are its key; empty: the columns of GROUP BY.
+    /// The names of the outputs that are the key. Empty: the columns of GROUP BY.
     pub key: &'a [String],
     /// When Postgres is asked.
     pub pace: Pace,
 }
 
-/// Compiles a text over the watched table. With the query comes why no change says which keys it touches, where that is so.
+/// Compiles a text over the watched table. If changes do not determine the touched keys, the reason comes with the
+/// query.
 ///
 /// # Errors
-/// Postgres does not take the text, it is not a rule's, or the connection fails.
+/// Postgres does not accept the text, the text cannot be a rule, or the connection fails.
 pub async fn compile(
     connection: &mut PgConnection,
     parsed: &ParsedText,
@@ -122,7 +123,7 @@ pub async fn compile(
     Ok((query, why))
 }
 
-/// The outputs, with the types that Postgres gives them.
+/// The outputs, with Postgres's types for them.
 async fn columns(connection: &mut PgConnection, parsed: &ParsedText) -> Result<Vec<Column>, CatalogError> {
     let statement = Executor::prepare(&mut *connection, AssertSqlSafe(parsed.sql.clone()).into_sql_str()).await?;
     let outputs = sqlx::Statement::columns(&statement);
@@ -175,8 +176,8 @@ fn key(parsed: &ParsedText, relations: &Relations, names: &[&str], wanted: &[Str
     wanted.iter().map(place).collect()
 }
 
-/// The columns of the table that a touched key is, by their places. Their types are those of the key, or a key's value would be
-/// another one here.
+/// The places of the table's columns whose values are a touched key. Their types must equal those of the key. Otherwise
+/// a value of the key could read differently here.
 fn typed(table: &Table, columns: &[Column], key: &[usize], touches: &[Vec<String>]) -> Result<Vec<Vec<usize>>, String> {
     let column = |(output, name): (&usize, &String)| {
         let (index, of_table) = table.column(name).ok_or_else(|| format!("there is no column {name:?}"))?;

@@ -1,6 +1,7 @@
-//! A key's rows in its window as Postgres has them now, added up in the order of time: what the page draws.
+//! Reads a key's rows in its window as they are in Postgres now, with a running total in the order of time. The page
+//! draws them.
 //!
-//! Asked over connections of its own, few and with the confirmation's limits, so that viewers cannot hold up a
+//! Traces have a few connections of their own and the confirmation's limits, so that viewers cannot hold up a
 //! confirmation.
 
 use std::time::Duration;
@@ -18,51 +19,51 @@ use crate::rule::expression::AggregateFunction;
 use crate::rule::render::{Fragments, Times};
 use crate::rule::{Expression, Query, Rule, Time, compile};
 
-/// Rows that are returned at most, the latest; the totals are of all.
+/// The greatest number of rows that are returned: the latest ones. The totals are over all rows.
 pub const POINTS_MAX: u32 = 2_000;
-/// Connections.
+/// The greatest number of connections.
 const CONNECTIONS_MAX: u32 = 2;
-/// How long a connection is waited for, and kept without use.
+/// How long to wait for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Statements of a trace that may each take as long as the server lets them.
+/// The number of statements of a trace, each of which may take up to the server's limit.
 const STATEMENTS: u32 = 2;
-/// How long an answer may take that should take none.
+/// How long the answer to a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A key's window.
+/// The current window of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trace {
-    /// The window's left edge, where the rule has one.
+    /// The window's left edge. `None`: the rule has no time bound.
     pub from: Option<Timestamp>,
-    /// NOW() for it.
+    /// NOW() for this window.
     pub to: Timestamp,
-    /// Rows in the window.
+    /// The number of rows in the window.
     pub rows: i64,
-    /// What HAVING compares, over all of them; `None`: a sum over nothing.
+    /// The value that HAVING compares, over all rows. `None`: a sum over no rows.
     pub total: Option<String>,
     /// The latest rows, in the order of time.
     pub points: Vec<Point>,
 }
 
-/// A row, and the total up to it.
+/// A row, and the running total.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Point {
     /// The primary key as text.
     pub pk: String,
-    /// The row's time; `None` where the rule has no time bound.
+    /// The row's time. `None`: the rule has no time bound.
     pub at: Option<Timestamp>,
-    /// What the row adds.
+    /// The value that the row adds to the total.
     pub value: Option<String>,
-    /// The total up to here.
+    /// The total of the rows up to this one.
     pub total: Option<String>,
 }
 
-/// Asks for them.
+/// Reads traces of keys.
 #[derive(Debug)]
 pub struct Tracer {
     pool: PgPool,
-    /// Whether Postgres answers must not depend on viewers of keys.
+    /// A pool of its own for pings, so that viewers of keys cannot delay them.
     pings: PgPool,
     session: Session,
     answer_timeout: Duration,
@@ -70,10 +71,10 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// For these rules; connects when first asked.
+    /// Makes a tracer for these rules. It connects at the first request.
     ///
     /// # Errors
-    /// A rule that cannot be compiled; or what is wrong with the URL.
+    /// A rule cannot be compiled, or the URL is not valid.
     pub fn new(url: &str, statement_timeout: Duration, rules: &[Rule]) -> Result<Self, String> {
         let options = options(url).map_err(|error| format!("postgres.url: {error}"))?;
         let pool = |max| {
@@ -101,10 +102,10 @@ impl Tracer {
         self.rules.iter().map(|(rule, _)| rule).find(|rule| rule.name == name)
     }
 
-    /// Whether Postgres answers.
+    /// Checks that Postgres answers.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it does not answer.
     pub async fn ping(&self) -> Result<(), String> {
         let asked = sqlx::raw_sql("select 1").execute(&self.pings);
         match tokio::time::timeout(PING_TIMEOUT, asked).await {
@@ -116,10 +117,10 @@ impl Tracer {
         }
     }
 
-    /// The window of a key, whose values come as text in GROUP BY order.
+    /// Reads the window of a key, whose values are given as text in GROUP BY order. `None`: there is no such rule.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's error.
     pub async fn trace(&self, name: &str, key: &[Option<String>]) -> Result<Option<Trace>, sqlx::Error> {
         let Some((rule, program)) = self.rules.iter().find(|(rule, _)| rule.name == name) else { return Ok(None) };
         let mut connection = self.pool.acquire().await?;
@@ -133,7 +134,7 @@ impl Tracer {
     }
 }
 
-/// Two statements in one transaction, so that they see the same.
+/// Runs two statements in one transaction with one snapshot.
 async fn read(
     connection: &mut PgConnection,
     session: Session,
@@ -166,8 +167,8 @@ fn point(row: &PgRow) -> Result<Point, sqlx::Error> {
     Ok(Point { pk: pk?.unwrap_or_default(), at: at.map(Timestamp), value: value?, total: total? })
 }
 
-/// NOW() for a key under event time in microseconds since 1970: its latest row's time. Parameters as for
-/// [`condition`].
+/// The statement for NOW() of a key under event time: the time of its latest row, in microseconds since 1970. Its
+/// parameters are those of [`condition`].
 fn event_now_sql(rule: &Rule) -> Option<String> {
     let query = &rule.query;
     let bound = query.bound.as_ref().filter(|_| rule.time == Time::Event)?;
@@ -180,12 +181,13 @@ fn event_now_sql(rule: &Rule) -> Option<String> {
     ))
 }
 
-/// A column's value as an instant: local time counts in the session's time zone.
+/// A column's value as an instant. A local time counts in the session's time zone.
 fn instant(query: &Query, index: usize) -> String {
     format!("({})::timestamptz", Fragments::of_rows(query).column(index))
 }
 
-/// Parameters: those of [`condition`], and `$4 bigint`, how many at most. The latest come first.
+/// The statement for the points, latest first. Its parameters are those of [`condition`], and `$4 bigint`, the greatest
+/// number of rows.
 fn points_sql(rule: &Rule) -> String {
     let query = &rule.query;
     let fragments = Fragments::of_rows(query);
@@ -210,7 +212,8 @@ fn points_sql(rule: &Rule) -> String {
     )
 }
 
-/// What a row adds to the aggregate that HAVING compares with a number, and the total up to it; NULL where there is none.
+/// The value that a row adds to the aggregate that HAVING compares with a number, and the running total. Both are NULL
+/// if there is no such comparison.
 fn added(query: &Query) -> (String, String) {
     let fragments = Fragments::of_rows(query);
     let none = || ("null".to_owned(), "null::text".to_owned());

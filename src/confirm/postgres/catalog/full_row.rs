@@ -1,4 +1,4 @@
-//! What a table looks like to the archive: every column, whatever its type.
+//! Reads a table's description for the archive: every column, with any type.
 
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -8,13 +8,13 @@ use crate::change::debezium::full_row::{Declared, FullRowColumn, FullRowTable};
 use crate::change::full_row::{Field, FieldType};
 use crate::postgres::query;
 
-/// Digits that a decimal of the archive has at most.
+/// The greatest number of digits in a decimal of the archive.
 const PRECISION_MAX: i32 = 38;
 
-/// Reads a table's description. It needs no primary key.
+/// Reads a table's description. The table needs no primary key.
 ///
 /// # Errors
-/// No such table, or the connection fails.
+/// There is no such table, or the connection fails.
 pub async fn whole_table(
     connection: &mut PgConnection,
     schema: &str,
@@ -64,16 +64,16 @@ fn type_of(base: &str, modifier: i32) -> (FieldType, Declared) {
     (ty, Declared::Plain)
 }
 
-/// The type modifier of numeric is (precision << 16 | scale) + 4, with the scale in 11 signed bits
-/// (Postgres's `numeric.c`, `make_numeric_typmod`); −1 means none was declared. The connector takes those bits for a
-/// number without a sign.
+/// Decodes the type modifier of numeric: (precision << 16 | scale) + 4, with the scale in 11 signed bits (Postgres's
+/// `numeric.c`, `make_numeric_typmod`). −1 means that none was declared. The connector reads those bits as an unsigned
+/// number.
 fn numeric(modifier: i32) -> (FieldType, Declared) {
     if modifier < 4 {
         return (FieldType::Text, Declared::Number { scale: None });
     }
     let (precision, bits) = ((modifier - 4) >> 16, (modifier - 4) & 0x7ff);
     let scale = (bits ^ 0x400) - 0x400;
-    // A scale may be greater than the precision in Postgres; elsewhere it counts among the digits.
+    // In Postgres a scale may be greater than the precision. Elsewhere the scale's digits are part of the precision.
     match (u8::try_from(precision.max(scale)), u8::try_from(scale)) {
         (Ok(precision), Ok(scale)) if i32::from(precision) <= PRECISION_MAX => {
             (FieldType::Decimal { precision, scale }, Declared::Plain)
