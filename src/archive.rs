@@ -1,19 +1,19 @@
-//! The archive job: the changes of a topic as rows in Parquet files, each of them once for any reader.
+//! The archive job: the changes of a topic as rows in Parquet files, each row once for any reader.
 //!
 //! ```text
-//! source ─ whole changes ─ batch (rows by date) ─ offsets/N ─ files ─ commits/N ─ the group's offsets
-//!                            │                      plan      output
-//!                            └─ dead letters
+//! source ─ full-row changes ─ batch (rows by date) ─ offsets/N ─ files ─ commits/N ─ the group's offsets
+//!                               │                      plan      output
+//!                               └─ dead letters
 //! ```
 //!
 //! - this file: the loop, and how an epoch is closed
-//! - [`believed`]: what is believed of table and topic
-//! - [`open_batch`]: the rows of the epoch in the making
+//! - [`believed`]: the assumptions about table and topic
+//! - [`open_batch`]: the rows of the epoch that is being collected
 //! - [`parquet`]: rows → the bytes of a file
-//! - [`names`]: what files are called
+//! - [`names`]: the names of files
 //! - [`output`]: the folder of the files
-//! - [`start`]: which layer to believe, pure
-//! - [`recover`]: going on from there
+//! - [`start`]: where to continue, pure
+//! - [`recover`]: continues from there
 
 pub mod believed;
 pub mod names;
@@ -58,7 +58,7 @@ use crate::source::{Event, Follow};
 /// The wait before the group's offsets are committed again.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 
-/// The name in an epoch's `conf` of the column that its rows are dated by; absent for the commit time.
+/// The key in an epoch's `conf` for the column of its rows' dates. Absent for the commit time.
 const PARTITION_BY: &str = "partition_by";
 
 /// Settings of the job.
@@ -68,21 +68,21 @@ pub struct Settings {
     pub group: String,
     /// Topic of the changes.
     pub topic: String,
-    /// Where it starts that nothing is known of.
+    /// Where to begin if nothing is known about a partition.
     pub start_at: StartAt,
-    /// A group without offsets starts over, rather than going on from its folder.
+    /// Whether a group without offsets starts over. Otherwise it continues from its folder.
     pub reprocess_without_group: bool,
-    /// What an epoch may hold.
+    /// The limits of an epoch.
     pub limits: Limits,
-    /// An epoch is closed after this long at the latest.
+    /// The longest time before an epoch is closed.
     pub trigger_interval: Duration,
-    /// Stop at a record that is not understood, rather than copying it to the dead-letter topic.
+    /// Whether to stop at an invalid record. Otherwise it is copied to the dead-letter topic.
     pub stop_on_bad_record: bool,
-    /// End once everything that was there at the start has been written.
+    /// Whether to end after all records that existed at the start have been written.
     pub until_end: bool,
 }
 
-/// What a run has done.
+/// The counts of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Records read.
@@ -91,7 +91,7 @@ pub struct Counts {
     pub written: u64,
     /// Files published.
     pub files: u64,
-    /// Records that were not understood.
+    /// Invalid records.
     pub rejected: u64,
     /// Epochs closed.
     pub epochs: u64,
@@ -101,44 +101,44 @@ pub struct Counts {
 pub struct Archive<S, B, T> {
     /// Settings.
     pub settings: Settings,
-    /// Where changes come from.
+    /// The source of the changes.
     pub source: S,
-    /// Where invalid records go.
+    /// The sink for invalid records.
     pub dead_letters: B,
-    /// What time it is.
+    /// The clock.
     pub clock: T,
-    /// Where progress is kept.
+    /// The checkpoint folder.
     pub folder: Folder,
-    /// Where files go.
+    /// The output folder.
     pub output: Output,
-    /// What has been done so far.
+    /// The counts so far.
     pub counts: Counts,
-    /// Shows how far it is.
+    /// Publishes the progress.
     pub gauge: Arc<Gauge>,
-    /// What records without schema are read by; `None`: all bring theirs.
+    /// The columns for records without a schema. `None`: every record brings its schema.
     pub believed: Option<Believed>,
 }
 
-/// What happens in one assignment of the partitions.
+/// The state of one assignment of partitions.
 struct Session {
     batch: OpenBatch,
-    /// Records that came after the batch was full.
+    /// Records that arrived after the batch was full.
     ahead: VecDeque<SourceRecord<FullRowChange>>,
-    /// When the batch's first record came.
+    /// When the batch's first record arrived.
     since: Option<Instant>,
-    /// Offsets that could not be committed while the group's broker was down.
+    /// Offsets that could not be committed because the group's broker was unreachable.
     uncommitted: Option<(Offsets, String)>,
-    /// Where each partition ended at the start, while it has not been reached.
+    /// The ends of the partitions at the start, until they are reached.
     ends: Offsets,
-    /// Of what could not be committed.
+    /// The outage in which commits fail.
     outage: Outage,
-    /// What is known of the records in `ahead` that cannot be read.
+    /// Whether other columns of the table may explain the invalid records in `ahead`.
     misread: Misread,
-    /// When the table's columns were last looked at because of them.
+    /// When the table's columns were last read for that reason.
     looked_at: Option<Instant>,
-    /// When they are looked at in any case.
+    /// When they are next read in any case.
     look_due: Instant,
-    /// The last records that were written when a look found them in the topic.
+    /// The last written records at the time when a check last found them in the topic.
     seen: LastRecords,
 }
 
@@ -156,7 +156,7 @@ impl Session {
             self.misread = Misread::Perhaps;
         }
         self.ahead.extend(batch.records);
-        // What lies before the end and is no record will never come.
+        // Offsets before the end that hold no record will never arrive.
         self.ends.retain(|partition, _| !batch.ended.contains(partition));
     }
 
@@ -174,8 +174,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     /// Runs until `stop` is ready, or until the end with `until_end`.
     ///
     /// # Errors
-    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
-    /// [`JobError::BeforeTheEnd`] when it was to read to the end.
+    /// Errors that the job cannot recover from. [`JobError::Cut`] if it does not end in time after `stop`.
+    /// [`JobError::BeforeTheEnd`] if `stop` came before the end that it was to reach.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<(), JobError> {
         job::run(self, stop).await
     }
@@ -243,8 +243,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         }
     }
 
-    /// Takes what has come into the batch, until it is full. A record that the run is to stop before is an answer, so
-    /// that what came before it is written.
+    /// Takes records into the batch until it is full. If the run has to stop before a record, it returns the error, so
+    /// that the records before it are written first.
     fn fill(&mut self, session: &mut Session) -> Result<Option<JobError>, JobError> {
         while let Some(record) = session.ahead.pop_front() {
             if let Some(bad) = self.stops_at(&record, session.misread) {
@@ -262,7 +262,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(None)
     }
 
-    /// Why the run ends at a record, if it is invalid and settings or missing columns forbid to go past it.
+    /// Why the run ends at a record: it is invalid, and the settings or missing columns forbid to skip it.
     fn stops_at(&self, record: &SourceRecord<FullRowChange>, misread: Misread) -> Option<JobError> {
         let Content::Rejected(letter) = &record.content else { return None };
         if misread == Misread::Yes && is_misread(record) {
@@ -278,7 +278,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         self.columns_missing(record)
     }
 
-    /// Whether nothing is wrong with a record but that its columns are not known.
+    /// The error for a record whose only problem is that its columns are not known.
     fn columns_missing(&self, record: &SourceRecord<FullRowChange>) -> Option<JobError> {
         let Content::Rejected(letter) = &record.content else { return None };
         let reason = letter.reject.detail.clone();
@@ -292,11 +292,11 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
 
     /// Makes an epoch of the batch:
     ///
-    /// 1. Records that were not understood are copied to the dead-letter topic.
-    /// 2. `offsets/N`, the plan, is durable. From here on the epoch has these records, whatever comes.
-    /// 3. Its files are published, each of them whole.
-    /// 4. `commits/N`.
-    /// 5. The group's offsets are committed, as far as the broker is there.
+    /// 1. Invalid records are copied to the dead-letter topic.
+    /// 2. `offsets/N`, the plan, becomes durable. From here on the epoch has exactly these records.
+    /// 3. Its files are published, each of them complete.
+    /// 4. `commits/N` is written.
+    /// 5. The group's offsets are committed, if the broker is reachable.
     async fn close(&mut self, session: &mut Session, partition_by: Option<String>) -> Result<(), JobError> {
         if session.batch.is_empty() {
             return Ok(());
@@ -365,7 +365,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(())
     }
 
-    /// Copies records that are invalid, at least once.
+    /// Copies invalid records to the dead-letter topic, at least once.
     async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), JobError> {
         if dead.is_empty() || planted::bug("archive-dead-letters-dropped") {
             return Ok(());
@@ -375,7 +375,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(Retry::WORKING.run("writing dead letters", async || self.dead_letters.dead_letter(dead).await).await?)
     }
 
-    /// Both folders may have been removed under a process that was stopped, and started again by another.
+    /// Checks that both folders are still ours. They may have been removed and re-created while the process was
+    /// suspended.
     fn check_owned(&self, lineage: &str) -> Result<(), JobError> {
         if self.output.owner()?.is_some_and(|owner| owner.lineage == lineage) {
             return Ok(());
@@ -386,8 +387,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         )))
     }
 
-    /// What `offsets/N` shows of the settings. The column and the table's versions are what the epoch is finished by after a
-    /// crash.
+    /// Returns the settings in `offsets/N`. Recovery after a crash needs the column and the table's versions.
     fn conf(&self, partition_by: Option<String>) -> Result<BTreeMap<String, String>, JobError> {
         let limit = self.settings.limits.records.to_string();
         let mut conf = BTreeMap::from([("max_offsets_per_trigger".to_owned(), limit)]);
@@ -400,7 +400,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(conf)
     }
 
-    /// Step 3 of [`Archive::close`]: what is there is left as it is, of the rest `encode` makes the bytes.
+    /// Step 3 of [`Archive::close`]. A file that exists is kept. `encode` makes the bytes of the others.
     fn publish(
         &mut self,
         epoch: &Epoch<Plan>,
@@ -422,7 +422,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(())
     }
 
-    /// Commits the group's offsets. The folder has them already, so a broker that is down does not hold up the archive.
+    /// Commits the group's offsets. The folder has them already, so an unreachable broker does not hold up the archive.
     async fn commit(&mut self, session: &mut Session) -> Result<(), JobError> {
         let Some((offsets, name)) = &session.uncommitted else { return Ok(()) };
         match self.source.commit(offsets, name).await {
@@ -478,7 +478,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Job for Arc
     }
 }
 
-/// The file that was planned so.
+/// The file of a planned entry.
 fn file_of(epoch: &Epoch<Plan>, planned: &PlannedFile) -> Result<Found, JobError> {
     let name = open_batch::name_of(&epoch.lineage, &epoch.body, &epoch.offsets, planned);
     let name = name.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! What is believed of table and topic: looked at again, and what follows where it is no longer so.
+//! The archive's assumptions about table and topic: checks them again, and handles a change.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,31 +24,32 @@ use crate::retry::Retry;
 use crate::sink::DeadLetterSink;
 use crate::source::Follow;
 
-/// How often the table's columns are looked at at most.
+/// The shortest time between two reads of the table's columns.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the table is looked at in any case: what is written between two looks that differ may be of either.
+/// The longest time between two reads of the table's columns. If two reads differ, records written between them may be
+/// of either.
 pub(super) const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// The name in an epoch's `conf` of [`TableVersions`], as JSON.
+/// The key in an epoch's `conf` for [`TableVersions`], as JSON.
 pub(super) const TABLE_VERSIONS: &str = "table_versions";
 
 const LOOKING: &str = "reading the table's columns";
 
-/// What is believed of the table, and how to look at it again.
+/// The assumptions about the table, and how to check them again.
 pub struct Believed {
-    /// The table as records are read by it.
+    /// The table by which records are decoded.
     pub table: FullRowTable,
-    /// What else its changes depend on.
+    /// The table's other properties that its changes depend on.
     pub source: TableSource,
-    /// What the table was at which positions; `table` is the newest.
+    /// The table's versions by their positions. `table` is the newest.
     pub versions: TableVersions,
-    /// Looks at it.
+    /// Reads the table from the catalog.
     pub look: LookAgain,
 }
 
 impl Believed {
-    /// Notes a look that found the table as records are read by it.
+    /// Records that a read of the catalog found the expected table.
     fn note(&mut self, found: Option<TableLook>) -> Result<(), ColumnsError> {
         let Some(found) = found else { return Ok(()) };
         let mut versions = self.versions.clone();
@@ -61,23 +62,24 @@ impl Believed {
     }
 }
 
-/// Looks at the table; `None`: there is none of this name any more, so that the catalog says nothing new of its records.
+/// Reads the table from the catalog. `None`: no table has this name any more, so the catalog has nothing new about its
+/// records.
 pub type LookAgain = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Option<TableLook>, CallError>>>>>;
 
-/// Records that cannot be read by the columns as they were believed to be.
+/// Whether there are records that the assumed columns cannot decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Misread {
-    /// There is none; or the columns were looked at since it was read, and are the same.
+    /// There are none, or the columns were read again after such a record and have not changed.
     No,
-    /// The columns may be others by now.
+    /// The columns may have changed.
     Perhaps,
-    /// The columns are others by now.
+    /// The columns have changed.
     Yes,
 }
 
 impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, B, T> {
-    /// Looks at the table's columns, if records are there that cannot be read by them as they were: a second after the last
-    /// look at the earliest, so that all that has come meanwhile is covered by one.
+    /// Reads the table's columns again, because records cannot be decoded by the known ones. Waits until a second after
+    /// the last such read, so that one read covers all records that arrive meanwhile.
     pub(super) async fn look(&self, looked_at: Option<Instant>) -> Result<Misread, JobError> {
         let Some(believed) = &self.believed else { return Ok(Misread::No) };
         if let Some(at) = looked_at {
@@ -89,8 +91,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(if changed { Misread::Yes } else { Misread::No })
     }
 
-    /// Rows that were read by what the catalog said are written once a later look finds that it still says the same: a
-    /// column of another type may be read without an error, as something else.
+    /// Checks the columns before rows are written that were decoded by them. A later read of the catalog must still
+    /// find the same columns, because a column of another type may be decoded wrongly without an error.
     pub(super) async fn check_columns(&mut self, batch: &OpenBatch) -> Result<(), JobError> {
         let Some(believed) = &mut self.believed else { return Ok(()) };
         let Some(newest) = batch.by_catalog() else { return Ok(()) };
@@ -101,9 +103,9 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(believed.note(found)?)
     }
 
-    /// Rows are written once a look finds that the topic still has the last records that were written: in a topic that was deleted
-    /// and created again, reading goes on at the old offsets. Without an answer of the broker they are written all the same, and the
-    /// next look compares with what was there at the last one.
+    /// Checks that the topic still has the last records that were written. In a topic that was deleted and re-created,
+    /// reading continues at the old offsets. If the broker does not answer, the rows are written anyway, and the next
+    /// check compares with the records of the last successful one.
     pub(super) async fn check_topic(&self, session: &mut Session) -> Result<(), JobError> {
         match look_at_topic(&self.source.beside(), &session.seen).await {
             Ok(Ok(_)) => session.seen = session.batch.last_records().clone(),
@@ -114,7 +116,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(())
     }
 
-    /// Looks at the table once. Where the database cannot be reached, it is asked again when an epoch is closed.
+    /// Reads the table once. If the database is unreachable, the table is read when an epoch is closed.
     pub(super) async fn look_once(&mut self) -> Result<(), JobError> {
         let Some(believed) = &mut self.believed else { return Ok(()) };
         match (believed.look)().await {
@@ -124,7 +126,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         }
     }
 
-    /// Stops before a record that can be read in two ways.
+    /// The error for a record that can be decoded in two ways.
     pub(super) fn between(&self, record: &SourceRecord<FullRowChange>, reason: &str) -> JobError {
         let (topic, position) = (&self.settings.topic, record.position);
         JobError::Unsafe(format!(
@@ -136,10 +138,11 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     }
 }
 
-/// What the newest epoch of a folder says of the table; nothing where it has none, or was written by an earlier version.
+/// Reads the table's versions from the newest epoch of a folder. They are empty if the epoch has none, or if an earlier
+/// program version wrote it.
 ///
 /// # Errors
-/// A damaged folder.
+/// The folder is damaged.
 pub fn table_versions(folder: &Folder) -> Result<TableVersions, JobError> {
     let newest = folder.newest_epoch::<Plan>()?;
     let Some(text) = newest.as_ref().and_then(|epoch| epoch.conf.get(TABLE_VERSIONS)) else {
@@ -149,7 +152,7 @@ pub fn table_versions(folder: &Folder) -> Result<TableVersions, JobError> {
         .map_err(|error| JobError::Internal(format!("{TABLE_VERSIONS} of the newest epoch: {error}")))
 }
 
-/// Whether a record may be one that other columns of the table would explain.
+/// Whether other columns of the table might explain why a record is invalid.
 pub(super) fn is_misread(record: &SourceRecord<FullRowChange>) -> bool {
     matches!(&record.content, Content::Rejected(letter) if matches!(
         letter.reject.kind,

@@ -1,15 +1,16 @@
-//! What the files of the output are called, and what their folder says of itself. Pure.
+//! The names of the output's files, and the file that records its owner. Pure.
 //!
 //! ```text
 //! <output_path>/
 //!   date=2026-11-22/part-00000-<from>-<last>-<lineage>.parquet
-//!   _tripline/owner.json            the lineage that the files are of
+//!   _tripline/owner.json            the lineage that the files belong to
 //!   _tripline/lock                  held by the one process that writes
 //!   _tripline/unfinished/           files that are being written
 //! ```
 //!
-//! A file is named by the range of offsets that its epoch took from its partition, whichever of them fall on its date.
-//! So an epoch that is finished after a crash makes the same names, and the names alone tell what has been written.
+//! A file's name has the range of offsets that its epoch took from its partition, including those that fall on other
+//! dates. So an epoch that is finished after a crash creates the same names, and the names alone show which ranges have
+//! been written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,32 +20,32 @@ use serde::{Deserialize, Serialize};
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::Offsets;
 
-/// How a folder of rows begins.
+/// The beginning of a folder's name.
 const DATE: &str = "date=";
 
-/// A range of offsets in one partition: from here, up to and without there.
+/// A range of offsets in one partition. The end is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Range {
     /// The first offset to read.
     pub from: NextOffset,
-    /// The next offset after it.
+    /// The next offset after the range.
     pub to: NextOffset,
 }
 
 impl Range {
-    /// Whether there is no offset in it.
+    /// Whether the range has no offset.
     pub fn is_empty(self) -> bool {
         self.from >= self.to
     }
 }
 
-/// A UTC date, as folders are named by it.
+/// A UTC date, from which a folder has its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Date(chrono::NaiveDate);
 
 impl Date {
-    /// The UTC date of an instant; `None` outside of the years 1 to 9999, which have no name of this form.
+    /// The UTC date of an instant. `None` outside of the years 1 to 9999, for which there is no such name.
     pub fn of(at: Timestamp) -> Option<Self> {
         at.date().map(Self)
     }
@@ -54,7 +55,7 @@ impl Date {
         format!("{DATE}{self}")
     }
 
-    /// Reads the name of a folder.
+    /// Parses the name of a folder.
     pub fn parse_folder(name: &str) -> Option<Self> {
         name.strip_prefix(DATE).and_then(|text| Self::try_from(text.to_owned()).ok())
     }
@@ -86,14 +87,14 @@ impl fmt::Display for Date {
 pub struct FileName {
     /// The partition of its rows.
     pub partition: i32,
-    /// What its epoch took from this partition; not empty.
+    /// The offsets that its epoch took from this partition. Never empty.
     pub range: Range,
     /// The lineage.
     pub lineage: String,
 }
 
 impl FileName {
-    /// Reads a name; `None` when it is none of ours.
+    /// Parses a name. `None`: it is not the name of an archive file.
     pub fn parse(name: &str) -> Option<Self> {
         let rest = name.strip_prefix("part-")?.strip_suffix(".parquet")?;
         let mut parts = rest.splitn(4, '-');
@@ -104,7 +105,7 @@ impl FileName {
     }
 }
 
-/// Zeros in front, so that names sort as offsets do.
+/// Numbers have leading zeros, so that names sort by offset.
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = self.range.to.0.saturating_sub(1);
@@ -112,27 +113,27 @@ impl fmt::Display for FileName {
     }
 }
 
-/// `owner.json`: whose files these are. One lineage's, from the first to the last.
+/// `owner.json`: the owner of the files. The owner is one lineage, for the life of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
     /// The lineage.
     pub lineage: String,
-    /// Its consumer group.
+    /// The consumer group.
     pub group: String,
     /// The topic.
     pub topic: String,
-    /// Id of the Kafka cluster, where it was known.
+    /// The Kafka cluster's id, if it was known.
     pub cluster: Option<String>,
-    /// Where it began.
+    /// The offsets at which the lineage began.
     pub start: Offsets,
 }
 
-/// What an epoch writes: the body of `offsets/N`.
+/// The files that an epoch writes: the body of `offsets/N`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The offsets that it begins with; it ends with those of the epoch.
+    /// The offsets at which it begins. It ends at those of the epoch.
     pub from: Offsets,
     /// Every file.
     pub files: Vec<PlannedFile>,
@@ -146,11 +147,11 @@ pub struct PlannedFile {
     pub date: Date,
     /// The partition of its rows.
     pub partition: i32,
-    /// How many they are.
+    /// The number of rows.
     pub rows: u64,
 }
 
-/// The ranges between two lists of next offsets, without the empty ones.
+/// The ranges between two sets of next offsets, without the empty ones.
 pub fn ranges(from: &Offsets, to: &Offsets) -> BTreeMap<i32, Range> {
     let range = |(partition, to): (&i32, &NextOffset)| {
         let from = *from.get(partition)?;

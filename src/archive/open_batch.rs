@@ -1,4 +1,4 @@
-//! The rows of the epoch that is being made, by partition and date. Pure.
+//! The rows of the epoch that is being collected, by partition and date. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +11,14 @@ use crate::change::{Op, Reject, RejectKind};
 use crate::model::{Lsn, NextOffset, Timestamp};
 use crate::progress::{LastRecord, LastRecords, Offsets};
 
-/// Rows that are not encoded yet may take so many bytes, over all files; then the largest one's become a row group.
+/// How many bytes the rows that are not encoded yet may take, over all files. Beyond that, those of the largest file
+/// become a row group.
 const PENDING_MAX: usize = 64 << 20;
 
-/// A batch that takes more than this is an epoch, however few rows it has.
+/// A batch that takes more bytes than this becomes an epoch, even if it has few rows.
 pub const MEMORY_MAX: usize = 192 << 20;
 
-/// What the footer of each file says, beside what Parquet has there.
+/// The keys in each file's footer, beside those of Parquet itself.
 pub mod about {
     /// The lineage.
     pub const LINEAGE: &str = "tripline.lineage";
@@ -25,52 +26,52 @@ pub mod about {
     pub const EPOCH: &str = "tripline.epoch";
     /// The consumer group.
     pub const GROUP: &str = "tripline.group";
-    /// The column that the rows are dated by; empty for the commit time.
+    /// The column whose date names the rows' folders. Empty: the commit time.
     pub const PARTITION_BY: &str = "tripline.partition_by";
-    /// The last record that the epoch took from the partition, as JSON: whether the topic is still the same can be seen
-    /// from it without the checkpoint folder.
+    /// The last record that the epoch took from the partition, as JSON. It shows whether the topic is still the same,
+    /// without the checkpoint folder.
     pub const MARK: &str = "tripline.mark";
 }
 
-/// How many records, and of which columns, go into an epoch.
+/// The limits of an epoch, and the column for its dates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Records at most.
+    /// The greatest number of records.
     pub records: usize,
-    /// Bytes that it may take in memory; one row more than that, in fact.
+    /// The greatest size in memory, in bytes. The last row may exceed it.
     pub memory: usize,
-    /// The column whose date names a row's folder; `None`: the commit time of the change.
+    /// The column whose date names a row's folder. `None`: the commit time of the change.
     pub partition_by: Option<String>,
 }
 
 impl Limits {
-    /// Whatever there is goes into one epoch, with rows dated by this column.
+    /// One epoch without limits, with rows dated by this column.
     pub fn none(partition_by: Option<String>) -> Self {
         Self { records: usize::MAX, memory: usize::MAX, partition_by }
     }
 }
 
-/// Why a record cannot be taken at all.
+/// Why a record cannot be taken into any epoch.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
     /// `partition_by` does not fit the table.
     #[error("archive.partition_by: {0}")]
     PartitionBy(String),
-    /// It cannot be written.
+    /// The row cannot be written.
     #[error(transparent)]
     Row(#[from] WriteError),
 }
 
-/// What came of offering a record.
+/// The result of offering a record.
 #[derive(Debug)]
 pub enum Take {
-    /// It is in.
+    /// The record was taken.
     Taken,
-    /// It belongs into the next epoch.
+    /// The record belongs to the next epoch.
     Full(Box<SourceRecord<FullRowChange>>),
 }
 
-/// What is common to all files of a batch, for their footers.
+/// The values that the footers of all files of a batch have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
     /// The lineage.
@@ -83,7 +84,7 @@ pub struct About {
     pub topic: String,
 }
 
-/// The epoch in the making.
+/// The epoch that is being collected.
 pub struct OpenBatch {
     about: About,
     limits: Limits,
@@ -95,18 +96,19 @@ pub struct OpenBatch {
     dead: Vec<DeadLetter>,
     dead_bytes: usize,
     files: BTreeMap<(Date, i32), FileWriter>,
-    /// The columns of each partition: all rows of a file have the same.
+    /// The columns of each partition. All rows of a file have the same columns.
     fields: BTreeMap<i32, Arc<[Field]>>,
-    /// Where `partition_by` stands in the columns looked at last.
+    /// The index of `partition_by` in the columns that were searched last.
     column: Option<(Arc<[Field]>, usize)>,
     memory: usize,
     pending: usize,
-    /// The newest position of a change that was read by what the catalog said; `Lsn::MAX` where one has no position.
+    /// The newest position of a change that was decoded by the catalog's columns. `Lsn::MAX` if one of them has no
+    /// position.
     by_catalog: Option<Lsn>,
 }
 
 impl OpenBatch {
-    /// Nothing yet, from these offsets on.
+    /// An empty batch that begins at these offsets.
     pub fn new(about: About, limits: Limits, from: Offsets, last_records: LastRecords) -> Self {
         Self {
             about,
@@ -130,7 +132,7 @@ impl OpenBatch {
     /// Takes a record, if there is room for it.
     ///
     /// # Errors
-    /// It can be in no epoch: [`Unfit`].
+    /// The record fits no epoch: [`Unfit`].
     pub fn take(&mut self, record: SourceRecord<FullRowChange>) -> Result<Take, Unfit> {
         if self.is_full() {
             return Ok(Take::Full(Box::new(record)));
@@ -153,7 +155,7 @@ impl OpenBatch {
                 let date = self.date(&change)?;
                 match self.push(date, position.partition, position.offset, &change) {
                     Ok(()) => {}
-                    // What it holds is nothing that a file takes: no reason to stop for good.
+                    // No file can hold the record's value. That is no reason to stop for good.
                     Err(WriteError::Misfit { problem, .. }) => {
                         let reject = Reject { kind: RejectKind::Value, detail: problem }.bounded();
                         self.dead.push(DeadLetter::new(position, reject, None, None, []));
@@ -205,8 +207,8 @@ impl OpenBatch {
         Ok(())
     }
 
-    /// The date of a row: that of the column, where it has one; that of the commit for a delete, whose image is made
-    /// up, and for a truncate.
+    /// The date of a row: that of the column, if the row has one. The commit's date for a truncate, and for a delete,
+    /// because its image is made up.
     fn date(&mut self, change: &FullRowChange) -> Result<Date, Unfit> {
         let by_column = match (&self.limits.partition_by, change.op) {
             (Some(name), Op::Create | Op::Update | Op::Read) => {
@@ -226,58 +228,58 @@ impl OpenBatch {
         by_column.or_else(|| Date::of(change.committed_at)).ok_or_else(impossible)
     }
 
-    /// Nothing more is to come from this partition before that offset: what lay between held no record.
+    /// Records that the partition has no more records before this offset.
     pub fn skip_to(&mut self, partition: i32, next: NextOffset) {
         let held = self.next.entry(partition).or_insert(next);
         *held = (*held).max(next);
     }
 
-    /// What is common to its files.
+    /// The values that its files have in common.
     pub fn about(&self) -> &About {
         &self.about
     }
 
-    /// Records taken so far, with those that are no rows.
+    /// The number of records taken so far, including those that are no rows.
     pub fn records(&self) -> usize {
         self.records
     }
 
-    /// Whether it has all the records that it may have.
+    /// Whether a limit has been reached.
     pub fn is_full(&self) -> bool {
         self.records >= self.limits.records || self.memory.saturating_add(self.dead_bytes) >= self.limits.memory
     }
 
-    /// Whether nothing has been read since its beginning.
+    /// Whether nothing has been read since the batch began.
     pub fn is_empty(&self) -> bool {
         self.from == self.next
     }
 
-    /// The newest position of a change that was read by what the catalog said; `None` where there is no such change.
+    /// The newest position of a change that was decoded by the catalog's columns. `None`: there is no such change.
     pub fn by_catalog(&self) -> Option<Lsn> {
         self.by_catalog
     }
 
-    /// Rows so far.
+    /// The number of rows so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Next offsets.
+    /// The next offset of each partition.
     pub fn next(&self) -> &Offsets {
         &self.next
     }
 
-    /// The last records taken.
+    /// The last record of each partition.
     pub fn last_records(&self) -> &LastRecords {
         &self.last_records
     }
 
-    /// The records that were not understood.
+    /// The invalid records.
     pub fn dead(&self) -> &[DeadLetter] {
         &self.dead
     }
 
-    /// What it is going to write.
+    /// The files that the batch will write.
     pub fn plan(&self) -> Plan {
         let file = |((date, partition), file): (&(Date, i32), &FileWriter)| PlannedFile {
             date: *date,
@@ -287,10 +289,10 @@ impl OpenBatch {
         Plan { from: self.from.clone(), files: self.files.iter().map(file).collect() }
     }
 
-    /// The bytes of a file of the plan, once. `None`: no row of it was taken.
+    /// Encodes a file of the plan. It can be called once for each file. `None`: no row of the file was taken.
     ///
     /// # Errors
-    /// It cannot be encoded.
+    /// The file cannot be encoded.
     pub fn encode(&mut self, file: &PlannedFile) -> Result<Option<Vec<u8>>, WriteError> {
         let Some(writer) = self.files.remove(&(file.date, file.partition)) else { return Ok(None) };
         let About { lineage, epoch, group, .. } = &self.about;
@@ -307,13 +309,13 @@ impl OpenBatch {
     }
 }
 
-/// The name of a planned file of an epoch that ends with these offsets.
+/// The name of a planned file. `to` has the offsets at which its epoch ends.
 pub fn name_of(lineage: &str, plan: &Plan, to: &Offsets, file: &PlannedFile) -> Option<FileName> {
     let range = *ranges(&plan.from, to).get(&file.partition)?;
     Some(FileName { partition: file.partition, range, lineage: lineage.to_owned() })
 }
 
-/// The index of a column that says when.
+/// The index of a column of dates or timestamps.
 fn time_column(name: &str, fields: &[Field]) -> Result<usize, String> {
     let Some(index) = fields.iter().position(|field| field.name == name) else {
         let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
@@ -331,7 +333,7 @@ fn time_column(name: &str, fields: &[Field]) -> Result<usize, String> {
     }
 }
 
-/// When the column says that it was; a timestamp without a zone counts as UTC.
+/// The instant in this column. A timestamp without a zone counts as UTC.
 fn instant(change: &FullRowChange, index: usize) -> Option<Timestamp> {
     const DAY_MICROS: i64 = 86_400_000_000;
     match (change.cells.get(index)?, change.fields.get(index)?.ty) {

@@ -1,8 +1,8 @@
-//! The folder of the Parquet files: what is in it, and how a file comes into it so that a reader sees it whole or not at
+//! The folder of the Parquet files: its contents, and how a file is added so that a reader sees it complete or not at
 //! all, and never twice.
 //!
-//! Readers list what they find, so that a file's name is what makes its rows seen. It gets it by a link, which does
-//! nothing where the name is there already: what has been published is final.
+//! Readers list the folder, so a file's rows become visible with its name. The name is created by a link, which does
+//! nothing if the name exists: a published file is final.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -16,10 +16,10 @@ use crate::checkpoint::file::{self, failed};
 use crate::fault;
 use crate::planted;
 
-/// What readers pass over: their names of partitions never begin with an underscore.
+/// The folder that readers skip: the names of their partitions never begin with an underscore.
 const OWN: &str = "_tripline";
 
-/// The open output. Locked until it is dropped.
+/// The open output. It is locked until it is dropped.
 #[derive(Debug)]
 pub struct Output {
     disk: Arc<dyn Disk>,
@@ -32,23 +32,24 @@ pub struct Output {
 /// A file in the output.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
-    /// Its name.
+    /// The file's name.
     pub name: FileName,
     /// The date of its folder.
     pub date: Date,
 }
 
-/// What is in the output.
+/// An entry of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// One of the archive's files.
     File(Found),
-    /// A path that is none of them.
+    /// The path of anything else.
     Stranger(String),
 }
 
 impl Output {
-    /// Opens or makes the folder and locks it; what a crash left half written is removed. `None`: another process has it.
+    /// Opens the folder, or creates it, and locks it. Removes unfinished files of a crash. `None`: another process
+    /// holds the lock.
     ///
     /// # Errors
     /// The file system refuses.
@@ -68,20 +69,20 @@ impl Output {
         Ok(Some(Self { disk, root, dates: BTreeSet::new(), _lock: lock }))
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.root
     }
 
-    /// Whose files these are; `None` in a new folder.
+    /// Reads the owner of the files. `None`: the folder is new.
     ///
     /// # Errors
-    /// A damaged file.
+    /// The owner's file is damaged.
     pub fn owner(&self) -> Result<Option<Owner>, CheckpointError> {
         owner(&*self.disk, &self.root)
     }
 
-    /// Says whose files these are, from now on.
+    /// Records the owner of the files.
     ///
     /// # Errors
     /// The file system refuses.
@@ -91,7 +92,7 @@ impl Output {
         file::replace(&*self.disk, &path, &file::with_checksum(json + "\n"))
     }
 
-    /// Shows everything that is in it.
+    /// Passes every entry to `show`.
     ///
     /// # Errors
     /// The file system refuses.
@@ -99,7 +100,7 @@ impl Output {
         each(&*self.disk, &self.root, show)
     }
 
-    /// Whether a file is there.
+    /// Whether the file exists.
     ///
     /// # Errors
     /// The file system refuses.
@@ -108,16 +109,16 @@ impl Output {
         self.disk.exists(&path).map_err(failed("look for", &path))
     }
 
-    /// All bytes of a file.
+    /// Reads all bytes of a file.
     ///
     /// # Errors
-    /// It is not there, or the file system refuses.
+    /// The file does not exist, or the file system refuses.
     pub fn read(&self, file: &Found) -> Result<Vec<u8>, CheckpointError> {
         let path = path(&self.root, file);
         self.disk.read(&path).map_err(failed("read", &path))
     }
 
-    /// Publishes a file, unless it is there. Not durable before [`Output::sync`].
+    /// Publishes a file, unless it exists. It is not durable before [`Output::sync`].
     ///
     /// # Errors
     /// The file system refuses.
@@ -159,7 +160,7 @@ impl Output {
         file::remove(disk, &temporary)
     }
 
-    /// Waits until the names of the files on these dates are durable, no matter which process made them.
+    /// Waits until the names of the files on these dates are durable, whichever process created them.
     ///
     /// # Errors
     /// The file system refuses.
@@ -176,7 +177,7 @@ impl Output {
     }
 }
 
-/// An error of this kind is none.
+/// Treats an error of this kind as success.
 fn allow(kind: io::ErrorKind) -> impl FnOnce(io::Error) -> io::Result<()> {
     move |error| if error.kind() == kind { Ok(()) } else { Err(error) }
 }
@@ -189,10 +190,10 @@ fn path(root: &Path, file: &Found) -> PathBuf {
     root.join(file.date.folder()).join(file.name.to_string())
 }
 
-/// Whose files are in an output, from outside.
+/// Reads the owner of an output's files without opening the output.
 ///
 /// # Errors
-/// A damaged file.
+/// The owner's file is damaged.
 pub fn owner(disk: &dyn Disk, root: &Path) -> Result<Option<Owner>, CheckpointError> {
     let path = owner_path(root);
     let Some(bytes) = file::read(disk, &path)? else { return Ok(None) };
@@ -201,8 +202,8 @@ pub fn owner(disk: &dyn Disk, root: &Path) -> Result<Option<Owner>, CheckpointEr
     serde_json::from_str(&lines.concat()).map(Some).map_err(|e| damaged(e.to_string()))
 }
 
-/// Shows everything that is in an output, from outside, by date and name. Hidden names, as readers know them, do not
-/// count.
+/// Passes every entry of an output to `show` by date and name, without opening the output. Skips names that readers
+/// treat as hidden.
 ///
 /// # Errors
 /// The file system refuses.

@@ -1,12 +1,12 @@
 //! A Parquet file of one partition's rows, in memory: rows go in, bytes come out. Pure.
 //!
 //! - this file: rows → row groups → the file
-//! - `schema`: the columns of a file, their names, types and encodings
+//! - `schema`: the names, types and encodings of the columns
 //! - `column`: the values of one column that wait for their row group
-//! - `footer`: what a file says of itself
+//! - `footer`: the metadata of a file
 //!
-//! Rows wait column by column, 1 byte per cell beside the value, and are encoded a row group at a time. The same
-//! rows flushed at the same places make the same bytes.
+//! Rows wait column by column, with 1 byte per cell beside the value, and are encoded one row group at a time. The same
+//! rows, flushed at the same places, always give the same bytes.
 
 mod column;
 mod footer;
@@ -27,26 +27,26 @@ use column::{Column, Values};
 pub use footer::{Footer, footer};
 pub use schema::{OWN_COLUMNS, column_names};
 
-/// Rows of a row group at most. Readers share out whole row groups among their threads; more rows in one take more
-/// memory here, and hardly fewer bytes: 0.2 % of orders at four times as many.
+/// The greatest number of rows in a row group. Readers distribute whole row groups among their threads. Larger row
+/// groups take more memory here and save hardly any bytes: 0.2 % of orders at four times as many rows.
 const GROUP_ROWS: usize = 128 * 1024;
 
-/// Bytes of rows that wait for their row group at most, but for what one row adds.
+/// The greatest size of the rows that wait for their row group, in bytes. One row may exceed it.
 const GROUP_BYTES: usize = 64 << 20;
 
 /// Why rows could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// A change that is not one of this file's rows. The file is as before it.
+    /// A change that does not fit this file's columns. The file is unchanged.
     #[error("the change at offset {offset} of {topic}-{partition} does not fit its archive file: {problem}")]
     Misfit {
         /// Topic of the change.
         topic: Arc<str>,
-        /// Its partition.
+        /// Partition of the change.
         partition: i32,
-        /// Its offset.
+        /// Offset of the change.
         offset: i64,
-        /// What does not fit: the column, what was found, and what the column takes.
+        /// The column, the value's kind, and what the column accepts.
         problem: String,
     },
     /// A column whose type Parquet does not have.
@@ -54,17 +54,17 @@ pub enum WriteError {
     Column {
         /// Name in the table.
         column: String,
-        /// What is wrong with its type.
+        /// What is wrong with the type.
         problem: String,
     },
-    /// The encoder gave up. What was in the file is lost.
+    /// The encoder failed. The rows of the file are lost.
     #[error("rows of {topic}-{partition} cannot be encoded as Parquet: {source}")]
     Encode {
         /// Topic of the rows.
         topic: Arc<str>,
-        /// Their partition.
+        /// Partition of the rows.
         partition: i32,
-        /// What the encoder says.
+        /// The encoder's error.
         source: ParquetError,
     },
 }
@@ -79,11 +79,11 @@ pub struct FileWriter {
     waiting: usize,
     pending: usize,
     rows: u64,
-    /// Made with the first row group, whose values decide on the encodings.
+    /// Created with the first row group, whose values determine the encodings.
     file: Option<SerializedFileWriter<Vec<u8>>>,
 }
 
-/// The rows that wait. Topic and partition are the same in all of them and wait nowhere.
+/// The rows that wait. Topic and partition are the same for all of them and are not stored.
 struct Columns {
     table: Vec<Column>,
     op: Vec<Op>,
@@ -112,15 +112,15 @@ impl Columns {
     }
 }
 
-/// Bytes of a row's own columns while it waits: op, offset and event_time, and one each for the marks of lsn and txId.
+/// The bytes of a waiting row's own columns: op, offset and event_time, and one each for the marks of lsn and txId.
 const OWN_BYTES: usize = 1 + 8 + 8 + 2;
 
 impl FileWriter {
-    /// A file of one partition's rows.
+    /// Creates a file for one partition's rows.
     ///
     /// # Errors
     ///
-    /// [`WriteError::Column`] for a decimal that is none: a precision outside of 1 to 38, or a scale above it.
+    /// [`WriteError::Column`] for a decimal with a precision outside of 1 to 38, or a scale greater than the precision.
     pub fn new(topic: &str, partition: i32, fields: Arc<[Field]>) -> Result<Self, WriteError> {
         let schema = schema::schema(&fields)?;
         Ok(Self {
@@ -136,18 +136,18 @@ impl FileWriter {
         })
     }
 
-    /// Rows so far, waiting ones too.
+    /// The number of rows so far, including those that wait.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Bytes held: rows that wait, with the room they have reserved, and what is encoded.
+    /// The bytes in memory: rows that wait, with their reserved capacity, and encoded row groups.
     pub fn memory(&self) -> usize {
         let encoded = self.file.as_ref().map_or(0, |file| file.inner().capacity());
         encoded + self.columns.capacity()
     }
 
-    /// Bytes of rows that wait for their row group.
+    /// The bytes of the rows that wait for their row group.
     pub fn pending(&self) -> usize {
         self.pending
     }
@@ -156,8 +156,8 @@ impl FileWriter {
     ///
     /// # Errors
     ///
-    /// [`WriteError::Misfit`] for a change with other columns than the file's, with a value that its column does not
-    /// take, or for a tombstone; the file is then as it was. [`WriteError::Encode`] as in [`flush`](Self::flush).
+    /// [`WriteError::Misfit`] for a change with other columns than the file's, for a value that its column does not
+    /// accept, and for a tombstone. The file is then unchanged. [`WriteError::Encode`] as in [`flush`](Self::flush).
     pub fn push(&mut self, offset: i64, change: &FullRowChange) -> Result<(), WriteError> {
         if let Err(problem) = self.add(offset, change) {
             self.undo();
@@ -173,7 +173,7 @@ impl FileWriter {
         if self.waiting >= GROUP_ROWS || self.pending >= GROUP_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Puts a row's cells to their columns; some of them, if one does not fit.
+    /// Adds a row's cells to their columns. On an error some of them have been added.
     fn add(&mut self, offset: i64, change: &FullRowChange) -> Result<(), String> {
         if !Arc::ptr_eq(&change.fields, &self.fields) && change.fields != self.fields {
             return Err("its table has other columns than the file".to_owned());
@@ -202,18 +202,18 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Takes back the cells of a row that did not fit: the table's columns come first, the own ones cannot fail.
+    /// Removes the cells of a row that did not fit. The table's columns come first, and the own ones cannot fail.
     fn undo(&mut self) {
         for column in &mut self.columns.table {
             column.truncate(self.waiting);
         }
     }
 
-    /// Makes a row group of the rows that wait, if any do.
+    /// Makes a row group of the rows that wait, if there are any.
     ///
     /// # Errors
     ///
-    /// [`WriteError::Encode`]: what was in the file is lost.
+    /// [`WriteError::Encode`]: the rows of the file are lost.
     pub fn flush(&mut self) -> Result<(), WriteError> {
         if self.waiting == 0 {
             return Ok(());
@@ -250,7 +250,7 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Encodes what waits and ends the file. `about` becomes the key-value metadata of its footer.
+    /// Encodes the rows that wait and completes the file. `about` becomes the key-value metadata of its footer.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! Where an assignment goes on from: finding out, finishing what was begun, and going on with what another folder began.
+//! The beginning of an assignment: determines where to continue, finishes an unfinished epoch, and continues what
+//! another folder began.
 //!
-//! - this file: finding out, and going on
-//! - [`again`]: reading once more what may be half written
+//! - this file: determines where to continue, and continues
+//! - [`again`]: reads ranges again that may be written in part
 
 mod again;
 
@@ -27,21 +28,21 @@ use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, TopicSta
 use crate::sink::DeadLetterSink;
 use crate::source::Follow;
 
-/// What to do where the topic no longer is what was archived.
+/// What to do if the topic is no longer the one that was archived.
 const ADVICE: Advice = Advice { cluster: REREAD, reread: REREAD };
 const REREAD: &str = "to archive what is there now: an output_path apart from this one, a checkpoint_dir and a group_id of their own, and starting_offsets = \"earliest\"";
 
-/// What there is to go by at a start.
+/// The state that was found at start.
 struct Found {
     known: Known,
     /// The files of each partition's last range.
     last: BTreeMap<i32, Vec<File>>,
-    /// The last record of each partition that the folder or, where that does not decide, a file names.
+    /// The last record of each partition by the folder or, where the folder does not decide, by a file.
     last_records: LastRecords,
 }
 
 impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, B, T> {
-    /// Finds out where to go on from, finishes what was begun, and starts to read.
+    /// Determines where to continue, finishes an unfinished epoch, and begins to read.
     pub(super) async fn recover(&mut self, partitions: &[i32]) -> Result<Session, JobError> {
         let what = "asking for the group's offsets";
         let topic = Retry::WORKING.run(what, async || self.source.topic_state(partitions).await).await?;
@@ -78,7 +79,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(session)
     }
 
-    /// What the three topic say.
+    /// Collects the states of folder, output and group.
     fn find(&self, group: Option<Committed>) -> Result<Found, JobError> {
         let lineage = self.folder.lineage()?;
         if let Some(lineage) = &lineage
@@ -118,8 +119,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(Found { known: Known { group_id, topic, folder, written, group, missing }, last, last_records })
     }
 
-    /// What the names in the output tell, and the files of each partition's last range. Where the folder does not decide,
-    /// these are asked for their epoch and their mark as well.
+    /// Reads the names in the output, and finds the files of each partition's last range. Where the folder does not
+    /// decide, the footers of these files give the epoch and the last record as well.
     fn written(
         &self,
         folder: Option<&FolderSays>,
@@ -156,7 +157,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
                         let mark = footer.about.get(about::MARK).and_then(|mark| serde_json::from_str(mark).ok());
                         last_records.extend(mark.map(|mark| (file.name.partition, mark)));
                     }
-                    // Its rows are not asked for here.
+                    // The rows of this file are not needed here.
                     Err(error) => tracing::warn!(%error, "passed over"),
                 }
             }
@@ -165,7 +166,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok((written, last))
     }
 
-    /// What a file says of itself.
+    /// Reads the metadata in a file's footer.
     fn footer(&self, file: &File) -> Result<Footer, JobError> {
         let damaged = |problem: ::parquet::errors::ParquetError| {
             JobError::Unsafe(format!(
@@ -178,7 +179,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         parquet::footer(&bytes::Bytes::from(self.output.read(file)?)).map_err(damaged)
     }
 
-    /// Offsets mean nothing in another cluster.
+    /// Checks that the cluster is the same: offsets have no meaning in another one.
     fn check_cluster(&self, owner: Option<&Owner>, topic: &TopicState) -> Result<(), JobError> {
         let then = owner.and_then(|owner| owner.cluster.as_ref());
         let place = format!("output_path {}", self.output.path().display());
@@ -189,7 +190,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         JobError::Unsafe(mismatch.text(&self.settings.topic, place, ADVICE))
     }
 
-    /// Nor do they in a topic that was deleted and created again under the same name.
+    /// Checks that the topic was not deleted and re-created: offsets have no meaning in the new one either.
     async fn check_same_topic(
         &self,
         place: &str,
@@ -204,7 +205,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         checks::readable(from, topic).map_err(|mismatch| self.stop(&mismatch, ""))
     }
 
-    /// A lineage comes into this folder: its start is an epoch without a file, which the group gets at once.
+    /// Begins a lineage in this folder. Its start is an epoch without a file, which the group gets at once.
     async fn begin(
         &mut self,
         lineage: String,
@@ -242,7 +243,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(self.output.own(&owner)?)
     }
 
-    /// On from the folder. An epoch that was begun is finished as it was planned, whatever the settings are now.
+    /// Continues from the folder. An unfinished epoch is finished as it was planned, without regard to the current
+    /// settings.
     async fn resume(&mut self, known: &Known, topic: &TopicState) -> Result<Session, JobError> {
         let missing = || JobError::Internal("the checkpoint folder has changed".to_owned());
         let folder = known.folder.as_ref().ok_or_else(missing)?;
@@ -254,16 +256,17 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         }
         let unfinished = self.folder.unfinished::<Plan>()?;
         let name = newest.as_ref().map(|newest| self.name(newest)).transpose()?;
-        // It is told only when everything is there.
+        // The group names the epoch only after all its files were written.
         let told = known.group.as_ref().is_some_and(|group| Some(&group.metadata) == name.as_ref());
         if known.written.owner.is_none() {
-            // It has files of this lineage, or the start would have been refused.
+            // The output has files of this lineage. Otherwise the start would have been refused.
             let begun = unfinished.last().filter(|epoch| !told && !epoch.body.files.is_empty());
             let start = begun.map_or(&folder.next, |epoch| &epoch.body.from);
             self.own(&folder.lineage, start, topic)?;
         }
         for epoch in unfinished {
-            // One before the newest has happened, else there would be none after it; only its mark was lost.
+            // An epoch before the newest was finished, or there would be none after it. Only its entry in `commits` was
+            // lost.
             let last = newest.as_ref().is_some_and(|newest| newest.number == epoch.number);
             if last && !told && !planted::bug("archive-not-finished") {
                 tracing::info!(epoch = epoch.number, "finishing what was begun before");
@@ -296,14 +299,14 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(self.session(folder.lineage.clone(), number, next, last_records))
     }
 
-    /// How the group's metadata names an epoch of the folder.
+    /// The name of an epoch of the folder in the group's metadata.
     fn name(&self, epoch: &Epoch<Plan>) -> Result<String, JobError> {
         let gone = || JobError::Internal(format!("epoch {} is gone from the checkpoint folder", epoch.number));
         let (_, crc) = self.folder.logged::<Plan>(epoch.number)?.ok_or_else(gone)?;
         Ok(EpochRef { lineage: epoch.lineage.clone(), epoch: epoch.number, crc }.to_string())
     }
 
-    /// Writes what is missing of an epoch that was logged.
+    /// Writes the missing files of a logged epoch.
     async fn finish(&mut self, epoch: &Epoch<Plan>, topic: &TopicState) -> Result<(), JobError> {
         let mut missing = Vec::new();
         for planned in &epoch.body.files {
@@ -340,8 +343,8 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         })
     }
 
-    /// Goes on with a lineage that the folder does not hold, or holds an old copy of. Each range that may have been written
-    /// in part is an epoch.
+    /// Continues a lineage that the folder does not have, or has only as an old copy. Each range that may be written in
+    /// part becomes an epoch.
     async fn rebuild(
         &mut self,
         lineage: String,

@@ -1,8 +1,7 @@
-//! Where the archive goes on from: what the checkpoint folder, the output and the group say, held against each other.
-//! Pure.
+//! Determines where the archive continues, from the checkpoint folder, the output and the group. Pure.
 //!
-//! The folder is the first layer: while it is there it decides, and the group is set to it. Without it the output says
-//! what has been written, and the group what was finished. What the output has is never written again.
+//! A checkpoint folder that exists decides, and the group is set to it. Without it, the output shows which rows were
+//! written, and the group which epochs were finished. Rows that the output has are never written again.
 
 use std::collections::BTreeMap;
 
@@ -11,40 +10,40 @@ use crate::model::NextOffset;
 use crate::planted;
 use crate::progress::{Committed, EpochRef, Offsets};
 
-/// What it means that the group has no offsets, though there is an archive.
+/// What to do if the group has no offsets although there is an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// They were deleted to read everything again.
+    /// Read everything again: the offsets were deleted for that purpose.
     Reprocess,
-    /// They have expired, or count as expired: the archive goes on.
+    /// Continue: the offsets have expired, or count as expired.
     Resume,
 }
 
-/// What the folder says.
+/// The state of the checkpoint folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     /// Id of the lineage.
     pub lineage: String,
-    /// Next offsets after its newest epoch, or where it began.
+    /// The next offsets after the newest epoch, or those at which the lineage began.
     pub next: Offsets,
-    /// The number of its newest epoch.
+    /// The number of the newest epoch.
     pub newest: Option<u64>,
-    /// The offsets that its newest epoch began with; `None` without one.
+    /// The offsets at which the newest epoch begins. `None`: there is no epoch.
     pub from: Option<Offsets>,
-    /// The checksum of the epoch that the group names, where this folder has one of its number.
+    /// The checksum of this folder's epoch with the number that the group names, if there is one.
     pub named: Option<u32>,
 }
 
-/// What the output says.
+/// The state of the output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// `owner.json`
     pub owner: Option<Owner>,
-    /// By partition, the last range of the owner's lineage, or else of the folder's.
+    /// The last range of each partition, in the owner's lineage, or else in the folder's.
     pub last: BTreeMap<i32, Range>,
-    /// The number of the newest epoch that wrote one of those.
+    /// The number of the newest epoch among those ranges.
     pub epoch: Option<u64>,
-    /// Something in it that is neither the owner's nor the folder's: a path in it.
+    /// The path of an entry that is neither the owner's nor the folder's.
     pub stranger: Option<String>,
 }
 
@@ -55,26 +54,26 @@ pub struct Known {
     pub group_id: String,
     /// This job's topic.
     pub topic: String,
-    /// What the folder says; `None` without a lineage whose start is known.
+    /// The folder's state. `None`: it has no lineage with a known start.
     pub folder: Option<Folder>,
-    /// What the output says.
+    /// The output's state.
     pub written: Written,
-    /// What the group has committed.
+    /// The group's committed offsets.
     pub group: Option<Committed>,
-    /// What it means when it has nothing.
+    /// What to do if the group has none.
     pub missing: Missing,
 }
 
-/// Where to go on from.
+/// Where to continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Nothing is known: a new lineage from `starting_offsets`.
+    /// Nothing is known: begin a new lineage at `starting_offsets`.
     Fresh,
-    /// A new lineage from the group's offsets.
+    /// Begin a new lineage at the group's offsets.
     From(Offsets),
-    /// On from the folder.
+    /// Continue from the folder.
     Resume,
-    /// The folder is missing, or behind: the lineage goes on with this epoch.
+    /// The folder is missing, or behind: continue the lineage with this epoch.
     Rebuild {
         /// The lineage.
         lineage: String,
@@ -82,14 +81,14 @@ pub enum Start {
         epoch: u64,
         /// Ranges that may have been written in part.
         again: BTreeMap<i32, Range>,
-        /// Where to go on after them; partitions that are not in it are new.
+        /// The offsets to continue at after that. A partition that is missing here is new.
         next: Offsets,
     },
-    /// Going on would write something twice. What to do.
+    /// Continuing would write something twice. The text says what to do.
     Refuse(String),
 }
 
-/// Decides where to go on from.
+/// Decides where to continue.
 pub fn plan(known: &Known) -> Start {
     let written = &known.written;
     if let Some(owner) = &written.owner {
@@ -138,7 +137,7 @@ pub fn plan(known: &Known) -> Start {
     }
 }
 
-/// Whether the group has committed an epoch that this very folder has.
+/// Whether the group names an epoch that this very folder has.
 fn is_named(folder: &Folder, known: &Known) -> bool {
     match named(known, &folder.lineage) {
         Some(named) => folder.named == Some(named.crc),
@@ -146,7 +145,7 @@ fn is_named(folder: &Folder, known: &Known) -> bool {
     }
 }
 
-/// Whether neither the output nor the group knows of more than the folder.
+/// Whether neither the output nor the group is ahead of the folder.
 fn is_newest(folder: &Folder, known: &Known) -> bool {
     // A range that ends inside of the newest epoch is of another folder, which has begun there as well.
     let covered = |(partition, range): (&i32, &Range)| {
@@ -163,14 +162,14 @@ fn is_newest(folder: &Folder, known: &Known) -> bool {
     has_named && known.written.last.iter().all(covered) || planted::bug("archive-old-folder-believed")
 }
 
-/// The group's commit, if it is this lineage's.
+/// The epoch that the group's commit names, if it belongs to this lineage.
 fn named(known: &Known, lineage: &str) -> Option<EpochRef> {
     known.group.as_ref().and_then(|group| EpochRef::parse(&group.metadata)).filter(|named| named.lineage == lineage)
 }
 
-/// Epochs come one after the other, so that only the last range of a partition can be written in part; and not even that
-/// one where the group has gone past it. Offsets that somebody else has committed prove nothing, nor does what the folder
-/// says: its newest epoch may not have happened.
+/// Plans to continue without a current folder. Epochs follow one after the other, so only the last range of a partition
+/// can be written in part. If the group is past that range, it is complete. Offsets that another client committed prove
+/// nothing. Neither does the folder, because its newest epoch may not have been written.
 fn rebuild(lineage: &str, known: &Known) -> Start {
     let written = &known.written;
     let named = named(known, lineage);
@@ -226,7 +225,7 @@ mod tests {
         }
     }
 
-    /// Two partitions, three epochs, all of them finished.
+    /// Two partitions and three epochs, all finished.
     fn settled() -> Known {
         Known {
             folder: Some(Folder {
@@ -314,8 +313,8 @@ mod tests {
         let known = Known { group: None, ..behind(&[(0, 10), (1, 10)], Some(0), None) };
         let again = BTreeMap::from([(0, range(20, 30)), (1, range(10, 40))]);
         assert_eq!(rebuilt(&known), (3, again, at(&[(0, 30), (1, 40)])));
-        // Its newest epoch was never written: another folder has begun at the same place and closed its epoch earlier, or
-        // later; and the group, which would tell, is gone.
+        // This folder's newest epoch was never written. Another folder began at the same place and closed its epoch
+        // earlier or later. The group, which would show that, has no offsets.
         for (from, to) in [(10, 25), (10, 40), (15, 40)] {
             let mut known = Known { group: None, ..settled() };
             known.written.last.insert(1, range(from, to));
@@ -335,7 +334,7 @@ mod tests {
         begun.written.last.insert(0, range(30, 45));
         begun.written.epoch = Some(3);
         assert_eq!(rebuilt(&begun), (4, BTreeMap::from([(0, range(30, 45))]), at(&[(0, 45), (1, 40)])));
-        // What somebody else has committed proves nothing.
+        // Offsets that another client committed prove nothing.
         for group in [moved(&[(0, 60), (1, 60)]), Some(other_commit("b:9:00000001"))] {
             let foreign = Known { group, ..begun.clone() };
             let again = BTreeMap::from([(0, range(30, 45)), (1, range(10, 40))]);
@@ -409,7 +408,7 @@ mod tests {
         assert_eq!(plan(&empty), Start::Fresh);
         empty.written.stranger = Some("merged.parquet".to_owned());
         refused(&empty, "reprocess");
-        // It is there: nothing is missing.
+        // The group has its offsets, so the setting has no effect.
         assert_eq!(plan(&Known { missing: Missing::Reprocess, ..settled() }), Start::Resume);
     }
 }

@@ -37,7 +37,7 @@ const LEFT: &[(&str, &str, usize)] = &[
     ("src/app", "tells", 5),
     ("src/app", "told", 6),
     ("src/archive", "away", 3),
-    ("src/archive", "told", 5),
+    ("src/archive", "told", 4),
     ("src/change", "tells", 1),
     ("src/change", "told", 1),
     ("src/checkpoint", "away", 1),

@@ -13,10 +13,10 @@ use super::schema::{decimal_bytes, physical};
 use crate::change::full_row::{Cell, FieldType};
 use crate::model::decimal_text;
 
-/// Values that are handed to the encoder at a time where it wants each as an object of its own.
+/// The number of values in one call of the encoder, where it needs an object for each value.
 const BATCH: usize = 1_024;
 
-/// Values that tell whether a column repeats itself.
+/// The number of values that decide whether a column repeats itself.
 const SAMPLE: usize = 1_024;
 
 /// Microseconds of a day. Postgres has the time 24:00:00.
@@ -31,9 +31,9 @@ pub(super) enum Values {
     Int64(Vec<i64>),
     Float(Vec<f32>),
     Double(Vec<f64>),
-    /// Decimals of more than 18 digits, in so many bytes each.
+    /// Decimals of more than 18 digits, and the bytes that each takes.
     Wide(usize, Vec<i128>),
-    /// Texts and bytes, one after the other, and where each ends.
+    /// Texts and bytes, concatenated, and where each ends.
     Bytes(Vec<u8>, Vec<usize>),
 }
 
@@ -60,7 +60,7 @@ impl Column {
         Self { ty, present: Vec::new(), values }
     }
 
-    /// Adds a cell, and says how many bytes it takes; or why it does not fit.
+    /// Adds a cell and returns how many bytes it takes. The error says why the cell does not fit.
     pub(super) fn push(&mut self, cell: &Cell) -> Result<usize, String> {
         let Self { ty, values, .. } = self;
         let taken = match (cell, values) {
@@ -91,7 +91,7 @@ impl Column {
         Ok(taken.map_or(1, |bytes| bytes + 1))
     }
 
-    /// Adds an integer to a column of type `Int64`, and says how many bytes its value takes.
+    /// Adds an integer to a column of type `Int64`. Returns how many bytes its value takes.
     pub(super) fn push_int(&mut self, value: Option<i64>) -> usize {
         let taken = match (&mut self.values, value) {
             (Values::Int64(values), Some(value)) => Some(keep(values, value)),
@@ -101,7 +101,7 @@ impl Column {
         taken.unwrap_or(0)
     }
 
-    /// Forgets the rows from this one on.
+    /// Removes this row and all later ones.
     pub(super) fn truncate(&mut self, rows: usize) {
         let gone = self.present.iter().skip(rows).filter(|present| **present).count();
         self.present.truncate(rows);
@@ -119,7 +119,7 @@ impl Column {
         }
     }
 
-    /// Bytes reserved.
+    /// The bytes that are reserved.
     pub(super) fn capacity(&self) -> usize {
         let values = match &self.values {
             Values::Bool(values) => values.capacity(),
@@ -133,8 +133,8 @@ impl Column {
         self.present.capacity() + values
     }
 
-    /// Whether the first values hardly repeat: a dictionary would be built for nothing, as it holds each value and
-    /// is given up at 1 MiB.
+    /// Whether the first values hardly repeat. A dictionary would then be useless: it holds each value and is abandoned
+    /// at 1 MiB.
     pub(super) fn mostly_distinct(&self) -> bool {
         match &self.values {
             Values::Bool(_) => false,
@@ -200,7 +200,7 @@ fn narrow(value: i64, ty: FieldType) -> Result<i32, String> {
     })
 }
 
-/// The `real` nearest to what JSON said of one.
+/// The `real` that is nearest to a number from JSON.
 #[expect(clippy::cast_possible_truncation, reason = "no other conversion rounds; what leaves the range is refused")]
 fn single(value: f64) -> Result<f32, String> {
     let single = value as f32;
@@ -226,18 +226,18 @@ fn distinct<T: Hash + Eq>(values: impl ExactSizeIterator<Item = T>) -> bool {
     found.len() > sample / 2
 }
 
-/// The single texts of a column.
+/// The separate texts of a column.
 fn slices<'a>(bytes: &'a [u8], ends: &'a [usize]) -> impl ExactSizeIterator<Item = &'a [u8]> {
     let mut start = 0;
     ends.iter().map(move |end| bytes.get(std::mem::replace(&mut start, *end)..*end).unwrap_or_default())
 }
 
-/// Writes the next column of the row group, which has no NULL.
+/// Writes the next column of the row group. The column has no NULL.
 pub(super) fn encode_all(group: &mut Group<'_>, values: Values) -> Result<(), ParquetError> {
     encode(group, values, None)
 }
 
-/// Writes the next column of the row group, a text without NULL that has few values.
+/// Writes the next column of the row group: texts without NULL and with few distinct values.
 pub(super) fn encode_texts<'a>(
     group: &mut Group<'_>,
     texts: impl Iterator<Item = &'a str>,
@@ -292,7 +292,7 @@ fn encode(group: &mut Group<'_>, values: Values, levels: Option<&[i16]>) -> Resu
     column.close()
 }
 
-/// Hands over values a batch at a time, with the levels that go with them.
+/// Passes values in batches, with their levels.
 fn batches<T>(
     mut values: impl Iterator<Item = T>,
     levels: Option<&[i16]>,
@@ -319,14 +319,14 @@ fn batches<T>(
     }
 }
 
-/// The last bytes of a two's complement, which are all of it that says something.
+/// The last bytes of a two's complement, which hold the whole value.
 fn big_endian(value: i128, width: usize) -> FixedLenByteArray {
     let bytes = value.to_be_bytes();
     let start = bytes.len().saturating_sub(width);
     FixedLenByteArray::from(bytes.get(start..).unwrap_or_default().to_vec())
 }
 
-/// The schema and the columns are made from the same list, in the same order.
+/// An error that cannot occur: schema and columns are made from the same list, in the same order.
 fn odd() -> ParquetError {
     ParquetError::General("the columns do not follow the schema".to_owned())
 }

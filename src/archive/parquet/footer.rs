@@ -1,4 +1,4 @@
-//! What a file says of itself. Pure.
+//! Reads the metadata in a file's footer. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use parquet::file::reader::ChunkReader;
 /// The footer of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footer {
-    /// Rows of the file.
+    /// The number of rows in the file.
     pub rows: u64,
-    /// The metadata that the file was made with.
+    /// The metadata with which the file was written.
     pub about: BTreeMap<String, String>,
 }
 
-/// Reads the footer, and nothing else, of a file: a `File`, or `Bytes` in memory.
+/// Reads the footer of a file, and nothing else. The file is a `File`, or `Bytes` in memory.
 ///
 /// # Errors
 ///
-/// What is wrong with a file that is no Parquet, or not all of it.
+/// The file is not Parquet, or is incomplete.
 pub fn footer<R: ChunkReader>(file: &R) -> Result<Footer, ParquetError> {
     let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Skip);
     let metadata = reader.parse_and_finish(file)?;

@@ -1,4 +1,4 @@
-//! The columns of a file: their names, their types in Parquet, and how they are encoded. Pure.
+//! The columns of a file: their names, Parquet types and encodings. Pure.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ pub const OWN_COLUMNS: [&str; 7] = ["op", "lsn", "txId", "topic", "partition", "
 /// The column that readers take from the names of the folders.
 const FOLDER_COLUMN: &str = "date";
 
-/// Orders take 3 % fewer bytes than at level 1 and 3 % more time; at level 6 another 2 %, for a third more time.
+/// Orders take 3 % fewer bytes than at level 1, and 3 % more time. Level 6 saves another 2 %, for a third more time.
 const ZSTD_LEVEL: i32 = 3;
 
-/// The names of the table's columns in a file. One that equals a column of ours, the folders' `date`, or a column
-/// before it, ignoring case as DuckDB and Spark do, gets underscores in front until it equals none.
+/// The names of the table's columns in a file. A name must differ from our own columns, from the folders' `date`, and
+/// from every earlier column, ignoring case as DuckDB and Spark do. Underscores are put in front until it does.
 pub fn column_names(fields: &[Field]) -> Vec<String> {
     let mut taken: Vec<String> = OWN_COLUMNS.iter().chain([&FOLDER_COLUMN]).map(|name| name.to_lowercase()).collect();
     let name = |field: &Field| {
@@ -64,7 +64,7 @@ fn logical(ty: FieldType) -> Option<LogicalType> {
     }
 }
 
-/// The bytes that hold every decimal of so many digits, and a sign.
+/// The number of bytes that hold every decimal of this many digits, with its sign.
 pub(super) fn decimal_bytes(precision: u8) -> usize {
     let greatest = 10_i128.checked_pow(precision.into()).map_or(i128::MAX, |power| power - 1);
     let bits = i128::BITS - greatest.leading_zeros() + 1;
@@ -113,8 +113,8 @@ pub(super) fn schema(fields: &[Field]) -> Result<TypePtr, WriteError> {
     schema.map(Arc::new).map_err(|error| failed("change", error.to_string()))
 }
 
-/// How a file is encoded. Dictionaries are for columns that repeat themselves; integers without one are kept as
-/// differences, which suits the numbers and times of a log. Pages and statistics are the usual ones.
+/// The encoding of a file. Columns that repeat themselves get a dictionary. Integers without one are stored as
+/// differences, which suits the numbers and times of a log. Pages and statistics have their defaults.
 pub(super) fn properties(
     schema: &TypePtr,
     fields: &[Field],

@@ -1,4 +1,4 @@
-//! Reading a range once more, to write what is missing of it.
+//! Reads a range again, to write the files that are missing.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::progress::{Offsets, TopicState};
 use crate::sink::DeadLetterSink;
 use crate::source::{Event, Follow};
 
-/// How long a partition has to be at its end before what lies between the last record and the end of a range is taken
-/// for no record: a broker that has just taken over may know of an earlier end for a moment.
+/// How long a partition has to be at its end before the offsets between the last record and the end of a range count as
+/// empty. A broker that has just taken over may report an earlier end for a moment.
 const END_HOLDS: Duration = Duration::from_secs(2);
 
 impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, B, T> {
-    /// The rows of a range that has files already, as the batch that follows on `before`; and the column that they are
-    /// dated by. There must be as many as in the files, at the same dates.
+    /// Collects the rows of a range that has files already, as the batch that follows `before`. Returns also the column
+    /// for their dates. For each date, the number of rows must be the same as in the files.
     pub(super) async fn write_again(
         &self,
         before: &OpenBatch,
@@ -54,7 +54,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         }
     }
 
-    /// Reads a range of the topic into a batch once more, beside the group.
+    /// Reads a range of the topic into a batch again, without joining the group.
     pub(super) async fn read_again(
         &self,
         mut batch: OpenBatch,
@@ -70,7 +70,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             let found = Found::End(layer.high);
             return Err(self.stop(&Mismatch::Recreated { partition, offset: range.to.0 - 1, found }, ""));
         }
-        // Where some are gone, the counts tell whether they are missed.
+        // If some of the records have been deleted, the counts show whether they are needed.
         let from = Offsets::from([(partition, range.from.max(layer.low))]);
         let mut reader = self.source.open_without_group(vec![partition])?;
         let mut ended: Option<Instant> = None;
@@ -105,7 +105,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(batch)
     }
 
-    /// Whether the range has been read.
+    /// Takes records of the range. Returns whether its end has been reached.
     fn take_again(
         &self,
         batch: &mut OpenBatch,
@@ -148,7 +148,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         Ok(false)
     }
 
-    /// Records that were to make these rows make others now, or are gone.
+    /// The error for a range whose records now give other rows than before, or are gone.
     pub(super) fn reads_otherwise(&self, file: &PlannedFile, found: u64, range: Range, state: &TopicState) -> JobError {
         let PlannedFile { partition, date, rows } = file;
         let low = state.partitions.iter().find(|layer| layer.partition == *partition).map_or(range.from, |p| p.low);
