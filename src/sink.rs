@@ -1,6 +1,6 @@
-//! Where alerts go.
+//! The destinations of alerts.
 //!
-//! - [`kafka`]: alerts, episodes and the group's offsets in one transaction; the dead-letter topic
+//! - [`kafka`]: alerts, episodes and the group's offsets in one transaction, and the dead-letter topic
 //! - [`postgres`]: the table `tripline.alerts`
 //! - [`log`]: a line on standard output
 
@@ -16,24 +16,25 @@ use crate::failure::CallError;
 use crate::progress::Progress;
 use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 
-/// What an epoch does to Kafka, all of it or nothing.
+/// The changes that an epoch makes in Kafka: all of them or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Transaction<'a> {
     /// Alerts, in order.
     pub alerts: &'a [Alert],
-    /// How the episodes stand that they open or close.
+    /// The states of the episodes that the alerts open or close.
     pub episodes: &'a [EpisodeRecord],
-    /// How far the group has come: its next offsets and the text that is committed with them, and a copy of both.
+    /// The group's progress: its next offsets and the metadata that is committed with them. The recovery topic gets a
+    /// copy of both.
     pub progress: &'a Progress,
 }
 
-/// Everything that leaves a run.
+/// The destinations of everything that a run writes.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Sinks {
-    /// What proves to the broker that this member works on the partitions.
+    /// Proof for the broker that this member is assigned the partitions.
     type Member;
 
-    /// Shuts out the instance that worked for this group before: nothing of it takes effect after this has returned.
+    /// Shuts out the previous instance of this group. Nothing that it does takes effect after this has returned.
     ///
     /// # Errors
     /// A server is down.
@@ -42,17 +43,17 @@ pub trait Sinks {
     /// Copies invalid records to the dead-letter topic, at least once.
     ///
     /// # Errors
-    /// The topic did not take them; copying all of them again is safe.
+    /// The topic did not accept them. Copying all of them again is safe.
     async fn dead_letter(&mut self, dead: &[DeadLetter]) -> Result<(), CallError>;
 
-    /// Begins a transaction and brings everything to the broker. Nobody sees it yet, and nothing of it remains unless
-    /// [`Sinks::commit`] follows.
+    /// Begins a transaction and sends everything to the broker. It is not visible before [`Sinks::commit`], and without
+    /// that call nothing of it remains.
     ///
     /// # Errors
     /// After [`Kind::Unreachable`](crate::failure::Kind::Unreachable), preparing again is safe.
     async fn prepare(&mut self, member: &Self::Member, transaction: &Transaction<'_>) -> Result<(), CallError>;
 
-    /// Commits what was prepared last.
+    /// Commits the transaction that was prepared last.
     ///
     /// # Errors
     /// After [`Kind::Unreachable`](crate::failure::Kind::Unreachable), committing again is safe.
@@ -64,25 +65,25 @@ pub trait Sinks {
     /// After [`Kind::Unreachable`](crate::failure::Kind::Unreachable), delivering all of them again is safe.
     async fn deliver(&mut self, alerts: &[Alert]) -> Result<(), CallError>;
 
-    /// What Kafka knows of this group, to the last transaction.
+    /// Reads the state of this group from Kafka, up to the last transaction.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn recovery(&mut self) -> Result<RecoveryState, CallError>;
 }
 
-/// Where invalid records go.
+/// The destination of invalid records.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait DeadLetterSink {
-    /// Copies them, at least once.
+    /// Copies the records, at least once.
     ///
     /// # Errors
-    /// They were not all taken; copying all of them again is safe.
+    /// Not all of them were accepted. Copying all of them again is safe.
     async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), CallError>;
 }
 
-/// A line of the log for each kind of invalid record among these, with the first of its kind; each record at DEBUG. The
-/// records of one epoch are logged together: a topic full of them fills no disk.
+/// Logs one line for each kind of invalid record, with the first record of its kind. Each record is logged at DEBUG.
+/// The records of one epoch are logged together, so that a topic full of them does not fill a disk.
 pub fn log_invalid(topic: &str, dead: &[DeadLetter]) {
     let mut kinds: BTreeMap<&'static str, (usize, &DeadLetter)> = BTreeMap::new();
     for letter in dead {

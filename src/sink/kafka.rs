@@ -1,11 +1,11 @@
-//! What goes to Kafka: alerts, episodes and the group's offsets in one transaction per epoch, by a producer that shuts
-//! out its predecessors; and dead letters, by a plain one.
+//! Writes to Kafka. A transactional producer, which shuts out its predecessors, writes alerts, episodes and the group's
+//! offsets in one transaction for each epoch. A plain producer writes dead letters.
 //!
 //! - this file: transactions
 //! - [`fence`]: which producer a transaction may begin on
 //! - [`recovery`]: reading the recovery topic
 //! - [`dead_letters`]: the dead-letter topic
-//! - [`records`]: what the records look like
+//! - [`records`]: the format of the records
 
 pub mod dead_letters;
 mod fence;
@@ -35,20 +35,21 @@ use crate::unit::recovery::{RecoveryState, Written};
 
 type Producer = FutureProducer<Quiet>;
 
-/// A transaction that follows another at once is sent back, while the broker still writes the markers of the one
-/// before: the client's default of 100 ms would be most of an alert's latency. It grows by itself while a broker is down.
+/// The wait before a rejected request is repeated. A transaction that directly follows another is rejected while the
+/// broker still writes the markers of the previous one. The client's default of 100 ms would be most of an alert's
+/// latency. The wait grows while a broker is down.
 const RETRY_BACKOFF_MS: &str = "5";
-/// How often it is looked whether the client has finished with what the broker acknowledged.
+/// How often to check whether the client has processed the broker's acknowledgement.
 const SETTLE: Duration = Duration::from_millis(1);
-/// Records under way at once: a bound on memory, not on speed.
+/// The greatest number of records that are sent at once: a limit on memory, not on speed.
 const RECORDS_IN_FLIGHT: usize = 1_000;
 
-/// The topics that are written to.
+/// The topics to write to.
 #[derive(Clone, Debug)]
 pub struct Topics {
-    /// `[alerts.kafka]`; off where there is none.
+    /// The topic of `[alerts.kafka]`. `None`: it is off.
     pub alerts: Option<String>,
-    /// Episodes, compacted.
+    /// The topic of episodes, which is compacted.
     pub episodes: String,
 }
 
@@ -59,21 +60,22 @@ pub struct KafkaSink {
     topics: Topics,
     /// `transaction.timeout.ms`
     transaction_timeout: Duration,
-    /// Ids of the group's members as of [`KafkaSink::fence`]: this instance.
+    /// The ids of the group's members at the time of [`KafkaSink::fence`], this instance included.
     members: Option<BTreeSet<String>>,
-    /// The producer. `None` while none could be made.
+    /// The producer. `None` while none could be created.
     transactional: Option<Fenced>,
-    /// A transaction was begun, and neither committed nor aborted.
+    /// Whether a transaction was begun and neither committed nor aborted.
     open: bool,
-    /// Keys of episodes whose last record says that they are over: removed by the next transaction, when no sink can need
-    /// their alerts any more.
+    /// The keys of episodes whose last record says that they are over. The next transaction removes them. By then no
+    /// sink needs their alerts any more.
     over: Vec<String>,
-    /// The same, of the transaction that is open.
+    /// The same keys for the open transaction.
     over_next: Vec<String>,
 }
 
 impl KafkaSink {
-    /// Nothing is asked yet. The broker aborts a transaction that is open for longer than `transaction_timeout`.
+    /// Creates the sink without connecting. The broker aborts a transaction that is open for longer than
+    /// `transaction_timeout`.
     pub fn new(cluster: &Cluster, group: &str, topics: Topics, transaction_timeout: Duration) -> Self {
         Self {
             cluster: cluster.clone(),
@@ -88,11 +90,11 @@ impl KafkaSink {
         }
     }
 
-    /// Creates a producer under the group's transactional id: the broker aborts or completes what the previous one had
-    /// under way, and refuses it from here on.
+    /// Creates a producer under the group's transactional id. The broker aborts or completes the previous producer's
+    /// transaction, and rejects that producer from here on.
     ///
     /// # Errors
-    /// As of [`Sinks::fence`](crate::sink::Sinks::fence).
+    /// Those of [`Sinks::fence`](crate::sink::Sinks::fence).
     pub async fn fence(&mut self) -> Result<(), CallError> {
         (self.members, self.over, self.over_next) = (None, Vec::new(), Vec::new());
         let members = self.current_members().await?;
@@ -130,7 +132,7 @@ impl KafkaSink {
         Ok(state.members.into_iter().map(|member| member.id).collect())
     }
 
-    /// A producer that a transaction may begin on: the one that is there, or a new one where its connections were
+    /// Returns a producer on which a transaction may begin: the existing one, or a new one if its connections were
     /// disturbed or its last transaction is still open.
     async fn undisturbed(&mut self) -> Result<Transactional, CallError> {
         let Some(members) = &self.members else { return Err(not_fenced()) };
@@ -148,10 +150,10 @@ impl KafkaSink {
         self.producer()
     }
 
-    /// As of [`Sinks::prepare`](crate::sink::Sinks::prepare).
+    /// Implements [`Sinks::prepare`](crate::sink::Sinks::prepare).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Sinks::prepare`](crate::sink::Sinks::prepare).
     pub async fn prepare(&mut self, member: &Member, transaction: &Transaction<'_>) -> Result<(), CallError> {
         let member = member.clone().ok_or_else(|| lost("this member has no partitions"))?;
         let producer = self.undisturbed().await?;
@@ -176,14 +178,15 @@ impl KafkaSink {
         added.map_err(|error| self.with_right("adding the group's offsets", error))
     }
 
-    /// Why the broker refuses what was sent, if it does: records themselves are only said to be purged. Beginning in the middle
-    /// of a transaction does nothing, and its error is the one that the transaction has failed with.
+    /// Finds out why the broker rejected the records, if it did: the records themselves only report that they were
+    /// purged. Beginning a transaction inside another does nothing, and its error is the one with which the transaction
+    /// has failed.
     fn refusal(&self, producer: &Transactional) -> Option<CallError> {
         let error = producer.begin_transaction().err().filter(|error| error::kind(error) == Kind::Refused)?;
         Some(self.with_right("writing alerts and episodes", error))
     }
 
-    /// A step that failed, with the right that the user needs for it where that is what is missing.
+    /// The error of a failed step. If a right is missing, it names the right that the user needs.
     fn with_right(&self, step: &str, error: KafkaError) -> CallError {
         use RDKafkaErrorCode as Code;
         let topics: Vec<&str> = self.topics.alerts.iter().chain([&self.topics.episodes]).map(String::as_str).collect();
@@ -200,8 +203,9 @@ impl KafkaSink {
         refused.with_problem(problem)
     }
 
-    /// Alerts, how their episodes stand, the end of episodes that were over before; and how far the group has come, the
-    /// last record on its partition: a reader that finds it has found all.
+    /// The records of a transaction: alerts, the states of their episodes, tombstones of episodes that ended before,
+    /// and the group's progress. The progress is the last record on its partition, so a reader that finds it has read
+    /// all of them.
     fn records<'a>(&mut self, transaction: &Transaction<'a>) -> Result<Vec<Outgoing<'a>>, CallError> {
         let mut records = Vec::new();
         if let Some(topic) = &self.topics.alerts {
@@ -231,16 +235,17 @@ impl KafkaSink {
         Ok(records)
     }
 
-    /// On one partition, whatever their number: what is read from it up to a record is everything up to there.
+    /// A record of the recovery topic. All are on one partition, so a reader that has read up to a record has read
+    /// everything before it.
     fn recovery_record(&self, key: String, body: Option<String>) -> Outgoing<'static> {
         let topic = self.topics.episodes.clone();
         Outgoing { topic, partition: Some(0), key: Cow::Owned(key), body: body.map(Cow::Owned), headers: None }
     }
 
-    /// As of [`Sinks::commit`](crate::sink::Sinks::commit).
+    /// Implements [`Sinks::commit`](crate::sink::Sinks::commit).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Sinks::commit`](crate::sink::Sinks::commit).
     pub async fn commit(&mut self) -> Result<(), CallError> {
         let producer = self.producer()?;
         let done = blocking(move || producer.commit_transaction(CALL_TIMEOUT)).await;
@@ -257,10 +262,10 @@ impl KafkaSink {
         self.transactional.as_ref().map(Fenced::producer).ok_or_else(not_fenced)
     }
 
-    /// As of [`Sinks::recovery`](crate::sink::Sinks::recovery).
+    /// Implements [`Sinks::recovery`](crate::sink::Sinks::recovery).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Sinks::recovery`](crate::sink::Sinks::recovery).
     pub async fn recovery(&self) -> Result<RecoveryState, CallError> {
         recovery::read(&self.cluster, &self.topics.episodes, &self.group, OpenTransaction::Wait).await
     }
@@ -272,7 +277,7 @@ fn producing(cluster: &Cluster) -> ClientConfig {
     config
 }
 
-/// The id under which the instances of a group shut each other out.
+/// The transactional id under which the instances of a group shut each other out.
 pub fn transactional_id(group: &str) -> String {
     // 0 is the unit: so far one holds all partitions.
     format!("tripline-{group}-0")
@@ -281,14 +286,14 @@ pub fn transactional_id(group: &str) -> String {
 /// A record of a transaction.
 struct Outgoing<'a> {
     topic: String,
-    /// By the key's hash where none is given.
+    /// The partition. `None`: the key's hash decides.
     partition: Option<i32>,
     key: Cow<'a, str>,
     body: Option<Cow<'a, str>>,
     headers: Option<OwnedHeaders>,
 }
 
-/// Sends records, in order, and waits until the broker has them.
+/// Sends records in order, and waits until the broker has them.
 async fn send(producer: &Transactional, records: &[Outgoing<'_>]) -> Result<(), CallError> {
     for part in records.chunks(RECORDS_IN_FLIGHT) {
         let sent = part.iter().map(|outgoing| {
@@ -344,7 +349,8 @@ fn failed(step: &str, error: KafkaError) -> CallError {
     error::failed(&format!("Kafka: {step}"), error)
 }
 
-/// A step that can only be repeated if the client says so: otherwise it is not known what has been done.
+/// The error of a failed step. The step can be repeated only if the client says so. Otherwise it is not known whether
+/// it took effect.
 fn unless_retriable(step: &str, error: KafkaError) -> CallError {
     let again = matches!(&error, KafkaError::Transaction(error)
         if error.is_retriable() && !error.is_fatal() && !error.txn_requires_abort());

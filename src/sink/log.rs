@@ -12,15 +12,15 @@ pub struct LogSink {
 }
 
 impl LogSink {
-    /// Lines go to this writer.
+    /// Creates a sink that writes to `out`.
     pub fn new(out: impl Write + 'static) -> Self {
         Self { out: Box::new(out) }
     }
 
-    /// Writes and flushes.
+    /// Writes the alerts and flushes.
     ///
     /// # Errors
-    /// The writer refuses, e.g. a closed pipe.
+    /// The writer fails, for example on a closed pipe.
     pub fn write(&mut self, alerts: &[Alert]) -> Result<(), CallError> {
         let mut write = || {
             for alert in alerts {

@@ -1,8 +1,8 @@
 //! The table `tripline.alerts`: alerts as rows, each id once.
 //!
 //! - this file: writing, by one instance of a group at a time
-//! - [`migrations`]: how the table comes to be
-//! - [`rights`]: what a role may do with it
+//! - [`migrations`]: the table's schema and its changes
+//! - [`rights`]: the rights of a role on it
 //! - [`stored`]: reading it
 
 pub mod migrations;
@@ -22,30 +22,31 @@ use crate::postgres::{Sees, Session, query, query_scalar};
 
 /// How long a write waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a transaction of a process that was stopped holds the group's generation.
+/// How long a transaction of a suspended process can hold the group's generation.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a statement may run that only reads.
+/// How long a read-only statement may run.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Epochs are written one after the other; the second connection is for the moment in which the first breaks.
+/// The greatest number of connections. Epochs are written one after the other. The second connection is for the moment
+/// in which the first breaks.
 const CONNECTIONS_MAX: u32 = 2;
-/// Alerts of one statement: a bound on memory in the server.
+/// The greatest number of alerts in a statement: a limit on memory in the server.
 const ALERTS_PER_STATEMENT: usize = 1_000;
 
 /// Writes alerts into the table, for one instance of a consumer group.
 ///
-/// Each instance raises the group's generation before it writes, and every transaction looks whether the generation is
-/// still its own. So one that was stopped, and goes on after another has taken over, writes nothing any more.
+/// Each instance raises the group's generation before it writes. Every transaction checks that the generation is still
+/// its own. So an instance that was suspended, and resumes after another has taken over, can no longer write.
 pub struct TableSink {
     pool: PgPool,
     group: String,
     /// Host name and process id, for people.
     owner: String,
-    /// What [`TableSink::fence`] has raised the group's generation to.
+    /// The generation that [`TableSink::fence`] has set for the group.
     generation: Option<i64>,
 }
 
 impl TableSink {
-    /// A sink for this consumer group. It connects when there is something to do, and writes only after
+    /// Creates a sink for this consumer group. It connects when it is first used, and writes only after
     /// [`TableSink::fence`].
     pub fn new(options: PgConnectOptions, group: &str) -> Self {
         let pool = PgPoolOptions::new()
@@ -55,11 +56,11 @@ impl TableSink {
         Self { pool, group: group.to_owned(), owner: owner(), generation: None }
     }
 
-    /// Raises the group's generation: from here on other instances of the group are refused. Waits until a transaction
-    /// that holds the generation has ended, one of a stopped process after [`IDLE_TIMEOUT`].
+    /// Raises the group's generation. From here on other instances of the group are rejected. Waits until a transaction
+    /// that holds the generation has ended. The transaction of a suspended process ends after [`IDLE_TIMEOUT`].
     ///
-    /// An error may hide a raise that was done, or will be; raising again is safe. Until that has gone well nothing is
-    /// written.
+    /// After an error the raise may have happened, or may still happen. Raising again is safe. Nothing is written until
+    /// it succeeds.
     ///
     /// # Errors
     /// The database is down, a transaction does not end within the statement timeout, or a table or right is missing.
@@ -74,10 +75,10 @@ impl TableSink {
         Ok(())
     }
 
-    /// Writes all of them, or none. Those that are there already stay as they are.
+    /// Writes all of the alerts, or none. Rows that exist are not changed.
     ///
     /// # Errors
-    /// The database is down, or does not take them, or another instance of the group has raised the generation.
+    /// The database is down or rejects the alerts, or another instance of the group has raised the generation.
     pub async fn write(&mut self, alerts: &[Alert]) -> Result<(), CallError> {
         if alerts.is_empty() {
             return Ok(());
@@ -114,7 +115,7 @@ impl TableSink {
         }
     }
 
-    /// Closes the connections; one that does not answer is left to the end of the process.
+    /// Closes the connections. A connection that does not answer remains until the process ends.
     pub async fn close(&self) {
         if tokio::time::timeout(ACQUIRE_TIMEOUT, self.pool.close()).await.is_err() {
             tracing::warn!("a connection to the table of alerts did not close in time");
@@ -122,23 +123,25 @@ impl TableSink {
     }
 }
 
-/// Begins a transaction that writes, and does not hold the group's generation for long without a statement.
+/// The statement that begins a transaction for writing. Without a statement the transaction does not hold the group's
+/// generation for long.
 fn begin() -> AssertSqlSafe<String> {
     let begin = Session::Writing.begin(Sees::Newest, "UTC");
     AssertSqlSafe(format!("{begin}; set local idle_in_transaction_session_timeout = {}", IDLE_TIMEOUT.as_millis()))
 }
 
-/// Begins a transaction that only reads.
+/// The statement that begins a read-only transaction.
 fn begin_reading() -> AssertSqlSafe<String> {
     AssertSqlSafe(Session::Reading(READ_TIMEOUT).begin(Sees::Newest, "UTC"))
 }
 
-/// Host name and process id: `db1:4711`.
+/// Host name and process id, as `db1:4711`.
 fn owner() -> String {
     format!("{}:{}", crate::host::name(), std::process::id())
 }
 
-/// The group's newest generation, and by whom and when it was raised. Nobody raises it before the transaction's end.
+/// Reads the group's newest generation, and who raised it when. No other instance can raise it before the transaction
+/// ends.
 async fn newest(transaction: &mut PgConnection, group: &str) -> Result<Option<(i64, String)>, sqlx::Error> {
     let row = query(include_str!("postgres/generation.sql")).bind(group).fetch_optional(transaction).await?;
     let read = |row: PgRow| {
@@ -148,7 +151,7 @@ async fn newest(transaction: &mut PgConnection, group: &str) -> Result<Option<(i
     row.map(read).transpose()
 }
 
-/// Inserts alerts; those that are there already stay as they are.
+/// Inserts alerts. Rows that exist are not changed.
 async fn insert(transaction: &mut PgConnection, alerts: &[Alert]) -> Result<(), sqlx::Error> {
     for part in alerts.chunks(ALERTS_PER_STATEMENT) {
         let bodies: Vec<Cow<'_, str>> = part.iter().map(|alert| without_nul(&alert.body)).collect();
@@ -157,8 +160,9 @@ async fn insert(transaction: &mut PgConnection, alerts: &[Alert]) -> Result<(), 
     Ok(())
 }
 
-/// JSON text as `jsonb` takes it: the character NUL, which Postgres's text cannot hold, becomes U+FFFD. Such a key is
-/// none of Postgres's, so it comes only from a forged record and without confirmation; it must not block the others.
+/// Makes JSON text fit for `jsonb`: the character NUL, which Postgres's text cannot hold, becomes U+FFFD. Such a key
+/// cannot exist in Postgres, so it comes only from a forged record without confirmation. It must not block other
+/// alerts.
 fn without_nul(json: &str) -> Cow<'_, str> {
     const NUL: &str = "\\u0000";
     if !json.contains(NUL) {
@@ -188,8 +192,8 @@ fn failed(error: sqlx::Error) -> CallError {
     CallError::from_source(SINK, error, kind).with_problem(problem).at(Server::Postgres)
 }
 
-/// Whether trying again is of no use: 42 is a missing table, column or right, 3F a missing schema, 22 and 23 data
-/// that the table does not take.
+/// Whether a retry is useless: 42 is a missing table, column or right, 3F a missing schema, 22 and 23 data that the
+/// table does not accept.
 fn is_final(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| is_final_code(&code))
 }

@@ -14,17 +14,17 @@ use crate::failure::{CallError, Kind};
 use crate::kafka::{Cluster, Quiet, error};
 use crate::sink::DeadLetterSink;
 
-/// Copies invalid records, with a plain producer.
+/// Copies invalid records with a producer without transactions.
 pub struct DeadLetters {
     topic: String,
-    /// The topic that the records are of.
+    /// The topic from which the records come.
     source: String,
     config: ClientConfig,
     producer: Mutex<Producer>,
 }
 
 impl DeadLetters {
-    /// Makes the producer, which connects by itself. The records are of the topic `source`.
+    /// Creates the producer, which connects when it is used. The records come from the topic `source`.
     ///
     /// # Errors
     /// A property that librdkafka does not accept.
@@ -39,8 +39,8 @@ impl DeadLetters {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A producer that has failed for good is re-created: no other instance can be the reason, as with a transactional
-    /// one.
+    /// Re-creates a producer that has failed for good. Unlike with a transactional producer, another instance cannot be
+    /// the reason.
     fn renewed(&self, error: CallError) -> CallError {
         if error.kind != Kind::Fenced {
             return error;
@@ -53,8 +53,8 @@ impl DeadLetters {
 }
 
 impl DeadLetterSink for DeadLetters {
-    /// With their own headers and the reason why they are invalid. One that is too large for the topic is sent again with
-    /// less of its record.
+    /// Copies the records with their own headers and the reason why they are invalid. A copy that is too large for the
+    /// topic is sent again with less of its record.
     async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), CallError> {
         for part in dead.chunks(RECORDS_IN_FLIGHT) {
             let mut left: Vec<&DeadLetter> = part.iter().collect();

@@ -1,21 +1,22 @@
-//! The fence: no transaction begins on a producer whose connections were disturbed since it was made.
+//! The fence: no transaction begins on a producer whose connections were disturbed since it was created.
 //!
-//! librdkafka repeats a request by itself, under the same producer epoch, when the connection is cut or no answer comes in
-//! time. The first copy may still be on its way. Brokers accept an EndTxn of the client's versions (0 and 1) for whichever
-//! transaction of that epoch is open when it arrives. So a copy that comes late ends the *next* transaction half-way, and a
-//! late TxnOffsetCommit puts the group's offsets back inside it. Neither the answers nor the errors of the client show that
+//! librdkafka repeats a request, under the same producer epoch, when the connection is cut or no answer comes in time.
+//! The first copy may still arrive. Brokers apply an EndTxn of the client's versions (0 and 1) to the transaction of
+//! that epoch that is open when it arrives. So a late copy ends the *next* transaction half-way, and a late
+//! TxnOffsetCommit sets the group's offsets back inside it. Neither the answers nor the errors of the client show that
 //! a request was repeated.
 //!
-//! A request is only repeated after a disconnect or a request time-out, and the client counts both per broker before it
-//! repeats anything. So the counters of its statistics are compared before each transaction, by statistics that were taken
-//! after the last commit returned. If a counter has changed, or a broker is no longer listed, the producer is re-created:
-//! `init_transactions` raises the epoch, and the broker refuses whatever comes late of the old one. The new producer
-//! also aborts the transaction that the old one may have left open, so that `abort_transaction`, which could come late
-//! as well, is never called.
+//! A request is only repeated after a disconnect or a request time-out. The client counts both for each broker before
+//! it repeats anything. So the counters in its statistics are compared before each transaction, with statistics that
+//! were taken after the last commit returned. If a counter has changed, or a broker is no longer listed, the producer
+//! is re-created: `init_transactions` raises the epoch, and the broker rejects late requests of the old one. The new
+//! producer also aborts a transaction that the old one left open. So `abort_transaction`, which could arrive late as
+//! well, is never called.
 //!
-//! The cost: up to [`INTERVAL`] between a commit and the next transaction, which only epochs in quick succession notice,
-//! and 5 to 510 ms for each new producer. An idle connection that the broker closes (`connections.max.idle.ms`, 10 minutes
-//! by default) counts as a disconnect too. The client cannot tell the two apart.
+//! The cost is up to [`INTERVAL`] between a commit and the next transaction, which only matters for epochs in quick
+//! succession, and 5 to 510 ms for each new producer. An idle connection that the broker closes
+//! (`connections.max.idle.ms`, 10 minutes by default) counts as a disconnect too, because the client cannot distinguish
+//! the two.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,21 +34,21 @@ use crate::failure::{CallError, Kind, Server};
 use crate::fault;
 use crate::kafka::{CALL_TIMEOUT, Closing, log, token};
 
-/// How often the client takes statistics. At 50 alerts a second, intervals of 10, 20 and 50 ms bring the median latency of an
-/// alert from 12 to 17 ms (none is waited for) to 17, 65 and 195 ms, in a debug build.
+/// How often the client takes statistics. At 50 alerts a second, intervals of 10, 20 and 50 ms raise the median latency
+/// of an alert from 12 to 17 ms (without waiting for statistics) to 17, 65 and 195 ms, in a debug build.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// How many producers are made where each is disturbed while it is made.
+/// The greatest number of producers to create if each is disturbed while it is created.
 const ATTEMPTS: u32 = 3;
 
-/// A producer of transactions.
+/// A producer for transactions.
 pub(super) type Transactional = FutureProducer<Watched>;
 
 /// The part of librdkafka's statistics that is used.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Statistics {
-    /// Microseconds from when the client was created to when these were taken.
+    /// Microseconds from the creation of the client to these statistics.
     age: u64,
-    /// By name.
+    /// The brokers by name.
     brokers: BTreeMap<String, Broker>,
 }
 
@@ -58,8 +59,9 @@ struct Broker {
 }
 
 impl Statistics {
-    /// Whether a connection was disturbed between earlier statistics and these. A bootstrap server may go: it becomes one
-    /// of the brokers, under another name, or is dropped once they are known. No request of a transaction is sent to it.
+    /// Whether a connection was disturbed between earlier statistics and these. A bootstrap server may disappear: it
+    /// becomes one of the brokers, under another name, or is dropped after the brokers are known. No request of a
+    /// transaction is sent to it.
     fn differ(&self, earlier: &Self) -> bool {
         let is_new = |(name, now): (&String, &Broker)| *now != earlier.brokers.get(name).copied().unwrap_or_default();
         let is_gone = |name: &String| !self.brokers.contains_key(name) && !name.ends_with("/bootstrap");
@@ -94,22 +96,22 @@ impl ClientContext for Watched {
     }
 }
 
-/// A producer, and what its connections have been through.
+/// A producer, and the statistics of its connections.
 pub(super) struct Fenced {
     producer: Closing<Transactional>,
-    /// Just before the producer was created.
+    /// An instant just before the producer was created.
     created: Instant,
-    /// When its last request was answered, as far as is known.
+    /// When the producer's last request was answered, as far as is known.
     settled: Instant,
     statistics: watch::Receiver<Statistics>,
-    /// Those of before its first transaction.
+    /// The statistics from before its first transaction.
     first: Statistics,
 }
 
 impl Fenced {
-    /// Creates a producer, which shuts out all earlier ones of its transactional id. Where its connections are disturbed
-    /// meanwhile, another one is made, a few times: a late InitProducerId would end the work of this instance, though
-    /// nothing would be lost or written twice by it.
+    /// Creates a producer, which shuts out all earlier producers of its transactional id. If its connections are
+    /// disturbed meanwhile, another one is created, a few times. A late InitProducerId would end the work of this
+    /// instance, although nothing would be lost or written twice.
     pub(super) async fn make(config: &ClientConfig) -> Result<Self, CallError> {
         let mut made = Self::make_once(config).await?;
         for _ in 1..ATTEMPTS {
@@ -143,7 +145,7 @@ impl Fenced {
         (*self.producer).clone()
     }
 
-    /// A transaction has been committed: all its requests are answered.
+    /// Records that a transaction was committed. All its requests are answered.
     pub(super) fn committed(&mut self) {
         self.settled = Instant::now();
     }
@@ -156,8 +158,8 @@ impl Fenced {
         Ok(!self.settled_statistics().await?.differ(&self.first))
     }
 
-    /// Statistics that were taken after the last request was answered. The client was created after `created`, so
-    /// statistics of age `a` were taken after `created + a`.
+    /// Returns statistics that were taken after the last request was answered. The client was created after `created`,
+    /// so statistics of age `a` were taken after `created + a`.
     async fn settled_statistics(&mut self) -> Result<Statistics, CallError> {
         let age = u64::try_from(self.settled.duration_since(self.created).as_micros()).unwrap_or(u64::MAX);
         let taken = self.statistics.wait_for(|statistics| statistics.age >= age);

@@ -1,4 +1,4 @@
-//! What records look like: CloudEvents for alerts, place and reason for dead letters.
+//! The format of records: CloudEvents for alerts, position and reason for dead letters.
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
@@ -7,8 +7,9 @@ use crate::alert::Alert;
 use crate::change::record::{DeadLetter, LETTER_HEADERS_MAX, LETTER_KEY_MAX, LETTER_VALUE_MAX, Whole, header_bytes};
 use crate::episode::Status;
 
-/// How much of an invalid record its dead letter copies. With more, a record at the broker's own limit of 1 MB would no
-/// longer fit, and would be refused at every start; its place says where the whole of it is.
+/// How much of an invalid record its dead letter copies, in bytes. A record of the broker's own limit of 1 MB would not
+/// fit with the added headers and would be rejected at every start. The dead letter has the position of the complete
+/// record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copied {
     key: usize,
@@ -17,13 +18,13 @@ pub(super) struct Copied {
 }
 
 impl Copied {
-    /// Whether nothing of the record is copied but where it stands.
+    /// Whether only the record's position is copied.
     pub(super) fn is_least(self) -> bool {
         self.value == 0
     }
 }
 
-/// From the most to the least: the next one is for a topic that takes no more than that.
+/// From the most to the least. The next one is used if the topic does not accept the one before.
 pub(super) const COPIED: [Copied; 4] = [
     Copied { key: LETTER_KEY_MAX, value: LETTER_VALUE_MAX, headers: LETTER_HEADERS_MAX },
     Copied { key: 16 * 1024, value: 192 * 1024, headers: 16 * 1024 },
@@ -55,8 +56,8 @@ pub(super) fn cloud_event(alert: &Alert, group: &str) -> OwnedHeaders {
     headers.into_iter().fold(OwnedHeaders::new(), insert)
 }
 
-/// A record of the topic `source` that was not understood, with its own headers and why: as much of it as is to be
-/// copied.
+/// The dead letter of an invalid record of the topic `source`: the record's own headers, the reason, and as much of the
+/// record as is to be copied.
 pub(super) fn letter<'a>(
     topic: &'a str,
     source: &str,
@@ -116,7 +117,7 @@ mod tests {
     use crate::change::{Reject, RejectKind};
     use crate::model::Position;
 
-    /// The bytes of a record, and the header that says what was cut.
+    /// The size of a copied record in bytes, and the header that says what was cut.
     fn size(letter: &DeadLetter, copied: Copied) -> (usize, Option<String>) {
         let record = super::letter("dead", "changes", letter, copied);
         let headers = record.headers.unwrap();

@@ -1,4 +1,4 @@
-//! Reading the recovery topic: how far a group has come, and the newest record of each key.
+//! Reads the recovery topic: the group's progress, and the newest record of each key.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::kafka::records::OpenTransaction;
 use crate::progress::Progress;
 use crate::unit::recovery::{EpisodeRecord, KeyPart, RecoveryState};
 
-/// The partition that everything is written to.
+/// The partition that all records are written to.
 const PARTITION: i32 = 0;
 
-/// Reads all that is committed of this group; nothing where the topic does not exist.
+/// Reads all committed records of this group. The result is empty if the topic does not exist.
 ///
 /// # Errors
 /// The cluster does not answer, or refuses, or another group's transaction does not end in time.
@@ -33,7 +33,7 @@ struct Reading {
     group: String,
     progress: Option<Progress>,
     newest: BTreeMap<Vec<u8>, EpisodeRecord>,
-    /// Parts of keys, by the record key that they are of and their place.
+    /// The parts of keys, by their record key and place.
     parts: BTreeMap<(String, usize), KeyPart>,
 }
 

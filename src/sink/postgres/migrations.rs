@@ -1,5 +1,5 @@
-//! The migrations of the table, built into the program: `migrations/*.sql`. Which have been applied stands in
-//! `tripline._sqlx_migrations`. An applied migration is never edited; a change is a new one.
+//! The migrations of the table, built into the program: `migrations/*.sql`. The table `tripline._sqlx_migrations`
+//! records which were applied. An applied migration is never edited. A change is a new migration.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use sqlx::{Connection, SqlSafeStr};
 
 use crate::postgres::query_scalar;
 
-/// Version, name and text of each, in order.
+/// The version, name and text of each migration, in order.
 const ALL: [(i64, &str, &str); 4] = [
     (1, "alerts", include_str!("../../../migrations/0001_alerts.sql")),
     (2, "generations", include_str!("../../../migrations/0002_generations.sql")),
@@ -17,23 +17,23 @@ const ALL: [(i64, &str, &str); 4] = [
     (4, "evaluated_by", include_str!("../../../migrations/0004_evaluated_by.sql")),
 ];
 
-/// Where sqlx keeps which of them have been applied.
+/// The table in which sqlx records the applied migrations.
 const BOOKS: &str = "tripline._sqlx_migrations";
 
-/// What was done.
+/// The result of a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Migrated {
-    /// Migrations applied now, as `1 alerts`.
+    /// The migrations applied now, as `1 alerts`.
     pub applied: Vec<String>,
-    /// How many there are.
+    /// The number of all migrations.
     pub all: usize,
 }
 
-/// Applies what has not been applied yet, each migration in a transaction of its own. A second process that does the
-/// same waits. Where nothing is missing, the right to read the bookkeeping is enough.
+/// Applies the missing migrations, each in a transaction of its own. A second process that does the same waits. If none
+/// is missing, the right to read sqlx's table is enough.
 ///
 /// # Errors
-/// The role may not make the schema or the table, or an applied migration is not the one that is built in.
+/// The role may not create the schema or the table, or an applied migration differs from the one built in.
 pub async fn run(connection: &mut PgConnection) -> Result<Migrated, MigrateError> {
     let before = applied(connection).await;
     let missing: Vec<String> = ALL
@@ -47,7 +47,7 @@ pub async fn run(connection: &mut PgConnection) -> Result<Migrated, MigrateError
     Ok(Migrated { applied: missing, all: ALL.len() })
 }
 
-/// Nothing where the bookkeeping is not there or may not be read.
+/// The versions of the applied migrations. Empty if sqlx's table does not exist or may not be read.
 async fn applied(connection: &mut PgConnection) -> Vec<i64> {
     let Ok(mut transaction) = connection.begin_with(super::begin_reading()).await else { return Vec::new() };
     let read = query_scalar(include_str!("applied.sql")).fetch_all(&mut *transaction).await;
@@ -62,7 +62,7 @@ fn migrator() -> Migrator {
     let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.create_schema("tripline");
     migrator.dangerous_set_table_name(BOOKS);
-    // A newer program may have been here before; the table only ever gains.
+    // A newer program may have migrated the table already. Migrations only ever add to it.
     migrator.set_ignore_missing(true);
     migrator
 }
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(files, built_in);
     }
 
-    /// An applied migration is never edited: sqlx refuses a database whose checksum is another one.
+    /// An applied migration is never edited: sqlx rejects a database with another checksum.
     #[test]
     fn texts_are_final() {
         let start = |migration: &Migration| -> String {

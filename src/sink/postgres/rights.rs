@@ -1,4 +1,4 @@
-//! What a role finds of the sink's tables, and what it may do with them.
+//! Reads which of the sink's tables exist, and the role's rights on them.
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection, Row};
@@ -6,31 +6,31 @@ use sqlx::{Connection, Row};
 use crate::postgres::query;
 use crate::rule::render::quote_ident;
 
-/// What is there of the sink's tables.
+/// The state of the sink's tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// No table `tripline.alerts`.
+    /// There is no table `tripline.alerts`.
     Nothing,
-    /// The table as an older program made it: migrations are to be run.
+    /// The table is of an older program version. Migrations have to be run.
     Older,
-    /// All of it, and what the role may do.
+    /// All tables exist. The value has the role's rights.
     Tables(Rights),
 }
 
-/// What a role may do.
+/// The rights of a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// The role's name.
     pub role: String,
     /// USAGE on the schema.
     pub usage: bool,
-    /// On `tripline.alerts`.
+    /// The rights on `tripline.alerts`.
     pub alerts: TableRights,
-    /// On `tripline.generations`.
+    /// The rights on `tripline.generations`.
     pub generations: TableRights,
 }
 
-/// What a role may do with one table.
+/// The rights of a role on one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableRights {
     /// INSERT
@@ -42,7 +42,7 @@ pub struct TableRights {
 }
 
 impl Rights {
-    /// The statements that give what writing needs and is not there; `None` when nothing is missing.
+    /// The statements that grant the missing rights. `None`: no right is missing.
     pub fn missing(&self) -> Option<String> {
         let Self { role, usage, alerts, generations } = self;
         let role = quote_ident(role);
@@ -59,13 +59,13 @@ impl Rights {
     }
 }
 
-/// The statement that gives those of the wanted rights that are not there.
+/// The statement that grants the wanted rights that are missing.
 fn grant(table: &str, wanted: &[(bool, &str)], role: &str) -> Option<String> {
     let missing: Vec<&str> = wanted.iter().filter(|(there, _)| !there).map(|(_, right)| *right).collect();
     (!missing.is_empty()).then(|| format!("GRANT {} ON tripline.{table} TO {role}", missing.join(", ")))
 }
 
-/// Reads what is there, and what this connection's role may do with it.
+/// Reads the state of the tables, and the rights of this connection's role.
 ///
 /// # Errors
 /// The connection fails.

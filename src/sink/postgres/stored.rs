@@ -1,4 +1,4 @@
-//! Reading the table: alert records as they are on the topic.
+//! Reads alerts from the table, as records like those of the topic.
 
 use crate::alert::record::AlertRecord;
 use crate::postgres::query;
@@ -9,30 +9,30 @@ use uuid::Uuid;
 
 use crate::model::Timestamp;
 
-/// Which alerts are wanted; `None` stands for all.
+/// Which alerts to read. `None` stands for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// The consumer group that the alerts are of.
+    /// The consumer group that raised the alerts.
     pub group: Option<String>,
-    /// Name of the rule.
+    /// The name of the rule.
     pub rule: Option<String>,
     /// `firing` or `resolved`.
     pub status: Option<String>,
-    /// As in the rule.
+    /// The severity, as in the rule.
     pub severity: Option<String>,
-    /// The value of a key column, as text.
+    /// The value of any key column, as text.
     pub key: Option<String>,
     /// Emitted at this instant or later.
     pub since: Option<Timestamp>,
 }
 
-/// Where a reader stands: an alert's `emitted_at` and id.
+/// A reader's position: the `emitted_at` and id of an alert.
 pub type Cursor = (String, Uuid);
 
-/// The newest alerts, newest first.
+/// Reads the newest alerts, newest first.
 ///
 /// # Errors
-/// The database's.
+/// The database's error.
 pub async fn newest(
     connection: &mut PgConnection,
     filter: &Filter,
@@ -54,10 +54,10 @@ pub async fn newest(
     rows.iter().map(read).collect()
 }
 
-/// The alerts after another one, oldest first; from the first one on without it.
+/// Reads the alerts after `after`, oldest first. Without `after` it begins at the first alert.
 ///
 /// # Errors
-/// The database's.
+/// The database's error.
 pub async fn later(
     connection: &mut PgConnection,
     filter: &Filter,
@@ -82,18 +82,18 @@ pub async fn later(
     rows.iter().map(read).collect()
 }
 
-/// The rules that have alerts, of this group where one is given.
+/// Reads the names of the rules that have alerts, for one group if it is given.
 ///
 /// # Errors
-/// The database's.
+/// The database's error.
 pub async fn rules(connection: &mut PgConnection, group: Option<&str>) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(include_str!("rules.sql")).bind(group).fetch_all(connection).await
 }
 
-/// The alert of this id.
+/// Reads the alert with this id.
 ///
 /// # Errors
-/// The database's.
+/// The database's error.
 pub async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<AlertRecord>, sqlx::Error> {
     let sql = concat!(include_str!("record.sql"), include_str!("find.sql"));
     let mut transaction = connection.begin_with(super::begin_reading()).await?;
@@ -124,8 +124,8 @@ fn read(row: &PgRow) -> Result<AlertRecord, sqlx::Error> {
     AlertRecord::parse(text).map_err(|problem| sqlx::Error::Protocol(format!("a row is no alert: {problem}")))
 }
 
-/// A condition in jsonpath, which the index on the keys serves: some column of the key is this text, or this number,
-/// or this truth value.
+/// A condition in jsonpath, which uses the index on the keys: some column of the key equals this text, this number or
+/// this boolean.
 fn key_condition(value: &str) -> String {
     let text = Json::from(value);
     let as_text = format!("$.* == {text}");
