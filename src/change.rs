@@ -1,7 +1,7 @@
-//! Change records: bytes of Kafka → [`Change`]. Pure.
+//! Change records: bytes from Kafka → [`Change`]. Pure.
 //!
 //! - [`debezium`]: envelopes and rows in JSON, with and without their schema
-//! - [`avro`]: the same in Avro, as that JSON
+//! - [`avro`]: converts Avro records to that JSON
 //! - [`record`]: records of a topic, decoded or rejected
 //! - [`decimal`]: exact numbers from strings and from Kafka Connect's Decimal
 //! - [`time`]: every representation of a time that the connector writes
@@ -17,7 +17,7 @@ pub mod time;
 use crate::model::text::{one_line, shortened};
 use crate::model::{Key, Lsn, Timestamp, Value};
 
-/// What a record did to its row.
+/// The operation of a record on its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// `c`
@@ -30,12 +30,12 @@ pub enum Op {
     Read,
     /// `t`
     Truncate,
-    /// A record without a value: the key is gone.
+    /// A record without a value: the key was removed.
     Tombstone,
 }
 
 impl Op {
-    /// Debezium's letter; a tombstone has none and prints as `tombstone`.
+    /// Debezium's letter. A tombstone has none and prints as `tombstone`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "c",
@@ -48,90 +48,90 @@ impl Op {
     }
 }
 
-/// One decoded change of one row (or, for a truncate, of all).
+/// A decoded change of one row (of all rows for a truncate).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What was done.
+    /// The operation.
     pub op: Op,
-    /// Primary key of the row; `None` for a truncate only.
+    /// The row's primary key. `None` only for a truncate.
     pub pk: Option<Key>,
-    /// The row after the change: the wanted columns, in the order the decoder was given; `None` for
-    /// deletes, tombstones and truncates.
+    /// The row after the change: the wanted columns, in the decoder's order. `None` for deletes, tombstones and
+    /// truncates.
     pub row: Option<Box<[Value]>>,
-    /// `source.lsn`; absent in incremental snapshots and tombstones.
+    /// `source.lsn`. Absent in incremental snapshots and tombstones.
     pub lsn: Option<Lsn>,
-    /// `source.txId`, the 32-bit transaction id; absent like `lsn`.
+    /// `source.txId`, the 32-bit transaction id. Absent like `lsn`.
     pub tx_id: Option<u32>,
     /// Commit time of the transaction: `source.ts_us`, or `source.ts_ms`.
     pub committed_at: Option<Timestamp>,
-    /// The columns of `row` whose values the record does not say; they are [`Value::Opaque`] there.
+    /// The columns of `row` whose values are not in the record. They are [`Value::Opaque`] in `row`.
     pub holes: Vec<Hole>,
 }
 
-/// A column whose value a record does not say.
+/// A column whose value is not in the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
-    /// Its place in [`Change::row`].
+    /// The index in [`Change::row`].
     pub slot: usize,
-    /// Why.
+    /// Why the value is not known.
     pub cause: HoleCause,
 }
 
-/// Why a record does not say a column's value.
+/// Why a column's value is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoleCause {
-    /// The change left it as it was, and it is TOASTed.
+    /// The value is TOASTed, and the change did not touch it.
     Unchanged,
-    /// It is missing, or cannot be read.
+    /// The value is missing, or cannot be read.
     Unreadable,
 }
 
-/// What a record turned out to be.
+/// The result of decoding a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded<T = Change> {
     /// A change of a row.
     Change(T),
-    /// A change of a row that does not say all of its columns, and why. What it does say counts.
+    /// A change of a row without some of its columns, and why. The other columns count.
     Partial(T, Reject),
-    /// Nothing to do, by its nature: the reason, for a counter.
+    /// A record that needs no action. The reason is for a counter.
     Ignored(&'static str),
 }
 
-/// Makes changes of records. Each reader has a copy of its own, which may learn as it goes.
+/// Decodes records into changes. Each reader has a copy of its own, which may learn from the records.
 pub trait Decode: Clone + Send + 'static {
-    /// What a record that changes a row becomes.
+    /// The type of a decoded change.
     type Change: Send + 'static;
 
-    /// Decodes one record of Kafka's, its key and value as they came.
+    /// Decodes one Kafka record from its raw key and value.
     ///
     /// # Errors
-    /// A [`Reject`] for what is not understood, [bounded](Reject::bounded). The next record is read as if this one had not been.
+    /// A [`Reject`] for an invalid record, [bounded](Reject::bounded). It does not affect the next record.
     fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<Self::Change>, Reject>;
 
-    /// The primary key of the row that a record is about whose value is not understood, where its key says.
+    /// The primary key of a record whose value is invalid, if the record's key has it.
     fn row_of(&mut self, _key: Option<&[u8]>) -> Option<Key> {
         None
     }
 }
 
-/// Why a record is invalid. The text says what was found, where in the record, and what to do.
+/// Why a record is invalid. The text has the problem, the place in the record, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Reject {
-    /// What is wrong.
+    /// The kind of problem.
     pub kind: RejectKind,
     /// The explanation.
     pub detail: String,
 }
 
-/// Bytes of a reject's text at most: it is logged, and is a header of a dead letter.
+/// The greatest size of a reject's text in bytes. It is logged, and is a header of a dead letter.
 const DETAIL_MAX: usize = 1_024;
 
-/// Bytes of a column's name at most: those of Postgres's own names.
+/// The greatest length of a column's name in bytes: that of Postgres's names.
 const NAME_MAX: usize = 63;
 
 impl Reject {
-    /// The same with a text that is bounded and does nothing to a terminal, whatever the record holds.
+    /// The same reject with a bounded text that is safe for a terminal, for any content of the record.
     #[must_use]
     pub fn bounded(self) -> Self {
         let detail = one_line(&shortened(&self.detail, DETAIL_MAX)).into_owned();
@@ -144,37 +144,37 @@ impl Reject {
     }
 }
 
-/// What is wrong with a record.
+/// The kind of problem with a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RejectKind {
-    /// It is not JSON.
+    /// The value is not JSON.
     Json,
-    /// It is not Debezium's envelope.
+    /// The value is not Debezium's envelope.
     Envelope,
     /// A value of a column cannot be read.
     Value,
     /// The record's key cannot be read.
     Key,
-    /// It is a change of another table.
+    /// The change belongs to another table.
     Table,
-    /// It is a change of another database.
+    /// The change belongs to another database.
     Database,
-    /// It is a delete whose key the connector has made up.
+    /// A delete whose key the connector has made up.
     Identity,
-    /// It has no schema, and the table is not known: the catalog would help.
+    /// The record has no schema, and the table's columns are not known. The catalog would help.
     Schemaless,
-    /// It has this column, which is not known: reading the catalog again may help.
+    /// The record has this unknown column. Reading the catalog again may help.
     UnknownColumn(String),
-    /// It can be read in two ways: the table was changed at about its time.
+    /// The record can be read in two ways, because the table was changed at about that time.
     Between,
-    /// It has no envelope, and lacks what an archive needs of one.
+    /// The record has no envelope, and lacks fields of it that the archive needs.
     Unwrapped,
-    /// Its Avro cannot be read by its schema, or the registry does not have that.
+    /// The Avro value does not fit its schema, or the registry does not have the schema.
     Avro,
 }
 
 impl RejectKind {
-    /// Whether the record is a change of another table or database, and says nothing of this one.
+    /// Whether the record belongs to another table or database, and does not concern this one.
     pub fn is_elsewhere(&self) -> bool {
         matches!(self, Self::Table | Self::Database)
     }

@@ -1,11 +1,11 @@
-//! What a job believes of the world around it, as a value that can be compared. Pure.
+//! A job's assumptions about table, server and topic, as a value that can be compared. Pure.
 //!
-//! Windows are right as long as types, keys, publication and server are what they were when the rows came in. So these are
-//! looked at when a job starts, while it works, and whenever the partitions change hands. What was believed is kept with
-//! the windows. A difference that matters makes the job prepare again: its decoder and its rules fit the new world, and the
+//! Windows are right as long as types, keys, publication and server are the same as when the rows arrived. So these are
+//! read when a job starts, while it works, and whenever the partitions are reassigned. The assumptions are stored with
+//! the windows. A difference that matters makes the job prepare again: it gets a new decoder and new rules, and the
 //! rows of its windows come from the table.
 //!
-//! - [`gaps`]: what the stream cannot bring, and what forbids to begin
+//! - [`gaps`]: the gaps in the stream, and the properties that forbid to begin
 
 pub mod gaps;
 
@@ -19,14 +19,14 @@ use crate::model::Lsn;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Contract {
-    /// `system_identifier` of the database cluster and its timeline: `7312345678901234567/1`. LSNs of two servers or
-    /// timelines mean nothing to each other.
+    /// `system_identifier` of the database cluster and its timeline: `7312345678901234567/1`. LSNs of different servers
+    /// or timelines cannot be compared.
     pub server: String,
     /// Name of the database.
     pub database: String,
-    /// OID of the table: one that was dropped and made again is another table.
+    /// OID of the table. A table that was dropped and re-created is another table.
     pub relation: u32,
-    /// The files of the table, its partitions and its children: rewriting a table changes its rows without an event.
+    /// The files of the table, its partitions and its children. Rewriting a table changes its rows without an event.
     pub storage: BTreeMap<String, u32>,
     /// The needed columns, by name.
     pub columns: BTreeMap<String, ColumnContract>,
@@ -38,7 +38,7 @@ pub struct Contract {
     pub is_partitioned: bool,
     /// Tables that inherit from it without being its partitions.
     pub children: Vec<String>,
-    /// Publications that hold the table or a part of it, by name.
+    /// Publications that contain the table or a part of it, by name.
     pub publications: BTreeMap<String, Publication>,
     /// Whether row-level security hides rows from this role.
     pub row_security: bool,
@@ -48,12 +48,12 @@ pub struct Contract {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColumnContract {
-    /// Its type with what changes the meaning of stored values: the scale of `numeric`, the base of a domain, the labels of
-    /// an enum. Not the length of `varchar`.
+    /// The type, with everything that changes the meaning of stored values: the scale of `numeric`, the base of a
+    /// domain, the labels of an enum. The length of `varchar` is not part of it.
     pub ty: String,
-    /// `attnum`: a column that was dropped and added again is another one.
+    /// `attnum`. A column that was dropped and added again is another column.
     pub number: i32,
-    /// Its collation, where it has one.
+    /// The collation, if the column has one.
     pub collation: Option<String>,
     /// Whether it is a stored generated column.
     pub is_generated: bool,
@@ -65,22 +65,22 @@ pub struct ColumnContract {
 pub struct Publication {
     /// Whether changes of partitions are published as changes of the root.
     pub via_root: bool,
-    /// Its row filters, as Postgres prints them.
+    /// The row filters, as Postgres prints them.
     pub row_filters: Vec<String>,
-    /// The columns that it passes on; `None`: all that are not generated.
+    /// The published columns. `None`: all columns that are not generated.
     pub columns: Option<Vec<String>>,
-    /// Whether it passes on stored generated columns.
+    /// Whether stored generated columns are published.
     pub generated: bool,
 }
 
-/// One look at the world.
+/// The result of reading the table's and the server's properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// What was found.
+    /// The properties.
     pub contract: Contract,
     /// The position in the WAL, read before the contract.
     pub position: Lsn,
-    /// Up to where the connector has confirmed to have read the WAL, where there is one slot that says so.
+    /// The position up to which the connector has confirmed the WAL, if exactly one slot shows it.
     pub flushed: Option<Lsn>,
 }
 
@@ -91,7 +91,7 @@ impl Default for Look {
 }
 
 impl Contract {
-    /// The same with these columns only.
+    /// The same contract with these columns only.
     #[must_use]
     pub fn of_columns<'a>(mut self, needed: impl IntoIterator<Item = &'a str>) -> Self {
         let needed: Vec<&str> = needed.into_iter().collect();
@@ -102,9 +102,9 @@ impl Contract {
         self
     }
 
-    /// What is different now, a sentence each; none where windows are as right as before.
+    /// Describes the differences, one sentence each. Empty: the windows are as right as before.
     ///
-    /// A column that only one of the two needs does not count: a rule that is new has no windows yet.
+    /// A column that only one of the two contracts needs does not count, because a new rule has no windows yet.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let mut found = Vec::new();
         let mut note = |what: &str, then: &str, now: &str| {
@@ -138,7 +138,8 @@ impl Contract {
         found
     }
 
-    /// What is different in a later look of the same run: [`Contract::differences`], and needed columns that are gone.
+    /// The differences from a later read in the same run: those of [`Contract::differences`], and needed columns that
+    /// are missing now.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let gone = self.columns.keys().filter(|name| !now.columns.contains_key(*name));
         let mut found: Vec<String> = gone.map(|name| format!("column {name} is gone")).collect();

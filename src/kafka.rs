@@ -1,13 +1,13 @@
-//! The Kafka cluster: everything that is asked of it besides the streams of changes and alerts.
+//! The Kafka cluster: all requests except the streams of changes and alerts.
 //!
-//! - this file: clients that look something up, and how a call is made
+//! - this file: clients for lookups, and how a call is made
 //! - [`topic`]: topics, their partitions and their settings
-//! - [`group`]: consumer groups from outside: offsets and members
+//! - [`group`]: reads and moves consumer groups without joining them
 //! - [`records`]: single records, read without joining a group
 //! - [`registry`]: schemas by id
-//! - `rights`: what the user may do with a topic
+//! - `rights`: the user's rights on topics and groups
 //! - `token`: tokens for SASL/OAUTHBEARER
-//! - [`error`]: what an error of the client library means
+//! - [`error`]: the meaning of the client library's errors
 
 pub mod error;
 pub mod group;
@@ -31,26 +31,27 @@ use crate::failure::{CallError, Kind, RefusedLogin, Server};
 
 /// How long one request may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a call may take in all: some requests have no limit of their own.
+/// How long a call may take in total: some requests have no limit of their own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a client is served while a call waits for its answer, and how many of its events are served then.
+/// How often a client's events are served while a call waits for its answer, and how many are served each time.
 const SERVED_EVERY: Duration = Duration::from_millis(200);
 const EVENTS_SERVED: usize = 50;
 
-/// What OpenSSL found wrong with a certificate, the client library does not pass on.
+/// A hint about OpenSSL's reason, because the client library does not pass it on.
 const NOT_VERIFIED: &str = "; the broker's certificate is of an authority that is not trusted (ssl.ca.location), of another host name, or has expired: `openssl s_client -connect HOST:PORT -CAfile FILE` says which";
 
-/// Initializes what clients share. To be called before the first client is made.
+/// Initializes the libraries that all clients share. It must be called before the first client is created.
 ///
-/// OpenSSL cleans up when the process exits, while threads of librdkafka may still be in a handshake: the process would
-/// crash rather than end with its exit code. Initialized this way (`OPENSSL_INIT_NO_ATEXIT`), it does not clean up.
+/// By default OpenSSL cleans up when the process exits, while threads of librdkafka may still be in a handshake. The
+/// process would then crash instead of ending with its exit code. Initialized this way (`OPENSSL_INIT_NO_ATEXIT`),
+/// OpenSSL does not clean up.
 pub fn init() {
     #[cfg(feature = "kafka-tls")]
     openssl_sys::init();
 }
 
-/// Settings of a client that looks something up, and never joins its group.
+/// Settings of a client for lookups, which never joins its group.
 const LOOKUP_SETTINGS: [(&str, &str); 4] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -58,17 +59,18 @@ const LOOKUP_SETTINGS: [(&str, &str); 4] = [
     ("enable.partition.eof", "true"),
 ];
 
-/// How a cluster is reached.
+/// The address and settings of a cluster.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     base: ClientConfig,
     servers: String,
-    /// Lookups name this group, since the broker looks at their rights to it even where they do not join it.
+    /// The group that lookups name. The broker checks their rights on it even if they do not join it.
     group: String,
 }
 
 impl Cluster {
-    /// Nothing is asked yet. `properties` are librdkafka's own settings, `group` the consumer group that has rights.
+    /// Creates a cluster without connecting. `properties` are librdkafka's own settings. `group` is the consumer group
+    /// on which the user has rights.
     pub fn new(servers: &str, properties: &BTreeMap<String, String>, group: &str) -> Self {
         let mut base = ClientConfig::new();
         base.set("bootstrap.servers", servers).set("client.id", "tripline");
@@ -83,7 +85,7 @@ impl Cluster {
         &self.group
     }
 
-    /// Its bootstrap servers, as the configuration has them.
+    /// The bootstrap servers, as configured.
     pub fn servers(&self) -> &str {
         &self.servers
     }
@@ -93,7 +95,7 @@ impl Cluster {
         self.base.clone()
     }
 
-    /// A client that looks something up for this group, and does not join it.
+    /// Creates a client for lookups, which names this group and does not join it.
     ///
     /// # Errors
     /// A property that librdkafka does not accept.
@@ -120,12 +122,12 @@ impl Cluster {
     }
 }
 
-/// Which records and offsets a client sees.
+/// The records and offsets that a client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
-    /// What is committed. Offsets that an open transaction is to move are waited for.
+    /// Committed ones only. Requests wait for offsets that an open transaction is about to move.
     Committed,
-    /// Everything, at once.
+    /// All of them, without waiting.
     Uncommitted,
 }
 
@@ -138,20 +140,20 @@ impl Isolation {
     }
 }
 
-/// How an error begins: which cluster was asked, where that is configured, and what for.
+/// The beginning of an error: the cluster, if it is configured, and the purpose of the call.
 fn call_at(servers: &str, what: &str) -> String {
     format!("Kafka at {servers} (kafka.bootstrap_servers): {what}")
 }
 
 type Lookup = BaseConsumer<Watch>;
 
-/// A client that looks things up for a group without joining it.
+/// A client for lookups in the name of a group, which it does not join.
 pub struct Client {
     settings: ClientConfig,
     servers: String,
     group: String,
     consumer: Mutex<Arc<Closing<Lookup>>>,
-    /// Whether it was made to connect once.
+    /// Whether the client has been made to connect once.
     is_connected: AtomicBool,
 }
 
@@ -160,7 +162,7 @@ fn make(settings: &ClientConfig) -> Result<Arc<Closing<Lookup>>, CallError> {
     made.map(|client| Arc::new(Closing::new(client))).map_err(|error| error::bad_property(&error, settings))
 }
 
-/// A client of librdkafka, which is closed on a thread of its own: that can take a while.
+/// A client of librdkafka. It is closed on a thread of its own, because that can take a while.
 pub(crate) struct Closing<T: Send + 'static>(Option<T>);
 
 impl<T: Send + 'static> Closing<T> {
@@ -188,7 +190,7 @@ impl<T: Send + 'static> Drop for Closing<T> {
 }
 
 impl Client {
-    /// Calls librdkafka on a thread for blocking calls. `what` says what for, in errors.
+    /// Calls librdkafka on a thread for blocking calls. `what` is the purpose, for errors.
     async fn call<T: Send + 'static>(
         &self,
         what: &str,
@@ -217,7 +219,8 @@ impl Client {
         if error.kind != Kind::Unreachable {
             return Err(error);
         }
-        // A client that has heard of a cluster without brokers can ask nobody for minutes: the next call has a new one.
+        // A client that was informed of a cluster without brokers cannot send requests for minutes. The next call uses
+        // a new one.
         let new = make(&self.settings)?;
         *self.consumer.lock().unwrap_or_else(PoisonError::into_inner) = new;
         self.is_connected.store(false, Ordering::Relaxed);
@@ -225,21 +228,21 @@ impl Client {
     }
 }
 
-/// Serves what a client has to say and to ask: a refused login is reported so, and a token is asked for so.
+/// Serves a client's events. This is how it reports a refused login and requests a token.
 pub(crate) fn serve(consumer: &Lookup) {
     // Each poll without a wait serves one event, which may be a line of the client's log.
     for _ in 0..EVENTS_SERVED {
         if let Some(Err(error)) = consumer.poll(Duration::ZERO)
             && error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
         {
-            // What asks for the group's offsets would only time out.
+            // Requests for the group's offsets would only time out.
             let watch = consumer.context();
             watch.refuse(Refused { reason: format!("group {}: {error}", watch.group), login: None });
         }
     }
 }
 
-/// Until a client's login is refused, and why. A request of such a client would only time out.
+/// Waits until a client's login is refused, and returns the reason. A request of such a client would only time out.
 async fn refused(consumer: &Arc<Closing<Lookup>>) -> Refused {
     loop {
         tokio::time::sleep(SERVED_EVERY).await;
@@ -251,7 +254,7 @@ async fn refused(consumer: &Arc<Closing<Lookup>>) -> Refused {
     }
 }
 
-/// Keeps what the client library reports of a login, since requests themselves only time out.
+/// Stores the client library's reports about a login, because requests themselves only time out.
 #[derive(Debug)]
 pub struct Watch {
     group: String,
@@ -260,7 +263,7 @@ pub struct Watch {
     refused: Mutex<Option<Refused>>,
 }
 
-/// A login that was refused, or the use of the group.
+/// The refusal of a login, or of the group.
 #[derive(Debug)]
 struct Refused {
     reason: String,
@@ -283,8 +286,8 @@ impl Watch {
     }
 }
 
-/// Takes a line of librdkafka's own log. What it says of connections is said once by the caller, and what it says of
-/// properties that another kind of client takes is of no use.
+/// Receives a line of librdkafka's own log. Lines about connections are logged at DEBUG only, because the caller reports
+/// the outage. So are lines about properties for other kinds of clients.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     const SAID_ELSEWHERE: [&str; 6] = ["FAIL", "ERROR", "CONFWARN", "REQTMOUT", "GETPID", "CONNECT"];
     let is_warning = matches!(
@@ -302,7 +305,7 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// The context of clients that write or administer: each of their calls returns its own error.
+/// The context of clients that write or administer. Each of their calls returns its own error.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quiet;
 

@@ -1,4 +1,4 @@
-//! The words that every stage shares: values, keys, positions, instants. Pure.
+//! The types that every stage shares: values, keys, positions, instants. Pure.
 
 pub mod double;
 pub mod duration;
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use double::Double;
 
-/// The next offset to read from a partition: Kafka's convention for committed offsets. "Consumed up to
-/// 65" is `NextOffset(66)`. Never stored or passed on as a bare integer.
+/// The next offset to read from a partition: Kafka's convention for committed offsets. "Consumed up to 65" is
+/// `NextOffset(66)`. It is never stored or passed on as a bare integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NextOffset(pub i64);
@@ -25,7 +25,7 @@ impl NextOffset {
     }
 }
 
-/// Where a record stands in its topic.
+/// The position of a record in its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// Partition number.
@@ -56,19 +56,19 @@ impl Timestamp {
         self.0.div_euclid(1_000)
     }
 
-    /// The day in UTC, in the years 1 to 9999.
+    /// The date in UTC. `None` outside of the years 1 to 9999.
     pub fn date(self) -> Option<chrono::NaiveDate> {
         let date = chrono::DateTime::from_timestamp_micros(self.0)?.date_naive();
         (1..=9999).contains(&chrono::Datelike::year(&date)).then_some(date)
     }
 
-    /// Reads RFC 3339, to the microsecond.
+    /// Parses RFC 3339, to the microsecond.
     pub fn parse(text: &str) -> Option<Self> {
         chrono::DateTime::parse_from_rfc3339(text).ok().map(|at| Self(at.timestamp_micros()))
     }
 
-    /// RFC 3339 in UTC with microseconds where there are any, e.g. `2026-11-22T10:00:00Z`; an instant outside
-    /// of chrono's range prints as `infinity` or `-infinity`.
+    /// Formats as RFC 3339 in UTC, with microseconds if there are any: `2026-11-22T10:00:00Z`. An instant outside of
+    /// chrono's range prints as `infinity` or `-infinity`.
     pub fn rfc3339(self) -> String {
         match chrono::DateTime::from_timestamp_micros(self.0) {
             Some(at) => at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
@@ -90,12 +90,12 @@ impl fmt::Display for Timestamp {
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// The last position that there can be.
+    /// The greatest position.
     pub const MAX: Self = Self(u64::MAX);
 }
 
-/// One column's value, already converted to the column's type in the catalog. Its order is fixed, and
-/// not that of SQL.
+/// A column's value, converted to the column's type in the catalog. The order of values is fixed. It is not the order
+/// of SQL.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Value {
     /// SQL NULL.
@@ -106,21 +106,22 @@ pub enum Value {
     Int(i64),
     /// `numeric`, unscaled, in [`ColumnType::scale`].
     Decimal(#[serde(with = "i128_text")] i128),
-    /// `timestamptz`; `timestamp` and `date` (its midnight) as if their local time were UTC.
+    /// `timestamptz`, `timestamp` and `date`. A local time, or a date's midnight, is stored as if it were UTC.
     Time(Timestamp),
-    /// `text`, `varchar`, `uuid`, the label of an enum; `char(n)` without the blanks at its end; `inet` as Postgres shows it.
+    /// `text`, `varchar`, `uuid`, the label of an enum, `char(n)` without trailing blanks, and `inet` in Postgres's
+    /// format.
     Text(Box<str>),
-    /// Present, yet nothing that memory can calculate with exactly: NaN, an infinity, a number past
-    /// [`DECIMAL_LIMIT`] or with more digits than the scale kept. Only Postgres can judge what it is part of.
+    /// A value with which memory cannot calculate exactly: NaN, an infinity, a number past [`DECIMAL_LIMIT`] or with
+    /// more digits than the scale kept. Only Postgres can evaluate expressions over it.
     Opaque,
     /// `real`, `double precision`.
     Double(Double),
 }
 
-/// Bytes of a text that a log line shows at most.
+/// The greatest size of a text in a log line, in bytes.
 const SHOWN_MAX: usize = 256;
 
-/// For logs, so bounded: a text may have megabytes.
+/// The format for logs. It is bounded, because a text may have megabytes.
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -136,25 +137,25 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Unscaled decimals are kept below this magnitude, so that no sum of them overflows an `i128` before
-/// ten billion rows; greater ones are [`Value::Opaque`].
+/// The limit for the magnitude of unscaled decimals. Below it, no sum overflows an `i128` before ten billion rows.
+/// Greater values are [`Value::Opaque`].
 pub const DECIMAL_LIMIT: i128 = 10_i128.pow(28);
 
-/// Fraction digits kept of a `numeric` column declared without a scale; values with more are
+/// The fraction digits kept of a `numeric` column that is declared without a scale. Values with more digits are
 /// [`Value::Opaque`].
 pub const UNDECLARED_SCALE: u8 = 12;
 
-/// Values that identify something: a row (its primary key) or a group (its GROUP BY columns).
+/// The values that identify a row (its primary key) or a group (its GROUP BY columns).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Key {
-    /// A single integer column: by far the most common, and free of allocation.
+    /// A single integer column: by far the most common case. It needs no allocation.
     Int(i64),
-    /// Anything else, in column order.
+    /// Any other key, in column order.
     Values(Box<[Value]>),
 }
 
 impl Key {
-    /// The key of these values, in column order.
+    /// Creates a key of these values, in column order.
     pub fn new(values: Vec<Value>) -> Self {
         match values.as_slice() {
             [Value::Int(n)] => Self::Int(*n),
@@ -162,7 +163,7 @@ impl Key {
         }
     }
 
-    /// Its values in column order.
+    /// The values in column order.
     pub fn values(&self) -> Vec<Value> {
         match self {
             Self::Int(n) => vec![Value::Int(*n)],
@@ -171,7 +172,7 @@ impl Key {
     }
 }
 
-/// The type of a column in the Postgres catalog, as far as rules and decoding care.
+/// The type of a column in the Postgres catalog, as far as rules and decoding need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     /// `boolean`.
@@ -203,19 +204,19 @@ pub enum ColumnType {
     Uuid,
     /// `timestamp with time zone`.
     TimestampTz,
-    /// `timestamp without time zone`: local time, in the zone of the rule.
+    /// `timestamp without time zone`: a local time in the rule's time zone.
     Timestamp {
-        /// Fraction digits, 0 to 6; Debezium's encoding depends on it.
+        /// Fraction digits, 0 to 6. Debezium's encoding depends on them.
         precision: u8,
     },
     /// `date`.
     Date,
-    /// Anything else; usable nowhere in a rule.
+    /// Any other type. A rule cannot use it.
     Other,
 }
 
 impl ColumnType {
-    /// Fraction digits of this type's values and sums; `None` for what is not a number.
+    /// The fraction digits of this type's values and sums. `None`: the type is not an exact number.
     pub fn scale(&self) -> Option<u8> {
         match self {
             Self::Int2 | Self::Int4 | Self::Int8 => Some(0),
@@ -224,7 +225,7 @@ impl ColumnType {
         }
     }
 
-    /// Whether its values are local times, which are instants only in a time zone.
+    /// Whether the values are local times. They are instants only in a time zone.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Timestamp { .. } | Self::Date)
     }
@@ -237,11 +238,11 @@ pub struct Column {
     pub name: String,
     /// Type.
     pub ty: ColumnType,
-    /// The type as SQL text, from `format_type`: for casts and messages.
+    /// The type as SQL text, from `format_type`, for casts and messages.
     pub type_name: String,
     /// Whether NULL is allowed.
     pub nullable: bool,
-    /// Whether it has a DEFAULT.
+    /// Whether the column has a DEFAULT.
     pub has_default: bool,
 }
 
@@ -254,12 +255,12 @@ pub struct Table {
     pub name: String,
     /// Columns in attribute order.
     pub columns: Vec<Column>,
-    /// Indexes into `columns` of the primary key, in key order; never empty.
+    /// Indexes into `columns` of the primary key, in key order. Never empty.
     pub primary_key: Vec<usize>,
 }
 
 impl Table {
-    /// Index and description of the column with this stored name.
+    /// Returns the index and description of the column with this stored name.
     pub fn column(&self, name: &str) -> Option<(usize, &Column)> {
         self.columns.iter().enumerate().find(|(_, column)| column.name == name)
     }
@@ -271,7 +272,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Writes an unscaled decimal with `scale` fraction digits: `decimal_text(344150, 2)` is `3441.50`.
+/// Formats an unscaled decimal with `scale` fraction digits: `decimal_text(344150, 2)` is `3441.50`.
 pub fn decimal_text(unscaled: i128, scale: u8) -> String {
     let sign = if unscaled < 0 { "-" } else { "" };
     let digits = unscaled.unsigned_abs().to_string();
@@ -284,7 +285,7 @@ pub fn decimal_text(unscaled: i128, scale: u8) -> String {
     format!("{sign}{whole}.{fraction}")
 }
 
-/// 128-bit integers as text in JSON, whose numbers end at 64 bits for most readers.
+/// 128-bit integers as text in JSON, because most readers support only 64 bits in numbers.
 mod i128_text {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

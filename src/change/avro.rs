@@ -1,8 +1,8 @@
-//! Debezium's records in Avro → the JSON of Kafka Connect's JsonConverter, schema and payload, which the decoders read.
-//! Pure: schemas come from elsewhere.
+//! Converts Debezium's Avro records to the JSON of Kafka Connect's JsonConverter, schema and payload, which the
+//! decoders read. Pure: the caller provides the schemas.
 //!
-//! - this file: which schema a record was written with, and the records themselves
-//! - [`connect`]: what an Avro schema says of Kafka Connect's types
+//! - this file: the schema with which a record was written, and the records themselves
+//! - [`connect`]: Kafka Connect's types in an Avro schema
 //!
 //! Formats: <https://avro.apache.org/docs/1.12.0/specification/#binary-encoding>,
 //! <https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>,
@@ -25,22 +25,22 @@ use serde_avro_fast::de::read::{Read as _, SliceRead};
 use super::{Reject, RejectKind};
 use crate::model::text::without_value;
 
-/// Before the schema's id where that stands in front of the value.
+/// The byte before a schema's id in front of the value.
 const MAGIC: u8 = 0;
 /// Headers of Apicurio's serializers, for a key and a value.
 const GLOBAL_ID: [&str; 2] = ["apicurio.key.globalId", "apicurio.value.globalId"];
 const CONTENT_ID: [&str; 2] = ["apicurio.key.contentId", "apicurio.value.contentId"];
 
-/// The name of a schema in a registry.
+/// The id of a schema in a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SchemaId {
-    /// Of 4 bytes in front of the value: Confluent's, and Apicurio's of today.
+    /// 4 bytes in front of the value: Confluent's, and Apicurio's current format.
     Short(u32),
-    /// Of 8 bytes in front of the value: Apicurio's of before.
+    /// 8 bytes in front of the value: Apicurio's former format.
     Long(u64),
-    /// In the header `apicurio.….globalId`.
+    /// From the header `apicurio.….globalId`.
     Global(u64),
-    /// In the header `apicurio.….contentId`.
+    /// From the header `apicurio.….contentId`.
     Content(u64),
 }
 
@@ -58,9 +58,9 @@ impl fmt::Display for SchemaId {
 /// A part of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordPart {
-    /// Its key.
+    /// The record's key.
     Key,
-    /// Its value.
+    /// The record's value.
     Value,
 }
 
@@ -69,8 +69,8 @@ pub fn names_schema(header: &str) -> bool {
     GLOBAL_ID.contains(&header) || CONTENT_ID.contains(&header)
 }
 
-/// The id of the schema that bytes were written with, and the bytes of the value itself. `None`: they are no Avro of a
-/// registry.
+/// Returns the id of the schema with which bytes were written, and the bytes of the value itself. `None`: the bytes are
+/// not Avro with a registry.
 pub fn framing<'r, 'b>(
     bytes: &'b [u8],
     part: RecordPart,
@@ -98,21 +98,22 @@ pub fn framing<'r, 'b>(
     }
 }
 
-/// Bytes of a schema's text, at most. A table of 1,600 columns, the most that Postgres allows, needs a tenth of that.
+/// The greatest size of a schema's text in bytes. A table of 1,600 columns, the most that Postgres allows, needs a
+/// tenth of that.
 pub const SCHEMA_MAX: usize = 4 << 20;
 
-/// Bytes of JSON that a value of so many bytes may become, at most. A null of one byte is written with the name of its column,
-/// which has 63 at most; more is only written by types that take no bytes, such as lists of nulls.
+/// The greatest size in bytes of the JSON for a value of this many bytes. A null takes one byte and is written with the
+/// name of its column, which has at most 63. Only types that take no bytes, such as lists of nulls, become longer.
 fn json_max(bytes: usize) -> usize {
     const MIB: usize = 1 << 20;
     let small = bytes.saturating_mul(128).saturating_add(MIB);
     small.min(bytes.saturating_mul(8).saturating_add(128 * MIB))
 }
 
-/// A schema that records were written with.
+/// The schema with which records were written.
 pub struct WriterSchema {
     avro: Schema,
-    /// Kafka Connect's schema of it, in JSON.
+    /// Kafka Connect's form of the schema, as JSON.
     connect: String,
 }
 
@@ -123,10 +124,10 @@ impl fmt::Debug for WriterSchema {
 }
 
 impl WriterSchema {
-    /// Reads the text of an Avro schema.
+    /// Parses the text of an Avro schema.
     ///
     /// # Errors
-    /// A sentence: it is no Avro schema.
+    /// A sentence: the text is not an Avro schema.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > SCHEMA_MAX {
             return Err(format!("its schema has {} bytes, and at most {SCHEMA_MAX} are read", text.len()));
@@ -142,10 +143,10 @@ impl WriterSchema {
         Ok(Self { avro, connect })
     }
 
-    /// One value as JsonConverter would have written it, with its schema.
+    /// Converts a value to the JSON that JsonConverter would have written, with its schema.
     ///
     /// # Errors
-    /// A sentence: the bytes are not of this schema.
+    /// A sentence: the bytes do not fit this schema.
     pub fn to_json(&self, bytes: &[u8]) -> Result<String, String> {
         let mut json = String::with_capacity(self.connect.len().saturating_add(bytes.len().saturating_mul(4)));
         json.push_str("{\"schema\":");
@@ -164,7 +165,7 @@ impl WriterSchema {
     }
 }
 
-/// What is wrong with bytes, without what is in them.
+/// Explains an error in words that repeat no data.
 fn in_words(error: &str) -> String {
     let known = [
         ("decoding varint", "it ends within a number, or a number has more bytes than its type"),
@@ -183,33 +184,33 @@ fn in_words(error: &str) -> String {
     found.map_or_else(|| without_value(error), |(_, words)| (*words).to_owned())
 }
 
-/// The schemas that are known, by id.
+/// The known schemas by id. An error says why there is none.
 #[derive(Clone, Debug, Default)]
 pub struct Schemas(HashMap<SchemaId, Result<Arc<WriterSchema>, String>>);
 
 /// Why bytes could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JsonError {
-    /// This schema is not known yet.
+    /// The schema is not known yet.
     Unknown(SchemaId),
-    /// They are invalid.
+    /// The bytes are invalid.
     Invalid(Reject),
 }
 
 impl Schemas {
-    /// Takes note of a schema's text, or of why there is none.
+    /// Stores a schema's text, or the reason why there is none.
     pub fn learn(&mut self, id: SchemaId, text: Result<String, String>) {
         let schema = text.and_then(|text| WriterSchema::parse(&text).map(Arc::new));
         self.0.insert(id, schema);
     }
 
-    /// Forgets which schemas there are not, so that they are asked for again: registries of several servers may have one a
+    /// Forgets the missing schemas, so that they are requested again. A registry of several servers may have one a
     /// moment later.
     pub fn forget_missing(&mut self) {
         self.0.retain(|_, schema| schema.is_ok());
     }
 
-    /// Bytes of a record as JSON: as they are, unless they are Avro of a registry.
+    /// Converts the bytes of a record to JSON. Bytes that are not Avro with a registry are returned unchanged.
     ///
     /// # Errors
     /// The schema is not known, or does not fit.
@@ -225,10 +226,10 @@ impl Schemas {
         }
     }
 
-    /// A value that was written with this schema as JSON.
+    /// Converts a value that was written with this schema to JSON.
     ///
     /// # Errors
-    /// As of [`Schemas::json`].
+    /// Those of [`Schemas::json`].
     pub fn json_of(&self, id: SchemaId, body: &[u8], part: RecordPart) -> Result<String, JsonError> {
         let what = if part == RecordPart::Key { "the record's key" } else { "the record's value" };
         let invalid = |why: &str| {
@@ -246,10 +247,10 @@ impl Schemas {
     }
 }
 
-/// Writes a value at the end of a text, as JSON.
+/// Appends a value to a text, as JSON.
 struct ToJson<'a> {
     json: &'a mut String,
-    /// Bytes that the text may have.
+    /// The greatest length of the text in bytes.
     end: usize,
 }
 
@@ -272,7 +273,7 @@ impl ToJson<'_> {
         self.bounded()
     }
 
-    /// Refuses what becomes much longer than its bytes.
+    /// Rejects a text that becomes much longer than its bytes.
     fn bounded<E: Error>(&self) -> Result<(), E> {
         if self.json.len() > self.end {
             return Err(E::custom("it stands for far more values than it has bytes"));
@@ -280,7 +281,7 @@ impl ToJson<'_> {
         Ok(())
     }
 
-    /// A number by its digits; what is no number as JsonConverter writes it.
+    /// Writes a number's digits. NaN and the infinities are written like JsonConverter does.
     fn number<E: Error>(self, found: f64, digits: impl fmt::Display) -> Result<(), E> {
         match found {
             f64::INFINITY => self.text("Infinity"),
@@ -290,7 +291,7 @@ impl ToJson<'_> {
         }
     }
 
-    /// Ends a list, after the comma behind its last element.
+    /// Closes a list, and removes the comma after its last element.
     fn close<E: Error>(self, bracket: char) -> Result<(), E> {
         if self.json.ends_with(',') {
             self.json.pop();

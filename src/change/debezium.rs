@@ -1,18 +1,18 @@
 //! Debezium's change events in JSON, with their schema (`schemas.enable=true`) or without. Pure.
 //!
-//! A record is read in one pass over its text, and only what is wanted is kept; a value that cannot be read becomes
-//! a [`Reject`], never a guess. Skipped parts are only checked to be JSON, however deep they nest (skipping needs no
-//! stack). The format is that of Debezium's connector for PostgreSQL:
+//! A record is read in one pass over its text, and only the wanted parts are kept. A value that cannot be read becomes
+//! a [`Reject`], never a guess. Skipped parts are only checked to be JSON, at any depth, because skipping needs no
+//! stack. The format is that of Debezium's connector for PostgreSQL:
 //! <https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events>.
 //!
 //! - [`envelope`]: `before`, `after`, `source`, `op`
-//! - [`source`]: where a change comes from; [`beside`]: what is no change
+//! - [`source`]: the origin of a change, [`beside`]: records that are not changes
 //! - [`unwrapped`]: rows without an envelope
-//! - [`columns`]: which columns of an image are read, and into what
+//! - [`columns`]: the columns that are read from an image
 //! - [`value`]: one column's value by its type and encoding
 //! - [`schema`]: encodings from the schema of a record
 //! - [`adjusted`]: columns whose names the connector has changed for Avro
-//! - [`named`]: small pieces of parsing; [`rejects`]: why a record is refused
+//! - [`named`], [`rejects`]: small pieces of parsing, and reasons
 //! - [`full_row`]: the same records with every column, for the archive
 
 mod adjusted;
@@ -46,37 +46,37 @@ use self::value::{Form, Placeholder};
 use super::{Change, Decode, Decoded, Op, Reject, RejectKind};
 use crate::model::{Key, Table};
 
-/// Debezium's default of `unavailable.value.placeholder`: stands for a TOASTed value that the change did not touch.
+/// Debezium's default of `unavailable.value.placeholder`, for a TOASTed value that the change did not touch.
 pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
 
 /// Why a logical message is ignored.
 const MESSAGE: &str = "logical message";
-/// How a reject names the record's key.
+/// The name of the record's key in a reject.
 const RECORD_KEY: &str = "the record's key";
 
-/// Debezium's `decimal.handling.mode`, needed where records come without their schema.
+/// Debezium's `decimal.handling.mode`. Needed for records without a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DecimalHandling {
-    /// Found out from each value where that is possible: `numeric` with a scale of 1 or more, or without a declared one.
+    /// Detected from each value where possible: `numeric` with a scale of 1 or more, or without a declared one.
     #[default]
     Auto,
     /// Decimal text.
     String,
-    /// Base64 of the unscaled value; the scale is the column's.
+    /// Base64 of the unscaled value, in the column's scale.
     Precise,
-    /// Binary floating point, which has 15 to 17 digits: each is taken for the shortest decimal that it stands for.
+    /// Binary floating point with 15 to 17 digits. A value is read as the shortest decimal that it stands for.
     Double,
 }
 
-/// Debezium's `time.precision.mode`, needed where records come without their schema.
+/// Debezium's `time.precision.mode`. Needed for records without a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimePrecision {
     /// `timestamp` and `time` in milliseconds up to 3 fraction digits, else in microseconds.
     #[default]
     Adaptive,
-    /// The same, but `time` in microseconds always.
+    /// Like `Adaptive`, but `time` always in microseconds.
     AdaptiveTimeMicroseconds,
     /// `timestamp` in microseconds.
     Microseconds,
@@ -88,23 +88,23 @@ pub enum TimePrecision {
     Isostring,
 }
 
-/// Debezium's `binary.handling.mode`, needed where records come without their schema.
+/// Debezium's `binary.handling.mode`. Needed for records without a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BinaryHandling {
-    /// Found out from each value where that is possible.
+    /// Detected from each value where possible.
     #[default]
     Auto,
-    /// `bytes` (which JSON has as base64), `base64` and `base64-url-safe`.
+    /// `bytes` (base64 in JSON), `base64` and `base64-url-safe`.
     Base64,
     /// Hexadecimal text.
     Hex,
 }
 
-/// Whether records are Debezium's envelope, or rows that ExtractNewRecordState has unwrapped.
+/// Whether records are Debezium's envelopes, or rows unwrapped by ExtractNewRecordState.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
-    /// Each record shows it: an envelope has `op`, a row the columns of the primary key.
+    /// Detected from each record: an envelope has `op`, a row has the columns of the primary key.
     #[default]
     Auto,
     /// The envelope.
@@ -113,48 +113,49 @@ pub enum Shape {
     Row,
 }
 
-/// What the connector is set to, where its records do not say it themselves.
+/// The connector's settings that its records do not show themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// How `numeric` is written.
+    /// The encoding of `numeric`.
     pub decimals: DecimalHandling,
-    /// How `timestamp` and `date` are written.
+    /// The encoding of `timestamp` and `date`.
     pub times: TimePrecision,
-    /// How `bytea` is written.
+    /// The encoding of `bytea`.
     pub binary: BinaryHandling,
-    /// What stands around a row.
+    /// Whether rows have an envelope.
     pub shape: Shape,
 }
 
-/// What the catalog says of the changes that Postgres writes of a table.
+/// The catalog's facts about the changes that Postgres writes for a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSource {
     /// The database.
     pub database: String,
-    /// Whether the replica identity is an index without the primary key: the connector makes up the key of a delete then.
+    /// Whether the replica identity is an index without the primary key. The connector then makes up the key of a
+    /// delete.
     pub key_is_made_up: bool,
 }
 
 /// Decodes the records of one table.
 #[derive(Clone)]
 pub struct Decoder {
-    /// The database that changes are to be of, where it is known.
+    /// The database from which changes must come, if it is known.
     database: Option<String>,
     table_schema: String,
     table_name: String,
-    /// Whether the key of a delete is made up: the replica identity lacks the primary key.
+    /// Whether the key of a delete is made up because the replica identity lacks the primary key.
     key_is_made_up: bool,
     placeholder: Arc<Placeholder>,
     shape: Shape,
     columns: Columns,
-    /// Encodings of records without schema.
+    /// The encodings of records without a schema.
     plain: Vec<Form>,
-    /// The schema seen last, as its text, and the encodings it stands for.
+    /// The text of the last schema, and its encodings.
     learnt: Option<(Box<str>, Vec<Form>)>,
     image: Image,
 }
 
-/// Which encodings a record has.
+/// The encodings of a record.
 #[derive(Clone, Copy)]
 enum FormSource {
     Plain,
@@ -162,14 +163,14 @@ enum FormSource {
 }
 
 impl Decoder {
-    /// A decoder of this table's records. `wanted` are indexes into `table.columns`, in the order that
-    /// [`Change::row`] will have. A `numeric` whose encoding cannot be found out is an error of its records only, since
-    /// they may bring their schema.
+    /// Creates a decoder for this table's records. `wanted` are indexes into `table.columns`, in the order of
+    /// [`Change::row`]. A `numeric` whose encoding cannot be detected only causes errors in its records, because they
+    /// may bring their schema.
     ///
     /// # Errors
     ///
-    /// A sentence, where the table has no primary key, an index is none of the table's or comes twice, or a wanted
-    /// column or one of the primary key has a type that cannot be read.
+    /// A sentence: the table has no primary key, an index is invalid or appears twice, or a wanted column or one of the
+    /// primary key has a type that cannot be read.
     pub fn new(table: &Table, wanted: &[usize], settings: Settings) -> Result<Self, String> {
         let (columns, plain) = Columns::new(table, wanted, settings)?;
         Ok(Self {
@@ -186,7 +187,7 @@ impl Decoder {
         })
     }
 
-    /// Refuses changes of another database, and, where the replica identity does not have it, the primary key of a delete.
+    /// Rejects changes of another database, and made-up primary keys of deletes.
     #[must_use]
     pub fn of_source(mut self, source: &TableSource) -> Self {
         self.database = Some(source.database.clone());
@@ -194,19 +195,19 @@ impl Decoder {
         self
     }
 
-    /// The connector's `unavailable.value.placeholder`.
+    /// Sets the connector's `unavailable.value.placeholder`.
     #[must_use]
     pub fn with_placeholder(mut self, setting: &str) -> Self {
         self.placeholder = Arc::new(Placeholder::new(setting));
         self
     }
 
-    /// Decodes one record of Kafka's, its key and value as they came.
+    /// Decodes one Kafka record from its raw key and value.
     ///
     /// # Errors
     ///
-    /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The decoder goes on
-    /// with the next record as if this one had not been.
+    /// A [`Reject`] for a record that is not an exactly readable change of this table. It does not affect the next
+    /// record.
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Reject> {
         match self.read_record(key, value) {
             Ok(Decoded::Partial(change, reject)) => Ok(Decoded::Partial(change, reject.bounded())),
@@ -273,7 +274,7 @@ impl Decoder {
         parse(EnvelopeSeed { database: self.database.as_deref(), schema, table, after }, text)
     }
 
-    /// `text`: the envelope's own.
+    /// Finishes an envelope, whose text is `text`.
     fn finish(
         &mut self,
         text: &str,
@@ -302,7 +303,7 @@ impl Decoder {
         change(op, pk, row, &envelope.source)
     }
 
-    /// A record that is known to be a row, with its schema around it or without.
+    /// Reads a record that is known to be a row, with or without a schema around it.
     fn read_row(&mut self, text: &str, key: Option<&[u8]>) -> Result<Decoded, Reject> {
         let place = "the record's value";
         let Wrapping { schema, payload } = parse(WrappingSeed, text).map_err(|error| unreadable(&error, place))?;
@@ -317,7 +318,7 @@ impl Decoder {
         }
     }
 
-    /// `text`: the row's own.
+    /// Finishes a row, whose text is `text`.
     fn finish_row(&mut self, text: &str, encoding: FormSource) -> Result<Decoded, Reject> {
         let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
         let seed = ImageSeed {
@@ -356,8 +357,7 @@ impl Decoder {
         change(if is_doubtful { Op::Tombstone } else { op }, Some(pk), row, &added.source)
     }
 
-    /// The primary key of a deleted row: from `before`, of which it is the one part that is never made up, or else
-    /// from the record's key.
+    /// The primary key of a deleted row: from `before`, whose other columns are made up, or else from the record's key.
     fn deleted(&mut self, before: Option<&RawValue>, key: Option<&[u8]>, encoding: FormSource) -> Result<Key, Reject> {
         if let Some(before) = before {
             let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
@@ -390,7 +390,7 @@ impl Decoder {
         })
     }
 
-    /// The primary key out of the record's key; `None` where its columns are not (all) there.
+    /// Reads the primary key from the record's key. `None` if the key lacks some of its columns.
     fn record_key(&mut self, key: Option<&[u8]>) -> Result<Option<Key>, Reject> {
         let Some(KeyText { schema, columns }) = key_text(key)? else { return Ok(None) };
         let learnt = match schema {
@@ -427,12 +427,12 @@ impl Decode for Decoder {
 
 /// A record's key that is an object.
 struct KeyText<'t> {
-    /// Where it brings one.
+    /// The key's schema, if it has one.
     schema: Option<&'t str>,
     columns: &'t str,
 }
 
-/// `None` where there is none, and for a bare text or number, as other converters and transforms write it.
+/// `None` without a key, and for a bare text or number, as other converters and transforms write it.
 fn key_text(key: Option<&[u8]>) -> Result<Option<KeyText<'_>>, Reject> {
     let Some(key) = key else { return Ok(None) };
     let text = utf8(key, RECORD_KEY, RejectKind::Key)?;
@@ -441,7 +441,7 @@ fn key_text(key: Option<&[u8]>) -> Result<Option<KeyText<'_>>, Reject> {
         return Ok(None);
     }
     let wrapping = parse(WrappingSeed, text).map_err(unreadable_key)?;
-    // A column may be called payload; it is no object then.
+    // A column may be named payload. It is then not an object.
     let payload = wrapping.payload.map(RawValue::get).filter(|payload| payload.starts_with('{'));
     let schema = wrapping.schema.map(RawValue::get).filter(|schema| payload.is_some() && schema.starts_with('{'));
     Ok(Some(KeyText { schema, columns: payload.unwrap_or(text) }))
@@ -451,8 +451,8 @@ fn unreadable_key(error: serde_json::Error) -> Reject {
     Reject { kind: RejectKind::Key, ..unreadable(&error, RECORD_KEY) }
 }
 
-/// The payload, if the text starts with the schema seen last. Comparing is some fifty times faster than skipping
-/// those 3,000 bytes as JSON, and as sure: the schema was a whole JSON object.
+/// The payload, if the text starts with the last schema. Comparing is some fifty times faster than skipping those 3,000
+/// bytes as JSON, and as safe, because the schema was a complete JSON object.
 fn behind_schema<'t>(schema: &str, text: &'t str) -> Option<&'t str> {
     let rest = text.strip_prefix("{\"schema\":")?.strip_prefix(schema)?;
     rest.strip_prefix(",\"payload\":")?.trim_ascii_end().strip_suffix('}')
@@ -472,7 +472,7 @@ fn parse<'t, S: DeserializeSeed<'t>>(seed: S, text: &'t str) -> serde_json::Resu
     Ok(value)
 }
 
-/// The operation; `None` for a logical message.
+/// The operation. `None` for a logical message.
 fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
     match letter {
         Letter::Of(op) => Ok(Some(*op)),

@@ -1,10 +1,10 @@
 //! Exact decimals from text and from Kafka Connect's Decimal, in the scale of their column.
 //!
 //! Kafka Connect's `org.apache.kafka.connect.data.Decimal` is the unscaled value as a big-endian two's-complement
-//! integer, in base64 once it is JSON; its scale stands in the schema, or beside it in Debezium's
-//! `io.debezium.data.VariableScaleDecimal`. Text is what Java's `BigDecimal` prints. Nothing is ever rounded.
+//! integer, in base64 in JSON. The scale is in the schema. In Debezium's `io.debezium.data.VariableScaleDecimal` it is
+//! beside the value. Text is the output of Java's `BigDecimal`. Nothing is ever rounded.
 //!
-//! - this file: for sums, which bound what they hold
+//! - this file: for sums, with a bound on the magnitude
 //! - [`exact`]: every digit, for the archive
 
 pub mod exact;
@@ -14,26 +14,28 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::model::{DECIMAL_LIMIT, UNDECLARED_SCALE, Value};
 
-/// Longest text read as a number, in bytes.
+/// The greatest length of a text that is read as a number, in bytes.
 const TEXT_LIMIT: usize = 1_024;
 
-/// Greatest exponent or scale, either way, that is looked at: no `numeric` of Postgres has more digits before its
-/// point. Greater ones are refused before any arithmetic.
+/// The greatest exponent or scale, positive or negative. No `numeric` of Postgres has more digits before its point.
+/// Greater ones are rejected before any arithmetic.
 const EXPONENT_LIMIT: i32 = 131_072;
 
-/// 10 to this power, where an `i128` holds it.
+/// 10 to this power. `None` if it does not fit an `i128`.
 fn power_of_ten(exponent: i32) -> Option<i128> {
     10_i128.checked_pow(u32::try_from(exponent).ok()?)
 }
 
-/// Reads decimal text such as `-120.50`, `0E-18` or `1.5e3` as a value of a `numeric` column whose declared scale is
-/// `declared`. The names of NaN and the infinities, in every spelling of Debezium's, are [`Value::Opaque`], as is
-/// what memory cannot hold: [`DECIMAL_LIMIT`] or more (unscaled), or, where no scale is declared, more than
+/// Parses decimal text such as `-120.50`, `0E-18` or `1.5e3` as a value of a `numeric` column whose declared scale is
+/// `declared`.
+///
+/// The names of NaN and the infinities, in every spelling of Debezium's, become [`Value::Opaque`]. So do numbers that
+/// memory cannot hold: those from [`DECIMAL_LIMIT`] on (unscaled) and, without a declared scale, those with more than
 /// [`UNDECLARED_SCALE`] fraction digits.
 ///
 /// # Errors
 ///
-/// A sentence, for what is no number, is longer than 1 KiB, has an exponent past 131072, or has more fraction digits
+/// A sentence. The text is not a number, is longer than 1 KiB, has an exponent past 131072, or has more fraction digits
 /// than declared.
 pub fn from_text(text: &str, declared: Option<u8>) -> Result<Value, String> {
     if is_special(text) {
@@ -42,13 +44,13 @@ pub fn from_text(text: &str, declared: Option<u8>) -> Result<Value, String> {
     in_scale(number_of_text(text)?, declared).ok_or_else(|| misfit(declared))
 }
 
-/// Reads base64 of a two's-complement integer, in `scale` fraction digits, as a value of a `numeric` column whose
-/// declared scale is `declared`. What memory cannot hold is [`Value::Opaque`], as in [`from_text`].
+/// Parses base64 of a two's-complement integer with `scale` fraction digits as a value of a `numeric` column whose
+/// declared scale is `declared`. Numbers that memory cannot hold become [`Value::Opaque`], as in [`from_text`].
 ///
 /// # Errors
 ///
-/// A sentence, for what is not (padded, standard) base64 of at least one byte, is longer than 1 KiB, has a scale
-/// past 131072 either way, or has more fraction digits than declared.
+/// A sentence. The text is not (padded, standard) base64 of at least one byte, is longer than 1 KiB, has a scale past
+/// 131072 in either direction, or has more fraction digits than declared.
 pub fn from_base64(text: &str, scale: i32, declared: Option<u8>) -> Result<Value, String> {
     in_scale(number_of_base64(text, scale)?, declared).ok_or_else(|| misfit(declared))
 }
@@ -72,7 +74,7 @@ fn number_of_base64(text: &str, scale: i32) -> Result<Number, String> {
         return Err(format!("a scale of {scale} is past {EXPONENT_LIMIT}"));
     }
     let bad = || "it is not base64 of an integer".to_owned();
-    // Four characters are three bytes, so 24 hold any i128; longer ones are rare and may allocate.
+    // Four characters are three bytes, so 24 bytes hold any i128. Longer values are rare and may allocate.
     let mut short = [0_u8; 24];
     let long;
     let bytes = if text.len() <= 32 {
@@ -95,13 +97,13 @@ pub fn from_integer(whole: i128, declared: Option<u8>) -> Value {
     in_scale(Number::of(whole, 0), declared).unwrap_or(Value::Opaque)
 }
 
-/// Whether `text` is a name of NaN or of an infinity, as `decimal.handling.mode` string or double write it.
+/// Whether `text` is a name of NaN or of an infinity, in the spelling of `decimal.handling.mode` string or double.
 pub fn is_special(text: &str) -> bool {
     matches!(text, "NAN" | "NaN" | "POSITIVE_INFINITY" | "NEGATIVE_INFINITY" | "Infinity" | "-Infinity" | "+Infinity")
 }
 
-/// Whether `text` is a number as `decimal.handling.mode` string writes it, of any length: digits, perhaps with a sign, a point and
-/// an exponent.
+/// Whether `text` is a number in the format of `decimal.handling.mode` string, of any length: digits, optionally with a
+/// sign, a point and an exponent.
 pub fn is_decimal(text: &str) -> bool {
     let text = text.strip_prefix(['-', '+']).unwrap_or(text);
     let (number, exponent) = match text.split_once(['e', 'E']) {
@@ -116,7 +118,7 @@ pub fn is_decimal(text: &str) -> bool {
         && exponent.is_none_or(|exponent| scan_exponent(exponent.as_bytes()).is_some())
 }
 
-/// `coefficient` × 10^`exponent`; the coefficient has no factor 10 and `None` is one that exceeds an `i128`.
+/// `coefficient` × 10^`exponent`. The coefficient has no factor 10. `None` is a coefficient that exceeds an `i128`.
 struct Number {
     coefficient: Option<i128>,
     exponent: i32,
@@ -169,7 +171,7 @@ fn scan(text: &[u8]) -> Option<Number> {
     Some(Number { coefficient, exponent: exponent.checked_add(digits.zeros)? })
 }
 
-/// A number read digit by digit that keeps zeros at its end apart.
+/// A number that is read digit by digit. Trailing zeros are counted separately.
 struct Digits {
     any: bool,
     value: Option<u128>,
@@ -219,7 +221,7 @@ fn scan_exponent(text: &[u8]) -> Option<i32> {
     Some(if negative { -value } else { value })
 }
 
-/// A big-endian two's-complement integer; `None` where it exceeds an `i128`.
+/// A big-endian two's-complement integer. `None` if it exceeds an `i128`.
 fn integer(bytes: &[u8], negative: bool) -> Option<i128> {
     let fill = if negative { 0xff } else { 0 };
     // Needless sign bytes first, but never the one that the sign is read from.
@@ -237,7 +239,7 @@ fn integer(bytes: &[u8], negative: bool) -> Option<i128> {
     Some(bytes.iter().fold(start, |value, byte| (value << 8) | i128::from(*byte)))
 }
 
-/// `None` where it has more fraction digits than declared.
+/// The number in the declared scale. `None` if it has more fraction digits.
 fn in_scale(number: Number, declared: Option<u8>) -> Option<Value> {
     if number.coefficient == Some(0) {
         return Some(Value::Decimal(0));

@@ -1,5 +1,5 @@
-//! A change with every column of its row, as an archive wants it: rules read a few columns into numbers that can be
-//! summed; an archive keeps all of them, each in its own type. Pure.
+//! A change with every column of its row, for the archive. Rules read a few columns as numbers that can be summed. The
+//! archive keeps all columns, each in its own type. Pure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Op;
 use crate::model::{Lsn, Timestamp};
 
-/// A column of a table: its name there, and what its values are.
+/// A column of a table: its name and the type of its values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// Name, as stored in the catalog.
@@ -18,7 +18,7 @@ pub struct Field {
     pub ty: FieldType,
 }
 
-/// What a column's values are. Types of Postgres that are none of these are kept as text.
+/// The type of a column's values. Other Postgres types are kept as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldType {
     /// `boolean`.
@@ -33,9 +33,9 @@ pub enum FieldType {
     Float32,
     /// `double precision`.
     Float64,
-    /// `numeric(precision,scale)`; one without them, or beyond 38 digits, is text.
+    /// `numeric(precision,scale)`. A `numeric` without them, or with more than 38 digits, is text.
     Decimal {
-        /// Digits at most, 1 to 38.
+        /// The greatest number of digits, 1 to 38.
         precision: u8,
         /// Digits after the point, at most `precision`.
         scale: u8,
@@ -48,13 +48,13 @@ pub enum FieldType {
     Timestamp,
     /// `timestamptz`: microseconds since 1970-01-01 00:00 UTC.
     TimestampTz,
-    /// Text, and everything that is kept as text.
+    /// Text, and all other types.
     Text,
     /// `bytea`.
     Bytes,
 }
 
-/// As Postgres calls it.
+/// Postgres's name of the type.
 impl fmt::Display for FieldType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -75,27 +75,27 @@ impl fmt::Display for FieldType {
     }
 }
 
-/// One value, in the form that its [`FieldType`] says.
+/// A value. The variant and its unit depend on the [`FieldType`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
-    /// SQL NULL, or not in the change.
+    /// SQL NULL, or a value that is not in the change.
     Null,
-    /// Of `Bool`.
+    /// A value of `Bool`.
     Bool(bool),
-    /// Of the integers, dates and times, in their units.
+    /// An integer, date or time, in the unit of its type.
     Int(i64),
-    /// Of the binary floats.
+    /// A binary floating-point number.
     Float(f64),
-    /// Of `Decimal`: unscaled.
+    /// An unscaled value of `Decimal`.
     Decimal(i128),
-    /// Of `Text`.
+    /// A value of `Text`.
     Text(Box<str>),
-    /// Of `Bytes`.
+    /// A value of `Bytes`.
     Bytes(Box<[u8]>),
 }
 
 impl Cell {
-    /// Whether this value of one type says the same as another value of another type.
+    /// Whether two values of different types have the same meaning.
     pub(crate) fn says_the_same(&self, ty: FieldType, other: &Self, other_ty: FieldType) -> bool {
         match (self, other) {
             (Self::Decimal(one), Self::Decimal(two)) => {
@@ -117,18 +117,18 @@ impl Cell {
 /// One change of one row, with every column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FullRowChange {
-    /// What was done; never a tombstone.
+    /// The operation. Never a tombstone.
     pub op: Op,
-    /// `source.lsn`; absent in incremental snapshots.
+    /// `source.lsn`. Absent in incremental snapshots.
     pub lsn: Option<Lsn>,
-    /// `source.txId`; absent like `lsn`.
+    /// `source.txId`. Absent like `lsn`.
     pub tx_id: Option<u32>,
     /// Commit time of the transaction: `source.ts_us`, or `source.ts_ms`.
     pub committed_at: Timestamp,
-    /// Whether the record brought its schema, rather than being read by what the catalog says.
+    /// Whether the record brought its schema. Otherwise it was decoded by the catalog's columns.
     pub is_described: bool,
-    /// The columns; the same list as long as records agree.
+    /// The columns. Records with equal columns share the list.
     pub fields: Arc<[Field]>,
-    /// Their values. Of a delete only the primary key is there, of a truncate nothing.
+    /// The values of the columns. A delete has only those of the primary key, and a truncate has none.
     pub cells: Box<[Cell]>,
 }

@@ -1,27 +1,29 @@
 //! Times as Debezium writes them: counts since the epoch in four units, and ISO 8601 text.
 //!
 //! The units and names are those of Debezium's `io.debezium.time.*` and Kafka Connect's
-//! `org.apache.kafka.connect.data.*`; which one a column has depends on `time.precision.mode`. Everything becomes
-//! a [`Timestamp`], microseconds since the epoch in UTC. What lies past its range (years -290308 to 294247) becomes
-//! `infinity` or `-infinity`, which is also how Debezium's stand-ins for Postgres's infinities end up: in
-//! milliseconds, in days and in `isostring` they are dates some 292 million years off. Debezium 2 has others, which are known here.
+//! `org.apache.kafka.connect.data.*`. `time.precision.mode` determines which one a column has. Every time becomes a
+//! [`Timestamp`], microseconds since the epoch in UTC.
+//!
+//! Times past its range (years -290308 to 294247) become `infinity` or `-infinity`. This includes Debezium's
+//! substitutes for Postgres's infinities: in milliseconds, in days and in `isostring` they are dates some 292 million
+//! years from now. Debezium 2 has other substitutes, which are recognized too.
 
 use crate::model::Timestamp;
 
 const SECOND_MICROS: i64 = 1_000_000;
 const DAY_MICROS: i64 = 86_400 * SECOND_MICROS;
 
-/// Longest text looked at, in bytes; the longest that Debezium writes has 38.
+/// The greatest length of a text in bytes. The longest that Debezium writes has 38.
 const TEXT_LIMIT: usize = 64;
 
-/// How an encoded time counts, or that it is text.
+/// The unit of an encoded time, or text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// `io.debezium.time.Timestamp`, `org.apache.kafka.connect.data.Timestamp`.
     Millis,
     /// `io.debezium.time.MicroTimestamp`.
     Micros,
-    /// `io.debezium.time.NanoTimestamp`; rounded down to microseconds.
+    /// `io.debezium.time.NanoTimestamp`, rounded down to microseconds.
     Nanos,
     /// `io.debezium.time.Date`, `org.apache.kafka.connect.data.Date`.
     Days,
@@ -29,7 +31,7 @@ pub enum Unit {
     Iso,
 }
 
-/// The instant that `count` units after the epoch are; `None` for [`Unit::Iso`], which has no numbers.
+/// The instant `count` units after the epoch. `None` for [`Unit::Iso`], which has no counts.
 pub fn from_count(count: i64, unit: Unit) -> Option<Timestamp> {
     Some(match unit {
         Unit::Millis => infinite(Timestamp::from_millis(count)),
@@ -42,7 +44,7 @@ pub fn from_count(count: i64, unit: Unit) -> Option<Timestamp> {
     })
 }
 
-/// Debezium 2 takes the stand-ins of Postgres's driver, which are milliseconds, for microseconds.
+/// Recognizes infinities of Debezium 2, which takes the driver's substitutes, milliseconds, for microseconds.
 fn infinite(at: Timestamp) -> Timestamp {
     match at.0 {
         9_223_372_036_825_200_000 => Timestamp::MAX,
@@ -51,11 +53,12 @@ fn infinite(at: Timestamp) -> Timestamp {
     }
 }
 
-/// Days since the epoch of a date that is written as such a count. `infinity` is the greatest `i32`, as in Postgres, and `-infinity`
-/// the least.
+/// Days since the epoch of a date that is written as such a count. `infinity` becomes the greatest `i32`, as in
+/// Postgres, and `-infinity` the least.
 ///
-/// Debezium 2 cuts both to 32 bits: in a snapshot the days of the driver's stand-ins, one more or less by the zone of its JVM; in
-/// the stream Postgres's own, moved from 2000 to 1970. No date of Postgres is there.
+/// Debezium 2 cuts both to 32 bits. In a snapshot it cuts the days of the driver's substitutes, plus or minus one by
+/// the time zone of its JVM. In the stream it cuts Postgres's own, moved from 2000 to 1970. No date of Postgres has
+/// these counts.
 pub fn days_from_count(count: i64) -> i64 {
     match count {
         -622_191_235..=-622_191_233 | -2_147_472_692 => i32::MAX.into(),
@@ -64,13 +67,17 @@ pub fn days_from_count(count: i64) -> i64 {
     }
 }
 
-/// Reads ISO 8601 as Debezium writes it: a date (`2026-03-01`, `2026-03-01Z`) or a date and a time with up to nine
-/// fraction digits (cut to microseconds) and `Z`, an offset or nothing, taken as UTC. Years are four digits or have
-/// a sign and up to nine (`+10000-01-01T00:00:00.000Z`). Also `infinity` and `-infinity`.
+/// Parses ISO 8601 as Debezium writes it:
+///
+/// - a date (`2026-03-01`, `2026-03-01Z`)
+/// - a date and a time with up to nine fraction digits (cut to microseconds) and `Z`, an offset, or nothing for UTC
+/// - `infinity` and `-infinity`
+///
+/// A year has four digits, or a sign and up to nine (`+10000-01-01T00:00:00.000Z`).
 ///
 /// # Errors
 ///
-/// A sentence that says what was expected, for anything else and for dates that do not exist.
+/// A sentence with the expected form, for any other text and for dates that do not exist.
 pub fn from_iso(text: &str) -> Result<Timestamp, String> {
     match text {
         "infinity" => return Ok(Timestamp::MAX),
@@ -82,11 +89,11 @@ pub fn from_iso(text: &str) -> Result<Timestamp, String> {
     micros.map(Timestamp).ok_or_else(|| "it is not a time in ISO 8601, such as 2026-03-01T12:34:56.123456Z".to_owned())
 }
 
-/// Days since the epoch of a date in ISO 8601 (`2026-03-01`, `2026-03-01Z`). `infinity` is the greatest `i32`, as in
-/// Postgres, and `-infinity` the least.
+/// Days since the epoch of a date in ISO 8601 (`2026-03-01`, `2026-03-01Z`). `infinity` becomes the greatest `i32`, as
+/// in Postgres, and `-infinity` the least.
 ///
 /// # Errors
-/// A sentence, for anything else.
+/// A sentence, for any other text.
 pub fn days_from_iso(text: &str) -> Result<i64, String> {
     match text {
         "infinity" => return Ok(i32::MAX.into()),
@@ -102,15 +109,15 @@ pub fn days_from_iso(text: &str) -> Result<i64, String> {
 /// Microseconds since midnight of a time in ISO 8601 (`12:34:56.123456Z`, `12:34:56`).
 ///
 /// # Errors
-/// A sentence, for anything else.
+/// A sentence, for any other text.
 pub fn of_day_from_iso(text: &str) -> Result<i64, String> {
     time_of_day(text.as_bytes())
         .filter(|micros| text.len() <= TEXT_LIMIT && (0..=DAY_MICROS).contains(micros))
         .ok_or_else(|| "it is not a time of day in ISO 8601, such as 12:34:56.123456".to_owned())
 }
 
-/// Microseconds since midnight of a count of these units; `None` outside of the day (24:00 is inside) and for text
-/// and days.
+/// Microseconds since midnight of a count of these units. `None` outside of the day (24:00 is inside), and for text and
+/// days.
 pub fn of_day_from_count(count: i64, unit: Unit) -> Option<i64> {
     let micros = match unit {
         Unit::Millis => count.checked_mul(1_000)?,
@@ -132,7 +139,7 @@ fn parse(text: &[u8]) -> Option<i64> {
     Some(micros.unwrap_or(if days > 0 { i64::MAX } else { i64::MIN }))
 }
 
-/// Days since the epoch, and what follows the date.
+/// Days since the epoch, and the text after the date.
 fn date(text: &[u8]) -> Option<(i64, &[u8])> {
     let (year, rest) = match text {
         [b'+', rest @ ..] => long_year(rest)?,
@@ -150,7 +157,7 @@ fn date(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((days_from_civil(year, month, day), rest))
 }
 
-/// Four to nine digits, and what follows them.
+/// Four to nine digits, and the text after them.
 fn long_year(text: &[u8]) -> Option<(i64, &[u8])> {
     let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = text.split_at_checked(length)?;
@@ -160,7 +167,7 @@ fn long_year(text: &[u8]) -> Option<(i64, &[u8])> {
     Some((digits.iter().fold(0, |year, byte| year * 10 + i64::from(byte - b'0')), rest))
 }
 
-/// Microseconds since midnight in UTC; may lie outside of the day by the offset.
+/// Microseconds since midnight in UTC. The offset may move the time outside of the day.
 fn time_of_day(text: &[u8]) -> Option<i64> {
     let [h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] = text else {
         return None;
@@ -188,7 +195,7 @@ fn time_of_day(text: &[u8]) -> Option<i64> {
     Some(((hour * 60 + minute - offset_minutes) * 60 + second) * SECOND_MICROS + micros)
 }
 
-/// One to nine digits after the point as microseconds, and what follows them.
+/// One to nine digits after the point as microseconds, and the text after them.
 fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     if let [a, b, c, d, e, f, rest @ ..] = text
         && matches!(rest, [] | [b'Z'])
@@ -220,8 +227,8 @@ fn days_in_month(year: i64, month: i64) -> Option<i64> {
 }
 
 /// Days since 1970-01-01 of a date in the proleptic Gregorian calendar. The formula is Howard Hinnant's
-/// `days_from_civil` (<https://howardhinnant.github.io/date_algorithms.html>): eras of 400 years, years from March.
-/// Overflows nothing for years of nine digits.
+/// `days_from_civil` (<https://howardhinnant.github.io/date_algorithms.html>): eras of 400 years, years from March. It
+/// does not overflow for years of nine digits.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);

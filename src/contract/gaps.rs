@@ -1,8 +1,8 @@
-//! What the stream of changes cannot bring of what the table has, and what forbids to begin. Pure.
+//! Finds the gaps in a table's stream of changes, and the properties that forbid to begin. Pure.
 
 use super::Contract;
 
-/// What stands against reading this table at all: each with what to do about it.
+/// Returns the reasons why this table cannot be read at all, each with what to do about it.
 ///
 /// The needed columns are those of the contract.
 pub fn refusals(contract: &Contract) -> Vec<String> {
@@ -35,8 +35,8 @@ pub fn refusals(contract: &Contract) -> Vec<String> {
     found
 }
 
-/// What changes of the table the stream cannot bring: the table's own rows count for the windows, and the audit watches
-/// what happens later.
+/// Returns the changes of the table that the stream cannot bring. The windows are filled from the table's own rows, and
+/// the audit watches for later differences.
 pub fn gaps(contract: &Contract) -> Vec<String> {
     let mut found = Vec::new();
     for (name, publication) in &contract.publications {

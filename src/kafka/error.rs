@@ -1,4 +1,4 @@
-//! What an error of librdkafka means: the one place that reads its codes, and its words where it gives nothing else.
+//! The meaning of librdkafka's errors. No other module reads their codes, or their texts where there is no code.
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -6,7 +6,7 @@ use rdkafka::types::RDKafkaConfRes;
 
 use crate::failure::{CallError, Kind, RefusedLogin, Server};
 
-/// What follows from an error. A code that is not listed may pass.
+/// Classifies an error. A code that is not listed counts as temporary.
 pub fn kind(error: &KafkaError) -> Kind {
     use RDKafkaErrorCode as Code;
     let is_fatal = match error {
@@ -47,23 +47,23 @@ pub fn kind(error: &KafkaError) -> Kind {
     }
 }
 
-/// Whether the client is cut off from the brokers, which shows in its statistics and in every call.
+/// Whether the client is cut off from the brokers. This also shows in its statistics and in every call.
 pub fn is_cut_off(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     let code = error.rdkafka_error_code();
     matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve | Code::OperationTimedOut))
 }
 
-/// How OpenSSL begins what the other side of a handshake said.
+/// The beginning of OpenSSL's message about an alert from the other side of a handshake.
 const ALERT: &str = "SSL alert number";
-/// The numbers that TLS gives to alerts about a certificate: bad_certificate to unknown_ca, and certificate_required.
+/// The numbers of TLS alerts about a certificate: bad_certificate to unknown_ca, and certificate_required.
 const OF_CERTIFICATES: [u8; 8] = [42, 43, 44, 45, 46, 48, 111, 116];
 
-/// What of a login was refused, by an event of the client; nothing if the event is of something else. `has_token`: the login
-/// is a token.
+/// Returns the part of a login that was refused, from an event of the client. `None`: the event is about something
+/// else. `has_token`: the login is a token.
 ///
-/// A broker that wants a certificate of the client's says so in an alert of TLS while it closes the connection. For the client
-/// library that is a connection that was lost, and only its words have the number of the alert.
+/// A broker that requires a client certificate says so in a TLS alert while it closes the connection. For the client
+/// library that is a lost connection, and only its message has the number of the alert.
 pub fn refused_login(error: &KafkaError, reason: &str, has_token: bool) -> Option<RefusedLogin> {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
@@ -74,7 +74,7 @@ pub fn refused_login(error: &KafkaError, reason: &str, has_token: bool) -> Optio
     }
 }
 
-/// The number of the alert that the other side of a handshake ended it with.
+/// The number of the alert with which the other side ended a handshake.
 fn alert(reason: &str) -> Option<u8> {
     let (_, rest) = reason.split_once(ALERT)?;
     let digits = rest.trim_start();
@@ -82,13 +82,13 @@ fn alert(reason: &str) -> Option<u8> {
     digits.get(..end)?.parse().ok()
 }
 
-/// Whether this client does not believe the broker's certificate. OpenSSL's reason for it is the only sign.
+/// Whether this client rejects the broker's certificate. OpenSSL's reason is the only sign.
 pub fn is_unverified(reason: &str) -> bool {
     reason.contains("certificate verify failed")
 }
 
-/// A call that failed. Where a client could not be made for it, the text names the property and not its value, which may
-/// be a secret.
+/// The error of a failed call. If a client could not be created for the call, the text names the property. It does not
+/// have the value, which may be a secret.
 pub fn failed(call: &str, error: KafkaError) -> CallError {
     let kind = kind(&error);
     let is_cut_off = is_cut_off(&error);
@@ -103,7 +103,7 @@ pub fn failed(call: &str, error: KafkaError) -> CallError {
     failed.with_problem(problem)
 }
 
-/// What is wrong with a property, by its name alone.
+/// What is wrong with a property. The text has the property's name and not its value.
 fn named(error: &KafkaError) -> Option<String> {
     let KafkaError::ClientConfig(problem, _, name, _) = error else { return None };
     Some(match problem {
@@ -122,7 +122,8 @@ fn may_be_secret(name: &str) -> bool {
     WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word))
 }
 
-/// A client that cannot be made: a property is wrong. Values of properties may be secrets, and are not repeated.
+/// The error of a client that cannot be created because of a property. Values of properties may be secrets and are not
+/// repeated.
 pub fn bad_property(error: &KafkaError, settings: &ClientConfig) -> CallError {
     let mut text = named(error).unwrap_or_else(|| error.to_string());
     for (name, value) in settings.config_map() {

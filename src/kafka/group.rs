@@ -1,4 +1,4 @@
-//! Consumer groups from outside: who is in one, and moving its offsets.
+//! Reads and moves consumer groups without joining them.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,30 +14,31 @@ use crate::progress::Offsets;
 use crate::progress::group::{GroupMember, GroupState};
 use crate::retry::Outage;
 
-/// How often a standby looks whether the group is free.
+/// How often a standby checks whether the group is free.
 const STANDBY_INTERVAL: Duration = Duration::from_millis(500);
-/// How long after it was seen without members a group is looked at once more.
+/// How long to wait before a group that had no members is checked a second time.
 const SEEN_FREE: Duration = Duration::from_millis(100);
 
-/// How the group knows this instance.
+/// This instance as a member of its group.
 #[derive(Clone, Debug)]
 pub struct Membership {
     /// Consumer group.
     pub group: String,
-    /// `group.instance.id`: the same after a restart, so that the partitions are given back at once rather than when
-    /// the session of the process that died has expired. `None`: the member is gone as soon as it leaves.
+    /// `group.instance.id`: it is the same after a restart, so that the partitions are assigned again at once.
+    /// Otherwise the session of the killed process has to expire first. `None`: the member is gone as soon as it
+    /// leaves.
     pub instance: Option<String>,
 }
 
 impl Membership {
-    /// Whether a member is this instance, now or before.
+    /// Whether a member is this instance, or an earlier process of it.
     pub fn is_mine(&self, member: &GroupMember) -> bool {
         self.instance.as_ref().is_some_and(|instance| member.is_of(instance))
     }
 }
 
 impl Client {
-    /// State and members of the client's group.
+    /// Reads the state and the members of the client's group.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -65,7 +66,7 @@ impl Client {
         .await
     }
 
-    /// Commits these offsets from outside of the group, without metadata, and checks that they are there.
+    /// Commits these offsets without joining the group and without metadata, and checks that they were stored.
     ///
     /// # Errors
     /// The group has an active member, or the cluster does not answer, or refuses.
@@ -92,10 +93,12 @@ impl Client {
         }
     }
 
-    /// Waits until the group has no active member: a member that joined beside another would take partitions from
-    /// it, and a rule needs them all. A standby waits here; a member that was killed is gone when its session has
-    /// expired. What is left of this very instance, by its `group.instance.id`, is no hindrance: the caller holds the
-    /// instance's lock. Returns whether something is left of it. `reachable` is called with whether the cluster answers.
+    /// Waits until the group has no active member. A member that joined beside another would take partitions from it,
+    /// and a rule needs all of them. A standby waits here. A killed member is gone when its session has expired.
+    ///
+    /// An earlier process of this very instance, by its `group.instance.id`, is no obstacle, because the caller holds
+    /// the instance's lock. Returns whether the group still has such a member. Calls `reachable` with whether the
+    /// cluster answers.
     ///
     /// # Errors
     /// The cluster refuses, the group still has a member after `limit`, or the cluster does not answer until then.
@@ -154,7 +157,7 @@ impl Client {
     }
 }
 
-/// Next offsets with a text on every partition.
+/// A list of next offsets with this metadata for every partition.
 pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
     for (partition, next) in offsets {
@@ -165,5 +168,5 @@ pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPart
     list
 }
 
-/// What proves to the broker that a member works on its partitions; `None` without a group.
+/// Proof for the broker that a member is assigned its partitions. `None` without a group.
 pub type Member = Option<std::sync::Arc<consumer::ConsumerGroupMetadata>>;

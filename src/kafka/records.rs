@@ -1,4 +1,4 @@
-//! Single records of a topic, read without joining a group.
+//! Reads single records of a topic without joining a group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -18,10 +18,10 @@ use crate::progress::Offsets;
 
 /// How long a poll without records lasts.
 const POLL_WAIT: Duration = Duration::from_millis(50);
-/// How long the records are waited for whose age is to be shown.
+/// How long to wait for the records whose age is to be shown.
 const AGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Settings for reading a few records only.
+/// Settings for reading only a few records.
 const FEW: [(&str, &str); 3] =
     [("queued.min.messages", "1"), ("queued.max.messages.kbytes", "1024"), ("fetch.message.max.bytes", "65536")];
 
@@ -43,34 +43,34 @@ fn schema_headers(message: &BorrowedMessage<'_>) -> Vec<(String, Vec<u8>)> {
     headers.map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
 }
 
-/// What to do about an open transaction, which hides what was committed behind it.
+/// What to do about an open transaction. It hides the committed records behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenTransaction {
     /// Wait for its end.
     Wait,
-    /// Read what is before it. What it holds, and what is behind it, counts as not committed.
+    /// Read the records before it. Its own records, and those behind it, count as not committed.
     LeaveOut,
 }
 
 /// What a scan does after a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Goes on.
+    /// Continues.
     Record,
-    /// Has enough of this partition.
+    /// Skips the rest of this partition.
     Partition,
 }
 
-/// How a scan ended.
+/// The result of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scanned {
-    /// With the last partition, or as soon as the reader had enough.
+    /// All partitions were read, or the reader had enough.
     Done,
-    /// No record came for so long.
+    /// No record arrived in time.
     Silent,
 }
 
-/// Reads from these offsets to the end of each partition, or until `take` has enough. Blocks.
+/// Reads from these offsets to the end of each partition, or until `take` ends the scan. Blocks.
 fn scan(
     consumer: &BaseConsumer<Watch>,
     topic: &str,
@@ -119,21 +119,21 @@ fn scan(
     Ok(Scanned::Done)
 }
 
-/// The first records of a topic, looked at in their order.
+/// The result of a search in the first records of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstRecords<T> {
-    /// The first answer that a record gave.
+    /// The first answer that `look` returned.
     pub found: Option<T>,
-    /// Records with a value that were looked at.
+    /// The number of records with a value that were searched.
     pub seen: usize,
 }
 
-/// Records with a value that are looked at before a search is given up, and records in all.
+/// The greatest number of records with a value that are searched, and the greatest number of all records.
 const FIRST_MAX: usize = 100_000;
 const FIRST_ALL_MAX: usize = 10 * FIRST_MAX;
 
 impl<T> FirstRecords<T> {
-    /// Whether a search was given up: more records would not help.
+    /// Whether the search was abandoned because of its limit.
     pub fn is_given_up(&self) -> bool {
         self.found.is_none() && self.seen >= FIRST_MAX
     }
@@ -164,8 +164,8 @@ impl Cluster {
         }
     }
 
-    /// The timestamps of the records at these offsets, in milliseconds since 1970 by partition. An offset without a
-    /// record is left out.
+    /// Reads the timestamps of the records at these offsets, in milliseconds since 1970 by partition. An offset without
+    /// a record is omitted.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -187,8 +187,8 @@ impl Cluster {
         .await
     }
 
-    /// The timestamps of the records at these offsets, or of the next ones where there is no record at an offset. A
-    /// partition without any such record is left out; one that could not be read in time has `None`.
+    /// Reads the timestamps of the records at these offsets. If there is no record at an offset, the next record
+    /// counts. A partition without any such record is omitted. A partition that could not be read in time has `None`.
     ///
     /// # Errors
     /// The cluster refuses.
@@ -215,7 +215,7 @@ impl Cluster {
         .await
     }
 
-    /// The first answer that `look` has to a record, from the oldest records on.
+    /// Returns the first answer that `look` has to a record. Begins at the oldest records.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -244,7 +244,7 @@ impl Cluster {
         .await
     }
 
-    /// The newest records of each partition, so many of each; or those that could be read in time.
+    /// Reads the newest `of_each` records of each partition, or those that can be read in time.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -278,8 +278,9 @@ impl Cluster {
         .await
     }
 
-    /// Hands over every committed record of a partition, to its end. An open transaction hides what was committed behind
-    /// it: `open` says what to do then. A topic that does not exist has no records, and is not created.
+    /// Passes every committed record of a partition to `take`, up to the end. An open transaction hides the committed
+    /// records behind it, and `open` says what to do then. A topic that does not exist has no records, and is not
+    /// created.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses, or a transaction does not end in time.

@@ -1,6 +1,6 @@
-//! A schema registry: the text of an Avro schema by its id, over HTTP. Confluent's interface, which others have too
-//! (Apicurio's `/apis/ccompat/v7`, Karapace, Redpanda), and Apicurio's own.
-//! Sources: <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>,
+//! A schema registry: reads the text of an Avro schema by its id, over HTTP. Supports Confluent's interface, which
+//! others have too (Apicurio's `/apis/ccompat/v7`, Karapace, Redpanda), and Apicurio's own. Sources:
+//! <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>,
 //! <https://www.apicur.io/registry/docs/apicurio-registry/3.0.x/assets-attachments/registry-rest-api.htm>.
 
 use std::time::Duration;
@@ -15,17 +15,18 @@ use crate::http;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of an answer at most: the text of a schema as a JSON text, in which quotes are escaped, and what stands around it.
+/// The greatest size of an answer in bytes: the text of a schema as a JSON text, with escaped quotes, and the fields
+/// around it.
 const ANSWER_MAX: u64 = 10 << 20;
 
-/// How a registry is reached. Never printed: it may hold a password.
+/// The address and login of a registry. Never printed: it may hold a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RegistryAddress {
-    /// Without a login: `https://registry:8081`.
+    /// The URL without a login: `https://registry:8081`.
     pub url: String,
     /// User and password.
     pub login: Option<(String, String)>,
-    /// Certificates in PEM of the authorities that are trusted; `None`: those that are known everywhere.
+    /// Certificates in PEM of the trusted authorities. `None`: the well-known authorities.
     pub authorities: Option<Vec<u8>>,
 }
 
@@ -36,7 +37,7 @@ pub struct Registry {
     agent: ureq::Agent,
 }
 
-/// What `/schemas/ids/{id}` answers.
+/// The answer of `/schemas/ids/{id}`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Found {
@@ -47,10 +48,10 @@ struct Found {
 }
 
 impl Registry {
-    /// Nothing is asked yet.
+    /// Creates a client without connecting.
     ///
     /// # Errors
-    /// The authorities are no certificates.
+    /// The authorities are not certificates.
     pub fn new(address: &RegistryAddress) -> Result<Self, CallError> {
         let mut tls = TlsConfig::builder();
         if let Some(pem) = &address.authorities {
@@ -73,10 +74,10 @@ impl Registry {
         Ok(Self { url: address.url.trim_end_matches('/').to_owned(), authorization, agent })
     }
 
-    /// The text of a schema; or why this registry will never have one.
+    /// Reads the text of a schema. The inner error says why this registry will never have one.
     ///
     /// # Errors
-    /// It does not answer, or refuses, or is no schema registry.
+    /// The registry does not answer, or refuses, or is not a schema registry.
     pub fn fetch(&self, id: SchemaId) -> Result<Result<String, String>, CallError> {
         let Some((path, is_wrapped)) = path(&self.url, id) else {
             let why = "Confluent's interface does not know Apicurio's global ids: set source.schema_registry.url to the address \
@@ -108,7 +109,8 @@ impl Registry {
     }
 }
 
-/// The schema's text out of an answer, or why there will never be one. `body`: none where it is longer than any that is read.
+/// Extracts the schema's text from an answer. The inner error says why there will never be one. `body` is `None` if the
+/// answer is too long to be read.
 fn schema_of(status: u16, body: Option<&[u8]>, is_wrapped: bool) -> Result<Result<String, String>, (Kind, String)> {
     match status {
         200 => {}
@@ -141,7 +143,8 @@ fn schema_of(status: u16, body: Option<&[u8]>, is_wrapped: bool) -> Result<Resul
     })
 }
 
-/// Where a registry has a schema, and whether the answer has it in a field. `None`: there it would be another one.
+/// The path of a schema in a registry, and whether the answer holds the schema in a field. `None`: there the id would
+/// name another schema.
 fn path(url: &str, id: SchemaId) -> Option<(String, bool)> {
     let number = match id {
         SchemaId::Short(id) => u64::from(id),
@@ -222,7 +225,7 @@ mod tests {
         check("http://r:8080/apis/registry/v2", SchemaId::Content(7), "/ids/contentIds/7");
     }
 
-    /// What a registry that answers so is taken for. It is asked once.
+    /// Fetches from a registry that gives this answer to one request.
     fn answered(answer: Vec<u8>) -> Result<Result<String, String>, CallError> {
         use std::io::{Read as _, Write as _};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! What this user may do with a topic, found out without doing it.
+//! Finds out this user's rights on a topic and a group, without changing anything.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::failure::CallError;
 
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(100);
-/// How often it is polled: for the time that a call may take.
+/// The greatest number of polls: enough for the time that a call may take.
 const POLLS: u32 = 100;
-/// How long the group's offsets may take.
+/// How long the answer about the group's offsets may take.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// A topic that no cluster has.
 const NO_TOPIC: &str = "tripline.no-such-topic.rights-are-asked-for";
 
 impl Cluster {
-    /// Whether this user may read a topic: its first partition is fetched from its end.
+    /// Whether this user may read a topic. Fetches its first partition from the end.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses something else.
@@ -44,8 +44,8 @@ impl Cluster {
         .await
     }
 
-    /// Whether this user may use the group: what it has committed in a topic is asked for. Without the right that only times out,
-    /// and the refusal comes as an event.
+    /// Whether this user may use the group. Asks for the group's committed offsets in a topic. Without the right, the
+    /// request only times out, and the refusal arrives as an event.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses something else.
@@ -69,8 +69,8 @@ impl Cluster {
         .await
     }
 
-    /// Whether this user may join the group, which takes more than asking for its offsets. A commit needs the same right, and the broker
-    /// checks it first. Nothing is committed, since there is no such topic.
+    /// Whether this user may join the group, which takes more than asking for its offsets. A commit needs the same
+    /// right, and the broker checks it first. Nothing is committed, because the topic does not exist.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses something else.
@@ -79,15 +79,15 @@ impl Cluster {
         self.reading(&what, &self.group, Isolation::Uncommitted, &[], move |consumer| {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(NO_TOPIC, 0, Offset::Offset(0))?;
-            // A commit does not wait for the group's coordinator to be found; this does.
+            // This call waits until the group's coordinator is known. A commit does not.
             let _ = consumer.committed_offsets(list.clone(), GROUP_TIMEOUT);
             match consumer.commit(&list, CommitMode::Sync) {
                 Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
                     Ok(false)
                 }
-                // That there is no such topic, or that it may not be read.
+                // The topic does not exist or may not be read. Either shows that the group's right was granted.
                 Err(error) if is_unknown(&error) || is_refused(&error) => Ok(true),
-                // Its coordinator is not named to those who may not even ask about it.
+                // The coordinator is not named to a user without the right to ask about the group.
                 Err(_) if group_is_refused(consumer) => Ok(false),
                 Err(error) => Err(error),
                 Ok(()) => Ok(true),
@@ -96,8 +96,8 @@ impl Cluster {
         .await
     }
 
-    /// Whether this user may write to a topic. The broker looks at rights first. Then it refuses the request whatever the topic is, and
-    /// appends nothing, since no request may ask for two acknowledgements.
+    /// Whether this user may write to a topic. The broker checks the right first. It then rejects the request for any
+    /// topic and appends nothing, because a request must not ask for two acknowledgements.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses something else.

@@ -1,10 +1,11 @@
-//! Tokens for SASL/OAUTHBEARER: fetched from an identity provider by the client's id and secret, as librdkafka does where it
-//! is built with libcurl, and by the same settings; or signed for Amazon MSK.
+//! Tokens for SASL/OAUTHBEARER. They are fetched from an identity provider by the client's id and secret, with the
+//! settings of a librdkafka that is built with libcurl. Or they are signed for Amazon MSK.
 //!
-//! - `credentials`: who signs
+//! - `credentials`: Amazon's credentials
 //! - `msk`: the signature
 //!
-//! Sources: <https://datatracker.ietf.org/doc/html/rfc6749#section-4.4>, <https://datatracker.ietf.org/doc/html/rfc7519>.
+//! Sources: <https://datatracker.ietf.org/doc/html/rfc6749#section-4.4>,
+//! <https://datatracker.ietf.org/doc/html/rfc7519>.
 
 mod credentials;
 mod msk;
@@ -21,20 +22,20 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Clock, SystemClock};
 use crate::http;
 
-/// How long an answer may take: the broker waits for the login meanwhile.
+/// How long an answer may take. The broker waits for the login meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Where a token does not say when it expires.
+/// The lifetime of a token that has no expiry time.
 const LIFETIME_SECONDS: i64 = 300;
 
-/// The property that a client is handed back when it needs a token.
+/// The property whose value librdkafka passes back when a client needs a token.
 const CONFIG: &str = "sasl.oauthbearer.config";
 const METHOD: &str = "sasl.oauthbearer.method";
 const ENDPOINT: &str = "sasl.oauthbearer.token.endpoint.url";
-/// The method of Amazon MSK, and the setting of its region: not librdkafka's.
+/// The method for Amazon MSK. Neither it nor the setting of its region is librdkafka's.
 const MSK: &str = "aws-msk-iam";
 const REGION: &str = "sasl.oauthbearer.aws.region";
 
-/// Where tokens come from.
+/// The source of tokens.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Issuer {
@@ -51,22 +52,22 @@ struct Provider {
     scope: Option<String>,
 }
 
-/// What a provider answers.
+/// The answer of an identity provider.
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
     expires_in: Option<i64>,
 }
 
-/// What a token says of itself, as far as it is looked at.
+/// The claims of a token that are used.
 #[derive(Default, Deserialize)]
 struct Claims {
     sub: Option<String>,
     exp: Option<i64>,
 }
 
-/// The properties, with what `sasl.oauthbearer.method` needs in the one that [`fetch`] is given, where the method is `oidc` or
-/// `aws-msk-iam`. `servers` may say in which region the brokers are.
+/// Prepares the properties of a client. If `sasl.oauthbearer.method` is `oidc` or `aws-msk-iam`, the property that
+/// [`fetch`] receives gets the method's settings. The names in `servers` may have the brokers' region.
 pub(super) fn prepared(properties: &BTreeMap<String, String>, servers: &str) -> BTreeMap<String, String> {
     let mut prepared = properties.clone();
     let mut take = |names: &[&str]| names.iter().find_map(|name| prepared.remove(*name));
@@ -89,10 +90,10 @@ pub(super) fn prepared(properties: &BTreeMap<String, String>, servers: &str) -> 
     prepared
 }
 
-/// A token from the issuer of a configuration. Blocks.
+/// Fetches a token from the issuer of a configuration. Blocks.
 ///
 /// # Errors
-/// There is no issuer, or it gives none. No error repeats the secret.
+/// There is no issuer, or it issues no token. No error repeats the secret.
 pub(crate) fn fetch(config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
     match config.and_then(|config| serde_json::from_str(config).ok()) {
         Some(Issuer::Msk(region)) => sign(region).map_err(Into::into),
@@ -101,7 +102,7 @@ pub(crate) fn fetch(config: Option<&str>) -> Result<OAuthToken, Box<dyn std::err
     }
 }
 
-/// A token for Amazon MSK, by the credentials of this process.
+/// Signs a token for Amazon MSK with the credentials of this process.
 fn sign(region: Option<String>) -> Result<OAuthToken, String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let region = region.or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
@@ -118,7 +119,7 @@ fn sign(region: Option<String>) -> Result<OAuthToken, String> {
     })
 }
 
-/// A token from an identity provider.
+/// Fetches a token from an identity provider.
 fn ask(provider: Option<Provider>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
     let provider =
         provider.filter(|found| [&found.endpoint, &found.id, &found.secret].iter().all(|text| !text.is_empty()));
@@ -149,7 +150,7 @@ fn ask(provider: Option<Provider>) -> Result<OAuthToken, Box<dyn std::error::Err
     })
 }
 
-/// What a JSON Web Token says; nothing of a token of another kind. It is the broker that checks it.
+/// Reads the claims of a JSON Web Token. A token of another kind has none. The broker checks the token.
 fn claims(token: &str) -> Claims {
     let middle = token.split('.').nth(1).and_then(|middle| URL_SAFE_NO_PAD.decode(middle).ok());
     middle.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Topics: their partitions, their ends, their settings.
+//! Topics: their partitions, ends and settings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::{Offsets, PartitionState, TopicState};
 
-/// What the brokers say of themselves and of all topics.
+/// The number of brokers, and the topics of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overview {
-    /// How many brokers there are.
+    /// The number of brokers.
     pub brokers: usize,
-    /// Names of all topics that this client may see.
+    /// The names of all topics that this client may see.
     pub topics: Vec<String>,
 }
 
 impl Client {
-    /// Brokers and topics.
+    /// Reads the number of brokers and the names of the topics.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -37,7 +37,7 @@ impl Client {
         .await
     }
 
-    /// The partitions of a topic, in order; none where there is no such topic.
+    /// Reads the partitions of a topic, in order. Empty: there is no such topic.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -47,9 +47,9 @@ impl Client {
         self.call(&what, move |consumer| partitions(consumer, &topic)).await
     }
 
-    /// The state of these partitions of a topic, with what the client's group has committed there. Under
-    /// [`Isolation::Committed`] the ends are those of committed records, and offsets of an open transaction are waited
-    /// for.
+    /// Reads the state of these partitions of a topic, with the committed offsets of the client's group. Under
+    /// [`Isolation::Committed`] the ends are those of committed records, and the call waits for the offsets of an open
+    /// transaction.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -62,7 +62,7 @@ impl Client {
         Ok(state)
     }
 
-    /// Beginning and end of these partitions of a topic, without what a group has committed.
+    /// Reads the beginnings and ends of these partitions of a topic, without the committed offsets of a group.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -85,7 +85,7 @@ impl Client {
         .await
     }
 
-    /// What the client's group has committed in these partitions, with the metadata text.
+    /// Reads the committed offsets of the client's group in these partitions, with their metadata.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -114,7 +114,7 @@ impl Client {
         .await
     }
 
-    /// By partition, the offset of the first record that is not older than this, or the end.
+    /// Returns for each partition the offset of the first record that is not older than this, or the end.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -143,10 +143,10 @@ impl Client {
     }
 }
 
-/// A topic that each cluster has: of groups, and what they have committed.
+/// A topic that each cluster has: it stores the groups and their committed offsets.
 pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-/// The partitions of a topic, in order; none where there is no such topic.
+/// Reads the partitions of a topic, in order. Empty: there is no such topic.
 pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Result<Vec<i32>, KafkaError> {
     let metadata: Metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(Vec::new()) };
@@ -164,12 +164,12 @@ pub(super) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: 
 }
 
 impl Cluster {
-    /// The value of a topic's setting; `None` where the broker does not report it.
+    /// Reads a topic's setting. `None`: the broker does not report it.
     pub async fn topic_setting(&self, topic: &str, setting: &str) -> Option<String> {
         self.setting(&ResourceSpecifier::Topic(topic), setting).await
     }
 
-    /// How long the broker keeps the offsets of a group without members; `None` where it does not report it.
+    /// Reads how long the broker keeps the offsets of a group without members. `None`: the broker does not report it.
     pub async fn offsets_retention(&self) -> Option<Duration> {
         let client = self.client(&self.group, Isolation::Uncommitted).ok()?;
         let broker = client.call("asking for the brokers", |consumer| {
@@ -189,11 +189,11 @@ impl Cluster {
         found.first()?.as_ref().ok()?.get(name)?.value.clone()
     }
 
-    /// Creates topics that do not exist yet, with the broker's own defaults for partitions and replication; the second
-    /// ones are compacted.
+    /// Creates the topics that do not exist, with the broker's defaults for partitions and replication. Those of
+    /// `compacted` are compacted.
     ///
     /// # Errors
-    /// The broker refuses or does not answer; the text names the topic.
+    /// The broker refuses or does not answer. The text names the topic.
     pub async fn create_topics(&self, plain: &[&str], compacted: &[&str]) -> Result<(), CallError> {
         let what = format!("Kafka at {}", self.servers);
         // Topics that are there need no right to make any.

@@ -1,17 +1,17 @@
-//! Binary floating point, as `real` and `double precision` hold it. Pure.
+//! Binary floating-point numbers, as in `real` and `double precision`. Pure.
 
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A `real` or a `double precision` in Postgres's order: NaN equals NaN and is the greatest. There is no −0: Postgres takes it for 0
-/// and shows it as another number.
+/// A `real` or a `double precision` in Postgres's order: NaN equals NaN and is the greatest. −0 is not supported,
+/// because Postgres treats it as equal to 0 but shows it differently.
 #[derive(Clone, Copy, Debug)]
 pub struct Double(f64);
 
 impl Double {
-    /// `None` for −0.
+    /// Creates a number. `None` for −0.
     #[must_use]
     pub fn new(value: f64) -> Option<Self> {
         match value {
@@ -27,8 +27,8 @@ impl Double {
         self.0
     }
 
-    /// Reads what Postgres and Debezium write: a number, `NaN`, `Infinity`, `-Infinity`. `is_real`: rounded to a `real`. `None` for
-    /// what is no such number, or out of its range.
+    /// Parses a number as Postgres and Debezium write it: digits, `NaN`, `Infinity` or `-Infinity`. With `is_real` it
+    /// is rounded to a `real`. `None` for a text that is no such number, or is out of range.
     #[must_use]
     pub fn parse(text: &str, is_real: bool) -> Option<f64> {
         let special = match text {
@@ -50,8 +50,8 @@ impl Double {
         (value.is_finite() && (value != 0.0 || is_zero)).then_some(value)
     }
 
-    /// As Postgres shows it: the fewest digits that read back as the same number; with an exponent below 10⁻⁴, and from 10¹⁵ on, of a
-    /// `real` from 10⁶ on (`float8out` and `float4out`).
+    /// Formats the number as Postgres does (`float8out`, `float4out`): the fewest digits that read back as the same
+    /// number. An exponent is used below 10⁻⁴ and from 10¹⁵ on, for a `real` from 10⁶ on.
     #[must_use]
     pub fn text(self, is_real: bool) -> String {
         if self.0.is_nan() {
@@ -109,7 +109,7 @@ impl Hash for Double {
     }
 }
 
-/// By its bits: JSON has no NaN.
+/// Serialized as its bits, because JSON has no NaN.
 impl Serialize for Double {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.to_bits().serialize(serializer)

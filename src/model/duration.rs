@@ -1,11 +1,11 @@
 //! Durations as text. Pure.
 
-/// The microseconds of a duration, as far as they fit.
+/// The microseconds of a duration. The greatest value if they do not fit.
 pub fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The microseconds of a number and its unit: `90s`, `15m`, `24h`, `7d`, `2w`.
+/// Parses a number and its unit into microseconds: `90s`, `15m`, `24h`, `7d`, `2w`.
 pub fn parse(text: &str) -> Option<i64> {
     let unit = |suffix: &str, seconds: i64| Some((text.strip_suffix(suffix)?, seconds));
     let found = unit("s", 1)
@@ -18,7 +18,7 @@ pub fn parse(text: &str) -> Option<i64> {
     Some(number.saturating_mul(seconds).saturating_mul(1_000_000))
 }
 
-/// The microseconds of an ISO 8601 duration of whole days, hours, minutes and seconds: `PT1H30M`, `P7D`.
+/// Parses an ISO 8601 duration of whole days, hours, minutes and seconds into microseconds: `PT1H30M`, `P7D`.
 pub fn parse_iso(text: &str) -> Option<i64> {
     let text = text.to_ascii_uppercase();
     let text = text.strip_prefix('P')?;
@@ -31,7 +31,7 @@ pub fn parse_iso(text: &str) -> Option<i64> {
     Some(date.saturating_add(time).saturating_mul(1_000_000))
 }
 
-/// The seconds of numbers with their units, which come in this order.
+/// Parses numbers with units into seconds. The units must be in this order.
 fn fields(text: &str, units: &[(char, i64)]) -> Option<i64> {
     let (mut rest, mut sum) = (text, 0_i64);
     for (unit, seconds) in units {

@@ -2,8 +2,9 @@
 
 use core::net::IpAddr;
 
-/// An address as Postgres shows it (`inet_out`): without a netmask that spans all of it. `None` for what is no address that is written
-/// out, and for an IPv6 address of the first 96 zero bits, which Postgres shows in a form of its own.
+/// Formats an address as Postgres shows it (`inet_out`): without a netmask that spans all of the address. `None` for a
+/// text that is not a complete address, and for an IPv6 address whose first 96 bits are zero, which Postgres shows in a
+/// form of its own.
 #[must_use]
 pub fn canonical(text: &str) -> Option<String> {
     let (address, bits) = match text.split_once('/') {
@@ -31,14 +32,15 @@ pub fn canonical(text: &str) -> Option<String> {
     }
 }
 
-/// Whether a text is an address as Postgres shows it. That of an IPv6 address of the first 96 zero bits is believed.
+/// Whether a text is an address in Postgres's format. The form of an IPv6 address whose first 96 bits are zero is not
+/// checked.
 #[must_use]
 pub fn is_shown(text: &str) -> bool {
     let is_address = |text: &str| text.split('/').next().is_some_and(|address| address.parse::<IpAddr>().is_ok());
     canonical(text).map_or_else(|| text.starts_with("::") && is_address(text), |canonical| canonical == text)
 }
 
-/// What `inet::text` gives, which always has a netmask, without one that spans all of the address.
+/// Removes the netmask from a text of `inet::text`, which always has one, if it spans all of the address.
 #[must_use]
 pub fn without_full_mask(text: &str) -> &str {
     let full = if text.contains(':') { "/128" } else { "/32" };

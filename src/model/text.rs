@@ -1,8 +1,8 @@
-//! Text from records, made fit for messages, logs and terminals: bounded, and without control characters. Pure.
+//! Makes text from records safe for messages, logs and terminals: bounded, and without control characters. Pure.
 
 use std::borrow::Cow;
 
-/// Cuts text to about so many bytes, at a character.
+/// Cuts text to about this many bytes, at a character boundary.
 pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max {
         return Cow::Borrowed(text);
@@ -11,8 +11,8 @@ pub fn shortened(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
 }
 
-/// Text on one line, as a terminal may show it: escape sequences and marks that change the direction of writing come out
-/// as `\u{1b}`.
+/// Makes text safe for one line of a terminal. Escape sequences, and marks that change the direction of writing, become
+/// `\u{1b}` and the like.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(acts_on_terminal) {
         return Cow::Borrowed(text);
@@ -28,15 +28,15 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// What serde says of a value of the wrong type, without the value, which may be the whole row:
-/// `invalid type: string "…", expected …` becomes `invalid type: string, expected …`.
+/// Removes the value from serde's message about a wrong type, because the value may be the whole row: `invalid type:
+/// string "…", expected …` becomes `invalid type: string, expected …`.
 pub fn without_value(error: &str) -> String {
     let Some((before, after)) = error.rsplit_once(", expected ") else { return error.to_owned() };
     let kind = before.split(['"', '`']).next().unwrap_or_default().trim_end();
     format!("{kind}, expected {after}")
 }
 
-/// What acts on a terminal rather than being shown by it.
+/// Whether a terminal acts on the character instead of showing it.
 pub fn acts_on_terminal(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,7 +1,7 @@
 //! A time zone as the database has it: the offsets of its local time, and when they change. Pure.
 //!
-//! Memory converts between local time and instants with the offsets that Postgres itself gave, by the rules that Postgres
-//! converts by. No second copy of the time zone database can differ from the server's.
+//! Memory converts between local time and instants with the offsets that Postgres returned, and by Postgres's rules.
+//! There is no second copy of the time zone database that could differ from the server's.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::Timestamp;
 const SECOND_MICROS: i64 = 1_000_000;
 const DAY_MICROS: i64 = 86_400 * SECOND_MICROS;
 
-/// Names that mean UTC at every server: they need no offsets.
+/// Names that mean UTC on every server. They need no offsets.
 const UTC_NAMES: [&str; 9] =
     ["UTC", "Etc/UTC", "GMT", "Etc/GMT", "UCT", "Etc/UCT", "Zulu", "Etc/Zulu", "Etc/Universal"];
 
@@ -50,8 +50,8 @@ impl fmt::Debug for Zone {
 }
 
 impl Zone {
-    /// A zone from its offset before any change, and the changes in order: when, in seconds since 1970, and the offset from
-    /// then on. Offsets are seconds east of UTC.
+    /// Creates a zone from its first offset and its changes in order. A change is an instant in seconds since 1970, and
+    /// the offset from then on. Offsets are seconds east of UTC.
     pub fn new(name: impl Into<String>, first: i64, changes: impl IntoIterator<Item = (i64, i64)>) -> Self {
         let first = first.saturating_mul(SECOND_MICROS);
         let mut before = first;
@@ -66,22 +66,22 @@ impl Zone {
         Self { name: name.into(), first, changes: kept }
     }
 
-    /// Whether a name means UTC at every server.
+    /// Whether a name means UTC on every server.
     pub fn is_utc_name(name: &str) -> bool {
         UTC_NAMES.iter().any(|utc| utc.eq_ignore_ascii_case(name))
     }
 
-    /// Its name, as a session's `TimeZone` takes it.
+    /// The name, as a session's `TimeZone` accepts it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it is UTC, under whatever name.
+    /// Whether it is UTC, under any name.
     pub fn is_utc(&self) -> bool {
         self.first == 0 && self.changes.is_empty()
     }
 
-    /// The greatest step of its local time, in microseconds.
+    /// The greatest change of the offset, in microseconds.
     pub fn greatest_step(&self) -> i64 {
         self.changes.iter().map(|change| (change.after - change.before).abs()).max().unwrap_or(0)
     }
@@ -91,13 +91,14 @@ impl Zone {
         passed.checked_sub(1).and_then(|last| self.changes.get(last)).map_or(self.first, |change| change.after)
     }
 
-    /// Local time at an instant, in microseconds, as if it were UTC.
+    /// The local time at an instant, in microseconds as if it were UTC.
     pub fn local(&self, at: Timestamp) -> i64 {
         at.0.saturating_add(self.offset(at.0))
     }
 
-    /// The instant of a local time, as Postgres takes it (`DetermineTimeZoneOffset` in its `datetime.c`): a time that comes
-    /// twice is the later instant, one that is skipped counts from the offset before. The infinities stay what they are.
+    /// The instant of a local time, by Postgres's rules (`DetermineTimeZoneOffset` in its `datetime.c`). A time that
+    /// occurs twice is the later instant. A time that is skipped counts from the previous offset. The infinities are
+    /// kept.
     pub fn instant(&self, local: i64) -> Timestamp {
         if local == i64::MIN || local == i64::MAX || self.is_utc() {
             return Timestamp(local);
@@ -114,18 +115,18 @@ impl Zone {
         Timestamp(if is_before || (!is_after && before > after) { before } else { after })
     }
 
-    /// How far it is from an instant to the next change of the offset.
+    /// The time from an instant to the next change of the offset, in microseconds.
     pub(crate) fn until_change(&self, at: i64) -> Option<i64> {
         let next = self.changes.partition_point(|change| change.at <= at);
         self.changes.get(next).map(|change| change.at.saturating_sub(at))
     }
 
-    /// How far it is from a local time to the next one from which on [`Zone::instant`] goes by another offset.
+    /// The time in microseconds from a local time to the next one from which on [`Zone::instant`] uses another offset.
     pub(crate) fn until_other_offset(&self, local: i64) -> Option<i64> {
         // Changes are further apart than offsets differ, so few lie within two days.
         let near = self.changes.partition_point(|change| change.at <= local.saturating_sub(2 * DAY_MICROS));
         let starts = self.changes.iter().skip(near).map(|change| {
-            // That Postgres looks one day back is a place of change, too.
+            // Postgres looks one day back, so its choice of the offset changes there too.
             [change.at.saturating_add(change.after), change.at.saturating_add(DAY_MICROS)]
         });
         starts.take(4).flatten().filter(|start| *start > local).min().map(|start| start.saturating_sub(local))

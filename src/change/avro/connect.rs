@@ -1,21 +1,22 @@
-//! What an Avro schema says of Kafka Connect's types, by the conventions of Confluent's AvroData, which Apicurio's
-//! converter shares: `connect.name`, `connect.parameters`, `connect.type`, and a union with null for what is optional.
+//! Reads Kafka Connect's types from an Avro schema, by the conventions of Confluent's AvroData, which Apicurio's
+//! converter shares: `connect.name`, `connect.parameters`, `connect.type`, and a union with null for an optional value.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value as Json, json};
 
-/// How deep a schema may nest.
+/// The greatest nesting of a schema.
 const DEPTH_MAX: usize = 64;
-/// Bytes of the types that a schema repeats by their names, at most: types of types would double with each.
+/// The greatest size in bytes of the types that a schema repeats by name. Types of types would double with each level.
 const REPEATED_MAX: usize = 8 << 20;
 
-/// Kafka Connect's schema, as JsonConverter writes it: types, names, and what decimals need.
+/// Converts to Kafka Connect's schema, as JsonConverter writes it: types, names, and the parameters of decimals.
 pub(super) fn of_avro(schema: &Json) -> Result<Json, String> {
     schema_of(schema, &mut Named { types: HashMap::new(), left: REPEATED_MAX }, "", 0)
 }
 
-/// Takes out what makes a reader interpret values, and what it would refuse in that: a scale below zero, say.
+/// Removes the annotations by which a reader interprets values, because it rejects some of them: a negative scale, for
+/// example.
 pub(super) fn without_logical_types(schema: &mut Json) {
     match schema {
         Json::Object(object) => {
@@ -29,16 +30,16 @@ pub(super) fn without_logical_types(schema: &mut Json) {
     }
 }
 
-/// The types with a name, as they have been defined so far.
+/// The named types that have been defined so far.
 struct Named {
-    /// With the bytes of each; `None` while a type is being read.
+    /// The types by name, with their sizes in bytes. `None` while a type is being read.
     types: HashMap<String, Option<(Json, usize)>>,
-    /// Bytes that may still be repeated.
+    /// The bytes that may still be repeated.
     left: usize,
 }
 
 impl Named {
-    /// The type of this name, once more.
+    /// Returns the type of this name again.
     fn again(&mut self, namespace: &str, name: &str) -> Result<Json, String> {
         let full = format!("{namespace}.{name}");
         let known = if self.types.contains_key(&full) { self.types.get(&full) } else { self.types.get(name) };
@@ -147,7 +148,7 @@ fn simple(ty: &str, object: &Map<String, Json>, named: &mut Named, namespace: &s
     Ok(found)
 }
 
-/// Name and parameters of a logical type.
+/// Adds the name and the parameters of a logical type.
 fn annotate(found: &mut Json, object: &Map<String, Json>) {
     let text = |name: &str| object.get(name).and_then(Json::as_str);
     let name = text("connect.name").or(match text("logicalType") {

@@ -1,5 +1,5 @@
-//! Names of columns that the connector has changed so that they are legal in Avro (`field.name.adjustment.mode`), in records
-//! and their keys. The rule is that of Debezium's `SchemaNameAdjuster`, which goes by UTF-16 code units:
+//! Column names that the connector has changed to be legal in Avro (`field.name.adjustment.mode`), in records and their
+//! keys. The rule is that of Debezium's `SchemaNameAdjuster`, which works on UTF-16 code units:
 //! <https://github.com/debezium/debezium/tree/main/debezium-connector-common/src/main/java/io/debezium/schema>.
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,9 +10,9 @@ use crate::model::Table;
 /// A mode that changes names.
 #[derive(Clone, Copy)]
 enum Mode {
-    /// `avro`: what is not legal becomes `_`.
+    /// `avro`: an illegal character becomes `_`.
     Underscore,
-    /// `avro_unicode`: what is not legal becomes `_u` and its code in hexadecimal. So does `_` itself.
+    /// `avro_unicode`: an illegal character becomes `_u` and its code in hexadecimal. So does `_` itself.
     Unicode,
 }
 
@@ -44,7 +44,7 @@ impl Mode {
     }
 }
 
-/// Names in records that are not the column's own.
+/// Names in records that differ from the column's own name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AdjustedNames(HashMap<String, Meant>);
 
@@ -52,12 +52,12 @@ pub(super) struct AdjustedNames(HashMap<String, Meant>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Meant {
     One(usize),
-    /// It may be either of these.
+    /// One of these two columns. The name does not show which.
     Either(usize, usize),
 }
 
 impl AdjustedNames {
-    /// Of the columns of a table.
+    /// The names for the columns of a table.
     pub(super) fn of(columns: &[&str]) -> Self {
         let mut found: HashMap<String, Meant> = HashMap::new();
         let own: HashMap<&str, usize> = columns.iter().enumerate().map(|(at, name)| (*name, at)).collect();
@@ -82,18 +82,18 @@ impl AdjustedNames {
         Self(found)
     }
 
-    /// What a name means that is not to be taken for the column's own; `None`: it may be a column's own.
+    /// The meaning of a name that cannot be taken as a column's own. `None`: it may be a column's own name.
     pub(super) fn meant(&self, written: &str) -> Option<&Meant> {
         self.0.get(written)
     }
 
-    /// All names that may stand for this column alone, beside its own.
+    /// All names that stand for this column only, beside its own.
     pub(super) fn of_column(&self, column: usize) -> impl Iterator<Item = &str> {
         let is_this = move |meant: &Meant| *meant == Meant::One(column);
         self.0.iter().filter(move |(_, meant)| is_this(meant)).map(|(written, _)| written.as_str())
     }
 
-    /// Another column of which a name in records may be this one's as well, and that name.
+    /// Another column that shares a name in records with this one, and that name.
     pub(super) fn shared_by(&self, column: usize) -> Option<(usize, &str)> {
         let mut shared: Vec<_> = self
             .0
@@ -109,7 +109,7 @@ impl AdjustedNames {
     }
 }
 
-/// The table's own names for columns that records call so. A name that is none of its columns' is as it was.
+/// The table's own names for the columns that records call by these names. A name that no column has is unchanged.
 pub fn own_names(table: &Table, written: impl IntoIterator<Item = String>) -> BTreeSet<String> {
     let own: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
     let adjusted = AdjustedNames::of(&own);
@@ -120,7 +120,7 @@ pub fn own_names(table: &Table, written: impl IntoIterator<Item = String>) -> BT
     written.into_iter().map(own).collect()
 }
 
-/// Why a name cannot be read that stands for either of two columns.
+/// The reason for a name that may stand for either of two columns.
 pub(super) fn either(written: &str, one: &str, two: &str) -> String {
     format!(
         "the name {written:?} may stand for column {one:?} or {two:?}, which field.name.adjustment.mode changes to the same \

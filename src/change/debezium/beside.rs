@@ -1,4 +1,4 @@
-//! What the connector writes that is no change of a table: heartbeats, and where transactions begin and end.
+//! Records of the connector that are not changes of a table: heartbeats, and the boundaries of transactions.
 
 use serde::Deserialize;
 
@@ -9,14 +9,14 @@ const HEARTBEAT: &str = "heartbeat";
 /// Why the beginning or the end of a transaction is ignored.
 const BOUNDARY: &str = "transaction boundary";
 
-/// What the connector writes beside the changes of tables, each kind to a topic of its own unless a transform puts it
-/// elsewhere.
+/// A record that the connector writes beside the changes of tables. Each kind has a topic of its own, unless a
+/// transform routes it elsewhere.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Beside {
     #[serde(rename = "ts_ms")]
     _millis: i64,
-    /// Of a transaction's boundary.
+    /// The status of a transaction's boundary.
     status: Option<Boundary>,
     #[serde(rename = "id")]
     _id: Option<String>,
@@ -33,7 +33,7 @@ enum Boundary {
     End,
 }
 
-/// What a record without an operation is, if it is the connector's own and no change of a table.
+/// The kind of a record without an operation, if it is one of the connector's own and not a change of a table.
 pub(super) fn of_no_table(op: &Letter, text: &str) -> Option<&'static str> {
     if *op != Letter::Absent {
         return None;

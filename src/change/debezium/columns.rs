@@ -1,4 +1,4 @@
-//! The columns that are read out of an image, and the image they are read into.
+//! The columns that are read from an image, and their values.
 
 use std::fmt;
 
@@ -12,19 +12,19 @@ use super::value::{Form, Placeholder, UNTOUCHED, Unread, ValueSeed};
 use crate::change::{Hole, HoleCause, Reject, RejectKind};
 use crate::model::{Column, Key, Table, Value};
 
-/// The wanted columns in their order, then those of the primary key that are not among them. A slot is an index
-/// into that.
+/// The wanted columns in their order, then those of the primary key that are not among them. A slot is an index into
+/// this list.
 #[derive(Clone)]
 pub(super) struct Columns {
-    /// Every column of the table in its order, since images have that order.
+    /// Every column of the table in its order, because images have that order.
     names: Vec<Names>,
     slots: Vec<Slot>,
     wanted: usize,
-    /// Slots in key order.
+    /// The slots of the primary key, in key order.
     primary_key: Vec<usize>,
 }
 
-/// What records call a column, its own name first, and its slot if it is read.
+/// The names of a column in records, its own name first, and its slot if it is read.
 #[derive(Clone)]
 struct Names {
     names: Vec<String>,
@@ -42,11 +42,11 @@ struct Slot {
     name: String,
     type_name: String,
     in_key: bool,
-    /// Why it is missing in records that have a name which may be another column's as well.
+    /// Why the column is missing in records that have a name which may also be another column's.
     shared: Option<String>,
 }
 
-/// Which columns of an image count.
+/// The part of an image that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     All,
@@ -54,7 +54,7 @@ pub(super) enum Part {
 }
 
 impl Columns {
-    /// Also answers with the form of each slot in records without schema.
+    /// Also returns the form of each slot in records without a schema.
     pub(super) fn new(table: &Table, wanted: &[usize], settings: Settings) -> Result<(Self, Vec<Form>), String> {
         let own: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let adjusted = AdjustedNames::of(&own);
@@ -94,7 +94,7 @@ impl Columns {
         Ok((Self { names, slots, wanted: wanted.len(), primary_key }, forms))
     }
 
-    /// The slot of the column of this name. `next` is where it is expected: after the one before it.
+    /// The slot of the column with this name. `next` is the expected index: that after the previous column.
     fn find(&self, name: &str, next: &mut usize) -> Option<usize> {
         if let Some(expected) = self.names.get(*next)
             && expected.has(name)
@@ -112,18 +112,19 @@ impl Columns {
         found.slot
     }
 
-    /// The slot of the column of this name, wherever it stands.
+    /// The slot of the column with this name.
     pub(super) fn slot(&self, name: &str) -> Option<usize> {
         self.slot_elsewhere(name, &mut 0)
     }
 
-    /// Whether the record's key may hold the row's: it has every column of the primary key.
+    /// Whether the image of a record's key has every column of the primary key, even with a value that could not be
+    /// read.
     pub(super) fn has_key(&self, image: &Image) -> bool {
         self.primary_key.iter().all(|slot| image.values.get(*slot).is_some_and(Option::is_some))
             || image.unread.iter().any(|(slot, _)| self.slots.get(*slot).is_some_and(|slot| slot.in_key))
     }
 
-    /// Whether an image has every wanted column, if only with a value that could not be read.
+    /// Whether an image has every wanted column, even with a value that could not be read.
     pub(super) fn is_whole(&self, image: &Image) -> bool {
         let is_there = |slot: usize| {
             image.values.get(slot).is_some_and(Option::is_some) || image.unread.iter().any(|(at, _)| *at == slot)
@@ -131,7 +132,7 @@ impl Columns {
         (0..self.wanted).all(is_there)
     }
 
-    /// The primary key out of an image. `place` names the image in a reject.
+    /// The primary key from an image. `place` names the image in a reject.
     pub(super) fn key(&self, image: &Image, place: &str) -> Result<Key, Reject> {
         if let Some((slot, why)) = image.unread.iter().find(|(slot, _)| self.is_in_key(*slot)) {
             return Err(self.reject(*slot, place, why.as_str()));
@@ -159,7 +160,7 @@ impl Columns {
         self.slots.get(slot).is_some_and(|slot| slot.in_key)
     }
 
-    /// The wanted columns out of an image, which is left without them.
+    /// Takes the wanted columns out of an image.
     pub(super) fn row(&self, image: &mut Image, place: &str) -> Row {
         let (mut holes, mut reject, mut lacks_column) = (Vec::new(), None, false);
         let values = image.values.iter_mut().take(self.wanted).enumerate();
@@ -181,7 +182,7 @@ impl Columns {
         Row { values: values.collect(), holes, reject, lacks_column }
     }
 
-    /// Why a column is not there.
+    /// Why a column is missing.
     fn missing(&self, slot: usize) -> &str {
         self.slots.get(slot).and_then(|slot| slot.shared.as_deref()).unwrap_or(MISSING)
     }
@@ -219,25 +220,25 @@ fn names_of(column: usize, own: &str, adjusted: &AdjustedNames) -> Names {
     Names { names: names.collect(), slot: None }
 }
 
-/// Why a column has no value where none came.
+/// The reason for a column without a value in the record.
 const MISSING: &str = "it is not there: the record is older or newer than the table's present columns, or the connector \
                        or the publication leaves the column out, or it is a generated column";
 
-/// Why a column has no value where two came.
+/// The reason for a column with two values.
 pub(super) const TWICE: &str = "it is there twice, and which value is meant is not known; is this topic Debezium's?";
 
 /// The wanted columns of a row.
 pub(super) struct Row {
     pub(super) values: Box<[Value]>,
-    /// Those that it does not say.
+    /// The columns whose values are not known.
     pub(super) holes: Vec<Hole>,
-    /// What is wrong with the first of them that should have been there.
+    /// The reason for the first column that the record should have had.
     pub(super) reject: Option<Reject>,
-    /// Whether that column is not in the record at all.
+    /// Whether the record lacks that column entirely.
     pub(super) lacks_column: bool,
 }
 
-/// What has been read of one image, by slot. Reused from record to record.
+/// The values read from one image, by slot. The allocation is reused for every record.
 #[derive(Clone, Default)]
 pub(super) struct Image {
     values: Vec<Option<Value>>,
@@ -252,7 +253,7 @@ impl Image {
         self.unread.clear();
     }
 
-    /// A column that is there twice has no value: which of the two is meant, the record does not say.
+    /// Sets a value. A column that appears twice has no value, because the record does not show which one is meant.
     fn set(&mut self, slot: usize, read: Result<Value, Unread>) {
         let Some(place) = self.values.get_mut(slot) else { return };
         let is_there = place.is_some() || self.unread.iter().any(|(at, _)| *at == slot);
@@ -268,7 +269,7 @@ impl Image {
     }
 }
 
-/// Reads an image into `image`: `true` for a row, `false` for null.
+/// Reads an image into `image`. Returns `true` for a row, `false` for null.
 pub(super) struct ImageSeed<'a> {
     pub(super) columns: &'a Columns,
     pub(super) forms: &'a [Form],
@@ -277,7 +278,7 @@ pub(super) struct ImageSeed<'a> {
     pub(super) image: &'a mut Image,
 }
 
-/// The whole of `after`: whether it is a row.
+/// The complete `after`: whether it is a row.
 impl<'de> After<'de> for ImageSeed<'_> {
     type Read = bool;
     const TIMES: bool = false;

@@ -1,4 +1,4 @@
-//! Debezium's envelope in one pass: `before`, `after`, `source`, `op`; or `schema` and `payload` around it.
+//! Reads Debezium's envelope in one pass: `before`, `after`, `source`, `op`, or the `schema` and `payload` around it.
 
 use std::fmt;
 
@@ -9,23 +9,23 @@ use super::named::{NameSeed, Number, NumberSeed, Once, TextSeed};
 use super::value::shape;
 use crate::change::Op;
 
-/// `op` of an envelope.
+/// The `op` of an envelope.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Letter {
     #[default]
     Absent,
     Of(Op),
-    /// `m`: a logical message, of no table.
+    /// `m`: a logical message, which belongs to no table.
     Message,
-    /// None of these, as a reason names it.
+    /// Any other value, as it is named in a reason.
     Unknown(String),
 }
 
-/// What `after` is read with.
+/// The deserializer for `after`.
 pub(super) trait After<'de> {
-    /// What becomes of it; the default where it is not there.
+    /// The result. The default if `after` is missing.
     type Read: Default;
-    /// Whether the times of the envelope itself are wanted.
+    /// Whether the times of the envelope itself are read.
     const TIMES: bool;
 
     fn read<D: Deserializer<'de>>(&mut self, json: D) -> Result<Self::Read, D::Error>;
@@ -41,36 +41,36 @@ impl<'de, A: After<'de>> DeserializeSeed<'de> for AfterSeed<'_, A> {
     }
 }
 
-/// What an envelope said.
+/// The fields of an envelope.
 #[derive(Default)]
 pub(super) struct Envelope<'de, A> {
     pub(super) op: Letter,
-    /// Kept as text: only a delete needs it, and `op` comes after it.
+    /// The JSON of `before`. Only a delete needs it, and `op` follows it.
     pub(super) before: Option<&'de RawValue>,
     pub(super) after: A,
     pub(super) source: Source,
-    /// When the connector wrote it, where that is wanted.
+    /// When the connector wrote the record, if the times are read.
     pub(super) ts_us: Number,
     pub(super) ts_ms: Number,
     pub(super) schema: Option<&'de RawValue>,
     pub(super) payload: Option<&'de RawValue>,
 }
 
-/// Where a change comes from.
+/// The origin of a change.
 #[derive(Default)]
 pub(super) struct Source {
     pub(super) lsn: Number,
     pub(super) tx_id: Number,
     pub(super) ts_us: Number,
     pub(super) ts_ms: Number,
-    /// The database's name where it is not the one expected.
+    /// The database's name, if it is not the expected one.
     pub(super) other_database: Option<String>,
-    /// The name found where it is not the table's.
+    /// The schema's name, if it is not the expected one.
     pub(super) other_schema: Option<String>,
     pub(super) other_table: Option<String>,
 }
 
-/// What an envelope is read with.
+/// The deserializer for an envelope.
 pub(super) struct EnvelopeSeed<'a, A> {
     pub(super) database: Option<&'a str>,
     pub(super) schema: &'a str,
@@ -156,7 +156,8 @@ pub(super) fn letter(op: Option<&str>) -> Letter {
     }
 }
 
-/// How a reason names an operation that is none. A letter is shown; more than that may be anything, such as a column's value.
+/// The name of an unknown operation in a reason. A single letter is shown. A longer text may be anything, such as a
+/// column's value.
 fn shape_of_letter(found: &str) -> String {
     let mut characters = found.chars();
     match (characters.next(), characters.next()) {
@@ -236,19 +237,19 @@ impl<'de> Visitor<'de> for SourceSeed<'_> {
     }
 }
 
-/// The name found, where it is not the one expected.
+/// The name that was found, if it is not the expected one.
 pub(super) fn other(found: Option<&str>, expected: &str) -> Option<String> {
     found.filter(|found| *found != expected).map(|found| found.chars().take(64).collect())
 }
 
-/// A record's key, or an envelope of which only the wrapping counts: `schema` and `payload`.
+/// A record's key, or an envelope of which only `schema` and `payload` are read.
 #[derive(Default)]
 pub(super) struct Wrapping<'de> {
     pub(super) schema: Option<&'de RawValue>,
     pub(super) payload: Option<&'de RawValue>,
 }
 
-/// Reads a [`Wrapping`] of an object.
+/// Reads a [`Wrapping`] from an object.
 pub(super) struct WrappingSeed;
 
 impl<'de> DeserializeSeed<'de> for WrappingSeed {

@@ -1,12 +1,12 @@
-//! Debezium's change events with every column, for the archive. Types come from the catalog, or else from the schema
-//! that the record brings; a record that has neither is refused.
+//! Debezium's change events with every column, for the archive. Types come from the catalog, or else from the schema in
+//! the record. A record is rejected if there is neither.
 //!
 //! - this file: the decoder
-//! - [`layout`]: which columns a record has, and in which form
+//! - [`layout`]: the columns of a record, and their forms
 //! - [`value`]: one column's value
 //! - [`image`]: the columns of `before`, `after` or a key, still as JSON
 //! - [`unwrapped`]: rows without an envelope
-//! - [`versions`]: which columns the table had at which positions
+//! - [`versions`]: the table's columns at different positions
 
 mod image;
 mod layout;
@@ -34,16 +34,16 @@ use crate::change::full_row::{Cell, Field, FullRowChange};
 use crate::change::{Decode, Decoded, Op, Reject, RejectKind};
 use crate::model::Lsn;
 
-/// A table, as the catalog has it.
+/// A table's description from the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FullRowTable {
     /// Schema.
     pub schema: String,
     /// Name.
     pub name: String,
-    /// Columns, in their order.
+    /// Columns, in order.
     pub fields: Vec<FullRowColumn>,
-    /// The primary key's columns, as indexes into `fields`; empty where there is none.
+    /// The primary key's columns, as indexes into `fields`. Empty: there is no primary key.
     pub primary_key: Vec<usize>,
 }
 
@@ -52,18 +52,18 @@ pub struct FullRowTable {
 pub struct FullRowColumn {
     /// Name and type.
     pub field: Field,
-    /// What else its encoding depends on.
+    /// The declaration, as far as the encoding depends on it.
     pub declared: Declared,
 }
 
-/// What the encoding of a column depends on, beside its type.
+/// The part of a column's declaration, beside its type, on which the encoding depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Declared {
-    /// Nothing.
+    /// The encoding depends on the type alone.
     Plain,
     /// A number that is kept as text: `money`, and a `numeric` without a scale or beyond 38 digits.
     Number {
-        /// Fraction digits as the connector counts them; none for a `numeric` without.
+        /// The connector's number of fraction digits. `None` for a `numeric` without a scale.
         scale: Option<i32>,
     },
     /// Fraction digits of a `timestamp` or `time`.
@@ -76,34 +76,34 @@ pub enum Declared {
 /// Decodes the records of one table into changes with every column.
 #[derive(Clone, Debug)]
 pub struct FullRowDecoder {
-    /// Of which schema and name: the catalog's, or those seen first.
+    /// The table's schema and name: from the catalog, or from the first record.
     expected: Option<(String, String)>,
     table: Option<Arc<FullRowTable>>,
-    /// For records without schema; `None` without a catalog.
+    /// The layout of records without a schema. `None` without a catalog.
     plain: Option<Arc<Layout>>,
-    /// The same at other positions in the WAL, where the table was another.
+    /// The table's versions at other positions in the WAL.
     versions: TableVersions,
-    /// One per version.
+    /// The layout of each version.
     by_version: Vec<Arc<Layout>>,
-    /// Which version a change is read by that lies between two.
+    /// The version for a change that lies between two versions.
     between: Option<Between>,
-    /// The schema seen last, as its text, and what it stands for.
+    /// The text of the last schema, and its layout.
     learnt: Option<(Box<str>, Arc<Layout>)>,
-    /// The columns of the record seen last that did not have all of the table's.
+    /// The columns of the last record that did not have all of the table's.
     narrow: Option<Arc<Layout>>,
-    /// Columns that records were seen without.
+    /// The columns that some records lacked.
     missing: BTreeSet<String>,
-    /// The database that changes are to be of, where it is known.
+    /// The database from which changes must come, if it is known.
     database: Option<String>,
-    /// Whether the key of a delete is made up: the replica identity lacks the primary key.
+    /// Whether the key of a delete is made up because the replica identity lacks the primary key.
     key_is_made_up: bool,
     placeholder: Arc<Placeholder>,
     shape: Shape,
-    /// Of the change before this one.
+    /// The columns of the previous change.
     seen: Option<Arc<[Field]>>,
 }
 
-/// `after`, as it stands there.
+/// Keeps `after` as its JSON text.
 struct Kept;
 
 impl<'de> After<'de> for Kept {
@@ -117,12 +117,12 @@ impl<'de> After<'de> for Kept {
 
 /// A row: columns and values.
 type Row = (Arc<[Field]>, Box<[Cell]>);
-/// What a record's key holds: which columns, and a row of their values.
+/// The content of a record's key: its columns, and a row with their values.
 type NameSeed = (Vec<usize>, Box<[Cell]>);
 type Whole<'t> = Envelope<'t, Option<&'t RawValue>>;
 
 impl FullRowDecoder {
-    /// A decoder of this table's records; without a table, of those that bring their schema.
+    /// Creates a decoder for this table's records. Without a table, it decodes records that bring their schema.
     pub fn new(table: Option<&FullRowTable>, settings: Settings) -> Self {
         Self {
             expected: table.map(|table| (table.schema.clone(), table.name.clone())),
@@ -142,7 +142,7 @@ impl FullRowDecoder {
         }
     }
 
-    /// Refuses changes of another database, and, where the replica identity does not have it, the primary key of a delete.
+    /// Rejects changes of another database, and made-up primary keys of deletes.
     #[must_use]
     pub fn of_source(mut self, source: &TableSource) -> Self {
         self.database = Some(source.database.clone());
@@ -150,7 +150,7 @@ impl FullRowDecoder {
         self
     }
 
-    /// The connector's `unavailable.value.placeholder`.
+    /// Sets the connector's `unavailable.value.placeholder`.
     #[must_use]
     pub fn with_placeholder(mut self, setting: &str) -> Self {
         let placeholder = Arc::new(Placeholder::new(setting));
@@ -159,8 +159,8 @@ impl FullRowDecoder {
         self
     }
 
-    /// Also takes records with these columns, which the table no longer has: as text, after the table's. All rows have
-    /// them then, so that rows with and without go together.
+    /// Accepts records with these columns, which the table no longer has. They become text columns after the table's
+    /// own. All rows then have them, so that rows with and without them can share a file.
     #[must_use]
     pub fn with_dropped(mut self, names: impl IntoIterator<Item = String>) -> Self {
         let names: Vec<String> = names.into_iter().collect();
@@ -170,8 +170,8 @@ impl FullRowDecoder {
         self
     }
 
-    /// Reads records without schema by the columns that the table had at their position. The newest version is the table
-    /// of this decoder.
+    /// Decodes records without a schema by the columns that the table had at their position. The newest version is the
+    /// table of this decoder.
     #[must_use]
     pub fn with_versions(mut self, versions: &TableVersions, settings: Settings, between: Option<Between>) -> Self {
         let (Some(plain), [older @ .., _]) = (&self.plain, versions.versions()) else { return self };
@@ -186,11 +186,11 @@ impl FullRowDecoder {
         self
     }
 
-    /// Decodes one record of Kafka's, its key and value as they came.
+    /// Decodes one Kafka record from its raw key and value.
     ///
     /// # Errors
-    /// A [`Reject`] for what is no change of this table in a form that can be read exactly. The kind `schemaless`
-    /// means that a catalog is needed, `unknown-column` that it is to be read again.
+    /// A [`Reject`] for a record that is not an exactly readable change of this table. The kind `schemaless` means that
+    /// a catalog is needed, and `unknown-column` that it has to be read again.
     pub fn decode(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
         self.read_record(key, value).map_err(Reject::bounded)
     }
@@ -227,7 +227,7 @@ impl FullRowDecoder {
         parse(EnvelopeSeed { database: self.database.as_deref(), schema, table, after: Kept }, text)
     }
 
-    /// The layout of records with this schema; that of records without where it describes no row.
+    /// The layout of records with this schema. If the schema describes no row, the layout of records without a schema.
     fn learn(&mut self, schema: Option<&RawValue>) -> Result<Option<Arc<Layout>>, Reject> {
         let Some(text) = schema::text_of(schema)? else { return Ok(self.plain.clone()) };
         if let Some((known, layout)) = &self.learnt
@@ -254,7 +254,7 @@ impl FullRowDecoder {
         Ok(Some(layout))
     }
 
-    /// `text`: the envelope's own.
+    /// Finishes an envelope, whose text is `text`.
     fn finish(
         &mut self,
         text: &str,
@@ -301,7 +301,7 @@ impl FullRowDecoder {
         Ok(Decoded::Change(FullRowChange { op, lsn, tx_id, committed_at, is_described, fields, cells }))
     }
 
-    /// How a record without schema may be read that was written at this position; nothing where there is one way alone.
+    /// The possible layouts of a record without a schema at this position. Empty if there is only one.
     fn layouts_at(&self, lsn: Option<Lsn>) -> Vec<Arc<Layout>> {
         if self.by_version.is_empty() {
             return Vec::new();
@@ -315,7 +315,7 @@ impl FullRowDecoder {
         self.by_version.get(versions).map(<[_]>::to_vec).unwrap_or_default()
     }
 
-    /// The columns of a record by this layout.
+    /// The columns of a record with this layout.
     fn columns(
         &mut self,
         op: Op,
@@ -338,7 +338,7 @@ impl FullRowDecoder {
         }
     }
 
-    /// The layout of a record with these values: without the table's columns that it does not have. NULL for them would
+    /// The layout of a record with these values, without the table's columns that the record lacks. NULL for them would
     /// be made up.
     fn narrowed(&mut self, layout: &Arc<Layout>, values: &[Option<&RawValue>]) -> Option<Arc<Layout>> {
         let mut narrow = layout.without(values).filter(|_| !layout.described)?;
@@ -386,8 +386,7 @@ impl FullRowDecoder {
         Ok((Arc::clone(&narrow.fields), narrow.cells(&values, "after", RejectKind::Value)?))
     }
 
-    /// Of a deleted row only the primary key: from `before`, of which it is the one part that is never made up, or else
-    /// from the record's key.
+    /// The primary key of a deleted row: from `before`, whose other columns are made up, or else from the record's key.
     fn deleted(&mut self, layout: &Arc<Layout>, before: Option<&RawValue>, key: Option<&[u8]>) -> Result<Row, Reject> {
         let before = match before {
             Some(before) => parse(RowSeed(layout), before.get()).map_err(|error| unreadable(&error, "before"))?,
@@ -426,7 +425,7 @@ impl FullRowDecoder {
         }
     }
 
-    /// The columns that are in the record's key (of a known primary key, only those), and a row of their values.
+    /// The columns in the record's key (only those of the primary key, if it is known), and a row with their values.
     fn record_key(&self, layout: &Layout, key: Option<&[u8]>) -> Result<Option<NameSeed>, Reject> {
         let Some(KeyText { schema, columns }) = key_text(key)? else { return Ok(None) };
         let described = match schema {
@@ -463,7 +462,7 @@ impl Decode for FullRowDecoder {
     }
 }
 
-/// Values by the columns of another layout, in the order of this one, which has some of them.
+/// Reorders values from the columns of `layout` to those of `narrow`, which has some of them.
 fn in_order_of<'t>(narrow: &Layout, layout: &Layout, values: &[Option<&'t RawValue>]) -> Vec<Option<&'t RawValue>> {
     let (mut ordered, mut next) = (Vec::with_capacity(narrow.fields.len()), 0);
     for field in narrow.fields.iter() {
@@ -477,8 +476,8 @@ fn is_there(values: &[Option<&RawValue>], slot: usize) -> bool {
     values.get(slot).is_some_and(Option::is_some)
 }
 
-/// Schema and name of the table that a record says it is of, with or without the schema of the record; of a row that does
-/// not say it, `otherwise`.
+/// The schema and name of the table that a record names, with or without a schema around the record. `otherwise` for a
+/// row that does not name it.
 pub fn table_of(value: &[u8], otherwise: Option<&(String, String)>) -> Option<(String, String)> {
     let read = |text| parse(EnvelopeSeed { database: None, schema: "", table: "", after: Kept }, text).ok();
     let text = std::str::from_utf8(value).ok()?;

@@ -1,11 +1,11 @@
-//! Small seeds: a key as whatever it means, a whole number, a text; each without a tree and without failing.
+//! Small deserializers that neither build a tree nor fail: a key by its meaning, an integer, a text.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A key of an object, as what the function makes of its name. Escaped names work too.
+/// A key of an object, converted by the function. Escaped names work too.
 pub(super) struct NameSeed<F>(pub(super) F);
 
 impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for NameSeed<F> {
@@ -28,11 +28,11 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for NameSeed<F> {
     }
 }
 
-/// Which of these names an object has had so far. What is there twice has no meaning.
+/// The names that an object has had so far. A field that appears twice has no meaning.
 pub(super) struct Once<'a> {
-    /// The first stands for all names that do not count.
+    /// The names. The first stands for all names that do not count.
     names: &'a [&'a str],
-    /// Bit by bit, in the order of the names.
+    /// One bit for each name, in order.
     had: u32,
 }
 
@@ -41,7 +41,7 @@ impl<'a> Once<'a> {
         Self { names, had: 0 }
     }
 
-    /// Refuses a name that is there for the second time.
+    /// Rejects a name that appears for the second time.
     pub(super) fn first<E: Error>(&mut self, place: usize) -> Result<(), E> {
         let bit = u32::try_from(place).ok().filter(|place| *place > 0).and_then(|place| 1_u32.checked_shl(place));
         let bit = bit.unwrap_or(0);
@@ -54,15 +54,15 @@ impl<'a> Once<'a> {
     }
 }
 
-/// A number of an envelope.
+/// A number in an envelope.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Number {
-    /// Not there, or null.
+    /// Missing, or null.
     #[default]
     Absent,
     Signed(i64),
     Unsigned(u64),
-    /// There, and no whole number of 64 bits.
+    /// Present, and not an integer of 64 bits.
     Unusable,
 }
 
@@ -80,7 +80,7 @@ impl Number {
     }
 }
 
-/// Reads a [`Number`], whatever stands there.
+/// Reads a [`Number`] from any value.
 pub(super) struct NumberSeed;
 
 impl<'de> DeserializeSeed<'de> for NumberSeed {
@@ -133,7 +133,7 @@ impl<'de> Visitor<'de> for NumberSeed {
     }
 }
 
-/// Reads a text, or `None` for null; anything else is serde's error, which names what was to be text.
+/// Reads a text, or `None` for null. Any other value gives serde's error, which names the expected text.
 pub(super) struct TextSeed(pub(super) &'static str);
 
 impl<'de> DeserializeSeed<'de> for TextSeed {

@@ -1,11 +1,11 @@
-//! Why a record is refused, in words.
+//! The reasons why a record is rejected, in words.
 
 use serde_json::error::Category;
 
 use crate::change::{Op, Reject, RejectKind};
 use crate::model::text::without_value;
 
-/// Added to what is wrong with an unwrapped row that lacks columns and does not name its table.
+/// Appended to the reason for an unwrapped row that lacks columns and does not name its table.
 pub(super) const MAY_BE_ANOTHERS: &str = "; or it is a row of another table that is written to the same topic: add \
                                           source.schema and source.table to the transform's add.fields";
 

@@ -8,7 +8,7 @@ use super::rejects::reject;
 use super::value::{Described, Form};
 use crate::change::{Reject, RejectKind};
 
-/// A schema of Kafka Connect's as JSON; all else in it is skipped.
+/// Kafka Connect's schema as JSON. All other fields are skipped.
 #[derive(Deserialize)]
 struct Schema {
     fields: Option<Vec<Field>>,
@@ -40,13 +40,13 @@ impl Field {
         }
     }
 
-    /// Digits of a decimal, where it says so.
+    /// The digits of a decimal, if the schema has them.
     pub(super) fn precision(&self) -> Option<u8> {
         self.parameters.as_ref()?.precision.as_ref()?.parse().ok()
     }
 }
 
-/// The schema around a payload; `None` for null, which JsonConverter writes where it has none.
+/// The schema around a payload. `None` for null, which JsonConverter writes without a schema.
 pub(super) fn text_of(schema: Option<&RawValue>) -> Result<Option<&str>, Reject> {
     match schema.map(RawValue::get) {
         None | Some("null") => Ok(None),
@@ -58,8 +58,8 @@ pub(super) fn text_of(schema: Option<&RawValue>) -> Result<Option<&str>, Reject>
     }
 }
 
-/// The forms of all slots in records with this schema, of an envelope or of a row. Columns that it does not describe keep
-/// the form of records without schema.
+/// The forms of all slots in records with this schema, of an envelope or of a row. Columns that the schema does not
+/// describe keep the form of records without a schema.
 pub(super) fn of_value(json: &str, columns: &Columns, plain: &[Form]) -> serde_json::Result<Vec<Form>> {
     let described = match of_images(json)? {
         Some(images) => images,
@@ -68,19 +68,19 @@ pub(super) fn of_value(json: &str, columns: &Columns, plain: &[Form]) -> serde_j
     Ok(apply(&described, columns, plain))
 }
 
-/// The same for the schema of a record's key.
+/// The forms of all slots by the schema of a record's key.
 pub(super) fn of_key(json: &str, columns: &Columns, plain: &[Form]) -> serde_json::Result<Vec<Form>> {
     Ok(apply(&of_struct(json)?, columns, plain))
 }
 
-/// What the schema of an envelope says of its images; `None` where it describes none.
+/// The fields of an envelope's images by its schema. `None`: the schema describes no image.
 pub(super) fn of_images(json: &str) -> serde_json::Result<Option<Vec<Field>>> {
     let mut fields = of_struct(json)?;
     let mut image = |name| fields.iter_mut().find(|field| field.field.as_deref() == Some(name))?.fields.take();
     Ok(image("after").or_else(|| image("before")))
 }
 
-/// What the schema of a struct says of its fields.
+/// The fields of a struct by its schema.
 pub(super) fn of_struct(json: &str) -> serde_json::Result<Vec<Field>> {
     Ok(serde_json::from_str::<Schema>(json)?.fields.unwrap_or_default())
 }

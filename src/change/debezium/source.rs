@@ -1,4 +1,5 @@
-//! Where a change comes from: whether it is of the table that is read, its position in the WAL, its transaction, its time.
+//! Reads the origin of a change: whether it belongs to the table, its position in the WAL, its transaction and its
+//! time.
 
 use super::envelope::Source;
 use super::named::Number;
@@ -6,7 +7,7 @@ use super::reject;
 use crate::change::{Reject, RejectKind};
 use crate::model::{Lsn, Timestamp};
 
-/// Database, schema and name of the table that is expected.
+/// Checks the database, schema and name of the table.
 pub(super) fn check_table(database: Option<&str>, expected: (&str, &str), source: &Source) -> Result<(), Reject> {
     if let (Some(expected), Some(found)) = (database, &source.other_database) {
         return Err(reject(
@@ -43,7 +44,7 @@ pub(super) fn lsn(source: &Source) -> Result<Option<Lsn>, Reject> {
 pub(super) fn tx_id(source: &Source) -> Result<Option<u32>, Reject> {
     Ok(match source.tx_id {
         Number::Absent => None,
-        // Java's int may have made it negative; the 32 bits are right.
+        // Java's int may have made it negative. The 32 bits are right.
         number => Some(number.to_i64().and_then(low_bits).ok_or_else(|| not_whole("txId"))?),
     })
 }
@@ -63,7 +64,7 @@ pub(super) fn committed_at(micros: Number, millis: Number) -> Result<Option<Time
     }
 }
 
-/// 32 bits, as a signed number or without a sign.
+/// 32 bits, from a signed or an unsigned number.
 fn low_bits(number: i64) -> Option<u32> {
     u32::try_from(number).ok().or_else(|| i32::try_from(number).ok().map(i32::cast_unsigned))
 }

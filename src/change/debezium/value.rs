@@ -1,4 +1,4 @@
-//! One column's value: from JSON to [`Value`], by the column's type and the form that the connector wrote it in.
+//! Reads a column's value from JSON into a [`Value`], by the column's type and the connector's encoding.
 
 use std::fmt;
 
@@ -13,18 +13,18 @@ use crate::change::decimal;
 use crate::change::time::{self, Unit};
 use crate::model::{Column, ColumnType, Double, Value, inet};
 
-/// `unavailable.value.placeholder`: stands for a TOASTed value that the change did not touch.
+/// `unavailable.value.placeholder`, for a TOASTed value that the change did not touch.
 #[derive(Debug)]
 pub(super) struct Placeholder {
-    /// As the connector writes it into a text.
+    /// The placeholder in a text.
     pub(super) text: Box<str>,
-    /// The same where the connector writes bytes.
+    /// The placeholder for bytes.
     base64: Box<str>,
     hex: Box<str>,
 }
 
 impl Placeholder {
-    /// As the connector's setting has it: text, or `hex:` and the bytes of it.
+    /// Parses the connector's setting: text, or `hex:` and the bytes of the text.
     pub(super) fn new(setting: &str) -> Self {
         let bytes = setting.strip_prefix("hex:").and_then(from_hex);
         let bytes = bytes.unwrap_or_else(|| setting.as_bytes().to_vec());
@@ -32,12 +32,12 @@ impl Placeholder {
         Self { text: String::from_utf8_lossy(&bytes).into(), base64: STANDARD.encode(&bytes).into(), hex: hex.into() }
     }
 
-    /// Whether this stands for a value that is not in the change.
+    /// Whether this text is the placeholder.
     pub(super) fn is(&self, found: &str) -> bool {
         *found == *self.text || self.is_bytes(found)
     }
 
-    /// The same for a value of bytes.
+    /// Whether this encoding of bytes is the placeholder.
     pub(super) fn is_bytes(&self, found: &str) -> bool {
         *found == *self.base64 || *found == *self.hex
     }
@@ -49,7 +49,7 @@ impl Default for Placeholder {
     }
 }
 
-/// The bytes of hexadecimal text in lower case, as the connector writes it.
+/// Decodes hexadecimal text in lower case, as the connector writes it.
 pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -61,11 +61,11 @@ pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
-/// What is wrong where a value's type has no room for the placeholder.
+/// The reason where a value's type has no room for the placeholder.
 pub(super) const UNTOUCHED: &str = "the value was not in the change: it is TOASTed and was not touched. A rule on this \
                                     column needs ALTER TABLE … REPLICA IDENTITY FULL";
 
-/// How a column's JSON is to be read.
+/// The encoding of a column in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Bool,
@@ -86,29 +86,29 @@ pub(super) enum Form {
         wire: Wire,
     },
     Time(Unit),
-    /// A logical type of the record's schema that says nothing about the column's type in the catalog.
+    /// A logical type in the record's schema that does not fit the column's type in the catalog.
     Foreign(String),
 }
 
-/// How a decimal is written.
+/// The encoding of a decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
     Text,
     /// Base64, with this scale.
     Binary(i32),
-    /// An object of scale and base64.
+    /// An object with scale and base64.
     Variable,
-    /// Text or base64 in the declared scale: a point or a sign decides.
+    /// Text or base64 in the declared scale. A point or a sign shows which.
     Guess(i32),
-    /// Text or base64, and nothing decides: `1234` is both.
+    /// Text or base64, and nothing shows which: `1234` is both.
     Ambiguous,
-    /// Binary floating point, which is refused: it may have lost digits.
+    /// Binary floating point. It is rejected, because it may have lost digits.
     Double,
-    /// Binary floating point, which is taken for the shortest decimal that it stands for.
+    /// Binary floating point, read as the shortest decimal that it stands for.
     Rounded,
 }
 
-/// What a schema says of one field.
+/// A field's description in a schema.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Described<'a> {
     pub(super) ty: &'a str,
@@ -117,7 +117,7 @@ pub(super) struct Described<'a> {
 }
 
 impl Described<'_> {
-    /// How a reason names a type that does not go with the column's.
+    /// The name, in a reason, of a type that does not fit the column's.
     pub(super) fn foreign(&self) -> String {
         let name = self.name.unwrap_or(self.ty);
         match self.scale {
@@ -128,7 +128,7 @@ impl Described<'_> {
 }
 
 impl Form {
-    /// The form of a record without schema. An error for a type that no rule can use.
+    /// The form of a column in records without a schema. The error is for a type that no rule can use.
     pub(super) fn from_catalog(column: &Column, settings: Settings) -> Result<Self, String> {
         Ok(match column.ty {
             ColumnType::Bool => Self::Bool,
@@ -157,7 +157,7 @@ impl Form {
         })
     }
 
-    /// The form of a record whose schema describes this column so.
+    /// The form of a column in records whose schema describes it like this.
     pub(super) fn described(&self, found: Described<'_>) -> Self {
         let foreign = || Self::Foreign(found.foreign());
         match self {
@@ -167,7 +167,7 @@ impl Form {
                 None => foreign(),
             },
             Self::Time(_) => time_unit(found).map_or_else(foreign, Self::Time),
-            // An integer with a logical type is a time or an interval; a string is a string whatever it is called.
+            // An integer with a logical type is a time or an interval. A string is a string under any name.
             Self::Int { .. } | Self::Bool | Self::Float { .. } if found.name.is_some() => foreign(),
             other => other.clone(),
         }
@@ -213,8 +213,8 @@ pub(super) fn time_unit(found: Described<'_>) -> Option<Unit> {
     })
 }
 
-/// Reads a value in this form. What does not fit is a sentence, not an error of serde's, so that the record is read
-/// to its end and the more telling reason wins (it may be another table's).
+/// Reads a value in this form. A value that does not fit gives a sentence and not an error of serde's. The record is
+/// then read to its end, and the more useful reason can be reported: it may be another table's record.
 pub(super) struct ValueSeed<'a>(pub(super) &'a Form, pub(super) &'a Placeholder);
 
 type Read = Result<Value, Unread>;
@@ -222,9 +222,9 @@ type Read = Result<Value, Unread>;
 /// Why a value is not known from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
-    /// It is TOASTed, and the change left it as it was.
+    /// The value is TOASTed, and the change did not touch it.
     Unchanged,
-    /// It cannot be read, and why.
+    /// The value cannot be read. The text says why.
     Misfit(String),
 }
 
@@ -340,20 +340,20 @@ fn decimal_text(found: &str, declared: Option<u8>, wire: Wire) -> Result<Value, 
     }
 }
 
-/// What is wrong with a decimal that comes as a number with a fraction.
+/// The reason for a decimal that is written as a number with a fraction.
 pub(super) const LOSSY: &str = "found a binary float: decimal.handling.mode=double loses digits, and money is kept exact \
                                 here; set the connector's decimal.handling.mode to string or precise";
 
-/// What is wrong with a text that no Postgres can hold.
+/// The reason for a text that Postgres cannot hold.
 pub(super) const NUL: &str = "found a text with a NUL, which no text of Postgres has; is this topic Debezium's?";
 
-/// How a reason names a number. It never repeats one: what is in a record is nobody's who reads the log.
+/// The name of a number in a reason. A reason never repeats the value, because readers of the log must not see it.
 pub(super) const WHOLE_NUMBER: &str = "a whole number";
 
-/// 2^63. Doubles from there on are whole numbers.
+/// 2^63. Doubles from there on are integers.
 const PAST_64_BITS: f64 = 9_223_372_036_854_775_808.0;
 
-/// How a reason names a text.
+/// The name of a text in a reason.
 pub(super) fn shape(text: &str) -> String {
     match text.chars().count() {
         0 => "an empty text".to_owned(),

@@ -5,15 +5,16 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{EXPONENT_LIMIT, Number, is_special, number_of_base64, number_of_text, power_of_ten};
 
-/// Longest base64 that becomes text, in bytes: the greatest `numeric` of Postgres has 147,455 digits, which are 61,231 bytes.
+/// The greatest length of base64 that becomes text, in bytes. The greatest `numeric` of Postgres has 147,455 digits,
+/// which are 61,231 bytes.
 const BASE64_LIMIT: usize = 61_236 / 3 * 4;
-/// What is split off at once: 10^9 fits 32 bits.
+/// The divisor that splits off nine digits at a time: 10^9 fits 32 bits.
 const CHUNK: u64 = 1_000_000_000;
 
-/// Decimal text in the scale of a `numeric(precision,scale)`, unscaled.
+/// Parses decimal text in the scale of a `numeric(precision,scale)`. Returns the unscaled value.
 ///
 /// # Errors
-/// A sentence, for what is no number, or needs more digits than declared, before or after the point.
+/// A sentence: the text is not a number, or needs more digits than declared, before or after the point.
 pub fn from_text(text: &str, precision: u8, scale: u8) -> Result<i128, String> {
     if is_special(text) {
         return Err(format!("{text} has no place in numeric({precision},{scale})"));
@@ -21,19 +22,20 @@ pub fn from_text(text: &str, precision: u8, scale: u8) -> Result<i128, String> {
     in_precision(number_of_text(text)?, precision, scale).ok_or_else(|| misfit(precision, scale))
 }
 
-/// Base64 of an integer in `written` fraction digits, in the scale of a `numeric(precision,scale)`, unscaled.
+/// Parses base64 of an integer with `written` fraction digits in the scale of a `numeric(precision,scale)`. Returns the
+/// unscaled value.
 ///
 /// # Errors
-/// A sentence, for what is not base64 of an integer, or needs more digits than declared.
+/// A sentence: the text is not base64 of an integer, or needs more digits than declared.
 pub fn from_base64(text: &str, written: i32, precision: u8, scale: u8) -> Result<i128, String> {
     in_precision(number_of_base64(text, written)?, precision, scale).ok_or_else(|| misfit(precision, scale))
 }
 
-/// Base64 of an integer in `scale` fraction digits as decimal text, without an exponent and with all its digits.
+/// Converts base64 of an integer with `scale` fraction digits to decimal text, without an exponent and with all digits.
 ///
 /// # Errors
-/// A sentence, for what is not base64 of an integer, is longer than any number of Postgres's, or has a scale past
-/// 131072 either way.
+/// A sentence: the text is not base64 of an integer, is longer than any number of Postgres's, or has a scale past
+/// 131072 in either direction.
 pub fn text_of_base64(text: &str, scale: i32) -> Result<String, String> {
     if text.len() > BASE64_LIMIT {
         return Err(format!("{} bytes of base64 are too long for a number", text.len()));
@@ -61,7 +63,7 @@ pub fn text_of_base64(text: &str, scale: i32) -> Result<String, String> {
     Ok(digits)
 }
 
-/// `None` where a digit would be lost, before or after the point.
+/// The number in this precision and scale. `None` if a digit would be lost, before or after the point.
 fn in_precision(number: Number, precision: u8, scale: u8) -> Option<i128> {
     if number.coefficient == Some(0) {
         return Some(0);
@@ -75,7 +77,7 @@ fn misfit(precision: u8, scale: u8) -> String {
     format!("it does not fit numeric({precision},{scale})")
 }
 
-/// The size of a big-endian two's-complement integer, in 32 bits each, the greatest first.
+/// The magnitude of a big-endian two's-complement integer, in units of 32 bits, most significant first.
 fn magnitude(bytes: &[u8], negative: bool) -> Vec<u32> {
     let mut limbs: Vec<u32> = Vec::with_capacity(bytes.len() / 4 + 1);
     for chunk in bytes.rchunks(4) {
@@ -97,7 +99,7 @@ fn magnitude(bytes: &[u8], negative: bool) -> Vec<u32> {
     limbs
 }
 
-/// Decimal digits, by dividing again and again.
+/// Decimal digits, by repeated division.
 fn digits(mut limbs: Vec<u32>) -> String {
     let mut chunks = Vec::new();
     let mut start = 0;

@@ -55,7 +55,8 @@ fn a_refused_login_is_told_apart() {
     }
 }
 
-/// Accepts one connection after the other, asks each for a certificate, and goes no further than the handshake. Returns where.
+/// Accepts one connection after the other, asks each for a certificate, and closes it after the handshake. Returns the
+/// address.
 fn tls(key: &KeyPair, certificate: &CertificateDer<'static>) -> String {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
@@ -78,7 +79,7 @@ fn tls(key: &KeyPair, certificate: &CertificateDer<'static>) -> String {
     address
 }
 
-/// The words of the client that mean something here, as it says them.
+/// The client's messages with a known meaning, verbatim.
 #[cfg(feature = "kafka-tls")]
 #[test]
 fn a_certificate_that_is_missing_or_not_trusted_is_told_by_the_clients_words() {

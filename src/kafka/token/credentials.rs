@@ -1,5 +1,5 @@
-//! Amazon's credentials: where its own libraries look for them, in the same order. Blocks.
-//! Source: <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>.
+//! Amazon's credentials: looks for them in the same places and order as Amazon's own libraries. Blocks. Source:
+//! <https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use serde::Deserialize;
 use super::msk::{Credentials, profile};
 use crate::http;
 
-/// How long a server of credentials may take: it is on this machine, or not there.
+/// How long a server of credentials may take. Such a server is either on this machine or absent.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where containers ask by a path alone.
+/// The server for a container whose environment has only a path.
 const CONTAINER: &str = "http://169.254.170.2";
-/// Where instances ask.
+/// The server for an instance.
 const INSTANCE: &str = "http://169.254.169.254";
 const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
-/// What both answer.
+/// The answer of both servers.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -26,10 +26,10 @@ struct Answer {
     token: Option<String>,
 }
 
-/// The credentials of this process. `environment`: its variables.
+/// Finds the credentials of this process. `environment` returns its variables.
 ///
 /// # Errors
-/// There are none; the text says where they were looked for. No error repeats a secret.
+/// There are none. The text names the places that were searched. No error repeats a secret.
 pub(super) fn find(environment: impl Fn(&str) -> Option<String>) -> Result<Credentials, String> {
     let set = |name: &str| environment(name).filter(|value| !value.is_empty());
     if let Some((id, secret)) = set("AWS_ACCESS_KEY_ID").zip(set("AWS_SECRET_ACCESS_KEY")) {
@@ -55,7 +55,7 @@ pub(super) fn find(environment: impl Fn(&str) -> Option<String>) -> Result<Crede
 const NONE: &str = "no credentials of Amazon's: neither in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor in the profile of \
                     the shared credentials file, nor from a container's or an instance's role";
 
-/// Those of a container's role; `None` where the environment names none.
+/// The credentials of a container's role. `None`: the environment names none.
 fn container(set: &impl Fn(&str) -> Option<String>) -> Result<Option<Credentials>, String> {
     let relative = set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER}{path}"));
     let Some(url) = relative.or_else(|| set("AWS_CONTAINER_CREDENTIALS_FULL_URI")) else { return Ok(None) };
@@ -75,7 +75,7 @@ fn container(set: &impl Fn(&str) -> Option<String>) -> Result<Option<Credentials
     read(answer).map(Some).map_err(|error| format!("credentials of the container's role at {url}: {error}"))
 }
 
-/// Those of an instance's role, by version 2 of its metadata service.
+/// The credentials of an instance's role, from version 2 of its metadata service.
 fn of_instance(server: &str) -> Result<Credentials, String> {
     let failed = |error: ureq::Error| format!("{server}: {error}");
     let client = http::client(TIMEOUT);
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers by the request's first line and its headers, until it is gone with the test.
+    /// Starts a server that answers by the request's first line and headers, until the test's process ends.
     fn serve(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -7,23 +7,23 @@ use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-/// How long a token is good for, in seconds: what Amazon's own signers ask for.
+/// The lifetime of a token in seconds: the one that Amazon's own signers use.
 pub(super) const LIFETIME_SECONDS: i64 = 900;
 
-/// What a query keeps as it is, besides letters and digits.
+/// The characters of a query that are not encoded, besides letters and digits.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Who signs. Printed by nothing.
+/// The credentials that sign. They are never printed.
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(super) struct Credentials {
     pub(super) id: String,
     pub(super) secret: String,
-    /// Of credentials for a while.
+    /// The session token of temporary credentials.
     pub(super) session: Option<String>,
 }
 
-/// The URL that is the token, before it is encoded: `GET /?Action=kafka-cluster:Connect` of the region, signed as of `at`.
+/// The URL that is the token, before it is encoded: `GET /?Action=kafka-cluster:Connect` in the region, signed at `at`.
 pub(super) fn signed_url(region: &str, credentials: &Credentials, at: DateTime<Utc>) -> String {
     let host = format!("kafka.{region}.amazonaws.com");
     let (day, instant) = (at.format("%Y%m%d").to_string(), at.format("%Y%m%dT%H%M%SZ").to_string());
@@ -61,7 +61,7 @@ pub(super) fn region_of(servers: &str) -> Option<&str> {
     })
 }
 
-/// Credentials of a profile in the text of the shared credentials file.
+/// Reads the credentials of a profile from the text of the shared credentials file.
 pub(super) fn profile(text: &str, name: &str) -> Option<Credentials> {
     let mut is_mine = false;
     let (mut id, mut secret, mut session) = (None, None, None);
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Signatures that botocore 1.42 made of the same request.
+    /// The expected signatures come from botocore 1.42, for the same request.
     #[test]
     fn signed_as_amazons_own_library_signs() {
         let check = |session: Option<&str>, signature: &str| {

@@ -1,4 +1,4 @@
-//! An image's columns, found but not yet read: what they are to be read into is known only once the whole record is.
+//! The columns of an image, found but not yet read. Their types are known only after the whole record was read.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::change::debezium::named::NameSeed;
 
 /// The values of an image.
 pub(super) struct Unread<'de> {
-    /// By the layout's columns; `None` where it is not there.
+    /// The values of the layout's columns. `None`: the column is missing.
     pub(super) values: Vec<Option<&'de RawValue>>,
     /// A column that the layout does not have.
     pub(super) unknown: Option<String>,

@@ -1,4 +1,4 @@
-//! Which columns a record has, of which types, and how each is written.
+//! The columns of a record, their types and encodings.
 
 use std::sync::Arc;
 
@@ -16,25 +16,25 @@ use crate::change::{Reject, RejectKind};
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     pub(super) fields: Arc<[Field]>,
-    /// One per field.
+    /// The form of each field.
     forms: Vec<Form>,
-    /// The primary key's fields, where the catalog says.
+    /// The fields of the primary key, if the catalog has one.
     pub(super) key: Vec<usize>,
-    /// Whether the records describe their columns themselves, so that the catalog has no more of them to tell.
+    /// Whether the records bring their schema, so that the catalog is not needed to decode them.
     pub(super) described: bool,
-    /// How many of the fields the table still has; those after them were dropped.
+    /// The number of fields that the table still has. The fields after them were dropped.
     present: usize,
-    /// What stands for a value that is not in the change.
+    /// The placeholder for a value that is not in the change.
     placeholder: Arc<Placeholder>,
     names: Arc<RecordNames>,
 }
 
-/// What records call the columns of a table, where it is not their own name.
+/// The names in records for the columns of a table, where they differ from the columns' own.
 #[derive(Clone, Debug, Default)]
 struct RecordNames {
     own: Vec<String>,
     adjusted: AdjustedNames,
-    /// Whether a column's own name may stand for another one.
+    /// Whether a column's own name may stand for another column.
     is_doubtful: bool,
 }
 
@@ -46,7 +46,7 @@ impl RecordNames {
         Self { own: own.into_iter().map(str::to_owned).collect(), adjusted, is_doubtful }
     }
 
-    /// The table's name for a column that a record calls so; or why that is not known.
+    /// The table's name for the column that a record calls by this name. The error says why that is not known.
     fn own<'n>(&'n self, written: &'n str) -> Result<&'n str, String> {
         let name = |at: usize| self.own.get(at).map_or(written, String::as_str);
         match self.adjusted.meant(written) {
@@ -58,7 +58,7 @@ impl RecordNames {
 }
 
 impl Layout {
-    /// Of records without schema.
+    /// The layout of records without a schema.
     pub(super) fn of_table(table: &FullRowTable, settings: Settings) -> Self {
         let fields = table.fields.iter().map(|column| column.field.clone()).collect();
         let forms = table.fields.iter().map(|column| Form::of_catalog(column, settings)).collect();
@@ -67,7 +67,8 @@ impl Layout {
         Self { fields, forms, key, described: false, present, placeholder: Arc::default(), names }
     }
 
-    /// Of records that describe their columns so. Names and types are those of the catalog where it has the column.
+    /// The layout of records whose schema describes these fields. Names and types are those of the catalog, if it has
+    /// the column.
     ///
     /// # Errors
     /// A name may stand for either of two columns.
@@ -102,19 +103,19 @@ impl Layout {
         Ok(Self { fields, forms, key, described: true, present, placeholder, names })
     }
 
-    /// The same with another placeholder.
+    /// The same layout with another placeholder.
     pub(super) fn with_placeholder(&self, placeholder: &Arc<Placeholder>) -> Self {
         Self { placeholder: Arc::clone(placeholder), ..self.clone() }
     }
 
-    /// Uses the list of fields of another layout where it is equal.
+    /// Shares the list of fields of another layout if it is equal.
     pub(super) fn keep(&mut self, other: &Self) {
         if self.fields == other.fields {
             self.fields = Arc::clone(&other.fields);
         }
     }
 
-    /// The same, with these columns after the others, as text.
+    /// The same layout with these text columns after the others.
     pub(super) fn with_texts(&self, names: &[String]) -> Self {
         let texts = names.iter().map(|name| Field { name: name.clone(), ty: FieldType::Text });
         let mut forms = self.forms.clone();
@@ -123,7 +124,7 @@ impl Layout {
         Self { fields, forms, ..self.clone() }
     }
 
-    /// The same without the table's columns that a record does not have; `None` where it has all of them.
+    /// The same layout without the table's columns that a record lacks. `None` if it has all of them.
     pub(super) fn without<T>(&self, values: &[Option<T>]) -> Option<Self> {
         let is_kept = |slot: usize| slot >= self.present || values.get(slot).is_none_or(Option::is_some);
         if (0..self.present).all(is_kept) {
@@ -138,7 +139,8 @@ impl Layout {
         Some(Self { fields, forms, key, present, ..self.clone() })
     }
 
-    /// The place of the column that a record calls so. `next` is where it is expected: after the one before it.
+    /// The index of the column that a record calls by this name. `next` is the expected index: that after the previous
+    /// column.
     ///
     /// # Errors
     /// A sentence: the name may stand for either of two columns.
@@ -150,7 +152,7 @@ impl Layout {
         Ok(self.find(self.names.own(name)?, next))
     }
 
-    /// The same by the name of the column itself.
+    /// The index of the column with this own name.
     pub(super) fn find(&self, name: &str, next: &mut usize) -> Option<usize> {
         let slot = match self.fields.get(*next) {
             Some(field) if field.name == name => *next,
@@ -160,7 +162,7 @@ impl Layout {
         Some(slot)
     }
 
-    /// A row of nothing.
+    /// A row of NULLs.
     pub(super) fn nulls(&self) -> Box<[Cell]> {
         self.fields.iter().map(|_| Cell::Null).collect()
     }
@@ -175,7 +177,7 @@ impl Layout {
         values.iter().enumerate().map(|(slot, value)| self.cell(slot, *value, place, kind.clone())).collect()
     }
 
-    /// Reads these values only.
+    /// Reads only these values.
     pub(super) fn some_cells(
         &self,
         slots: &[usize],
@@ -191,7 +193,7 @@ impl Layout {
         Ok(cells)
     }
 
-    /// A deleted row, if no column of its primary key is null.
+    /// Returns a deleted row, if no column of its primary key is null.
     pub(super) fn identified(&self, row: Box<[Cell]>) -> Result<Box<[Cell]>, Reject> {
         if self.key.iter().any(|&slot| row.get(slot) == Some(&Cell::Null)) {
             let detail = "a delete whose primary key has a null, which identifies no row; is this topic Debezium's?";

@@ -1,5 +1,5 @@
-//! Rows that ExtractNewRecordState has unwrapped, as the envelopes that they were taken out of. An archive takes those alone
-//! that bring what the envelope said.
+//! Converts rows that ExtractNewRecordState has unwrapped back to their envelopes. The archive accepts only rows that
+//! bring the envelope's fields.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::change::full_row::FullRowChange;
 use crate::change::{Decoded, Op, Reject, RejectKind};
 
 impl FullRowDecoder {
-    /// A record that is known to be a row, with its schema around it or without.
+    /// Reads a record that is known to be a row, with or without a schema around it.
     pub(super) fn read_row(&mut self, text: &str, key: Option<&[u8]>) -> Result<Decoded<FullRowChange>, Reject> {
         let place = "the record's value";
         let Wrapping { schema, payload } = parse(WrappingSeed, text).map_err(|error| unreadable(&error, place))?;
@@ -31,7 +31,7 @@ impl FullRowDecoder {
         }
     }
 
-    /// A row without an envelope, as the envelope that it was taken out of. `text`: the row's own.
+    /// Finishes a row without an envelope. `text` is the row's own text.
     pub(super) fn finish_row(
         &mut self,
         text: &str,
@@ -54,13 +54,13 @@ impl FullRowDecoder {
     }
 }
 
-/// A row's columns alone, each as it stands there.
+/// The columns of a row as their JSON, without the added fields.
 fn without_added(text: &str) -> Result<Box<RawValue>, Reject> {
     let read = parse(ColumnsSeed, text).and_then(RawValue::from_string);
     read.map_err(|error| unreadable(&error, "the row"))
 }
 
-/// Reads an object, and writes it again without what was added.
+/// Reads an object and writes it without the added fields.
 struct ColumnsSeed;
 
 impl<'de> DeserializeSeed<'de> for ColumnsSeed {
@@ -92,7 +92,7 @@ impl<'de> Visitor<'de> for ColumnsSeed {
     }
 }
 
-/// Whether the text has every column of the primary key, and others unless there are none.
+/// Whether the text has every column of the primary key, and another column if the table has one.
 fn has_key(layout: &Layout, text: &str) -> bool {
     let Some(row) = parse(RowSeed(layout), text).ok().flatten() else { return false };
     let there = row.values.iter().flatten().count();

@@ -1,4 +1,4 @@
-//! One column's value, from JSON into a [`Cell`], by the column's type and the form that the connector wrote it in.
+//! Reads a column's value from JSON into a [`Cell`], by the column's type and the connector's encoding.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -15,10 +15,10 @@ use crate::change::decimal::{exact, is_decimal, is_special};
 use crate::change::full_row::{Cell, FieldType};
 use crate::change::time::{self, Unit};
 
-/// What to set where the encoding of decimals is not the one that was expected.
+/// The fix for an unexpected encoding of decimals.
 const SET: &str = "set source.decimals to \"string\" or \"precise\", as the connector's decimal.handling.mode is";
 
-/// How a column's JSON is to be read.
+/// The encoding of a column in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Bool,
@@ -42,7 +42,7 @@ pub(super) enum Form {
     Instant(Unit),
     Text,
     Bytes(BinaryHandling),
-    /// A type of the record's schema that does not go with the column's in the catalog.
+    /// A type in the record's schema that does not fit the column's type in the catalog.
     Foreign(String),
 }
 
@@ -54,7 +54,7 @@ struct Variable {
 }
 
 impl Form {
-    /// Of a record without schema.
+    /// The form of a column in records without a schema.
     pub(super) fn of_catalog(column: &FullRowColumn, settings: Settings) -> Self {
         let form = Self::of_type(column.field.ty, column.declared);
         let digits = match column.declared {
@@ -80,7 +80,7 @@ impl Form {
         }
     }
 
-    /// Of a column of this type, as far as that says.
+    /// The form of a column, as far as its type determines it.
     pub(super) fn of_type(ty: FieldType, declared: Declared) -> Self {
         match ty {
             FieldType::Bool => Self::Bool,
@@ -102,7 +102,7 @@ impl Form {
         }
     }
 
-    /// Of a column of the catalog in a record whose schema describes it so.
+    /// The type and form of a catalog column in a record whose schema describes it like this.
     pub(super) fn described(ty: FieldType, declared: Declared, field: &schema::Field) -> (FieldType, Self) {
         let found = field.described();
         let foreign = || Self::Foreign(found.foreign());
@@ -131,7 +131,7 @@ impl Form {
         (ty, form)
     }
 
-    /// Type and form by the record's schema alone.
+    /// The type and form by the record's schema alone.
     pub(super) fn of_schema(field: &schema::Field) -> (FieldType, Self) {
         const CONNECT: &str = "org.apache.kafka.connect.data.";
         const TIMES: &str = "io.debezium.time.";
@@ -166,7 +166,7 @@ impl Form {
         (ty, form)
     }
 
-    /// Reads a value, which `placeholder` may stand for.
+    /// Reads a value, which may be `placeholder`.
     pub(super) fn read(&self, json: &str, placeholder: &Placeholder) -> Result<Cell, String> {
         match json.as_bytes().first() {
             Some(b'n') => Ok(Cell::Null),
@@ -261,7 +261,7 @@ impl Form {
         }
     }
 
-    /// An object of scale and base64.
+    /// Reads an object with scale and base64.
     fn variable(&self, json: &str, placeholder: &Placeholder) -> Result<Cell, String> {
         let Ok(Variable { scale: written, value }) = serde_json::from_str(json) else {
             return Err("found what is no object of a scale and a value, expected a decimal".to_owned());
@@ -305,7 +305,7 @@ impl Form {
     }
 }
 
-/// How a reason names a number.
+/// The name of a number in a reason.
 fn number_shape(json: &str) -> &'static str {
     if json.contains(['.', 'e', 'E']) { "a number with a fraction" } else { WHOLE_NUMBER }
 }
@@ -318,7 +318,7 @@ fn decimal_of_schema(wire: Wire, precision: Option<u8>) -> (FieldType, Form) {
     // Without a precision (money, or an older connector), the greatest there is.
     match (scale, precision.unwrap_or(38)) {
         (Some(scale), precision @ 1..=38) if scale <= 38 => {
-            // 0.00012 is a numeric(2,5) to Postgres; elsewhere a scale counts among the digits.
+            // 0.00012 is a numeric(2,5) in Postgres. Elsewhere the scale's digits are part of the precision.
             let precision = precision.max(scale);
             (FieldType::Decimal { precision, scale }, Form::Decimal { precision, scale, wire })
         }
@@ -326,7 +326,7 @@ fn decimal_of_schema(wire: Wire, precision: Option<u8>) -> (FieldType, Form) {
     }
 }
 
-/// The bytes of what the connector wrote as text.
+/// Decodes the connector's text for bytes.
 fn bytes_of(found: &str, handling: BinaryHandling) -> Result<Vec<u8>, String> {
     const SET: &str = "set source.binary to \"hex\" or \"base64\", as the connector's binary.handling.mode is";
     let base64 = || if found.contains(['-', '_']) { URL_SAFE.decode(found) } else { STANDARD.decode(found) };
@@ -384,7 +384,7 @@ fn number_text(found: &str, wire: Wire) -> Result<String, String> {
     Err(format!("found {}; {why}", shape(found)))
 }
 
-/// The scale of what is base64; `None` for what is decimal text.
+/// The scale of a base64 value. `None` for decimal text.
 fn written(found: &str, wire: Wire) -> Result<Option<i32>, String> {
     match wire {
         Wire::Text => Ok(None),
@@ -398,8 +398,8 @@ fn written(found: &str, wire: Wire) -> Result<Option<i32>, String> {
     }
 }
 
-/// Days since 1970-01-01. What lies past Postgres's own dates (5874897-12-31, and 4714-11-24 BC) is how the connector
-/// writes an infinity; readers of Parquet that know infinite dates have them at the ends of 32 bits.
+/// Days since 1970-01-01. Days past Postgres's own dates (5874897-12-31, and 4714-11-24 BC) are the connector's
+/// encoding of an infinity. Readers of Parquet that support infinite dates have them at the ends of 32 bits.
 fn date(days: i32) -> i32 {
     const LAST: i32 = 2_145_042_905;
     const FIRST: i32 = -2_440_588;

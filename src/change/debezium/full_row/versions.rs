@@ -1,4 +1,4 @@
-//! Which columns a table had at which positions in the WAL, as far as looks at the catalog tell. Pure.
+//! A table's columns at different positions in the WAL, as far as reads of the catalog show. Pure.
 
 use std::ops::RangeInclusive;
 
@@ -10,48 +10,49 @@ use crate::change::full_row::Field;
 use crate::change::{Reject, RejectKind};
 use crate::model::Lsn;
 
-/// So many versions are kept: what is older was written long before anything that is still to be read.
+/// The greatest number of versions that are kept. Changes under older ones were written long before anything that is
+/// still to be read.
 const KEPT: usize = 8;
 
-/// What a table looked like over time.
+/// The versions of a table over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableVersions {
-    /// `system_identifier` of the server: positions of two servers say nothing about each other.
+    /// `system_identifier` of the server. Positions of two servers cannot be compared.
     server: String,
-    /// In the order of their positions.
+    /// The versions in the order of their positions.
     versions: Vec<TableVersion>,
 }
 
-/// One look at a table.
+/// One read of a table's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableLook {
     /// `system_identifier` of the server.
     pub server: String,
-    /// The position in the WAL before the look.
+    /// The position in the WAL before the read.
     pub before: Lsn,
-    /// The position in the WAL after the look.
+    /// The position in the WAL after the read.
     pub after: Lsn,
     /// The table.
     pub table: FullRowTable,
-    /// What else its changes depend on.
+    /// The table's other properties that its changes depend on.
     pub source: TableSource,
 }
 
-/// A table as several looks found it, one after the other, each of which would read a value as the others do.
+/// A table as several consecutive reads found it. All of them decode a value in the same way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableVersion {
-    /// The position after the first look.
+    /// The position after the first read.
     pub first: Lsn,
-    /// The position before the last look: before `first` where there was but one.
+    /// The position before the last read. It is before `first` if there was only one.
     pub last: Lsn,
-    /// The table at the last look.
+    /// The table at the last read.
     pub table: FullRowTable,
 }
 
 impl TableVersions {
-    /// Notes a look at the table. What is different now, a sentence for each column whose values are written in another way.
-    /// On another server nothing that was known before counts.
+    /// Adds a read of the table. Returns a sentence for each column whose values are encoded differently now. If the
+    /// server is another one, the earlier versions are dropped.
     pub fn note(&mut self, look: &TableLook) -> Vec<String> {
         let mut differences = Vec::new();
         if !self.server.is_empty() && self.server != look.server {
@@ -73,18 +74,18 @@ impl TableVersions {
         differences
     }
 
-    /// The versions.
+    /// The versions, oldest first.
     pub fn versions(&self) -> &[TableVersion] {
         &self.versions
     }
 
-    /// The position before the newest look: changes up to there were written under one of the versions.
+    /// The position before the newest read. Changes up to there were written under one of the versions.
     pub fn seen_up_to(&self) -> Option<Lsn> {
         self.versions.last().map(|version| version.last)
     }
 
-    /// The versions under which a change at this position may have been written, as indexes: one, or two that follow each
-    /// other where it lies between their looks. Without a position it may be any of them.
+    /// The indexes of the versions under which a change at this position may have been written. There is one, or two
+    /// consecutive ones if the change lies between their reads. Without a position it may be any version.
     pub fn at(&self, position: Option<Lsn>) -> RangeInclusive<usize> {
         let newest = self.versions.len().saturating_sub(1);
         let Some(position) = position else { return 0..=newest };
@@ -94,16 +95,16 @@ impl TableVersions {
     }
 }
 
-/// How a change is read that lies between two versions of the table.
+/// The version for a change that lies between two versions of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
-    /// By the earlier version.
+    /// The earlier version.
     Before,
-    /// By the later version.
+    /// The later version.
     After,
 }
 
-/// Columns of both whose values are written in another way.
+/// The columns of both whose values are encoded differently.
 fn retyped(then: &FullRowTable, now: &FullRowTable) -> Vec<String> {
     let mut found = Vec::new();
     for column in &then.fields {
@@ -117,7 +118,7 @@ fn retyped(then: &FullRowTable, now: &FullRowTable) -> Vec<String> {
 }
 
 impl FullRowColumn {
-    /// The type, with what else its encoding depends on.
+    /// The type, with the rest of the declaration on which the encoding depends.
     fn text(&self) -> String {
         match self.declared {
             Declared::Plain => self.field.ty.to_string(),
@@ -128,8 +129,8 @@ impl FullRowColumn {
     }
 }
 
-/// What a record says that may have been written under either of two versions of the table: by the one that can read it, or
-/// by both where they agree.
+/// Combines the readings of a record that may have been written under either of two versions of the table. Returns the
+/// one that succeeded, or both if they agree.
 pub(super) fn either(before: Result<Row, Reject>, after: Result<Row, Reject>) -> Result<Row, Reject> {
     match (before, after) {
         (Ok(before), Ok(after)) => match disagreement(&before, &after) {
@@ -188,7 +189,7 @@ mod tests {
         assert_eq!(versions.note(&look(10, 11, &one)), [""; 0]);
         assert_eq!(versions.note(&look(20, 21, &one)), [""; 0]);
         assert_eq!(versions.at(Some(Lsn(99))), 0..=0);
-        // It may have been changed before, in or after what lies between the two positions of the look.
+        // The change may have happened before, during or after the interval between the read's two positions.
         assert_eq!(versions.note(&look(25, 30, &two)), ["column a was integer and is bigint"]);
         assert_eq!((versions.at(Some(Lsn(26))), versions.seen_up_to()), (0..=1, Some(Lsn(25))));
         assert_eq!(versions.note(&look(40, 41, &two)), [""; 0]);
