@@ -1,7 +1,7 @@
-//! Decisions and their bytes: the alert record, its id and its message. Pure.
+//! Alerts: the decision, the record's bytes, its id and its message. Pure.
 //!
-//! - [`record`]: an alert record read back
-//! - [`ending`]: the end of an episode whose rule is gone
+//! - [`record`]: an alert record that is read back
+//! - [`ending`]: the end of an episode whose rule was removed
 
 mod ending;
 pub mod record;
@@ -22,17 +22,17 @@ use crate::window::{GRACE_MICROS, Trigger};
 /// The namespace of alert ids, itself a UUIDv5 of the DNS name `tripline.alerts`.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8d5c_5a9e_4b0f_5c1e_9d2a_6f0e_3b7c_1a44);
 
-/// Bytes of a message at most: an alert that the broker refuses would be refused at every start.
+/// The greatest size of a message in bytes. An alert that the broker rejects would be rejected at every start.
 const MESSAGE_MAX: usize = 16 * 1024;
 
-/// Bytes of a record key at most; a longer one ends in a hash of the whole.
+/// The greatest size of a record key in bytes. A longer one ends in a hash of the whole key.
 const RECORD_KEY_MAX: usize = 1_024;
 
-/// Bytes of all texts of a key in a record's value at most. Where there are more, each text is cut to its share and ends
-/// in a hash of the whole.
+/// The greatest size of all texts of a key in a record's value, in bytes. If they are longer, each text is cut to its
+/// share and ends in a hash of the whole text.
 const KEY_TEXTS_MAX: usize = 16 * 1024;
 
-/// Everything in an alert, before it is bytes.
+/// The contents of an alert, before it is serialized.
 #[derive(Debug)]
 pub struct Decision<'a> {
     /// Consumer group.
@@ -47,43 +47,44 @@ pub struct Decision<'a> {
     pub key: &'a Key,
     /// Firing or resolved.
     pub status: Status,
-    /// Why the episode is over, if it is.
+    /// Why the episode is over, for an alert that closes it.
     pub reason: Reason,
-    /// The episode that it opens or closes.
+    /// The episode that the alert opens or closes.
     pub episode: EpisodeId,
-    /// The change that brought it, if not time alone.
+    /// The change that caused the alert. `None`: time alone did.
     pub trigger: Option<&'a Trigger>,
     /// The aggregates in memory when Postgres was asked.
     pub stream: &'a Map<String, Json>,
-    /// The aggregates in Postgres; `None` without confirmation.
+    /// The aggregates in Postgres. `None` without confirmation.
     pub database: Option<&'a Map<String, Json>>,
-    /// When Postgres returned them, where that is before the confirmation: in a resolved alert of a rule that it alone evaluates.
+    /// When Postgres returned the aggregates, if that was before the confirmation. This occurs in resolved alerts of a
+    /// rule that Postgres alone evaluates.
     pub database_as_of: Option<Timestamp>,
     /// Left edge of the window (`None` without a time bound) and NOW().
     pub window: (Option<Timestamp>, Timestamp),
-    /// How Postgres confirmed it.
+    /// How Postgres confirmed the alert.
     pub confirmation: Option<Confirmation<'a>>,
-    /// When it was decided.
+    /// When the alert was decided.
     pub emitted_at: Timestamp,
 }
 
-/// What the confirmation was taken on.
+/// The basis of a confirmation.
 #[derive(Clone, Copy, Debug)]
 pub struct Confirmation<'a> {
     /// NOW() in the statement.
     pub as_of: Timestamp,
     /// `pg_current_snapshot()`.
     pub snapshot: &'a str,
-    /// How often the candidate had to be asked.
+    /// How often Postgres was asked about the candidate.
     pub attempts: u32,
     /// The statement's duration in milliseconds.
     pub millis: u64,
 }
 
-/// A finished alert: what is logged in `offsets/N` and delivered byte for byte.
+/// A finished alert. Its bytes are logged in `offsets/N` and delivered unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Identity, the same on every retry.
+    /// The alert's id. It is the same on every retry.
     pub id: Uuid,
     /// Name of the rule.
     pub rule: String,
@@ -91,26 +92,26 @@ pub struct Alert {
     pub key: Key,
     /// Firing or resolved.
     pub status: Status,
-    /// The episode that it opens or closes.
+    /// The episode that the alert opens or closes.
     #[serde(default)]
     pub episode: EpisodeId,
     /// Record key on the alert topic: `weekly-spend|27956157`.
     pub record_key: String,
     /// The line for the log.
     pub line: String,
-    /// When it was decided.
+    /// When the alert was decided.
     pub emitted_at: Timestamp,
     /// The record's value: JSON text.
     pub body: String,
 }
 
 impl Alert {
-    /// The episode as it is after this alert, if it is firing.
+    /// The open episode after this alert, if it is firing.
     pub fn open(&self) -> Open {
         Open { episode: self.episode, alert: self.id, since: self.emitted_at }
     }
 
-    /// Makes the bytes of a decision.
+    /// Serializes a decision.
     pub fn new(decision: &Decision<'_>) -> Self {
         let rule = decision.rule;
         let query = &rule.query;
@@ -165,7 +166,7 @@ impl Alert {
     }
 }
 
-/// The alert's place among those of its episode; so far one fires and one resolves.
+/// The alert's number among those of its episode with the same status. So far there is one of each.
 const REPEAT: u32 = 0;
 
 /// UUIDv5 (RFC 9562) over group, lineage, rule, version, key, episode, status and repeat.
@@ -202,7 +203,7 @@ fn message_of(decision: &Decision<'_>) -> String {
     })
 }
 
-/// The scale of a count or a sum; `None` for what is not nothing where there are no rows.
+/// The scale of a count or a sum. `None` for an output that is not 0 without rows.
 fn sum_scale(query: &Query, expression: &Expression) -> Option<u8> {
     let Expression::Aggregate(index) = expression else { return None };
     let aggregate = query.aggregates.get(*index)?;
@@ -214,8 +215,8 @@ fn sum_scale(query: &Query, expression: &Expression) -> Option<u8> {
     columns.into_iter().map(|column| scale_at(&query.table, column)).max()
 }
 
-/// The key's values as text, in GROUP BY order, as the statement's parameters and the message show them;
-/// `None` for NULL.
+/// The key's values as text, in GROUP BY order, in the form of the statement's parameters and of the message. `None`
+/// for NULL.
 pub fn key_texts(query: &Query, key: &Key) -> Vec<Option<String>> {
     let texts = query.group_by.iter().zip(key.values());
     texts.map(|(column, value)| value_text(&value, scale_at(&query.table, *column))).collect()
@@ -232,8 +233,8 @@ pub fn record_key_of(rule: &str, query: &Query, key: &Key) -> String {
     record_key(rule, &key_texts(query, key))
 }
 
-/// `weekly-spend|27956157`. Text that could be taken for something else (the text NULL, a bar, a quote) is
-/// quoted as SQL quotes a name.
+/// Formats a record key: `weekly-spend|27956157`. Text that could be mistaken for something else (the text NULL, a bar,
+/// a quote) is quoted like a name in SQL.
 fn record_key(rule: &str, key: &[Option<String>]) -> String {
     let part = |text: &Option<String>| match text {
         None => "NULL".to_owned(),
@@ -250,10 +251,10 @@ fn record_key(rule: &str, key: &[Option<String>]) -> String {
     format!("{}#{hash}", shortened(&whole, RECORD_KEY_MAX))
 }
 
-/// What stands between the beginning of a text that was cut and the hash of the whole.
+/// The separator between the beginning of a text and the hash of the whole.
 const CUT: &str = "…#";
 
-/// The beginning of a text, and a hash of the whole.
+/// The beginning of a text, and a hash of the whole text.
 fn cut(text: &str, max: usize) -> String {
     format!("{}#{}", shortened(text, max), Uuid::new_v5(&NAMESPACE, text.as_bytes()))
 }
@@ -263,7 +264,7 @@ pub fn is_cut(text: &str) -> bool {
     text.rsplit_once(CUT).is_some_and(|(start, hash)| start.len() >= 64 && Uuid::parse_str(hash).is_ok())
 }
 
-/// A value as Postgres reads it; `None` for NULL.
+/// A value in the form that Postgres reads. `None` for NULL.
 pub fn value_text(value: &Value, scale: u8) -> Option<String> {
     Some(match value {
         Value::Null => return None,
@@ -277,7 +278,7 @@ pub fn value_text(value: &Value, scale: u8) -> Option<String> {
     })
 }
 
-/// The digits after the point of this column's numbers.
+/// The number of digits after the point in this column's numbers.
 pub fn scale_at(table: &Table, column: usize) -> u8 {
     table.columns.get(column).and_then(|column| column.ty.scale()).unwrap_or(0)
 }
@@ -305,7 +306,7 @@ fn columns_json<'a>(table: &Table, columns: impl Iterator<Item = &'a usize>, key
     Json::Object(columns.zip(&values).map(pair).collect())
 }
 
-/// The key's columns by name, as the record has them: a text of kilobytes is cut, see [`is_cut`].
+/// The key's columns by name, as in the record. A text of kilobytes is cut, see [`is_cut`].
 pub fn key_json(query: &Query, key: &Key) -> Json {
     columns_json(&query.table, query.group_by.iter(), key)
 }

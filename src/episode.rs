@@ -1,8 +1,8 @@
-//! Episodes: from a group's evaluation in memory, over the database's answer, to a decision. Pure.
+//! Episodes: from a group's evaluation in memory and the database's answer to a decision. Pure.
 //!
-//! A group is either quiet or firing. When memory disagrees with that, or cannot tell, the group is a
-//! *candidate*: Postgres is asked, and only its answer changes the state. An answer that agrees with the
-//! state refutes the candidate, which is then asked again with back-off for as long as memory insists.
+//! A group is either quiet or firing. When memory disagrees with this state, or cannot evaluate the group, the group is
+//! a *candidate*: Postgres is asked, and only its answer changes the state. An answer that agrees with the state
+//! refutes the candidate. It is then asked again with back-off as long as memory disagrees with the state.
 
 mod reason;
 
@@ -24,21 +24,21 @@ const BACK_OFF_FIRST_MICROS: i64 = 250_000;
 /// The longest wait before a candidate is asked again.
 const BACK_OFF_MAX_MICROS: i64 = 30_000_000;
 
-/// How long an end waits for a transaction to become visible. The candidate is written down, so the next run goes on.
+/// How long an end waits for a transaction to become visible. The candidate is stored, so the next run asks again.
 const UNDECIDED_PATIENCE_MICROS: i64 = 5_000_000;
 
-/// What an alert says.
+/// The status of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The group is over the threshold.
     Firing,
-    /// It no longer is.
+    /// The group is no longer over the threshold.
     Resolved,
 }
 
 impl Status {
-    /// As in the alert record.
+    /// The name in the alert record.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Firing => "firing",
@@ -47,12 +47,12 @@ impl Status {
     }
 }
 
-/// Names an episode within its lineage. Epochs are counted up, so a number never comes back.
+/// The id of an episode within its lineage. Epochs only increase, so a number is never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EpisodeId {
-    /// The epoch that it fired in.
+    /// The epoch in which the episode fired.
     pub epoch: u64,
-    /// Counted from 0 in that epoch.
+    /// The episode's number in that epoch, from 0.
     pub ordinal: u32,
 }
 
@@ -65,53 +65,54 @@ impl std::fmt::Display for EpisodeId {
 /// An open episode: the group is firing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
-    /// Its name.
+    /// The episode's id.
     pub episode: EpisodeId,
-    /// Id of the alert that opened it.
+    /// The id of the alert that opened the episode.
     pub alert: Uuid,
-    /// When it was decided.
+    /// When the alert was decided.
     pub since: Timestamp,
 }
 
-/// A group that Postgres has to be asked about.
+/// A group about which Postgres has to be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// The change that made it one; `None` when time alone did.
+    /// The change that made the group a candidate. `None`: time alone did.
     pub trigger: Option<Box<Trigger>>,
-    /// NOW() when it became one.
+    /// NOW() when the group became a candidate.
     pub raised_at: Timestamp,
-    /// The aggregates in memory then, as JSON text.
+    /// The aggregates in memory at that time, as JSON text.
     pub stream: String,
-    /// Time has taken it since, before Postgres could be heard: it is asked as of `raised_at`.
+    /// Whether time has made HAVING false before Postgres answered. Postgres is still asked as of `raised_at`.
     pub overdue: bool,
-    /// How often it has been asked.
+    /// How often Postgres has been asked.
     pub attempts: u32,
-    /// Not asked again before.
+    /// When Postgres may be asked next.
     pub ask_at: Timestamp,
-    /// When the database last answered, though not as memory sees it.
+    /// When the database last answered, with a result that differs from memory's.
     pub answered_at: Option<Timestamp>,
-    /// Answers in a row that refuted it, since a change last named it.
+    /// The number of consecutive answers that refuted the candidate since a change last touched its group.
     #[serde(default)]
     pub refusals: u32,
-    /// What memory said.
+    /// Memory's evaluation.
     #[serde(default)]
     pub evaluation: Evaluation,
-    /// Why memory said so; `None` in files of earlier versions.
+    /// The reason for the evaluation. `None` in files of earlier program versions.
     #[serde(default)]
     pub reason: Option<Reason>,
-    /// A statement that asks for it is under way.
+    /// Whether a statement about the candidate is running.
     #[serde(skip)]
     pub asking: bool,
-    /// When it was last asked, in this run.
+    /// When Postgres was last asked in this run.
     #[serde(skip)]
     pub asked_at: Option<Timestamp>,
-    /// It was named again while it was being asked: the answer may be to an older state of affairs.
+    /// Whether memory evaluated the group again while Postgres was being asked. The answer may then be about an older
+    /// state.
     #[serde(skip)]
     pub named_again: bool,
 }
 
 impl Candidate {
-    /// Whether the database may not show yet what made it one.
+    /// Whether the change that made the group a candidate may not be visible in the database yet.
     pub fn is_in_grace(&self, now: Timestamp) -> bool {
         self.trigger.as_ref().is_some_and(|trigger| trigger.is_in_grace(self.raised_at, now))
     }
@@ -134,7 +135,7 @@ impl Candidate {
         }
     }
 
-    /// Why its episode is over, if it closes one.
+    /// Why the episode is over, if this candidate closes one.
     pub fn reason(&self) -> Reason {
         self.reason.unwrap_or(if self.trigger.is_some() { Reason::Condition } else { Reason::Time })
     }
@@ -147,26 +148,26 @@ fn stream_text(transition: &Transition) -> String {
 /// What a transition did to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Raised {
-    /// It became a candidate.
+    /// The group became a candidate.
     Candidate,
-    /// It was one and is asked again at once.
+    /// The group was a candidate, and Postgres is asked again at once.
     Again,
-    /// It was a candidate, and memory no longer insists.
+    /// The group was a candidate, and memory now agrees with the state.
     Withdrawn,
-    /// It was one until time took it, and is still to be asked as of when it was raised.
+    /// Time has made the candidate's HAVING false. Postgres is still asked as of when it was raised.
     Overdue,
-    /// It waits behind an earlier candidate of the same group.
+    /// The candidate waits behind an earlier one of the same group.
     Queued,
-    /// It agrees with the state.
+    /// Memory agrees with the state.
     Nothing,
 }
 
-/// What an answer of the database did.
+/// The effect of an answer of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The database agrees with memory against the state: an alert of this status is due.
+    /// The database agrees with memory and not with the state. An alert of this status is due.
     Confirmed(Status, Candidate),
-    /// The database agrees with the state; asked again at this instant, or only after the next change.
+    /// The database agrees with the state. Postgres is asked again at this instant, or only after the next change.
     Refuted(Option<Timestamp>),
     /// The database agrees with the state, but its snapshot does not include every transaction that memory has applied to this
     /// key. It is asked again at this instant, or earlier if the key changes.
@@ -178,20 +179,20 @@ pub enum Outcome {
 /// Values with their keys, in order.
 pub type ByKey<T> = Vec<(Key, T)>;
 
-/// The open episodes and candidates of one rule. Ordered maps, so that what is written and asked does
-/// not depend on hashing.
+/// The open episodes and candidates of one rule. The maps are ordered, so that stored and asked groups have an order
+/// that does not depend on hashing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Episodes {
     #[serde(with = "pairs")]
     open: BTreeMap<Key, Open>,
     #[serde(with = "pairs")]
     candidates: BTreeMap<Key, Candidate>,
-    /// Under event time: what came after a candidate that still waits, in the order of the stream.
+    /// Under event time: later candidates of a group that has one already, in the order of the stream.
     #[serde(with = "pairs")]
     later: BTreeMap<Key, VecDeque<Candidate>>,
 }
 
-/// Whether what memory says is what the state says.
+/// Whether memory's evaluation agrees with the state.
 fn agrees(evaluation: Evaluation, firing: bool) -> bool {
     match evaluation {
         Evaluation::Holds => firing,
@@ -221,7 +222,7 @@ impl Episodes {
         self.open.get(key)
     }
 
-    /// Candidates, asked or waiting, in the order of their keys; those of one key in the order of the stream.
+    /// The candidates, asked or waiting, in the order of their keys. Those of one key have the order of the stream.
     pub fn candidates(&self) -> impl Iterator<Item = (&Key, &Candidate)> {
         self.candidates.iter().flat_map(|(key, first)| {
             let later = self.later.get(key).into_iter().flatten();
@@ -229,27 +230,29 @@ impl Episodes {
         })
     }
 
-    /// Candidates there are, those that wait behind others included.
+    /// The number of candidates, including those that wait behind others.
     pub fn candidate_count(&self) -> usize {
         self.candidates.len() + self.queued()
     }
 
-    /// Candidates that wait behind others.
+    /// The number of candidates that wait behind others.
     pub fn queued(&self) -> usize {
         self.later.values().map(VecDeque::len).sum()
     }
 
-    /// Takes what memory says of a group.
+    /// Applies memory's evaluation of a group.
     pub fn raise(&mut self, transition: &Transition, now: Timestamp) -> Raised {
         self.raise_after(transition, now)
     }
 
-    /// The same; a new candidate is asked about at `ask_at`, and one that waits is not asked sooner.
+    /// Applies memory's evaluation. Postgres is asked about a new candidate at `ask_at`, and about a waiting one not
+    /// sooner.
     pub fn raise_after(&mut self, transition: &Transition, ask_at: Timestamp) -> Raised {
         let key = &transition.key;
         let firing = self.open.contains_key(key);
         if agrees(transition.evaluation, firing) {
-            // It held until time took it, and Postgres has not decided yet: asked as of that instant.
+            // HAVING held until time made it false, and Postgres has not decided yet. Postgres is asked as of that
+            // instant.
             if let Some(candidate) = self.candidates.get_mut(key)
                 && !firing
                 && transition.trigger.is_none()
@@ -276,8 +279,9 @@ impl Episodes {
         Raised::Candidate
     }
 
-    /// Takes what memory says of a group under event time. Each candidate is asked as of its own instant: what the
-    /// stream brings later neither withdraws nor replaces one that Postgres has not decided about, but waits behind it.
+    /// Applies memory's evaluation of a group under event time. Postgres is asked about each candidate as of the
+    /// candidate's own instant. Later evaluations neither withdraw nor replace an undecided candidate. They wait behind
+    /// it.
     pub fn raise_in_order(&mut self, transition: &Transition, now: Timestamp) -> Raised {
         let key = &transition.key;
         let agrees = agrees(transition.evaluation, self.open.contains_key(key));
@@ -308,8 +312,8 @@ impl Episodes {
         Raised::Queued
     }
 
-    /// The candidate of a group has been decided: the next one that disagrees with the state takes its place. Returns
-    /// whether there is one.
+    /// Replaces a decided candidate with the next one of its group that disagrees with the state. Returns whether there
+    /// is one.
     pub fn next_in_order(&mut self, key: &Key, now: Timestamp) -> bool {
         if self.candidates.contains_key(key) {
             return true;
@@ -329,7 +333,7 @@ impl Episodes {
         false
     }
 
-    /// Up to `limit` candidates that are due at `now`; they count as being asked from here on.
+    /// Returns up to `limit` candidates that are due at `now`. From here on they count as being asked.
     pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<Key> {
         let due = self.candidates.iter_mut().filter(|(_, candidate)| !candidate.asking && candidate.ask_at <= now);
         due.take(limit)
@@ -347,7 +351,7 @@ impl Episodes {
         self.candidates.values().filter(|candidate| !candidate.asking).map(|candidate| candidate.ask_at).min()
     }
 
-    /// Makes every waiting candidate due at once: the last look before an end.
+    /// Makes every waiting candidate due at once, for the last questions before an end.
     pub fn make_due_now(&mut self, now: Timestamp) {
         for candidate in self.candidates.values_mut() {
             candidate.ask_at = candidate.ask_at.min(now);
@@ -355,16 +359,16 @@ impl Episodes {
         }
     }
 
-    /// Whether every candidate was asked at or after this instant, and has had an answer.
+    /// Whether every candidate was asked at or after this instant, and was answered.
     pub fn all_answered_since(&self, then: Timestamp) -> bool {
         self.candidates.values().all(|candidate| {
             !candidate.asking && candidate.asked_at >= Some(then) && candidate.answered_at >= Some(then)
         })
     }
 
-    /// The database's answer: whether HAVING holds there. `decided`: it shows every transaction that memory has
-    /// applied to the group. `insists`: memory itself disagrees with the state, so that a refuted candidate is worth
-    /// asking again.
+    /// Applies the database's answer: whether HAVING holds there. `decided`: the answer includes every transaction that
+    /// memory has applied to the group. `insists`: memory itself disagrees with the state, so that a refuted candidate
+    /// should be asked again.
     pub fn answer(&mut self, key: &Key, holds: bool, decided: bool, insists: bool, now: Timestamp) -> Outcome {
         let firing = self.open.contains_key(key);
         let Some(candidate) = self.candidates.get_mut(key) else { return Outcome::Withdrawn };
@@ -393,7 +397,7 @@ impl Episodes {
         Outcome::Refuted(Some(candidate.ask_at))
     }
 
-    /// The statement for a candidate failed: it is asked again later.
+    /// Records that the statement for a candidate failed. It is asked again later.
     pub fn failed(&mut self, key: &Key, now: Timestamp) {
         if let Some(candidate) = self.candidates.get_mut(key) {
             candidate.asking = planted::bug("failed-not-asked-again");
@@ -401,17 +405,17 @@ impl Episodes {
         }
     }
 
-    /// A candidate.
+    /// The first candidate of a group.
     pub fn candidate(&self, key: &Key) -> Option<&Candidate> {
         self.candidates.get(key)
     }
 
-    /// Takes a candidate without asking: its rule needs no confirmation.
+    /// Takes a candidate without asking Postgres: its rule needs no confirmation.
     pub fn take(&mut self, key: &Key) -> Option<Candidate> {
         self.candidates.remove(key)
     }
 
-    /// An alert was decided: the episode opens or closes.
+    /// Applies a decided alert: the episode opens or closes.
     pub fn decide(&mut self, key: &Key, status: Status, open: Open) {
         match status {
             Status::Firing => drop(self.open.insert(key.clone(), open)),
@@ -419,12 +423,12 @@ impl Episodes {
         }
     }
 
-    /// Puts an open episode of an earlier run back.
+    /// Restores an open episode of an earlier run.
     pub fn restore_open(&mut self, key: Key, open: Open) {
         self.open.insert(key, open);
     }
 
-    /// Puts a candidate of an earlier run back, due at once; those of one group in their order.
+    /// Restores a candidate of an earlier run. It is due at once. The candidates of one group have to come in order.
     pub fn restore_candidate(&mut self, key: Key, mut candidate: Candidate) {
         candidate.ask_at = Timestamp::MIN;
         candidate.asked_at = None;
@@ -436,7 +440,7 @@ impl Episodes {
         }
     }
 
-    /// Takes the episodes and the candidates apart, to be put back under the rules of this run.
+    /// Takes the episodes and the candidates out, to be restored under the rules of this run.
     pub fn into_parts(self) -> (ByKey<Open>, ByKey<Candidate>) {
         let mut later = self.later;
         let mut candidates = Vec::new();
@@ -449,14 +453,14 @@ impl Episodes {
     }
 }
 
-/// 250 ms, doubled with every attempt, at most 30 s.
+/// The next attempt: after 250 ms, doubled with every attempt, at most 30 s.
 fn back_off(attempts: u32, now: Timestamp) -> Timestamp {
     let now = if planted::bug("clock-read") { planted::later(now, Outside::Clock) } else { now };
     let doubled = BACK_OFF_FIRST_MICROS.saturating_mul(1_i64 << attempts.saturating_sub(1).min(20));
     Timestamp(now.0.saturating_add(doubled.min(BACK_OFF_MAX_MICROS)))
 }
 
-/// Maps with structured keys as lists of pairs: JSON has only text keys.
+/// Serializes maps with structured keys as lists of pairs, because JSON has only text keys.
 mod pairs {
     use std::collections::BTreeMap;
 

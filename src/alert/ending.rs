@@ -1,4 +1,5 @@
-//! The end of an episode whose rule is gone, or has another meaning now: neither memory nor Postgres can be asked about it.
+//! The end of an episode whose rule was removed or has another meaning now. Neither memory nor Postgres can evaluate
+//! it.
 
 use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use crate::episode::{Open, Reason, Status};
 use crate::model::text::shortened;
 use crate::model::{Key, Timestamp, Value};
 
-/// What is known of such an episode.
+/// The facts that are known about such an episode.
 #[derive(Debug)]
 pub struct Ending<'a> {
     /// Consumer group.
@@ -25,14 +26,15 @@ pub struct Ending<'a> {
     pub open: &'a Open,
     /// Why it is over.
     pub reason: Reason,
-    /// The alert that opened it, where it is known.
+    /// The alert that opened the episode, if it is known.
     pub opened: Option<&'a Alert>,
-    /// When it was decided.
+    /// When the end was decided.
     pub emitted_at: Timestamp,
 }
 
 impl Ending<'_> {
-    /// The alert that closes the episode. It shows what the alert that opened it shows, but for the numbers, which are of then.
+    /// The alert that closes the episode. It repeats the fields of the alert that opened it, without the numbers, which
+    /// are outdated.
     pub fn alert(&self) -> Alert {
         let id = Uuid::new_v5(&self.open.alert, Status::Resolved.as_str().as_bytes());
         let opened = self.opened.and_then(|alert| serde_json::from_str::<Map<String, Json>>(&alert.body).ok());
@@ -78,7 +80,7 @@ impl Ending<'_> {
         }
     }
 
-    /// The alert that opened the episode, for the recovery topic to keep under another name of its rule.
+    /// The alert that opened the episode, for the recovery topic to keep after its rule was renamed.
     pub fn carried(&self, rule: &str, record_key: String) -> Alert {
         let opened = self.opened.cloned().unwrap_or_else(|| Alert {
             id: self.open.alert,
@@ -94,7 +96,7 @@ impl Ending<'_> {
         Alert { rule: rule.to_owned(), record_key, ..opened }
     }
 
-    /// The columns of the key, each with the scale of its type: the version names both.
+    /// The columns of the key, each with the scale of its type. The version contains both.
     fn columns(&self) -> impl Iterator<Item = (&str, u8)> {
         let columns = self.version.split_once(' ').map(|(_, columns)| columns).unwrap_or_default();
         columns.split(", ").map(|column| {

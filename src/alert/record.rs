@@ -1,4 +1,4 @@
-//! An alert record read back, from the alert topic or the table. Pure.
+//! An alert record that is read from the alert topic or the table. Pure.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::model::Timestamp;
 
-/// An alert record, of the topic or of the table. docs/alerts.md has its fields.
+/// An alert record of the topic or of the table. docs/alerts.md describes its fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of the record")]
 pub struct AlertRecord {
@@ -18,26 +18,27 @@ pub struct AlertRecord {
     pub status: String,
     pub severity: String,
     pub key: Map<String, Json>,
-    /// The epoch in which the episode fired and its ordinal there: `12.0`; `None` in records of earlier programs.
+    /// The epoch in which the episode fired and its number there: `12.0`. `None` in records of earlier program
+    /// versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub episode: Option<String>,
     pub message: String,
-    /// `None` where Postgres alone evaluates the rule.
+    /// The aggregates in memory. `None`: Postgres alone evaluates the rule.
     pub stream: Option<Map<String, Json>>,
     pub database: Option<Map<String, Json>>,
-    /// `None` where Postgres alone evaluates the rule.
+    /// HAVING. `None`: Postgres alone evaluates the rule.
     pub having: Option<String>,
     pub window: AlertWindow,
     pub trigger: Json,
     pub confirmation: Json,
     pub emitted_at: String,
-    /// Why the episode is over; `None` in firing alerts, and in records of earlier programs.
+    /// Why the episode is over. `None` in firing alerts, and in records of earlier program versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When Postgres returned `database`, where that is before the confirmation.
+    /// When Postgres returned `database`, if that was before the confirmation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_as_of: Option<String>,
-    /// Who has evaluated the rule; `None` in records of earlier programs.
+    /// The evaluator of the rule. `None` in records of earlier program versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_by: Option<String>,
 }
@@ -45,17 +46,17 @@ pub struct AlertRecord {
 /// The window of an alert, in RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlertWindow {
-    /// Its left edge; `None` for a rule without a time bound.
+    /// The left edge. `None` for a rule without a time bound.
     pub from: Option<String>,
     /// NOW().
     pub to: String,
 }
 
 impl AlertRecord {
-    /// Reads the JSON text of a record.
+    /// Parses the JSON text of a record.
     ///
     /// # Errors
-    /// Not an alert record; the text says why.
+    /// The text is not an alert record. The error says why.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut record: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         record.window.from = record.window.from.as_deref().map(uniform);
@@ -65,23 +66,24 @@ impl AlertRecord {
         Ok(record)
     }
 
-    /// The outputs over aggregates as Postgres has them; where it was not asked, as memory has them.
+    /// The outputs over aggregates as Postgres returned them. If it was not asked, those in memory.
     pub fn numbers(&self) -> Option<&Map<String, Json>> {
         self.database.as_ref().or(self.stream.as_ref())
     }
 
-    /// A field of the trigger; null where time alone brought the alert.
+    /// A field of the trigger. Null if time alone caused the alert.
     pub fn trigger(&self, field: &str) -> &Json {
         self.trigger.get(field).unwrap_or(&Json::Null)
     }
 
-    /// A field of the confirmation; null where there was none.
+    /// A field of the confirmation. Null if there was none.
     pub fn confirmation(&self, field: &str) -> &Json {
         self.confirmation.get(field).unwrap_or(&Json::Null)
     }
 }
 
-/// An instant of Postgres's JSON (`…+00:00`) as records write it (`…Z`); other text, such as `infinity`, as it is.
+/// Converts an instant of Postgres's JSON (`…+00:00`) to the records' form (`…Z`). Other text, such as `infinity`, is
+/// unchanged.
 fn uniform(text: &str) -> String {
     Timestamp::parse(text).map_or_else(|| text.to_owned(), Timestamp::rfc3339)
 }

@@ -9,18 +9,18 @@ pub enum Reason {
     /// HAVING no longer holds because of a change.
     #[default]
     Condition,
-    /// Rows have left the window, and no change took them out.
+    /// Rows have left the window because of time, not because of a change.
     Time,
-    /// The table has other rows than the stream had brought.
+    /// The table has other rows than those that the stream brought.
     Healed,
     /// The rule is no longer configured.
     RuleRemoved,
-    /// The rule's query or one of its settings is another one.
+    /// The rule's query or one of its settings has changed.
     RuleChanged,
 }
 
 impl Reason {
-    /// As in the alert record.
+    /// The name in the alert record.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Condition => "condition",
