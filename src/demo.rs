@@ -1,15 +1,15 @@
-//! What `tripline demo` brings along: everything around the pipeline that otherwise is a stack of servers.
+//! The parts of `tripline demo` around the pipeline, in place of a stack of servers.
 //!
 //! ```text
-//! shoppers ─ SQL ─ PostgreSQL ─ logical decoding ─ bridge ─ Kafka protocol ─ the real pipeline ─ board
-//! (made up)        (real)       (real)             (ours)   (stand-in)
+//! shoppers ─ SQL ─ PostgreSQL ─ logical decoding ─ bridge ─ Kafka protocol ─ the real pipeline ─ run status
+//! (simulated)      (real)       (real)             (ours)   (substitute)
 //! ```
 //!
-//! - [`place`]: the folder of one demo, and what dead ones have left
+//! - [`place`]: the folder of one demo, and removal of dead ones
 //! - [`binaries`], [`server`]: a private PostgreSQL
-//! - [`pgoutput`], [`envelope`]: what its logical decoding says, as Debezium would write it
-//! - [`broker`], [`bridge`]: the stand-in for Kafka, and how changes get there
-//! - [`shoppers`]: who buys what
+//! - [`pgoutput`], [`envelope`]: the output of its logical decoding, in Debezium's format
+//! - [`broker`], [`bridge`]: the substitute for Kafka, and how changes get there
+//! - [`shoppers`]: the simulated purchases
 //! - [`sinks`]: progress, without transactions
 
 pub mod binaries;
@@ -31,29 +31,29 @@ pub const TOPIC: &str = "postgres.streaming.transactions";
 /// The consumer group.
 pub const GROUP: &str = "flink-monitor-group-v1";
 
-/// What was done so far, on the way to the pipeline.
+/// Counts of the work before the pipeline.
 #[derive(Debug, Default)]
 pub struct Done {
     /// Rows that were inserted or updated.
     pub changed: AtomicU64,
-    /// Records that the topic has taken.
+    /// Records that the topic has accepted.
     pub carried: AtomicU64,
-    /// Nobody is to buy any more.
+    /// Whether people have to stop buying.
     pub closed: AtomicBool,
 }
 
-/// Why a demo cannot go on: what, where, and what to do.
+/// Why a demo cannot continue: the problem, its place, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct DemoError(String);
 
 impl DemoError {
-    /// With this text.
+    /// Creates an error with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// About a file or a folder.
+    /// Creates an error about a file or a folder.
     pub fn file(path: &Path, error: &std::io::Error) -> Self {
         Self(format!("{}: {error}", path.display()))
     }

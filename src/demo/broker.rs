@@ -1,8 +1,8 @@
-//! The stand-in for Kafka: the mock cluster inside of librdkafka, which the program has in it anyway. It speaks Kafka's
+//! The substitute for Kafka: the mock cluster in librdkafka, which is part of the program anyway. It speaks Kafka's
 //! protocol on loopback, with consumer groups and their offsets.
 //!
-//! What it is not: it keeps the last few MiB of a partition in memory and nothing on disk, does not apply offsets that are
-//! committed in a transaction, does not list groups, and makes no topics for an admin client.
+//! Its limits: it keeps the last few MiB of a partition in memory and nothing on disk. It does not apply offsets that
+//! are committed in a transaction. It does not list groups, and creates no topics for an admin client.
 
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -10,7 +10,7 @@ use rdkafka::producer::DefaultProducerContext;
 
 use super::{DemoError, TOPIC};
 
-/// Partitions of the topic.
+/// The number of partitions of the topic.
 const PARTITIONS: i32 = 6;
 
 /// A broker in this process, with the topic of changes.
@@ -19,7 +19,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts it.
+    /// Starts the broker.
     ///
     /// # Errors
     /// No port is free.
@@ -29,12 +29,12 @@ impl Broker {
         Ok(Self { cluster })
     }
 
-    /// Where it listens, as host:port.
+    /// The address as host:port.
     pub fn address(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
-    /// Settings of a producer that does not wait for company.
+    /// The settings of a producer that sends without waiting for more records.
     pub fn producer(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.address()).set("linger.ms", "1").set("client.id", "tripline-demo");

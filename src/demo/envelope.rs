@@ -1,28 +1,29 @@
-//! A change as Debezium's connector for PostgreSQL writes it: JSON without schema, `decimal.handling.mode=string`. Pure.
+//! Formats a change like Debezium's connector for PostgreSQL: JSON without schema, `decimal.handling.mode=string`.
+//! Pure.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::pgoutput::{Cell, Change, Relation, Row};
 
-/// Types of `pg_type` that are not written as text.
+/// The numbers in `pg_type` of types that are not written as text.
 const BOOL: u32 = 16;
 const WHOLE: [u32; 3] = [20, 21, 23];
 const TIMESTAMPTZ: u32 = 1_184;
 
-/// Where and when a change was.
+/// The origin of a change.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// Its place in the log.
+    /// The position in the log.
     pub lsn: i64,
-    /// Its transaction.
+    /// The transaction's id.
     pub transaction: i64,
-    /// Where that was committed.
+    /// The position of the commit.
     pub commit_lsn: u64,
-    /// When that was committed, in microseconds since 1970.
+    /// The time of the commit, in microseconds since 1970.
     pub committed_at: i64,
 }
 
-/// The record's key and value. `now`: when it is written, in microseconds since 1970.
+/// Formats the record's key and value. `now` is when it is written, in microseconds since 1970.
 pub fn record(relation: &Relation, change: &Change, origin: Origin, now: i64) -> (String, String) {
     let (op, before, after) = match change {
         Change::Insert(after) => ("c", Json::Null, object(relation, after)),
@@ -85,7 +86,8 @@ fn value(type_id: u32, cell: &Cell) -> Json {
     }
 }
 
-/// `2026-03-01 12:34:56.5+00` as `2026-03-01T12:34:56.500000Z`; `None` for what a server in UTC does not say.
+/// Converts `2026-03-01 12:34:56.5+00` to `2026-03-01T12:34:56.500000Z`. `None` for text that a server in UTC does not
+/// write.
 fn zoned(text: &str) -> Option<String> {
     let (date, time) = text.strip_suffix("+00")?.split_once(' ')?;
     let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));

@@ -1,4 +1,4 @@
-//! Messages of PostgreSQL's logical decoding by `pgoutput`, protocol version 1, with values as text. Pure.
+//! Decodes messages of PostgreSQL's logical decoding by `pgoutput`, protocol version 1, with values as text. Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Column {
     pub name: String,
     /// The type's number in `pg_type`.
     pub type_id: u32,
-    /// Whether it belongs to the replica identity.
+    /// Whether the column belongs to the replica identity.
     pub in_key: bool,
 }
 
@@ -30,7 +30,7 @@ pub struct Column {
 pub enum Cell {
     /// NULL.
     Null,
-    /// A large value that did not change, and is not sent.
+    /// A large value that was not changed and is not sent.
     Unchanged,
     /// As text.
     Text(String),
@@ -44,42 +44,41 @@ pub type Row = Vec<Cell>;
 pub enum Change {
     /// INSERT.
     Insert(Row),
-    /// UPDATE: the row of before, as far as the replica identity says, and the row of after.
+    /// UPDATE: the old row, as far as the replica identity has it, and the new row.
     Update(Option<Row>, Row),
-    /// DELETE: the row of before, as far as the replica identity says.
+    /// DELETE: the old row, as far as the replica identity has it.
     Delete(Row),
 }
 
-/// A message that says something of rows, or of the transaction around them.
+/// A message about rows, or about the transaction around them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// A transaction begins; it was committed at this many microseconds since 1970, its commit record ends at this place
-    /// of the log.
+    /// A transaction begins.
     Begin {
-        /// When.
+        /// When the transaction was committed, in microseconds since 1970.
         committed_at: i64,
-        /// Where.
+        /// The end of its commit record in the log.
         commit_lsn: u64,
     },
-    /// The transaction's last.
+    /// The last message of the transaction.
     Commit,
-    /// A row of a table.
+    /// A change of a row.
     Change(Arc<Relation>, Change),
-    /// Of no interest: a table, a type, an origin, a TRUNCATE.
+    /// A message that is ignored: a table, a type, an origin, a TRUNCATE.
     Other,
 }
 
-/// Microseconds from 1970 to 2000, from where PostgreSQL counts.
+/// Microseconds from 1970 to 2000, the start of PostgreSQL's count.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// Knows the tables that the stream has described.
+/// Decodes messages, and stores the tables that the stream has described.
 #[derive(Debug, Default)]
 pub struct Decoder {
     relations: HashMap<u32, Arc<Relation>>,
 }
 
 impl Decoder {
-    /// Reads a message; `None` where it is not as the protocol says.
+    /// Decodes a message. `None`: it does not follow the protocol.
     pub fn decode(&mut self, bytes: &[u8]) -> Option<Message> {
         let mut bytes = Bytes(bytes);
         Some(match bytes.byte()? {
@@ -126,7 +125,7 @@ impl Decoder {
     }
 }
 
-/// What is left of a message.
+/// The rest of a message.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -164,7 +163,7 @@ impl<'a> Bytes<'a> {
         self.array().map(i64::from_be_bytes)
     }
 
-    /// Ends in a zero byte.
+    /// Reads a text that ends with a zero byte.
     fn text(&mut self) -> Option<String> {
         let end = self.0.iter().position(|byte| *byte == 0)?;
         let text = std::str::from_utf8(self.take(end)?).ok()?.to_owned();

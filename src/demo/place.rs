@@ -1,7 +1,7 @@
-//! The folder of one demo: nothing of it is elsewhere, and nothing of it stays.
+//! The folder of one demo. The demo writes nowhere else, and the folder is removed at the end.
 //!
-//! A demo that is killed is cleaned up by the shell that watches over its server ([`super::server`]); what is left
-//! when that is killed too, the next demo removes. A lock on a file in the folder distinguishes a dead one from a live one.
+//! If a demo is killed, the shell that watches its server cleans up ([`super::server`]). If the shell is killed too,
+//! the next demo removes the folder. A lock on a file in the folder distinguishes a live demo from a dead one.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -13,22 +13,22 @@ use uuid::Uuid;
 
 use super::DemoError;
 
-/// What the names of such folders begin with.
+/// The prefix of such folders' names.
 const PREFIX: &str = "tripline-demo-";
-/// What they begin with before they are locked.
+/// The prefix before they are locked.
 const UNLOCKED: &str = "tripline-new-demo-";
 
-/// Who the server runs as where this program is root, in the order of preference.
+/// The users that the server can run as if this program is root, in the order of preference.
 const USERS: [&str; 2] = ["postgres", "nobody"];
 
 /// A user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Its name.
+    /// The user's name.
     pub name: String,
-    /// Its number.
+    /// The user's number.
     pub uid: u32,
-    /// The number of its first group.
+    /// The number of the user's first group.
     pub gid: u32,
 }
 
@@ -36,17 +36,17 @@ pub struct User {
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
-    /// Who the server is to run as, where that is somebody else: it refuses to run as root.
+    /// The user that the server has to run as, if it is another one, because the server refuses to run as root.
     pub server_user: Option<User>,
-    /// Held for as long as this demo lives.
+    /// Held as long as this demo runs.
     _lock: File,
 }
 
 impl Place {
-    /// Makes the folder, and removes those of demos that are dead.
+    /// Creates the folder, and removes those of dead demos.
     ///
     /// # Errors
-    /// It cannot be made; or this is root, and there is nobody else.
+    /// The folder cannot be created, or this user is root and there is no other user.
     pub fn make() -> Result<Self, DemoError> {
         let id = Uuid::now_v7().simple().to_string();
         let (unnamed, named) = (base().join(format!("{UNLOCKED}{id}")), base().join(format!("{PREFIX}{id}")));
@@ -60,7 +60,8 @@ impl Place {
             _ => DemoError::file(&named, &error),
         };
         DirBuilder::new().mode(0o700).create(&unnamed).map_err(failed)?;
-        // It gets its name when it is locked: another demo that starts now would take it for a dead one's.
+        // The folder is renamed after it is locked. Otherwise another demo that starts now would take it for a dead
+        // one's.
         let lock = || {
             let file = File::create(unnamed.join("lock"))?;
             file.try_lock()?;
@@ -81,16 +82,16 @@ impl Place {
         })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives a folder or a file to the user of the server, where that is another: its shell has to be able to remove
-    /// what is in a folder.
+    /// Gives a folder or a file to the server's user, if that is another one. The server's shell has to be able to
+    /// remove the contents of a folder.
     ///
     /// # Errors
-    /// It cannot be handed on.
+    /// The owner cannot be changed.
     pub fn give(&self, path: &Path) -> Result<(), DemoError> {
         let Some(user) = &self.server_user else { return Ok(()) };
         chown(path, Some(user.uid), Some(user.gid)).map_err(|error| DemoError::file(path, &error))?;
@@ -102,8 +103,8 @@ impl Place {
         Ok(())
     }
 
-    /// Where fetched binaries are kept. The server's user has to get there. A user without a home folder, as in a
-    /// container, has the demo's own folder, which goes with the demo.
+    /// The folder for fetched binaries. The server's user has to be able to reach it. If a user has no home folder, as
+    /// in a container, it is the demo's own folder, which is removed with the demo.
     pub fn cache(&self) -> Cache {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let base = if self.server_user.is_some() {
@@ -118,16 +119,16 @@ impl Place {
     }
 }
 
-/// Where fetched programs are kept.
+/// The folder for fetched programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// The folder, which need not be there.
+    /// The path. The folder need not exist.
     pub folder: PathBuf,
-    /// Whether it outlives the demo.
+    /// Whether the folder remains after the demo.
     pub is_kept: bool,
 }
 
-/// Makes a folder where it is missing, and a file in it.
+/// Whether a folder can be created, if it is missing, and a file in it.
 fn may_write(folder: &Path) -> bool {
     let file = folder.join(format!("new-{}", Uuid::now_v7().simple()));
     let written = fs::create_dir_all(folder).and_then(|()| File::create_new(&file));
@@ -141,7 +142,7 @@ impl Drop for Place {
     }
 }
 
-/// A folder that every user can get to, where the server may be another's.
+/// A folder that every user can reach, because the server may run as another user.
 fn base() -> PathBuf {
     let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     if is_root { PathBuf::from("/tmp") } else { std::env::temp_dir() }
@@ -164,7 +165,7 @@ fn user_named(passwd: &str, name: &str) -> Option<User> {
     Some(User { name: name.to_owned(), uid: number(2)?, gid: number(3)? })
 }
 
-/// Removes what demos have left that are dead. Whatever does not work out is left to the next one.
+/// Removes the folders of dead demos. Failures are left to the next demo.
 fn sweep(mine: &Place) {
     let Some(base) = mine.path.parent() else { return };
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
@@ -187,7 +188,7 @@ fn sweep(mine: &Place) {
     }
 }
 
-/// Ends the server of a dead demo, if there is one. Its pid may be another process's by now.
+/// Ends the server of a dead demo, if there is one. Its pid may belong to another process by now.
 fn end_server(place: &Path) {
     let data = place.join("data");
     let pid = fs::read_to_string(data.join("postmaster.pid")).ok();
@@ -195,7 +196,7 @@ fn end_server(place: &Path) {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let is_it = command.split(|byte| *byte == 0).any(|word| word == data.as_os_str().as_encoded_bytes());
     if is_it {
-        // The shell has it built in; a program of that name need not be there.
+        // The shell has `kill` built in. A program of that name may be missing.
         let kill =
             Command::new("sh").args(["-c", "kill -QUIT \"$1\"", "sh", &pid.to_string()]).stdin(Stdio::null()).status();
         let _ = kill.inspect(|_| std::thread::sleep(std::time::Duration::from_millis(300)));

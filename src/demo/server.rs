@@ -1,7 +1,7 @@
-//! A PostgreSQL server for this demo alone: on loopback, with a password of its own, gone when the demo is.
+//! A PostgreSQL server for this demo alone: on loopback, with its own password, and removed with the demo.
 //!
-//! Its parent is a shell that holds the reading end of a pipe. When the demo ends, however that comes, the pipe is
-//! closed; the shell then ends the server and removes the folder.
+//! Its parent is a shell that holds the reading end of a pipe. When the demo ends in any way, the pipe is closed. The
+//! shell then ends the server and removes the folder.
 
 use std::fs;
 use std::io::Write;
@@ -20,18 +20,19 @@ use super::DemoError;
 use super::binaries::Binaries;
 use super::place::Place;
 
-/// How long it may take to be ready.
+/// How long the server may take to become ready.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often it is looked whether it has ended, and how long between two looks.
+/// How often to check whether the server has ended, and the interval between two checks.
 const STOP_LOOKS: u32 = 500;
 const STOP_LOOK: Duration = Duration::from_millis(20);
-/// How often another port is tried.
+/// How many ports are tried.
 const PORTS_TRIED: u32 = 3;
 
-/// `$1`: the folder to remove, unless a line comes before the pipe's end; `$2`: the log; the rest: the server. Signals to
-/// the terminal's processes are for the demo alone, which then closes the pipe. What is thrown out needs no clean shutdown.
+/// The shell's script. `$1` is the folder to remove, unless a line arrives before the pipe's end. `$2` is the log. The
+/// other arguments start the server. Only the demo reacts to signals to the terminal's processes, and then closes the
+/// pipe. The server needs no clean shutdown, because its data is deleted.
 const SHELL: &str = r#"
 trap '' HUP INT TERM
 folder=$1 log=$2
@@ -45,7 +46,7 @@ wait "$server"
 [ -z "$folder" ] || rm -rf -- "$folder"
 "#;
 
-/// Settings of the server. Nothing of it is to survive a power cut.
+/// The server's settings. Its data need not survive a power cut.
 const SETTINGS: [&str; 12] = [
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
@@ -61,7 +62,7 @@ const SETTINGS: [&str; 12] = [
     "jit=off",
 ];
 
-/// A server that runs.
+/// A running server.
 pub struct Server {
     shell: Child,
     pipe: Option<ChildStdin>,
@@ -70,18 +71,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes the database and starts it.
+    /// Creates the database and starts the server.
     ///
     /// # Errors
-    /// What the programs said.
+    /// The messages of the programs.
     pub async fn start(place: &Place, binaries: &Binaries) -> Result<Self, DemoError> {
         Self::start_at(place, binaries, free_port).await
     }
 
-    /// The same on a port that `port` picks, which is asked again where that is taken.
+    /// Starts the server on a port that `port` chooses. If the port is taken, `port` is called again.
     ///
     /// # Errors
-    /// What the programs said.
+    /// The messages of the programs.
     pub async fn start_at(
         place: &Place,
         binaries: &Binaries,
@@ -120,13 +121,13 @@ impl Server {
         Ok(Self { shell, pipe, port, password })
     }
 
-    /// Ends it, and leaves the folder to the next one.
+    /// Ends the server, and leaves the folder to the next attempt.
     fn leave(mut self, place: &Place) -> Result<(), DemoError> {
         if let Some(pipe) = &mut self.pipe {
             let _ = writeln!(pipe, "the folder stays");
         }
         drop(self); // waits for its end
-        // What stands in it is not to be taken for what the next one says.
+        // The log must not be mistaken for that of the next attempt.
         let log = log_path(place);
         fs::remove_file(&log).map_err(|error| DemoError::file(&log, &error))
     }
@@ -151,7 +152,7 @@ impl Server {
         }
     }
 
-    /// A connection as its superuser.
+    /// Returns the options for connecting as superuser.
     pub fn options(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
@@ -162,7 +163,7 @@ impl Server {
             .application_name("tripline demo")
     }
 
-    /// Connects as its superuser.
+    /// Connects as superuser.
     ///
     /// # Errors
     /// The server does not answer.
@@ -170,24 +171,24 @@ impl Server {
         self.options().connect().await.map_err(DemoError::from)
     }
 
-    /// Its address, as another role, whose password is the same.
+    /// The server's URL for another role. All roles have the same password.
     pub fn url(&self, role: &str) -> String {
         format!("postgres://{role}:{}@127.0.0.1:{}/postgres", self.password, self.port)
     }
 
-    /// The password of its roles.
+    /// The password of all roles.
     pub fn password(&self) -> &str {
         &self.password
     }
 
-    /// The port that it listens on.
+    /// The port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 }
 
 impl Drop for Server {
-    /// Ends it, and waits until it has ended and the folder is gone.
+    /// Ends the server, and waits until it has ended and the folder is gone.
     fn drop(&mut self) {
         drop(self.pipe.take());
         for _ in 0..STOP_LOOKS {
@@ -227,7 +228,8 @@ async fn initialise(place: &Place, binaries: &Binaries, password: &str) -> Resul
 }
 
 fn as_server_user(command: &mut Command, place: &Place) {
-    // Messages are looked through for what happened; settings of the user's own clients are not for this server.
+    // The program searches the server's messages, so they must be in English. Settings of the user's own clients do not
+    // apply to this server.
     command.env("LC_ALL", "C").env_remove("PGOPTIONS").env_remove("PGDATA").env_remove("PGPORT");
     if let Some(user) = &place.server_user {
         command.uid(user.uid).gid(user.gid);
@@ -250,7 +252,7 @@ fn read_lossy(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-/// A port that nobody listens on now.
+/// A port on which no process listens now.
 fn free_port() -> Result<u16, DemoError> {
     let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     bound

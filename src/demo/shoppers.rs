@@ -1,6 +1,7 @@
-//! Who buys what: many people who spend a little, and now and then somebody with a stolen card. They only know SQL.
+//! The simulated shoppers: many people who spend a little, and now and then somebody with a stolen card. They use only
+//! SQL.
 //!
-//! What is bought is drawn from a seed; only the day's clock decides when.
+//! A seed determines the purchases. Only their times depend on the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,22 +13,22 @@ use tokio::time::MissedTickBehavior;
 use super::server::Server;
 use super::{DemoError, Done};
 
-/// How often something is bought.
+/// The interval between two ticks.
 const TICK: Duration = Duration::from_millis(50);
-/// Purchases of a tick: 260 a second.
+/// The number of purchases in a tick: 260 a second.
 const PURCHASES: usize = 13;
-/// People.
+/// The number of people.
 const USERS: u64 = 2_000;
-/// Ticks from one act of fraud to the next.
+/// The number of ticks between two acts of fraud.
 const FRAUD_EVERY: u64 = 70;
-/// The tick of the first.
+/// The tick of the first act of fraud.
 const FRAUD_FIRST: u64 = 20;
-/// Ticks after the first spree until the bank gives the money back.
+/// The number of ticks from the first spree to the bank's refund.
 const REFUND_AFTER: u64 = 240;
-/// People whom one wrong booking concerns.
+/// The number of people in one wrong booking.
 const MISTAKES: usize = 3;
-/// How long it stands before it is taken back: about as long as the stream needs to tell of it, so that some of them are
-/// gone when PostgreSQL is asked.
+/// How long a wrong booking remains: about as long as the stream takes to bring it. So some are gone when PostgreSQL is
+/// asked.
 const MISTAKE_STANDS: Duration = Duration::from_millis(16);
 
 const MERCHANTS: [&str; 12] = [
@@ -62,14 +63,14 @@ pub struct Purchase {
     merchant: &'static str,
 }
 
-/// What happens in one tick.
+/// The events of one tick.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Acts {
-    /// Bought, all of it in one transaction.
+    /// The purchases, all in one transaction.
     purchases: Vec<Purchase>,
-    /// Each booked in a transaction of its own, and taken back in the next.
+    /// The wrong bookings. Each has its own transaction, and the next one takes it back.
     mistakes: Vec<Purchase>,
-    /// Whose large purchases are given back.
+    /// The user whose large purchases are refunded.
     refund: Option<i64>,
 }
 
@@ -77,15 +78,15 @@ pub struct Acts {
 #[derive(Clone, Copy, Debug)]
 struct Thief {
     user: i64,
-    /// Purchases to come.
+    /// The remaining purchases.
     left: u64,
-    /// Ticks from one to the next.
+    /// The ticks between two purchases.
     every: u64,
-    /// Cents: from, and how much more at most.
+    /// The least amount in cents, and the greatest addition to it.
     cents: (i64, u64),
 }
 
-/// Draws what happens.
+/// Generates the events.
 #[derive(Debug)]
 pub struct Script {
     seed: u64,
@@ -96,12 +97,12 @@ pub struct Script {
 }
 
 impl Script {
-    /// The same seed, the same purchases.
+    /// Creates a script. The same seed gives the same purchases.
     pub fn new(seed: u64) -> Self {
         Self { seed, tick: 0, frauds: 0, thieves: Vec::new(), refund: None }
     }
 
-    /// What happens in the next tick.
+    /// Returns the events of the next tick.
     pub fn next_tick(&mut self) -> Acts {
         let mut acts = Acts { purchases: (0..PURCHASES).map(|_| self.everyday()).collect(), ..Acts::default() };
         if self.tick % FRAUD_EVERY == FRAUD_FIRST {
@@ -123,7 +124,7 @@ impl Script {
         acts
     }
 
-    /// Begins the next act of fraud: a spree, cards being tried, or a wrong bookings, which are none.
+    /// Begins the next act of fraud: a spree, a test of stolen cards, or wrong bookings, which are no fraud.
     fn fraud(&mut self) -> Vec<Purchase> {
         let user = self.user(12, USERS);
         self.frauds += 1;
@@ -148,7 +149,7 @@ impl Script {
         }
     }
 
-    /// One in eighty is of those who spend much.
+    /// An everyday purchase. One in eighty is made by a big spender.
     fn everyday(&mut self) -> Purchase {
         let user = if self.below(80) == 0 { self.user(0, 12) } else { self.user(12, USERS) };
         let cents = 200 + self.below(1_500) + if self.below(10) == 0 { self.below(9_000) } else { 0 };
@@ -160,7 +161,7 @@ impl Script {
         usize::try_from(index).ok().and_then(|index| MERCHANTS.get(index)).copied().unwrap_or("Amazon")
     }
 
-    /// The number of somebody, as scripts/insert-transactions spreads them.
+    /// A user's number, spread like those of scripts/insert-transactions.
     fn user(&mut self, from: u64, to: u64) -> i64 {
         let number = from + self.draw() % (to - from);
         i64::try_from(10_000_000 + (17_956_157 + number * 48_271_397) % 90_000_000).unwrap_or(0)
@@ -179,7 +180,7 @@ impl Script {
     }
 }
 
-/// Makes the table, and the role that confirms; nothing is in it yet.
+/// Creates the empty table, and the role that confirms.
 ///
 /// # Errors
 /// The server refuses.
@@ -190,7 +191,7 @@ pub async fn migrate(connection: &mut PgConnection, server: &Server) -> Result<(
     Ok(())
 }
 
-/// What was bought in the week before.
+/// Inserts the purchases of the previous week.
 ///
 /// # Errors
 /// The server refuses.
@@ -201,7 +202,7 @@ pub async fn remember(connection: &mut PgConnection, done: &Done) -> Result<(), 
     Ok(())
 }
 
-/// Buys until the shops close.
+/// Buys until the demo closes.
 ///
 /// # Errors
 /// The server refuses.

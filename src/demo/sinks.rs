@@ -1,5 +1,5 @@
-//! The sinks of a demo. Its broker has no transactions, so offsets are committed plainly, by the member itself, after the
-//! epoch is logged; alerts are in the run status.
+//! The sinks of a demo. Its broker has no transactions. So the member itself commits offsets, after the epoch is
+//! logged. The run status has the alerts.
 
 use crate::alert::Alert;
 use crate::change::record::DeadLetter;
@@ -10,14 +10,14 @@ use crate::sink::{Sinks, Transaction};
 use crate::source::CommitOffsets;
 use crate::unit::recovery::RecoveryState;
 
-/// Commits offsets as the member does that reads.
+/// Commits offsets as the reading member.
 pub struct PlainSinks<C> {
     committer: C,
     prepared: Option<(Offsets, String)>,
 }
 
 impl<C> PlainSinks<C> {
-    /// `committer`: of the source.
+    /// Creates sinks that commit through the source's `committer`.
     pub fn new(committer: C) -> Self {
         Self { committer, prepared: None }
     }
@@ -26,12 +26,12 @@ impl<C> PlainSinks<C> {
 impl<C: CommitOffsets> Sinks for PlainSinks<C> {
     type Member = Member;
 
-    /// Nobody worked for this group before.
+    /// Does nothing: no other instance has worked for this group.
     async fn fence(&mut self) -> Result<(), CallError> {
         Ok(())
     }
 
-    /// The demo writes no invalid record.
+    /// Never called: the demo has no invalid records.
     async fn dead_letter(&mut self, dead: &[DeadLetter]) -> Result<(), CallError> {
         for letter in dead {
             tracing::error!(offset = letter.position.offset, reason = ?letter.reject, "an invalid record");
@@ -57,7 +57,7 @@ impl<C: CommitOffsets> Sinks for PlainSinks<C> {
         Ok(())
     }
 
-    /// There is nothing of before.
+    /// Returns an empty state: the demo has no earlier run.
     async fn recovery(&mut self) -> Result<RecoveryState, CallError> {
         Ok(RecoveryState::default())
     }

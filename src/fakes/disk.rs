@@ -1,17 +1,17 @@
 //! A file system in memory that can lose power.
 //!
-//! It keeps apart what is visible and what is durable. What it takes for certain after [`MemoryDisk::crash`] is no
-//! more than ext4, xfs and fsync(2) promise:
+//! It distinguishes visible and durable state. After [`MemoryDisk::crash`] it guarantees no more than ext4, xfs and
+//! fsync(2) promise:
 //!
-//! - A file's content is durable up to its last sync. What was written since may be there whole, in part (any
-//!   prefix), with zeros instead of its bytes or behind a prefix, or not at all.
-//! - A name (made, linked, renamed, removed; of a file or a folder) is durable once a folder that the operation
-//!   changed has been synced. Syncing a file or folder says nothing about its own name.
-//! - Of the operations on names that were not synced, any may have happened, in any combination, whatever order
-//!   they were made in; only two operations on the same name in the same folder do not change places.
-//! - A rename is one operation, also between two folders: the old name is there, or the new one.
+//! - A file's content is durable up to its last sync. Later writes may be there completely, in part (any prefix), with
+//!   zeros in place of their bytes or after a prefix, or not at all.
+//! - A name (created, linked, renamed, removed, of a file or a folder) is durable after a folder that the operation
+//!   changed has been synced. Syncing a file or folder does not make its own name durable.
+//! - Of the operations on names that were not synced, any may have happened, in any combination and order. Only two
+//!   operations on the same name in the same folder keep their order.
+//! - A rename is one operation, also between two folders: either the old name exists, or the new one.
 //!
-//! A process that is killed loses nothing but its locks.
+//! A killed process loses nothing but its locks.
 
 mod durable;
 
@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::checkpoint::disk::{Disk, Lock, NewFile};
 
-/// What is synced.
+/// The object of a sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sync {
     /// The content of a file.
@@ -32,20 +32,20 @@ pub enum Sync {
     Folder(PathBuf, BTreeSet<String>),
 }
 
-/// Says of a sync whether it is left out.
+/// Decides whether a sync is ignored.
 type Ignores = Arc<dyn Fn(&Sync) -> bool + Send + std::marker::Sync>;
 
-/// The file system: a handle, whose clones are the same disk. Paths are absolute.
+/// A handle to the file system. Its clones are the same disk. Paths are absolute.
 #[derive(Clone)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
 
 #[derive(Clone)]
 struct State {
-    /// Files and folders by id; the first is `/`. None is ever taken out.
+    /// Files and folders by id. The first is `/`. None is ever removed.
     nodes: Vec<Node>,
     /// Operations on names that are visible and not durable, in order.
     pending: Vec<Renaming>,
-    /// Changes made so far: what is counted, and what can be made to fail.
+    /// The number of operations so far.
     operations: u64,
     dies_at: Option<u64>,
     fails_at: Option<(u64, ErrorKind)>,
@@ -53,7 +53,7 @@ struct State {
     free: Option<usize>,
     ignores: Option<Ignores>,
     locked: BTreeSet<PathBuf>,
-    /// Raised when all locks go, so that those of a dead process release nothing later.
+    /// Increased when all locks are released, so that the locks of a dead process release nothing later.
     life: u64,
 }
 
@@ -65,7 +65,7 @@ enum Node {
 
 type Names = BTreeMap<String, usize>;
 
-/// What an operation does to names: folder, name, and what it stands for from then on.
+/// The effect of an operation on names: folder, name, and the new target of the name.
 type Renaming = Vec<(usize, String, Option<usize>)>;
 
 impl Default for MemoryDisk {
@@ -96,20 +96,20 @@ impl MemoryDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another disk with the same content.
+    /// Returns another disk with the same content.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
-    /// Power is lost and comes back: of what was not synced, the seed decides what is there.
+    /// Power is lost and comes back. The seed decides which unsynced changes remain.
     pub fn crash(&self, seed: u64) {
         self.kill();
         self.state().lose_power(&mut Random(seed));
     }
 
-    /// The process dies, and another can start: all stays visible, and what was not durable is not. What was to
-    /// die or fail later does not.
+    /// The process dies, and another can start. Everything remains visible, and unsynced changes remain not durable.
+    /// Planned deaths and failures are cancelled.
     pub fn kill(&self) {
         let mut state = self.state();
         state.locked.clear();
@@ -119,44 +119,45 @@ impl MemoryDisk {
         state.fails_at = None;
     }
 
-    /// Operations so far: everything that changes the disk, or syncs it.
+    /// The number of operations so far: changes of the disk, and syncs.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// The process dies before its operation of this number, the next one being 0: it and all after it fail.
+    /// Plans the process's death before the operation with this number, from 0 for the next one. That one and all later
+    /// ones fail.
     pub fn die_at(&self, operation: u64) {
         let mut state = self.state();
         state.dies_at = Some(state.operations + operation);
     }
 
-    /// What was to die or fail later does not. Whether it has not died before.
+    /// Cancels planned deaths and failures. Returns whether the process is alive.
     pub fn spare(&self) -> bool {
         let mut state = self.state();
         (state.dies_at, state.fails_at) = (None, None);
         !state.dead
     }
 
-    /// The operation of this number, the next one being 0, fails; those after it do not.
+    /// Makes the operation with this number, from 0 for the next one, fail. Later ones succeed.
     pub fn fail_at(&self, operation: u64, kind: ErrorKind) {
         let mut state = self.state();
         state.fails_at = Some((state.operations + operation, kind));
     }
 
-    /// So many bytes can still be written, then the disk is full; `None`: any number. What is removed gives none back.
+    /// Sets how many bytes can still be written before the disk is full. `None`: no limit. Removals free nothing.
     pub fn set_free(&self, bytes: Option<usize>) {
         self.state().free = bytes;
     }
 
-    /// Syncs of which this is true report success and do nothing, from now on.
+    /// Makes the syncs that `which` accepts report success without effect, from now on.
     pub fn ignore_syncs(&self, which: impl Fn(&Sync) -> bool + Send + std::marker::Sync + 'static) {
         self.state().ignores = Some(Arc::new(which));
     }
 
-    /// Changes a file as a hand does, or a disk that rots: durably, and past every count.
+    /// Changes a file durably and without counting, as a person or a failing disk would.
     ///
     /// # Errors
-    /// There is no such file.
+    /// The file does not exist.
     pub fn overwrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let id = state.find(path)?;
@@ -172,7 +173,7 @@ impl MemoryDisk {
 }
 
 impl State {
-    /// A change is about to be made.
+    /// Counts a change before it is made.
     fn operation(&mut self) -> io::Result<()> {
         self.alive()?;
         let number = self.operations;
@@ -209,13 +210,13 @@ impl State {
         Ok(at)
     }
 
-    /// The folder that holds the path, and the name in it.
+    /// The folder of the path, and the name in it.
     fn place(&self, path: &Path) -> io::Result<(usize, String)> {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(ErrorKind::InvalidFilename)?;
         Ok((self.find(path.parent().ok_or(ErrorKind::InvalidFilename)?)?, name.to_owned()))
     }
 
-    /// Makes a file or folder of a new name.
+    /// Creates a file or folder with a new name.
     fn add(&mut self, path: &Path, node: Node) -> io::Result<usize> {
         let (folder, name) = self.place(path)?;
         if self.names(folder)?.contains_key(&name) {
@@ -237,8 +238,8 @@ impl State {
         self.pending.push(renaming);
     }
 
-    /// Makes pending operations durable: the chosen ones (by place in the order), and those before them on the same
-    /// names. The others stay pending.
+    /// Makes pending operations durable: the chosen ones (by their index), and earlier ones on the same names. The
+    /// others remain pending.
     fn settle(&mut self, mut chosen: impl FnMut(usize, &Renaming) -> bool) {
         let mut touched = BTreeSet::new();
         let mut settled = vec![false; self.pending.len()];
@@ -483,7 +484,7 @@ impl Drop for MemoryLock {
     }
 }
 
-/// SplitMix64: the same numbers for the same seed, for ever.
+/// SplitMix64: the same seed always gives the same numbers.
 struct Random(u64);
 
 impl Random {

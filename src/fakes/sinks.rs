@@ -1,7 +1,6 @@
-//! Fake sinks: a broker's transactions, a table and a log that outlive their writers, with
-//! faults on demand.
+//! Fake sinks with faults on demand: a broker's transactions, a table and a log that outlive their writers.
 //!
-//! Every call yields before and after each effect, so that a test can end a run between any two.
+//! Every call yields before and after each effect, so that a test can end a run at either place.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,19 +16,19 @@ use crate::progress::Progress;
 use crate::sink::{DeadLetterSink, Sinks, Transaction};
 use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 
-/// What was delivered, and the hand of one writer. Clones share what was delivered.
+/// The deliveries, and the state of one writer. Clones share the deliveries.
 #[derive(Clone, Debug)]
 pub struct MemorySinks {
     state: Arc<Mutex<State>>,
     topic: MemoryTopic,
     group: String,
-    /// This writer's, since it fenced the others.
+    /// This writer's epoch, since it fenced the others.
     epoch: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The newest producer epoch, which is the table's generation as well.
+    /// The newest producer epoch. It is also the table's generation.
     epoch: u64,
     pending: Option<Pending>,
     alerts: Vec<Alert>,
@@ -38,13 +37,13 @@ struct State {
     table: BTreeMap<Uuid, Alert>,
     log: Vec<Alert>,
     dead: Vec<DeadLetter>,
-    /// How many calls fail from here on, and whether for good.
+    /// How many of the next calls fail, and whether for good.
     failures: u32,
     fatal: bool,
     calls: u32,
-    /// The next commit does what it should, or does not, and says that it does not know.
+    /// The next commit takes effect or not, and reports that its outcome is unknown.
     unknown: Option<bool>,
-    /// The table does not answer.
+    /// Whether the table does not answer.
     table_away: bool,
 }
 
@@ -57,12 +56,12 @@ struct Pending {
 }
 
 impl MemorySinks {
-    /// Sinks of a group that reads this topic.
+    /// Creates sinks of a group that reads this topic.
     pub fn new(topic: &MemoryTopic, group: &str) -> Self {
         Self { state: Arc::default(), topic: topic.clone(), group: group.to_owned(), epoch: 0 }
     }
 
-    /// The same sinks, as another group's.
+    /// Returns the same sinks for another group.
     pub fn of(&self, group: &str) -> Self {
         Self { state: Arc::clone(&self.state), topic: self.topic.clone(), group: group.to_owned(), epoch: 0 }
     }
@@ -71,54 +70,54 @@ impl MemorySinks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every alert on the topic, as a reader of committed records sees it.
+    /// Returns every alert on the topic, as a reader of committed records sees them.
     pub fn alerts(&self) -> Vec<Alert> {
         self.lock().alerts.clone()
     }
 
-    /// Every alert in the table.
+    /// Returns every alert in the table.
     pub fn table(&self) -> Vec<Alert> {
         self.lock().table.values().cloned().collect()
     }
 
-    /// Every alert in the log, repetitions included.
+    /// Returns every alert in the log, including repetitions.
     pub fn log(&self) -> Vec<Alert> {
         self.lock().log.clone()
     }
 
-    /// Every dead letter written so far, repetitions included.
+    /// Returns every dead letter written so far, including repetitions.
     pub fn dead(&self) -> Vec<DeadLetter> {
         self.lock().dead.clone()
     }
 
-    /// Calls so far, failed ones included.
+    /// Returns the number of calls so far, including failed ones.
     pub fn calls(&self) -> u32 {
         self.lock().calls
     }
 
-    /// The next `times` calls fail, as when a broker is down.
+    /// Makes the next `times` calls fail, as if the broker were down.
     pub fn fail(&self, times: u32) {
         let mut state = self.lock();
         (state.failures, state.fatal) = (times, false);
     }
 
-    /// Refuses everything for good, or takes everything again.
+    /// Rejects all calls for good, or accepts them again.
     pub fn refuse(&self, refuse: bool) {
         let mut state = self.lock();
         (state.failures, state.fatal) = (if refuse { u32::MAX } else { 0 }, refuse);
     }
 
-    /// The next commit is done, or not, and its outcome is not known to the writer.
+    /// Makes the next commit take effect, or not, without the writer learning which.
     pub fn lose_next_commit(&self, done: bool) {
         self.lock().unknown = Some(done);
     }
 
-    /// The table stops to answer, or answers again.
+    /// Makes the table stop answering, or answer again.
     pub fn table_is_down(&self, away: bool) {
         self.lock().table_away = away;
     }
 
-    /// The recovery topic is lost.
+    /// Deletes the recovery topic's records.
     pub fn lose_recovery_topic(&self) {
         let mut state = self.lock();
         state.episodes.clear();
@@ -135,7 +134,7 @@ impl MemorySinks {
         Err(failed("asked to fail", if state.fatal { Kind::Refused } else { Kind::Unreachable }))
     }
 
-    /// Only the newest writer may.
+    /// Rejects every writer but the newest.
     fn check(&self) -> Result<(), CallError> {
         if self.lock().epoch == self.epoch {
             return Ok(());
@@ -244,7 +243,7 @@ impl Sinks for MemorySinks {
 pub struct MemoryDeadLetters(Arc<Mutex<Vec<DeadLetter>>>);
 
 impl MemoryDeadLetters {
-    /// What is on it.
+    /// Returns the dead letters on the topic.
     pub fn taken(&self) -> Vec<DeadLetter> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

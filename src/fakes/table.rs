@@ -1,7 +1,6 @@
-//! A fake of Postgres: one table in memory, of which a rule's query is answered row by row,
-//! without anything that the windows are made of.
+//! A fake of Postgres: one table in memory. It evaluates a rule's query row by row, without any code of the windows.
 //!
-//! A question is answered from the table as it stands when it is asked, however long the answer takes.
+//! A question is answered from the table at the time when it is asked, even if the answer takes a while.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +21,12 @@ use crate::rule::{Aggregate, Comparison, Expression, Interval, OutputExpr, Query
 use crate::unit::audit::AUDIT_KEYS;
 use crate::unit::{Answer, Asked, Compared, Question};
 
-/// Past every transaction id that a test would use.
+/// Greater than every transaction id in a test.
 const XMAX: u64 = 2_000_000_000;
 
 type Rows = BTreeMap<Key, Box<[Value]>>;
 
-/// `public.transactions` as a catalog has it, with primary key `id`: the table of the tests' rules.
+/// The catalog's description of `public.transactions`, with primary key `id`: the table of the tests' rules.
 pub fn transactions() -> Table {
     let column = |name: &str, ty: ColumnType, type_name: &str| Column {
         name: name.into(),
@@ -49,7 +48,7 @@ pub fn transactions() -> Table {
     }
 }
 
-/// A table by primary key; rows hold the wanted columns, as those of a change do. Clones share it.
+/// A table by primary key. Rows hold the wanted columns, like those of a change. Clones share the table.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryTable {
     state: Arc<Mutex<State>>,
@@ -58,12 +57,12 @@ pub struct MemoryTable {
 #[derive(Debug, Default)]
 struct State {
     rows: Rows,
-    /// The rows that questions are answered from, where these are older ones.
+    /// Older rows from which questions are answered.
     frozen: Option<Rows>,
     away: Option<String>,
     /// Transactions that are not visible yet.
     hidden: BTreeSet<u32>,
-    /// The greatest transaction that has ended, where the test says which do.
+    /// The greatest transaction that has ended, if the test controls that.
     ended: Option<u32>,
     takes: Duration,
     asked: Vec<Asked>,
@@ -88,86 +87,85 @@ impl MemoryTable {
         self.lock().rows.remove(pk);
     }
 
-    /// From here on questions are answered from the table as it is now.
+    /// Answers questions from the present rows from here on.
     pub fn freeze(&self) {
         let mut state = self.lock();
         state.frozen = Some(state.rows.clone());
     }
 
-    /// Questions are answered from the table as it is again.
+    /// Answers questions from the current rows again.
     pub fn thaw(&self) {
         self.lock().frozen = None;
     }
 
-    /// From here on this transaction's commit is not visible; what the table holds is the test's affair.
+    /// Hides this transaction's commit from snapshots. The test itself determines the rows.
     pub fn hide(&self, tx_id: u32) {
         self.lock().hidden.insert(tx_id);
     }
 
-    /// A transaction that was hidden has ended: from here on snapshots include it, and none that is greater than all that
-    /// have ended.
+    /// Ends a hidden transaction. From here on snapshots include it, and none that is greater than all ended ones.
     pub fn end(&self, tx_id: u32) {
         let mut state = self.lock();
         state.hidden.remove(&tx_id);
         state.ended = state.ended.max(Some(tx_id));
     }
 
-    /// The table is empty.
+    /// Deletes all rows.
     pub fn truncate(&self) {
         self.lock().rows.clear();
     }
 
-    /// A row as it is visible.
+    /// Returns a visible row.
     pub fn row(&self, pk: &Key) -> Option<Box<[Value]>> {
         self.lock().rows.get(pk).cloned()
     }
 
-    /// The visible rows.
+    /// Returns the visible rows.
     pub fn rows(&self) -> Vec<(Key, Box<[Value]>)> {
         self.lock().rows.iter().map(|(pk, row)| (pk.clone(), row.clone())).collect()
     }
 
-    /// Every transaction is visible again.
+    /// Makes every transaction visible again.
     pub fn show_all(&self) {
         self.lock().hidden.clear();
     }
 
-    /// From here on every question fails with this text, or is answered again.
+    /// Makes every question fail with this text, or answers again for `None`.
     pub fn go_away(&self, problem: Option<&str>) {
         self.lock().away = problem.map(str::to_owned);
     }
 
-    /// From here on a look at the table finds this.
+    /// Sets the properties that a look at the table finds.
     pub fn set_contract(&self, contract: Contract) {
         self.lock().contract = contract;
     }
 
-    /// What a look at the table finds.
+    /// Returns the properties that a look at the table finds.
     pub fn contract(&self) -> Contract {
         self.lock().contract.clone()
     }
 
-    /// From here on the WAL has come to this position; before, to the greatest one.
+    /// Sets the position of the WAL. Before, it is the greatest one.
     pub fn set_position(&self, position: Lsn) {
         self.lock().position = Some(position);
     }
 
-    /// From here on the connector has confirmed to have read the WAL up to this position.
+    /// Sets the position up to which the connector has confirmed the WAL.
     pub fn set_flushed(&self, flushed: Option<Lsn>) {
         self.lock().flushed = flushed;
     }
 
-    /// How long an answer takes from here on.
+    /// Sets how long an answer takes.
     pub fn set_delay(&self, takes: Duration) {
         self.lock().takes = takes;
     }
 
-    /// Primary keys that were asked for.
+    /// Returns the primary keys that were looked up.
     pub fn looked_up(&self) -> Vec<Key> {
         self.lock().looked_up.clone()
     }
 
-    /// Every group that was asked for, in order, failed questions included.
+    /// Returns every group that was asked about, in order, including failed questions.
     pub fn asked(&self) -> Vec<Asked> {
         self.lock().asked.clone()
     }
@@ -182,7 +180,7 @@ impl State {
         self.away.as_ref().map_or(Ok(()), |problem| Err(CallError::new("Postgres", problem, Kind::Unreachable)))
     }
 
-    /// As `pg_current_snapshot()` prints it.
+    /// Formats the snapshot like `pg_current_snapshot()`.
     fn snapshot(&self) -> String {
         let xmax = self.ended.map_or(XMAX, |ended| u64::from(ended) + 1);
         let open = || self.hidden.iter().filter(|tx_id| u64::from(**tx_id) < xmax);
@@ -201,7 +199,7 @@ pub struct MemoryConfirm {
 }
 
 impl MemoryConfirm {
-    /// For these rules, in order, over rows of the wanted columns.
+    /// Creates a fake for these rules, in order, over rows of the wanted columns.
     pub fn new(table: &MemoryTable, rules: &[Rule], wanted: &[usize]) -> Self {
         Self { table: table.clone(), rules: rules.to_vec(), wanted: wanted.to_vec() }
     }
@@ -347,8 +345,8 @@ impl Confirm for MemoryConfirm {
     }
 }
 
-/// A query over rows of the wanted columns, evaluated as its text reads: of the rules that there are, those without conditions
-/// on rows, over counts and sums, with one comparison in HAVING.
+/// A simple evaluation of a query over rows of the wanted columns. It supports rules without conditions on rows, over
+/// counts and sums, with one comparison in HAVING.
 struct Naive<'a> {
     query: &'a Query,
     time: Time,
@@ -424,7 +422,7 @@ impl Naive<'_> {
         Ok(Answer { holds, outputs, snapshot: String::new(), millis: 0 })
     }
 
-    /// Unscaled, with its scale; `None` for NULL.
+    /// The unscaled value with its scale. `None` for NULL.
     fn aggregate(&self, rows: &[&[Value]], aggregate: &Aggregate) -> Result<Option<(i128, u8)>, String> {
         let (column, absolute) = match (aggregate.function, &aggregate.argument, &aggregate.filter) {
             (AggregateFunction::Count, None, None) => {
@@ -455,7 +453,7 @@ impl Naive<'_> {
     }
 }
 
-/// Of unscaled numbers with their scales, which may be greater than those that a `Decimal` holds.
+/// Compares unscaled numbers with their scales. They may exceed a `Decimal`.
 fn order(left: (i128, u32), right: (i128, u32)) -> Ordering {
     let in_scale =
         |(unscaled, scale): (i128, u32)| unscaled.saturating_mul(10_i128.saturating_pow(left.1.max(right.1) - scale));

@@ -1,5 +1,5 @@
-//! A fake of Kafka: a topic and its groups in memory, with faults on demand. What
-//! is in the topic outlives the sources that read it, as a broker outlives a process.
+//! A fake of Kafka with faults on demand: a topic and its groups in memory. The topic outlives the sources that read
+//! it, as a broker outlives a process.
 //!
 //! Every call yields before and after its effect, so that a test can end a run at either place.
 
@@ -22,7 +22,7 @@ use crate::model::{NextOffset, Position, Timestamp};
 use crate::progress::{LastRecord, Offsets, TopicState};
 use crate::source::{Event, Follow, Source, Standing};
 
-/// Records of a batch at most, by default.
+/// The default for the greatest number of records in a batch.
 const BATCH_RECORDS: usize = 64;
 
 /// A topic with its consumer groups. Clones share it.
@@ -36,13 +36,13 @@ pub struct MemoryTopic<T = Change> {
 struct State<T> {
     partitions: BTreeMap<i32, Partition<T>>,
     groups: BTreeMap<String, BTreeMap<i32, (NextOffset, String)>>,
-    /// Counted up with every assignment of a group.
+    /// A counter for each group, increased with every assignment.
     generations: BTreeMap<String, u64>,
-    /// For the one member that there is.
+    /// Events for the only member.
     events: VecDeque<Event<T>>,
     batch_records: usize,
     cluster: String,
-    /// A record's timestamp is this and its offset.
+    /// The base of timestamps: a record's timestamp is this plus its offset.
     born_ms: i64,
     offsets_kept_for: Option<Duration>,
 }
@@ -61,7 +61,7 @@ impl<T> Default for Partition<T> {
 }
 
 impl<T: Clone> MemoryTopic<T> {
-    /// A topic of this many empty partitions.
+    /// Creates a topic of this many empty partitions.
     pub fn new(partitions: i32) -> Self {
         let partitions = (0..partitions).map(|partition| (partition, Partition::default())).collect();
         let state = State {
@@ -97,22 +97,22 @@ impl<T: Clone> MemoryTopic<T> {
         })
     }
 
-    /// Appends a change; its offset.
+    /// Appends a change. Returns its offset.
     pub fn push(&self, partition: i32, change: T) -> i64 {
         self.append(partition, |_| Content::Change(change))
     }
 
-    /// Appends a record that is nothing to this topic's reader, e.g. a heartbeat.
+    /// Appends a record that the reader ignores, e.g. a heartbeat.
     pub fn push_ignored(&self, partition: i32) -> i64 {
         self.append(partition, |_| Content::Ignored("heartbeat"))
     }
 
-    /// Appends a record that the decoder does not understand.
+    /// Appends an invalid record.
     pub fn push_bad(&self, partition: i32, reason: &str) -> i64 {
         self.push_reject(partition, RejectKind::Json, reason)
     }
 
-    /// Appends a record that the decoder does not understand, for this kind of reason.
+    /// Appends an invalid record with this kind of reason.
     pub fn push_reject(&self, partition: i32, kind: RejectKind, reason: &str) -> i64 {
         let reject = Reject { kind, detail: reason.to_owned() };
         self.append(partition, |position| {
@@ -121,24 +121,24 @@ impl<T: Clone> MemoryTopic<T> {
         })
     }
 
-    /// An offset without a record: a transaction's marker, or what compaction left.
+    /// Appends an offset without a record, like a transaction's marker.
     pub fn skip(&self, partition: i32) {
         self.change(|state| state.partitions.entry(partition).or_default().high += 1);
     }
 
-    /// Compaction: the record at an offset is gone, and the offset stays.
+    /// Removes the record at an offset, like compaction. The offset remains.
     pub fn compact(&self, partition: i32, offset: i64) {
         self.change(|state| state.partitions.entry(partition).or_default().records.remove(&offset));
     }
 
-    /// Adds an empty partition, of which a running reader learns by a rebalance only.
+    /// Adds an empty partition. A running reader learns of it only by a rebalance.
     pub fn add_partition(&self, partition: i32) {
         self.change(|state| {
             state.partitions.entry(partition).or_default();
         });
     }
 
-    /// What stands at an offset is read otherwise from now on, as by a decoder that knows other columns.
+    /// Makes the record at an offset invalid from now on, as for a decoder that knows other columns.
     pub fn replace(&self, partition: i32, offset: i64, kind: RejectKind, reason: &str) {
         let position = Position { partition, offset };
         let reject = Reject { kind, detail: reason.to_owned() };
@@ -149,7 +149,7 @@ impl<T: Clone> MemoryTopic<T> {
         });
     }
 
-    /// Retention: what is before `low` can no longer be read.
+    /// Removes the records before `low`, like retention.
     pub fn retain_from(&self, partition: i32, low: i64) {
         self.change(|state| {
             if let Some(log) = state.partitions.get_mut(&partition) {
@@ -159,7 +159,7 @@ impl<T: Clone> MemoryTopic<T> {
         });
     }
 
-    /// The topic is truncated, as if re-created: `high` is its end.
+    /// Removes the records from `high` on, as if the topic had been re-created.
     pub fn truncate_to(&self, partition: i32, high: i64) {
         self.change(|state| {
             if let Some(log) = state.partitions.get_mut(&partition) {
@@ -169,7 +169,7 @@ impl<T: Clone> MemoryTopic<T> {
         });
     }
 
-    /// The records that a partition holds.
+    /// The number of records in a partition.
     pub fn len(&self, partition: i32) -> usize {
         self.lock().partitions.get(&partition).map_or(0, |log| log.records.len())
     }
@@ -179,7 +179,7 @@ impl<T: Clone> MemoryTopic<T> {
         self.lock().partitions.values().all(|log| log.records.is_empty())
     }
 
-    /// Appends the records of a partition from an offset on once more, as Debezium does after a crash.
+    /// Appends the records of a partition from an offset on again, as Debezium does after a crash.
     pub fn repeat_from(&self, partition: i32, from: i64) {
         self.change(|state| {
             let Some(log) = state.partitions.get_mut(&partition) else { return };
@@ -191,12 +191,12 @@ impl<T: Clone> MemoryTopic<T> {
         });
     }
 
-    /// What a group has committed: next offset and text by partition.
+    /// A group's committed offsets and metadata by partition.
     pub fn committed(&self, group: &str) -> BTreeMap<i32, (NextOffset, String)> {
         self.lock().groups.get(group).cloned().unwrap_or_default()
     }
 
-    /// Moves a group as Kafka's tools do: without a text.
+    /// Moves a group like Kafka's tools, without metadata.
     pub fn move_group(&self, group: &str, partition: i32, next: i64) {
         self.change(|state| {
             let held = state.groups.entry(group.to_owned()).or_default();
@@ -209,7 +209,7 @@ impl<T: Clone> MemoryTopic<T> {
         self.change(|state| state.groups.remove(group));
     }
 
-    /// Commits as a member of this generation, or says that it no longer is one.
+    /// Stores a group's committed offsets with this metadata.
     pub(crate) fn commit_group(&self, group: &str, offsets: &Offsets, metadata: &str) {
         self.change(|state| {
             let held = state.groups.entry(group.to_owned()).or_default();
@@ -222,12 +222,12 @@ impl<T: Clone> MemoryTopic<T> {
         self.lock().generations.get(group).copied().unwrap_or(0)
     }
 
-    /// Another member has taken the partitions over: what the present one commits is refused.
+    /// Gives the partitions to another member: commits of the present one are rejected.
     pub fn take_over(&self, group: &str) {
         self.change(|state| *state.generations.entry(group.to_owned()).or_default() += 1);
     }
 
-    /// The topic is deleted and re-created, with as many partitions and no record.
+    /// Deletes and re-creates the topic, with as many partitions and no record.
     pub fn make_anew(&self) {
         self.change(|state| {
             for log in state.partitions.values_mut() {
@@ -237,7 +237,7 @@ impl<T: Clone> MemoryTopic<T> {
         });
     }
 
-    /// The servers are those of another cluster.
+    /// Makes the servers those of another cluster.
     pub fn set_cluster(&self, id: &str) {
         self.change(|state| id.clone_into(&mut state.cluster));
     }
@@ -247,53 +247,53 @@ impl<T: Clone> MemoryTopic<T> {
         Timestamp((self.lock().born_ms + offset) * 1_000)
     }
 
-    /// How long the offsets of a group without members are kept.
+    /// Sets how long the offsets of a group without members are kept.
     pub fn keep_offsets_for(&self, duration: Option<Duration>) {
         self.change(|state| state.offsets_kept_for = duration);
     }
 
-    /// Sends the reader something out of turn: a rebalance, or a failure.
+    /// Sends the reader an additional event: a rebalance, or a failure.
     pub fn tell(&self, event: Event<T>) {
         self.change(|state| state.events.push_back(event));
     }
 
-    /// Revokes the partitions and gives all that there are by now.
+    /// Revokes the partitions and assigns all existing ones.
     pub fn rebalance(&self) {
         let all = self.lock().partitions.keys().copied().collect();
         self.tell(Event::Revoked);
         self.tell(Event::Assigned(all));
     }
 
-    /// The size of a poll from here on.
+    /// Sets the size of a poll from here on.
     pub fn set_batch_records(&self, max: usize) {
         self.change(|state| state.batch_records = max);
     }
 }
 
-/// A member of a group that reads a [`MemoryTopic`], or a reader beside the group.
+/// A member of a group that reads a [`MemoryTopic`], or a reader outside of the group.
 #[derive(Debug)]
 pub struct MemorySource<T = Change> {
     topic: MemoryTopic<T>,
     group: String,
-    /// Of the group, at the newest assignment.
+    /// The group's generation at the newest assignment.
     generation: u64,
     changed: watch::Receiver<u64>,
-    /// Next offsets; `None` until started.
+    /// The next offsets. `None` until started.
     reading: Option<Offsets>,
     /// Partitions whose end was reported and has not moved since.
     ended: BTreeSet<i32>,
-    /// Of a reader that is not in the group: its partitions, and whether it knows of them.
+    /// For a reader outside of the group: its partitions, and whether it was informed of them.
     without_group: Option<(Vec<i32>, bool)>,
 }
 
 impl<T: Clone> MemorySource<T> {
-    /// Joins a group: its only member, which is given all partitions.
+    /// Joins a group as its only member, which is assigned all partitions.
     pub fn join(topic: &MemoryTopic<T>, group: &str) -> Self {
         let all = topic.lock().partitions.keys().copied().collect();
         Self::join_with(topic, group, all)
     }
 
-    /// Joins a group, and is given only these partitions.
+    /// Joins a group, and is assigned only these partitions.
     pub fn join_with(topic: &MemoryTopic<T>, group: &str, given: Vec<i32>) -> Self {
         topic.change(|state| state.events = VecDeque::from([Event::Assigned(given)]));
         Self {

@@ -1,12 +1,12 @@
-//! What a loss of power cannot take.
+//! The state that survives any loss of power.
 
 use std::path::{Component, Path};
 
 use super::{MemoryDisk, Node};
 
 impl MemoryDisk {
-    /// What is certain to be there of a file whenever power is lost: nothing where its name, or one of the folders that it is
-    /// in, or the end of its content is not durable.
+    /// Returns the bytes of a file that survive any loss of power. `None` if its name, one of its folders, or the end
+    /// of its content is not durable.
     pub fn durable(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
         let mut at = 0;

@@ -1,4 +1,4 @@
-//! Looks at the fake of a topic from beside its reader.
+//! Reads the fake topic's state without its reader.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::model::NextOffset;
 use crate::progress::{PartitionState, TopicState};
 use crate::source::Beside;
 
-/// Looks at a [`MemoryTopic`] while it is read.
+/// Reads the state of a [`MemoryTopic`] while it is read.
 #[derive(Clone, Debug)]
 pub struct MemoryBeside<T>(MemoryTopic<T>);
 
