@@ -3,9 +3,9 @@
 //! - [`demo`], [`run`], [`archive`], [`reprocess`]: the jobs
 //! - [`migrate`], [`alerts`], [`explain`]: the table of alerts
 //! - [`completions`]: for shells, and man pages
-//! - [`offsets`], [`doctor`], [`healthcheck`]: looking at a run from outside
-//! - `terminal`: what all of them print with
-//! - `progress_bar`: how far a job is, on standard error
+//! - [`offsets`], [`doctor`], [`healthcheck`]: inspecting a run
+//! - `terminal`: how all of them print
+//! - `progress_bar`: a job's progress on standard error
 
 pub mod alerts;
 pub mod archive;
@@ -87,12 +87,12 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "tripline", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a self-contained demo: temporary PostgreSQL, simulated purchases, live alerts (60 s)
@@ -159,11 +159,11 @@ pub struct RunArgs {
 /// Arguments of `tripline reprocess`.
 #[derive(Debug, Args)]
 pub struct ReprocessArgs {
-    /// The configuration file (TOML); its group is the one of before
+    /// The configuration file (TOML). Its `kafka.group_id` is the group to compare with
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// The new group; by default the one that follows: …-v4 after …-v3
+    /// The new group. By default the one that follows: …-v4 after …-v3
     #[arg(long, value_name = "GROUP", value_parser = group)]
     pub to: Option<String>,
 
@@ -187,8 +187,8 @@ pub struct MigrateArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// The database, as a role that may make the table; by default alerts.postgres.url, else postgres.url. Other users
-    /// can see a command line: a password is better given in the environment
+    /// The database's URL, for a role that may make the table. By default alerts.postgres.url, else postgres.url. Other
+    /// users can see a command line, so a password is better given in the environment
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
 }
@@ -224,7 +224,7 @@ pub struct AlertsArgs {
     #[arg(long, value_name = "DURATION|RFC3339", value_parser = since)]
     pub since: Option<Since>,
 
-    /// How many at most; with --follow, how many to begin with
+    /// The greatest number of alerts. With --follow, the number to begin with
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: u32,
 
@@ -257,7 +257,7 @@ pub struct ExplainArgs {
     pub output: Explanation,
 }
 
-/// How lists are shown.
+/// How lists are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Aligned columns.
@@ -266,7 +266,7 @@ pub enum Output {
     Json,
 }
 
-/// How an alert is explained.
+/// How an explanation is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Explanation {
     /// For people.
@@ -278,7 +278,7 @@ pub enum Explanation {
 /// A point in time on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// So many microseconds ago.
+    /// This many microseconds ago.
     Ago(i64),
     /// This instant.
     At(Timestamp),

@@ -1,4 +1,4 @@
-//! `tripline alerts`: what the table of alerts holds, and what comes into it.
+//! `tripline alerts`: lists the alerts in the table, and follows new ones.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -21,14 +21,14 @@ use crate::model::Timestamp;
 use crate::retry::{Outage, Retry};
 use crate::sink::postgres::stored::{self, Cursor, Filter};
 
-/// Between two reads with `--follow`.
+/// The interval between two reads with `--follow`.
 const POLL: Duration = Duration::from_secs(1);
-/// How far back each read reaches, for alerts that come into the table later than those decided after them: rows of
-/// one epoch are inserted together, and other groups write the same table.
+/// How far each read reaches back. Alerts may enter the table later than alerts that were decided after them: the rows
+/// of one epoch are inserted together, and other groups write the same table.
 const OVERLAP: Duration = Duration::from_secs(10);
-/// Alerts read at once.
+/// The number of alerts in one read.
 const PAGE: u32 = 1_000;
-/// The columns, and the widths that they start with.
+/// The columns, and their initial widths.
 const COLUMNS: [(&str, usize); 8] = [
     ("TIME", 20),
     ("STATUS", 8),
@@ -39,12 +39,12 @@ const COLUMNS: [(&str, usize); 8] = [
     ("TOTALS", 28),
     ("ID", 36),
 ];
-/// The place of the group, which is shown where there may be several.
+/// The index of the group's column, which is shown if there may be several groups.
 const GROUP: usize = 2;
 /// A message longer than this is cut in the table.
 const MESSAGE_MAX: usize = 60;
 
-/// Lists alerts, and follows.
+/// Lists alerts, and follows new ones.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end.
@@ -88,7 +88,7 @@ pub async fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
     }
 }
 
-/// A rule that neither the configuration nor the table has is misspelt.
+/// Rejects a rule that neither the configuration nor the table has, because it is probably misspelt.
 fn check_rule(rule: &str, mut known: Vec<String>) -> Result<(), Failure> {
     if known.iter().any(|name| name == rule) {
         return Ok(());
@@ -119,7 +119,7 @@ impl From<CallError> for End {
     }
 }
 
-/// Prints the last alerts, oldest first, and then what comes. Ends only by an error.
+/// Prints the last alerts, oldest first, and then new ones. Returns only on an error.
 async fn follow(
     table: &AlertsTable,
     connection: PgConnection,
@@ -159,13 +159,13 @@ async fn follow(
     }
 }
 
-/// What has been shown so far.
+/// The alerts that have been shown so far.
 struct Reader {
-    /// The newest alert at the start: nothing before it is shown later.
+    /// The newest alert at the start. Alerts before it are not shown later.
     start: Option<Cursor>,
     /// The newest alert since.
     newest: Option<Cursor>,
-    /// Shown, of the last [`OVERLAP`].
+    /// The ids that were shown within the last [`OVERLAP`].
     shown: HashSet<Uuid>,
 }
 
@@ -175,7 +175,7 @@ impl Reader {
         Self { newest: start.clone(), start, shown: HashSet::new() }
     }
 
-    /// Where a read begins: a little before the newest alert, and not before the start.
+    /// The beginning of a read: a little before the newest alert, but not before the start.
     fn from(&self) -> Option<Cursor> {
         let newest = self.newest.as_ref().and_then(|(at, _)| Timestamp::parse(at))?;
         let back = i64::try_from(OVERLAP.as_micros()).unwrap_or(i64::MAX);
@@ -186,7 +186,7 @@ impl Reader {
         }
     }
 
-    /// What has come, oldest first.
+    /// Reads the new alerts, oldest first.
     async fn read_new(
         &mut self,
         connection: &mut PgConnection,
@@ -250,7 +250,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Lines with columns as wide as what has been seen; the head comes with the first ones.
+    /// Formats lines with columns as wide as the widest cell so far. The head comes with the first lines.
     fn table(&mut self, records: &[AlertRecord]) -> Vec<String> {
         let rows: Vec<[String; COLUMNS.len()]> = records.iter().map(cells).collect();
         for row in &rows {
@@ -318,7 +318,7 @@ pub(super) fn pairs(map: &Map<String, Json>) -> String {
     pairs.join(", ")
 }
 
-/// A value for people: text without quotes.
+/// Formats a value for people: text without quotes.
 pub(super) fn shown(value: &Json) -> String {
     match value {
         Json::String(text) => printable(text),

@@ -1,7 +1,7 @@
 //! `tripline archive`: writes the changes of a topic to Parquet files.
 //!
 //! - this file: the command
-//! - `status`: how far it is, and what it has written
+//! - `status`: the archive's progress, and the files that it has written
 
 mod status;
 
@@ -31,16 +31,16 @@ has the columns, the files and how to read them.";
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct ArchiveArgs {
-    /// What to do; without it, the changes are archived.
+    /// The subcommand. `None`: archive the changes.
     #[command(subcommand)]
     pub command: Option<ArchiveCommand>,
 
-    /// How they are archived.
+    /// The arguments for archiving.
     #[command(flatten)]
     pub write: Option<WriteArgs>,
 }
 
-/// What else there is about an archive.
+/// The subcommands of `tripline archive`.
 #[derive(Debug, Subcommand)]
 pub enum ArchiveCommand {
     /// Show both layers of offsets, what is left to read, and the files and rows of each date
@@ -94,7 +94,7 @@ pub struct StatusArgs {
     pub output: Output,
 }
 
-/// Archives changes, or shows how far that is.
+/// Archives changes, or shows the archive's progress.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end.

@@ -1,8 +1,8 @@
-//! `tripline demo`: the main job at work, on servers that the demo brings along.
+//! `tripline demo`: runs the main job with the demo's own servers.
 //!
 //! - this file: the command
-//! - `console`: what is shown meanwhile
-//! - `text`: what is shown at the end
+//! - `console`: the output while it runs
+//! - `text`: the summary at the end
 
 mod console;
 mod text;
@@ -30,11 +30,11 @@ fetched, in ~/.cache/tripline (/var/cache/tripline for root).";
 /// Arguments of `tripline demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// How long people buy, in seconds, up to 900; Ctrl-C ends it before
+    /// How long people buy, in seconds, up to 900. Ctrl-C ends the demo earlier
     #[arg(long = "for", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=900))]
     pub seconds: u32,
 
-    /// A summary for people, or one JSON object; what happens until then goes to standard error with the latter
+    /// A summary for people, or one JSON object. With JSON, the lines before it go to standard error
     #[arg(long, short, default_value = "table")]
     pub output: Output,
 

@@ -27,7 +27,7 @@ pub struct DoctorArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// Kafka Connect's REST interface; by default connect.url
+    /// The URL of Kafka Connect's REST interface. By default connect.url
     #[arg(long, value_name = "URL")]
     pub connect: Option<String>,
 
@@ -36,10 +36,10 @@ pub struct DoctorArgs {
     pub output: Output,
 }
 
-/// Examines everything and prints what was found.
+/// Examines everything and prints the findings.
 ///
 /// # Errors
-/// A [`Failure`] that says how the process is to end: there is a problem.
+/// A [`Failure`] that says how the process is to end, if there is a problem.
 pub async fn doctor(args: &DoctorArgs) -> Result<(), Failure> {
     // Not by the parser of the command line, whose error would repeat a password.
     if let Some(url) = &args.connect {

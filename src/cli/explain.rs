@@ -1,7 +1,7 @@
 //! `tripline explain`: why an alert fired, and what has changed since.
 //!
 //! - this file: the command
-//! - `report`: what it prints, pure
+//! - `report`: the output, pure
 
 mod report;
 
@@ -18,7 +18,7 @@ use crate::app::{self, explain as application};
 use crate::failure::Failure;
 use report::Report;
 
-/// Records are small; a mistaken file should not be read into memory.
+/// The greatest size of a file in bytes. Records are small, and a wrong file should not be read into memory.
 const FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Explains an alert.
@@ -52,7 +52,7 @@ fn from_file(path: &Path, id: Option<Uuid>) -> Result<AlertRecord, String> {
     pick(&text, id).map_err(|problem| format!("{name}: {problem}"))
 }
 
-/// The record of this id among several, one JSON value after the other; the only one where no id is given.
+/// Finds the record with this id among JSON values that follow one another. Without an id, there must be only one.
 fn pick(text: &str, id: Option<Uuid>) -> Result<AlertRecord, String> {
     let mut found: Option<AlertRecord> = None;
     for value in serde_json::Deserializer::from_str(text).into_iter::<Json>() {

@@ -1,4 +1,5 @@
-//! `tripline healthcheck`: whether a run of this configuration is alive here and makes progress, for containers.
+//! `tripline healthcheck`: checks for a container engine whether a run of this configuration is alive here and makes
+//! progress.
 
 use std::path::PathBuf;
 
@@ -26,15 +27,15 @@ pub struct HealthcheckArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// Seconds that records may be unread while no epoch is closed; without `[web]` only
+    /// Seconds that records may be unread while no epoch is closed. Only used without `[web]`
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     pub stalled_after: u32,
 }
 
-/// Examines the run and prints what was found.
+/// Examines the run and prints the findings.
 ///
 /// # Errors
-/// A [`Failure`] with exit code 1 always, as a container's engine knows no other.
+/// A [`Failure`] whose exit code is always 1, because container engines know no other.
 pub async fn healthcheck(args: &HealthcheckArgs) -> Result<(), Failure> {
     let unhealthy = |message: String| Failure::new(Exit::Failed, message);
     let config = app::load(&args.config).map_err(|failure| unhealthy(failure.message))?;

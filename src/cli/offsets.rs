@@ -2,7 +2,7 @@
 //!
 //! - this file: the commands
 //! - [`args`]: their arguments
-//! - `report`: what they print, pure
+//! - `report`: the output, pure
 
 pub mod args;
 mod report;
@@ -18,7 +18,7 @@ use crate::app::{self, progress};
 use crate::clock::{Clock, SystemClock};
 use crate::failure::Failure;
 
-/// Shows, moves or writes down the group's offsets.
+/// Shows, moves or exports the group's offsets.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end.
@@ -97,13 +97,13 @@ async fn export(args: &ExportArgs) -> Result<(), Failure> {
     }
 }
 
-/// The command that puts offsets back.
+/// The command that restores the offsets.
 fn undo(config: &Path, file: &Path) -> String {
     let [config, file] = [config, file].map(|path| quoted(&path.display().to_string()));
     format!("tripline offsets reset --config {config} --from-file {file} --execute")
 }
 
-/// A word of a shell command.
+/// Quotes a word for a shell command.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

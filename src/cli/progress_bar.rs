@@ -1,4 +1,4 @@
-//! How far a run is, on standard error: a bar on a terminal, a line of the log every few seconds elsewhere.
+//! Shows a run's progress on standard error: a bar on a terminal, otherwise a line of the log every few seconds.
 
 use std::io::{self, IsTerminal, LineWriter, Write, stderr};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::telemetry;
 const DRAWN_EVERY: Duration = Duration::from_millis(100);
 /// How often the log reports.
 const LOGGED_EVERY: Duration = Duration::from_secs(5);
-/// Bytes of a line of the log sink that are written at once: more than an alert's message may have.
+/// The buffer for a line of the log sink, in bytes: more than an alert's message can have.
 const LINE_MAX: usize = 32 * 1_024;
 
 /// Shows a gauge until it is ended.
@@ -26,7 +26,8 @@ pub(super) struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// `doing`: what the log calls it. `until_read`: it ends by itself once everything that there was has been read.
+    /// Starts to show a gauge. `doing` is the log's name for the work. `until_read`: it ends after everything that
+    /// existed at the start has been read.
     pub(super) fn start(gauge: Arc<Gauge>, doing: &'static str, until_read: bool) -> Self {
         if !is_drawn() {
             let showing = tokio::spawn(every(LOGGED_EVERY, gauge, until_read, move |reading, passed| {
@@ -55,7 +56,7 @@ impl ProgressBar {
         Self { showing, drawn: Some(drawn) }
     }
 
-    /// The bar is gone after this.
+    /// Removes the bar.
     pub(super) async fn end(self) {
         self.showing.abort();
         let _ = self.showing.await;
@@ -71,7 +72,7 @@ fn style(colour: bool) -> ProgressStyle {
     let bar = if colour { "{bar:20.green}" } else { "{bar:20}" };
     let template =
         format!("[{bar}]  {{percent:>3}} %  {{human_pos}} of {{human_len}} records  {{per_sec}}  {{eta}} left{{msg}}");
-    // The template is ours and valid; without it the default style would be shown.
+    // The template is constant and valid. If it were not, the default style would be shown.
     let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("#--")
 }
@@ -80,7 +81,7 @@ fn waiting(candidates: u64) -> String {
     if candidates == 0 { String::new() } else { format!("  {} candidates waiting", grouped(candidates)) }
 }
 
-/// Lines on standard error that do not run into a bar that is drawn there.
+/// A writer for lines on standard error that does not disturb a bar there.
 pub(super) fn lines() -> impl Write {
     LineWriter::with_capacity(LINE_MAX, GuardedStderr)
 }
@@ -103,7 +104,7 @@ fn is_drawn() -> bool {
     stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Shows the gauge again and again, with the time since the first record was read.
+/// Shows the gauge at an interval, with the time since the first record was read.
 async fn every(interval: Duration, gauge: Arc<Gauge>, until_read: bool, show: impl Fn(GaugeReading, Duration)) {
     let (mut began, mut passed) = (None, Duration::ZERO);
     let mut last = GaugeReading::default();

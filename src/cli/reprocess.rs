@@ -1,7 +1,7 @@
 //! `tripline reprocess`: reads everything again as another group, and compares what is open.
 //!
 //! - this file: the command
-//! - `report`: what it prints, pure
+//! - `report`: the output, pure
 
 mod report;
 

@@ -17,10 +17,10 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     print_counts(counts.filter(|_| args.until_end))
 }
 
-/// Prints what was done as one line of JSON.
+/// Prints the counts of a run as one line of JSON.
 ///
 /// # Errors
-/// Standard output refuses.
+/// Standard output cannot be written.
 pub(super) fn print_counts(counts: Option<impl serde::Serialize>) -> Result<(), Failure> {
     let line = counts.map(|counts| serde_json::to_string(&counts).unwrap_or_default());
     print(line.as_slice())

@@ -1,4 +1,4 @@
-//! What commands print: data on standard output, words to people on standard error.
+//! The commands' output: data to standard output, messages for people to standard error.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -7,20 +7,21 @@ use unicode_width::UnicodeWidthStr;
 use crate::failure::{Exit, Failure};
 pub(super) use crate::telemetry::{printable, printable_json};
 
-/// Writes lines, JSON or text without colours, to standard output: nothing in them acts on a terminal. A reader that has closed the pipe is no failure.
+/// Writes lines, JSON or text without colours, to standard output. Characters that act on a terminal are replaced or
+/// escaped. A closed pipe is no failure.
 ///
 /// # Errors
-/// The output refuses.
+/// Standard output cannot be written.
 pub(super) fn print(lines: &[String]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let shown = |line: &String| if line.starts_with('{') { printable_json(line) } else { printable(line) };
     finish(lines.iter().try_for_each(|line| writeln!(out, "{}", shown(line))).and_then(|()| out.flush()))
 }
 
-/// What a finished write to standard output means for the command.
+/// Converts the result of writing to standard output to the command's result. A closed pipe is no failure.
 ///
 /// # Errors
-/// The output refuses.
+/// Standard output cannot be written.
 pub(super) fn finish(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -28,7 +29,7 @@ pub(super) fn finish(written: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// Writes a line to standard error; the level of the log does not silence it.
+/// Writes a line to standard error. It does not depend on the log's level.
 pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
@@ -48,7 +49,7 @@ pub(super) enum Align {
     Right,
 }
 
-/// How wide a terminal shows this text.
+/// The width of a text on a terminal.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
@@ -62,8 +63,8 @@ pub(super) fn padded(cell: &str, width: usize, align: Align) -> String {
     }
 }
 
-/// Lines with columns as wide as their widest cell: those in `text` from the left, the others, which are numbers, from
-/// the right.
+/// Formats lines with columns as wide as their widest cell. The columns in `text` are aligned left. The others are
+/// numbers and aligned right.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]], text: &[usize]) -> Vec<String> {
     let mut widths = [0; N];
     for row in rows {

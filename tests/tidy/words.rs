@@ -41,7 +41,7 @@ const LEFT: &[(&str, &str, usize)] = &[
     ("src/change", "tells", 1),
     ("src/change", "told", 1),
     ("src/checkpoint", "away", 1),
-    ("src/cli", "told", 19),
+    ("src/cli", "told", 18),
     ("src/cli", "verdict", 2),
     ("src/clock", "told", 34),
     ("src/config", "anew", 1),

@@ -1,4 +1,4 @@
-//! `tripline archive status`: prints how far an archive is.
+//! `tripline archive status`: prints an archive's progress.
 
 use super::StatusArgs;
 use crate::app::archive::status::{self as application, PartitionLag, Status};
@@ -8,7 +8,7 @@ use crate::cli::terminal::{aligned, print};
 use crate::failure::Failure;
 use crate::model::NextOffset;
 
-/// Shows how far the archive is.
+/// Shows the archive's progress.
 ///
 /// # Errors
 /// A [`Failure`] that says how the process is to end.

@@ -1,4 +1,4 @@
-//! What a demo shows while it runs: lines that stay, and below them, on a terminal, a picture that is drawn again and again.
+//! The output of a demo while it runs: permanent lines and, on a terminal, a picture below them that is redrawn.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -28,17 +28,17 @@ use crate::failure::Failure;
 use crate::run_status::{EventKind, RunStatus, StatusSnapshot, TopKey};
 use crate::unit::events::{ConfirmationOutcome, ConfirmationReport};
 
-/// Without a terminal, a line about the whole is written this often.
+/// How often a summary line is written without a terminal.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
-/// Throughput is that of so long.
+/// The period over which throughput is measured.
 const RATE_OVER: Duration = Duration::from_secs(2);
-/// Users in the picture.
+/// The number of users in the picture.
 const BARS: usize = 7;
-/// Characters of a bar up to the threshold, and in all.
+/// The characters of a bar up to the threshold, and in total.
 const TO_THRESHOLD: u64 = 24;
 const BAR_WIDTH: u64 = 36;
 
-/// Shows the page, where there is a desktop to show it on.
+/// Opens the page, if there is a desktop.
 fn open(address: &str) {
     let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if has("DISPLAY") || has("WAYLAND_DISPLAY") {
@@ -51,22 +51,22 @@ fn open(address: &str) {
 
 /// Draws and writes.
 pub(super) struct Console {
-    /// Lines are for people, on standard output; else they go to standard error.
+    /// With `Table`, lines go to standard output for people. Otherwise they go to standard error.
     output: Output,
     drawn: bool,
     colour: bool,
-    /// Lines of the picture that is on the screen.
+    /// The height of the picture on the screen, in lines.
     height: usize,
-    /// The number of the last thing that was shown.
+    /// The number of the last event that was shown.
     seq: u64,
     told: Instant,
-    /// Since when people buy, and for how long.
+    /// When people began to buy, and for how long they do.
     buying: Option<(Instant, Duration)>,
     /// Records read, at instants of the last seconds.
     rates: VecDeque<(Instant, u64)>,
     seen: Seen,
     began: Instant,
-    /// Where the page is.
+    /// The address of the page.
     page: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Show for Console {
         &self.seen
     }
 
-    /// From now on people buy, for so long.
+    /// People buy from now on, for this long.
     fn buying(&mut self, started: Instant, seconds: Duration) {
         self.buying = Some((started, seconds));
     }
@@ -97,7 +97,7 @@ impl Show for Console {
         lines.iter().for_each(|line| self.line(line));
     }
 
-    /// Where the page is.
+    /// Shows the address of the page.
     fn page(&mut self, address: &str) {
         self.page = Some(address.to_owned());
         self.line(&format!("  page      {address} while the demo runs"));
@@ -107,12 +107,12 @@ impl Show for Console {
         }
     }
 
-    /// Writes a line that stays.
+    /// Writes a permanent line.
     fn line(&mut self, line: &str) {
         self.put(&format!("{line}\n"), "");
     }
 
-    /// What has happened since, and the picture.
+    /// Writes the new events, and redraws the picture.
     fn draw(&mut self, status: &RunStatus, done: &Done, program_began: Instant) {
         let mut lines = String::new();
         let mut news = status.since(self.seq);
@@ -185,7 +185,7 @@ impl Console {
         finish(writeln!(stdout(), "{text}").and_then(|()| stdout().flush()))
     }
 
-    /// Writes a frame. What cannot be shown is no reason to stop.
+    /// Writes a frame. An error does not stop the demo.
     fn put(&mut self, lines: &str, picture: &str) {
         if lines.is_empty() && picture.is_empty() && self.height == 0 {
             return;
@@ -197,8 +197,8 @@ impl Console {
         };
     }
 
-    /// Lines in place of the picture, and a new picture below them, all at once. At the terminal's edge lines are wrapped;
-    /// the picture is cut there, since its height has to be known.
+    /// Returns lines in place of the old picture, and a new picture below them, as one text. A terminal wraps long
+    /// lines. The picture is cut at the edge instead, because its height has to be known.
     fn frame(&mut self, lines: &str, picture: &str) -> String {
         let before = std::mem::replace(&mut self.height, picture.lines().count());
         if !self.drawn {
@@ -254,7 +254,7 @@ impl Console {
         format!("{}  {}\n", self.at(), self.paint(colour, &format!("{word}      {line}  [{severity}, {}]", alert.rule)))
     }
 
-    /// How it goes, and what came of it.
+    /// Formats the throughput and the results.
     fn whole(&self, snapshot: &StatusSnapshot, done: &Done, rate: u64) -> [String; 3] {
         let lag = done.changed.load(Ordering::Relaxed).saturating_sub(snapshot.read);
         let counts = || snapshot.rules.iter().map(|rule| &rule.counts);
@@ -335,14 +335,14 @@ pub(super) fn millis(micros: u64) -> String {
     format!("{} ms", micros.div_ceil(1_000))
 }
 
-/// The output of a rule of the demo that its HAVING compares.
+/// The output that the HAVING of a demo's rule compares.
 fn measure(rule: &str, outputs: &Map<String, Json>) -> String {
     let name = if rule == "card-testing" { "transactions" } else { "total" };
     let value = outputs.get(name).unwrap_or(&Json::Null);
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The whole part of a number that is not below zero.
+/// The integer part of a number that is not negative.
 fn whole_of(number: &str) -> u64 {
     number.split('.').next().and_then(|whole| whole.parse().ok()).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! What a demo says at the end, for people.
+//! The summary at the end of a demo, for people.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! What `tripline explain` says, as text and as JSON.
+//! The output of `tripline explain`, as text and as JSON.
 
 use crate::model::Timestamp;
 use serde_json::{Map, Value as Json, json};
@@ -10,18 +10,18 @@ use crate::cli::terminal::printable;
 use crate::confirm::postgres::explain::PresentRow;
 use crate::snapshot::Snapshot;
 
-/// Below this, transaction ids are not those of ordinary transactions: such a row is older than any snapshot.
+/// The least transaction id of an ordinary transaction. A row with a smaller one is older than any snapshot.
 const FIRST_NORMAL_XID: u32 = 3;
 
-/// The answer.
+/// The explanation.
 pub(super) struct Report<'a> {
     record: &'a AlertRecord,
     rule: &'a RuleNow,
-    /// What the confirmation had seen; `None` without one.
+    /// The snapshot of the confirmation. `None` without a confirmation.
     snapshot: Option<Snapshot>,
-    /// Whether that had seen the trigger's transaction.
+    /// Whether that snapshot includes the trigger's transaction.
     trigger_included: Option<bool>,
-    /// Whether it distinguishes rows.
+    /// Whether that snapshot can be compared with the current rows.
     comparable: bool,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Report<'a> {
         Self { record, rule, snapshot, trigger_included, comparable }
     }
 
-    /// Whether the confirmation saw this version of a row; `None` where that is not known.
+    /// Whether the confirmation saw this version of a row. `None`: that is not known.
     fn seen(&self, row: &PresentRow) -> Option<bool> {
         let snapshot = self.snapshot.as_ref().filter(|_| self.comparable)?;
         Some(row.xmin < FIRST_NORMAL_XID || snapshot.includes(row.xmin))
@@ -45,8 +45,8 @@ impl<'a> Report<'a> {
         found.present.rows.iter().filter(|row| self.seen(row) == Some(false)).count()
     }
 
-    /// How many rows that the confirmation counted are no longer there as it saw them; `None` where that cannot be
-    /// told.
+    /// The number of rows that the confirmation counted and that no longer exist in the version that it saw. `None`:
+    /// that is not known.
     fn gone(&self, found: &RowsNow) -> Option<u64> {
         let rows = &found.present.rows;
         let all = i64::try_from(rows.len()).is_ok_and(|listed| listed == found.present.rows_total);
@@ -159,7 +159,7 @@ impl<'a> Report<'a> {
         lines
     }
 
-    /// What memory said, what Postgres said, what it says now.
+    /// The lines with memory's numbers, Postgres's numbers in the alert, and Postgres's current numbers.
     fn totals(&self) -> Vec<String> {
         let (record, found) = (self.record, self.rule.found.as_ref().ok());
         let names: Vec<String> = match found {
@@ -249,7 +249,7 @@ impl<'a> Report<'a> {
         lines
     }
 
-    /// What has changed.
+    /// The lines about the changes since the alert.
     fn since(&self, found: &RowsNow) -> Vec<String> {
         let differences: Vec<String> = found
             .outputs

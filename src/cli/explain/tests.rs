@@ -40,7 +40,7 @@ fn rule(found: RowsNow) -> RuleNow {
     RuleNow { version: Some("v1".to_owned()), found: Ok(found) }
 }
 
-/// Each of these is in the text, in this order.
+/// Checks that the text has each of these parts, in this order.
 fn check(text: &str, parts: &[&str]) {
     let mut rest = text;
     for part in parts {

@@ -37,19 +37,19 @@ as active until its session times out (10 s).";
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct OffsetsArgs {
-    /// What to do with them; without it, they are shown.
+    /// The subcommand. `None`: show the offsets.
     #[command(subcommand)]
     pub command: Option<OffsetsCommand>,
 
-    /// How they are shown.
+    /// The arguments for showing.
     #[command(flatten)]
     pub view: Option<ViewArgs>,
 }
 
-/// What to do with offsets.
+/// The subcommands of `tripline offsets`.
 #[derive(Debug, Subcommand)]
 pub enum OffsetsCommand {
-    /// Move the group to other offsets; only shows what it would do unless --execute is given
+    /// Move the group to other offsets. Without --execute it only shows what it would do
     #[command(after_help = format!("{RESET_EXAMPLES}\n{NEXT_OFFSETS}\n\n{EXIT_CODES}"))]
     Reset(ResetArgs),
 
@@ -80,15 +80,15 @@ pub struct ResetArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
 
-    /// Where to.
+    /// The new offsets.
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// Only this partition; can be given several times. By default all of them
+    /// Only this partition. Can be given several times. By default all of them
     #[arg(long, value_name = "P", conflicts_with = "from_file", value_parser = clap::value_parser!(i32).range(0..))]
     pub partition: Vec<i32>,
 
-    /// Where the present offsets are kept as CSV before they are moved; by default in the checkpoint folder
+    /// The file that gets the present offsets as CSV before they are moved. By default it is in the checkpoint folder
     #[arg(long, value_name = "FILE")]
     pub export: Option<PathBuf>,
 
@@ -101,7 +101,7 @@ pub struct ResetArgs {
     pub output: Output,
 }
 
-/// Where to: exactly one of them.
+/// The new offsets. Exactly one of these must be given.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct TargetArgs {
@@ -117,7 +117,7 @@ pub struct TargetArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     pub to_offset: Option<i64>,
 
-    /// To the first record not older than this instant, e.g. 2026-11-22T10:00:00Z; to the end where there is none
+    /// To the first record not older than this instant, e.g. 2026-11-22T10:00:00Z. If there is none, to the end
     #[arg(long, value_name = "RFC3339", value_parser = datetime)]
     pub to_datetime: Option<Timestamp>,
 
@@ -129,8 +129,8 @@ pub struct TargetArgs {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub shift_by: Option<i64>,
 
-    /// To the offsets of a CSV file with lines topic,partition,offset, as `export` and Kafka's own tool write it;
-    /// partitions that it does not name keep theirs
+    /// To the offsets of a CSV file with lines topic,partition,offset, as `export` and Kafka's own tool write it.
+    /// Partitions that are not in the file keep their offsets
     #[arg(long, value_name = "CSV")]
     pub from_file: Option<PathBuf>,
 }
@@ -140,7 +140,7 @@ pub struct TargetArgs {
 pub struct Micros(pub i64);
 
 impl TargetArgs {
-    /// The one that was given; clap sees to it that there is one.
+    /// Returns the target that was given. Clap ensures that there is one.
     pub(super) fn target(&self, now: Timestamp) -> Target {
         let ago = |Micros(micros): Micros| Target::At(Timestamp(now.0.saturating_sub(micros)));
         None.or_else(|| self.to_offset.map(|next| Target::Offset(NextOffset(next))))
@@ -155,7 +155,7 @@ impl TargetArgs {
 /// Arguments of `tripline offsets export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Where to; by default to standard output
+    /// The file to write. By default standard output
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
 

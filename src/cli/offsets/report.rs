@@ -10,11 +10,11 @@ use crate::model::NextOffset;
 use crate::progress::group::{GroupMember, GroupState};
 use crate::progress::{Committed, PartitionState, lag};
 
-/// What `tripline offsets` prints.
+/// The output of `tripline offsets`.
 pub(super) struct ViewReport<'a>(pub(super) &'a ProgressView);
 
 impl ViewReport<'_> {
-    /// Head lines, an empty line, and the table.
+    /// Returns head lines, an empty line, and the table.
     pub(super) fn table(&self) -> Vec<String> {
         let ProgressView { policy, folder, topic, group, now, .. } = self.0;
         let mut lines = vec![
@@ -92,7 +92,7 @@ impl ViewReport<'_> {
         })
     }
 
-    /// The metadata text of the group's offsets; empty where the partitions do not agree.
+    /// The metadata of the group's offsets. `None`: the partitions have different ones.
     fn metadata(&self) -> Option<String> {
         Committed::of(&self.0.topic.partitions).map(|committed| committed.metadata)
     }
@@ -105,13 +105,13 @@ impl ViewReport<'_> {
         lag::of_partition(&self.0.decision.from, state)
     }
 
-    /// 0 where nothing is unread.
+    /// The age of the oldest unread record, in seconds. 0 if there is none.
     fn age(&self, partition: i32) -> Option<i64> {
         self.0.ages.get(&partition).copied().unwrap_or(Some(0))
     }
 }
 
-/// What a reset does, or has done.
+/// The effect of a reset, planned or done.
 pub(super) struct ResetReport<'a> {
     pub(super) group_id: &'a str,
     pub(super) topic: &'a str,
@@ -201,7 +201,7 @@ fn members(group: &GroupState) -> Vec<Json> {
     group.members.iter().map(member).collect()
 }
 
-/// `17 s`, `5 min`, `3 h`, `9 d`: at least two of the next smaller unit.
+/// Formats an age as `17 s`, `5 min`, `3 h` or `9 d`: at least two of the unit.
 fn age(seconds: i64) -> String {
     let of = |unit: i64| seconds / unit;
     match seconds {

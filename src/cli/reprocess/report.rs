@@ -1,4 +1,4 @@
-//! What is open in one group and not in another, as a table and as JSON. Pure.
+//! The difference between the open episodes of two groups, as a table and as JSON. Pure.
 
 use serde_json::{Value as Json, json};
 
@@ -9,19 +9,19 @@ use crate::cli::terminal::{aligned, printable};
 use crate::model::Timestamp;
 use crate::monitor::counts::Counts;
 
-/// What the command shows.
+/// The output of the command.
 pub(super) struct Report<'a> {
     pub(super) old_group: &'a str,
     pub(super) new_group: &'a str,
     pub(super) dry_run: bool,
-    /// When the old group was last heard of; `None`: nothing is known of it.
+    /// When the old group last reported. `None`: nothing is known about it.
     pub(super) as_of: Option<Timestamp>,
     pub(super) counts: &'a Counts,
     pub(super) open: &'a Difference,
 }
 
 impl Report<'_> {
-    /// Head lines, and a table of what differs.
+    /// Returns head lines, and a table of the differences.
     pub(super) fn table(&self) -> Vec<String> {
         let Counts { read, candidates, confirmed, refuted, fired, resolved, rejected, .. } = self.counts;
         let Difference { new, gone, changed, same } = self.open;
@@ -106,7 +106,7 @@ mod tests {
 
     const LINEAGE: &str = "0199";
 
-    /// An alert on a user, `total` as Postgres has it.
+    /// An alert about a user, whose `total` is Postgres's.
     fn alert(user: i64, version: &str, total: Option<&str>) -> AlertRecord {
         let database = total.map(|total| json!({"total": total}));
         let alert = json!({

@@ -1,4 +1,4 @@
-//! What is drawn of numbers and news that are made by hand.
+//! The output for given numbers and events.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ fn plain() -> Console {
     console
 }
 
-/// What follows the time, which begins a line.
+/// The text after the time, which begins a line.
 fn told(line: &str) -> &str {
     let (time, told) = line.split_once(" s  ").unwrap();
     assert!(time.trim().parse::<f64>().is_ok() && time.len() == 5, "{line}");
@@ -141,7 +141,7 @@ fn the_whole_in_numbers() {
     assert_eq!(console.whole(&StatusSnapshot::default(), &done(), 0)[2], "nothing decided yet");
 }
 
-/// A terminal's narrowest usual width, and one that is wide: a frame is the same on both.
+/// A narrow and a wide terminal get the same frame.
 #[test]
 fn a_frame_fits_the_terminal() {
     let mut console = plain();
