@@ -1,42 +1,42 @@
-//! The only place that reads the time of day.
+//! Reads the time of day. No other module does.
 
 use crate::model::Timestamp;
 use crate::planted;
 
-/// Where NOW() comes from.
+/// The source of NOW().
 pub trait Clock {
     /// The present instant, in UTC.
     fn now(&self) -> Timestamp;
 
-    /// It was this late already, in an earlier run: from here on it is never before.
+    /// Sets a lower bound from an earlier run: from here on the clock returns nothing before it.
     fn not_before(&self, _past: Timestamp) {}
 }
 
-/// How far the wall clock may move against the monotonic one between two readings.
+/// How far the wall clock may deviate from the monotonic one between two readings, in microseconds.
 const JUMP_MICROS: i64 = 10_000_000;
 
-/// A jump that is still there after this long is believed: the machine slept, or its clock was set right.
+/// How long a jump must last until it is accepted, in microseconds: the machine slept, or its clock was corrected.
 const BELIEVED_AFTER_MICROS: i64 = 600_000_000;
 
-/// A past instant further ahead than this is no reason to wait for it: it came from a wrong clock.
+/// A past instant that is further ahead than this, in microseconds, is ignored: it came from a wrong clock.
 const AHEAD_MAX_MICROS: i64 = 3_600_000_000;
 
-/// Follows the wall clock, but for its jumps: while one is not believed, time passes by the monotonic clock, so that
-/// nothing leaves a window because somebody set the time. Never goes back. Pure.
+/// Follows the wall clock, except for its jumps. Until a jump is accepted, time passes by the monotonic clock, so that
+/// no row leaves a window because the time was set. It never goes back. Pure.
 #[derive(Debug, Default)]
 struct Steady {
-    /// The last reading that was believed, wall and monotonic.
+    /// The last accepted reading, wall and monotonic.
     base: Option<(i64, i64)>,
     /// When the wall clock was first seen to have jumped.
     jumped_at: Option<i64>,
     last: i64,
 }
 
-/// What a reading told.
+/// The result of a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Steady,
-    /// The wall clock is off by so many microseconds, as of this reading.
+    /// The wall clock has jumped by this many microseconds, as of this reading.
     Jumped(i64),
     Believed(i64),
 }
@@ -110,7 +110,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock for tests: a first instant, and then as time passes for tokio, whose time can be paused.
+/// A clock for tests: it begins at an instant and follows tokio's time, which can be paused.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioClock {
     first: Timestamp,
@@ -118,7 +118,7 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// It is `first` now.
+    /// Creates a clock whose time is `first` now.
     pub fn starting_at(first: Timestamp) -> Self {
         Self { first, started: tokio::time::Instant::now() }
     }
@@ -131,19 +131,19 @@ impl Clock for TokioClock {
     }
 }
 
-/// A clock for tests whose wall time can jump: what [`SystemClock`] makes of a machine's two clocks, on tokio's time.
+/// A clock for tests whose wall time can jump: [`SystemClock`]'s method, on tokio's time.
 #[cfg(feature = "fakes")]
 #[derive(Debug)]
 pub struct JumpingClock {
     steady: std::cell::RefCell<Steady>,
     monotonic: TokioClock,
-    /// How far the wall clock is off, in microseconds.
+    /// The deviation of the wall clock, in microseconds.
     off: std::rc::Rc<std::cell::Cell<i64>>,
 }
 
 #[cfg(feature = "fakes")]
 impl JumpingClock {
-    /// Follows `monotonic`, off by so many microseconds.
+    /// Creates a clock that follows `monotonic` with this deviation.
     pub fn new(monotonic: TokioClock, off: std::rc::Rc<std::cell::Cell<i64>>) -> Self {
         let clock = Self { steady: std::cell::RefCell::default(), monotonic, off };
         clock.now(); // what it shows at first is believed
@@ -173,7 +173,7 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
-    /// Readings as (wall, monotonic) in seconds, and what is to come of each.
+    /// Checks readings of (wall, monotonic) in seconds, and the result of each.
     fn check(readings: &[(i64, i64, i64, Told)]) {
         let mut steady = Steady::default();
         for (wall, monotonic, want, told) in readings {

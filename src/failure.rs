@@ -1,33 +1,33 @@
-//! What can fail, and what follows from it: one table of kinds. Pure.
+//! The kinds of failure, and their consequences: one table. Pure.
 //!
-//! Every error that reaches a job or a command has a [`Kind`]. The kind alone says whether trying again may help, with
-//! which code the process exits, and what an operator can do; texts are for people and decide nothing.
+//! Every error that reaches a job or a command has a [`Kind`]. Only the kind determines whether a retry may help, the
+//! process's exit code, and what an operator can do. Texts are for people and determine nothing.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// What kind of failure it is.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A server cannot be reached, does not answer in time, or is starting or stopping.
+    /// A server is unreachable, does not answer in time, or is starting or stopping.
     Unreachable,
     /// A server refused: password, rights, certificate, or data that it does not accept.
     Refused,
-    /// Settings, SQL, or what they name is wrong.
+    /// The settings or the SQL are wrong, or name something that does not exist.
     Misconfigured,
     /// Another instance may work for this group by now, or the outcome of a step is not known.
     Fenced,
-    /// Going on would lose or repeat something.
+    /// Continuing would lose or repeat something.
     Unsafe,
     /// The process was asked to stop before its work was done.
     Interrupted,
-    /// Anything else: the machine, or a defect of this program.
+    /// Any other failure: the machine, or a defect of this program.
     Internal,
 }
 
 impl Kind {
-    /// All kinds, the one that hides most of the others first.
+    /// All kinds. A kind that hides others comes first.
     pub const ALL: [Self; 7] = [
         Self::Unreachable,
         Self::Refused,
@@ -38,7 +38,7 @@ impl Kind {
         Self::Internal,
     ];
 
-    /// What follows from it.
+    /// The consequences of this kind.
     pub const fn policy(self) -> Policy {
         let (is_retried, exit, hint) = match self {
             Self::Unreachable => (true, Exit::Unreachable, Some("is it running, and is its address right?")),
@@ -52,27 +52,27 @@ impl Kind {
     }
 }
 
-/// What follows from a [`Kind`].
+/// The consequences of a [`Kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     pub is_retried: bool,
-    /// How the process exits, if it is not retried or not any longer.
+    /// How the process exits, if there is no retry or no further one.
     pub exit: Exit,
-    /// What an operator can do, where the error's own text does not say it.
+    /// What an operator can do, if the error's own text does not say it.
     pub hint: Option<&'static str>,
 }
 
 /// How the process exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: done.
+    /// 0: success.
     Done,
     /// 1: unexpected failure.
     Failed,
-    /// 2: command line or configuration wrong. Clap's own errors end with this code, too.
+    /// 2: the command line or the configuration is wrong. Clap's own errors end with this code, too.
     Misconfigured,
-    /// 3: a server could not be reached.
+    /// 3: a server was unreachable.
     Unreachable,
     /// 4: a server refused: password or rights.
     Refused,
@@ -97,14 +97,14 @@ impl Exit {
 /// A server that a run depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Server {
-    /// The cluster.
+    /// The Kafka cluster.
     Kafka,
-    /// The database that confirms, or that of the table of alerts.
+    /// The database that confirms, or the one with the table of alerts.
     Postgres,
 }
 
 impl Server {
-    /// As the log names it.
+    /// The name in the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kafka => "Kafka",
@@ -113,12 +113,12 @@ impl Server {
     }
 }
 
-/// What a server refused of a login, where its door can tell: each has another fix.
+/// The part of a login that a server refused, if that can be determined. Each has another fix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedLogin {
-    /// A certificate, the server's or ours, or TLS as such.
+    /// A certificate, the server's or ours, or TLS itself.
     Certificate,
-    /// A token, or its issuer gives none.
+    /// A token, or the issuer refused to issue one.
     Token,
     /// A name and its password.
     Password,
@@ -126,33 +126,33 @@ pub enum RefusedLogin {
 
 /// An error that has a kind.
 pub trait HasKind {
-    /// Its kind.
+    /// Returns the kind.
     fn kind(&self) -> Kind;
 
-    /// The server that was called, where it was one.
+    /// The server that was called, if it was one.
     fn server(&self) -> Option<Server> {
         None
     }
 
-    /// What of a login was refused, where that is known.
+    /// The part of a login that was refused, if it is known.
     fn refused_login(&self) -> Option<RefusedLogin> {
         None
     }
 
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     fn is_retried(&self) -> bool {
         self.kind().policy().is_retried
     }
 }
 
-/// A call to something outside of the process that failed.
+/// A failed call to something outside of the process.
 #[derive(Clone, Debug)]
 pub struct CallError {
-    /// What was called, and for what: `Kafka: committing the group's offsets`.
+    /// The server and the purpose of the call: `Kafka: committing the group's offsets`.
     pub call: String,
-    /// What it said.
+    /// The reported problem.
     pub problem: String,
-    /// What follows from it.
+    /// The kind of failure.
     pub kind: Kind,
     server: Option<Server>,
     refused_login: Option<RefusedLogin>,
@@ -160,36 +160,36 @@ pub struct CallError {
 }
 
 impl CallError {
-    /// An error without another one behind it.
+    /// Creates an error without an underlying one.
     pub fn new(call: impl Into<String>, problem: impl Into<String>, kind: Kind) -> Self {
         Self { call: call.into(), problem: problem.into(), kind, server: None, refused_login: None, source: None }
     }
 
-    /// The error of a library.
+    /// Creates an error from a library's error.
     pub fn from_source(call: impl Into<String>, source: impl Error + Send + Sync + 'static, kind: Kind) -> Self {
         let problem = source.to_string();
         Self { source: Some(Arc::new(source)), ..Self::new(call, problem, kind) }
     }
 
-    /// The same, with another text.
+    /// Returns the error with another text.
     #[must_use]
     pub fn with_problem(self, problem: impl Into<String>) -> Self {
         Self { problem: problem.into(), ..self }
     }
 
-    /// The same, of a call to this server.
+    /// Returns the error as one of a call to this server.
     #[must_use]
     pub fn at(self, server: Server) -> Self {
         Self { server: Some(server), ..self }
     }
 
-    /// The same, of a login that was refused so.
+    /// Returns the error with the part of a login that was refused.
     #[must_use]
     pub fn of_login(self, refused_login: Option<RefusedLogin>) -> Self {
         Self { refused_login, ..self }
     }
 
-    /// The same, of another kind: the step decides what a library's error means.
+    /// Returns the error with another kind: the step determines the meaning of a library's error.
     #[must_use]
     pub fn with_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
@@ -231,29 +231,29 @@ impl HasKind for CallError {
     }
 }
 
-/// Why a command ends otherwise than well: its exit code and one message.
+/// Why a command fails: its exit code and one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// How the process exits.
     pub exit: Exit,
-    /// What is wrong, where, and what to do.
+    /// The problem, its place, and what to do.
     pub message: String,
-    /// What of a login was refused, where that is known.
+    /// The part of a login that was refused, if it is known.
     pub refused_login: Option<RefusedLogin>,
 }
 
 impl Failure {
-    /// With this exit code and message.
+    /// Creates a failure with this exit code and message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), refused_login: None }
     }
 
-    /// The settings, the command line, or what they name is wrong.
+    /// Creates a failure because the settings or the command line are wrong, or name something that does not exist.
     pub fn misconfigured(message: impl Into<String>) -> Self {
         Self::new(Exit::Misconfigured, message)
     }
 
-    /// An error, and what its kind says to do.
+    /// Creates a failure from an error, with the hint of its kind.
     pub fn of(error: &(impl HasKind + fmt::Display)) -> Self {
         let policy = error.kind().policy();
         let hint = policy.hint.map(|hint| format!("; {hint}")).unwrap_or_default();

@@ -1,26 +1,26 @@
-//! Places where a test can end or stop the process, to see what is left behind. A release build has none.
+//! Places where a test can kill or stop the process, to check the state afterwards. A release build has none.
 //!
-//! `TRIPLINE_FAULT=NAME[:NTH[:stop]]` ends the process as by `kill -9`, or stops it as by SIGSTOP, when the place is
+//! `TRIPLINE_FAULT=NAME[:NTH[:stop]]` kills the process as by `kill -9`, or stops it as by SIGSTOP, when the place is
 //! reached for the NTH time (1 by default).
 
-/// A place by this name.
+/// Marks a place with this name.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_name: &str) {}
 
-/// A place by this name.
+/// Marks a place with this name.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) {
     plan::reached(name);
 }
 
-/// How many groups of memory a test wants to have damaged: `TRIPLINE_DAMAGE=N`.
+/// The number of groups in memory that a test wants to damage: `TRIPLINE_DAMAGE=N`.
 #[cfg(debug_assertions)]
 pub fn damage() -> Option<usize> {
     std::env::var("TRIPLINE_DAMAGE").ok()?.parse().ok()
 }
 
-/// Whether a test has turned a safeguard off, to see what it is good for: `TRIPLINE_OFF=NAME`.
+/// Whether a test has turned a safeguard off, to show its effect: `TRIPLINE_OFF=NAME`.
 #[cfg(debug_assertions)]
 pub fn is_off(name: &str) -> bool {
     std::env::var("TRIPLINE_OFF").is_ok_and(|off| off == name)
@@ -33,7 +33,7 @@ pub fn is_off(_name: &str) -> bool {
     false
 }
 
-/// The id that the next lineage gets, where a test has asked for ids that are the same in every run.
+/// The id of the next lineage, if a test has asked for ids that are the same in every run.
 #[cfg(not(feature = "fakes"))]
 #[inline(always)]
 pub const fn next_lineage() -> Option<u128> {
@@ -51,12 +51,12 @@ mod lineages {
         static NEXT: Cell<Option<u128>> = const { Cell::new(None) };
     }
 
-    /// From here on the lineages that begin on this thread have these numbers as ids, or (with `None`) ids of chance.
+    /// Sets the ids of the lineages that begin on this thread from now on. `None`: random ids.
     pub fn number_lineages(from: Option<u128>) {
         NEXT.set(from);
     }
 
-    /// The id that the next lineage gets, where a test has asked for ids that are the same in every run.
+    /// The id of the next lineage, if a test has asked for ids that are the same in every run.
     pub fn next_lineage() -> Option<u128> {
         let next = NEXT.get()?;
         NEXT.set(Some(next.wrapping_add(1)));

@@ -1,18 +1,18 @@
-//! Which machine this is, which instance on it, and when it is asked to stop.
+//! The name of this machine, the instance on it, and the request to stop.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::failure::Exit;
 
-/// The host's name, for people; `unknown` where the system does not say.
+/// The host's name, for people. `unknown` if the system does not report it.
 pub fn name() -> String {
     read("/proc/sys/kernel/hostname").unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// The name of the instance that works on this folder: the same after a restart, and no other's on any machine. So it is
-/// the folder itself (device and inode) and the run of the kernel that it is locked in. `None` where the system does not
-/// tell.
+/// The name of the instance that works on this folder. It is the same after a restart, and unique over all machines: it
+/// is made of the folder (device and inode) and the kernel's boot in which the folder is locked. `None` if the system
+/// does not report these.
 pub fn instance(folder: &Path) -> Option<String> {
     let boot = read("/proc/sys/kernel/random/boot_id")?;
     let folder = std::fs::metadata(folder).ok()?;
@@ -25,7 +25,7 @@ fn read(path: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Ready when the process is asked to stop. A second signal ends it at once.
+/// Waits until the process is asked to stop. A second signal ends it at once.
 pub async fn stopped() {
     let interrupt = tokio::signal::ctrl_c();
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {

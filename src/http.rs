@@ -1,16 +1,16 @@
-//! Asking servers by HTTP, blocking.
+//! Requests to servers by HTTP, blocking.
 
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ureq::tls::TlsConfig;
 
-/// A client that uses no proxy; an answer of any status is an answer. `timeout` is that of a whole call.
+/// Creates a client without a proxy. An answer with any status is not an error. `timeout` applies to a complete call.
 pub fn client(timeout: Duration) -> ureq::Agent {
     client_with(timeout, TlsConfig::default())
 }
 
-/// The same with these settings of TLS.
+/// Creates such a client with these TLS settings.
 pub fn client_with(timeout: Duration, tls: TlsConfig) -> ureq::Agent {
     let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).proxy(None);
     config.tls_config(tls).build().into()

@@ -1,8 +1,9 @@
-//! What the jobs share: joining a group, one assignment of partitions after the other, and why a run ends.
+//! The common part of the jobs: joining a group, handling one assignment of partitions after the other, and ending a
+//! run.
 //!
-//! - this file: one assignment after the other
-//! - [`start`]: where an assignment goes on from
-//! - [`gauge`]: how far a run is, for a progress bar
+//! - this file: the assignments
+//! - [`start`]: where an assignment continues
+//! - [`gauge`]: a run's progress, for a progress bar
 
 pub mod gauge;
 pub mod start;
@@ -20,11 +21,11 @@ use crate::fault;
 use crate::retry::Retry;
 use crate::source::{Event, Source, Standing};
 
-/// How long the last epoch may take after a stop. Leaving it then is as safe as a crash.
+/// How long the last epoch may take after a stop. Abandoning it is as safe as a crash.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// How long a member that was given some of the partitions waits for the rest before it joins again: longer than the
-/// session of one that has gone.
+/// How long a member with only some of the partitions waits for the others before it joins again. Longer than the
+/// session of a member that has died.
 const PARTLY_MAX: Duration = Duration::from_secs(20);
 
 /// Why a run ended before it was asked to.
@@ -33,28 +34,28 @@ pub enum JobError {
     /// The checkpoint folder.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// Kafka, Postgres, or a sink that refuses for good.
+    /// Kafka, Postgres, or a sink that rejects for good.
     #[error(transparent)]
     Call(#[from] CallError),
     /// `on_bad_record = "stop"`.
     #[error(transparent)]
     BadRecord(#[from] BadRecord),
-    /// Going on would lose or repeat something.
+    /// Continuing would lose or repeat something.
     #[error("{0}")]
     Unsafe(String),
-    /// The table or its server is no longer what the job was prepared for.
+    /// The table or its server has changed since the job was prepared.
     #[error("the table or its server has changed: {}", .0.join(", "))]
     Changed(Vec<String>),
-    /// It was asked to stop while a sink could not be reached.
+    /// The run was asked to stop while a sink was unreachable.
     #[error("stopped before everything was delivered: what was logged is delivered at the next start")]
     Cut,
-    /// It was asked to stop before the end that it was to read to.
+    /// The run was asked to stop before the end that it was to reach.
     #[error("stopped before the end was reached; the next run goes on from here")]
     BeforeTheEnd,
-    /// The columns of records are not known, or not what the settings say.
+    /// The columns of records are not known, or differ from the settings.
     #[error(transparent)]
     Columns(#[from] ColumnsError),
-    /// A rule or a stored state that does not fit.
+    /// A rule or a stored state does not fit.
     #[error("{0}")]
     Internal(String),
 }
@@ -62,7 +63,7 @@ pub enum JobError {
 /// Why the rows of a topic cannot be read, although the records are valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ColumnsError {
-    /// A record has a column that was not known.
+    /// A record has an unknown column.
     #[error("{reason}")]
     Unknown {
         /// The column.
@@ -73,13 +74,13 @@ pub enum ColumnsError {
     /// A record has no schema, and its table is not known.
     #[error("{0}")]
     Schemaless(String),
-    /// A record is unwrapped, and lacks what an archive needs.
+    /// A record is unwrapped, and lacks fields that the archive needs.
     #[error("{0}")]
     Unwrapped(String),
-    /// A record cannot be read, and the table's columns are others by now.
+    /// A record cannot be read, and the table's columns have changed since.
     #[error("the table's columns have changed: {0}")]
     Changed(String),
-    /// Columns have other types than those that records were read by.
+    /// Columns have other types than those by which records were decoded.
     #[error("the table has changed: {0}")]
     Retyped(String),
     /// `archive.partition_by` does not fit the table.
@@ -104,37 +105,37 @@ impl HasKind for JobError {
     }
 }
 
-/// What a job does with the partitions of its topic while it has them.
+/// The work of a job while it has the partitions of its topic.
 pub(crate) trait Job {
-    /// Where its changes come from.
+    /// The source of the changes.
     type Source: Source;
 
-    /// Where its changes come from.
+    /// Returns the source of the changes.
     fn source(&mut self) -> &mut Self::Source;
 
-    /// Its consumer group.
+    /// The consumer group.
     fn group(&self) -> String;
 
-    /// Whether it ends once everything that was there at the start has been read.
+    /// Whether the job ends after all records that existed at the start have been read.
     fn until_end(&self) -> bool;
 
-    /// It has no partitions yet, or no longer.
+    /// Called while the job has no partitions.
     fn joins(&mut self) {}
 
-    /// Goes on from what is durable, and works until `stop` is ready, the end has been read, or the partitions are
+    /// Continues from the durable state, and works until `stop` is ready, the end has been read, or the partitions are
     /// revoked.
     ///
     /// # Errors
-    /// What the run does not get over by itself.
+    /// Errors that the job cannot recover from.
     async fn work(&mut self, partitions: &[i32], stop: Pin<&mut impl Future<Output = ()>>) -> Result<Ended, JobError>;
 }
 
 /// How work on an assignment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// It was asked to.
+    /// The job was asked to stop.
     Stopped,
-    /// Everything that was there at the start has been read.
+    /// All records that existed at the start have been read.
     Read,
     /// The partitions were revoked.
     Revoked,
@@ -143,8 +144,8 @@ pub(crate) enum Ended {
 /// Runs a job until `stop` is ready, or until the end: one assignment of the partitions after the other.
 ///
 /// # Errors
-/// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
-/// [`JobError::BeforeTheEnd`] when it was to read to the end.
+/// Errors that the job cannot recover from. [`JobError::Cut`] if it does not end in time after `stop`.
+/// [`JobError::BeforeTheEnd`] if `stop` came before the end that it was to reach.
 pub(crate) async fn run(job: &mut impl Job, stop: impl Future<Output = ()>) -> Result<(), JobError> {
     let stop = stop.shared();
     let hard_limit = stop.clone().then(|()| tokio::time::sleep(STOP_GRACE));
@@ -155,7 +156,7 @@ pub(crate) async fn run(job: &mut impl Job, stop: impl Future<Output = ()>) -> R
     }
 }
 
-/// `stop` may be ready at any place, and is asked after that: each step has one of its own.
+/// `stop` may become ready at any place and is polled again after that. So each step has a copy of its own.
 async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()> + Clone) -> Result<(), JobError> {
     let (group, until_end) = (job.group(), job.until_end());
     job.joins();
@@ -183,11 +184,12 @@ async fn run_until(job: &mut impl Job, stop: impl Future<Output = ()> + Clone) -
     }
 }
 
-/// Waits until the group gives all partitions of the topic to this member; `None` when stopped before. A run that is to
-/// come to the end ends otherwise then.
+/// Waits until the group assigns all partitions of the topic to this member. `None`: stopped before that. For a run
+/// that has to reach the end, this is an error.
 ///
 /// # Errors
-/// With `until_end`, another member has some of them; or the source fails.
+/// The run was stopped with `until_end`, another member has some of the partitions with `until_end`, or the source
+/// fails.
 async fn assigned<S: Source>(
     source: &mut S,
     group: &str,
@@ -201,7 +203,7 @@ async fn assigned<S: Source>(
             biased;
             () = &mut stop => return stopped(),
             event = source.next() => event,
-            // What the broker remembers of this member may be older than the topic's newest partitions.
+            // The broker's assignment to this member may be older than the topic's newest partitions.
             () = tokio::time::sleep(PARTLY_MAX), if partly => Event::Revoked,
         };
         let given = match event {
@@ -241,7 +243,7 @@ async fn assigned<S: Source>(
                 all.len()
             )));
         }
-        // Of several that joined at once, the first stays and is given the rest when the others have gone.
+        // If several members joined at once, the first remains and is assigned the rest after the others have left.
         partly = standing != Standing::Behind;
         if standing != Standing::WithLeftovers {
             tracing::warn!(group, given = given.len(), all = all.len(), stays = partly, "the group has another member");
@@ -252,7 +254,7 @@ async fn assigned<S: Source>(
     }
 }
 
-/// Leaves the group and joins it again once it is free. Whether it was stopped before that.
+/// Leaves the group and joins it again after it is free. Returns whether the run was stopped before that.
 ///
 /// # Errors
 /// The source cannot be re-created.
@@ -264,7 +266,7 @@ async fn rejoin<S: Source>(source: &mut S, mut stop: Pin<&mut impl Future<Output
     }
 }
 
-/// The id of a lineage that begins now.
+/// Makes the id of a new lineage.
 pub fn new_lineage() -> String {
     fault::next_lineage().map_or_else(uuid::Uuid::now_v7, uuid::Uuid::from_u128).to_string()
 }

@@ -1,6 +1,5 @@
-//! Tripline: threshold alerts over a Debezium change stream, each one confirmed by Postgres before it is
-//! raised. A rule is one SQL aggregate query, with two evaluators: memory, kept up to date over the stream,
-//! and the database itself.
+//! Tripline: threshold alerts over a Debezium change stream. Postgres confirms each alert before it is raised. A rule
+//! is one SQL aggregate query with two evaluators: memory, kept up to date over the stream, and the database itself.
 //!
 //! ```text
 //! Kafka topic ─ source ─ change ─ window ─ episode ─┬─ confirm (Postgres) ─ alert ─ offsets/N ─┬─ alert topic, log
@@ -10,28 +9,30 @@
 //!
 //! In reading order:
 //!
-//! - [`model`]: the words that every stage shares
-//! - [`progress`]: how far a group has come, and where a start goes on from
-//! - [`change`]: bytes of Kafka → changes of rows
+//! - [`model`]: the types that every stage shares
+//! - [`progress`]: the progress of a group, and where a start continues
+//! - [`change`]: bytes from Kafka → changes of rows
 //! - [`rule`]: SQL → typed rule → program over rows, and SQL again
 //! - [`window`]: rows by key and time, running aggregates
 //! - [`episode`]: evaluation in memory → candidate → the database's answer → decision
-//! - [`snapshot`]: which transactions a statement has seen
+//! - [`snapshot`]: the transactions that a statement has seen
 //! - [`alert`]: a decision's bytes and id
 //! - [`mod@unit`]: the partitions that are evaluated together
-//! - [`failure`]: what an error means: retried or not, exit code, hint
+//! - [`failure`]: the consequences of an error: retried or not, exit code, hint
 //! - [`planted`]: bugs that a test can switch on
-//! - [`checkpoint`], [`retry`], [`clock`], [`telemetry`], [`host`], [`fault`]: what every layer above needs
+//! - [`checkpoint`], [`retry`], [`clock`], [`telemetry`], [`host`], [`fault`]: the base of every layer above
 //! - [`source`], [`confirm`], [`sink`]: the ports, and their adapters
-//! - [`kafka`], [`postgres`]: the one door to each server
-//! - [`job`]: what the jobs share
-//! - [`monitor`]: the main job's loop; [`run_status`]: what it shows
+//! - [`kafka`], [`postgres`]: access to each server
+//! - [`job`]: the common part of the jobs
+//! - [`monitor`]: the main job's loop
+//! - [`run_status`]: the status that the loop shows
 //! - [`archive`]: the loop of the archive, which writes every change of a table to Parquet
-//! - [`app`]: what each command does; [`config`]: its settings
-//! - [`cli`], [`web`]: what people and programs see
-//! - [`demo`]: servers and shoppers for a first look
+//! - [`app`]: the work of each command
+//! - [`config`]: the settings
+//! - [`cli`], [`web`]: the interfaces for people and programs
+//! - [`demo`]: servers and shoppers for a first try
 //!
-//! ARCHITECTURE.md has the layers; `tests/tidy` holds every module to them.
+//! ARCHITECTURE.md describes the layers. `tests/tidy` checks that every module is in its layer.
 
 pub mod contract;
 pub mod failure;

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             Command::Man(args) => completions::man(args),
         }
     });
-    // A call into librdkafka may still hang on an unreachable broker; the protocol makes it safe to leave it.
+    // A call into librdkafka may still hang on an unreachable broker. The protocol makes it safe to abandon it.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match ended {
         Ok(()) => ExitCode::from(Exit::Done.code()),

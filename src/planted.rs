@@ -1,30 +1,31 @@
-//! Bugs that a test can switch on, to see whether the simulation finds them. Pure. The shipped program has none of it
-//! (feature `fakes`): there [`bug`] is the constant `false`.
+//! Bugs that a test can switch on, to check that the simulation finds them. Pure. The shipped program contains none of
+//! them (feature `fakes`): there [`bug`] is the constant `false`.
 //!
-//! To plant another one: add it to `BUGS`, and ask for it where it would be, e.g.
-//! `if planted::bug("group-committed-first") { … }`. `tests/simulation` then has to find it within a stated number of seeds.
+//! To plant another one: add it to `BUGS`, and check for it at its place, e.g. `if
+//! planted::bug("group-committed-first") { … }`. `tests/simulation` then has to find it within a stated number of
+//! seeds.
 
 use crate::model::Timestamp;
 
 /// A bug that can be planted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bug {
-    /// What [`bug`] is called with.
+    /// The argument of [`bug`].
     pub name: &'static str,
-    /// The invariant of ARCHITECTURE.md, or the section of it, that it breaks.
+    /// The invariant of ARCHITECTURE.md that it breaks, or the section.
     pub breaks: &'static str,
-    /// What the program does then.
+    /// The behaviour of the program with the bug.
     pub what: &'static str,
 }
 
-/// What a core that is not pure would get from outside: nothing that was passed in explains it.
+/// A source of values that an impure core would use. They do not depend on the core's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
     /// The machine's clock, in microseconds.
     Clock,
-    /// A counter of the whole process, which outlives simulated ones.
+    /// A counter of the whole process, which outlives simulated processes.
     Count,
-    /// A hash by keys of chance.
+    /// A hash with random keys.
     Chance,
 }
 
@@ -46,12 +47,12 @@ mod switch {
         static CLOCK: Cell<fn() -> u64> = const { Cell::new(|| 0) };
     }
 
-    /// From here on this is the machine's clock for this thread: the core has no name for it.
+    /// Sets the machine's clock for this thread, because the core cannot name one.
     pub fn use_clock(clock: fn() -> u64) {
         CLOCK.set(clock);
     }
 
-    /// Something from outside.
+    /// Returns a value from outside.
     pub fn outside(what: Outside) -> u64 {
         match what {
             Outside::Clock => CLOCK.get()(),
@@ -60,7 +61,7 @@ mod switch {
         }
     }
 
-    /// From here on this thread runs with this bug, or with none.
+    /// Sets the bug of this thread, or none.
     pub fn plant(name: Option<&'static str>) {
         PLANTED.set(name);
     }
@@ -167,21 +168,21 @@ pub fn bug(name: &str) -> bool {
     switch::is_planted(name)
 }
 
-/// Whether this bug is planted: it never is.
+/// Whether this bug is planted. It never is.
 #[cfg(not(feature = "fakes"))]
 #[inline(always)]
 pub const fn bug(_name: &str) -> bool {
     false
 }
 
-/// Something from outside: there is nothing.
+/// Returns 0: there is no value from outside.
 #[cfg(not(feature = "fakes"))]
 #[inline(always)]
 pub const fn outside(_what: Outside) -> u64 {
     0
 }
 
-/// Up to a tenth of a second after this instant, by something from outside.
+/// An instant up to a tenth of a second later, by a value from outside.
 pub fn later(at: Timestamp, by: Outside) -> Timestamp {
     // A prime, so that numbers in a row lie apart.
     Timestamp(at.0.saturating_add(i64::try_from(outside(by).wrapping_mul(7_919) % 100_000).unwrap_or(0)))

@@ -1,12 +1,12 @@
 //! The Postgres server: how a session is opened, and what an error of the driver means.
 //!
 //! - this file: connecting, transactions with their limits, errors
-//! - [`zones`]: the time zones that rules mean
+//! - [`zones`]: the time zones of rules
 //! - `plain`: a session whose client names no time zone
 //!
-//! Every statement is part of a transaction that begins with its own limits ([`Session::begin`]), and is prepared without a
-//! name. So nothing depends on what a pooler such as PgBouncer hands on at connecting, or on which of its connections to the
-//! server comes next.
+//! Every statement is part of a transaction that begins with its own limits ([`Session::begin`]), and is prepared
+//! without a name. So nothing depends on the parameters that a pooler such as PgBouncer passes on, or on which of its
+//! server connections comes next.
 
 mod plain;
 pub mod zones;
@@ -24,15 +24,15 @@ use crate::retry::Retry;
 
 /// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// How long an attempt may take in all, unless its patience is longer: statements have limits of their own in the server,
-/// which a server that is stuck does not keep.
+/// How long an attempt may take in total, unless its own limit is longer. Statements have limits in the server, but a
+/// stuck server does not enforce them.
 const ATTEMPT_MAX: Duration = Duration::from_secs(120);
-/// How long it may take at most, however long the patience.
+/// The upper bound for an attempt, for any limit of its own.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3_600);
 /// How long a writing statement may run.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {
     /// Read only, with this limit on each statement.
@@ -41,18 +41,18 @@ pub enum Session {
     Writing,
 }
 
-/// What the statements of a transaction see.
+/// The data that the statements of a transaction see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sees {
-    /// Each what is committed when it begins.
+    /// Each statement sees the data that is committed when it begins.
     Newest,
-    /// All the same.
+    /// All statements see the same data.
     Same,
 }
 
 impl Session {
-    /// The statement that begins a transaction with the limits of this session, in this time zone. What the role or the
-    /// database have set for it does not matter then.
+    /// The statement that begins a transaction with the limits of this session, in this time zone. It overrides the
+    /// settings of the role and the database.
     pub fn begin(self, sees: Sees, zone: &str) -> String {
         let (limit, mode) = match self {
             Self::Reading(limit) => (limit, "read only"),
@@ -70,11 +70,11 @@ impl Session {
     }
 }
 
-/// The options of a session. TLS is verified unless the server is on this machine or the URL says otherwise. Only what
-/// every pooler hands on is said at connecting.
+/// Parses the options of a session. TLS is verified unless the server is on this machine or the URL disables it. The
+/// connection sets only parameters that every pooler passes on.
 ///
 /// # Errors
-/// Not a Postgres URL.
+/// The text is not a Postgres URL.
 pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     let mut options = PgConnectOptions::from_str(url)?.application_name("tripline").extra_float_digits(None);
     let host = options.get_host();
@@ -85,17 +85,17 @@ pub fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(options)
 }
 
-/// Whether the URL has a parameter for the TLS mode: as the driver reads it, not anywhere in its text.
+/// Whether the URL has a parameter for the TLS mode, as the driver parses it.
 fn names_ssl_mode(url: &str) -> bool {
     url::Url::parse(url).is_ok_and(|url| url.query_pairs().any(|(name, _)| name == "sslmode" || name == "ssl-mode"))
 }
 
-/// A statement, prepared without a name: a pooler may hand the connection to the server on to others.
+/// Creates a statement that is prepared without a name, because a pooler may give the server connection to others.
 pub fn query<'q>(sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
     sqlx::query(sql).persistent(false)
 }
 
-/// The same, for a statement of which one value is wanted.
+/// Creates such a statement that returns one value.
 pub fn query_scalar<'q, O>(sql: impl SqlSafeStr) -> QueryScalar<'q, Postgres, O, PgArguments>
 where
     (O,): for<'r> FromRow<'r, PgRow>,
@@ -103,15 +103,18 @@ where
     sqlx::query_scalar(sql).persistent(false)
 }
 
-/// What follows from an error of the driver.
+/// Classifies an error of the driver.
 ///
-/// By SQLSTATE class (<https://www.postgresql.org/docs/current/errcodes-appendix.html>): 28 is a failed login, 3D a
-/// database that does not exist, 42 a mistake in the statement (but 42501 a missing right), 3F a missing schema; 08, 53
-/// and 57 are said by a server that is starting, stopping or out of resources, 40 by one that asks to try again.
+/// By SQLSTATE class (<https://www.postgresql.org/docs/current/errcodes-appendix.html>):
+///
+/// - 28 is a failed login, 3D a database that does not exist, 3F a missing schema
+/// - 42 is a mistake in the statement, but 42501 a missing right
+/// - 08, 53 and 57 come from a server that is starting, stopping or out of resources
+/// - 40 asks to retry
 pub fn kind(error: &sqlx::Error) -> Kind {
     match error {
         sqlx::Error::Database(error) => error.code().map_or(Kind::Internal, |code| kind_of_code(&code)),
-        // What rustls says of a certificate.
+        // Rustls reports a certificate like this.
         sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Kind::Refused,
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Kind::Unreachable,
         sqlx::Error::Protocol(problem) if problem.starts_with(CLOSED_AT_ONCE) => Kind::Unreachable,
@@ -121,11 +124,11 @@ pub fn kind(error: &sqlx::Error) -> Kind {
     }
 }
 
-/// How the driver puts it that the connection was accepted and then closed: by a proxy in front of a server that is down.
-/// It does not notice the end of the stream, and takes it for an answer.
+/// The driver's message if the connection was accepted and then closed, by a proxy in front of a server that is down.
+/// The driver does not notice the end of the stream and takes it for an answer.
 const CLOSED_AT_ONCE: &str = "unexpected response from SSLRequest: 0x00";
 
-/// What follows from an SQLSTATE.
+/// Classifies an SQLSTATE.
 fn kind_of_code(code: &str) -> Kind {
     let is_of = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
     match code {
@@ -137,10 +140,10 @@ fn kind_of_code(code: &str) -> Kind {
     }
 }
 
-/// Waits for an answer that a server may never give: it has accepted the connection, and is stopped or stuck.
+/// Waits for an answer that may never come, because the server has accepted the connection and is stopped or stuck.
 ///
 /// # Errors
-/// The server's, or that there was none within `limit`.
+/// The server's error, or that there was no answer within `limit`.
 pub async fn answered<T, E: From<sqlx::Error>>(
     limit: Duration,
     answer: impl Future<Output = Result<T, E>>,
@@ -148,13 +151,13 @@ pub async fn answered<T, E: From<sqlx::Error>>(
     tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(no_answer(limit).into()))
 }
 
-/// The error of an answer that did not come in time.
+/// The error for an answer that did not come in time.
 pub fn no_answer(limit: Duration) -> sqlx::Error {
     let silent = std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
     sqlx::Error::Io(silent)
 }
 
-/// A database of the configuration, as errors name it.
+/// A configured database, with its name for errors.
 #[derive(Clone, Debug)]
 pub struct Database {
     options: PgConnectOptions,
@@ -166,24 +169,25 @@ pub struct Database {
 }
 
 impl Database {
-    /// Nothing is connected yet. `shown` is the URL without secrets, `setting` where it comes from.
+    /// Creates a database without connecting. `shown` is the URL without secrets. `setting` is the setting that it
+    /// comes from.
     ///
     /// # Errors
-    /// Not a Postgres URL.
+    /// The text is not a Postgres URL.
     pub fn new(url: &str, shown: String, setting: &'static str, session: Session) -> Result<Self, CallError> {
         let options = options(url).map_err(|error| CallError::from_source(setting, error, Kind::Misconfigured))?;
         Ok(Self { options, session, shown, setting })
     }
 
-    /// The options of its sessions.
+    /// The options of the database's sessions.
     pub fn options(&self) -> &PgConnectOptions {
         &self.options
     }
 
-    /// Begins a transaction in this time zone; one that only reads is best rolled back by dropping it.
+    /// Begins a transaction in this time zone. A read-only one is best rolled back by dropping it.
     ///
     /// # Errors
-    /// The server's.
+    /// The server's error.
     pub async fn begin<'c>(
         &self,
         connection: &'c mut PgConnection,
@@ -203,27 +207,27 @@ impl Database {
         self.setting
     }
 
-    /// Connects, trying again by this rule.
+    /// Connects, with these retries.
     ///
     /// # Errors
-    /// The server cannot be reached, or refuses.
+    /// The server is unreachable or refuses.
     pub async fn connect(&self, retry: Retry) -> Result<PgConnection, CallError> {
         retry.run(&format!("connecting to Postgres at {}", self.shown), async || self.try_connect().await).await
     }
 
-    /// Connects, once.
+    /// Connects, without a retry.
     ///
     /// # Errors
-    /// The server cannot be reached, or refuses.
+    /// The server is unreachable or refuses.
     pub async fn try_connect(&self) -> Result<PgConnection, CallError> {
         answered(CONNECT_MAX, self.options.connect()).await.map_err(|error| self.failed(error))
     }
 
-    /// Repeats an attempt in a transaction of a new connection for as long as its error may pass, at most for `patience`.
-    /// The transaction is rolled back.
+    /// Repeats an attempt in a transaction of a new connection while its error may be temporary, for at most
+    /// `patience`. The transaction is rolled back.
     ///
     /// # Errors
-    /// The last attempt's.
+    /// The last attempt's error.
     pub async fn attempt<T, E: crate::failure::HasKind + std::fmt::Display + From<CallError>>(
         &self,
         patience: Duration,
@@ -244,7 +248,7 @@ impl Database {
             .await
     }
 
-    /// An error of this database, and what follows from it.
+    /// Converts an error of this database, with its classification.
     pub fn failed(&self, error: sqlx::Error) -> CallError {
         let Self { shown, setting, .. } = self;
         let kind = kind(&error);

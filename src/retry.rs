@@ -1,8 +1,8 @@
-//! The one way of trying again, and of saying so: a line when an outage begins, one after 10 seconds, one a minute from
-//! then on, and one when it is over.
+//! Retries, and their log lines: one when an outage begins, one after 10 seconds, then one a minute, and one at its
+//! end.
 //!
 //! - this file: attempts
-//! - `servers`: which servers are away
+//! - `servers`: the servers that are down
 
 mod servers;
 
@@ -16,37 +16,37 @@ use tokio::time::Instant;
 use crate::failure::{HasKind, Server};
 use servers::{Line, Servers};
 
-/// How often a failure that lasts, and is no server's, is logged.
+/// How often a lasting failure that does not come from a server is logged.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// How long to wait between attempts, and when to give up.
+/// The waits between attempts, and the limit for all of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry {
-    /// The first wait; each further one is twice as long.
+    /// The first wait. Each further one is twice as long.
     first: Duration,
     /// The longest wait.
     max: Duration,
-    /// How long attempts go on; `None`: until one succeeds.
+    /// How long to retry. `None`: until an attempt succeeds.
     give_up_after: Option<Duration>,
 }
 
 impl Retry {
-    /// While a job works: outages are waited for, however long they last.
+    /// For a working job: retries as long as an outage lasts.
     pub const WORKING: Self =
         Self { first: Duration::from_millis(100), max: Duration::from_secs(10), give_up_after: None };
 
-    /// At a start, or for a command: servers that are not there yet are waited for, for so long.
+    /// For a start or a command: waits this long for servers that are not there yet.
     pub const fn for_at_most(patience: Duration) -> Self {
         Self { first: Duration::from_millis(200), max: Duration::from_secs(2), give_up_after: Some(patience) }
     }
 
-    /// Once, without another attempt.
+    /// One attempt without a retry.
     pub const ONCE: Self = Self::for_at_most(Duration::ZERO);
 
-    /// Repeats an attempt for as long as its error may pass. `what` names the attempt in the log.
+    /// Repeats an attempt while its error may be temporary. `what` names the attempt in the log.
     ///
     /// # Errors
-    /// The last attempt's.
+    /// The last attempt's error.
     pub async fn run<T, E: HasKind + Display>(
         self,
         what: &str,
@@ -73,15 +73,15 @@ impl Retry {
     }
 }
 
-/// The attempts of one caller, and what the log says while they fail. An outage of a server is one outage for the whole
+/// The attempts of one caller, and their log lines while they fail. An outage of a server is one outage for the whole
 /// process: its callers share the lines.
 #[derive(Debug)]
 pub struct Outage {
     what: String,
     caller: u64,
-    /// The server that the last attempt failed at.
+    /// The server at which the last attempt failed.
     failing: Option<Server>,
-    /// Of a failure that is no server's: when it began, and when it was logged.
+    /// For a failure that does not come from a server: when it began, and when it was last logged.
     since: Option<Instant>,
     logged: Option<Instant>,
 }
@@ -94,13 +94,13 @@ fn servers() -> MutexGuard<'static, Servers> {
 }
 
 impl Outage {
-    /// None yet. `what` names the attempts in the log, e.g. `reading the recovery topic`.
+    /// Creates an outage that has not begun. `what` names the attempts in the log, e.g. `reading the recovery topic`.
     pub fn new(what: &str) -> Self {
         let caller = CALLERS.fetch_add(1, Ordering::Relaxed);
         Self { what: what.to_owned(), caller, failing: None, since: None, logged: None }
     }
 
-    /// Another attempt has failed.
+    /// Records that another attempt has failed.
     pub fn goes_on(&mut self, error: &(impl HasKind + Display)) {
         match error.server() {
             Some(server) => self.fails_at(server, error),
@@ -108,7 +108,7 @@ impl Outage {
         }
     }
 
-    /// This server does not answer.
+    /// Records that this server does not answer.
     pub fn fails_at(&mut self, server: Server, error: &dyn Display) {
         self.failing = Some(server);
         let (name, what) = (server.name(), &self.what);
@@ -133,7 +133,7 @@ impl Outage {
         }
     }
 
-    /// It works.
+    /// Records that an attempt has succeeded.
     pub fn is_over(&mut self) {
         if let Some(server) = self.failing.take() {
             self.works_at(server);
@@ -144,7 +144,8 @@ impl Outage {
         }
     }
 
-    /// This server answers: each other client that it did not answer has either tried again since, or has ended.
+    /// Records that this server answers. The end of an outage is logged after every other failing client has succeeded
+    /// or has ended.
     pub fn works_at(&mut self, server: Server) {
         self.failing = None;
         if let Some(Line::Back(since)) = servers().succeeded(server, self.caller, Instant::now()) {
@@ -161,7 +162,7 @@ impl Drop for Outage {
     }
 }
 
-/// Looks until there is something, waiting in between.
+/// Calls `look` at an interval until it returns a value.
 pub async fn poll<T>(interval: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     loop {
         if let Some(found) = look().await {

@@ -1,10 +1,10 @@
-//! The status of a run. The monitor's loop writes it once per turn; the page, `/metrics` and the demo's console read it.
-//! A reader never waits for the loop.
+//! The status of a run. The monitor's loop writes it once in each turn. The page, `/metrics` and the demo's console
+//! read it. A reader never waits for the loop.
 //!
-//! - this file: what the loop writes, and what a reader gets
+//! - this file: the interfaces for the loop and for readers
 //! - [`snapshot`]: the numbers
-//! - [`recent`]: recent events, numbered
-//! - [`histogram`]: how durations are counted
+//! - [`recent`]: recent events with numbers
+//! - [`histogram`]: counted durations
 
 pub mod histogram;
 pub mod recent;
@@ -40,16 +40,17 @@ pub use snapshot::{ClosedEpoch, OpenEpisode, PartitionStatus, Pause, Phase, Rule
 const REFRESH_EVERY: Duration = Duration::from_millis(250);
 /// How often a full refresh is made.
 const FULL_REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// Finding the top keys takes at most one part in so many of the loop's time.
+/// The greatest share of the loop's time for finding the top keys, as one part in this many.
 const TOP_SHARE: u32 = 50;
-/// Keys of each rule that are listed.
+/// The number of keys that are listed for each rule.
 const TOP_KEYS: usize = 20;
 /// Open episodes that are listed, the newest.
 pub const OPEN_MAX: usize = 1_000;
-/// Without progress, though there is something to read, or without a turn of the loop for so long, a run stalls.
+/// How long a run may be without progress, although there are unread records, or without a turn of its loop. After that
+/// it counts as stalled.
 pub const STALL_AFTER: Duration = Duration::from_secs(30);
 
-/// Shared by an `Arc`; every method takes its lock for a moment.
+/// The status, shared by an `Arc`. Every method holds its lock for a moment.
 #[derive(Debug)]
 pub struct RunStatus {
     state: Mutex<State>,
@@ -61,9 +62,9 @@ pub struct RunStatus {
 struct State {
     snapshot: StatusSnapshot,
     recent: Recent,
-    /// Records that the assignment had read and replayed at the last turn.
+    /// The records that the assignment had read and replayed at the last turn.
     counted: (u64, u64),
-    /// Set while no broker of Kafka answers.
+    /// Whether no broker of Kafka answers.
     cut_off: Arc<AtomicBool>,
     started: Instant,
     turned: Instant,
@@ -105,7 +106,7 @@ impl Default for RunStatus {
     }
 }
 
-/// Somebody views the status: while one of these is there, the top keys are kept up to date.
+/// A viewer of the status. While there is one, the top keys are kept up to date.
 #[derive(Debug)]
 pub struct Viewer(Arc<RunStatus>);
 
@@ -115,9 +116,9 @@ impl Drop for Viewer {
     }
 }
 
-/// For a reader.
+/// The interface for readers.
 impl RunStatus {
-    /// The numbers as of now.
+    /// Returns the current numbers.
     pub fn snapshot(&self) -> StatusSnapshot {
         let now = Instant::now();
         let state = self.lock();
@@ -139,7 +140,7 @@ impl RunStatus {
         snapshot
     }
 
-    /// The events after the one with this number, as far as they are kept; 0: all of them.
+    /// Returns the events after the one with this number, as far as they are kept. 0 stands for all of them.
     pub fn since(&self, seq: u64) -> Vec<Arc<RecentEvent>> {
         self.lock().recent.since(seq)
     }
@@ -149,7 +150,7 @@ impl RunStatus {
         self.lock().recent.has_all_since(seq)
     }
 
-    /// The alerts that are kept, the newest first.
+    /// Returns the alerts that are kept, newest first.
     pub fn alerts(&self) -> Vec<Arc<RecentEvent>> {
         self.lock().recent.alerts()
     }
@@ -164,23 +165,23 @@ impl RunStatus {
         self.newest.subscribe()
     }
 
-    /// How many view it.
+    /// The number of viewers.
     pub fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Asks for the top keys for as long as the viewer is held.
+    /// Keeps the top keys up to date as long as the viewer is held.
     pub fn viewer(self: &Arc<Self>) -> Viewer {
         self.viewers.fetch_add(1, Ordering::Relaxed);
         Viewer(Arc::clone(self))
     }
 }
 
-/// What the loop hands over after a turn.
+/// The values that the loop passes on after a turn.
 pub(crate) struct Update {
-    /// Records that the assignment has read for the first time.
+    /// The records that the assignment has read for the first time.
     pub(crate) read: u64,
-    /// Records that it has read again.
+    /// The records that it has read again.
     pub(crate) replayed: u64,
     /// The kinds of invalid records.
     pub(crate) rejects: Vec<&'static str>,
@@ -190,22 +191,22 @@ pub(crate) struct Update {
     pub(crate) rebuilds: bool,
 }
 
-/// What is read off a unit for the status.
+/// The parts of the status that are read from a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refresh {
     /// The sizes of windows and queues.
     Sizes,
-    /// These, the ends of the partitions, the resident memory, and the top keys while somebody views them.
+    /// The same, with the ends of the partitions, the resident memory, and the top keys while there is a viewer.
     Full,
 }
 
-/// For the loop.
+/// The interface for the loop.
 impl RunStatus {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the run is about. `cut_off` is set while no broker of Kafka answers.
+    /// Sets the group, the topic and the rules of the run. `cut_off` is true while no broker of Kafka answers.
     pub(crate) fn begin(&self, group: &str, topic: &str, rules: &[Rule], cut_off: Arc<AtomicBool>) {
         let mut state = self.lock();
         state.cut_off = cut_off;
@@ -214,12 +215,12 @@ impl RunStatus {
         snapshot.rules = rules.iter().map(RuleStatus::new).collect();
     }
 
-    /// What the run does now.
+    /// Sets the phase of the run.
     pub(crate) fn phase(&self, phase: Phase) {
         self.lock().snapshot.phase = phase;
     }
 
-    /// Work on an assignment begins, with so many records read and replayed before, and this progress.
+    /// Begins an assignment, with this many records read and replayed before, and this progress.
     pub(crate) fn assigned(&self, counted: (u64, u64), progress: &Progress) {
         let mut state = self.lock();
         state.counted = counted;
@@ -229,7 +230,7 @@ impl RunStatus {
         state.snapshot.closed(progress);
     }
 
-    /// One turn of the loop is done.
+    /// Records a turn of the loop.
     pub(crate) fn update(&self, update: Update) {
         let Update { read, replayed, rejects, events, paused, rebuilds } = update;
         let mut state = self.lock();
@@ -251,7 +252,7 @@ impl RunStatus {
         }
     }
 
-    /// The refresh that is due, if one is.
+    /// Returns the refresh that is due, if there is one.
     pub(crate) fn due_refresh(&self) -> Option<Refresh> {
         let state = self.lock();
         let due = |last: Option<Instant>, every| last.is_none_or(|last| state.turned.duration_since(last) >= every);
@@ -262,7 +263,7 @@ impl RunStatus {
         }
     }
 
-    /// Refreshes what is read off the unit. `ends` come with a full refresh.
+    /// Refreshes the values that are read from the unit. `ends` is given for a full refresh.
     pub(crate) fn refresh(&self, unit: &Unit, last_records: &LastRecords, ends: Option<&Offsets>, now: Timestamp) {
         let at = Instant::now();
         let resident = ends.and_then(|_| telemetry::resident_mb());
@@ -326,7 +327,7 @@ impl RunStatus {
         state.open_due = at + FULL_REFRESH_EVERY.max(began.elapsed().saturating_mul(TOP_SHARE));
     }
 
-    /// Postgres answered a statement, or did not.
+    /// Records that Postgres answered a statement, or did not.
     pub(crate) fn answered(&self, took: Result<Option<u64>, &CallError>) {
         let snapshot = &mut self.lock().snapshot;
         if let Ok(Some(millis)) = took {
@@ -335,7 +336,7 @@ impl RunStatus {
         snapshot.postgres = took.err().map(CallError::to_string);
     }
 
-    /// An epoch was closed, and is everywhere.
+    /// Records that an epoch was closed everywhere.
     pub(crate) fn closed(&self, epoch: &Epoch<Decisions>, progress: &Progress) {
         self.delivered(epoch);
         let mut state = self.lock();
@@ -343,7 +344,7 @@ impl RunStatus {
         state.snapshot.closed(progress);
     }
 
-    /// The alerts of an epoch are durable, and delivered.
+    /// Records that the alerts of an epoch are durable and were delivered.
     pub(crate) fn delivered(&self, epoch: &Epoch<Decisions>) {
         let alerts = &epoch.body.alerts;
         if alerts.is_empty() {

@@ -1,27 +1,27 @@
-//! Which transactions a statement of Postgres has seen. Pure.
+//! The transactions that a statement of Postgres has seen. Pure.
 //!
-//! Commit order is no guide: a change can be in Kafka before it is visible in the database (a commit that waits for a
-//! synchronous standby), and transactions become visible out of order. Only the snapshot itself says so.
+//! The order of commits does not show it. A change can be in Kafka before it is visible in the database (a commit that
+//! waits for a synchronous standby), and transactions become visible out of order. Only the snapshot itself shows it.
 
-/// The oldest PostgreSQL that has `pg_current_snapshot()`.
+/// The oldest version of PostgreSQL that has `pg_current_snapshot()`.
 pub const OLDEST_SERVER: i32 = 13;
 
-/// The oldest PostgreSQL that the tests are run on (docs/versions.md).
+/// The oldest version of PostgreSQL on which the tests are run (docs/versions.md).
 pub const OLDEST_TESTED: i32 = 14;
 
-/// A snapshot as `pg_current_snapshot()` prints it: `xmin:xmax:xip,…`, 64-bit transaction ids.
+/// A snapshot in the format of `pg_current_snapshot()`: `xmin:xmax:xip,…`, with 64-bit transaction ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// All before it are visible or rolled back.
+    /// All transactions before it are visible or rolled back.
     xmin: u64,
-    /// All from it on are invisible.
+    /// All transactions from it on are invisible.
     xmax: u64,
-    /// Those between that were in progress, ascending.
+    /// The transactions between them that were in progress, ascending.
     in_progress: Vec<u64>,
 }
 
 impl Snapshot {
-    /// Reads the text form; `None` when it is not one.
+    /// Parses the text form. `None`: the text is not a snapshot.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let (xmin, xmax, list) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
@@ -31,14 +31,14 @@ impl Snapshot {
         parts.next().is_none().then_some(Self { xmin, xmax, in_progress })
     }
 
-    /// Whether a transaction's changes are visible to it. `tx_id` is Debezium's 32-bit `source.txId`, which is widened
-    /// to the 64-bit id nearest to this snapshot (by signed 32-bit distance, as Postgres compares ids).
+    /// Whether a transaction's changes are visible in this snapshot. `tx_id` is Debezium's 32-bit `source.txId`. It is
+    /// widened to the 64-bit id nearest to this snapshot (by signed 32-bit distance, as Postgres compares ids).
     pub fn includes(&self, tx_id: u32) -> bool {
         let xid = self.widen(tx_id);
         xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())
     }
 
-    /// Whether this snapshot was taken after the other, as far as ids tell.
+    /// Whether this snapshot was taken after the other, as far as the ids show.
     pub fn is_newer_than(&self, other: &Self) -> bool {
         (self.xmax, self.xmin) > (other.xmax, other.xmin)
     }

@@ -1,7 +1,7 @@
 //! The program's own log: `tracing`, on standard error, as text or as lines of JSON.
 //!
-//! - this file: starting it, and what is logged
-//! - `plain`: text from elsewhere, made safe for a terminal and bounded
+//! - this file: starts logging, and decides what is logged
+//! - `plain`: makes text from elsewhere safe for a terminal, and bounds it
 
 mod plain;
 
@@ -12,13 +12,13 @@ use tracing_subscriber::EnvFilter;
 
 pub use plain::{PlainFields, printable, printable_json, printable_lines};
 
-/// What comes first in every filter, so that only an explicit `sqlx=debug` brings it out: the libraries' own
-/// chatter, which at `debug` buries the program's.
+/// The beginning of every filter. It silences the libraries' own messages, which at `debug` would hide the program's.
+/// An explicit `sqlx=debug` still enables them.
 const QUIET: &str = "librdkafka=warn,rdkafka=warn,sqlx=warn";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -29,17 +29,17 @@ pub enum Format {
     Json,
 }
 
-/// Runs a write to standard error so that it does not run into what is drawn there.
+/// Runs a write to standard error so that it does not disturb what is drawn there.
 pub type LineGuard = Arc<dyn Fn(&mut dyn FnMut()) + Send + Sync>;
 
 static LINE_GUARD: Mutex<Option<LineGuard>> = Mutex::new(None);
 
-/// From here on every line on standard error is written through this; `None`: nothing is drawn there.
+/// Sets the guard through which every line on standard error is written. `None`: nothing is drawn there.
 pub fn set_line_guard(guard: Option<LineGuard>) {
     *LINE_GUARD.lock().unwrap_or_else(PoisonError::into_inner) = guard;
 }
 
-/// Writes to standard error, through the guard.
+/// Writes to standard error through the guard.
 pub fn guarded(write: &mut dyn FnMut()) {
     let guard = LINE_GUARD.lock().unwrap_or_else(PoisonError::into_inner).clone();
     match guard {
@@ -65,13 +65,13 @@ impl Write for GuardedStderr {
     }
 }
 
-/// Starts logging to standard error, once per process. `level` is one of `off`, `error`, `warn`, `info`, `debug`
-/// and `trace`, or a filter such as `info,tripline::source=debug`; the environment variable `RUST_LOG` takes its
-/// place when it is set and not empty. `NO_COLOR`, or an error output that is no terminal, turns colours off.
+/// Starts logging to standard error, once for each process. `level` is one of `off`, `error`, `warn`, `info`, `debug`
+/// and `trace`, or a filter such as `info,tripline::source=debug`. The environment variable `RUST_LOG` replaces it if
+/// it is set and not empty. `NO_COLOR`, or a standard error that is no terminal, turns colours off.
 ///
 /// # Errors
 ///
-/// A text for the user when the filter is wrong or logging has been started before.
+/// A text for the user: the filter is wrong, or logging has been started before.
 pub fn init(level: &str, format: Format) -> Result<(), String> {
     let filter = filter(level, std::env::var("RUST_LOG").ok().as_deref())?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -88,7 +88,7 @@ pub fn init(level: &str, format: Format) -> Result<(), String> {
     .map_err(|error| format!("logging cannot be started: {error}"))
 }
 
-/// The filter of `level`, or of `rust_log` where that is given and not blank.
+/// The filter of `level`, or of `rust_log` if that is given and not blank.
 pub(crate) fn filter(level: &str, rust_log: Option<&str>) -> Result<EnvFilter, String> {
     let (text, source) = match rust_log.map(str::trim) {
         Some(rust_log) if !rust_log.is_empty() => (rust_log, "RUST_LOG "),
@@ -102,7 +102,7 @@ pub(crate) fn filter(level: &str, rust_log: Option<&str>) -> Result<EnvFilter, S
         .map_err(|error| format!("{source}{text:?} is no log filter: {error}; write for example info,tripline=debug"))
 }
 
-/// `EnvFilter` takes a bare `inof` for the name of a module, and so for "log nothing else".
+/// Rejects a misspelt level: `EnvFilter` takes a bare `inof` for the name of a module, and would log nothing else.
 fn refuse_misspelt_level(filter: &str) -> Result<(), String> {
     let bare = |part: &&str| !part.contains(['=', '[']);
     let known = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
@@ -112,7 +112,7 @@ fn refuse_misspelt_level(filter: &str) -> Result<(), String> {
     }
 }
 
-/// Resident memory of this process in MiB, from /proc; `None` where there is none.
+/// The resident memory of this process in MiB, from /proc. `None` where there is no /proc.
 pub fn resident_mb() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

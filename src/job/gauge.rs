@@ -1,8 +1,8 @@
-//! How far a run is on its way to the end that it reads to: reported by the loop, read by a progress bar.
+//! A run's progress to the end that it reads to. The loop reports it, and a progress bar reads it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Shared between the loop and a reader; each number is of about the same moment.
+/// Shared between the loop and a reader. The numbers are of about the same moment.
 #[derive(Debug, Default)]
 pub struct Gauge {
     all: AtomicU64,
@@ -11,19 +11,19 @@ pub struct Gauge {
     reported: AtomicBool,
 }
 
-/// What a gauge shows.
+/// The values of a gauge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GaugeReading {
-    /// Records to be read in all, counted by their offsets; 0 before that is known.
+    /// The number of all records to read, counted by their offsets. 0 before it is known.
     pub all: u64,
-    /// How many of them have been read.
+    /// The number of records that have been read.
     pub read: u64,
-    /// Candidates that wait for an answer.
+    /// The number of candidates that wait for an answer.
     pub waiting: u64,
 }
 
 impl Gauge {
-    /// Says how many records are left, and how many candidates wait.
+    /// Reports the number of remaining records, and of waiting candidates.
     pub fn report(&self, left: u64, waiting: usize) {
         self.reported.store(true, Ordering::Relaxed);
         self.all.fetch_max(left, Ordering::Relaxed); // at the beginning all of them are left
@@ -31,13 +31,13 @@ impl Gauge {
         self.waiting.store(u64::try_from(waiting).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether everything that there was to be read has been read.
+    /// Whether all records have been read.
     pub fn is_read(&self) -> bool {
         let GaugeReading { all, read, .. } = self.read();
         self.reported.load(Ordering::Relaxed) && read >= all
     }
 
-    /// What it shows now.
+    /// Returns the current values.
     pub fn read(&self) -> GaugeReading {
         let all = self.all.load(Ordering::Relaxed);
         let read = all.saturating_sub(self.left.load(Ordering::Relaxed));

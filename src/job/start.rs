@@ -1,4 +1,4 @@
-//! Where an assignment goes on from: asking for what the decision depends on.
+//! The beginning of an assignment: looks up the facts that the decision depends on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,44 +12,44 @@ use crate::progress::{LastRecords, Offsets, Progress, StartAt, TopicState};
 use crate::retry::Retry;
 use crate::source::{Beside, Source};
 
-/// Answers what a decision depends on.
+/// Looks up the facts that a decision depends on.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Lookups {
-    /// What an answer fails with.
+    /// The error of a lookup.
     type Error;
 
-    /// What the recovery topic has of the group.
+    /// Reads the group's progress from the recovery topic.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn recovery(&mut self) -> Result<Option<Progress>, Self::Error>;
 
-    /// How long the broker keeps the offsets of a group without members; `None` where it does not report it.
+    /// Reads how long the broker keeps the offsets of a group without members. `None`: the broker does not report it.
     async fn retention(&mut self) -> Option<Duration>;
 
-    /// Checksum and next offsets of the folder's epoch of this number, where it has one.
+    /// Reads the checksum and the next offsets of the folder's epoch with this number, if there is one.
     ///
     /// # Errors
-    /// A damaged file.
+    /// The file is damaged.
     fn logged(&mut self, epoch: u64) -> Result<Option<(u32, Offsets)>, Self::Error>;
 
-    /// The timestamps of the records at these offsets, in milliseconds since 1970 by partition.
+    /// Reads the timestamps of the records at these offsets, in milliseconds since 1970 by partition.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn timestamps(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, Self::Error>;
 
-    /// The first offset of each partition that is not older than this.
+    /// Returns for each partition the first offset that is not older than this.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn since(&mut self, at: Timestamp) -> Result<Offsets, Self::Error>;
 }
 
-/// Decides where to go on from, asking for what that depends on.
+/// Decides where to continue, and looks up the facts that this depends on.
 ///
 /// # Errors
-/// An answer's.
+/// A lookup's error.
 pub async fn decide_with<L: Lookups>(known: &mut Known, lookups: &mut L) -> Result<Decision, L::Error> {
     loop {
         let lookup = match decide(known) {
@@ -67,10 +67,10 @@ pub async fn decide_with<L: Lookups>(known: &mut Known, lookups: &mut L) -> Resu
     }
 }
 
-/// Where a lineage starts that nothing is known of.
+/// The offsets at which a lineage starts if nothing is known about it.
 ///
 /// # Errors
-/// What asking again does not change.
+/// An error that a retry does not change.
 pub async fn first_offsets<S: Source>(source: &S, start_at: StartAt, topic: &TopicState) -> Result<Offsets, CallError> {
     Ok(match start_at {
         StartAt::Earliest => topic.lows(),
@@ -82,10 +82,11 @@ pub async fn first_offsets<S: Source>(source: &S, start_at: StartAt, topic: &Top
     })
 }
 
-/// Looks at a topic at work: whether it still has these last records. Returns its state, or why it is not the one that was read.
+/// Checks during work that a topic still has these last records. Returns the topic's state, or why it is not the topic
+/// that was read.
 ///
 /// # Errors
-/// The broker does not answer, or the topic is not there: it may be about to be created again.
+/// The broker does not answer, or the topic does not exist. It may be about to be re-created.
 pub async fn look_at_topic<B: Beside>(
     beside: &B,
     last_records: &LastRecords,
@@ -105,10 +106,11 @@ pub async fn look_at_topic<B: Beside>(
     Ok(checks::same_records(last_records, &timestamps).map(|()| state))
 }
 
-/// Compares a topic with the last records that were taken from it. `cluster` and `last_records` are what `place` holds.
+/// Checks that a topic still has the last records that were taken from it. `cluster` and `last_records` are stored in
+/// `place`.
 ///
 /// # Errors
-/// It is not the same.
+/// The topic is another one.
 pub async fn check_same_topic<S: Source>(
     source: &S,
     topic: &str,

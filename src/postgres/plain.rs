@@ -1,7 +1,7 @@
-//! A plain session: one whose client names no time zone, as psql does not.
+//! A plain session, whose client names no time zone. The one of psql is like that.
 //!
-//! The driver of all other statements (sqlx) always names UTC when it connects. That hides what the server, the database or
-//! the role have set, and RESET does not bring it back. So this one question is asked by another client.
+//! The driver of all other statements (sqlx) always sets UTC when it connects. That hides the setting of the server,
+//! the database or the role, and RESET does not restore it. So another client asks this one question.
 
 use std::io;
 use std::pin::Pin;
@@ -26,24 +26,24 @@ use tokio_postgres::{Config, SimpleQueryMessage};
 /// Why a plain session did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlainError {
-    /// The server, or the way to it.
+    /// The server or the connection failed.
     #[error("{}", cause(.0))]
     Server(#[from] tokio_postgres::Error),
-    /// A certificate or key of the URL.
+    /// A certificate or key in the URL is not valid.
     #[error("{0}")]
     Tls(String),
-    /// An answer without a zone.
+    /// The answer has no zone.
     #[error("the server did not answer SHOW TimeZone")]
     Silent,
 }
 
-/// The driver's text does not say what was behind it.
+/// The cause of an error, because the driver's text does not have it.
 fn cause(error: &tokio_postgres::Error) -> String {
     let source = std::error::Error::source(error).map(|source| format!(": {source}"));
     format!("{error}{}", source.unwrap_or_default())
 }
 
-/// The time zone of a session that names none.
+/// Reads the time zone of a session that names none.
 pub(super) async fn time_zone(options: &PgConnectOptions) -> Result<String, PlainError> {
     let tls = Tls::of(options).map_err(PlainError::Tls)?;
     let (client, connection) = config(options).connect(tls).await?;
@@ -60,7 +60,7 @@ pub(super) async fn time_zone(options: &PgConnectOptions) -> Result<String, Plai
     row.ok_or(PlainError::Silent)
 }
 
-/// The same server, database, role and password.
+/// The configuration for the same server, database, role and password.
 fn config(options: &PgConnectOptions) -> Config {
     let url = options.to_url_lossy();
     let mut config = Config::new();
@@ -101,7 +101,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     decoded
 }
 
-/// TLS by the parameters of the URL, as the other driver reads them.
+/// TLS by the parameters of the URL, read like the other driver does.
 #[derive(Clone)]
 struct Tls(Arc<ClientConfig>);
 
@@ -148,7 +148,8 @@ fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     found.map_err(|error| format!("{file}: {error}"))
 }
 
-/// What `sslmode` asks for below `verify-full`: any certificate, or one of a known authority whatever its host name.
+/// The certificate check for an `sslmode` below `verify-full`: any certificate, or one of a known authority with any
+/// host name.
 #[derive(Debug)]
 struct Verifier {
     full: Option<Arc<WebPkiServerVerifier>>,
@@ -208,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for T
     }
 }
 
-/// A handshake to be done.
+/// A handshake to perform.
 struct Handshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
@@ -227,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Hands
     }
 }
 
-/// An encrypted stream. It binds no channel: SCRAM goes without, as the other driver does.
+/// An encrypted stream without channel binding: SCRAM works without it, as in the other driver.
 struct Encrypted<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {

@@ -1,5 +1,5 @@
-//! The time zones that rules mean: what is configured, or what a plain session of this role in this database has. Their
-//! offsets are those of the server.
+//! The time zones of rules: the configured one, or that of a plain session of this role in this database. Their offsets
+//! come from the server.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,28 +13,28 @@ use super::{CONNECT_MAX, Database, kind_of_code, no_answer, plain, query, query_
 use crate::failure::{CallError, Kind, Server};
 use crate::model::zone::Zone;
 
-/// Offsets are known from 1850, in seconds since 1970: before that local time was that of the place.
+/// The start of known offsets, in seconds since 1970: 1850. Before, each place had its own local time.
 const FROM: i64 = -3_786_912_000;
-/// Up to 2100; what is later keeps the last offset.
+/// The end of known offsets: 2100. Later times have the last offset.
 const TO: i64 = 4_102_444_800;
-/// How long the offsets of a zone are believed: a server may get another time zone database.
+/// How long the offsets of a zone are used before they are read again. A server may get another time zone database.
 const BELIEVED_FOR: Duration = Duration::from_secs(86_400);
 
-/// Which zone a rule asks for.
+/// The zone that a rule needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Its query means the same in every zone.
+    /// Any zone: the query has the same meaning in all of them.
     Any,
-    /// The zone of this name, which this setting gave.
+    /// The zone with this name, from this setting.
     Named(String, String),
-    /// What a plain session has.
+    /// The zone of a plain session.
     Plain,
 }
 
-/// Zones by name, and when each was read.
+/// Zones by name, with the time when each was read.
 type Known = BTreeMap<String, (Arc<Zone>, Instant)>;
 
-/// Finds the zones of rules. Clones share what they know.
+/// Finds the zones of rules. Clones share the known zones.
 #[derive(Clone, Debug)]
 pub struct Zones {
     database: Database,
@@ -43,23 +43,23 @@ pub struct Zones {
 }
 
 impl Zones {
-    /// For rules that want these.
+    /// Creates a finder for rules that need these zones.
     pub fn new(database: Database, wanted: Vec<Wanted>) -> Self {
         Self { database, wanted, known: Arc::default() }
     }
 
-    /// The name of the zone of each rule.
+    /// Returns the name of each rule's zone.
     ///
     /// # Errors
-    /// As of [`Zones::find`].
+    /// Those of [`Zones::find`].
     pub async fn names(&self) -> Result<Vec<String>, CallError> {
         Ok(self.find().await?.iter().map(|zone| zone.name().to_owned()).collect())
     }
 
-    /// The zone of each rule as it is now. A zone that is known is asked for again once a day.
+    /// Returns the current zone of each rule. A known zone is read again once a day.
     ///
     /// # Errors
-    /// The server cannot be reached, or refuses; a name is none of a zone.
+    /// The server is unreachable or refuses, or a name is not a zone's.
     pub async fn find(&self) -> Result<Vec<Arc<Zone>>, CallError> {
         let plain = match self.wanted.contains(&Wanted::Plain) {
             true => Some(self.database.plain_time_zone().await?),
@@ -76,10 +76,10 @@ impl Zones {
         Ok(found)
     }
 
-    /// The zones of these names, which this setting gave.
+    /// Returns the zones with these names, from this setting.
     ///
     /// # Errors
-    /// As of [`Zones::find`].
+    /// Those of [`Zones::find`].
     pub async fn named(&self, names: &[String], setting: &String) -> Result<Vec<Arc<Zone>>, CallError> {
         let mut found = Vec::new();
         for name in names {
@@ -117,8 +117,8 @@ impl Zones {
     }
 }
 
-/// Reads the offsets of a zone in the transaction of this connection. `None`: it has to be one of the IANA database, and
-/// is not.
+/// Reads the offsets of a zone in the transaction of this connection. `None`: `is_iana` is set, and the zone is not in
+/// the IANA database.
 async fn read(connection: &mut PgConnection, name: &str, is_iana: bool) -> Result<Option<Zone>, sqlx::Error> {
     let mut name = name.to_owned();
     if is_iana {
@@ -139,22 +139,22 @@ async fn read(connection: &mut PgConnection, name: &str, is_iana: bool) -> Resul
 /// Sets the time zone for the rest of the transaction.
 ///
 /// # Errors
-/// The server's.
+/// The server's error.
 pub async fn set_zone(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
     let statement = format!("set local timezone = {}", quoted(name));
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(drop)
 }
 
-/// A literal, whatever `standard_conforming_strings` says.
+/// A literal that does not depend on `standard_conforming_strings`.
 pub(super) fn quoted(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 impl Database {
-    /// The time zone that a session of this role in this database has, if its client names none.
+    /// Reads the time zone of a session of this role in this database whose client names none.
     ///
     /// # Errors
-    /// The server cannot be reached, or refuses.
+    /// The server is unreachable or refuses.
     pub async fn plain_time_zone(&self) -> Result<String, CallError> {
         let asked = tokio::time::timeout(CONNECT_MAX, plain::time_zone(&self.options)).await;
         let (problem, kind) = match asked {

@@ -1,4 +1,4 @@
-//! Which servers are away, and what the log says of it: one outage however many calls it fails. Pure.
+//! The servers that are down, and the log lines about that: one outage, even if it makes many calls fail. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,23 +7,23 @@ use tokio::time::Instant;
 
 use crate::failure::Server;
 
-/// After this long the log says once that a server is still away.
+/// How long an outage lasts before the log repeats it once.
 const LOGGED_AFTER: Duration = Duration::from_secs(10);
-/// How often it says so after that.
+/// How often the log repeats it after that.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// A line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// It has gone away.
+    /// The server has become unreachable.
     Away,
-    /// It is still away, after so long and so many failed attempts.
+    /// The server is still unreachable, after this time and this many failed attempts.
     StillAway(Duration, u64),
-    /// It is back after so long.
+    /// The server is reachable again, after this time.
     Back(Duration),
 }
 
-/// The servers that are away.
+/// The servers that are down.
 #[derive(Debug)]
 pub(super) struct Servers(BTreeMap<Server, Down>);
 
@@ -32,7 +32,7 @@ struct Down {
     since: Instant,
     logged: Instant,
     failures: u64,
-    /// Those whose last attempt has failed.
+    /// The callers whose last attempt has failed.
     callers: BTreeSet<u64>,
 }
 
@@ -41,7 +41,7 @@ impl Servers {
         Self(BTreeMap::new())
     }
 
-    /// An attempt of this caller has failed.
+    /// Records that an attempt of this caller has failed.
     pub(super) fn failed(&mut self, server: Server, caller: u64, now: Instant) -> Option<Line> {
         let Some(down) = self.0.get_mut(&server) else {
             let callers = BTreeSet::from([caller]);
@@ -58,8 +58,8 @@ impl Servers {
         Some(Line::StillAway(now.duration_since(down.since), down.failures))
     }
 
-    /// An attempt of this caller has succeeded. The outage is over once nobody's last attempt has failed: clients of one
-    /// process find their way back one after the other.
+    /// Records that an attempt of this caller has succeeded. The outage is over when no caller's last attempt has
+    /// failed, because the clients of a process reconnect one after the other.
     pub(super) fn succeeded(&mut self, server: Server, caller: u64, now: Instant) -> Option<Line> {
         let down = self.0.get_mut(&server)?;
         down.callers.remove(&caller);
@@ -71,7 +71,8 @@ impl Servers {
         Some(Line::Back(now.duration_since(since)))
     }
 
-    /// This caller makes no more attempts. Whether the server is back, the next success of another one says.
+    /// Records that this caller makes no more attempts. The next success of another caller shows whether the server is
+    /// back.
     pub(super) fn forget(&mut self, caller: u64) {
         for down in self.0.values_mut() {
             down.callers.remove(&caller);

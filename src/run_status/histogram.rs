@@ -22,19 +22,19 @@ pub const BOUNDS: [u64; 16] = [
     600_000_000,
 ];
 
-/// Durations counted by [`BOUNDS`].
+/// Durations counted in the buckets of [`BOUNDS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Histogram {
-    /// How many lie in each bucket (not cumulative); those past the last bound are in none.
+    /// The number of durations in each bucket (not cumulative). Those past the last bound are in none.
     buckets: [u64; BOUNDS.len()],
-    /// All of them.
+    /// The number of all durations.
     pub count: u64,
-    /// Their sum in microseconds.
+    /// The sum of all durations in microseconds.
     pub sum: u64,
 }
 
 impl Histogram {
-    /// Counts one.
+    /// Counts a duration.
     pub fn observe(&mut self, micros: u64) {
         let place = BOUNDS.partition_point(|bound| *bound < micros);
         if let Some(bucket) = self.buckets.get_mut(place) {
@@ -44,7 +44,7 @@ impl Histogram {
         self.sum = self.sum.saturating_add(micros);
     }
 
-    /// Each bound in microseconds with how many do not lie above it.
+    /// Each bound in microseconds, with the number of durations up to it.
     pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut below = 0;
         BOUNDS.iter().zip(&self.buckets).map(move |(bound, count)| {
@@ -53,7 +53,8 @@ impl Histogram {
         })
     }
 
-    /// The bound that so many hundredths do not lie above; `None` without any, or where it is past the last bound.
+    /// The bound up to which this percentage of the durations lies. `None` without durations, or if it is past the last
+    /// bound.
     pub fn quantile(&self, percent: u64) -> Option<u64> {
         let wanted = self.count.saturating_mul(percent).div_ceil(100);
         self.cumulative().find(|(_, below)| self.count > 0 && *below >= wanted).map(|(bound, _)| bound)

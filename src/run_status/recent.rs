@@ -1,4 +1,4 @@
-//! Recent events, numbered, so that a reader can go on from where it was.
+//! Recent events with numbers, so that a reader can continue where it was.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,32 +6,32 @@ use std::sync::Arc;
 use crate::alert::Alert;
 use crate::unit::events::ConfirmationReport;
 
-/// Alerts that are kept, and candidates.
+/// The greatest number of alerts that are kept, and of candidates.
 pub const KEPT_MAX: usize = 1_000;
 
 /// An event.
 #[derive(Debug)]
 pub struct RecentEvent {
-    /// Its number: greater than those before, and never 0.
+    /// The event's number. It is greater than all earlier ones, and never 0.
     pub seq: u64,
-    /// What happened.
+    /// The event itself.
     pub what: EventKind,
 }
 
-/// What happened.
+/// The kind of event.
 #[derive(Debug)]
 pub enum EventKind {
     /// Postgres answered a candidate.
     Candidate(Box<ConfirmationReport>),
-    /// An alert is durable, and delivered.
+    /// An alert is durable and was delivered.
     Alert(Alert),
 }
 
-/// The last of each kind.
+/// The last events of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     newest: u64,
-    /// The newest of those that are no longer kept.
+    /// The number of the newest event that is no longer kept.
     dropped: u64,
     alerts: VecDeque<Arc<RecentEvent>>,
     candidates: VecDeque<Arc<RecentEvent>>,
@@ -55,12 +55,12 @@ impl Recent {
         self.newest
     }
 
-    /// Whether everything that came after is kept.
+    /// Whether all later events are kept.
     pub(super) fn has_all_since(&self, seq: u64) -> bool {
         seq >= self.dropped
     }
 
-    /// Everything that is kept and came after, in order.
+    /// The later events that are kept, in order.
     pub(super) fn since(&self, seq: u64) -> Vec<Arc<RecentEvent>> {
         let later = |kept: &VecDeque<Arc<RecentEvent>>| {
             kept.range(kept.partition_point(|event| event.seq <= seq)..).cloned().collect::<Vec<_>>()
@@ -71,7 +71,7 @@ impl Recent {
         found
     }
 
-    /// The alerts, the newest first.
+    /// The alerts, newest first.
     pub(super) fn alerts(&self) -> Vec<Arc<RecentEvent>> {
         self.alerts.iter().rev().cloned().collect()
     }

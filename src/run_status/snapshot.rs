@@ -13,27 +13,27 @@ use crate::progress::{LastRecords, Offsets, Progress};
 use crate::unit::audit::AuditStatus;
 use crate::unit::events::{RuleCounts, UnitEvents};
 
-/// What a run does.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Waits for the group to give it the partitions.
+    /// Waits until the group assigns the partitions.
     #[default]
     Joining,
-    /// Finds out where to go on from.
+    /// Determines where to continue.
     Recovering,
-    /// Reads again what the windows lack.
+    /// Reads again the records that the windows lack.
     Rebuilding,
     /// Reads and evaluates.
     Working,
-    /// It is over.
+    /// The run has ended.
     Ended,
 }
 
 /// Why reading pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
-    /// So many candidates wait.
+    /// Too many candidates wait.
     Candidates,
     /// `limits.max_rows`
     Rows,
@@ -42,10 +42,10 @@ pub enum Pause {
 }
 
 impl Pause {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 3] = [Self::Candidates, Self::Rows, Self::Memory];
 
-    /// In words.
+    /// The reason in words.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Candidates => "so many candidates wait for Postgres",
@@ -55,16 +55,16 @@ impl Pause {
     }
 }
 
-/// The numbers of a run. Counts are of this process and never go back.
+/// The numbers of a run. Counts belong to this process and never decrease.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StatusSnapshot {
-    /// What the run does.
+    /// The phase of the run.
     pub phase: Phase,
     /// Consumer group.
     pub group: String,
     /// Topic of the changes.
     pub topic: String,
-    /// How long the process has been at it.
+    /// How long the process has been running.
     #[serde(serialize_with = "millis")]
     pub uptime: Duration,
     /// Records read for the first time.
@@ -77,30 +77,30 @@ pub struct StatusSnapshot {
     pub rules: Vec<RuleStatus>,
     /// The partitions.
     pub partitions: BTreeMap<i32, PartitionStatus>,
-    /// How long ago the last record that was taken was written, where there are records to be read.
+    /// The age in milliseconds of the last record that was taken, if there are unread records.
     pub lag_millis: Option<i64>,
-    /// Rows held.
+    /// The number of rows in memory.
     pub rows: usize,
-    /// Groups held.
+    /// The number of groups in memory.
     pub keys: usize,
-    /// Candidates that wait for an answer.
+    /// The number of candidates that wait for an answer.
     pub waiting: usize,
-    /// How the audit stands.
+    /// The status of the audit.
     pub audit: AuditStatus,
     /// Resident memory in MiB.
     pub resident_mb: Option<usize>,
     /// The newest epoch.
     pub epoch: Option<ClosedEpoch>,
-    /// How long ago an epoch was closed in this process.
+    /// The time since an epoch was closed in this process.
     #[serde(serialize_with = "millis_if")]
     pub checkpoint_age: Option<Duration>,
-    /// From a change's commit to the decision that it brought.
+    /// The time from a change's commit to the decision that it caused.
     pub delays: Histogram,
     /// Durations of statements.
     pub statements: Histogram,
     /// Why Postgres did not answer the last statement, if it did not.
     pub postgres: Option<String>,
-    /// Whether no broker of Kafka answers, as its client last said.
+    /// Whether no broker of Kafka answers, by its client's last report.
     pub cut_off: bool,
     /// Why reading pauses, if it does.
     #[serde(serialize_with = "pause")]
@@ -108,32 +108,32 @@ pub struct StatusSnapshot {
     /// Why there is no progress, and for how long, if there should be.
     #[serde(serialize_with = "stall")]
     pub stalled: Option<(&'static str, Duration)>,
-    /// The groups nearest to their threshold, or furthest over it, while somebody views them.
+    /// The groups nearest to their threshold, or furthest over it, while the status has viewers.
     pub top: Vec<TopKey>,
     /// How often the open episodes have been listed: another number, another list.
     pub open_lists: u64,
 }
 
-/// A rule and what was counted of it.
+/// A rule and its counts.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RuleStatus {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
-    /// Its severity.
+    /// The severity.
     pub severity: String,
-    /// Its key's columns.
+    /// The columns of the key.
     pub key: Vec<String>,
     /// HAVING.
     pub having: String,
-    /// HAVING's operator.
+    /// The operator of HAVING.
     pub comparison: &'static str,
-    /// HAVING's right side.
+    /// The right side of HAVING.
     pub threshold: String,
     /// The query.
     pub sql: String,
-    /// Whether Postgres is asked.
+    /// Whether Postgres confirms.
     pub confirmed_by_postgres: bool,
     /// Whether NOW() is the event time.
     pub event_time: bool,
@@ -147,12 +147,12 @@ pub struct RuleStatus {
     pub counts: RuleCounts,
 }
 
-/// Where a partition stands.
+/// The offsets of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PartitionStatus {
-    /// The next offset to be read.
+    /// The next offset to read.
     pub next: i64,
-    /// Its end as last heard of.
+    /// The end, by the last report.
     pub end: Option<i64>,
     /// The next offset in the newest `offsets/N`.
     pub logged: Option<i64>,
@@ -160,16 +160,16 @@ pub struct PartitionStatus {
     pub committed: Option<i64>,
 }
 
-/// The newest epoch, which both layers have.
+/// The newest epoch, which both the folder and the group have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClosedEpoch {
-    /// Its number.
+    /// The number.
     pub number: u64,
-    /// Its lineage.
+    /// The lineage.
     pub lineage: String,
-    /// As the group's offsets are committed with: `lineage:N:crc`.
+    /// The metadata with which the group's offsets are committed: `lineage:N:crc`.
     pub name: String,
-    /// NOW() when it was closed.
+    /// NOW() when the epoch was closed.
     pub at: Timestamp,
 }
 
@@ -184,11 +184,11 @@ pub struct TopKey {
     pub label: String,
     /// The aggregate that HAVING compares, in memory.
     pub total: String,
-    /// What it is compared with.
+    /// The value with which the aggregate is compared.
     pub threshold: String,
     /// Whether HAVING holds in memory.
     pub over: bool,
-    /// Rows in its window.
+    /// The number of rows in the window.
     pub rows: u64,
 }
 
@@ -212,14 +212,14 @@ pub struct OpenEpisode {
 }
 
 impl PartitionStatus {
-    /// Records to be read, counted by their offsets.
+    /// The number of unread records, counted by their offsets.
     pub fn lag(&self) -> u64 {
         self.end.and_then(|end| u64::try_from(end.saturating_sub(self.next)).ok()).unwrap_or(0)
     }
 }
 
 impl StatusSnapshot {
-    /// Records to be read, counted by their offsets, over all partitions.
+    /// The number of unread records in all partitions, counted by their offsets.
     pub fn lag_records(&self) -> u64 {
         self.partitions.values().map(PartitionStatus::lag).sum()
     }
@@ -235,7 +235,7 @@ impl StatusSnapshot {
         events.delays.iter().for_each(|micros| self.delays.observe(*micros));
     }
 
-    /// Takes offsets; whether any has moved.
+    /// Stores offsets. Returns whether any has moved.
     pub(super) fn place(
         &mut self,
         offsets: &Offsets,
@@ -252,7 +252,7 @@ impl StatusSnapshot {
             if let Some(ends) = ends {
                 partition.end = ends.get(number).map(|end| end.0);
             }
-            // What has been read was there, whenever the end was last heard of.
+            // Records that were read existed, even if the last report of the end is older.
             partition.end = partition.end.map(|end| end.max(next.0));
             if partition.lag() > 0 {
                 let written = last_records.get(number).map(|mark| mark.timestamp_ms).filter(|millis| *millis >= 0);

@@ -1,4 +1,4 @@
-//! Text from elsewhere (rows, records, servers) on its way to a terminal or a log. Pure.
+//! Makes text from elsewhere (rows, records, servers) safe for a terminal or a log. Pure.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use tracing_subscriber::fmt::format::Writer;
 
 use crate::planted;
 
-/// A field of a log line is shown up to here: a server may repeat a whole row in its error.
+/// The greatest length of a field in a log line. A server may repeat a complete row in its error.
 const FIELD_MAX: usize = 2_048;
-/// A line of JSON longer than this has its texts cut.
+/// The greatest length of a line of JSON before its texts are cut.
 const JSON_LINE_MAX: usize = 16_384;
 
-/// Text without what a terminal would act on: control characters, and those that change the direction of text, become
-/// U+FFFD.
+/// Replaces the characters on which a terminal would act with U+FFFD: control characters, and those that change the
+/// direction of text.
 pub fn printable(text: &str) -> String {
     if planted::bug("control-characters-kept") {
         return text.to_owned();
@@ -27,7 +27,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_acted_on(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// A line of JSON in which such characters, which only its texts can hold, are escaped.
+/// Escapes such characters in a line of JSON. Only its texts can contain them.
 pub fn printable_json(line: &str) -> String {
     let escaped = |c: char| if is_acted_on(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     line.chars().map(escaped).collect()
@@ -42,7 +42,7 @@ fn is_acted_on(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }
 
-/// At most so many bytes, and how many there were.
+/// Cuts a text to this many bytes, and adds how many there were.
 fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
@@ -51,7 +51,7 @@ fn cut(text: &str, max: usize) -> String {
     format!("{}… ({} bytes)", text.get(..end).unwrap_or_default(), text.len())
 }
 
-/// A line of JSON whose texts are not longer than a field of a text line, where the line is long.
+/// Cuts the texts in a long line of JSON to the length of a field in a text line.
 pub(super) fn bounded_json(line: &[u8]) -> Option<Vec<u8>> {
     if line.len() <= JSON_LINE_MAX {
         return None;
@@ -72,7 +72,7 @@ fn cut_texts(json: &mut Json) {
     }
 }
 
-/// Writes the fields of a log line as the default format does, and each of them in one bounded, printable line.
+/// Writes the fields of a log line in the default format, each of them as one bounded, printable line.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainFields;
 
