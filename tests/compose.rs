@@ -13,7 +13,7 @@ fn text(file: &str) -> String {
         .unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// What follows each of these words in the compose file, to the end of the line.
+/// The rest of the line after each occurrence of this word in the compose file.
 fn after<'a>(compose: &'a str, word: &str) -> Vec<&'a str> {
     compose.lines().filter_map(|line| line.trim().strip_prefix(word)).map(str::trim).collect()
 }

@@ -1,5 +1,5 @@
-//! `tripline demo` from its start to its end, on a private PostgreSQL: this machine's; where it has none, one that the
-//! first demo fetches. `slow_a_postgres_that_is_fetched` fetches one in any case.
+//! `tripline demo` from start to end, on a private PostgreSQL. It is this machine's or, if there is none, one that the
+//! first demo fetches. `slow_a_postgres_that_is_fetched` always fetches one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 #![allow(clippy::indexing_slicing, clippy::disallowed_methods, reason = "tests of a process, against the real clock")]
@@ -91,13 +91,13 @@ fn kill(signal: &str, pids: &[String]) {
     assert!(shell.args(["-c", "kill \"$@\"", "sh", signal]).args(pids).status().unwrap().success());
 }
 
-/// Waits for a line that begins like this; what comes before it.
+/// Waits for a line that begins like this. Returns the lines before it.
 fn wait_for_line(child: &mut Child, wanted: &str) -> Vec<String> {
     let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
     up_to(&mut lines.map_while(Result::ok), |line| line.starts_with(wanted))
 }
 
-/// Reads up to a line; what comes before it.
+/// Reads up to a line. Returns the lines before it.
 fn up_to(lines: &mut impl Iterator<Item = String>, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let mut before = Vec::new();
     for line in lines {
@@ -113,7 +113,7 @@ fn as_json(child: Child) -> Json {
     told_as_json(child).0
 }
 
-/// What it wrote to standard output, and to standard error.
+/// The demo's standard output and standard error.
 fn told_as_json(child: Child) -> (Json, String) {
     let ended = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -296,7 +296,7 @@ fn slow_a_postgres_that_is_fetched() {
     assert!(left.iter().all(|name| name == "tripline" || name == "program"), "{left:?}");
 }
 
-/// What `create table` says of a table, without spaces and in small letters.
+/// The text of `create table` for a table, without spaces and in small letters.
 fn table_in(sql: &str) -> String {
     let sql = sql.to_lowercase().replace("if not exists ", "");
     let (_, rest) = sql.split_once("create table streaming.transactions").expect("the table");
@@ -311,7 +311,7 @@ fn the_table_is_that_of_the_stack() {
     assert_eq!(table_in(include_str!("../src/demo/schema.sql")), stack);
 }
 
-/// What a demo that cannot start says, once it has ended with this code.
+/// The message of a demo that cannot start, which must end with this code.
 fn refused(command: &mut Command, code: i32) -> String {
     let ended = command.output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();

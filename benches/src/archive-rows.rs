@@ -1,5 +1,5 @@
-//! Writes made-up changes of food orders to one Parquet file, as the archive does, and says how long that took. The
-//! rows are ready in memory before the clock starts; `scripts/bench-archive` has other writers write the same ones.
+//! Writes made-up changes of food orders to one Parquet file, like the archive, and prints how long that took. The rows
+//! are in memory before the clock starts. `scripts/bench-archive` has other writers write the same rows.
 //!
 //! ```text
 //! cargo run --release -p tripline-bench --bin archive-rows -- COUNT FILE
@@ -79,7 +79,7 @@ impl Draw {
     }
 }
 
-/// Half of the changes are new orders; a third moves one of the last thousand on, and the rest deletes one.
+/// Half of the changes are new orders. A third updates one of the last thousand, and the rest deletes one.
 fn changes(count: u32) -> Option<Vec<FullRowChange>> {
     let fields = fields();
     let mut draw = Draw(1);

@@ -5,9 +5,9 @@
 //! cargo run --release -p tripline-bench --bin fill-topic -- URL BOOTSTRAP TOPIC COUNT [USERS]
 //! ```
 //!
-//! The table `streaming.transactions` of the database at URL is created again with COUNT rows of the last six
-//! days over USERS users (100,000), of whom about one in a hundred is over 3,000.00; then one plain Debezium
-//! create event per row is written to TOPIC, keyed by the primary key, in the order of the rows.
+//! The table `streaming.transactions` of the database at URL is created again with COUNT rows of the last six days over
+//! USERS users (100,000). About one user in a hundred is over 3,000.00. Then one plain Debezium create event for each
+//! row is written to TOPIC, keyed by the primary key, in the order of the rows.
 
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
 

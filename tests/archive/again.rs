@@ -1,5 +1,5 @@
-//! What is written again after folder, group or both are lost, and what must not be: dates that were told by another
-//! column, offsets that somebody else has committed, files that were merged, records that read otherwise.
+//! Which rows are written again after folder, group or both are lost, and which must not be: dates by another column,
+//! offsets that another client has committed, files that were merged, records that now read differently.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The process dies, or power is lost, at any place; with the folder lost after it, or the group, or both. In the end
-//! every row is there once, and at no time is one there twice.
+//! The process dies, or power is lost, at any place. After it the folder, the group, or both may be lost too. In the
+//! end every row is there once, and at no time is one there twice.
 
 use tripline::change::Op;
 use tripline::fakes::disk::Sync;
@@ -32,7 +32,7 @@ fn write(world: &mut World, part: i64) {
     world.push(1, Op::Update, part * 10 + 3, 2);
 }
 
-/// What is lost beside the process.
+/// The loss in addition to the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Loss {
     Nothing,

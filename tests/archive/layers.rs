@@ -1,5 +1,5 @@
-//! What the layers say of each other: a group that was moved, paths that are another's, settings that change between
-//! two runs, records that retention was faster to take.
+//! Conflicts between folder, output and group: a group that was moved, paths of another archive, settings that change
+//! between two runs, records that retention removed too early.
 
 use std::path::Path;
 use std::time::Duration;
@@ -176,8 +176,8 @@ async fn the_topic_is_made_anew() {
     assert!(why.contains("cluster another"), "{why}");
 }
 
-/// With more records than were read of the one before, so that only what the files say of it can tell; also when a run in
-/// between has read nothing.
+/// The new topic has more records than were read from the previous one, so only the files show the difference. The test
+/// is repeated with a run in between that has read nothing.
 #[tokio::test(start_paused = true)]
 async fn the_topic_is_made_anew_and_the_folder_is_lost() {
     for rebuilt in [false, true] {

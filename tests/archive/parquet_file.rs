@@ -1,4 +1,4 @@
-//! What the writer takes comes back through the reader of the crate `parquet`.
+//! The rows of the writer come back through the reader of the crate `parquet`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -74,7 +74,7 @@ fn rows(bytes: &[u8]) -> Vec<Vec<(String, Read)>> {
     reader(bytes).get_row_iter(None).unwrap().map(|row| row.unwrap().into_columns()).collect()
 }
 
-/// What the reader makes of a cell.
+/// The reader's value for a cell.
 fn as_read(cell: &Cell, ty: FieldType) -> Read {
     match (cell, ty) {
         (Cell::Null, _) => Read::Null,

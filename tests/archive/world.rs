@@ -180,7 +180,7 @@ impl World {
         }
     }
 
-    /// What the group has committed.
+    /// The group's committed offsets.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
         let committed = self.topic.committed(GROUP);
         committed.into_iter().map(|(partition, (next, _))| (partition, next.0)).collect()

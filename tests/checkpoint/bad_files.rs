@@ -1,7 +1,7 @@
-//! Files of the folder that are wrong, each with what the program says of it. `bad_files.txt` is what was said when it was last looked
-//! at; run with BAD_INPUTS=write to write it again.
+//! Invalid files of the folder, each with the program's message. `bad_files.txt` has the messages as they were last
+//! reviewed. Run with BAD_INPUTS=write to write it again.
 //!
-//! Checksums are right here, unless a case is about them: it is what comes behind them that is tried.
+//! Checksums are right here, unless a case is about them: the tests are about the checks after them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,10 +12,10 @@ use tripline::checkpoint::{Folder, file};
 use tripline::fakes::disk::MemoryDisk;
 use tripline::unit::stored::Decisions;
 
-/// What stands in the files for the data of somebody: no reason may repeat it.
+/// Stands for personal data in the files. No reason may repeat it.
 const SECRET: &str = "4111222233334444";
 
-/// What is said of a folder with this file.
+/// The program's message about a folder with this file.
 fn outcome(name: &str, bytes: &[u8]) -> String {
     let (disk, root) = (MemoryDisk::default(), Path::new("/checkpoints/group"));
     let folder = Folder::open_at(Arc::new(disk.clone()), root.to_owned()).unwrap();

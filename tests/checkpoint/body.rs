@@ -1,4 +1,4 @@
-//! What an epoch of the monitor holds, with something of everything.
+//! The content of an epoch of the monitor, with every kind of field.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;

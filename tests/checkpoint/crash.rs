@@ -17,8 +17,8 @@ const WAYS: u64 = 3;
 /// Lives tried until a missing sync has to be noticed.
 const SEEDS_MAX: u64 = 200;
 
-/// One folder's life: it dies before an operation, or after its actions; goes on; dies again; and goes on. Returns the
-/// operations of its first part.
+/// Runs one folder's life: it dies before an operation, or after its actions, continues, dies again, and continues.
+/// Returns the number of operations of the first part.
 fn run(
     seed: u64,
     dies_at: Option<u64>,
@@ -40,7 +40,7 @@ fn run(
     Ok(operations)
 }
 
-/// Every operation and way of one life; where and what the first violation is.
+/// Runs one life with every operation and way of dying. Returns the place and kind of the first violation.
 fn search(seed: u64, ignored: Option<Site>) -> Option<(Option<u64>, u64, Violation)> {
     let operations = match run(seed, None, 0, ignored, |_, _| ()) {
         Ok(operations) => operations,

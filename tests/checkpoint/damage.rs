@@ -1,4 +1,4 @@
-//! What a crash, a disk or a hand does to the files of the folder.
+//! Damage to the folder's files by a crash, a disk or a person.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The real file system and its twin in memory do the same; what the twin loses with the power; a full disk.
+//! The real file system and its in-memory fake do the same. Also the fake's losses of power, and a full disk.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};

@@ -48,7 +48,7 @@ fn everything(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// What has to be there, whichever way it was opened.
+/// Checks a folder of an earlier version, opened in any way.
 fn check_upgraded(folder: &Folder, case: &str) {
     let want = Lineage {
         format: FORMAT,

@@ -1,12 +1,12 @@
 //! The checkpoint folder.
 //!
-//! - this file: what it holds and who may open it, on a real file system
-//! - `bad_files`: each file wrong, with what is said of it
-//! - `body`: an epoch with something of everything
-//! - `damage`: what a crash, a disk or a hand does to its files
+//! - this file: the folder's contents and its owner, on a real file system
+//! - `bad_files`: each file invalid, with the message
+//! - `body`: an epoch with every kind of field
+//! - `damage`: damage to the files by a crash, a disk or a person
 //! - `formats`: folders of other versions
-//! - `view`: reading it from outside
-//! - `disks`: the real file system and its twin in memory do the same; a full disk
+//! - `view`: reading the folder from outside
+//! - `disks`: the real file system and its in-memory fake do the same, and a full disk
 //! - `crash`, `world`: power is lost at every operation, and each sync is left out once
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
@@ -308,7 +308,7 @@ fn modes(folder: &Path) -> BTreeSet<(String, u32)> {
     found
 }
 
-/// It holds keys and amounts.
+/// The folder holds keys and amounts, so only its owner may read it.
 #[test]
 fn a_folder_is_its_owners_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ impl Random {
 /// Which call is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum During {
-    /// Opening; the deepest of the folders on the way that was there.
+    /// Opening a folder. The path is the deepest existing folder on the way.
     Open(PathBuf),
     Begin,
     Log,
@@ -47,11 +47,11 @@ macro_rules! ensure {
 
 type Files = BTreeMap<u64, Vec<u8>>;
 
-/// What is known of the lineage in the folder.
+/// The known facts about the lineage in the folder.
 #[derive(Clone, Debug, Default)]
 struct Known {
     lineage: Option<Lineage>,
-    /// Logged, without an error; or seen at an opening, since from then on it is relied on.
+    /// Files that were logged without an error, or seen at an opening, because from then on they are relied on.
     logged: Files,
     /// Marked as finished, as far as is known.
     marked: BTreeSet<u64>,
@@ -75,7 +75,7 @@ impl Known {
     }
 }
 
-/// What was under way when the process died.
+/// The operation at which the process died.
 #[derive(Clone, Debug)]
 enum Tried {
     Begin(Lineage),
@@ -92,7 +92,7 @@ pub(crate) struct World {
     /// Epochs of earlier lineages, by the lineage.
     aside: Vec<(String, Files)>,
     begun: u64,
-    /// One lineage all along, whose epochs grow old; otherwise a new one now and then.
+    /// Whether there is only one lineage, whose epochs grow old. Otherwise a new one begins now and then.
     steady: bool,
 }
 
@@ -266,7 +266,7 @@ impl World {
         self.disk.sync_dir(Path::new(ROOT))
     }
 
-    /// The process is killed; with `power`, that is lost as well. Then another one looks at what is there.
+    /// Kills the process. With `power`, power is lost as well. Then another process checks the folder.
     pub(crate) fn end(&mut self, power: bool) -> Result<(), Violation> {
         self.disk.kill();
         if power {
@@ -339,7 +339,7 @@ impl World {
         Ok(())
     }
 
-    /// What was logged in earlier lineages has to lie in their folders, but for what the rule removes.
+    /// Checks that the files of earlier lineages are in their folders, except those that the rule removes.
     fn check_aside(&self) -> Result<(), Violation> {
         let lineages = Path::new(ROOT).join("lineages");
         let names = self.names(&lineages);

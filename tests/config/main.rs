@@ -55,7 +55,7 @@ GROUP BY user_id
 HAVING SUM(ABS(amount)) > 3000
 ";
 
-/// What is required and nothing else; cases write at its places.
+/// The required settings and nothing else. Cases write at its placeholders.
 const MINIMAL: &str = r#"
 #root
 [kafka]

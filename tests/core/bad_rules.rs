@@ -1,5 +1,5 @@
-//! SQL that is no rule, each with what the program says of it. `bad_rules.txt` has text and reason, line by line; run with
-//! BAD_INPUTS=write to write the reasons again.
+//! SQL that is not a valid rule, each with the program's message. `bad_rules.txt` has text and reason, line by line.
+//! Run with BAD_INPUTS=write to write the reasons again.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Records that are wrong, each with what the program says of it. `bad_inputs.txt` is what was said when it was last looked at; run
+//! Invalid records, each with the program's message. `bad_inputs.txt` has the messages as they were last reviewed. Run
 //! with BAD_INPUTS=write to write it again.
 //!
 //! - [`records`]: envelopes, rows, keys, JSON
@@ -20,7 +20,7 @@ use tripline::model::{ColumnType, Table};
 use crate::full_row;
 use crate::support::*;
 
-/// What stands in the inputs for the data of somebody: no reason may repeat it.
+/// Stands for personal data in the inputs. No reason may repeat it.
 const SECRET: &str = "4111222233334444";
 
 /// A record that is wrong.
@@ -92,7 +92,7 @@ fn full_table_of_all() -> FullRowTable {
     )
 }
 
-/// What a decoder makes of a record.
+/// The decoder's result for a record.
 fn outcome<D: Decode>(mut decoder: D, bad: &Bad) -> String {
     match decoder.decode(bad.key.as_deref(), Some(&bad.value)) {
         Ok(Decoded::Change(_)) => "applied".to_owned(),

@@ -1,5 +1,5 @@
-//! Every capture in one table: how many records it has, and what a rule and an archive make of them. `captures.txt` is what was
-//! found when it was last looked at; run with CAPTURES=write to write it again.
+//! Every capture in one table: the number of its records, and the results of a rule and an archive. `captures.txt` has
+//! the results as they were last reviewed. Run with CAPTURES=write to write it again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ fn path(name: &str) -> String {
     format!("{}/tests/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What the connector was set to, as far as records do not say it.
+/// The connector's settings that records do not show.
 fn settings_of(fixture: &str) -> Settings {
     let decimals = match fixture {
         name if name.contains("double") => DecimalHandling::Double,

@@ -22,7 +22,7 @@ fn shop(key_is_made_up: bool) -> TableSource {
     TableSource { database: "shop".to_owned(), key_is_made_up }
 }
 
-/// What each of the two makes of a record.
+/// The results of both decoders for a record.
 fn outcomes(decoders: &mut (Decoder, FullRowDecoder), key: &str, value: &str) -> [String; 2] {
     fn of<D: Decode>(decoder: &mut D, key: &str, value: &str) -> String {
         match decoder.decode(Some(key.as_bytes()), Some(value.as_bytes())) {

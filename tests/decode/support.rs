@@ -109,7 +109,7 @@ pub fn changes(table: &Table, fixture: &str, settings: Settings) -> Vec<Change> 
 
 pub type Essence = (Op, Option<Key>, Option<Box<[Value]>>);
 
-/// What is the same in two captures of the same SQL.
+/// The part of the changes that is the same in two captures of the same SQL.
 pub fn essence(changes: Vec<Change>) -> Vec<Essence> {
     changes.into_iter().map(|change| (change.op, change.pk, change.row)).collect()
 }
@@ -143,7 +143,7 @@ pub fn decode(table: &Table, settings: Settings, key: Option<&str>, value: &str)
     whole(all_columns(table, settings).decode(key.map(str::as_bytes), Some(value.as_bytes())))
 }
 
-/// What says less than all is an error here.
+/// Turns a partial change into an error.
 pub fn whole(decoded: Result<Decoded, Reject>) -> Result<Decoded, Reject> {
     match decoded? {
         Decoded::Partial(_, reject) => Err(reject),

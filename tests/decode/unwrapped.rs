@@ -9,7 +9,8 @@ use crate::support::*;
 const ROW: Settings = Settings { shape: Shape::Row, ..STRING };
 const ENVELOPE: Settings = Settings { shape: Shape::Envelope, ..STRING };
 
-/// The changes of the same SQL in envelopes. The transform drops truncates; a tombstone repeats the delete before it.
+/// The changes of the same SQL in envelopes. The transform drops truncates, and a tombstone repeats the delete before
+/// it.
 fn expected() -> Vec<Essence> {
     let mut changes = essence(changes(&transactions(), "c_plain_string", STRING));
     changes.retain(|(op, ..)| !matches!(op, Op::Truncate | Op::Tombstone));

@@ -197,7 +197,7 @@ fn workflows_fit_the_project() {
     assert_eq!((images, scripts), (2, 3));
 }
 
-/// What is retried at once is restarted; what needs an operator is not.
+/// A failure that is retried at once is restarted. One that needs an operator is not.
 #[test]
 fn the_unit_does_not_restart_what_needs_an_operator() {
     let unit = text("docs/tripline.service");
@@ -208,7 +208,8 @@ fn the_unit_does_not_restart_what_needs_an_operator() {
     assert!(stopped.is_disjoint(&of(&[Kind::Unreachable, Kind::Internal])));
 }
 
-/// `src/web/metrics.rs` holds docs/page.md to the metrics that are written; this holds the dashboard to that page.
+/// `src/web/metrics.rs` compares docs/page.md with the metrics that are written. This test compares the dashboard with
+/// that page.
 #[test]
 fn the_dashboard_asks_for_metrics_that_there_are() {
     let page = text("docs/page.md");

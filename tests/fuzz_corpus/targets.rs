@@ -1,5 +1,5 @@
-//! What is fuzzed: each target takes any bytes, and panics where the program does or where its answer cannot be right. The
-//! programs of `fuzz/` run these on inputs that they make, `cargo test --test fuzz_corpus` on the inputs that are kept.
+//! The fuzz targets. Each takes any bytes, and panics if the program does or if its answer cannot be right. The
+//! programs of `fuzz/` run them on generated inputs, and `cargo test --test fuzz_corpus` on the stored inputs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ fn full_row_table() -> FullRowTable {
     }
 }
 
-/// What the connector is set to, by the bits of a byte.
+/// The connector's settings, from the bits of a byte.
 fn settings(selector: u8) -> Settings {
     Settings {
         decimals: match selector & 3 {
@@ -137,7 +137,7 @@ fn check_reason(reject: &Reject) {
     assert!(!reject.detail.contains(tripline::model::text::acts_on_terminal), "{:?}", reject.detail);
 }
 
-/// The monitor's decoder. The first byte says what the connector is set to; a key may stand before the value.
+/// The monitor's decoder. The first byte selects the connector's settings. A key may stand before the value.
 pub(crate) fn envelope(data: &[u8]) {
     let Some((selector, rest)) = data.split_first() else { return };
     let (key, value) = two_parts(rest);
@@ -175,7 +175,7 @@ fn repeats(why: &str, text: &str) -> bool {
     is_value && digits >= 8 && why.contains(text) && !"2026-03-01T12:34:56.123456Z".contains(text)
 }
 
-/// What memory may hold.
+/// Checks a value in memory.
 fn check_value(value: &Value) {
     if let Value::Decimal(unscaled) = value {
         assert!(unscaled.unsigned_abs() < DECIMAL_LIMIT.unsigned_abs(), "{unscaled}");
@@ -396,8 +396,8 @@ pub(crate) fn unit() -> Unit {
     Unit::new(settings, vec![rule], &wanted).expect("a unit of this rule")
 }
 
-/// One file of a checkpoint folder. The first byte says which, and whether its checksum is made right; then come the bytes of
-/// the file, without the checksum in that case.
+/// One file of a checkpoint folder. The first byte selects the file, and whether its checksum is made right. The file's
+/// bytes follow, without the checksum in that case.
 pub(crate) fn checkpoint(data: &[u8]) {
     let Some((selector, content)) = data.split_first() else { return };
     let name = ["lineage.json", "offsets/4", "state/4", "commits/4", "sources/0"][usize::from(selector & 0x0f) % 5];
@@ -432,7 +432,7 @@ pub(crate) fn checkpoint(data: &[u8]) {
     let _ = Folder::open_at(Arc::new(disk), root.to_owned());
 }
 
-/// What a unit makes of a stored state.
+/// Restores a unit from a stored state.
 fn restore(head: &tripline::checkpoint::StateHead, body: &[u8]) {
     let mut unit = unit();
     // Under the rule's own version, so that its windows are taken.

@@ -1,8 +1,8 @@
 //! The protocol of epochs as a model (the package in `model/`), every state of which is visited.
 //!
-//! - this file: with all rules every property holds; the rules are where the model says they are
+//! - this file: with all rules every property holds, and the rules are where the model says they are
 //! - `removed`: without one of the rules something breaks
-//! - `start`: the model decides as the code does where a start goes on from
+//! - `start`: the model decides like the code where a start continues
 //!
 //! `TRIPLINE_MODEL` sets the bounds of `slow_every_state_within_given_bounds`, as six numbers in the order of
 //! [`tripline_model::Bounds`], for example `TRIPLINE_MODEL="2 2 1 1 1 1"`.

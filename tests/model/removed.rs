@@ -10,7 +10,7 @@ use crate::bounds;
 /// Records, crashes, expired sessions, late requests, failures to send, lost folders.
 const BOUNDS: [u8; 6] = [2, 1, 1, 1, 0, 0];
 
-/// What breaks without which rules.
+/// The properties that break without these rules.
 const REMOVED: &[(&[Rule], &[&str])] = &[
     (&[Rule::LogBeforeCommit], &[LOGGED, BEHIND]),
     (&[Rule::SyncBeforeCommit], &[LOGGED, BEHIND]),

@@ -25,7 +25,7 @@ fn committed(file: File) -> Committed {
     Committed { offsets: offsets(file), metadata: name(file).to_string() }
 }
 
-/// What the code does.
+/// The code's decision.
 fn real(folder: &Folder, group: Option<File>, progress: Option<File>) -> Start {
     let partition = PartitionState {
         partition: 0,

@@ -159,7 +159,7 @@ async fn another_server_in_the_same_topic() {
     assert_eq!(monitor.status.snapshot().rules[0].open, 1, "user 8");
 }
 
-/// What the table is is looked at again; another type of a column ends the work, and the windows come from the table.
+/// The table's properties are read again. Another type of a column ends the work, and the windows come from the table.
 #[tokio::test(start_paused = true)]
 async fn another_world_is_another_start() {
     let world = world();

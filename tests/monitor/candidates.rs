@@ -47,7 +47,7 @@ async fn its_rows_have_left_the_window_by_the_next_start() {
     }
 }
 
-/// Its transaction is not visible for longer than the window: undecided is not answered.
+/// The transaction remains invisible for longer than the window, so Postgres has not decided.
 #[tokio::test(start_paused = true)]
 async fn its_transaction_is_visible_only_after_its_rows_have_left() {
     let mut world = fifteen_seconds();

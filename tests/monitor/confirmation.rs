@@ -1,4 +1,4 @@
-//! Memory says one thing; only what Postgres says as well is told.
+//! Memory proposes. Only what Postgres confirms is delivered.
 
 use std::time::Duration;
 

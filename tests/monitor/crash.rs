@@ -68,7 +68,7 @@ pub(super) fn write(world: &World, part: usize) {
     }
 }
 
-/// What may never be otherwise, looked at while no process is there.
+/// Checks the invariants while no process runs.
 pub(super) fn check_invariants(world: &World, seen: &str) {
     let epochs: Vec<Epoch> = world.epochs();
     let newest = epochs.last();
@@ -116,7 +116,7 @@ pub(super) fn world(state_interval: Duration) -> World {
     world
 }
 
-/// What was told of each user: status, and what the database said.
+/// The alerts of each user: status, and the database's numbers.
 pub(super) type History = BTreeMap<i64, Vec<(Status, String)>>;
 
 pub(super) fn history(world: &World) -> History {

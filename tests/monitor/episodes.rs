@@ -1,4 +1,4 @@
-//! What a change, or time alone, does to an episode.
+//! The effect of a change, or of time alone, on an episode.
 
 use super::support::{World, firing, resolved};
 use super::timeline::{Timeline, statuses};

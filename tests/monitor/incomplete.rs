@@ -11,7 +11,7 @@ const USER: usize = 0;
 const AMOUNT: usize = 1;
 
 impl World {
-    /// A row that the table has like that; its record does not say this column.
+    /// Writes a row that the table has completely, with a record that lacks this column.
     fn write_without(&self, op: Op, id: i64, user: i64, amount: &str, slot: usize, cause: HoleCause) {
         self.put(id, user, amount, self.now());
         let mut row = Self::row(user, amount, self.now());
@@ -39,7 +39,7 @@ async fn the_table_is_asked_for_what_a_record_does_not_say() {
     }
 }
 
-/// What was left as it was is known: nothing is asked.
+/// Unchanged values are known, so Postgres is not asked.
 #[tokio::test(start_paused = true)]
 async fn what_a_change_left_alone_is_taken_from_the_row_before() {
     let world = World::new();

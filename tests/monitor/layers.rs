@@ -5,7 +5,7 @@ use std::path::Path;
 use super::support::{Told, World, firing, resolved};
 use tripline::monitor::counts::Counts;
 
-/// 200 transactions of 20 users; users 3 and 7 are over.
+/// 200 transactions of 20 users. Users 3 and 7 are over.
 fn two_hundred(world: &World) {
     for id in 0..200 {
         let user = id % 20;

@@ -1,4 +1,4 @@
-//! What the log shows above DEBUG: rules, places and counts; no key and no amount.
+//! The log above DEBUG: rules, places and counts, but no key and no amount.
 
 use std::io::Write;
 use std::process::Command;
@@ -26,7 +26,7 @@ impl Write for Buffer {
     }
 }
 
-/// What a run logs at this level and above it.
+/// The log of a run at this level and above.
 async fn logged(level: LevelFilter) -> String {
     let buffer = Buffer::default();
     let out = buffer.clone();

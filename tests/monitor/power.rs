@@ -15,8 +15,8 @@ fn world_on(disk: &MemoryDisk, state_interval: Duration) -> World {
     world
 }
 
-/// Runs the script; in one part power is lost when the disk has done so many operations. Returns what was told, and
-/// whether it came to that.
+/// Runs the script. In one part, power is lost when the disk has done this many operations. Returns the delivered
+/// alerts, and whether power was lost.
 async fn lose_power(disk: &MemoryDisk, every: Duration, part_hit: usize, operation: u64, seed: u64) -> (History, bool) {
     let world = world_on(disk, every);
     let seen = format!("part {part_hit}, operation {operation}, seed {seed}");

@@ -55,7 +55,7 @@ fn lose(world: &World, from: &str) {
     }
 }
 
-/// Each episode has fired once; once nobody is over any more, each has been resolved once.
+/// Each episode has fired once. After nobody is over any more, each has been resolved once.
 async fn check_each_once(world: &World, seen: &str) {
     let count = |world: &World| {
         let mut count: BTreeMap<_, (usize, usize)> = BTreeMap::new();
@@ -85,11 +85,11 @@ struct Case {
     killed: Vec<Rule>,
     after: Vec<Rule>,
     carry: bool,
-    /// What comes after the two alerts of each rule of `before`, where the killed run has left nothing behind.
+    /// The alerts after the two of each rule of `before`, if the killed run has left nothing behind.
     want: Vec<(&'static str, Told, Option<&'static str>)>,
 }
 
-/// What undisturbed runs by these rules, one after the other, deliver.
+/// The alerts of undisturbed runs with these rules, one after the other.
 async fn undisturbed(case: &Case, from: &str, runs: &[&Vec<Rule>]) -> Vec<Line> {
     let mut world = two_open(&case.before, case.carry).await;
     lose(&world, from);

@@ -1,4 +1,4 @@
-//! What is recalled when the folder is gone or behind, and what the table fills in when the topic is cut.
+//! What is restored if the folder is gone or behind, and what the table adds if the topic is cut.
 
 use std::time::Duration;
 

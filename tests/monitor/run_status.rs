@@ -1,4 +1,4 @@
-//! What a run shows of itself on its status.
+//! The status of a run.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tripline::unit::events::ConfirmationOutcome;
 
 use super::support::World;
 
-/// What a run to the end has shown.
+/// The status of a run to the end.
 async fn shown(world: &World) -> Arc<RunStatus> {
     let mut monitor = world.monitor();
     let status = Arc::clone(&monitor.status);
@@ -101,7 +101,7 @@ async fn counts_go_on_over_assignments() {
     assert_eq!(snapshot.partitions[&0].next, 2);
 }
 
-/// What a run shows a minute after the second of two records has come.
+/// The status of a run a minute after the second of two records has come.
 async fn a_minute_later(mut world: World, prepare: impl FnOnce(&World)) -> StatusSnapshot {
     world.settings.until_end = false;
     world.create(1, 7, "10.00");
@@ -125,7 +125,7 @@ async fn a_loop_that_stands_still_shows() {
     assert_eq!(snapshot.stalled.map(|(why, _)| why), Some("there are records to read, and none comes"));
 }
 
-/// It waits, as it is told to: to start it anew would not help.
+/// The run waits because of its settings, so a restart would not help.
 #[tokio::test(start_paused = true)]
 async fn a_pause_is_no_stall() {
     let mut world = World::new();

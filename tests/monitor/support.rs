@@ -173,7 +173,7 @@ impl World {
         self.write(Op::Update, id, user, amount)
     }
 
-    /// As under REPLICA IDENTITY DEFAULT: nothing but the primary key; then the tombstone.
+    /// Deletes a row, as under REPLICA IDENTITY DEFAULT: a record with nothing but the primary key, then the tombstone.
     pub(crate) fn delete(&self, id: i64) {
         self.db.delete(&Key::Int(id));
         let partition = self.partition_of(id);

@@ -68,7 +68,7 @@ pub(super) struct Plan {
     /// Milliseconds between two faults at most.
     faults: u64,
     kinds: u64,
-    /// What is lost beside processes and power.
+    /// The losses beside those of processes and power.
     losses: Losses,
     /// Records of an epoch at most.
     records: u64,
@@ -76,13 +76,14 @@ pub(super) struct Plan {
     by_column: u64,
 }
 
-/// What is lost beside processes and power. Records that are gone are not read again, so that no folder may be lost then.
+/// The losses beside those of processes and power. Records that are gone are not read again, so no folder may be lost
+/// then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Losses {
     None,
     /// Records that the group has committed.
     Records,
-    /// Checkpoint folders, or what was written since a copy was made; and the group's offsets.
+    /// Checkpoint folders, or the part that was written since a copy was made, and the group's offsets.
     Progress,
 }
 
@@ -117,7 +118,7 @@ struct Machine {
     stop: RefCell<Option<watch::Sender<bool>>>,
 }
 
-/// What becomes of the disks when the process has ended.
+/// The state of the disks after the process has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum DiskFate {
     #[default]
@@ -150,7 +151,7 @@ pub(super) struct World {
     violations: RefCell<Vec<String>>,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub(super) struct Outcome {
     pub(super) hash: u64,
     pub(super) violations: Vec<String>,
@@ -161,7 +162,7 @@ pub(super) struct Outcome {
 
 /// How a process has ended.
 enum Ended {
-    /// It was asked to stop.
+    /// The process was asked to stop.
     Stopped,
     /// Another process has its folders.
     Locked,
@@ -297,7 +298,7 @@ impl World {
         }
     }
 
-    /// What becomes of the disks after a process has ended.
+    /// Decides the state of the disks after a process has ended.
     fn powered(&self, machine: usize, random: &Random) {
         let here = &self.machines[machine];
         let held = self.holder.get() == Some(machine);

@@ -47,7 +47,7 @@ pub(crate) struct Member {
     pub(crate) assigned: Vec<i32>,
 }
 
-/// What one transaction has brought so far.
+/// The records and offsets of one open transaction.
 #[derive(Clone, Default)]
 pub(crate) struct Pending {
     pub(crate) alerts: Vec<Alert>,
@@ -73,7 +73,7 @@ pub(crate) struct State<T = Change> {
     pub(crate) generation: u64,
     pub(crate) committed: BTreeMap<i32, (NextOffset, String)>,
     pub(crate) producer: Producer,
-    /// What a reader of committed records sees, in order.
+    /// The records that a reader of committed records sees, in order.
     pub(crate) alerts: Vec<Alert>,
     pub(crate) episodes: BTreeMap<String, EpisodeRecord>,
     pub(crate) progress: Option<Progress>,
@@ -81,10 +81,10 @@ pub(crate) struct State<T = Change> {
     joined: u64,
 }
 
-/// What is looked at when a transaction is committed: of which machine, and what it brings.
+/// Called when a transaction is committed, with the machine and the transaction.
 type Watcher<T> = Box<dyn Fn(&State<T>, usize, &Pending)>;
 
-/// What is looked at when the group's offsets are committed plainly: of which machine, and what.
+/// Called when the group's offsets are committed without a transaction, with the machine and the offsets.
 type CommitWatcher<T> = Box<dyn Fn(&State<T>, usize, &Offsets, &str)>;
 
 pub(crate) struct Broker<T = Change> {
@@ -192,7 +192,7 @@ impl<T: 'static> Broker<T> {
         }
     }
 
-    /// Joins; the member's id. Whoever has the same instance id is replaced.
+    /// Joins the group and returns the member's id. A member with the same instance id is replaced.
     pub(crate) fn join(&self, instance: &str, process: &Rc<Process>) -> String {
         let mut state = self.state();
         state.members.retain(|_, member| member.instance != instance);
@@ -223,7 +223,7 @@ impl<T: 'static> Broker<T> {
         producer.epoch
     }
 
-    /// Adds partitions and records to the transaction; the first ones begin it.
+    /// Adds partitions and records to the transaction. The first ones begin it.
     pub(crate) fn produce(
         &self,
         epoch: u32,

@@ -7,10 +7,11 @@ use tripline::planted::{BUGS, Bug};
 
 use super::{Job, QUIET, check, clock};
 
-/// What bugs break that make the core impure: they are found by two runs of one seed that differ.
+/// The invariant that bugs break which make the core impure. They are found when two runs of one seed differ.
 pub(crate) const PURITY: &str = "What always holds, 1";
 
-/// What bugs of the renderer break. The simulated database answers without SQL: `tests/stack/rules/planted.rs` has to find these.
+/// The invariant that bugs of the renderer break. The simulated database answers without SQL, so
+/// `tests/stack/rules/planted.rs` has to find these.
 const RENDERER: &str = "What always holds, 8";
 
 /// Each bug is found within so many seeds.

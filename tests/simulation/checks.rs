@@ -1,4 +1,4 @@
-//! What must always hold, what must hold after quiet, and which alerts were delivered.
+//! The invariants at every time and after quiet, and the delivered alerts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -149,7 +149,7 @@ fn one(world: &World, state: &State, alert: &Alert, offsets: &Offsets) {
     }
 }
 
-/// Open episodes by rule and user, from the alerts that were delivered; each of them fires and is resolved in turn.
+/// Open episodes by rule and user, from the delivered alerts. Each episode fires and is resolved in turn.
 fn open(world: &World) -> BTreeSet<(String, i64)> {
     let mut open = BTreeMap::new();
     for alert in &world.broker.state().alerts {
@@ -196,10 +196,11 @@ pub(crate) fn after_quiet(world: &World, when: &str) {
     }
 }
 
-/// What Postgres refutes for four seconds is read from the table, and called drift: also where it is the stream that is behind.
+/// How far the stream may be behind before drift is accepted. What Postgres refutes for four seconds is read from the
+/// table and reported as drift, even if only the stream is behind.
 const PATIENCE_MS: u64 = 3_000;
 
-/// What there was when all was settled.
+/// The state when everything was settled.
 #[derive(Clone, Copy)]
 pub(crate) struct Settled {
     /// Processes that had worked.
@@ -215,8 +216,8 @@ impl Settled {
     }
 }
 
-/// What was delivered is everywhere. Memory has drifted only where the topic does not have all of the table, and not in a process
-/// whose windows came from that.
+/// Checks that every delivery is everywhere. Memory may have drifted only if the topic does not have all changes of the
+/// table, and not in a process whose windows came from the table.
 pub(crate) fn at_the_end(world: &World, before: Settled) {
     let ids = |alerts: &mut dyn Iterator<Item = &Alert>| alerts.map(|alert| (alert.id, alert.body.clone())).collect();
     let topic: BTreeSet<_> = ids(&mut world.broker.state().alerts.iter());

@@ -19,7 +19,7 @@ use tripline::unit::{Answer, Asked, Compared, Question};
 use super::process::Process;
 use super::wire::Wire;
 
-/// What is added to the number of a user, so that no other number of a log line looks like one.
+/// Added to the number of a user, so that no other number of a log line looks like one.
 pub(crate) const USERS_FROM: i64 = 7_310_000;
 
 /// A row of the table: user, amount in cents, instant.
@@ -44,7 +44,7 @@ impl Row {
     }
 }
 
-/// What memory cannot add comes to it without its digits.
+/// Removes the digits of values that memory cannot add.
 fn hold(value: &mut Value) {
     if matches!(value, Value::Decimal(cents) if cents.abs() >= DECIMAL_LIMIT) {
         *value = Value::Opaque;
@@ -56,7 +56,7 @@ fn held(mut row: TableRow) -> TableRow {
     row
 }
 
-/// What a transaction did to a row, or (without one) to all of them.
+/// The effect of a transaction on a row or, without one, on all rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     pub(crate) lsn: u64,
@@ -155,18 +155,18 @@ pub(crate) struct Database {
     pub(crate) unpublished: RefCell<BTreeSet<i64>>,
     /// How often all rows of keys were read, for memory to hold.
     pub(crate) heals: Cell<u64>,
-    /// What memory holds from the table instead of from the topic.
+    /// The rows that memory has from the table and not from the topic.
     pub(crate) given: RefCell<Given>,
 }
 
-/// What the table has given to memory: whatever it shows is at least as new as what the topic has brought until then.
+/// The rows that the table has given to memory. They are at least as new as the topic's records until then.
 #[derive(Default)]
 pub(crate) struct Given {
     /// All rows of these users were read.
     pub(crate) users: BTreeSet<i64>,
     /// These rows were read by themselves.
     pub(crate) pks: BTreeSet<Key>,
-    /// What was found.
+    /// The rows.
     pub(crate) rows: Vec<TableRow>,
 }
 
@@ -331,7 +331,7 @@ impl SimConfirm {
     }
 }
 
-/// What an error may repeat of a row: text that acts on a terminal, and much of it.
+/// An error that repeats parts of a row: text that acts on a terminal, and much of it.
 fn away(problem: &str, kind: Kind) -> CallError {
     let problem = format!("{problem}\n\u{1b}]0;x\u{7}\u{202e}{}", "y".repeat(10_000));
     CallError::new("Postgres", problem, kind).at(Server::Postgres)

@@ -1,5 +1,5 @@
-//! What the program logs, as it would write it: a line above DEBUG shows no key and no figure of one, and nothing in it acts on
-//! a terminal. Each run is on one thread, so what is wrong with its lines is kept by thread.
+//! The program's log, as it would be written. A line above DEBUG shows no key and no amount, and nothing in it acts on
+//! a terminal. Each run has one thread, so violations are collected by thread.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,7 +10,7 @@ use tripline::telemetry::PlainFields;
 
 use super::database::USERS_FROM;
 
-/// Fields are bounded at 2 KiB; no line has three long ones.
+/// The greatest length of a line. Fields are bounded at 2 KiB, and no line has three long ones.
 const LINE_MAX: usize = 8_192;
 
 thread_local! {
@@ -31,7 +31,7 @@ pub(crate) fn begin(prints: bool) {
     WRONG.take();
 }
 
-/// What was wrong with the lines of this thread's run.
+/// Returns the violations in the lines of this thread's run.
 pub(crate) fn end() -> Vec<String> {
     WRONG.take()
 }
@@ -58,7 +58,7 @@ impl io::Write for Lines {
     }
 }
 
-/// What is wrong with a line above DEBUG.
+/// The violation in a line above DEBUG.
 fn wrong(line: &str) -> Option<&'static str> {
     let text = line.strip_suffix('\n').unwrap_or(line);
     let is_user = |word: &str| word.parse().is_ok_and(|n: i64| (USERS_FROM..USERS_FROM + 1_000).contains(&n));

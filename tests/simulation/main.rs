@@ -1,5 +1,6 @@
-//! The whole program simulated: what may never happen does not, whatever befalls servers, machines and processes. One seed is
-//! one run. `SIM_SEEDS=0..5000` runs others than the usual ones; `SIM_SEED=7 SIM_TRACE=1` runs one and prints what happens.
+//! The whole program simulated: the invariants hold under every failure of servers, machines and processes. One seed is
+//! one run. `SIM_SEEDS=0..5000` runs other seeds than the usual ones. `SIM_SEED=7 SIM_TRACE=1` runs one and prints what
+//! happens.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 #![allow(clippy::print_stdout, reason = "traces and figures are for the person who runs a seed")]
@@ -44,7 +45,7 @@ fn clock() -> std::time::Instant {
 }
 
 thread_local! {
-    /// What panics is expected to: nothing is printed.
+    /// Whether panics are expected, so that nothing is printed.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -68,7 +69,7 @@ enum Job {
     Archive,
 }
 
-/// What came of a seed: figures with their names, and what is wrong.
+/// The result of a seed: figures with their names, and the violations.
 type Found = (Vec<(&'static str, u64)>, Vec<String>);
 
 impl Job {
@@ -133,8 +134,8 @@ fn check(job: Job, seed: u64, bug: Option<&'static str>) -> Found {
     })
 }
 
-/// Where nothing ever comes back below a threshold, the alerts are those of an undisturbed run; with one partition, of
-/// which all is there, by the same change.
+/// Compares the alerts with those of an undisturbed run, if no value ever falls below a threshold again. With one
+/// partition that has all records, the causing change must be the same too.
 fn differs(got: &Outcome, want: &Outcome, by_the_same: bool) -> Option<String> {
     let of = |outcome: &Outcome| {
         let mut alerts: Vec<checks::Delivered> =
@@ -154,7 +155,7 @@ fn differs(got: &Outcome, want: &Outcome, by_the_same: bool) -> Option<String> {
 /// Sums of figures, by name.
 type Figures = BTreeMap<&'static str, u64>;
 
-/// What is wrong, by seed.
+/// Violations by seed.
 type Wrong = Vec<(u64, Vec<String>)>;
 
 /// Runs seeds on all cores, each run on one thread: the sums of their figures, and what is wrong by seed.

@@ -11,7 +11,7 @@ use super::wire::Wire;
 /// Steps of a process in one millisecond at most: one of so many turns in circles.
 const STEPS_MAX: u32 = 50_000;
 
-/// What happens to a process.
+/// The fate of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// As by SIGKILL.
@@ -24,14 +24,14 @@ pub(crate) enum Fate {
 pub(crate) struct Process {
     pub(crate) number: u32,
     pub(crate) machine: usize,
-    /// Its fate, and after how many steps.
+    /// The planned fate, and after how many steps.
     plan: Cell<Option<(u64, Fate)>>,
-    /// It is not there any more.
+    /// Whether the process is gone.
     pub(crate) is_gone: Cell<bool>,
     paused: Cell<bool>,
     /// Since when it has sent nothing.
     silent_since: Cell<Option<u64>>,
-    /// It reaches no server before this millisecond.
+    /// The millisecond before which the process reaches no server.
     cut_until: Cell<u64>,
     cut_since: Cell<u64>,
     waker: RefCell<Option<Waker>>,
@@ -57,14 +57,14 @@ impl Process {
         })
     }
 
-    /// What is to happen to it, after so many steps from now.
+    /// Plans a fate of the process, after this many steps from now.
     pub(crate) fn plan(&self, steps: u64, fate: Fate) {
         if self.plan.get().is_none() && !self.paused.get() {
             self.plan.set(Some((steps, fate)));
         }
     }
 
-    /// It goes on, if it was stopped, and nothing is planned for it.
+    /// Cancels the plan, and continues the process if it was stopped.
     pub(crate) fn leave_alone(&self) {
         self.plan.set(None);
         self.cut_until.set(0);
@@ -117,7 +117,7 @@ impl Process {
     }
 }
 
-/// Runs a process; `None` when it was killed.
+/// Runs a process. `None` after it was killed.
 pub(crate) struct Controlled<F> {
     process: Rc<Process>,
     run: Option<Pin<Box<F>>>,

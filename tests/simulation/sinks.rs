@@ -30,7 +30,7 @@ pub(crate) struct Delivered {
     watcher: RefCell<Option<Watcher>>,
 }
 
-/// What is looked at when alerts reach the table or the log.
+/// Called when alerts reach the table or the log.
 type Watcher = Box<dyn Fn(&[Alert])>;
 
 impl Delivered {
@@ -45,14 +45,14 @@ impl Delivered {
     }
 }
 
-/// What disturbs connections, in hundredths of the requests.
+/// The disturbances of connections, in hundredths of the requests.
 #[derive(Default)]
 pub(crate) struct Disturbances {
     /// The connection breaks, and the request is repeated.
     pub(crate) cuts: Cell<u64>,
     /// Of those, the request arrives nevertheless, late.
     pub(crate) late: Cell<u64>,
-    /// It is not known to the caller what became of a commit.
+    /// The caller does not learn the outcome of a commit.
     pub(crate) unknown: Cell<u64>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) struct SimSinks {
     disturbed: Rc<Cell<bool>>,
 }
 
-/// A request to the broker, which may be sent again; and whether it is late.
+/// A request to the broker, which may be sent again, and whether it is late.
 type Request<T> = Rc<dyn Fn(&Broker, bool) -> Result<T, CallError>>;
 
 impl SimSinks {
@@ -101,8 +101,8 @@ impl SimSinks {
         format!("process {}: {request}", self.process.number)
     }
 
-    /// Sends a request until it is answered, as the client does by itself. A connection that breaks may have taken the request
-    /// along: it comes late, or does not; and where it has come, its answer may be lost.
+    /// Sends a request until it is answered, like the client. A connection that breaks may have sent the request: it
+    /// arrives late, or not at all. If it has arrived, its answer may be lost.
     async fn call<T: 'static>(&self, what: &str, may_be_late: bool, request: Request<T>) -> Result<T, CallError> {
         let given_up = self.wire.now() + CALL_MS;
         loop {

@@ -119,7 +119,7 @@ impl<T: Clone + 'static> SimSource<T> {
         self.fetch()
     }
 
-    /// What has become of this member.
+    /// The event for this member after a rebalance.
     fn rebalanced(&mut self) -> Option<Event<T>> {
         let mut state = self.broker.state();
         let Some(id) = &self.id else { return None };

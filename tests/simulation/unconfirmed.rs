@@ -18,9 +18,10 @@ use super::database::{Checked, Database};
 /// A row as memory holds it: its user, and its instant.
 type Held = (i64, Timestamp);
 
-/// What is wrong with an alert that counts rows. `offsets`: those that its epoch commits.
+/// The violation in an alert that counts rows. `offsets` are those that its epoch commits.
 ///
-/// It may fire only if as many rows of the user can have been in the window, and be resolved only if not as many must have been.
+/// The alert may fire only if that many rows of the user can have been in the window. It may be resolved only if fewer
+/// rows can have been there.
 pub(crate) fn wrong(
     (state, database): (&State, &Database),
     offsets: &Offsets,

@@ -12,7 +12,7 @@ use super::random::Random;
 
 type Delivery = Box<dyn FnOnce()>;
 
-/// What is under way, by the millisecond of its delivery and the order of sending.
+/// The messages under way, by the millisecond of delivery and the order of sending.
 pub(crate) struct Wire {
     started: Instant,
     queue: RefCell<BTreeMap<(u64, u64), (String, Delivery)>>,
@@ -80,7 +80,7 @@ impl Wire {
         self.changed.notify_one();
     }
 
-    /// Asks over a channel; the answer takes its time as well.
+    /// Asks over a channel. The answer takes its time as well.
     pub(crate) async fn ask<T: 'static>(
         self: &std::rc::Rc<Self>,
         channel: u64,
@@ -128,7 +128,7 @@ impl Wire {
     }
 }
 
-/// What has happened, as a hash, and in words where they are wanted.
+/// The events so far, as a hash, and in words if they are printed.
 pub(crate) struct Trace {
     hash: Cell<u64>,
     prints: bool,

@@ -1,4 +1,4 @@
-//! What people do to the table, and the connector that brings it to the topic.
+//! The changes that people make to the table, and the connector that carries them to the topic.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use super::database::{Database, Row, USERS_FROM, Write};
 use super::random::Random;
 use super::wire::Wire;
 
-/// What is done.
+/// The kinds of acts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     /// Rows are only inserted, and amounts only positive.
@@ -47,7 +47,7 @@ pub(crate) struct Connector {
     /// For how many milliseconds a committed transaction was not in the topic, at most.
     pub(crate) behind: Cell<u64>,
     sent: RefCell<Vec<Vec<Made>>>,
-    /// It is started again, and repeats what so many of the last transactions were.
+    /// How many of the last transactions the connector repeats when it is started again.
     pub(crate) repeats: Cell<usize>,
     pub(crate) down_until: Cell<u64>,
     wire: Rc<Wire>,
@@ -119,7 +119,7 @@ pub(crate) struct Workload {
     pub(crate) database: Rc<Database>,
     pub(crate) connector: Rc<Connector>,
     pub(crate) random: Random,
-    /// What the wall clock showed at the start.
+    /// The wall clock at the start.
     pub(crate) born: Timestamp,
     pub(crate) next_id: Cell<i64>,
 }
@@ -181,7 +181,7 @@ impl Workload {
         self.wire.at(committed + hidden, what, move || database.show(tx));
     }
 
-    /// What a transaction writes.
+    /// The writes of a transaction.
     fn writes(&self) -> Vec<Write> {
         let mut writes = Vec::new();
         let mut mine = Vec::new();

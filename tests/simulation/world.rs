@@ -54,7 +54,7 @@ pub(crate) struct Machine {
     process: RefCell<Option<Rc<Process>>>,
     /// How far its clock is off, in microseconds.
     off: Rc<Cell<i64>>,
-    /// What becomes of the disk when the process has ended.
+    /// The state of the disk after the process has ended.
     disk_fate: Cell<DiskFate>,
 }
 
@@ -64,7 +64,7 @@ enum DiskFate {
     Kept,
     /// Power is lost.
     Crashed(u64),
-    /// It is replaced by an empty one.
+    /// An empty disk replaces it.
     Lost,
 }
 
@@ -84,13 +84,13 @@ pub(crate) struct World {
     processes: Cell<u32>,
     /// When the process has ended, the topic loses what the group has committed.
     retains: Cell<bool>,
-    /// What may never be and was.
+    /// The violations.
     pub(crate) violations: RefCell<Vec<String>>,
-    /// What each process has shown of itself.
+    /// The status of each process.
     pub(crate) statuses: RefCell<Vec<Arc<RunStatus>>>,
 }
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct Outcome {
     pub(crate) hash: u64,
     pub(crate) violations: Vec<String>,

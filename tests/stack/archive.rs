@@ -1,14 +1,18 @@
-//! `tripline archive` on real servers: what is in its Parquet files, as DuckDB and pyarrow read them, is what Kafka has,
-//! each record once, whatever happens to the process, to its folders and to its group.
+//! `tripline archive` on real servers. The Parquet files, as DuckDB and pyarrow read them, have each of Kafka's records
+//! once, after any failure of the process, the folders and the group.
 //!
-//! - `believed`: what is looked at again, and what is not made up
+//! - `believed`: assumptions that are checked again, and values that are not made up
 //! - `books`: the topic beside the files
 //! - `canonical`: the stack's own table of orders
-//! - `changes`: every kind of change, the current state; `columns`: added and dropped; `types`: every type of Postgres
-//! - `limits`: epochs of other sizes, interrupted ones; `layers`: folder, group and output lost, moved, doubled
-//! - `late`: requests and answers that come late, get lost or are repeated
-//! - `places`: ended at every place that `src` names; `kills`: killed at random, while somebody reads
-//! - `wrong`: what is set up wrongly
+//! - `changes`: every kind of change, and the current state
+//! - `columns`: added and dropped columns
+//! - `types`: every type of Postgres
+//! - `limits`: epochs of other sizes, and interrupted ones
+//! - `layers`: folder, group and output lost, moved, doubled
+//! - `late`: requests and answers that arrive late, get lost or are repeated
+//! - `places`: killed at every place that `src` names
+//! - `kills`: killed at random, while a reader reads
+//! - `wrong`: invalid setups
 
 mod believed;
 pub mod books;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::{Job, Record, Table, kafka, wait_for};
 
-/// Garbage, half a record, another table's event, and an amount as a float; made of a real record.
+/// Invalid records, made of a real one: garbage, half a record, another table's event, and an amount as a float.
 fn bad_ones(real: &Record) -> Vec<Record> {
     let value = real.value.clone().unwrap();
     let mut other_table = real.json();

@@ -51,7 +51,7 @@ fn a_candidate_whose_rows_have_left_by_the_next_start() {
     assert_eq!((alerts[0].get("reason"), &alerts[1]["reason"]), (None, &Json::from("time")));
 }
 
-/// What people see when rules change: each end has its reason, and each rule its line.
+/// The alerts and log lines when rules change: each end has its reason, and each rule its line.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn rules_renamed_changed_and_removed_between_runs() {

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::harness::{Ended, Job, RULE, Record, Stack, kafka, psql};
 
-/// What Postgres says of a user: count, total, and the line that is due.
+/// Postgres's numbers for a user: count, total, and the line that is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Expected {
     transactions: u64,

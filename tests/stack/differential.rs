@@ -102,7 +102,7 @@ struct World {
     dice: Dice,
 }
 
-/// A key of a rule, as text; NULL as `null`.
+/// A key of a rule, as text. NULL is `null`.
 type Answer = BTreeMap<String, Vec<String>>;
 
 /// A number without what its scale alone adds.
@@ -182,7 +182,8 @@ impl World {
         }
     }
 
-    /// What memory says of every key once it has read all: no database is asked before an alert, and none corrects it.
+    /// Memory's evaluation of every key after it has read everything. No database is asked before an alert, and none
+    /// corrects it.
     fn memory(&self, shape: &Shape, version: &str) {
         let mut job = self.job(shape, version, shape.everything());
         job.rule = "confirm = \"off\"".to_owned();
@@ -222,7 +223,7 @@ impl World {
         assert!(!ended.everything().contains("drift"), "{what}: {ended}");
     }
 
-    /// What is open by the alerts, in the end.
+    /// The keys that are open in the end, by the alerts.
     fn open(job: &Job) -> Vec<String> {
         let mut open: BTreeMap<String, bool> = BTreeMap::new();
         for alert in kafka::records(&job.alert_topic, 0).iter().map(Record::json) {

@@ -1,5 +1,5 @@
-//! Stacks that are broken in one way each, on real servers: `doctor` names what is wrong, nothing else, and how to fix
-//! it; where the fix is SQL or a request, it is done as it stands there, and the finding is gone.
+//! Stacks that are broken in one way each, on real servers. `doctor` names the problem, nothing else, and the fix. If
+//! the fix is SQL or a request, it is run unchanged, and the finding is gone.
 
 mod kept_back;
 
@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use crate::harness::{Connector, Database, Job, Record, Role, Stack, Table, kafka, one_at_a_time, try_psql, wait_for};
 use crate::truth::server::Server;
 
-/// What the doctor said.
+/// The doctor's report.
 pub(crate) struct Report {
     code: Option<i32>,
     json: Json,

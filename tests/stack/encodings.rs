@@ -8,7 +8,7 @@ const SCHEMA: (&str, &str) = ("value.converter.schemas.enable", "true");
 const KEY_SCHEMA: (&str, &str) = ("key.converter.schemas.enable", "true");
 const PRECISE: (&str, &str) = ("decimal.handling.mode", "precise");
 
-/// What an alert says of its user, without what differs from run to run.
+/// The content of an alert, without the parts that differ from run to run.
 fn said(alert: &Record) -> (Json, Json, Json, Json, Json) {
     let alert = alert.json();
     let part = |name: &str| alert[name].clone();

@@ -1,11 +1,11 @@
-//! Exactly once, by trial: the process is ended at every place that `src` names for it, and at random under load; and
-//! what was told is what an undisturbed run tells, and what SQL says.
+//! Exactly once, by trial: the process is killed at every place that `src` names for it, and at random under load. The
+//! delivered alerts are those of an undisturbed run, and those of SQL.
 //!
 //! - this file: the places, and the runs that reach them
-//! - `script`: the rules, and a table's history whose alerts do not depend on when they are told
+//! - `script`: the rules, and a table's history whose alerts do not depend on when they are delivered
 //! - `feed`: a table and its changes in Kafka
 //! - `run`: the processes of a group, one after the other
-//! - `books`: what was told and what is held, compared with SQL
+//! - `books`: deliveries and memory, compared with SQL
 //! - `load`: killed at random, while many changes come
 //! - `late`: requests to Kafka that are late, lost or repeated, and connections that are cut
 //!
@@ -34,13 +34,13 @@ use crate::harness::Database;
 /// Where the first process ends.
 const FIRST: &[&[&str]] = &[&["kafka.fenced:1"], &["fenced:1"], &["begun:1"], &["recovered:1"]];
 
-/// Where processes end, one after the other: a place, and the how manieth time that it is reached. N takes the numbers
-/// from 1 to the one beside, from one repeat to the next; so often at least the script reaches the place. Every second
-/// repeat begins in the middle of the script, with a process that goes on from a stored state. After the last place a
-/// process goes on undisturbed.
+/// Where processes end, one after the other: a place, and which occurrence of it. N takes the numbers from 1 to the one
+/// beside, from one repeat to the next. The script reaches the place at least that often. Every second repeat begins in
+/// the middle of the script, with a process that continues from a stored state. After the last place a process
+/// continues undisturbed.
 ///
-/// A place that is new in `src` needs a line of its own, and if it is passed at a start as well as later, one of those
-/// after "logged:N".
+/// A new place in `src` needs a line of its own. If it is passed both at a start and later, one of its lines has to
+/// follow "logged:N".
 const CHAINS: &[(&[&str], usize)] = &[
     // An epoch, step by step.
     (&["buried:N"], 2),

@@ -1,5 +1,5 @@
-//! What somebody does first, in the order of the README: the connector makes the topic with the first row, and the job is
-//! started right after it, or right before.
+//! The first steps of a new user, in the order of the README. The connector makes the topic with the first row, and the
+//! job is started right after it, or right before.
 
 use std::thread::sleep;
 use std::time::Duration;

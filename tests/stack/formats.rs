@@ -73,7 +73,7 @@ fn formats_archive_of_unwrapped_rows() {
     bare.try_run().refused(2, &["delete.tombstone.handling.mode = rewrite"]);
 }
 
-/// Avro as Confluent's converter writes it. A registry that is away is waited for; one that refuses ends the run.
+/// Avro as Confluent's converter writes it. The run waits for a registry that is down, and ends if one refuses.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn formats_avro() {

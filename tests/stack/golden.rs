@@ -1,5 +1,6 @@
-//! Progress that commit 37c39c8 wrote is resumed: checkpoint folder, consumer group, recovery topic, table of alerts and
-//! Parquet files. `tests/golden` has them, and what that commit itself did next; its README says what is in it.
+//! Progress that commit 37c39c8 wrote is resumed: checkpoint folder, consumer group, recovery topic, table of alerts
+//! and Parquet files. `tests/golden` has them, and the next results of that commit itself. Its README describes the
+//! contents.
 //!
 //! - `scenario`: a scenario restored on the servers, and its steps
 //! - `monitor`: the alerts that a step raises, and the episodes that are open after it

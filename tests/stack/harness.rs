@@ -1,11 +1,12 @@
-//! What makes each test a story: a table that Debezium watches, runs of the binary over its topic, and what came out.
+//! The parts of every test: a table that Debezium watches, runs of the binary over its topic, and their results.
 //!
-//! - this file: the servers, a database, its connectors; everything a test makes is gone after it, also on panic
-//! - `kafka`: records in and out, watermarks, a group's offsets
-//! - `job`: the configuration of a run, the process, and what it did
+//! - this file: the servers, a database and its connectors. Everything that a test makes is gone after it, also on
+//!   panic
+//! - `kafka`: writes and reads records, watermarks, a group's offsets
+//! - `job`: the configuration of a run, the process, and its results
 //! - `orders`: a table of orders and the configuration of its archive
-//! - `dice`: numbers that come again
-//! - `readers`: DuckDB and pyarrow, which read what an archive wrote
+//! - `dice`: reproducible random numbers
+//! - `readers`: DuckDB and pyarrow, which read an archive's files
 //! - `role`: a role of the databases' server
 
 pub mod dice;
@@ -246,7 +247,7 @@ impl Connector {
         wait_for("the connector pauses", || (self.states() == ["PAUSED", "PAUSED"]).then_some(()));
     }
 
-    /// It leaves its slot, a moment later.
+    /// Stops the connector. It leaves its slot a moment later.
     pub fn stop(&self) {
         self.put("stop", None);
     }

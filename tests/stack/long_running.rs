@@ -65,7 +65,7 @@ fn killed_while_idle() {
     t.run("v1").read(0).quiet();
 }
 
-/// The topic comes into being with the table's first change; until then the run waits.
+/// The topic is created with the table's first change. Until then the run waits.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn started_before_the_topic_exists() {

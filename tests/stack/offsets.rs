@@ -55,7 +55,7 @@ fn reset(job: &Job, arguments: &[&str]) -> Json {
     object(job, &[&["reset", "--execute"], arguments].concat())
 }
 
-/// One of Kafka's own tools; its output.
+/// Runs one of Kafka's own tools. Returns its output.
 fn tool(arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/stack");
     let done = Command::new(script).arg("tool").args(arguments).output().unwrap();
@@ -302,8 +302,8 @@ fn kafkas_own_tool_reads_and_writes_the_same_csv() {
     assert_eq!(job.committed(), Some(3));
 }
 
-/// What a crash in the middle of a transactional commit leaves: the group's offsets are seen as they were before, the
-/// group can be moved, and what the transaction brings later does not move it back.
+/// The state after a crash in the middle of a transactional commit: readers see the group's earlier offsets, the group
+/// can be moved, and the end of the transaction does not move it back.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn an_open_transaction_is_in_nobodys_way() {
@@ -335,7 +335,7 @@ fn an_open_transaction_is_in_nobodys_way() {
     assert_eq!(view(&job)["partitions"][0]["group"], 2);
 }
 
-/// A topic of two partitions; the group has an offset in one of them.
+/// A topic of two partitions. The group has an offset in one of them.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn partitions_that_are_not_named_stay() {

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Job, Stack, Table};
 
-/// What a proxy does with a connection.
+/// Handles a connection of the proxy.
 type Handler = dyn Fn(TcpStream) -> std::io::Result<()> + Send + Sync;
 
-/// A listener on the loopback; it goes with the test's process.
+/// A listener on the loopback. It ends with the test's process.
 fn listen(handler: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -50,14 +50,14 @@ fn join(client: TcpStream, server: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a proxy does while its server is down.
+/// The behaviour of a proxy while its server is down.
 #[derive(Clone, Copy, Debug)]
 enum Down {
-    /// It accepts and closes: docker-proxy, HAProxy.
+    /// Accepts and closes: docker-proxy, HAProxy.
     Closes,
-    /// It reads what comes, and closes then.
+    /// Reads the request, and then closes.
     ReadsAndCloses,
-    /// It resets, as a server does that is killed in the middle.
+    /// Resets, like a server that is killed in the middle.
     ClosesInTheMiddle,
     /// The server says that it is starting.
     IsStarting,
@@ -129,7 +129,8 @@ fn a_server_behind_a_proxy_is_waited_for() {
     assert!(required.log.join("\n").contains("server does not support TLS"), "{required}");
 }
 
-/// What PgBouncer takes as it comes: `track_extra_parameters` and `ignore_startup_parameters` are not set.
+/// The parameters that PgBouncer accepts by default: `track_extra_parameters` and `ignore_startup_parameters` are not
+/// set.
 const HANDED_ON: [&str; 7] =
     ["user", "database", "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name"];
 

@@ -59,7 +59,7 @@ struct Waiting {
     fate: Fate,
 }
 
-/// What is done with an answer.
+/// The fate of an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     PassOn,
@@ -69,7 +69,7 @@ enum Fate {
     Drop,
     /// The same, and the broker's connection is closed after it.
     DropAndClose,
-    /// It is that of a request that was held back.
+    /// The answer to a request that was held back.
     Late,
 }
 
@@ -112,7 +112,7 @@ impl Proxy {
         *lock(&self.shared.point) = Some(Progress::new(point));
     }
 
-    /// What came of the point, once all of it has happened.
+    /// The outcome of the point, after all of it has happened.
     pub fn outcome(&self) -> Option<Outcome> {
         lock(&self.shared.point).as_ref().and_then(Progress::outcome)
     }
@@ -148,7 +148,7 @@ impl Link {
         let _ = self.client.shutdown(Shutdown::Both);
     }
 
-    /// The client's side is over; what the broker has yet to answer, it may.
+    /// Closes the client's side. The broker may still answer.
     fn hold(&self) {
         self.is_held.store(true, Ordering::SeqCst);
     }

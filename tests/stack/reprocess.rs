@@ -79,7 +79,7 @@ fn names(part: &str) -> (Vec<String>, Vec<String>) {
     (groups, sorted(&mut topics.topics().iter().map(|topic| topic.name())))
 }
 
-/// Every file below a folder, with its content; the configuration files of the commands aside.
+/// Every file below a folder, with its content, except the configuration files of the commands.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten() {

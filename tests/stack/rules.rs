@@ -1,8 +1,8 @@
-//! Random rules over random histories: what memory says of every group is what Postgres answers to the rule's own text, to the
-//! digit, unless memory says that it cannot tell. And what a confirmation asks has the same answer.
+//! Random rules over random histories. Memory's evaluation of every group equals Postgres's answer to the rule's own
+//! text, to the digit, unless memory cannot evaluate it. The statement of a confirmation has the same answer.
 //!
-//! `RULES_SEED` replays a seed, `RULES_SEEDS` says how many, `RULES_LOOKS` how often each history is looked at; 50 rules share a
-//! history.
+//! `RULES_SEED` replays a seed. `RULES_SEEDS` is the number of seeds. `RULES_LOOKS` is how often each history is
+//! compared. 50 rules share a history.
 
 mod any_sql;
 mod grammar;
@@ -138,7 +138,7 @@ fn rows_sql(query: &Query, wanted: &[usize]) -> String {
     format!("SELECT json_build_array({columns})::text FROM streaming.t")
 }
 
-/// What has changed since `held`, which has the rows then and has those of now afterwards.
+/// The changes since `held`, which has the earlier rows and gets the current ones.
 fn changes(
     query: &Query,
     wanted: &[usize],
@@ -279,7 +279,7 @@ impl World {
         self.read();
     }
 
-    /// What has changed in the table goes through every window.
+    /// Passes the table's changes to every window.
     fn read(&mut self) {
         let query = self.rules[0].query.clone();
         let rows = self.fetch(&rows_sql(&query, &self.wanted)).unwrap();
@@ -358,7 +358,7 @@ impl World {
         }
     }
 
-    /// What a confirmation of every group says is what the rule's text says.
+    /// Checks that a confirmation of every group gives the same as the rule's text.
     fn confirm(
         &mut self,
         at: usize,

@@ -47,7 +47,7 @@ fn a_property_is_named_without_its_value() {
     }
 }
 
-/// Answers one request with a redirection to where nobody listens; returns the request.
+/// Answers one request with a redirection to an address without a listener. Returns the request.
 fn redirecting(listener: &TcpListener) -> String {
     let (mut stream, _) = listener.accept().unwrap();
     let mut request = [0; 4096];

@@ -90,7 +90,7 @@ fn works(run: &Ended) {
     assert!(!run.everything().contains(PASSWORD), "{run}");
 }
 
-/// It ends with 4 at its start, and one clear message with these parts.
+/// Checks that the run ended with 4 at its start, and with one clear message that has these parts.
 fn refused(run: &Ended, parts: &[&str]) {
     assert_eq!(run.code, Some(4), "{run}");
     let said = run.everything();
@@ -175,7 +175,7 @@ impl Issuer {
     }
 }
 
-/// What `doctor` finds wrong: check, text and fix of each problem; and its exit code.
+/// The problems that `doctor` finds (check, text and fix), and its exit code.
 fn doctor(job: &Job) -> (Vec<(String, String)>, Option<i32>) {
     let out = job.command(&["doctor", "--output", "json"]).output().unwrap();
     let report: serde_json::Value =

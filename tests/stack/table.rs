@@ -1,6 +1,6 @@
-//! The table of alerts: what the sink writes, who may, and the commands that read it.
+//! The table of alerts: the sink's rows, the rights, and the commands that read it.
 //!
-//! - `generations`: one instance of a group writes, and another one no more; how an older table gets there
+//! - `generations`: only one instance of a group writes, and an older table is upgraded
 
 mod generations;
 

@@ -1,10 +1,10 @@
-//! Every alert proved, and none lost: what Postgres has not shown raises nothing, and what it shows is told once,
-//! however it was away in between.
+//! Every alert is proved, and none is lost: what Postgres has not shown raises nothing, and what it shows is delivered
+//! once, even if it was down in between.
 //!
 //! - `server`: a PostgreSQL of the test's own, which it may stop, starve or push to another epoch
 //! - `feed`: the changes of its table in Kafka, as Debezium writes them
-//! - `refuted`: the stream says yes and the database no; halves of transactions and of changes
-//! - `away`: the database stopped, its sessions killed, no connection to be had
+//! - `refuted`: the stream says yes and the database no, and halves of transactions and of changes
+//! - `away`: the database stopped, its sessions killed, no connection available
 //! - `refused`: statements that time out or fail, for all keys or for one
 //! - `many`: 20,000 users at once
 //! - `hanging`: changes in Kafka whose commit is not visible yet

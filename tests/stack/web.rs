@@ -1,8 +1,8 @@
-//! The page and what machines ask for, on a live run.
+//! The page and the interfaces for machines, on a live run.
 //!
-//! - `machines`: alerts, keys and events as JSON; who is answered, and how
-//! - `metrics`: every metric, and what it says
-//! - `ready`: what makes a run not ready
+//! - `machines`: alerts, keys and events as JSON, and which requests are answered
+//! - `metrics`: every metric and its value
+//! - `ready`: the reasons for a run not to be ready
 //! - `still`: connections that are held
 //! - `page`: the page in a browser
 //! - `prometheus`: Prometheus itself on the metrics and the alert rules
@@ -43,7 +43,7 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
-/// Status and body; 0 where nobody answers.
+/// Status and body. 0 if there is no answer.
 fn get(url: &str) -> (u16, String) {
     match agent().get(url).call() {
         Ok(mut answer) => (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap()),
@@ -57,7 +57,7 @@ fn get_json(url: &str) -> Json {
     serde_json::from_str(&body).unwrap()
 }
 
-/// What `/metrics` has answered.
+/// An answer of `/metrics`.
 struct Scrape {
     text: String,
     samples: Vec<Sample>,
@@ -87,7 +87,7 @@ impl Scrape {
 }
 
 impl Sample {
-    /// A line; the values of these labels hold neither commas nor quotes.
+    /// Parses a line. The values of these labels contain neither commas nor quotes.
     fn of(line: &str) -> Self {
         let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line:?}"));
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));

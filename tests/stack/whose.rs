@@ -1,4 +1,4 @@
-//! Whose record it is: of another table in the same topic, of another database, of no table at all; and a key or a value
+//! The origin of a record: another table in the same topic, another database, or no table at all. Also a key or a value
 //! that the connector makes up.
 
 use serde_json::json;

@@ -107,8 +107,7 @@ fn a_type_changes_at_work() {
     t.run("v1").fired([103, 104]).resolved([]);
 }
 
-/// A column that was added with a default is in rows of which no record says so; and a rewrite of the table goes without an
-/// event.
+/// A column that was added with a default is in rows without any record of it. A rewrite of the table causes no event.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn values_that_no_record_has() {
@@ -130,7 +129,7 @@ fn values_that_no_record_has() {
     job.run().fired([102]).resolved([]);
 }
 
-/// What went without an event: a table that is created again, a partition truncated below its root.
+/// Changes without an event: a table that is created again, a partition truncated below its root.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn what_goes_without_an_event() {

@@ -1,4 +1,4 @@
-//! What is set up wrongly: one clear message, its exit code, and no secret shown.
+//! Invalid setups: one clear message, its exit code, and no secret shown.
 
 use crate::harness::{Database, Ended, Job, RULE, Role, Stack, Table};
 

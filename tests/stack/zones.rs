@@ -23,7 +23,7 @@ fn buy(t: &Table, zone: &str, user: i64, hours: i64) {
     ));
 }
 
-/// What psql says: the users of the rule in a session that names no zone.
+/// The users of the rule by psql, in a session that names no zone.
 fn users(t: &Table) -> Vec<i64> {
     let sql = format!("RESET timezone; {HOURLY}");
     // The harness names UTC for its own sessions.

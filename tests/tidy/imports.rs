@@ -66,7 +66,7 @@ impl Modules {
     }
 }
 
-/// `sink/kafka.rs` → `sink::kafka`; `lib.rs` → nothing.
+/// `sink/kafka.rs` → `sink::kafka`. `lib.rs` has no name.
 fn module_of(file: &Path) -> String {
     let parts: Vec<_> = file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
     parts.join("::")

@@ -21,23 +21,23 @@ use syn::visit::Visit;
 enum Layer {
     /// Values and decisions: no clock, no I/O, no runtime.
     Core,
-    /// What every layer above needs: time, files, logs, retries.
+    /// The base of every layer above: time, files, logs, retries.
     Base,
     /// The traits that a job asks for what it needs.
     Port,
-    /// What a run shows of itself.
+    /// The status of a run.
     Status,
     /// The loops.
     Job,
     /// The one way to a server, which its adapters share.
     Door,
-    /// What stands behind a port. No adapter knows another.
+    /// An implementation of a port. No adapter knows another.
     Adapter,
     /// Settings.
     Config,
     /// Loads, connects, checks, wires and runs: the only one that names jobs and adapters together.
     App,
-    /// What people and programs see: arguments, printing, pages.
+    /// The interfaces for people and programs: arguments, printing, pages.
     Front,
     /// In-memory fakes, for tests.
     Fake,
@@ -88,7 +88,7 @@ const LAYERS: [(&str, Layer); 40] = [
     ("fakes", Fake),
 ];
 
-/// What a layer may name beside itself.
+/// The layers that a layer may name beside itself.
 fn may_name(layer: Layer) -> &'static [Layer] {
     match layer {
         Core => &[],
@@ -133,7 +133,7 @@ const PURE: [&str; 24] = [
     "run_status::snapshot",
 ];
 
-/// What a pure module may not name: runtimes, sockets, files, clocks, and chance.
+/// The names that a pure module may not use: runtimes, sockets, files, clocks, and chance.
 const IMPURE: [&str; 12] = [
     "tokio",
     "rdkafka",
@@ -181,7 +181,7 @@ fn sources() -> Vec<(String, String)> {
     files("src", ".rs").into_iter().map(read).collect()
 }
 
-/// What it may not call, by the end of its path, whatever it was imported as.
+/// The functions that a pure module may not call, by the end of the path, under any import.
 const CALLS: [&str; 5] = ["::now", "::now_v7", "::new_v4", "::random", "::elapsed"];
 
 fn is_in(module: &str, of: &str) -> bool {
@@ -193,8 +193,8 @@ fn place(module: &str) -> (&'static str, Layer) {
     *places.max_by_key(|(name, _)| name.len()).unwrap_or_else(|| panic!("src/{module} has no layer: give it one"))
 }
 
-/// What breaks the rules of the layers: no module names one of a layer that its own may not name, adapters know no other
-/// adapter, and only the wiring names jobs and adapters together.
+/// The violations of the layers: a module names one of a layer that its own may not name, an adapter knows another
+/// adapter, or another place than the wiring names jobs and adapters together.
 fn crossings(modules: &Modules) -> Vec<String> {
     let mut found = Vec::new();
     for (module, Module { names, .. }) in &modules.0 {
@@ -214,7 +214,7 @@ fn crossings(modules: &Modules) -> Vec<String> {
     found
 }
 
-/// What is not pure of the modules that are said to be, whatever the way to it.
+/// The impurities of the modules that have to be pure, direct or indirect.
 fn impurities(modules: &Modules) -> Vec<String> {
     let is_pure = |module: &str| place(module).1 == Core || PURE.iter().any(|pure| is_in(module, pure));
     let mut found = Vec::new();

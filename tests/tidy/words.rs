@@ -69,7 +69,7 @@ const LEFT: &[(&str, &str, usize)] = &[
     ("src/window", "tells", 1),
 ];
 
-/// `src/unit/audit.rs` → `src/unit`; files of the root and of other folders by themselves.
+/// `src/unit/audit.rs` → `src/unit`. Files of the root and of other folders stand alone.
 fn part(file: &str) -> String {
     match file.strip_prefix("src/").map(|rest| rest.split(['/', '.']).next().unwrap_or(rest)) {
         Some(module) => format!("src/{module}"),

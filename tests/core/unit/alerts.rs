@@ -45,7 +45,7 @@ fn the_record_has_every_field() {
     assert_eq!((alert.status, alert.emitted_at, &alert.key), (Status::Firing, t(5 * SECOND), &Key::Int(27_956_157)));
 }
 
-/// What an id may depend on.
+/// The values on which an id may depend.
 #[derive(Clone)]
 struct EpochRef {
     group: &'static str,

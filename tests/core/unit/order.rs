@@ -16,7 +16,7 @@ fn rule() -> Rule {
     rule_on(&transactions(ColumnType::Int8), WEEKLY, Time::Event, Confirm::Required)
 }
 
-/// One user is over on day 0, no longer on day 8, and over again on day 9; the database has not been heard.
+/// One user is over on day 0, no longer on day 8, and over again on day 9. The database has not answered yet.
 fn backlog() -> Bench {
     let mut bench = Bench::new(rule());
     for (id, amount, day) in [(1, 400_000, 0), (2, 100, 8), (3, 300_000, 9)] {
@@ -80,7 +80,7 @@ fn the_same_without_a_backlog() {
     assert_eq!(told(&mut bench), alternating());
 }
 
-/// What comes while a statement is under way waits for its answer.
+/// Evaluations during a statement wait for its answer.
 #[test]
 fn the_same_while_a_statement_is_under_way() {
     let mut bench = Bench::new(rule());

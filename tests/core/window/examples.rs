@@ -1,4 +1,4 @@
-//! What a window does with the changes of a stream, by name.
+//! The effect of a stream's changes on a window, by name.
 
 use tripline::change::{Change, Op};
 use tripline::model::{Key, Lsn, Timestamp};

@@ -144,7 +144,7 @@ impl Table {
         *newest
     }
 
-    /// The changes that an act writes; the rows are those after it.
+    /// The changes that an act writes. The rows are those after it.
     fn act(&mut self, act: &Act, now: Timestamp) -> Vec<Change> {
         let written = match *act {
             Act::Put { id, user, ref amount, age, later } => {
@@ -210,7 +210,7 @@ impl Table {
         rows.map(|row| &row[1]).collect()
     }
 
-    /// What the query says of a group.
+    /// The query's result for a group.
     fn look(&self, twin: &Twin, key: &Key, time: Time, now: Timestamp) -> (Evaluation, Map<String, Json>) {
         let amounts = self.inside(twin, key, time, now);
         let mut sum = None;
@@ -243,8 +243,8 @@ struct Run {
     time: Time,
     table: Table,
     window: Window,
-    /// The same changes, but stored and read back now and then; under event time evaluated at the end of a
-    /// step only.
+    /// A window with the same changes that is stored and read back now and then. Under event time it is evaluated only
+    /// at the end of a step.
     copy: Window,
     copy_owes: Vec<Transition>,
     evaluated: BTreeMap<Key, Evaluation>,

@@ -43,7 +43,7 @@ impl Stream {
         self.0.apply(&change, Position { partition: 0, offset: self.1 }, now);
     }
 
-    /// What is named at `now`, as user and whether HAVING holds.
+    /// The evaluations at `now`, as user and whether HAVING holds.
     fn named(&mut self, now: Timestamp) -> Vec<(Key, bool)> {
         let named: Vec<_> = self.0.evaluate_touched(now).into_iter().chain(self.0.expire(now)).collect();
         // None of them waits for an answer.

@@ -1,4 +1,4 @@
-//! What a comparison with the table has to know of a group since it was asked about.
+//! What a comparison with the table needs to know about a group since the question.
 
 use tripline::change::Op;
 use tripline::model::Key;

@@ -5,7 +5,7 @@ use tripline::change::avro::{JsonError, RecordPart, SchemaId, Schemas, WriterSch
 
 use super::SECRET;
 
-/// What is said of these bytes by this schema.
+/// The message about these bytes with this schema.
 pub(super) fn outcome(schema: &str, bytes: &[u8]) -> String {
     let mut schemas = Schemas::default();
     schemas.learn(SchemaId::Short(7), Ok(schema.to_owned()));
@@ -153,7 +153,7 @@ fn bytes() -> Vec<(&'static str, String, Vec<u8>)> {
     ]
 }
 
-/// What stands in front of bytes of Avro.
+/// The bytes in front of an Avro value.
 #[test]
 fn a_schema_that_is_not_known_is_asked_for() {
     let schemas = Schemas::default();

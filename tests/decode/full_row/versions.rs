@@ -17,7 +17,8 @@ fn look(at: u64, table: &FullRowTable) -> TableLook {
     TableLook { server: "7".into(), before: Lsn(at), after: Lsn(at), table: table.clone(), source }
 }
 
-/// `price` had two digits after the point up to position 20, and four from 30 on; `n` was an integer, and a bigint since.
+/// `price` had two digits after the point up to position 20, and four from 30 on. `n` was an integer, and is a bigint
+/// since.
 fn decoder(between: Option<Between>) -> FullRowDecoder {
     let of = |price, n| {
         let price = plain(FieldType::Decimal { precision: 12, scale: price });

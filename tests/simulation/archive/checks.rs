@@ -1,4 +1,5 @@
-//! What must hold of the archive: for every reader at every time, at every commit of the group's offsets, and after quiet.
+//! The invariants of the archive: for every reader at every time, at every commit of the group's offsets, and after
+//! quiet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ struct File {
     is_forgotten: bool,
 }
 
-/// What has been seen of the output so far.
+/// The files of the output that were seen so far.
 #[derive(Default)]
 pub(super) struct Seen {
     /// The output has an owner for good: no loss of power takes it.
@@ -131,7 +132,8 @@ fn rows(bytes: Vec<u8>, file: &Found) -> Result<Vec<Place>, String> {
     Ok(places)
 }
 
-/// What a reader sees that lists the output now: whole files, no row twice, and each in the folder of its date.
+/// Checks what a reader finds that lists the output now: complete files, no row twice, and each in the folder of its
+/// date.
 pub(super) fn readers(world: &World, when: &str) {
     let disk = &world.output;
     let mut seen = world.seen.borrow_mut();
@@ -161,8 +163,9 @@ pub(super) fn readers(world: &World, when: &str) {
     }
 }
 
-/// What was durable once is there after a loss of power. What was visible and not durable may be gone. Where another folder goes on
-/// then than the one that planned it, its rows come back by the settings of then, which may date them otherwise.
+/// Checks that durable files survive a loss of power. Files that were visible and not durable may be gone. If another
+/// folder then continues than the one that planned a file, its rows come back by the settings of that time, which may
+/// give them other dates.
 pub(super) fn kept(world: &World, folder_is_lost: bool) {
     let may_be_another = folder_is_lost || world.machines.len() > 1;
     world.seen.borrow_mut().operations = 0;

@@ -1,4 +1,4 @@
-//! What comes into the topic of the archive: changes of every kind, records that are no rows, and offsets without a record.
+//! The records in the archive's topic: changes of every kind, records that are not rows, and offsets without a record.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 /// A column of dates, by which some runs sort the rows.
 pub(super) const CREATED_AT: &str = "created_at";
 
-/// What a record has to become.
+/// The expected result of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// A row, in the folder of one of these dates: by commit, or by the column.

@@ -1,4 +1,4 @@
-//! How a process commits its group's offsets plainly, over connections that break; and how it reads beside the group.
+//! Plain commits of the group's offsets over connections that break, and reading outside of the group.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -23,8 +23,8 @@ impl<T: Clone + 'static> SimSource<T> {
 }
 
 impl<T: Clone + 'static> Follow for SimSource<T> {
-    /// The client sends the request until it is answered. The first copy may come late, after other commits of this member or
-    /// after its end; or it has come, and its answer is lost.
+    /// The client sends the request until it is answered. The first copy may arrive late, after other commits of this
+    /// member or after its end. Or it has arrived, and its answer is lost.
     async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), CallError> {
         if self.without_group.is_some() || self.id.is_none() {
             return Err(kafka("this member no longer has the partitions", Kind::Fenced));

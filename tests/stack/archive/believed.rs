@@ -1,5 +1,5 @@
-//! What is believed of a table and its records, and is looked at again: columns altered while the archive is at work, columns
-//! that never come, bytes in another encoding, numbers that no server writes.
+//! Assumptions about a table and its records that are checked again: columns altered while the archive is at work,
+//! columns that never arrive, bytes in another encoding, numbers that no server writes.
 
 use serde_json::json;
 
@@ -105,8 +105,8 @@ fn what_a_record_does_not_say_is_not_made_up() {
     assert_eq!(duckdb(&sql), [["c", "1", "DEADBEEF", "a"], ["c", "2", "DEADBE", "b"], ["d", "2", "", ""]]);
 }
 
-/// The bytes of a number say nothing of its scale. What was written while a look before and a look after agree is read by
-/// what both found; between two that differ the archive stops, and goes on as the flag says.
+/// The bytes of a number do not show its scale. Records between two reads of the catalog that agree are decoded by what
+/// both found. Between two that differ the archive stops, and then continues as the flag says.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn a_scale_that_is_changed() {

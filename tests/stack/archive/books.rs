@@ -55,7 +55,7 @@ impl Topic {
         partitions.map(|partition| self.consumer.fetch_watermarks(&self.name, partition, CALL).unwrap()).collect()
     }
 
-    /// What has come since.
+    /// Reads the new records.
     pub(super) fn read(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         let high: Vec<i64> = self.watermarks().into_iter().map(|(_, high)| high).collect();
@@ -138,14 +138,14 @@ pub(super) fn same_places<'a>(job: &Archive, places: impl IntoIterator<Item = &'
     );
 }
 
-/// What names the folder of a row.
+/// The value that names the folder of a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
     CreatedAt,
     Commit,
 }
 
-/// What a row of [`crate::harness::orders::ORDERS`] has to be, as text.
+/// The expected text of a row of [`crate::harness::orders::ORDERS`].
 fn expected((place, change): (&Place, &Json), topic: &str, by: By) -> Vec<String> {
     let source = &change["source"];
     let micros = source["ts_us"].as_i64().unwrap_or_else(|| source["ts_ms"].as_i64().unwrap() * 1000);

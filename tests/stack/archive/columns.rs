@@ -1,6 +1,7 @@
 //! Columns that come and go while the archive is written: all files are read together, each column of one type.
 //!
-//! Without a schema in the records the types are the catalog's, with one the schema's; then no database is asked at all.
+//! Without a schema in the records the types come from the catalog. With one they come from the schema, and no database
+//! is asked at all.
 
 use super::books::{Topic, parquet, same_places};
 use crate::harness::orders::{Archive, ORDERS, Orders};

@@ -1,6 +1,6 @@
-//! Killed at random while orders come, change and go: two partitions, three dates, some kills in a row, some with the
-//! checkpoint folder lost. After each restart that is left alone the files hold what Kafka has; and somebody reads them
-//! all the while.
+//! Killed at random while orders are inserted, updated and deleted: two partitions, three dates, some kills in a row,
+//! some with the checkpoint folder lost. After each undisturbed restart the files hold Kafka's records. A reader reads
+//! them all the time.
 //!
 //! `TRIPLINE_KILLS` (20) is how often, `TRIPLINE_SEED` repeats changes and moments as they were. More of it:
 //!

@@ -6,7 +6,7 @@ use crate::harness::orders::{Archive, Orders};
 use crate::harness::{kafka, wait_for};
 use crate::recovery::run::{Done, Run};
 
-/// What is due to anybody who is refused: a way to go on.
+/// Every refusal has to name a way to continue.
 #[track_caller]
 fn refused(job: &Archive, parts: &[&str]) -> Done {
     let before = parquet(&job.output);
@@ -245,7 +245,7 @@ fn folders_are_for_one_job() {
     check_now(&job);
 }
 
-/// One works; the other one is refused, or stands by and gets nothing done.
+/// One process works. The other one is refused, or stands by and does nothing.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn two_processes_at_once() {

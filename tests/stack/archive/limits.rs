@@ -59,7 +59,7 @@ fn another_limit_between_runs_and_in_an_interrupted_epoch() {
     assert_eq!(epochs(&many)[7..], [(90, 96, 7), (97, 109, 13)]);
 }
 
-/// The rows of the interrupted epoch lie where they would have lain; those after it by the new setting.
+/// The rows of the interrupted epoch are where they would have been. Later ones are placed by the new setting.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn another_column_for_the_folders_in_an_interrupted_epoch() {
@@ -130,7 +130,7 @@ fn retention_was_faster() {
     check_now(&new);
 }
 
-/// Where it starts: by the setting, once; by what the group has, where another job used it before.
+/// The start offsets: once by the setting, and by the group's offsets if another job used it before.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn starting_offsets() {

@@ -1,5 +1,5 @@
-//! Ended at every place that `src` names on the way of a row into its file, once and twice in a row, with the checkpoint
-//! folder there and lost; and what is in the files is what Kafka has.
+//! The process is killed at every place that `src` names on the way of a row into its file, once and twice in a row,
+//! with the checkpoint folder there and lost. Afterwards the files hold Kafka's records.
 //!
 //! `TRIPLINE_REPEATS` (2) is how often each chain of places is run, `TRIPLINE_PLACE` picks those that name it, and
 //! `TRIPLINE_THREADS` (10) is how many run at the same time.
@@ -21,9 +21,9 @@ const LOSE: &str = "lose";
 /// Records per epoch of the first process, and of those after it: an epoch that was interrupted ends where it had been planned to.
 const LIMITS: [u32; 2] = [30, 11];
 
-/// Where processes end, one after the other: a place, and the how manieth time that it is reached. N takes the numbers
-/// from 1 to the one beside, from both ends, from one repeat to the next; so often at least it is reached. After the last
-/// place a process goes on undisturbed.
+/// Where processes end, one after the other: a place, and which occurrence of it. N takes the numbers from 1 to the one
+/// beside, from both ends, from one repeat to the next. The place is reached at least that often. After the last place
+/// a process continues undisturbed.
 const CHAINS: &[(&[&str], usize)] = &[
     (&["archive.lineage:1"], 1),
     (&["archive.lineage:1", "archive.owned:1"], 1),
@@ -108,7 +108,7 @@ fn history(t: &Orders) -> Topic {
     topic
 }
 
-/// Processes that end where `faults` say, and one that goes on to the end; how many there were.
+/// Runs processes that end where `faults` say, and one that continues to the end. Returns how many there were.
 fn play(job: &Archive, topic: &Topic, faults: &[String]) -> Result<usize, String> {
     let ends: Vec<(i32, i64)> = (0..).zip(topic.ends.iter().copied()).collect();
     let done = catch_unwind(AssertUnwindSafe(|| {

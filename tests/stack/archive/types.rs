@@ -109,7 +109,7 @@ const COLUMNS: &[Column] = &[
     ("other_id", "oid", "BIGINT", Like::Psql, &["4294967295"]),
 ];
 
-/// So many rows hold every value of every column; the last one is all NULL.
+/// The number of rows that hold every value of every column. The last row is all NULL.
 pub(crate) fn rows() -> usize {
     COLUMNS.iter().map(|column| column.4.len()).max().unwrap() + 1
 }
@@ -232,7 +232,7 @@ fn every_type_is_as_psql_shows_it() {
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
-/// What no column of a file can hold is not in a file as something else: it is kept as a record that is not understood.
+/// A value that no file can hold is not written as something else. Its record is dead-lettered.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn values_beyond_every_file() {

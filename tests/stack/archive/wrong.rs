@@ -1,4 +1,4 @@
-//! What is set up wrongly: one clear message, its exit code, and nothing written.
+//! Invalid setups: one clear message, its exit code, and nothing written.
 
 use super::books::parquet;
 use crate::harness::orders::{Archive, ORDERS, Orders};

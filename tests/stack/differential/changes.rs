@@ -1,4 +1,4 @@
-//! What is done to the tables: statements of every kind, in transactions of every kind.
+//! The changes of the tables: statements of every kind, in transactions of every kind.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::harness::Dice;
 
-/// What a column holds.
+/// The kind of a column's values.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Whole(&'static str),
@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Time(&'static str),
 }
 
-/// What tables need of types.
+/// The types that the tables need.
 pub(super) const TYPES: &str = "CREATE TYPE streaming.\"Label\" AS ENUM ('l0', 'l''1', 'l2', 'l3', 'l4', 'l5', 'l6', 'l7', 'l8', 'l9', 'l10', 'l11');
     CREATE DOMAIN streaming.short AS varchar(40);
     CREATE DOMAIN streaming.shorter AS streaming.short;

@@ -1,4 +1,5 @@
-//! What is kept back of a table: by its publication, its own structure, the role's rights and the connector's settings.
+//! Parts of a table that are withheld: by its publication, its own structure, the role's rights and the connector's
+//! settings.
 
 use super::*;
 use crate::harness::{psql, variable};
@@ -129,7 +130,7 @@ fn by_the_connector() {
     assert!(said.fix("columns", "column.mask.hash.SHA-256 masks what a rule needs: status").contains("startswith("));
 }
 
-/// Names that Kafka does not take; and a topic that the connector does not write to.
+/// Names that Kafka does not accept, and a topic that the connector does not write to.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn names_of_topics() {

@@ -1,4 +1,4 @@
-//! What was told and what is held, compared with each other and with SQL.
+//! Deliveries and memory, compared with each other and with SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
@@ -22,8 +22,8 @@ use super::script::{Key, RULES, over};
 /// By rule and user, in order: status, and what the database said.
 pub(super) type Told = BTreeMap<Key, Vec<(String, Json)>>;
 
-/// What must be true of a group at rest, whose process has ended: everything has been told once and in turn, everywhere,
-/// and is what SQL says of this instant.
+/// Checks a group at rest, whose process has ended. Every alert was delivered once and in turn to every sink, and the
+/// open episodes are SQL's answer for this instant.
 pub(super) fn check(run: &mut Run, at: &str) -> Told {
     let records = records(&run.alert_topic);
     let alerts: Vec<Json> = records.iter().map(|record| serde_json::from_str(text(record)).unwrap()).collect();
@@ -159,7 +159,8 @@ struct StoredRow {
 /// Rule, user, row, time in microseconds, cents.
 type Held = BTreeSet<(String, i64, i64, i64, i64)>;
 
-/// What the last process left of its memory: its rows are the table's, and so are all totals; its episodes are those told.
+/// Checks the memory of the last process: its rows and totals are the table's, and its episodes are those that were
+/// delivered.
 fn in_memory(run: &mut Run, firing: &BTreeSet<Key>, at: &str) {
     let folder = Folder::open(&run.checkpoints(), &run.group).unwrap();
     let epoch = folder.newest_epoch::<Decisions>().unwrap().unwrap();

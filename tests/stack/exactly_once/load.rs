@@ -14,14 +14,14 @@ use crate::harness::{Database, Dice};
 const USERS: u64 = 30;
 /// Rows there are at most.
 const IDS: u64 = 120;
-/// What is of now has left the short window after this many milliseconds.
+/// After this many milliseconds the present rows have left the short window.
 const LEFT: i64 = 2_500;
 /// Between two changes: a few hundred a second.
 const PACE: Duration = Duration::from_millis(1);
 /// A process lives between these, in milliseconds: some do not come to their first change.
 const LIVES: (u64, u64) = (100, 3_000);
 
-/// So many of the first kills take the checkpoint folder along, every so many-th; later ones would have to read more again
+/// Every so many-th of the first kills also removes the checkpoint folder. Later ones would have to read more again
 /// than a process lives.
 const LOST_UNTIL: usize = 40;
 const LOST_EVERY: usize = 5;
@@ -41,7 +41,7 @@ impl Drop for Seed {
     }
 }
 
-/// The table changes at random; what is there is known without asking.
+/// The table changes at random. Its rows are known without asking.
 struct Writer {
     dice: Dice,
     there: Vec<bool>,

@@ -35,10 +35,10 @@ pub(super) const REST: &str = "killed at rest";
 
 const SIGKILL: i32 = 9;
 
-/// What is not as in other runs.
+/// The differences from other runs.
 #[derive(Clone, Default)]
 pub(super) struct Setup {
-    /// Where the processes find the broker; the stack's own without it.
+    /// The broker's address for the processes. `None`: the stack's own broker.
     pub(super) bootstrap: Option<String>,
     /// More lines of `[kafka]`.
     pub(super) kafka: String,
@@ -59,7 +59,7 @@ pub(super) struct Run {
     /// How many processes there have been.
     pub(super) starts: usize,
     alerts: BaseConsumer,
-    /// What is firing by the alerts seen so far.
+    /// The groups that are firing by the alerts seen so far.
     firing: BTreeSet<Key>,
     commits: BaseConsumer,
 }
@@ -179,7 +179,7 @@ impl Run {
         OpenOptions::new().create(true).append(true).open(self.folder.path().join(name)).unwrap()
     }
 
-    /// What all processes wrote: lines of alerts, and the log.
+    /// The output of all processes: lines of alerts, and the log.
     pub(super) fn written(&self, name: &str) -> String {
         let bytes = std::fs::read(self.folder.path().join(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -208,7 +208,8 @@ impl Run {
         self.starts += 1;
     }
 
-    /// What is in it goes; the folder itself stays, so that the next process is known to the group as the same member.
+    /// Deletes the contents of the folder. The folder itself remains, so that the next process is the same member for
+    /// the group.
     fn lose_folder(&self) {
         let folder = self.checkpoints().join(&self.group);
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -27,7 +27,7 @@ const LEFT: i64 = 1_000;
 /// A rule and a user.
 pub(super) type Key = (String, i64);
 
-/// What a rule asks, with NOW() as given.
+/// The query of a rule, with NOW() as given.
 pub(super) fn query(schema: &str, rule: usize, now: &str) -> String {
     let (_, window, having) = RULES[rule];
     format!(
@@ -39,7 +39,7 @@ pub(super) fn query(schema: &str, rule: usize, now: &str) -> String {
     )
 }
 
-/// What SQL says is over at an instant.
+/// The keys that are over at an instant, by SQL.
 pub(super) fn over(feed: &mut Feed, at: &str) -> BTreeSet<Key> {
     let mut over = BTreeSet::new();
     for (rule, (name, ..)) in RULES.iter().enumerate() {
@@ -101,7 +101,7 @@ fn time_passes_again(feed: &mut Feed) {
     feed.update(&format!("\"timestamp\" = {LEAVES}"), "id = 6");
 }
 
-/// Changes nothing for any rule; once it has been read, the last process has come so far.
+/// Changes nothing for any rule. When it has been read, the last process has read everything.
 pub(super) fn last_word(feed: &mut Feed) {
     feed.insert(&[(11, 6, "1", BEFORE)]);
 }

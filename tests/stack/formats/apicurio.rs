@@ -46,7 +46,7 @@ impl Apicurio {
         });
     }
 
-    /// What it holds is kept.
+    /// Stops the registry. Its contents are kept.
     pub(crate) fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         crate::truth::server::signal("TERM", process.id());
@@ -67,8 +67,8 @@ impl Apicurio {
         }
     }
 
-    /// The same registry at another address, while that is up; else there is an error in its place. It goes with the test's
-    /// process.
+    /// The same registry at another address, while that is up. Otherwise requests get an error. The server ends with
+    /// the test's process.
     pub(crate) fn behind(&self, is_up: &Arc<AtomicBool>) -> String {
         let (port, server, is_up) = (free_port(), self.url(""), Arc::clone(is_up));
         serve(port, move |head, _| {

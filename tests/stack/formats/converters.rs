@@ -131,7 +131,7 @@ fn job(format: &Format, database: &Database, folder: &std::path::Path) -> Job {
 /// Rule and user.
 type Open = BTreeSet<(String, i64)>;
 
-/// What the rules' own queries answer.
+/// The results of the rules' own queries.
 fn by_sql(database: &Database) -> Open {
     let rules = RULES.iter().map(|(name, sum, time, over)| (*name, sql_of(sum, time, *over)));
     let rules = std::iter::once(("weekly-spend", RULE.to_owned())).chain(rules);

@@ -1,4 +1,4 @@
-//! What happens to a real registry and to the schemas in it while jobs are at work.
+//! Changes of a real registry and of the schemas in it while jobs are at work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -62,7 +62,7 @@ impl Archive {
         self.scenario.steps()
     }
 
-    /// It does what it did then.
+    /// The step has the same results as then.
     pub(super) fn resume(&mut self, step: &Step<Outcome>) {
         let done = self.scenario.take(step);
         let counts: Json =
@@ -79,7 +79,7 @@ impl Archive {
         self.scenario.check_progress(step);
     }
 
-    /// The names of those that were added since the last look; all others are as they were.
+    /// The names of the files that were added since the last call. All others are unchanged.
     fn new_files(&mut self) -> Vec<String> {
         let bytes = |name: String| (name.clone(), std::fs::read(self.output.join(name)).unwrap());
         let files: BTreeMap<String, Vec<u8>> = parquet(&self.output).into_iter().map(bytes).collect();

@@ -115,7 +115,7 @@ impl Monitor {
         assert_eq!(keys(&self.open()), keys(&step.outcome.open_episodes), "{done}");
     }
 
-    /// What the topic has got since the last look.
+    /// The topic's new records since the last call.
     fn new_alerts(&mut self) -> Vec<Record> {
         let mut all = kafka::records(&self.scenario.topic("alerts"), 0);
         let new = all.split_off(self.alerts.len());
@@ -126,7 +126,7 @@ impl Monitor {
         new
     }
 
-    /// What the table has got since the last look.
+    /// The table's new ids since the last call.
     fn new_ids(&mut self) -> BTreeSet<String> {
         let rows = self.scenario.database.sql("SELECT id FROM tripline.alerts");
         rows.into_iter().flatten().filter(|id| self.ids.insert(id.clone())).collect()

@@ -1,4 +1,5 @@
-//! A scenario restored on the servers: source topic, group, dead letters, database and checkpoint folder; and a step of it.
+//! A scenario restored on the servers, and a step of it: source topic, group, dead letters, database and checkpoint
+//! folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub(super) struct Saved {
     headers: Vec<(String, String)>,
 }
 
-/// What a group has committed.
+/// The committed offsets of a group.
 #[derive(Deserialize)]
 pub(super) struct Group {
     pub(super) group: String,
@@ -62,7 +63,7 @@ impl Committed {
 /// One start of the program, and what it did.
 #[derive(Deserialize)]
 pub(super) struct Step<T> {
-    /// The files with what came before it; none before the first.
+    /// The files with the records and statements before the step. The first step has none.
     records: Option<String>,
     statements: Option<String>,
     command: String,
@@ -182,7 +183,7 @@ impl Scenario {
         }
     }
 
-    /// The records of a file; none where there is no such file.
+    /// The records of a file. Empty if there is no such file.
     fn saved(&self, file: &str) -> Vec<Saved> {
         let path = self.data.join(file);
         let text = if path.exists() { read(&path) } else { String::new() };
@@ -307,7 +308,7 @@ fn body(text: &str) -> Vec<String> {
     lines[1..lines.len() - 1].to_vec()
 }
 
-/// What JSON is without its values: the fields in their order. The JSON is compact.
+/// The form of JSON without its values: the fields in their order. The JSON is compact.
 pub(super) fn form(text: &str) -> String {
     let value: Json = serde_json::from_str(text).unwrap();
     assert_eq!(text, value.to_string(), "not as compact JSON is written");

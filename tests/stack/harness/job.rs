@@ -20,7 +20,7 @@ GROUP BY user_id
 HAVING SUM(ABS(amount)) > 3000
 ";
 
-/// The configuration of a run; a test changes what it is about.
+/// The configuration of a run. A test changes the settings that it is about.
 #[derive(Clone)]
 pub struct Job {
     pub group: String,
@@ -313,7 +313,7 @@ impl Drop for Running {
     }
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ended {
     /// `None`: by a signal.
@@ -323,7 +323,7 @@ pub struct Ended {
     /// The closing line of `--until-end`.
     pub counts: Option<Json>,
     pub log: Vec<String>,
-    /// What it added to the alert topic.
+    /// The records that the run added to the alert topic.
     pub alerts: Vec<Record>,
 }
 
@@ -378,7 +378,7 @@ impl Ended {
         self
     }
 
-    /// The alert of this user; its last one, where there are several.
+    /// The alert of this user. The last one, if there are several.
     pub fn alert(&self, user_id: i64) -> Json {
         let found = self.alerts.iter().rev().map(Record::json).find(|alert| user(alert) == user_id);
         found.unwrap_or_else(|| panic!("no alert of {user_id}: {self}"))

@@ -57,7 +57,7 @@ fn consumer(group: &str) -> BaseConsumer {
         .unwrap()
 }
 
-/// The offset after the last record, or a transaction's marker; 0 for a topic that does not exist.
+/// The offset after the last record, or a transaction's marker. 0 for a topic that does not exist.
 pub fn end_of(topic: &str) -> i64 {
     end_seen_by(&consumer("tests"), topic, 0)
 }
@@ -81,7 +81,7 @@ pub fn wait_for_end(topic: &str, records: i64) {
     });
 }
 
-/// The committed records from an offset to the end; none of a topic that does not exist.
+/// The committed records from an offset to the end. Empty for a topic that does not exist.
 pub fn records(topic: &str, from: i64) -> Vec<Record> {
     records_of(topic, 0, from)
 }

@@ -29,7 +29,7 @@ impl Orders {
         Self::of(test, ORDERS, 1, &[])
     }
 
-    /// `sql` makes the table; `settings` replace those of the connector.
+    /// Creates the table with `sql`. `settings` replace those of the connector.
     pub fn of(test: &str, sql: &str, partitions: i32, settings: &[(&str, &str)]) -> Self {
         let database = Database::new(&format!("archive_{test}"));
         database.sql(sql);
@@ -87,7 +87,7 @@ fn connector(database: &Database, suffix: &str, settings: &[(&str, &str)]) -> Co
     connector
 }
 
-/// The configuration of an archive job; a test changes what it is about.
+/// The configuration of an archive job. A test changes the settings that it is about.
 #[derive(Clone)]
 pub struct Archive {
     pub group: String,

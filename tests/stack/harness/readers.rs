@@ -47,7 +47,7 @@ pub fn duckdb(sql: &str) -> Vec<Vec<String>> {
     try_duckdb(sql).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What `FROM` takes for all Parquet files of a folder, by a bare pattern, later columns and all.
+/// The argument of `FROM` for all Parquet files of a folder, by a pattern, including later columns.
 pub fn files(folder: &Path) -> String {
     format!("read_parquet('{}/**/*.parquet', union_by_name = true, filename = true)", folder.display())
 }
@@ -99,7 +99,7 @@ impl Watch {
         Self(Some(python(&["watch", folder.to_str().unwrap()]).spawn().unwrap()))
     }
 
-    /// It has seen nothing wrong so far.
+    /// Checks that the reader has seen no problem so far.
     pub fn check(&mut self) {
         let ended = self.0.as_mut().unwrap().try_wait().unwrap();
         if ended.is_some() {

@@ -7,15 +7,16 @@ use super::wire;
 /// Something that happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// It is held back for so long.
+    /// The request is held back for this long.
     Delay(Duration),
-    /// Its answer is held back for so long.
+    /// The answer is held back for this long.
     DelayAnswer(Duration),
     /// The connection is cut, and the broker never gets it.
     LoseRequest,
     /// The broker gets it, and the connection is cut before its answer.
     LoseAnswer,
-    /// It is held back, the client's connection is cut, and the broker gets it during the next transaction.
+    /// The request is held back, the client's connection is cut, and the broker gets the request during the next
+    /// transaction.
     Late,
     /// The same, but the connection is not cut: the client waits until it times out.
     LateByTimeout,
@@ -41,16 +42,17 @@ pub struct Point {
     pub wait: Duration,
 }
 
-/// What came of it.
+/// The outcome of a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What the broker answered to the late request: 0 where it took it. `None`: nothing was late, or nothing came back.
+    /// The broker's answer to the late request. 0 if it accepted the request. `None`: nothing was late, or there was no
+    /// answer.
     pub late: Option<i16>,
     /// A late request has changed another transaction than its own: it ended that, or moved its offsets back.
     pub is_torn: bool,
 }
 
-/// What is to be done before an answer is passed on.
+/// The action before an answer is passed on.
 pub enum Step<H> {
     Nothing,
     Release(H, Duration),
@@ -119,7 +121,7 @@ impl<H> Progress<H> {
         self.phase = Phase::Done(code);
     }
 
-    /// It will not answer any more.
+    /// Records that the broker will not answer any more.
     pub fn give_up(&mut self) {
         if self.is_released() {
             self.phase = Phase::Done(None);

@@ -59,7 +59,7 @@ impl Cluster {
         runtime.block_on(async { request(self.client().create().unwrap(), options).await })
     }
 
-    /// What it calls itself.
+    /// The cluster's id.
     pub fn id(&self) -> String {
         wait_for("the cluster tells its id", || self.reader().client().fetch_cluster_id(CALL))
     }
@@ -116,7 +116,7 @@ impl Cluster {
         });
     }
 
-    /// How many the topic has; none when it is not there.
+    /// The number of the topic's partitions. 0 if it does not exist.
     pub fn partitions(&self, topic: &str) -> usize {
         // Of all topics: to ask for one by name makes it.
         let metadata = wait_for("the cluster answers", || self.reader().fetch_metadata(None, CALL).ok());
@@ -128,7 +128,7 @@ impl Cluster {
         wait_for("the partition has a leader", || self.reader().fetch_watermarks(topic, partition, CALL).ok())
     }
 
-    /// Appends records, in order; the topic is made with the first.
+    /// Appends records, in order. The topic is made with the first.
     pub fn produce(&self, topic: &str, partition: i32, records: &[Record]) {
         let make = || self.client().set("enable.idempotence", "true").set("linger.ms", "0").create().unwrap();
         let producer = self.writer.get_or_init(make);
@@ -146,7 +146,7 @@ impl Cluster {
         producer.flush(CALL).unwrap();
     }
 
-    /// What a reader of committed records finds in all partitions; nothing of a topic that is not there.
+    /// The records that a reader of committed records finds in all partitions. Empty if the topic does not exist.
     pub fn records(&self, topic: &str) -> Vec<Record> {
         // A client that has seen a cluster without brokers can be of no use for minutes.
         let found = self.try_records(self.reader(), topic);

@@ -6,7 +6,8 @@ use super::run::{Done, Run};
 use super::world::{World, firing, resolved};
 use crate::harness::{Job, Record};
 
-/// What the commands say of the next start: how checkpoint and group relate, what it does, and both in a sentence.
+/// The commands' report about the next start: how checkpoint and group relate, what the start does, and both in a
+/// sentence.
 struct Said {
     relation: String,
     next_start: String,
@@ -115,7 +116,7 @@ fn an_older_epoch_that_is_another_one() {
     w.one_each(&[&firing(1..=2), &firing(1..=2), &resolved([1])]);
 }
 
-/// The group has no offsets: deleted on purpose, or taken for a loss; and expired, by the broker's own retention.
+/// The group has no offsets: they were deleted on purpose, lost, or have expired by the broker's own retention.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn a_group_without_offsets() {

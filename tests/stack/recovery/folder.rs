@@ -29,7 +29,7 @@ fn two_processes_on_one_folder() {
 
 type Damage = fn(&mut Vec<u8>);
 
-/// What becomes of a file that a crash, a disk or a hand has damaged.
+/// Kinds of damage by a crash, a disk or a person.
 const DAMAGES: [(&str, Damage); 4] = [
     ("empty", Vec::clear),
     ("cut in the middle", |bytes| bytes.truncate(bytes.len() / 2)),
@@ -70,7 +70,7 @@ fn three_runs(test: &str) -> World {
     w
 }
 
-/// Its epoch may have been told, or its lineage be anyone's: it is not guessed.
+/// The start does not guess: the file's epoch may have been delivered, and its lineage is not known.
 fn refused_until_moved_away(test: &str, file: impl Fn(&Path) -> PathBuf) {
     let w = three_runs(test);
     let folder = w.checkpoint("a");
@@ -112,7 +112,7 @@ fn the_lineage_is_damaged() {
     refused_until_moved_away("damaged_lineage", |folder| folder.join("lineage.json"));
 }
 
-/// What is not needed, or can be had again, is passed over.
+/// Files that are not needed, or can be restored, are skipped.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn files_that_are_not_needed_are_damaged() {

@@ -1,5 +1,5 @@
-//! Killed at the moments that look like something else: between `offsets/N` and the commit, where the group's offsets
-//! are as an operator may have set them; and while a lineage begins.
+//! Killed at moments that look like something else. One is between `offsets/N` and the commit, where the group's
+//! offsets are as an operator may have set them. The other is while a lineage begins.
 
 use super::run::Run;
 use super::world::{World, firing, resolved};

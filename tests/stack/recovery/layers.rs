@@ -3,7 +3,7 @@
 use super::run::Run;
 use super::world::{World, copy, firing, resolved};
 
-/// Users 1 to 5 have fired; 6 to 10 wait for the database, which is away; the folder is gone.
+/// Users 1 to 5 have fired. Users 6 to 10 wait for the database, which is down. The folder is gone.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn the_folder_is_deleted_while_candidates_wait_and_the_database_is_away() {

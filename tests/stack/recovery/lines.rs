@@ -1,5 +1,5 @@
-//! What the log says of an outage: that it began, that it lasts, that it is over; once each, however many clients of a
-//! run, keys and viewers it concerns.
+//! The log lines about an outage: its beginning, its duration, its end. Each appears once, however many clients of a
+//! run, keys and viewers are concerned.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Kafka goes away and comes back, in the middle of a run with alerts due; and forgets a group that was away for too long.
+//! Kafka goes down and comes back in the middle of a run with alerts due, and forgets a group after a long outage.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ enum Outage {
     Hangs,
 }
 
-/// What is over its threshold leaves its window while Kafka is away.
+/// Rows that are over the threshold leave their window while Kafka is down.
 fn outage(test: &str, how: Outage, lasts: Duration) {
     let broker = Broker::new("");
     let mut w = on(&broker, test);

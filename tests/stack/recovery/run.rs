@@ -142,7 +142,7 @@ fn lines(pipe: impl Read + Send + 'static) -> (Lines, JoinHandle<()>) {
     (lines, reader)
 }
 
-/// What a run has left behind.
+/// The output of a run.
 #[derive(Debug)]
 pub struct Done {
     pub status: ExitStatus,
@@ -161,13 +161,13 @@ impl Done {
         self.status.code()
     }
 
-    /// It went well.
+    /// Checks that the run succeeded.
     pub fn well(self) -> Self {
         assert_eq!(self.code(), Some(0), "{self}");
         self
     }
 
-    /// It ended with this code and one message, which has these parts.
+    /// Checks that the run ended with this code and one message, which has these parts.
     pub fn refused(self, code: i32, parts: &[&str]) -> Self {
         assert_eq!(self.code(), Some(code), "{self}");
         let first = self.log.iter().position(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{self}"));

@@ -9,7 +9,8 @@ use super::world::{World, firing, resolved};
 const STANDS_BY: &str = "standing by until it is gone";
 const STARTS: &str = "tripline::monitor::recover: this start";
 
-/// Killed in the middle of a stream of alerts, while another stands by; then the other way round.
+/// The active instance is killed in the middle of a stream of alerts, while another stands by. Then the other way
+/// round.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn the_active_one_is_killed_and_a_stand_by_takes_over() {
@@ -46,7 +47,7 @@ fn works(run: &Run) -> bool {
     last.is_some_and(|line| line.contains(STARTS))
 }
 
-/// Two that start in the same instant may both join; one of them stays.
+/// Two instances that start at the same instant may both join. One of them remains.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn started_in_the_same_instant() {
@@ -71,7 +72,8 @@ fn started_in_the_same_instant() {
     w.one_each(&[&firing(1..=4), &resolved([1])]);
 }
 
-/// A server that does not get on for longer than `max.poll.interval.ms`; the member polls on and keeps its partitions.
+/// A server that makes no progress for longer than `max.poll.interval.ms`. The member polls on and keeps its
+/// partitions.
 struct Slow {
     w: World,
     held: Vec<Session>,
@@ -93,7 +95,7 @@ impl Slow {
         self.held.push(session);
     }
 
-    /// What was held first, after so many seconds.
+    /// Releases the session that was held first, after this many seconds.
     fn release(&mut self, seconds: u32) {
         let mut session = self.held.remove(0);
         let slept = session.ask(&format!("SELECT 'slept' FROM pg_sleep({seconds}); COMMIT"));

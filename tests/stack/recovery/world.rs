@@ -165,7 +165,7 @@ impl World {
         self.tell(&self.records("u", &format!("id = {id}")));
     }
 
-    /// What a reader of committed records finds on the alert topic.
+    /// The records that a reader of committed records finds on the alert topic.
     pub(super) fn alerts(&self) -> Vec<Json> {
         self.cluster.records(&format!("{}.alerts", self.name)).iter().map(Record::json).collect()
     }
@@ -280,7 +280,7 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What every file in a checkpoint folder holds, by its path.
+/// The contents of every file in a checkpoint folder, by its path.
 pub(super) fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     for name in names(folder) {

@@ -19,7 +19,7 @@ use super::world::{World, contents, firing, resolved};
 const STANDS_BY: &str = "standing by until it is gone";
 const STARTS: &str = "tripline::monitor::recover: this start";
 
-/// What had come into a folder, or changed in it, by name.
+/// The names of the files that were added to a folder, or changed in it.
 fn news(before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<String> {
     let is_new = |(path, bytes): (&PathBuf, &Vec<u8>)| (before.get(path) != Some(bytes)).then(|| name(path));
     let gone = before.keys().filter(|path| !after.contains_key(*path)).map(|path| format!("no {}", name(path)));
@@ -174,11 +174,11 @@ fn the_group_was_moved_while_it_was_stopped() {
 /// Where an instance is stopped besides: before it reads anything, or in an epoch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
-    /// It goes on from its folder.
+    /// The process continues from its folder.
     Starts,
-    /// It has lost its folder, and makes another.
+    /// The process has lost its folder, and makes another.
     Rebuilds,
-    /// It tells of user 10.
+    /// The process delivers an alert about user 10.
     Works,
 }
 
@@ -217,8 +217,8 @@ fn replaced(test: &str, point: &str, when: When) {
     w.one_each(&[&firing(users), &resolved([1, 2])]);
 }
 
-/// What it raises in the table when it is continued shuts out the one that works; both begin anew, and one of them goes
-/// on.
+/// When it is continued, it raises the generation in the table, which shuts out the active instance. Both start again,
+/// and one of them continues.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn stopped_between_the_fences() {

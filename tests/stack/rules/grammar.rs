@@ -87,7 +87,7 @@ pub(super) fn values(dice: &mut Dice) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What an expression is written over.
+/// The operands of an expression.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Over {
     Row,
@@ -422,7 +422,7 @@ pub(super) fn rule(dice: &mut Dice) -> String {
     format!("SELECT {outputs} FROM streaming.t {wheres} GROUP BY {keys_text} HAVING {having}")
 }
 
-/// A rule that goes by NOW() in WHERE, in FILTER and in HAVING; its keys are `k0` and on.
+/// A rule that depends on NOW() in WHERE, in FILTER and in HAVING. Its keys are `k0` and on.
 pub(super) fn timed_rule(dice: &mut Dice) -> String {
     let mut writer = Writer(dice);
     let keys = writer.one(&[

@@ -9,7 +9,7 @@ use tripline::planted::{self, BUGS, Bug};
 use super::{World, setting};
 use crate::harness::{Database, Dice};
 
-/// What these bugs break.
+/// The invariant that these bugs break.
 const RENDERER: &str = "What always holds, 8";
 /// Of one seed.
 const LOOKS: u64 = 40;

@@ -55,7 +55,7 @@ fn a_key_that_fails_fails_alone() {
     assert_eq!(run.terminate().code, Some(0));
 }
 
-/// What Postgres cannot evaluate either, or what would mean nothing, is refused with what to do.
+/// SQL that Postgres cannot evaluate either, or whose answers would mean nothing, is rejected with advice.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn what_is_refused() {

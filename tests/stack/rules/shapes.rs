@@ -326,7 +326,7 @@ pub(super) fn text(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What is open, as `rule: key, key`.
+/// The open episodes, as `rule: key, key`.
 fn open(job: &Job) -> BTreeSet<String> {
     let mut open = BTreeSet::new();
     for alert in kafka::records(&job.alert_topic, 0).iter().map(Record::json) {

@@ -41,7 +41,7 @@ struct Watched {
     sql: String,
     query: Query,
     window: Window,
-    /// What its transitions said last.
+    /// The last evaluation of each group.
     said: BTreeMap<Key, Evaluation>,
 }
 
@@ -160,7 +160,7 @@ impl World {
         self.read();
     }
 
-    /// What has changed in the table goes through every window.
+    /// Passes the table's changes to every window.
     fn read(&mut self) {
         let query = self.rules[0].query.clone();
         let rows = self.fetch(&rows_sql(&query, &self.wanted));

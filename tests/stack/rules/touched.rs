@@ -209,7 +209,7 @@ impl Client {
     }
 }
 
-/// What a query returns, by its key; `None`: Postgres does not take it.
+/// The rows of a query by its key. `None`: Postgres rejects the query.
 fn answers(client: &mut Client, sql: &str, key: &[usize]) -> Option<Answers> {
     let mut answers = Answers::new();
     let rows = client.rows(sql);

@@ -10,7 +10,7 @@ use crate::harness::{Connector, Job, kafka};
 /// Properties as the environment has them.
 type Properties = Vec<(&'static str, String)>;
 
-/// A way in: the listener, `None` for the one without TLS and login; and the properties for it.
+/// The kinds of connections: the listener, `None` for the one without TLS and login, and the properties for it.
 fn ways(broker: &Broker) -> [(Option<Listener>, Properties); 4] {
     let file = |name: &str| broker.file(name);
     let ca = file("ca.pem");

@@ -13,7 +13,7 @@ use crate::harness::{Job, Record, kafka, wait_for};
 /// How long a run may take to notice: the client's time-out of a request, and then some.
 const PATIENCE: Duration = Duration::from_secs(75);
 
-/// What is on the alert topic of this group: how often each user fired.
+/// The alert topic of this group: how often each user fired.
 fn fired(cluster: &Secured, group: &str) -> BTreeMap<i64, usize> {
     let mut fired = BTreeMap::new();
     for record in cluster.broker.records("alerts") {
@@ -38,8 +38,8 @@ fn feed(cluster: &mut Secured) -> i64 {
     id + 1_000
 }
 
-/// Takes something away while a run is at work, and gives it back. `names`: what the run has to name in the end; nothing where it
-/// goes on.
+/// Revokes something while a run is at work, and restores it. `names` are the parts of the run's last message. Empty:
+/// the run continues.
 fn check(
     cluster: &mut Secured,
     what: &str,

@@ -29,8 +29,8 @@ fn said(done: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
 }
 
-/// With these rights and no others a command works; without one of them it does not, and says which. `command` is given a new
-/// group each time. Returns what is otherwise.
+/// Checks that a command works with exactly these rights, and that without one of them it fails and names it. `command`
+/// is given a new group each time. Returns the deviations.
 fn check(cluster: &mut Secured, what: &str, rights: &[Right], command: impl Fn(&mut Secured) -> Output) -> Vec<String> {
     let mut wrong = Vec::new();
     for (right, _) in rights {
@@ -189,7 +189,7 @@ fn without_login(job: &Job) -> Vec<(&'static str, String)> {
     job.environment.iter().filter(|(name, _)| !name.contains("KAFKA__PROPERTIES")).cloned().collect()
 }
 
-/// It says that it cannot know, and names what it may not ask.
+/// Checks that the command reports `unknown`, and names what it may not read.
 fn unknown(done: &Output, named: &str) {
     let said = said(done);
     eprintln!("{named}: {:?} {said}", done.status);
@@ -197,7 +197,7 @@ fn unknown(done: &Output, named: &str) {
     assert!(said.contains(named) && !said.contains(PASSWORD), "{named}: {said}");
 }
 
-/// What `healthcheck` asks the cluster, for a run that has no page. Another user runs it.
+/// The requests of `healthcheck` to the cluster, for a run without a page. Another user runs it.
 #[test]
 #[ignore = "needs the servers: scripts/test --all"]
 fn slow_rights_of_healthcheck() {

@@ -21,8 +21,8 @@ fn log_lines(run: &Ended, text: &str) -> usize {
     run.log.iter().filter(|line| line.contains(text)).count()
 }
 
-/// Users 1 to 100 fire before the outage. During it: 101 to 300 cross; 301 crosses and comes back; 302 crosses in the
-/// stream only, as the database lost its row before. 1 resolves.
+/// Users 1 to 100 fire before the outage. During it, 101 to 300 cross, and 301 crosses and comes back. 302 crosses in
+/// the stream only, because the database lost its row before. 1 resolves.
 fn outage(test: &str, lasts: Duration) {
     let mut feed = Feed::new(test, "");
     feed.insert(1..=302, "3500");

@@ -16,7 +16,7 @@ impl Feed {
         Self { server: Server::new(settings), topic: format!("truth_{test}_{}", std::process::id()) }
     }
 
-    /// A run's configuration; `lines` are more of `[postgres]`.
+    /// A run's configuration. `lines` are more of `[postgres]`.
     pub(crate) fn job(&self, lines: &str) -> Job {
         let mut job = Job::new(self.server.folder(), &self.topic, &format!("{}-v1", self.topic), &self.topic);
         // The harness writes `url = "…"`, and nothing else below [postgres].

@@ -1,9 +1,9 @@
 //! Random tables under a passing clock: which keys fire at each instant is what the same SQL returns then.
 //!
-//! Three witnesses look at each instant: units that go by memory alone (`confirm = "off"`), units that ask, and the
-//! query over the table itself, in a model written down from SQL's meaning and, with servers, in Postgres. The stream
-//! may lag behind the table; then nothing may be told that the table does not say, and once it has caught up
-//! everything must have been.
+//! Three witnesses watch each instant: units that use memory alone (`confirm = "off"`), units that ask Postgres, and
+//! the query over the table itself. The query runs in a model written from SQL's meaning and, with servers, in
+//! Postgres. The stream may lag behind the table. Then no alert may contradict the table. After the stream has caught
+//! up, every alert must have been delivered.
 //!
 //! - this file: histories and who watches them
 //! - `twins`: the rules, as SQL and as the model reads them
@@ -49,7 +49,7 @@ fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
-/// What is asked: the model alone, or Postgres with the model beside it.
+/// The source of truth: the model alone, or Postgres with the model beside it.
 enum Truth {
     Model,
     Postgres(Box<Server>),
@@ -332,7 +332,7 @@ impl<'a> History<'a> {
     }
 }
 
-/// Runs the histories; how many alerts the two watchers told.
+/// Runs the histories. Returns how many alerts each of the two watchers delivered.
 fn run(seeds: &[u64], acts: u64, opaque: bool, truth: &mut Truth) -> (u64, u64) {
     let mut told = (0, 0);
     for seed in seeds {

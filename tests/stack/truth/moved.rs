@@ -1,4 +1,5 @@
-//! The database is moved to another server, whose positions in the WAL are lower; its changes go on in the same topic.
+//! The database is moved to another server, whose positions in the WAL are lower. Its changes continue in the same
+//! topic.
 
 use serde_json::json;
 
@@ -22,8 +23,8 @@ fn lsn(records: &[Record]) -> u64 {
     records[0].json()["source"]["lsn"].as_u64().unwrap()
 }
 
-/// User 1 is above the threshold on the old server, and below it on the new one; user 2 the other way round; user 3 is on
-/// the old one alone.
+/// User 1 is above the threshold on the old server, and below it on the new one. User 2 is the other way round. User 3
+/// is on the old server only.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn a_database_moves_to_another_server() {

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use crate::harness::job::Running;
 use crate::harness::{Job, RULE, Table};
 
-/// The rule with another window; `signed`: without ABS.
+/// The rule with another window. `signed`: without ABS.
 fn rule(window: &str, signed: bool) -> String {
     let sql = RULE.replace("7 days", window);
     if signed { sql.replace("SUM(ABS(amount))", "SUM(amount)") } else { sql }
@@ -77,7 +77,7 @@ fn a_refund_leaves_and_what_remains_fires() {
     assert_eq!(of(101, "resolved")["database"]["transactions"], 0);
 }
 
-/// Fires, resolves and expires; another run; fires again: two episodes, two ids.
+/// Fires, resolves and expires. After another run it fires again: two episodes, two ids.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn two_episodes_have_two_ids() {

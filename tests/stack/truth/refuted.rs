@@ -84,7 +84,7 @@ impl Slow {
         with_keys(Job { topic: self.topic.clone(), ..self.t.job("v1") })
     }
 
-    /// Debezium's next records, as they are; `all` is how many there are by then.
+    /// Copies Debezium's next records unchanged. `all` is how many there are by then.
     fn tell(&mut self, records: usize, all: i64) {
         self.t.wait_in_kafka(all);
         let written: Vec<Record> = kafka::records(self.t.topic(), 0);
@@ -158,8 +158,8 @@ fn half_a_transaction_that_is_over_alone_does_not_fire() {
     logged(&ended, &["refuted", "Int(101)", r#""total":"4000.00""#, r#""total":"2000.00""#]);
 }
 
-/// A primary key changes as a delete, a tombstone and a create, and the run sees them one by one; an update takes
-/// the old version out and puts the new one in. The user is over all the time.
+/// A primary key changes as a delete, a tombstone and a create, and the run sees them one by one. An update takes the
+/// old version out and puts the new one in. The user is over all the time.
 #[test]
 #[ignore = "needs the servers: scripts/test"]
 fn taking_out_and_putting_in_is_no_news() {

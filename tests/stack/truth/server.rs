@@ -140,7 +140,7 @@ impl Server {
         wait_for("the setting is taken", || (self.value(&format!("SHOW {name}")) == value).then_some(()));
     }
 
-    /// A session that stays open; `None` when the server refuses it.
+    /// A session that stays open. `None`: the server refuses it.
     pub(crate) fn session(&self) -> Option<Session> {
         let mut command = self.psql();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! What machines ask for, as JSON and as events; who is answered, and how.
+//! The interfaces for machines, as JSON and as events, and which requests are answered.
 
 use std::io::{BufRead, BufReader};
 
@@ -89,7 +89,7 @@ fn web_tells_machines_how_it_is() {
     assert_eq!(get(&format!("{url}/livez")).0, 0, "it ends with the run");
 }
 
-/// What the drill-down adds up is what psql adds up.
+/// The totals of the drill-down equal those of psql.
 fn drill_down(table: &Table, url: &str) {
     for (user, rows) in [(7, 2), (8, 1), (9, 2), (10, 0)] {
         let found = get_json(&format!("{url}/api/key?rule=weekly-spend&key={user}"));

@@ -7,7 +7,7 @@ use crate::harness::{Record, Table, kafka, wait_for};
 
 use super::{Scrape, get, with_page};
 
-/// What a label may be called. A key's columns are not among them, and never will be: there are millions of keys.
+/// The allowed names of labels. A key's columns are not among them, and never will be: there are millions of keys.
 const LABELS: [&str; 8] = ["phase", "partition", "rule", "status", "outcome", "reason", "le", "version"];
 
 type Labels = &'static [(&'static str, &'static str)];

@@ -16,7 +16,7 @@ fn told(job: &Job, user: i64) -> Option<()> {
     alerts.iter().any(|alert| alert.json()["key"]["user_id"] == user).then_some(())
 }
 
-/// What both layers say, each as it is read without the program: the group by another client, the folder as a file.
+/// The offsets of group and folder, each read without the program: the group by another client, the folder as a file.
 fn offsets(job: &Job) -> Json {
     let folder = job.checkpoints.join(&job.group);
     let numbers = std::fs::read_dir(folder.join("offsets")).unwrap();

@@ -27,7 +27,7 @@ fn program(name: &str) -> Command {
     Command::new(program)
 }
 
-/// promtool has nothing against what it reads; what it says.
+/// Checks that promtool accepts its input. Returns its output.
 fn accepted(arguments: &[&str], input: &str) -> String {
     let mut command = program("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -78,7 +78,7 @@ impl Prometheus {
         Self { process, address, folder }
     }
 
-    /// What it answers under `data`, once it does.
+    /// The answer under `data`, after there is one.
     fn ask(&mut self, path: &str) -> Option<Json> {
         if let Some(status) = self.process.try_wait().unwrap() {
             panic!("Prometheus ended: {status}\n{}", self.log());

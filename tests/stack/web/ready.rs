@@ -1,4 +1,4 @@
-//! What makes a run not ready, and ready again.
+//! The reasons for a run not to be ready, and its recovery.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::truth::feed::Feed;
 
 use super::{Scrape, get, get_json, with_page};
 
-/// Until `/readyz` has this status and says this; how long it took.
+/// Waits until `/readyz` has this status and text. Returns how long it took.
 fn wait_until(url: &str, status: u16, said: &str) -> Duration {
     let began = Instant::now();
     let mut last = (0, String::new());

@@ -1,4 +1,4 @@
-//! What the stream of changes does not bring: said, and right all the same.
+//! Changes that the stream does not bring: they are reported, and the result is right all the same.
 
 use crate::harness::{Database, Job, Role, Table};
 

@@ -1,7 +1,8 @@
-//! Random changes of the world under load: after each, open episodes are SQL's answer within one cycle of the audit. The
-//! grammar says of each kind whether the run may stop for it; then the same command has to go on.
+//! Random changes of the world under load. After each, the open episodes are SQL's answer within one cycle of the
+//! audit. The grammar says for each kind whether the run may stop for it. The same command then has to continue.
 //!
-//! `WORLD_SEED` replays a seed, `WORLD_STEPS` sets how many changes it makes, `WORLD_LOG` what a failure shows of the run.
+//! `WORLD_SEED` replays a seed. `WORLD_STEPS` sets how many changes it makes. `WORLD_LOG` sets how much of the run's
+//! log a failure shows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::recovery::cluster::Cluster;
 /// A cycle of the audit.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// What may happen to the world, with what is to be done about a run that stops for it; `None`: it may not stop.
+/// A change of the world, and the fix for a run that stops for it. `None`: it may not stop.
 type Change = (&'static str, &'static str, Option<&'static str>);
 
 const CHANGES: [Change; 17] = [

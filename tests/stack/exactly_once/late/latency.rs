@@ -1,4 +1,4 @@
-//! What the fence costs: from a change in Kafka to its alert on the topic, for readers of committed records.
+//! The cost of the fence: the time from a change in Kafka to its alert on the topic, for readers of committed records.
 //!
 //! `TRIPLINE_SECONDS` (20) is for how long each rate is measured.
 

@@ -18,7 +18,7 @@ pub(super) const WANTED: [usize; 4] = [1, 2, 3, 4];
 /// A rule, said twice: as SQL, and as a function of the rows inside its window. Nothing is said of no rows.
 pub(super) struct Twin {
     pub(super) sql: &'static str,
-    /// Whether a row that stands exactly on the edge is inside; `None`: no window.
+    /// Whether a row exactly on the edge is inside. `None`: no window.
     pub(super) inclusive: Option<bool>,
     pub(super) holds: fn(&[&Spend]) -> bool,
     /// Memory cannot always judge it, so that only units that ask can run it.
