@@ -46,7 +46,7 @@ impl Timestamp {
     /// After every instant: Postgres's `infinity`.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// From milliseconds since the epoch, saturating.
+    /// Converts milliseconds since the epoch, saturating.
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.saturating_mul(1_000))
     }

@@ -1,8 +1,8 @@
 //! Bugs that a test can switch on, to check that the simulation finds them. Pure. The shipped program contains none of
 //! them (feature `fakes`): there [`bug`] is the constant `false`.
 //!
-//! To plant another one: add it to `BUGS`, and check for it at its place, e.g. `if
-//! planted::bug("group-committed-first") { … }`. `tests/simulation` then has to find it within a stated number of
+//! To plant another one: add it to `BUGS`, and check for it at its place, e.g.
+//! `if planted::bug("group-committed-first") { … }`. `tests/simulation` then has to find it within a stated number of
 //! seeds.
 
 use crate::model::Timestamp;

@@ -67,9 +67,9 @@ pub struct WriteArgs {
 /// Before or after a change of the table's columns.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum When {
-    /// By the columns that the table had before.
+    /// Read them by the columns that the table had before.
     Before,
-    /// By the columns that the table has had since.
+    /// Read them by the columns that the table has had since.
     After,
 }
 

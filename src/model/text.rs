@@ -28,8 +28,8 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Removes the value from serde's message about a wrong type, because the value may be the whole row: `invalid type:
-/// string "…", expected …` becomes `invalid type: string, expected …`.
+/// Removes the value from serde's message about a wrong type, because the value may be the whole row:
+/// `invalid type: string "…", expected …` becomes `invalid type: string, expected …`.
 pub fn without_value(error: &str) -> String {
     let Some((before, after)) = error.rsplit_once(", expected ") else { return error.to_owned() };
     let kind = before.split(['"', '`']).next().unwrap_or_default().trim_end();

@@ -131,8 +131,8 @@ pub fn check_nulls(query: &Query, connector_keeps_nulls: bool) -> Result<(), Str
 /// Computes the rule's version: 16 hex digits of a UUIDv5 (SHA-1) over the canonical SQL, the meaning of NOW(), and
 /// whether Postgres confirms.
 ///
-/// The version does not depend on white space, the case of keywords, the order of a comparison's sides, `1 week` or `7
-/// days`, `3000.0` or `3000`. It does depend on the names of outputs, because alerts contain them.
+/// The version does not depend on white space, the case of keywords, the order of a comparison's sides, `1 week` or
+/// `7 days`, `3000.0` or `3000`. It does depend on the names of outputs, because alerts contain them.
 pub fn version(query: &Query, time: Time, confirm: Confirm) -> String {
     let canonical = query.clone().canonical();
     // The words that versions have been made of since the first one.

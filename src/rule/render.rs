@@ -91,8 +91,10 @@ pub fn confirmation(query: &Query, time: Time) -> Confirmation {
     keyed(query, time, false)
 }
 
-/// The same statement with two more columns for an audit: `rows` (bigint, the number of rows inside the window) and
-/// `times` (text, the sum of their times in microseconds since 1970, without infinities, 0 without a time bound).
+/// The statement of [`confirmation`] with two more columns for an audit:
+///
+/// - `rows` (bigint): the number of rows inside the window
+/// - `times` (text): the sum of their times in microseconds since 1970, without infinities. 0 without a time bound
 pub fn comparison(query: &Query, time: Time) -> Confirmation {
     keyed(query, time, true)
 }
@@ -146,7 +148,7 @@ pub fn confirmation_null(query: &Query, time: Time, nulls: &[bool]) -> Confirmat
     null(query, time, nulls, false)
 }
 
-/// The same statement with the columns of [`comparison`].
+/// The statement of [`confirmation_null`] with the additional columns of [`comparison`].
 pub fn comparison_null(query: &Query, time: Time, nulls: &[bool]) -> Confirmation {
     null(query, time, nulls, true)
 }
@@ -289,7 +291,7 @@ pub fn all_rows(query: &Query, wanted: &[usize], time: Time) -> String {
     all_rows_at(query, wanted, time, "$1")
 }
 
-/// The same statement for the rows in some blocks of the table.
+/// The statement of [`all_rows`] for the rows in some blocks of the table.
 ///
 /// Parameters: `$1 text` is the instant. `$2 text` and `$3 text` are the physical places (`ctid`) of the first row and
 /// of the first row after the last.

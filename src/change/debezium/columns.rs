@@ -54,7 +54,7 @@ pub(super) enum Part {
 }
 
 impl Columns {
-    /// Also returns the form of each slot in records without a schema.
+    /// Selects the columns. Also returns the form of each slot in records without a schema.
     pub(super) fn new(table: &Table, wanted: &[usize], settings: Settings) -> Result<(Self, Vec<Form>), String> {
         let own: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
         let adjusted = AdjustedNames::of(&own);

@@ -401,7 +401,7 @@ impl FullRowDecoder {
         Ok((Arc::clone(&narrow.fields), self.deleted_of(&narrow, &before, key)?))
     }
 
-    /// The same by the layout of `before`.
+    /// The primary key of a deleted row, by the layout of `before`.
     fn deleted_of(
         &self,
         layout: &Layout,

@@ -274,7 +274,8 @@ impl Types<'_> {
     }
 }
 
-/// The same for expressions that are typed already. `nodes` has their positions. Each is typed once, because they nest.
+/// Like [`Types::alike`], for expressions that are typed already. `nodes` has their positions. Expressions nest, so each
+/// is typed only once.
 fn alike(at: At, mut typed: Vec<Typed>, nodes: &[&Node], of_two: Common) -> Result<(Vec<Expression>, Type), RuleError> {
     let mut common = Type::Unknown;
     for ((_, ty), node) in typed.iter().zip(nodes) {

@@ -123,8 +123,8 @@ impl Source {
         outside.or_else(|| places.next()).map_or(self.start, |word| word.at)
     }
 
-    /// Rejects the first clause that is present. An entry is `(is present, keyword, what it is, what is supported
-    /// instead)`.
+    /// Rejects the first clause that is present. An entry is
+    /// `(is present, keyword, what it is, what is supported instead)`.
     pub(super) fn refuse_clauses(&self, clauses: &[(bool, Keyword, &str, &str)]) -> Result<(), RuleError> {
         match clauses.iter().find(|(there, ..)| *there) {
             Some((_, keyword, what, instead)) => {
