@@ -127,8 +127,8 @@ fn run(sql: &str, seed: u64) {
             let mut copy = Window::new(program(sql), Time::Processing);
             copy.refill(postcard::from_bytes::<StoredWindow>(&bytes).unwrap());
             check(&mut copy, &table, now, is_late, seed);
-            assert!(seed % 2 == 0 || copy.rows() == window.rows(), "seed {seed}");
-            if seed % 2 == 0 {
+            assert!(seed.is_multiple_of(2) || copy.rows() == window.rows(), "seed {seed}");
+            if seed.is_multiple_of(2) {
                 window = copy; // it goes on from what was stored
             }
         }
