@@ -20,7 +20,7 @@ pub trait Confirm {
     /// stands at all of them when the database is down; either way it is asked again.
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>>;
 
-    /// What the table and its server are at present, with the columns that the rules need.
+    /// What the tables and their server are at present, with the columns that the rules need.
     async fn look(&self) -> Result<Look, CallError>;
 
     /// What the database shows at present: `pg_current_snapshot()`.
@@ -39,8 +39,8 @@ pub trait Confirm {
     /// The rows of a group inside of its window, for memory to hold instead of its own.
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError>;
 
-    /// The rows of these primary keys that the table has.
-    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError>;
+    /// The rows of these primary keys that the table at this place has.
+    async fn lookup(&self, table: usize, pks: &[Key]) -> Result<Vec<TableRow>, CallError>;
 
     /// Hands over the rows of all groups inside of the rule's window. Returns a position in the WAL from before they were
     /// read. After an error it can be done again.

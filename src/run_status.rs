@@ -21,7 +21,7 @@ use crate::alert::{key_json, key_label};
 use crate::episode::Status;
 use crate::failure::CallError;
 use crate::model::Timestamp;
-use crate::progress::{Epoch, LastRecords, Offsets, Progress};
+use crate::progress::{Epoch, LastRecords, Offsets, Progress, Topics};
 use crate::rule::evaluate::Evaluation;
 use crate::rule::{Confirm, Rule, Time, render};
 use crate::telemetry;
@@ -186,11 +186,12 @@ impl RunStatus {
     }
 
     /// What the run is about. `cut_off` is set while no broker of Kafka answers.
-    pub(crate) fn begin(&self, group: &str, topic: &str, rules: &[Rule], cut_off: Arc<AtomicBool>) {
+    pub(crate) fn begin(&self, group: &str, topics: &Topics, rules: &[Rule], cut_off: Arc<AtomicBool>) {
         let mut state = self.lock();
         state.cut_off = cut_off;
         let snapshot = &mut state.snapshot;
-        (snapshot.group, snapshot.topic) = (group.to_owned(), topic.to_owned());
+        (snapshot.group, snapshot.topic) = (group.to_owned(), topics.text());
+        snapshot.topics = Some(topics.clone());
         snapshot.rules = rules.iter().map(RuleStatus::new).collect();
     }
 

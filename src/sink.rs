@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use crate::alert::Alert;
 use crate::change::record::DeadLetter;
 use crate::failure::CallError;
-use crate::progress::Progress;
+use crate::progress::topics::partition_of;
+use crate::progress::{Progress, Topics};
 use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 
 /// What an epoch does to Kafka, all of it or nothing.
@@ -83,15 +84,19 @@ pub trait DeadLetterSink {
 
 /// A line of the log for each kind of invalid record among these, with the first of its kind; each record at DEBUG. The
 /// records of one epoch are logged together: a topic full of them fills no disk.
-pub fn log_invalid(topic: &str, dead: &[DeadLetter]) {
+pub fn log_invalid(topics: &Topics, dead: &[DeadLetter]) {
+    let at = |letter: &DeadLetter| {
+        let lane = letter.position.partition;
+        (topics.name(lane).to_owned(), partition_of(lane), letter.position.offset)
+    };
     let mut kinds: BTreeMap<&'static str, (usize, &DeadLetter)> = BTreeMap::new();
     for letter in dead {
         kinds.entry(letter.reject.kind.as_str()).or_insert((0, letter)).0 += 1;
-        let (partition, offset, reason) = (letter.position.partition, letter.position.offset, &letter.reject);
+        let ((topic, partition, offset), reason) = (at(letter), &letter.reject);
         tracing::debug!(topic, partition, offset, %reason, "invalid");
     }
     for (records, letter) in kinds.into_values() {
-        let (partition, offset, reason) = (letter.position.partition, letter.position.offset, &letter.reject);
+        let ((topic, partition, offset), reason) = (at(letter), &letter.reject);
         if records == 1 {
             tracing::warn!(topic, partition, offset, %reason, "invalid record");
         } else {

@@ -23,7 +23,7 @@ use crate::fault;
 use crate::job::start::{check_same_topic, first_offsets};
 use crate::job::{self, JobError};
 use crate::planted;
-use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, TopicState};
+use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, TopicState, Topics};
 use crate::sink::DeadLetterSink;
 use crate::source::Follow;
 
@@ -186,7 +186,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     }
 
     pub(super) fn stop(&self, mismatch: &Mismatch, place: &str) -> JobError {
-        JobError::Unsafe(mismatch.text(&self.settings.topic, place, ADVICE))
+        JobError::Unsafe(mismatch.text(&Topics::from(self.settings.topic.as_str()), place, ADVICE))
     }
 
     /// Nor do they in a topic that was deleted and created again under the same name.

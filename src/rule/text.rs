@@ -34,8 +34,19 @@ pub struct Text {
     /// Which columns of the watched table are a key that a change of a row touches, each list in the order of the key. Empty: no
     /// change says which keys it touches, and the query runs as a whole.
     pub touches: Vec<Vec<usize>>,
+    /// Other tables that it reads and whose changes are read.
+    pub others: Vec<Touched>,
     /// When Postgres is asked.
     pub pace: Pace,
+}
+
+/// A table whose changes touch keys of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// The table.
+    pub table: Table,
+    /// Which of its columns are a key, as in [`Text::touches`].
+    pub touches: Vec<Vec<usize>>,
 }
 
 /// When Postgres is asked about a rule that it alone evaluates.
@@ -50,6 +61,11 @@ pub struct Pace {
 }
 
 impl Text {
+    /// Whether any change says which keys it touches.
+    pub fn touches_any(&self) -> bool {
+        !self.touches.is_empty() || self.others.iter().any(|other| !other.touches.is_empty())
+    }
+
     /// The query of a rule with this text, over the watched table. `columns`: the outputs, by the types that Postgres gives them.
     ///
     /// # Errors
