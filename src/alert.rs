@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::episode::{EpisodeId, Open, Reason, Status};
 use crate::model::text::shortened;
 use crate::model::{Key, Table, Timestamp, Value, decimal_text};
+use crate::progress::topics::partition_of;
 use crate::rule::message::Field;
 use crate::rule::{Confirm, Expression, OutputExpr, Query, Rule, render};
 use crate::window::{GRACE_MICROS, Trigger};
@@ -41,6 +42,8 @@ pub struct Decision<'a> {
     pub lineage: &'a str,
     /// Topic of the changes.
     pub topic: &'a str,
+    /// The table of the trigger, where it is known which it is.
+    pub trigger_table: Option<&'a Table>,
     /// The rule.
     pub rule: &'a Rule,
     /// The group of rows.
@@ -135,7 +138,7 @@ impl Alert {
                 "from": decision.window.0.map(Timestamp::rfc3339),
                 "to": decision.window.1.rfc3339(),
             },
-            "trigger": decision.trigger.map(|trigger| trigger_json(decision.topic, &query.table, trigger)),
+            "trigger": decision.trigger.map(|trigger| trigger_json(decision.topic, decision.trigger_table, trigger)),
             "confirmation": confirmation_json(rule.confirm, decision.confirmation, decision.trigger),
             "emitted_at": decision.emitted_at.rfc3339(),
         });
@@ -311,15 +314,16 @@ pub fn key_json(query: &Query, key: &Key) -> Json {
     columns_json(&query.table, query.group_by.iter(), key)
 }
 
-fn trigger_json(topic: &str, table: &Table, trigger: &Trigger) -> Json {
+fn trigger_json(topic: &str, table: Option<&Table>, trigger: &Trigger) -> Json {
+    let pk = |table: &Table| Some(columns_json(table, table.primary_key.iter(), trigger.pk.as_ref()?));
     json!({
         "topic": topic,
-        "partition": trigger.position.partition,
+        "partition": partition_of(trigger.position.partition),
         "offset": trigger.position.offset,
         "op": trigger.op,
         "lsn": trigger.lsn,
         "tx_id": trigger.tx_id,
-        "pk": trigger.pk.as_ref().map(|pk| columns_json(table, table.primary_key.iter(), pk)),
+        "pk": table.and_then(pk),
         "event_time": trigger.event_time.map(Timestamp::rfc3339),
         "committed_at": trigger.committed_at.map(Timestamp::rfc3339),
     })

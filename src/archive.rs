@@ -51,7 +51,7 @@ use crate::job::gauge::Gauge;
 use crate::job::{self, ColumnsError, Ended, Job, JobError};
 use crate::model::NextOffset;
 use crate::planted;
-use crate::progress::{Epoch, EpochRef, LastRecords, Offsets, StartAt};
+use crate::progress::{Epoch, EpochRef, LastRecords, Offsets, StartAt, Topics};
 use crate::sink::{DeadLetterSink, log_invalid};
 use crate::source::{Event, Follow};
 
@@ -311,8 +311,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         if !is_late {
             self.dead_letter(session.batch.dead()).await?;
         }
-        let batch = &session.batch;
-        let about = batch.about().clone();
+        let (batch, about) = (&session.batch, session.batch.about().clone());
         let mut offsets = batch.next().clone();
         if planted::bug("archive-epoch-ahead") && batch.records() > 0 {
             offsets.values_mut().for_each(|next| next.0 += 1);
@@ -320,8 +319,9 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
         let epoch = Epoch {
             number: about.epoch,
             lineage: about.lineage.clone(),
-            topic: about.topic.clone(),
+            topics: Topics::from(about.topic.as_str()),
             offsets,
+            kept: Offsets::new(),
             last_records: batch.last_records().clone(),
             at: self.clock.now(),
             conf: self.conf(partition_by)?,
@@ -371,7 +371,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
             return Ok(());
         }
         let dead = dead.get(usize::from(planted::bug("archive-dead-letters-cut"))..).unwrap_or_default();
-        log_invalid(&self.settings.topic, dead);
+        log_invalid(&Topics::from(self.settings.topic.as_str()), dead);
         Ok(Retry::WORKING.run("writing dead letters", async || self.dead_letters.dead_letter(dead).await).await?)
     }
 

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-pub use format::{Encoded, FORMAT, Lineage, StateHead};
+pub use format::{Encoded, FORMAT, FORMAT_MAX, Lineage, StateHead};
 pub use view::FolderView;
 
 use crate::failure::{HasKind, Kind};
@@ -90,7 +90,7 @@ pub enum CheckpointError {
         problem: String,
     },
     /// Written by a version that this one does not know.
-    #[error("checkpoint file {path} has format {found}, this version reads up to {FORMAT}: use a newer tripline")]
+    #[error("checkpoint file {path} has format {found}, this version reads up to {FORMAT_MAX}: use a newer tripline")]
     Format {
         /// The file.
         path: PathBuf,

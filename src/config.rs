@@ -3,6 +3,7 @@
 //! - `layers`: where values come from, and which layer wins
 //! - `reader`: typed reading of one section; every problem is collected with its key and its origin
 //! - `settings`: which keys there are, and what they may hold
+//! - `sources`: the topics of changes
 //! - `checks`: what names, addresses and URLs must look like
 //!
 //! Only [`Config`] travels through the program. Values are read by `reader` rather than by serde, because the
@@ -13,6 +14,7 @@ mod checks;
 mod layers;
 mod reader;
 mod settings;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,8 +42,10 @@ pub struct Config {
     pub startup_wait: Duration,
     /// The Kafka cluster and the consumer group.
     pub kafka: Kafka,
-    /// The topic of changes and how its records are read.
+    /// The first topic of changes and how its records are read.
     pub source: Source,
+    /// All topics of changes with their tables; never empty. `[source]` alone is the only one.
+    pub sources: Vec<Source>,
     /// The database that confirms.
     pub postgres: Postgres,
     /// Where and how often progress is stored.
@@ -159,6 +163,8 @@ pub enum OnRuleChange {
 pub struct Source {
     /// The topic of changes.
     pub topic: String,
+    /// The table whose changes it has, as `schema.name`; `None`: the one that the topic is named after.
+    pub table: Option<String>,
     /// How records are written, and what stands around a row.
     pub format: SourceFormat,
     /// Where the schemas of Avro are.

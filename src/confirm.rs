@@ -20,7 +20,7 @@ pub trait Confirm {
     /// them if the database is down. In both cases the caller asks again.
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>>;
 
-    /// Reads the current properties of the table and its server, with the columns that the rules need.
+    /// What the tables and their server are at present, with the columns that the rules need.
     async fn look(&self) -> Result<Look, CallError>;
 
     /// Reads the database's current snapshot: `pg_current_snapshot()`.
@@ -39,8 +39,8 @@ pub trait Confirm {
     /// Returns the rows of a group inside its window. They replace the rows that memory holds.
     async fn rows(&self, rule: usize, asked: &Asked) -> Result<Vec<TableRow>, CallError>;
 
-    /// Returns the rows of the table with these primary keys.
-    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError>;
+    /// The rows of these primary keys that the table at this place has.
+    async fn lookup(&self, table: usize, pks: &[Key]) -> Result<Vec<TableRow>, CallError>;
 
     /// Passes the rows of all groups inside the rule's window to `take`. Returns a position in the WAL from before they
     /// were read. After an error the call can be repeated.

@@ -5,7 +5,8 @@
 //! the windows. A difference that matters makes the job prepare again: it gets a new decoder and new rules, and the
 //! rows of its windows come from the table.
 //!
-//! - [`gaps`]: the gaps in the stream, and the properties that forbid to begin
+//! - this file: the contract of one table, and those of all tables that are read
+//! - [`gaps`]: what the stream cannot bring, and what forbids to begin
 
 pub mod gaps;
 
@@ -44,6 +45,48 @@ pub struct Contract {
     pub row_security: bool,
 }
 
+/// The contracts of the tables whose changes are read, by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contracts(pub BTreeMap<String, Contract>);
+
+impl From<Contract> for Contracts {
+    /// Of one table, whose name does not matter.
+    fn from(contract: Contract) -> Self {
+        Self(BTreeMap::from([(String::new(), contract)]))
+    }
+}
+
+impl Contracts {
+    /// What is different now: [`Contract::differences`] of each table that both have. One that is new has no windows yet.
+    pub fn differences(&self, now: &Self) -> Vec<String> {
+        self.each(now, Contract::differences)
+    }
+
+    /// What is different in a later look of the same run: [`Contract::changes`] of each table.
+    pub fn changes(&self, now: &Self) -> Vec<String> {
+        self.each(now, Contract::changes)
+    }
+
+    fn each(&self, now: &Self, compare: impl Fn(&Contract, &Contract) -> Vec<String>) -> Vec<String> {
+        let are_several = self.0.len() > 1 || now.0.len() > 1;
+        let mut found = Vec::new();
+        for (name, then) in &self.0 {
+            let Some(now) = now.0.get(name) else { continue };
+            let named = |text: String| if are_several { format!("{name}: {text}") } else { text };
+            found.extend(compare(then, now).into_iter().map(named));
+        }
+        found
+    }
+
+    /// A contract that was kept without the name of its table, under the name that the table has among these.
+    #[must_use]
+    pub fn named(&self, contract: Contract) -> Self {
+        let same = self.0.iter().find(|(_, now)| now.relation == contract.relation);
+        let name = same.or(self.0.iter().next()).map(|(name, _)| name.clone()).unwrap_or_default();
+        Self(BTreeMap::from([(name, contract)]))
+    }
+}
+
 /// A needed column.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -76,9 +119,9 @@ pub struct Publication {
 /// The result of reading the table's and the server's properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// The properties.
-    pub contract: Contract,
-    /// The position in the WAL, read before the contract.
+    /// What was found.
+    pub contracts: Contracts,
+    /// The position in the WAL, read before the contracts.
     pub position: Lsn,
     /// The position up to which the connector has confirmed the WAL, if exactly one slot shows it.
     pub flushed: Option<Lsn>,
@@ -86,7 +129,7 @@ pub struct Look {
 
 impl Default for Look {
     fn default() -> Self {
-        Self { contract: Contract::default(), position: Lsn(0), flushed: None }
+        Self { contracts: Contracts::default(), position: Lsn(0), flushed: None }
     }
 }
 
@@ -238,6 +281,21 @@ mod tests {
         let mut now = contract();
         file(&mut now, "public.t_1");
         assert_eq!(contract().differences(&now), ["public.t_1 has become a part of the table"]);
+    }
+
+    #[test]
+    fn each_table_is_compared_by_its_name() {
+        let of = |names: &[&str]| Contracts(names.iter().map(|name| ((*name).to_owned(), contract())).collect());
+        let mut now = of(&["s.a", "s.b"]);
+        assert_eq!(of(&["s.a"]).differences(&now), [""; 0], "one that is new has no windows yet");
+        if let Some(of_b) = now.0.get_mut("s.b") {
+            of_b.row_security = true;
+            of_b.relation = 7;
+        }
+        let text = of(&["s.a", "s.b"]).differences(&now);
+        assert!(text.iter().all(|text| text.starts_with("s.b: ")) && text.len() == 2, "{text:?}");
+        let unnamed = Contract { relation: 7, ..contract() };
+        assert_eq!(now.named(unnamed.clone()), Contracts([("s.b".to_owned(), unnamed)].into()));
     }
 
     #[test]

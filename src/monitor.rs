@@ -11,7 +11,7 @@
 //! - [`intake`]: what has come from the topic
 //! - [`database`]: what is asked of Postgres, and when
 //! - [`look`]: whether table, server and topic are what the run was prepared for
-//! - [`recover`]: where an assignment goes on from
+//! - [`recover`]: where an assignment goes on from; [`lookups`]: what that is decided by
 //! - [`epoch`]: how progress is made durable; [`durable`]: what is
 //! - [`memory`]: when memory is full
 //! - [`settings`], [`counts`]: what a run is asked to do, and what it has done
@@ -23,6 +23,7 @@ mod durable;
 pub mod epoch;
 mod intake;
 mod look;
+mod lookups;
 mod memory;
 pub mod recover;
 mod settings;
@@ -45,7 +46,7 @@ use crate::change::Change;
 use crate::checkpoint::Folder;
 use crate::clock::Clock;
 use crate::confirm::Confirm;
-use crate::contract::Contract;
+use crate::contract::Contracts;
 use crate::failure::{CallError, HasKind, Kind, Server};
 use crate::job::gauge::Gauge;
 use crate::job::{self, Ended, Job, JobError};
@@ -53,6 +54,7 @@ use crate::model::Timestamp;
 use crate::retry::Outage;
 use crate::rule::Rule;
 use crate::rule::table_row::TableRow;
+use crate::rule::watched::Watched;
 use crate::run_status::{Phase, Refresh, RunStatus, Update};
 use crate::sink::Sinks;
 use crate::snapshot::Snapshot;
@@ -69,10 +71,10 @@ pub struct Monitor<S, C, K, T> {
     pub settings: Settings,
     /// The rules.
     pub rules: Vec<Rule>,
-    /// The columns that the source's decoder yields: indexes into the table.
-    pub wanted: Vec<usize>,
-    /// The world that rules and decoder were made for.
-    pub contract: Contract,
+    /// The tables whose changes the source yields, in the order by which it numbers them.
+    pub tables: Vec<Watched>,
+    /// The world that rules and decoders were made for.
+    pub contracts: Contracts,
     /// What has changed in it since the windows were stored, as far as is known: they come from the table then.
     pub changes: Vec<String>,
     /// Where changes come from.
@@ -112,7 +114,7 @@ async fn reply<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) 
             let rows = confirm.rows(reload.rule, &reload.asked).await;
             Reply::Rows(reload, rows)
         }
-        Request::Lookup(pks) => Reply::Found(with_snapshot(confirm, confirm.lookup(&pks)).await),
+        Request::Lookup(table, pks) => Reply::Found(table, with_snapshot(confirm, confirm.lookup(table, &pks)).await),
         Request::Zones => Reply::Zones(confirm.zones().await),
         Request::Audit(request, now) => {
             let started = tokio::time::Instant::now();
@@ -219,7 +221,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
     /// [`JobError::BeforeTheEnd`] when it was to read to the end.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
-        self.status.begin(&self.settings.group, &self.settings.topic, &self.rules, self.source.cut_off());
+        self.status.begin(&self.settings.group, &self.settings.topics, &self.rules, self.source.cut_off());
         let counts = self.counts.clone();
         let mut running = Running { monitor: self, counts };
         let ended = job::run(&mut running, stop).await;
@@ -235,7 +237,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if !is_refused {
             return error;
         }
-        match self.confirm.look().await.map(|look| self.contract.changes(&look.contract)) {
+        match self.confirm.look().await.map(|look| self.contracts.changes(&look.contracts)) {
             Ok(changes) if !changes.is_empty() => JobError::Changed(changes),
             _ => error,
         }

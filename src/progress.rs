@@ -4,20 +4,23 @@
 //! - [`start`]: where the monitor goes on from
 //! - [`lag`]: what is left to read
 //! - [`checks`]: whether a topic still is the one that was read, and still holds what comes next
+//! - [`topics`]: the topics that a run reads, and their partitions as one number each, a lane
 
 pub mod checks;
 pub mod group;
 pub mod lag;
 pub mod start;
+pub mod topics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{NextOffset, Timestamp};
+pub use topics::Topics;
 
-/// Next offsets by partition.
+/// Next offsets by lane: by partition, where one topic is read.
 pub type Offsets = BTreeMap<i32, NextOffset>;
 
 /// The last record taken from a partition. It identifies the topic: another topic of the same name has another record
@@ -31,7 +34,7 @@ pub struct LastRecord {
     pub timestamp_ms: i64,
 }
 
-/// Last records by partition.
+/// Last records by lane.
 pub type LastRecords = BTreeMap<i32, LastRecord>;
 
 /// What a consumer group has committed.
@@ -45,11 +48,19 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// What the group committed; `None` where no partition has an offset.
+    /// What the group committed; `None` where no partition has an offset. A topic that was not read for a while has the text of
+    /// an earlier epoch, and does not count.
     pub fn of(partitions: &[PartitionState]) -> Option<Self> {
         let mut offsets = Offsets::new();
         let mut metadata: Option<String> = None;
-        for state in partitions {
+        let epochs = epochs_by_topic(partitions);
+        // Ids of lineages begin with the time at which they began.
+        let newest = epochs.values().flatten().map(|epoch| (&epoch.lineage, epoch.epoch)).max();
+        let is_earlier = |state: &PartitionState| {
+            let epoch = epochs.get(&topics::place_of(state.partition)).and_then(Option::as_ref);
+            epoch.is_some_and(|epoch| Some((&epoch.lineage, epoch.epoch)) < newest)
+        };
+        for state in partitions.iter().filter(|state| !is_earlier(state)) {
             if let Some((next, text)) = &state.committed {
                 offsets.insert(state.partition, *next);
                 // A commit of Tripline has the same text on all partitions. Any other text was set by hand.
@@ -61,6 +72,17 @@ impl Committed {
         }
         metadata.map(|metadata| Self { offsets, metadata })
     }
+}
+
+/// By the places of topics, the epoch that all partitions of the topic are committed with, where they agree.
+fn epochs_by_topic(partitions: &[PartitionState]) -> BTreeMap<usize, Option<EpochRef>> {
+    let mut texts: BTreeMap<usize, Option<&str>> = BTreeMap::new();
+    for state in partitions {
+        let Some((_, text)) = &state.committed else { continue };
+        let known = texts.entry(topics::place_of(state.partition)).or_insert(Some(text));
+        *known = known.filter(|known| known == text);
+    }
+    texts.into_iter().map(|(place, text)| (place, text.and_then(EpochRef::parse))).collect()
 }
 
 /// An epoch as the metadata of the group's commit names it: `lineage:N:crc`, where `crc` is the checksum of the file
@@ -102,10 +124,12 @@ pub struct Epoch<B> {
     pub number: u64,
     /// Id of the lineage.
     pub lineage: String,
-    /// The topic read.
-    pub topic: String,
+    /// The topics read, and those that were read before in this lineage.
+    pub topics: Topics,
     /// Next offsets after this epoch.
     pub offsets: Offsets,
+    /// Next offsets of topics that are no longer read.
+    pub kept: Offsets,
     /// The last records taken; empty in an epoch of format 1.
     pub last_records: LastRecords,
     /// NOW() when it was closed.
@@ -118,28 +142,94 @@ pub struct Epoch<B> {
 
 /// How far a group has come; a record of the recovery topic, whose key is the group's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ProgressRecord", into = "ProgressRecord")]
 pub struct Progress {
     /// Consumer group.
     pub group: String,
     /// The newest epoch as the metadata of the group's commit names it: [`EpochRef`] as text.
     pub name: String,
-    /// The topic read.
-    pub topic: String,
+    /// The topics read, and those that were read before in this lineage.
+    pub topics: Topics,
     /// Id of the Kafka cluster, where the broker reports one.
     pub cluster: Option<String>,
     /// Next offsets.
     pub offsets: Offsets,
-    /// The last record taken from each partition.
-    #[serde(rename = "marks")]
+    /// Next offsets of topics that are no longer read.
+    pub kept: Offsets,
+    /// The last record taken from each lane.
     pub last_records: LastRecords,
     /// NOW() when this was written.
     pub at: Timestamp,
+}
+
+/// [`Progress`] as it is written: where there is one topic, by partition.
+#[derive(Serialize, Deserialize)]
+struct ProgressRecord {
+    group: String,
+    name: String,
+    topic: String,
+    cluster: Option<String>,
+    offsets: Offsets,
+    #[serde(rename = "marks")]
+    last_records: LastRecords,
+    at: Timestamp,
+    /// All topics in the order of their places, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    topics: Vec<String>,
+    /// Those of them that are read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    read: Vec<String>,
+    #[serde(default, skip_serializing_if = "Offsets::is_empty")]
+    kept: Offsets,
+}
+
+impl From<Progress> for ProgressRecord {
+    fn from(progress: Progress) -> Self {
+        let Progress { group, name, topics, cluster, offsets, kept, last_records, at } = progress;
+        let several = topics.are_several();
+        Self {
+            group,
+            name,
+            topic: topics.text(),
+            cluster,
+            offsets,
+            last_records,
+            at,
+            topics: if several { topics.names().to_vec() } else { Vec::new() },
+            read: if several { topics.read().map(|(_, name)| name.to_owned()).collect() } else { Vec::new() },
+            kept,
+        }
+    }
+}
+
+impl From<ProgressRecord> for Progress {
+    fn from(record: ProgressRecord) -> Self {
+        let ProgressRecord { group, name, topic, cluster, offsets, last_records, at, topics, read, kept } = record;
+        let topics = if topics.is_empty() { Topics::from(topic.as_str()) } else { Topics::new(topics).reading(&read) };
+        Self { group, name, topics, cluster, offsets, kept, last_records, at }
+    }
 }
 
 impl Progress {
     /// As the group's own offsets would say it.
     pub fn committed(&self) -> Committed {
         Committed { offsets: self.offsets.clone(), metadata: self.name.clone() }
+    }
+
+    /// The same by the lanes of these topics. What it has of others is left out.
+    #[must_use]
+    pub fn in_lanes_of(self, topics: &Topics) -> Self {
+        if self.topics == *topics {
+            return self;
+        }
+        let read: Vec<String> = self.topics.read().map(|(_, name)| name.to_owned()).collect();
+        Self {
+            offsets: topics.of(&self.topics, &self.offsets),
+            kept: topics.of(&self.topics, &self.kept),
+            last_records: topics.of(&self.topics, &self.last_records),
+            topics: topics.reading(&read),
+            ..self
+        }
     }
 
     /// The newest epoch.
@@ -187,7 +277,7 @@ impl fmt::Display for StartAt {
 /// One partition of a topic, as the broker and the group know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {
-    /// Its number.
+    /// Its number; of a state of several topics, its lane.
     pub partition: i32,
     /// What the group committed, with the metadata text.
     pub committed: Option<(NextOffset, String)>,
@@ -197,7 +287,7 @@ pub struct PartitionState {
     pub high: NextOffset,
 }
 
-/// A topic, as the broker and the group know it.
+/// A topic, as the broker and the group know it; or all topics of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicState {
     /// Id of the cluster, where the broker reports one.
@@ -225,8 +315,20 @@ impl TopicState {
     /// Whether a group that has committed these offsets has committed those of an epoch. Kafka forgets the offsets of
     /// partitions that the topic no longer has.
     pub fn are_committed(&self, epoch: &Offsets, committed: &Offsets) -> bool {
-        let kept = epoch.iter().filter(|(partition, _)| self.partition(**partition).is_some());
-        kept.eq(committed)
+        let is_there = |(partition, _): &(&i32, &NextOffset)| self.partition(**partition).is_some();
+        epoch.iter().filter(is_there).eq(committed.iter().filter(is_there))
+    }
+
+    /// Whether one of its topics has several partitions.
+    pub fn has_topic_of_several(&self) -> bool {
+        let places: BTreeSet<usize> = self.partitions.iter().map(|state| topics::place_of(state.partition)).collect();
+        places.len() < self.partitions.len()
+    }
+
+    /// The places of its topics of which these offsets have no partition.
+    pub fn topics_beside(&self, offsets: &Offsets) -> BTreeSet<usize> {
+        let known: BTreeSet<usize> = offsets.keys().map(|lane| topics::place_of(*lane)).collect();
+        self.partitions.iter().map(|state| topics::place_of(state.partition)).filter(|p| !known.contains(p)).collect()
     }
 
     /// These offsets, and the beginning of every partition that they do not have: it is new to the topic.
@@ -265,5 +367,30 @@ mod tests {
         let offsets = Offsets::from([(0, NextOffset(70)), (1, NextOffset(5))]);
         assert_eq!(moved, Some(Committed { offsets, metadata: String::new() }));
         assert_eq!(Committed::of(&[]), None);
+    }
+
+    #[test]
+    fn a_topic_that_was_not_read_for_a_while_does_not_count() {
+        let state = |place, next, text: &str| PartitionState {
+            partition: topics::lane(place, 0).unwrap(),
+            committed: Some((NextOffset(next), text.to_owned())),
+            low: NextOffset(0),
+            high: NextOffset(100),
+        };
+        let of = |states: &[PartitionState]| Committed::of(states).map(|found| (found.offsets.len(), found.metadata));
+        let (now, earlier) = ("a:7:0000abcd", "a:3:00001234");
+        let check = |first: &str, second: &str, want: (usize, &str)| {
+            let found = of(&[state(0, 70, first), state(1, 5, second)]);
+            assert_eq!(found, Some((want.0, want.1.to_owned())), "{first:?} {second:?}");
+        };
+        check(now, now, (2, now));
+        check(now, earlier, (1, now));
+        check(earlier, now, (1, now));
+        check("b:1:0000abcd", now, (1, "b:1:0000abcd"));
+        check(now, "", (2, ""));
+        // One of several partitions of a topic: somebody has moved it.
+        let mut other = state(0, 3, earlier);
+        other.partition = 1;
+        assert_eq!(of(&[state(0, 70, now), other]), Some((2, String::new())));
     }
 }

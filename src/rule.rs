@@ -9,6 +9,7 @@
 //! - [`render`]: the same query as SQL again, for Postgres
 //! - [`table_row`]: rows of the table as memory holds them
 //! - [`message`]: the template of an alert's message
+//! - [`watched`]: the tables whose changes are read
 
 pub mod calendar;
 pub mod compile;
@@ -20,6 +21,7 @@ pub mod parse;
 pub mod render;
 pub mod table_row;
 pub mod text;
+pub mod watched;
 
 use std::sync::Arc;
 
@@ -146,8 +148,8 @@ impl Query {
     pub fn evaluated_by(&self) -> Evaluate {
         match &self.text {
             None => Evaluate::Memory,
-            Some(text) if text.touches.is_empty() => Evaluate::Whole,
-            Some(_) => Evaluate::Touched,
+            Some(text) if text.touches_any() => Evaluate::Touched,
+            Some(_) => Evaluate::Whole,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::alert::{key_json, key_label};
 use crate::episode::Status;
 use crate::failure::CallError;
 use crate::model::Timestamp;
-use crate::progress::{Epoch, LastRecords, Offsets, Progress};
+use crate::progress::{Epoch, LastRecords, Offsets, Progress, Topics};
 use crate::rule::evaluate::Evaluation;
 use crate::rule::{Confirm, Rule, Time, render};
 use crate::telemetry;
@@ -206,12 +206,13 @@ impl RunStatus {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the group, the topic and the rules of the run. `cut_off` is true while no broker of Kafka answers.
-    pub(crate) fn begin(&self, group: &str, topic: &str, rules: &[Rule], cut_off: Arc<AtomicBool>) {
+    /// What the run is about. `cut_off` is set while no broker of Kafka answers.
+    pub(crate) fn begin(&self, group: &str, topics: &Topics, rules: &[Rule], cut_off: Arc<AtomicBool>) {
         let mut state = self.lock();
         state.cut_off = cut_off;
         let snapshot = &mut state.snapshot;
-        (snapshot.group, snapshot.topic) = (group.to_owned(), topic.to_owned());
+        (snapshot.group, snapshot.topic) = (group.to_owned(), topics.text());
+        snapshot.topics = Some(topics.clone());
         snapshot.rules = rules.iter().map(RuleStatus::new).collect();
     }
 

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use crate::alert::Alert;
 use crate::change::record::DeadLetter;
 use crate::failure::CallError;
-use crate::progress::Progress;
+use crate::progress::topics::partition_of;
+use crate::progress::{Progress, Topics};
 use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 
 /// The changes that an epoch makes in Kafka: all of them or none.
@@ -82,17 +83,21 @@ pub trait DeadLetterSink {
     async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), CallError>;
 }
 
-/// Logs one line for each kind of invalid record, with the first record of its kind. Each record is logged at DEBUG.
-/// The records of one epoch are logged together, so that a topic full of them does not fill a disk.
-pub fn log_invalid(topic: &str, dead: &[DeadLetter]) {
+/// A line of the log for each kind of invalid record among these, with the first of its kind; each record at DEBUG. The
+/// records of one epoch are logged together: a topic full of them fills no disk.
+pub fn log_invalid(topics: &Topics, dead: &[DeadLetter]) {
+    let at = |letter: &DeadLetter| {
+        let lane = letter.position.partition;
+        (topics.name(lane).to_owned(), partition_of(lane), letter.position.offset)
+    };
     let mut kinds: BTreeMap<&'static str, (usize, &DeadLetter)> = BTreeMap::new();
     for letter in dead {
         kinds.entry(letter.reject.kind.as_str()).or_insert((0, letter)).0 += 1;
-        let (partition, offset, reason) = (letter.position.partition, letter.position.offset, &letter.reject);
+        let ((topic, partition, offset), reason) = (at(letter), &letter.reject);
         tracing::debug!(topic, partition, offset, %reason, "invalid");
     }
     for (records, letter) in kinds.into_values() {
-        let (partition, offset, reason) = (letter.position.partition, letter.position.offset, &letter.reject);
+        let ((topic, partition, offset), reason) = (at(letter), &letter.reject);
         if records == 1 {
             tracing::warn!(topic, partition, offset, %reason, "invalid record");
         } else {

@@ -2,7 +2,7 @@
 //! every rule. Pure. One unit holds all partitions for now; where a topic is keyed by the rule's key there
 //! can be one per partition.
 //!
-//! - this file: changes in, evaluations, questions, answers, decisions
+//! - this file: evaluations, questions, answers, decisions
 //! - [`events`]: what has happened, for status pages
 //! - [`audit`]: memory compared with the table
 //! - [`repair`]: rows and keys from the table, where the stream does not say all; [`lookups`]: which rows
@@ -13,6 +13,7 @@
 //! - [`order`]: what is asked after an answer
 //! - [`rebuilt`]: every group evaluated once, after a start
 //! - [`past`]: what earlier runs have left, under rules that may have changed since
+//! - [`stream`]: changes in
 //! - [`seen`]: what statements have seen of the database
 //! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
 
@@ -30,6 +31,7 @@ pub mod recovery;
 mod repair;
 mod seen;
 pub mod stored;
+mod stream;
 
 pub use question::{Answer, Asked, Compared, Question, Reload, SeenRows};
 
@@ -45,17 +47,17 @@ use seen::Seen;
 use events::{ConfirmationOutcome, UnitEvents};
 
 use crate::alert::{Alert, key_texts};
-use crate::change::{Change, Op};
 use crate::episode::{Episodes, Outcome, Raised};
 use crate::failure::CallError;
 use crate::model::duration::micros;
-use crate::model::{Key, Lsn, NextOffset, Position, Timestamp};
+use crate::model::{Key, Lsn, Timestamp};
 use crate::planted::{self, Outside};
-use crate::progress::Offsets;
-use crate::rule::evaluate::{Evaluation, Program};
+use crate::progress::{Offsets, Topics};
+use crate::rule::evaluate::Evaluation;
+use crate::rule::watched::Watched;
 use crate::rule::{Confirm, Rule, Time};
 use crate::snapshot::Snapshot;
-use crate::window::{Applied, Standing, Transition, Window};
+use crate::window::{Standing, Transition, Window};
 
 /// Answers in a row that refute a candidate before its rows are read from the table: with the back-off that is
 /// four seconds in which the stream could have caught up.
@@ -65,6 +67,8 @@ const REFUSALS_BEFORE_RELOAD: u32 = 5;
 #[derive(Debug)]
 struct RuleState {
     rule: Rule,
+    /// For each table what a change of it is to the rule: see [`Watched::place_in`].
+    places: Vec<Option<usize>>,
     window: Window,
     episodes: Episodes,
     /// The version that it had in the run before, where that is another one and its open episodes have not been held against its
@@ -97,8 +101,8 @@ fn version_in_zone(rule: &Rule) -> String {
 pub struct UnitSettings {
     /// Consumer group.
     pub group: String,
-    /// Topic of the changes.
-    pub topic: String,
+    /// The topics of the changes.
+    pub topics: Topics,
     /// Open episodes go on when their rule has changed, rather than firing again.
     pub carry_episodes: bool,
     /// How long a cycle of the audit takes, unless the bound on its cost makes it longer.
@@ -112,8 +116,12 @@ pub struct UnitSettings {
 pub struct Unit {
     settings: UnitSettings,
     lineage: String,
+    /// The tables whose changes are read.
+    tables: Vec<Watched>,
     rules: Vec<RuleState>,
     offsets: Offsets,
+    /// Next offsets of topics that are no longer read.
+    kept: Offsets,
     /// Number of the epoch that is being built.
     epoch: u64,
     /// Episodes that have fired in it.
@@ -132,11 +140,11 @@ pub struct Unit {
     is_void: bool,
     /// Groups to be read from the table.
     reloads: Vec<Reload>,
-    /// Rows to be read from the table.
-    lookups: Lookups,
+    /// Rows to be read from each table.
+    lookups: Vec<Lookups>,
     /// Compares memory with the table.
     audit: Audit,
-    /// The greatest position in the WAL of the changes of each partition, since it is read from one offset on without a gap.
+    /// The greatest position in the WAL of the changes of each lane, since it is read from one offset on without a gap.
     streamed_in: BTreeMap<i32, Lsn>,
     /// Rows are gone, and the stream does not say which.
     in_doubt: bool,
@@ -147,16 +155,17 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// An empty unit for these rules, which read `wanted` columns in that order.
+    /// An empty unit for these rules, where changes of these tables are read.
     ///
     /// # Errors
     /// A rule that cannot be compiled against the columns.
-    pub fn new(settings: UnitSettings, rules: Vec<Rule>, wanted: &[usize]) -> Result<Self, String> {
+    pub fn new(settings: UnitSettings, rules: Vec<Rule>, tables: &[Watched]) -> Result<Self, String> {
         let state = |rule: Rule| -> Result<RuleState, String> {
-            let window = Window::new(Program::new(&rule.query, wanted)?, rule.time);
+            let window = Window::new(stream::program(&rule.query, tables)?, rule.time);
+            let places = tables.iter().map(|table| table.place_in(&rule.query)).collect();
             let (episodes, held_back) = (Episodes::default(), BTreeMap::new());
             let of_postgres = OfPostgres::default();
-            let mut state = RuleState { rule, window, episodes, changed_from: None, held_back, of_postgres };
+            let mut state = RuleState { rule, places, window, episodes, changed_from: None, held_back, of_postgres };
             if state.is_in_order() {
                 state.window.watch_named();
             }
@@ -167,7 +176,10 @@ impl Unit {
             settings,
             lineage: String::new(),
             rules: rules.into_iter().map(state).collect::<Result<_, _>>()?,
+            lookups: tables.iter().map(|_| Lookups::default()).collect(),
+            tables: tables.to_vec(),
             offsets: Offsets::new(),
+            kept: Offsets::new(),
             epoch: 0,
             fired: 0,
             alerts: Vec::new(),
@@ -177,7 +189,6 @@ impl Unit {
             moved: Vec::new(),
             is_void: false,
             reloads: Vec::new(),
-            lookups: Lookups::default(),
             audit,
             streamed_in: BTreeMap::new(),
             in_doubt: false,
@@ -219,6 +230,11 @@ impl Unit {
         self.offsets = offsets;
     }
 
+    /// The next offsets of topics that are no longer read.
+    pub fn keep(&mut self, kept: Offsets) {
+        self.kept = kept;
+    }
+
     /// Id of the lineage.
     pub fn lineage(&self) -> &str {
         &self.lineage
@@ -257,70 +273,6 @@ impl Unit {
     /// Alerts that wait for their epoch, and episodes that are carried by it.
     pub fn undelivered(&self) -> usize {
         self.alerts.len() + self.carried.len()
-    }
-
-    /// Takes one record's change into every rule's windows.
-    pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
-        if let Some(lsn) = change.lsn.filter(|_| change.op != Op::Read) {
-            let newest = self.streamed_in.entry(position.partition).or_insert(lsn);
-            *newest = lsn.max(*newest);
-        }
-        let mut applied = Applied::Stale;
-        for state in &mut self.rules {
-            applied = applied.max(state.window.apply(change, position, now));
-            if change.op == Op::Truncate {
-                state.window.take_in_doubt().iter().for_each(|pk| self.lookups.add(pk));
-            }
-        }
-        match (applied, &change.pk) {
-            (Applied::Stale, _) => tracing::trace!(?position, "duplicate of a newer version"),
-            (Applied::Incomplete, Some(pk)) => self.lookups.add(pk),
-            (Applied::Taken, Some(pk)) => self.lookups.settle(pk),
-            (Applied::Taken | Applied::Incomplete, None) => {}
-        }
-    }
-
-    /// The position in the WAL that the stream is past: a partition has everything up to its newest change, and says nothing
-    /// of the others.
-    fn streamed(&self) -> Lsn {
-        let in_each = self.offsets.keys().map(|partition| self.streamed_in.get(partition).copied());
-        in_each.min().flatten().unwrap_or(Lsn(0))
-    }
-
-    /// Whether a change is a snapshot's read from a server whose WAL is not the one that the partition's changes before were
-    /// of: a server's positions only grow, and a snapshot is taken at the newest one. Incremental snapshots have none.
-    pub fn begins_era(&self, change: &Change, position: Position) -> bool {
-        if change.op != Op::Read {
-            return false;
-        }
-        let newest = self.streamed_in.get(&position.partition);
-        change.lsn.zip(newest.copied()).is_some_and(|(read, newest)| read < newest)
-    }
-
-    /// Versions of rows mean nothing any more: the changes that come are of another server.
-    pub fn begin_era(&mut self) {
-        self.streamed_in.clear();
-        for state in &mut self.rules {
-            state.window.forget_versions();
-        }
-    }
-
-    /// Everything before these offsets is done with, though not read.
-    pub fn skip_to(&mut self, offsets: &Offsets) {
-        self.offsets.extend(offsets.iter().map(|(partition, next)| (*partition, *next)));
-    }
-
-    /// From here on deleted rows are remembered, or (with `false`) no longer: see [`Window::remember_deletes`].
-    pub fn remember_deletes(&mut self, remember: bool) {
-        for state in &mut self.rules {
-            state.window.remember_deletes(remember);
-        }
-    }
-
-    /// The record before this offset has been taken.
-    pub fn advance(&mut self, partition: i32, next: NextOffset) {
-        let held = self.offsets.entry(partition).or_insert(next);
-        *held = (*held).max(next);
     }
 
     /// Ends a micro-batch: every group that a change or time has touched is evaluated once at `now`.
@@ -413,8 +365,8 @@ impl Unit {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    let place = log::place(state.episodes.candidate(&asked.key));
-                    log::failed(&state.rule.name, asked, place, error);
+                    let place = log::place(&self.settings.topics, state.episodes.candidate(&asked.key));
+                    log::failed(&state.rule.name, asked, &place, error);
                     state.episodes.failed(&asked.key, now);
                     self.events.answered(question.rule, &state.rule, asked, None, ConfirmationOutcome::Failed, now);
                     continue;
@@ -437,7 +389,7 @@ impl Unit {
             let decided = unseen.is_empty() && !is_in_grace || planted::bug("visibility-ignored");
             let is_overruled =
                 answer.holds == state.episodes.is_firing(&asked.key) && planted::bug("refutation-ignored");
-            let place = log::place(candidate);
+            let place = log::place(&self.settings.topics, candidate);
             let was_overdue = candidate.is_some_and(|candidate| candidate.overdue);
             let mut report =
                 |outcome| self.events.answered(question.rule, &state.rule, asked, Some(answer), outcome, now);
@@ -462,12 +414,12 @@ impl Unit {
                     if refusals == REFUSALS_BEFORE_RELOAD {
                         self.reloads.push(Reload { rule: question.rule, asked: asked.clone() });
                     }
-                    log::refuted(&state.rule.name, asked, place, answer, refusals, again_at);
+                    log::refuted(&state.rule.name, asked, &place, answer, refusals, again_at);
                     self.next_in_order(question.rule, &asked.key, now);
                 }
                 Outcome::Undecided(again_at) => {
                     report(ConfirmationOutcome::Undecided);
-                    log::undecided(&state.rule.name, asked, place, &answer.snapshot, &unseen, again_at);
+                    log::undecided(&state.rule.name, asked, &place, &answer.snapshot, &unseen, again_at);
                 }
                 Outcome::Withdrawn => {
                     tracing::debug!(rule = state.rule.name, key = ?asked.key, "answer to a candidate withdrawn meanwhile");

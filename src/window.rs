@@ -202,8 +202,14 @@ impl Window {
 
     /// Applies one change. `now` is NOW() of the step under processing time; `position` is the record's.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) -> Applied {
+        self.apply_of(0, change, position, now)
+    }
+
+    /// The same of a change of the table at this place, that of the query being 0. Only a rule that Postgres alone evaluates has
+    /// others.
+    pub fn apply_of(&mut self, place: usize, change: &Change, position: Position, now: Timestamp) -> Applied {
         if self.program.is_of_postgres() {
-            self.touch(change, position, now);
+            self.touch(place, change, position, now);
             return Applied::Taken;
         }
         let version = match change.op {

@@ -27,8 +27,10 @@ use crate::host;
 use crate::job::JobError;
 use crate::job::gauge::Gauge;
 use crate::kafka::Cluster;
+use crate::progress::Topics;
 use crate::sink::kafka::dead_letters::DeadLetters;
 use crate::source::kafka::KafkaSource;
+use crate::source::kafka::topics::ReadTopics;
 
 /// Runs the job. `None`: it was asked to stop before it had joined.
 ///
@@ -55,13 +57,14 @@ pub async fn run(
             found = columns.find(config, &cluster, until_end) => found?,
             () = stop.clone() => return Ok(None),
         }
-        let decoding = servers::decoding(&config.source, columns.decoder(config))?;
+        let decoding = servers::decoding(&config.source, vec![(0, columns.decoder(config))])?;
         let membership = tokio::select! {
             membership = membership(&cluster, &config.archive.group_id, folder.path(), limit) => membership?,
             () = stop.clone() => return Ok(None),
         };
-        let source = KafkaSource::join(&cluster, membership, &config.archive.topic, decoding, limit)?;
-        let dead_letters = DeadLetters::new(&cluster, &config.source.dead_letter_topic, &config.archive.topic)?;
+        let source = KafkaSource::join(&cluster, membership, ReadTopics::one(&config.archive.topic, decoding), limit)?;
+        let dead_letters =
+            DeadLetters::new(&cluster, &config.source.dead_letter_topic, &Topics::from(config.archive.topic.as_str()))?;
         let settings = settings(config, until_end);
         let (clock, gauge) = (SystemClock::default(), Arc::clone(&gauge));
         let believed = columns.believed(config);

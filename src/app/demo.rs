@@ -115,7 +115,7 @@ pub async fn run(request: Request, console: &mut impl Show) -> Result<Option<Sum
     let folder = Folder::open(&config.checkpoint.dir, GROUP).map_err(JobError::from)?;
     place.give(&config.checkpoint.dir)?;
     let membership = Membership { group: GROUP.to_owned(), instance: None };
-    let source = KafkaSource::join(&job.cluster, membership, TOPIC, job.decoding.clone(), None)?;
+    let source = KafkaSource::join(&job.cluster, membership, job.topics.clone(), None)?;
     let sinks = PlainSinks::new(source.committer());
 
     let done = Arc::<Done>::default();

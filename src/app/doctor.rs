@@ -16,59 +16,111 @@ use std::time::Duration;
 use self::facts::{Broker, Connector, DatabaseFacts, RuleFacts};
 use self::finding::{Finding, Report, ok, problem, warning};
 use super::progress;
-use crate::app::rules::{ParsedRule, parse_rule, watched_table};
+use crate::app::rules::tables::of_sources;
+use crate::app::rules::{ParsedRule, parse_rule};
 use crate::checkpoint::FolderView;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, RuleSettings};
+use crate::contract::Contracts;
 use crate::failure::{Exit, Failure};
 use crate::model::Table;
 use crate::postgres::no_answer;
-use crate::rule::compile;
+use crate::rule::watched::Watched;
 
 /// How long a server is waited for that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Examines everything. `connect_url`: Kafka Connect's REST interface, where it is known.
 pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
-    let clock = SystemClock::default();
     let mut found = vec![ok("config", format!("the configuration can be read, rules: {}", config.rules.len()))];
     let (settings, parsed, mut wrong) = parsed(&config.rules);
-    let named = watched_table(&config.source.topic, &parsed);
-    let table = named.as_ref().map(|(schema, table)| (schema.as_str(), table.as_str()));
-    if table.is_none() && !parsed.is_empty() {
-        let text = format!("no rule reads a table that the topic {} is named after", config.source.topic);
-        let fix = "set source.topic to the topic of a table that a rule reads";
-        wrong.push(problem("rule", text, fix).ends(Exit::Misconfigured));
-    }
+    let tables = match of_sources(&config.sources, &parsed) {
+        Ok(tables) => tables,
+        Err(problem) => {
+            if !parsed.is_empty() {
+                wrong.push(no_table(config, problem));
+            }
+            Vec::new()
+        }
+    };
     let rules: Vec<(&RuleSettings, &ParsedRule)> = settings.into_iter().zip(&parsed).collect();
+    let connectors = match connect_url {
+        None => None,
+        Some(url) => Some((url, connect::ask(url).await)),
+    };
+    let mut asked = Asked { connectors, rules: &rules, tables: &tables, is_first: true };
+    found.extend(examine_source(config, &asked, wrong).await);
+    // Of the others, what is not the same.
+    asked.is_first = false;
+    for (number, source) in config.sources.iter().enumerate().skip(1) {
+        let of_source = Config { source: source.clone(), ..config.clone() };
+        let tables: Vec<_> = tables.iter().skip(number).chain(tables.iter().take(number)).cloned().collect();
+        let asked = Asked { tables: &tables, connectors: asked.connectors.clone(), ..asked };
+        let others = examine_source(&of_source, &asked, Vec::new()).await;
+        let is_new = |one: &Finding| !found.iter().any(|known| known.check == one.check && known.text == one.text);
+        let others: Vec<Finding> = others.into_iter().filter(is_new).collect();
+        let named = |one: Finding| {
+            let text =
+                if one.text.contains(&source.topic) { one.text } else { format!("{}: {}", source.topic, one.text) };
+            Finding { text, ..one }
+        };
+        found.extend(others.into_iter().map(named));
+    }
+    Report(found)
+}
 
+/// Without a table nothing is known of what the topic should have.
+fn no_table(config: &Config, problem: String) -> Finding {
+    let (text, fix) = match config.sources.as_slice() {
+        [source] if source.table.is_none() => (
+            format!("no rule reads a table that the topic {} is named after", source.topic),
+            "set source.topic to the topic of a table that a rule reads",
+        ),
+        _ => (problem, "correct the topics and tables of [source] or [[sources]]"),
+    };
+    finding::problem("rule", text, fix).ends(Exit::Misconfigured)
+}
+
+/// What is known of a configuration before its servers are asked for a source.
+struct Asked<'a> {
+    connectors: Option<(&'a str, Result<Vec<Connector>, Failure>)>,
+    rules: &'a [(&'a RuleSettings, &'a ParsedRule)],
+    /// The tables of all sources, that of this one first.
+    tables: &'a [(String, String)],
+    is_first: bool,
+}
+
+/// Examines what the source of a configuration needs, and, with the first one, what all need.
+async fn examine_source(config: &Config, asked: &Asked<'_>, wrong: Vec<Finding>) -> Vec<Finding> {
+    let clock = SystemClock::default();
+    let mut found = Vec::new();
+    let table = asked.tables.first().map(|(schema, table)| (schema.as_str(), table.as_str()));
     // The servers do not depend on each other.
     let patience = PATIENCE.min(config.startup_wait);
     let limit = patience + config.postgres.statement_timeout * 4;
-    let (broker, connectors, database, alerts) = tokio::join!(
+    let (broker, database, alerts) = tokio::join!(
         kafka::broker(config, patience),
-        async {
-            match connect_url {
-                None => None,
-                Some(url) => Some(connect::ask(url).await),
-            }
-        },
         async {
             match table {
                 None => None,
-                Some(table) => Some(in_time(limit, database::database(config, &clock, table, &rules)).await),
+                Some(table) => {
+                    let asking = database::database(config, &clock, table, asked.tables, asked.rules);
+                    Some(in_time(limit, asking).await)
+                }
             }
         },
         async {
             match &config.alerts.postgres {
-                None => None,
-                Some(_) => Some(in_time(limit, database::alerts_table(config)).await),
+                Some(_) if asked.is_first => Some(in_time(limit, database::alerts_table(config)).await),
+                _ => None,
             }
         },
     );
     let progress = match &broker {
         // Progress may be in the recovery topic.
-        Ok(Broker { topic: Some(_), refused, .. }) if !refused.contains_key(&config.checkpoint.episodes_topic) => {
+        Ok(Broker { topic: Some(_), refused, .. })
+            if asked.is_first && !refused.contains_key(&config.checkpoint.episodes_topic) =>
+        {
             Some(progress::view(config).await)
         }
         _ => None,
@@ -82,8 +134,9 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     let rules: &[RuleFacts] =
         database.as_ref().and_then(|database| database.as_ref().ok()).map_or(&[], |(_, rules)| rules);
     let queries: Vec<_> = rules.iter().filter_map(|rule| rule.query.as_ref()).collect();
-    let wanted = compile::wanted(&queries);
-    let columns = relation.and_then(|relation| relation.table.as_ref()).map(|table| (table, wanted.as_slice()));
+    let of_table = relation.and_then(|relation| relation.table.as_ref());
+    let watched = of_table.map(|table| Watched::of(table, &config.source.topic, &queries));
+    let columns = watched.as_ref().map(|watched| (&watched.table, watched.wanted.as_slice()));
 
     found.extend(checks::broker(config, &broker));
     if let Ok(Broker { topic: Some(topic), .. }) = &broker {
@@ -98,12 +151,13 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     if let Some(progress) = &progress {
         found.extend(checks::group(config, progress));
     }
-    let connector = connector(connectors.as_ref(), config, table);
-    match (connect_url, &connectors) {
-        (Some(url), Some(connectors)) => {
+    let connectors = asked.connectors.as_ref().map(|(_, connectors)| connectors);
+    let connector = connector(connectors, config, table);
+    match &asked.connectors {
+        Some((url, connectors)) => {
             found.extend(checks::connect::connect(config, &config::without_login(url), connectors, table, columns));
         }
-        _ => found.push(warning(
+        None => found.push(warning(
             "connect",
             "not looked at: its address is not known",
             "tripline doctor --config FILE --connect http://localhost:8083",
@@ -113,14 +167,17 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     if let (Some(database), Some(table)) = (&database, table) {
         found.extend(of_database(config, database, table, connector, columns));
     }
-    let stored = FolderView::contract(&config.checkpoint.dir, &config.kafka.group_id);
-    if let Some(Ok((DatabaseFacts { contract, .. }, _))) = &database {
-        found.extend(checks::contract(stored.as_ref(), contract.as_ref()));
+    if let (Some(Ok((DatabaseFacts { contract: Some(now), .. }, _))), Some((schema, table))) = (&database, table) {
+        let name = format!("{schema}.{table}");
+        let now = Contracts([(name.clone(), now.clone())].into());
+        let stored = FolderView::contracts(&config.checkpoint.dir, &config.kafka.group_id, &now);
+        let stored = stored.as_ref().and_then(|stored| stored.0.get(&name));
+        found.extend(checks::contract(stored, now.0.get(&name)));
     }
     if let Some(alerts) = &alerts {
         found.push(checks::alerts_table(config, alerts));
     }
-    Report(found)
+    found
 }
 
 fn connector<'a>(

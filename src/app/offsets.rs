@@ -12,7 +12,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::progress::{GroupOffsets, folder};
+use super::progress::{GroupOffsets, folder, topics_of};
+use super::run::setting_of;
 use super::servers::{MissingTopic, wait_for_topic};
 use crate::checkpoint::{CheckpointError, Folder};
 use crate::clock::{Clock, SystemClock};
@@ -21,7 +22,8 @@ use crate::failure::{Exit, Failure};
 use crate::job::JobError;
 use crate::model::{NextOffset, Timestamp};
 use crate::progress::group::GroupState;
-use crate::progress::{Offsets, TopicState};
+use crate::progress::topics::partition_of;
+use crate::progress::{Offsets, TopicState, Topics};
 use plan::{Goal, Move};
 
 /// How long a broker is waited for that cannot be reached.
@@ -51,7 +53,9 @@ pub enum Target {
 pub struct ResetRequest {
     /// Where to.
     pub target: Target,
-    /// Only these partitions; all of them where it is empty.
+    /// Only these topics; all of them where it is empty.
+    pub topics: Vec<String>,
+    /// Only these partitions of theirs; all of them where it is empty.
     pub partitions: Vec<i32>,
     /// Where the present offsets are written; by default into the checkpoint folder.
     pub export: Option<PathBuf>,
@@ -62,6 +66,8 @@ pub struct ResetRequest {
 /// What a reset does, or has done.
 #[derive(Clone, Debug)]
 pub struct Reset {
+    /// The topics that the group reads.
+    pub topics: Topics,
     /// The group's state and members.
     pub group: GroupState,
     /// What becomes of each partition.
@@ -80,8 +86,10 @@ pub async fn open(config: &Config) -> Result<GroupOffsets, Failure> {
     let cluster = super::servers::cluster(&config.kafka);
     let patience = PATIENCE.min(config.startup_wait);
     let missing = MissingTopic::Fail(Duration::ZERO);
-    wait_for_topic(&cluster, &config.source.topic, "source.topic", patience, missing).await?;
-    GroupOffsets::new(cluster, &config.kafka.group_id, &config.source.topic)
+    for source in &config.sources {
+        wait_for_topic(&cluster, &source.topic, setting_of(config), patience, missing).await?;
+    }
+    GroupOffsets::new(cluster, &config.kafka.group_id, topics_of(config))
 }
 
 /// Moves the group, or shows what that would do.
@@ -92,6 +100,8 @@ pub async fn reset(config: &Config, request: &ResetRequest) -> Result<Reset, Fai
     let offsets = open(config).await?;
     let now = SystemClock::default().now();
     let topic = offsets.topic_state().await?;
+    let topics = offsets.topics.clone();
+    let chosen = chosen(request, &topics, &topic).map_err(Failure::misconfigured)?;
     let goal = match &request.target {
         Target::Earliest => Goal::Earliest,
         Target::Latest => Goal::Latest,
@@ -100,13 +110,13 @@ pub async fn reset(config: &Config, request: &ResetRequest) -> Result<Reset, Fai
         Target::At(at) => {
             let all: Vec<i32> = topic.partitions.iter().map(|state| state.partition).collect();
             let mut since = offsets.since(*at, &all).await?;
-            since.retain(|partition, _| request.partitions.is_empty() || request.partitions.contains(partition));
+            since.retain(|lane, _| chosen.is_empty() || chosen.contains(lane));
             Goal::Each(since)
         }
-        Target::File(file) => Goal::Each(read(file, &config.source.topic)?),
+        Target::File(file) => Goal::Each(read(file, &topics)?),
     };
-    let moves = plan::plan(&topic.partitions, &request.partitions, &goal)
-        .map_err(|problem| Failure::misconfigured(format!("{}: {problem}", config.source.topic)))?;
+    let moves = plan::plan(&topic.partitions, &chosen, &goal)
+        .map_err(|problem| Failure::misconfigured(format!("{}: {problem}", topics.text())))?;
     let group = offsets.group_state().await?;
     let inactive = check_inactive(config, &group);
     let mut saved = None;
@@ -115,11 +125,11 @@ pub async fn reset(config: &Config, request: &ResetRequest) -> Result<Reset, Fai
         // Held until the group has been moved: no run on this folder starts meanwhile. One on another machine is a
         // member by then, and the broker refuses the commit.
         let _lock = lock(config)?;
-        saved = save(config, request.export.as_deref(), &topic, now)?;
+        saved = save(config, request.export.as_deref(), (&topics, &topic), now)?;
         offsets.commit(&plan::offsets(&moves)).await?;
-        return Ok(Reset { group, moves, saved, refused: None });
+        return Ok(Reset { topics, group, moves, saved, refused: None });
     }
-    Ok(Reset { group, moves, saved, refused: inactive.err().map(|failure| failure.message) })
+    Ok(Reset { topics, group, moves, saved, refused: inactive.err().map(|failure| failure.message) })
 }
 
 /// The group's present offsets as CSV.
@@ -127,17 +137,52 @@ pub async fn reset(config: &Config, request: &ResetRequest) -> Result<Reset, Fai
 /// # Errors
 /// A server does not answer.
 pub async fn export(config: &Config) -> Result<String, Failure> {
-    let present = present(&open(config).await?.topic_state().await?);
+    let offsets = open(config).await?;
+    let present = present(&offsets.topics, &offsets.topic_state().await?);
     if present.is_empty() {
         tracing::warn!(group = config.kafka.group_id, "the group has no offsets");
     }
-    Ok(csv::write(&config.source.topic, &present))
+    Ok(csv::write(&offsets.topics, &present))
 }
 
-fn read(file: &Path, topic: &str) -> Result<Offsets, Failure> {
+/// The lanes that are asked for; empty: all of them.
+fn chosen(request: &ResetRequest, topics: &Topics, state: &TopicState) -> Result<Vec<i32>, String> {
+    let names: Vec<&str> = topics.read().map(|(_, name)| name).collect();
+    if let Some(other) = request.topics.iter().find(|topic| !names.contains(&topic.as_str())) {
+        return Err(format!("--topic {other} is not read; the topics are {}", names.join(", ")));
+    }
+    if request.partitions.is_empty() && request.topics.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of_topics: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| request.topics.is_empty() || request.topics.iter().any(|t| t == name))
+        .collect();
+    if !request.partitions.is_empty() && of_topics.len() > 1 {
+        return Err(format!(
+            "--partition is of one topic: say which with --topic; the topics are {}",
+            names.join(", ")
+        ));
+    }
+    let there = |lane: &i32| of_topics.contains(&topics.name(*lane));
+    let lanes: Vec<i32> = state.partitions.iter().map(|state| state.partition).filter(there).collect();
+    if let Some(missing) = request.partitions.iter().find(|p| !lanes.iter().any(|lane| partition_of(*lane) == **p)) {
+        let there: Vec<String> = lanes.iter().map(|lane| partition_of(*lane).to_string()).collect();
+        return Err(format!(
+            "{}: there is no partition {missing}; the topic has {}",
+            of_topics.join(", "),
+            there.join(", ")
+        ));
+    }
+    let is_chosen = |lane: &i32| request.partitions.is_empty() || request.partitions.contains(&partition_of(*lane));
+    Ok(lanes.into_iter().filter(is_chosen).collect())
+}
+
+fn read(file: &Path, topics: &Topics) -> Result<Offsets, Failure> {
     let named = |problem: String| Failure::misconfigured(format!("--from-file {}: {problem}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
-    csv::read(topic, &text).map_err(named)
+    csv::read(topics, &text).map_err(named)
 }
 
 /// Only a group without active members can be moved.
@@ -172,10 +217,10 @@ fn lock(config: &Config) -> Result<Folder, Failure> {
 fn save(
     config: &Config,
     export: Option<&Path>,
-    topic: &TopicState,
+    (topics, topic): (&Topics, &TopicState),
     now: Timestamp,
 ) -> Result<Option<PathBuf>, Failure> {
-    let offsets = present(topic);
+    let offsets = present(topics, topic);
     if offsets.is_empty() {
         return Ok(None);
     }
@@ -186,16 +231,17 @@ fn save(
         },
         Path::to_owned,
     );
-    write_new(&file, &csv::write(&config.source.topic, &offsets))?;
+    write_new(&file, &csv::write(topics, &offsets))?;
     Ok(Some(file))
 }
 
 /// The group's present offsets, with a warning for those that it does not have.
-fn present(topic: &TopicState) -> Offsets {
+fn present(topics: &Topics, topic: &TopicState) -> Offsets {
     let (offsets, without) = plan::present(&topic.partitions);
-    for partition in without {
+    for lane in without {
         tracing::warn!(
-            partition,
+            topic = topics.name(lane),
+            partition = partition_of(lane),
             "the group has no offset in this partition: its oldest offset is written, where a start would read it"
         );
     }

@@ -19,7 +19,7 @@ use crate::kafka::{Client, Cluster, Isolation};
 use crate::model::Timestamp;
 use crate::progress::group::GroupState;
 use crate::progress::start::{Answers, FolderState, Known, Policy};
-use crate::progress::{Offsets, Progress, TopicState, lag};
+use crate::progress::{Offsets, Progress, TopicState, Topics, lag};
 use crate::retry::Retry;
 use crate::sink::kafka::recovery;
 
@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A group's offsets in a cluster, and moving them.
 pub struct GroupOffsets {
     cluster: Cluster,
-    topic: String,
+    /// The topics that the group reads.
+    pub topics: Topics,
     /// Sees of the topic what a run would read.
     reader: Client,
     /// Sees the group's offsets even while a transaction that is to move them is open.
@@ -41,23 +42,23 @@ impl GroupOffsets {
     ///
     /// # Errors
     /// A property that librdkafka does not accept.
-    pub fn new(cluster: Cluster, group: &str, topic: &str) -> Result<Self, Failure> {
+    pub fn new(cluster: Cluster, group: &str, topics: Topics) -> Result<Self, Failure> {
         let reader = cluster.client(group, Isolation::Committed)?;
         let committer = cluster.client(group, Isolation::Uncommitted)?;
-        Ok(Self { topic: topic.to_owned(), cluster, reader, committer })
+        Ok(Self { topics, cluster, reader, committer })
     }
 
-    /// Every partition of the topic, with what the group has committed.
+    /// Every partition of the topics, with what the group has committed.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
     pub async fn topic_state(&self) -> Result<TopicState, CallError> {
-        let topic = &self.topic;
+        let topics = &self.topics;
         Retry::for_at_most(PATIENCE)
             .run("asking for the group's offsets", async || {
-                let partitions = self.reader.partitions(topic).await?;
-                let ends = self.reader.ends(topic, &partitions).await?;
-                let mut committed = self.committer.committed(topic, &partitions).await?;
+                let lanes = self.reader.lanes(topics).await?;
+                let ends = self.reader.ends(topics, &lanes).await?;
+                let mut committed = self.committer.committed(topics, &lanes).await?;
                 let with = |mut state: crate::progress::PartitionState| {
                     state.committed = committed.remove(&state.partition);
                     state
@@ -83,7 +84,7 @@ impl GroupOffsets {
     /// The cluster does not answer, or refuses.
     pub async fn since(&self, at: Timestamp, partitions: &[i32]) -> Result<Offsets, CallError> {
         let what = "asking for the offsets of an instant";
-        let asked = async || self.reader.first_since(&self.topic, partitions, at).await;
+        let asked = async || self.reader.first_since(&self.topics, partitions, at).await;
         Retry::for_at_most(PATIENCE).run(what, asked).await
     }
 
@@ -93,7 +94,7 @@ impl GroupOffsets {
     /// The group has an active member, or the cluster does not answer, or refuses.
     pub async fn commit(&self, offsets: &Offsets) -> Result<(), CallError> {
         let what = "committing the group's offsets";
-        let asked = async || self.committer.move_group(&self.topic, offsets).await;
+        let asked = async || self.committer.move_group(&self.topics, offsets).await;
         Retry::for_at_most(PATIENCE).run(what, asked).await
     }
 }
@@ -103,28 +104,40 @@ impl GroupOffsets {
 /// # Errors
 /// A server does not answer, or refuses; or a file of the folder is damaged.
 pub async fn view(config: &Config) -> Result<ProgressView, Failure> {
-    let (group_id, topic) = (&config.kafka.group_id, &config.source.topic);
-    let offsets = GroupOffsets::new(super::servers::cluster(&config.kafka), group_id, topic)?;
+    let group_id = &config.kafka.group_id;
+    let offsets = GroupOffsets::new(super::servers::cluster(&config.kafka), group_id, topics_of(config))?;
     let state = offsets.topic_state().await?;
     // After the group's offsets, since a run writes the folder before it commits: else it could look older than it is.
     let folder = folder_state(FolderView::of_group(&config.checkpoint.dir, group_id).map_err(JobError::from)?);
     let group = offsets.group_state().await?;
     let now = SystemClock::default().now();
     let partitions: Vec<i32> = state.partitions.iter().map(|state| state.partition).collect();
-    let mut known = Known { policy: policy(config), folder, topic: state, now, answers: Answers::default() };
+    let mut known =
+        Known { policy: policy(config, &offsets.topics), folder, topic: state, now, answers: Answers::default() };
     let mut lookups = CommandLookups { config, offsets: &offsets, partitions };
     let decision = decide_with(&mut known, &mut lookups).await?;
     let unread = lag::oldest_unread(&decision.from, &known.topic);
-    let ages = lag::ages(&offsets.cluster.ages(topic, &unread).await?, now);
+    let ages = lag::ages(&offsets.cluster.ages(&offsets.topics, &unread).await?, now);
     let Known { policy, folder, topic, .. } = known;
     Ok(ProgressView { policy, topic, group, folder, decision, ages, now })
 }
 
+/// The topics of a configuration at the places that they have in the group's folder.
+pub fn topics_of(config: &Config) -> Topics {
+    let read: Vec<String> = config.sources.iter().map(|source| source.topic.clone()).collect();
+    // What is wrong with the folder is said where it is gone on from.
+    let view = FolderView::of_group(&config.checkpoint.dir, &config.kafka.group_id).ok().flatten();
+    match view.and_then(|view| view.newest) {
+        Some(newest) => newest.topics.reading(&read),
+        None => Topics::new(read),
+    }
+}
+
 /// What the settings say of a start.
-fn policy(config: &Config) -> Policy {
+fn policy(config: &Config, topics: &Topics) -> Policy {
     Policy {
         group: config.kafka.group_id.clone(),
-        topic: config.source.topic.clone(),
+        topics: topics.clone(),
         folder: folder(config).display().to_string(),
         start_at: config.kafka.auto_offset_reset,
         resume_without_group: config.kafka.when_group_is_missing == WhenGroupIsMissing::Resume,
@@ -141,11 +154,12 @@ fn folder_state(view: Option<FolderView>) -> Option<FolderState> {
     let newest = newest?;
     Some(FolderState {
         lineage: lineage.id,
-        topic: lineage.topic,
+        topics: newest.topics,
         cluster: lineage.cluster,
         origin: lineage.origin,
         epoch: newest.number,
         offsets: newest.offsets,
+        kept: newest.kept,
         last_records: newest.last_records,
         at: newest.at,
         is_starting: newest.is_starting,
@@ -167,7 +181,8 @@ impl Lookups for CommandLookups<'_> {
         // One of this group ends as soon as the next start fences it out.
         let open = OpenTransaction::LeaveOut;
         let read = async || recovery::read(&self.offsets.cluster, topic, group, open).await;
-        Ok(Retry::for_at_most(PATIENCE).run("reading the recovery topic", read).await?.progress)
+        let found = Retry::for_at_most(PATIENCE).run("reading the recovery topic", read).await?.progress;
+        Ok(found.map(|progress| progress.in_lanes_of(&self.offsets.topics)))
     }
 
     async fn retention(&mut self) -> Option<Duration> {
@@ -180,7 +195,7 @@ impl Lookups for CommandLookups<'_> {
     }
 
     async fn timestamps(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, Failure> {
-        let read = async || self.offsets.cluster.timestamps(&self.config.source.topic, offsets).await;
+        let read = async || self.offsets.cluster.timestamps(&self.offsets.topics, offsets).await;
         Ok(Retry::for_at_most(PATIENCE).run("reading the last records that were taken", read).await?)
     }
 

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use self::difference::{Difference, open};
-use super::progress::GroupOffsets;
+use super::progress::{GroupOffsets, topics_of};
 use super::run::{self, Prepared};
 use crate::checkpoint::FolderView;
 use crate::config::Config;
@@ -43,7 +43,7 @@ pub struct Reprocess {
 pub struct Checked<'a> {
     /// The job.
     pub job: Prepared<'a>,
-    /// The topic's partitions.
+    /// The lanes of all topics.
     partitions: Vec<i32>,
 }
 
@@ -110,7 +110,7 @@ impl Reprocess {
         if FolderView::of_group(&config.checkpoint.dir, group).map_err(JobError::from)?.is_some() {
             has.push(format!("a checkpoint folder, {}", config.checkpoint.dir.join(group).display()));
         }
-        let topic = GroupOffsets::new(cluster.clone(), group, &config.source.topic)?.topic_state().await?;
+        let topic = GroupOffsets::new(cluster.clone(), group, topics_of(config))?.topic_state().await?;
         if topic.partitions.iter().any(|state| state.committed.is_some()) {
             has.push("committed offsets".to_owned());
         }

@@ -1,4 +1,8 @@
 //! Rules compiled against the catalog: SQL text → typed rules that Postgres and memory read alike.
+//!
+//! - [`tables`]: which table each source has the changes of
+
+pub mod tables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +10,11 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 
 use crate::change::debezium::TableSource;
-use crate::config::{Config, Postgres, RuleSettings};
+use crate::config::{Config, Postgres, RuleSettings, Source};
 use crate::confirm::postgres::catalog::{self, CatalogError};
 use crate::confirm::postgres::text::TextSettings;
 use crate::confirm::postgres::{self as confirm, contract};
-use crate::contract::{Contract, gaps};
+use crate::contract::{Contracts, gaps};
 use crate::failure::{CallError, Failure, Kind};
 use crate::model::Table;
 use crate::postgres::zones::{Wanted, Zones};
@@ -19,22 +23,21 @@ use crate::retry::Retry;
 use crate::rule::message::Template;
 use crate::rule::parse::{Parsed, parse};
 use crate::rule::text::{self, ParsedText};
+use crate::rule::watched::Watched;
 use crate::rule::{Confirm, Evaluate, OutputExpr, Query, Rule, RuleError, Time, compile};
 use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 
-/// The rules of a configuration, and the table that they read.
+/// The rules of a configuration, and the tables whose changes are read for them.
 #[derive(Debug)]
 pub struct CompiledRules {
-    /// The table, from the catalog.
-    pub table: Table,
-    /// What the catalog says of the table's changes.
-    pub source: TableSource,
+    /// The table of each source, in the configuration's order.
+    pub tables: Vec<Watched>,
+    /// What the catalog says of each table's changes.
+    pub sources: Vec<TableSource>,
     /// The rules, in the configuration's order.
     pub rules: Vec<Rule>,
-    /// The columns that the rules need: indexes into the table's columns.
-    pub wanted: Vec<usize>,
-    /// What the table and its server were before the rules were compiled, with the needed columns.
-    pub contract: Contract,
+    /// What the tables and their server were before the rules were compiled, with the needed columns.
+    pub contracts: Contracts,
     /// Finds the time zone of each rule.
     pub zones: Zones,
 }
@@ -87,15 +90,19 @@ impl CompiledRules {
     /// # Errors
     /// As of [`compile_rules`].
     pub async fn as_of_now(self, config: &Config, database: &Database, patience: Duration) -> Result<Self, Failure> {
-        let Table { schema, name, .. } = &self.table;
-        let look = database.attempt(patience, async |connection| {
-            contract::look(connection, schema, name).await.map_err(|error| database.failed(error))
-        });
-        let now = look.await?.unwrap_or_default().contract;
-        if self.contract.differences(&now.of_columns(self.contract.columns.keys().map(String::as_str))).is_empty() {
-            return Ok(self);
+        for watched in &self.tables {
+            let (table, name) = (&watched.table, watched.table.to_string());
+            let look = database.attempt(patience, async |connection| {
+                let look = contract::look(connection, &table.schema, &table.name).await;
+                look.map_err(|error| database.failed(error))
+            });
+            let now = look.await?.map(|found| found.0).unwrap_or_default();
+            let then = self.contracts.0.get(&name).cloned().unwrap_or_default();
+            if !then.differences(&now.of_columns(then.columns.keys().map(String::as_str))).is_empty() {
+                return compile_rules(config, database, patience).await;
+            }
         }
-        compile_rules(config, database, patience).await
+        Ok(self)
     }
 }
 
@@ -107,11 +114,16 @@ pub enum ParsedRule {
     Text(Box<ParsedText>, RuleError),
 }
 
-/// All rules, and the table whose changes the topic has.
+/// All rules, and schema and name of each source's table.
 struct ParsedRules {
     rules: Vec<ParsedRule>,
-    schema: String,
-    table: String,
+    tables: Vec<(String, String)>,
+}
+
+/// `topic has s.a`, or `sources have s.a, s.b`.
+fn have(tables: &[(String, String)]) -> String {
+    let names: Vec<String> = tables.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+    format!("{} {}", if names.len() == 1 { "topic has" } else { "sources have" }, names.join(", "))
 }
 
 /// Parses every rule, reporting all that is wrong with any of them.
@@ -127,19 +139,15 @@ fn parse_rules(config: &Config) -> Result<ParsedRules, String> {
     if !problems.is_empty() {
         return Err(problems.join("\n"));
     }
-    let Some((schema, table)) = watched_table(&config.source.topic, &rules) else {
+    let tables = tables::of_sources(&config.sources, &rules).map_err(|problem| {
         let why_not = |(rule, parsed): (&RuleSettings, &ParsedRule)| match parsed {
             ParsedRule::Memory(_) => None,
             ParsedRule::Text(_, error) => Some(format!("rule {}: sql, {error}", rule.name)),
         };
         let mut problems: Vec<String> = config.rules.iter().zip(&rules).filter_map(why_not).collect();
-        problems.push(format!(
-            "Postgres may evaluate what memory does not, but no rule reads a table that the topic {} is named after, as in \
-             prefix.schema.table: no change would be seen",
-            config.source.topic
-        ));
-        return Err(problems.join("\n"));
-    };
+        problems.push(problem);
+        problems.join("\n")
+    })?;
     for (rule, parsed) in config.rules.iter().zip(&rules) {
         let ParsedRule::Memory(parsed) = parsed else { continue };
         if rule.evaluate != Evaluate::Memory {
@@ -151,15 +159,18 @@ fn parse_rules(config: &Config) -> Result<ParsedRules, String> {
                 rule.name
             ));
         }
-        if !reads(parsed, &schema, &table) {
+        if !tables.iter().any(|(schema, table)| reads(parsed, schema, table)) {
             return Err(format!(
-                "rule {} reads {}.{}, but the topic has {schema}.{table}: memory evaluates rules on that table alone; leave evaluate out, so \
-                 that Postgres runs the query at an interval, or give the rule a configuration with its own group id",
-                rule.name, parsed.schema.text, parsed.table.text
+                "rule {} reads {}.{}, but the {}: memory evaluates rules on that table alone; leave evaluate out, so \
+                 that Postgres runs the query at an interval, or give the table's topic a [[sources]] entry",
+                rule.name,
+                parsed.schema.text,
+                parsed.table.text,
+                have(&tables)
             ));
         }
     }
-    Ok(ParsedRules { rules, schema, table })
+    Ok(ParsedRules { rules, tables })
 }
 
 fn reads(parsed: &Parsed, schema: &str, table: &str) -> bool {
@@ -186,21 +197,11 @@ pub fn parse_rule(rule: &RuleSettings) -> Result<ParsedRule, RuleError> {
 /// The table whose changes the topic has: the one that it is named after, if a rule reads that, or that of the first rule that
 /// memory evaluates.
 pub fn watched_table(topic: &str, rules: &[ParsedRule]) -> Option<(String, String)> {
-    let named = topic.rsplit_once('.').map(|(rest, table)| {
-        let schema = rest.rsplit('.').next().unwrap_or(rest);
-        (schema.to_owned(), table.to_owned())
-    });
-    let is_read = |(schema, table): &(String, String)| {
-        rules.iter().any(|rule| match rule {
-            ParsedRule::Memory(parsed) => reads(parsed, schema, table),
-            ParsedRule::Text(parsed, _) => parsed.reads(schema, table),
-        })
-    };
     let of_memory = rules.iter().find_map(|rule| match rule {
         ParsedRule::Memory(parsed) => Some((parsed.schema.text.clone(), parsed.table.text.clone())),
         ParsedRule::Text(..) => None,
     });
-    named.filter(is_read).or(of_memory)
+    tables::named_after(topic).filter(|table| tables::is_read(table, rules)).or(of_memory)
 }
 
 async fn compile_all(
@@ -211,9 +212,13 @@ async fn compile_all(
 ) -> Result<CompiledRules, CallError> {
     check_server(connection, database).await?;
     // Before the catalog is read for the rules: what changes in between is a difference later.
-    let contract = look(connection, database, parsed).await?;
+    let mut looked = Vec::new();
+    for (schema, name) in &parsed.tables {
+        let look = contract::look(connection, schema, name).await.map_err(|error| database.failed(error))?;
+        looked.push(look.map(|found| found.0).unwrap_or_default());
+    }
     let mut rules = Vec::new();
-    let mut found = None;
+    let mut tables: Vec<Table> = Vec::new();
     for (settings, rule) in config.rules.iter().zip(&parsed.rules) {
         let wrong = |problem: String| CallError::new(format!("rule {}", settings.name), problem, Kind::Misconfigured);
         let place = |error: CatalogError| match error {
@@ -221,32 +226,44 @@ async fn compile_all(
             CatalogError::Rule(error) => wrong(format!("sql, {error}")),
             CatalogError::Unfit(problem) => wrong(problem),
         };
-        let table = catalog::table(connection, &parsed.schema, &parsed.table).await.map_err(place)?;
-        let compiled = compile_any(connection, settings, rule, &table).await.map_err(place)?;
+        if tables.is_empty() {
+            for (schema, name) in &parsed.tables {
+                tables.push(catalog::table(connection, schema, name).await.map_err(place)?);
+            }
+        }
+        let compiled = compile_any(connection, settings, rule, &tables).await.map_err(place)?;
         if let Some(how) = compiled.of_postgres {
             tracing::info!(rule = settings.name, "rule {}: {how}", settings.name);
         }
         let query = compiled.query;
-        compile::check_nulls(&query, config.source.connector_keeps_nulls).map_err(wrong)?;
+        let of_rule =
+            |(table, _): &(&Table, &Source)| table.schema == query.table.schema && table.name == query.table.name;
+        let keeps = tables.iter().zip(&config.sources).find(of_rule).map(|(_, source)| source.connector_keeps_nulls);
+        compile::check_nulls(&query, keeps.unwrap_or(config.source.connector_keeps_nulls)).map_err(wrong)?;
         rules.push(finish(settings, query).map_err(wrong)?);
-        found = Some(table);
     }
-    let table = found.ok_or_else(|| CallError::new("rules", "there are none", Kind::Misconfigured))?;
-    let source = catalog::source(connection, &table.schema, &table.name).await;
-    let source = source.map_err(|error| database.failed(error))?;
-    let wanted = compile::wanted(&rules.iter().map(|rule| &rule.query).collect::<Vec<_>>());
+    if tables.is_empty() {
+        return Err(CallError::new("rules", "there are none", Kind::Misconfigured));
+    }
     let zones =
         config.rules.iter().zip(&rules).map(|(settings, rule)| wanted_zone(settings, &config.postgres, &rule.query));
     let zones = Zones::new(database.clone(), zones.collect());
-    let needed = wanted.iter().chain(&table.primary_key).filter_map(|index| table.columns.get(*index));
-    let contract = contract.of_columns(needed.map(|column| column.name.as_str()));
-    match gaps::refusals(&contract).as_slice() {
-        [] => Ok(CompiledRules { table, source, rules, wanted, contract, zones }),
-        refusals => {
-            let call = format!("table {}.{}", table.schema, table.name);
-            Err(CallError::new(call, refusals.join("\n"), Kind::Misconfigured))
+    let queries: Vec<&Query> = rules.iter().map(|rule| &rule.query).collect();
+    let (mut watched, mut sources, mut contracts) = (Vec::new(), Vec::new(), Contracts::default());
+    for ((table, contract), source) in tables.iter().zip(looked).zip(&config.sources) {
+        let found = catalog::source(connection, &table.schema, &table.name).await;
+        sources.push(found.map_err(|error| database.failed(error))?);
+        let table = Watched::of(table, &source.topic, &queries);
+        let contract = contract.of_columns(table.needed());
+        let refusals = gaps::refusals(&contract);
+        if !refusals.is_empty() {
+            let call = format!("table {}", table.table);
+            return Err(CallError::new(call, refusals.join("\n"), Kind::Misconfigured));
         }
+        contracts.0.insert(table.table.to_string(), contract);
+        watched.push(table);
     }
+    Ok(CompiledRules { tables: watched, sources, rules, contracts, zones })
 }
 
 /// A rule, compiled.
@@ -266,20 +283,23 @@ pub async fn compile_any(
     connection: &mut PgConnection,
     settings: &RuleSettings,
     rule: &ParsedRule,
-    table: &Table,
+    tables: &[Table],
 ) -> Result<Compiled, CatalogError> {
+    let of = |parsed: &Parsed| tables.iter().find(|table| reads(parsed, &table.schema, &table.name));
     let of_memory: CatalogError = match rule {
-        ParsedRule::Memory(parsed) if !reads(parsed, &table.schema, &table.name) => CatalogError::Unfit(format!(
-            "it reads {}.{}, and the topic has {table}",
-            parsed.schema.text, parsed.table.text
-        )),
+        ParsedRule::Memory(parsed) if of(parsed).is_none() => {
+            let names: Vec<(String, String)> =
+                tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
+            let text = format!("it reads {}.{}, and the {}", parsed.schema.text, parsed.table.text, have(&names));
+            CatalogError::Unfit(text)
+        }
         ParsedRule::Memory(_) if matches!(settings.evaluate, Evaluate::Touched | Evaluate::Whole) => {
             CatalogError::Unfit(format!("evaluate is {:?}", settings.evaluate.as_str()))
         }
         ParsedRule::Memory(_) if !settings.key.is_empty() => {
             CatalogError::Unfit("key is set, and memory has that of GROUP BY".to_owned())
         }
-        ParsedRule::Memory(parsed) => match compile_rule(connection, settings, parsed, table).await {
+        ParsedRule::Memory(parsed) => match compile_rule_on(connection, settings, parsed, of(parsed)).await {
             // A text that memory and Postgres read otherwise is no reason to go on without memory: it has to be reported.
             Err(error @ CatalogError::Rule(_)) if settings.evaluate == Evaluate::Auto => error,
             compiled => return compiled.map(|query| Compiled { query, of_postgres: None }),
@@ -291,25 +311,27 @@ pub async fn compile_any(
         ParsedRule::Text(parsed, _) => &**parsed,
     };
     let wanted = TextSettings { evaluate: settings.evaluate, key: &settings.key, pace: settings.pace };
-    let (query, why) = match confirm::text::compile(connection, parsed, table, wanted).await {
+    let (query, touching) = match confirm::text::compile(connection, parsed, tables, wanted).await {
         // Postgres does not take it either: of a rule on one table memory says more.
         Err(CatalogError::Rule(_)) if matches!((rule, &of_memory), (ParsedRule::Memory(_), CatalogError::Rule(_))) => {
             return Err(of_memory);
         }
         compiled => compiled?,
     };
-    let how = match why {
-        None => format!("Postgres evaluates it for the keys that a change of {table} touches"),
-        Some(why) => format!("Postgres evaluates it as a whole, every {} s ({why})", settings.pace.sweep.as_secs()),
-    };
+    let how = touching.text(settings.pace.sweep);
     Ok(Compiled { query, of_postgres: Some(format!("{how}; memory does not: {of_memory}")) })
 }
 
-/// What the rules' table and its server are; an empty contract where there is no such table.
-async fn look(connection: &mut PgConnection, database: &Database, parsed: &ParsedRules) -> Result<Contract, CallError> {
-    let look =
-        contract::look(connection, &parsed.schema, &parsed.table).await.map_err(|error| database.failed(error))?;
-    Ok(look.unwrap_or_default().contract)
+async fn compile_rule_on(
+    connection: &mut PgConnection,
+    settings: &RuleSettings,
+    parsed: &Parsed,
+    table: Option<&Table>,
+) -> Result<Query, CatalogError> {
+    match table {
+        Some(table) => compile_rule(connection, settings, parsed, table).await,
+        None => Err(CatalogError::Unfit("no source has its table".to_owned())),
+    }
 }
 
 /// Compiles one rule and checks that Postgres reads its text as memory does.

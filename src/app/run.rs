@@ -1,5 +1,6 @@
 //! The main job: checked against the servers, wired, and run.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use super::alerts_table;
+use super::progress::topics_of;
 use super::rules::{CompiledRules, compile_rules};
 use super::servers::{self, MissingTopic, membership, rules_database, wait_for_topic};
 use super::sinks::ConfiguredSinks;
-use crate::change::debezium::{DecimalHandling, Decoder};
+use crate::change::debezium::{DecimalHandling, Decoder, Shape};
 use crate::checkpoint::Folder;
 use crate::clock::SystemClock;
 use crate::config::{Config, OnBadRecord, OnRuleChange, WhenGroupIsMissing};
@@ -25,13 +27,14 @@ use crate::kafka::Cluster;
 use crate::kafka::group::Member;
 use crate::monitor::counts::Counts;
 use crate::monitor::{Monitor, Settings};
+use crate::progress::Topics;
 use crate::run_status::RunStatus;
 use crate::sink::Sinks;
 use crate::sink::kafka::dead_letters::DeadLetters;
-use crate::sink::kafka::{KafkaSink, Topics};
+use crate::sink::kafka::{self, KafkaSink};
 use crate::sink::log::LogSink;
 use crate::source::kafka::KafkaSource;
-use crate::source::kafka::decoding::Decoding;
+use crate::source::kafka::topics::ReadTopics;
 use crate::web::Web;
 
 /// How long a database that is away is waited for once a run is at work: as for everything else then, without end.
@@ -43,8 +46,8 @@ pub struct Prepared<'a> {
     until_end: bool,
     /// The cluster that it reads from and writes to.
     pub cluster: Cluster,
-    /// Decodes the records of the rules' table.
-    pub decoding: Decoding<Decoder>,
+    /// The topics that it reads, and how their records are decoded.
+    pub topics: ReadTopics<Decoder>,
     compiled: CompiledRules,
     confirm: PostgresConfirm,
     /// Shows how far it is.
@@ -75,34 +78,67 @@ async fn prepare_for(
     let mut compiled = compile_rules(config, &database, patience).await?;
     let cluster = servers::cluster(&config.kafka);
     let missing = if until_end { MissingTopic::Fail(config.startup_wait) } else { MissingTopic::Wait };
-    wait_for_topic(&cluster, &config.source.topic, "source.topic", config.startup_wait, missing).await?;
+    for source in &config.sources {
+        wait_for_topic(&cluster, &source.topic, setting_of(config), config.startup_wait, missing).await?;
+    }
     // A connector that has just made the topic may have made its publication, too.
     compiled = compiled.as_of_now(config, &database, patience).await?;
-    for gap in gaps(&compiled.contract) {
-        tracing::warn!(
-            table = format!("{}.{}", compiled.table.schema, compiled.table.name),
-            "the stream does not bring every change of the table, and only the audit sees the others: {gap}"
-        );
+    for (table, contract) in &compiled.contracts.0 {
+        for gap in gaps(contract) {
+            tracing::warn!(
+                table,
+                "the stream does not bring every change of the table, and only the audit sees the others: {gap}"
+            );
+        }
     }
-    if config.source.decimals == DecimalHandling::Double {
+    if config.sources.iter().any(|source| source.decimals == DecimalHandling::Double) {
         tracing::warn!(
             "source.decimals = \"double\": amounts of more than 15 digits are rounded before they come, so memory may miss what is \
              just over a threshold until the audit finds it"
         );
     }
-    let decoder = Decoder::new(&compiled.table, &compiled.wanted, config.source.encodings());
-    let decoder = decoder.map_err(Failure::misconfigured)?.of_source(&compiled.source);
-    let decoder = decoder.with_placeholder(&config.source.unavailable_value_placeholder);
-    let decoding = servers::decoding(&config.source, decoder)?;
+    let topics = read_topics(config, &compiled)?;
     let confirm = PostgresConfirm::new(
         database.options().clone(),
         config.postgres.max_connections,
         config.postgres.statement_timeout,
         &compiled.rules,
-        &compiled.wanted,
+        &compiled.tables,
     );
     let confirm = confirm.with_zones(compiled.zones.clone());
-    Ok(Prepared { config, until_end, cluster, decoding, compiled, confirm, gauge, status })
+    Ok(Prepared { config, until_end, cluster, topics, compiled, confirm, gauge, status })
+}
+
+/// The setting that names the topics.
+pub(super) fn setting_of(config: &Config) -> &'static str {
+    if config.sources.len() == 1 { "source.topic" } else { "topic of [[sources]]" }
+}
+
+/// The topics of a configuration, with the decoders of their tables.
+fn read_topics(config: &Config, compiled: &CompiledRules) -> Result<ReadTopics<Decoder>, Failure> {
+    let topics = topics_of(config);
+    let mut decodings = BTreeMap::new();
+    for (place, topic) in topics.read() {
+        let mut decoders = Vec::new();
+        let of_topic = config.sources.iter().enumerate().filter(|(_, source)| source.topic == topic);
+        let shared = of_topic.clone().count() > 1;
+        for (number, source) in of_topic.clone() {
+            let (Some(watched), Some(found)) = (compiled.tables.get(number), compiled.sources.get(number)) else {
+                continue;
+            };
+            let mut encodings = source.encodings();
+            if shared {
+                encodings.shape = Shape::Envelope; // it names the table
+            }
+            let decoder = Decoder::new(&watched.table, &watched.wanted, encodings).map_err(Failure::misconfigured)?;
+            let decoder = decoder.of_source(found).with_placeholder(&source.unavailable_value_placeholder);
+            decoders.push((number, decoder));
+        }
+        if let Some((_, source)) = of_topic.clone().next() {
+            decodings.insert(place, servers::decoding(source, decoders)?);
+        }
+    }
+    Ok(ReadTopics::new(topics, decodings))
 }
 
 impl Prepared<'_> {
@@ -130,7 +166,7 @@ impl Prepared<'_> {
             log: config.alerts.log.then(|| LogSink::new(lines)),
             table: alerts_table::sink(config).await?,
             kafka: KafkaSink::new(cluster, group, topics, config.kafka.transaction_timeout),
-            dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic, &config.source.topic)?,
+            dead_letters: DeadLetters::new(cluster, &config.source.dead_letter_topic, &self.topics.topics)?,
         };
         let stop = host::stopped().shared();
         let limit = self.until_end.then_some(config.startup_wait);
@@ -142,8 +178,7 @@ impl Prepared<'_> {
                 membership = membership(&cluster, group, driven.folder.path(), limit) => membership?,
                 () = stop.clone() => return driven.close(has_begun).await,
             };
-            let topic = &config.source.topic;
-            let source = KafkaSource::join(&cluster, membership, topic, job.decoding.clone(), limit)?;
+            let source = KafkaSource::join(&cluster, membership, job.topics.clone(), limit)?;
             let (until_end, shown) = (job.until_end, (Arc::clone(&job.gauge), Arc::clone(&job.status)));
             let Driven { counts, sinks, folder, .. } = driven;
             driven = job.drive(source, sinks, folder, counts, changes, stop.clone()).await;
@@ -167,9 +202,9 @@ impl Prepared<'_> {
     }
 
     /// Creates the topics that it writes to, where they do not exist.
-    async fn create_topics(&self) -> Result<Topics, Failure> {
+    async fn create_topics(&self) -> Result<kafka::Topics, Failure> {
         let config = self.config;
-        let topics = Topics {
+        let topics = kafka::Topics {
             alerts: config.alerts.kafka.as_ref().map(|kafka| kafka.topic.clone()),
             episodes: config.checkpoint.episodes_topic.clone(),
         };
@@ -195,15 +230,15 @@ impl Prepared<'_> {
         changes: Vec<String>,
         stop: impl Future<Output = ()>,
     ) -> Driven<K> {
-        let settings = settings(self.config, self.until_end);
+        let settings = settings(self.config, self.topics.topics.clone(), self.until_end);
         let Self { compiled, confirm, gauge, status, .. } = self;
-        let CompiledRules { rules, wanted, contract, .. } = compiled;
+        let CompiledRules { rules, tables, contracts, .. } = compiled;
         let clock = SystemClock::default();
         let mut monitor = Monitor {
             settings,
             rules,
-            wanted,
-            contract,
+            tables,
+            contracts,
             changes,
             source,
             confirm,
@@ -263,10 +298,10 @@ impl From<JobError> for Failure {
     }
 }
 
-fn settings(config: &Config, until_end: bool) -> Settings {
+fn settings(config: &Config, topics: Topics, until_end: bool) -> Settings {
     Settings {
         group: config.kafka.group_id.clone(),
-        topic: config.source.topic.clone(),
+        topics,
         start_at: config.kafka.auto_offset_reset,
         resume_without_group: config.kafka.when_group_is_missing == WhenGroupIsMissing::Resume,
         carry_episodes: config.checkpoint.on_rule_change == OnRuleChange::Carry,

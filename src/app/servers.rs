@@ -29,13 +29,13 @@ pub fn cluster(kafka: &config::Kafka) -> Cluster {
 ///
 /// # Errors
 /// The authorities of the schema registry cannot be read.
-pub fn decoding<D: Decode>(source: &config::Source, decoder: D) -> Result<Decoding<D>, Failure> {
+pub fn decoding<D: Decode>(source: &config::Source, decoders: Vec<(usize, D)>) -> Result<Decoding<D>, Failure> {
     let encoding = match source.format {
         SourceFormat::Auto => Encoding::Auto,
         SourceFormat::Json | SourceFormat::JsonUnwrapped => Encoding::Json,
         SourceFormat::Avro | SourceFormat::AvroUnwrapped => Encoding::Avro,
     };
-    Ok(Decoding::new(decoder, encoding, registry(source)?))
+    Ok(Decoding::new(decoders, encoding, registry(source)?))
 }
 
 /// The schema registry of a configuration, where it has one.

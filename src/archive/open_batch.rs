@@ -145,6 +145,7 @@ impl OpenBatch {
                     let content = Content::Change(change);
                     return Ok(Take::Full(Box::new(SourceRecord {
                         position,
+                        table: record.table,
                         timestamp_ms: record.timestamp_ms,
                         content,
                     })));

@@ -24,7 +24,7 @@ use crate::fault;
 use crate::job::start::{check_same_topic, first_offsets};
 use crate::job::{self, JobError};
 use crate::planted;
-use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, TopicState};
+use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, TopicState, Topics};
 use crate::sink::DeadLetterSink;
 use crate::source::Follow;
 
@@ -187,7 +187,7 @@ impl<S: Follow<Change = FullRowChange>, B: DeadLetterSink, T: Clock> Archive<S, 
     }
 
     pub(super) fn stop(&self, mismatch: &Mismatch, place: &str) -> JobError {
-        JobError::Unsafe(mismatch.text(&self.settings.topic, place, ADVICE))
+        JobError::Unsafe(mismatch.text(&Topics::from(self.settings.topic.as_str()), place, ADVICE))
     }
 
     /// Checks that the topic was not deleted and re-created: offsets have no meaning in the new one either.

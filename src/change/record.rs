@@ -68,8 +68,10 @@ impl<T> Batch<T> {
 /// One record of the topic.
 #[derive(Debug)]
 pub struct SourceRecord<T = Change> {
-    /// Where it stands.
+    /// Where it stands; its partition is a lane.
     pub position: Position,
+    /// The place of its table among those whose changes are read.
+    pub table: usize,
     /// Its timestamp in Kafka, milliseconds since 1970; -1 where it has none.
     pub timestamp_ms: i64,
     /// What it turned out to be.

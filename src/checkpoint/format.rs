@@ -8,7 +8,10 @@
 //! | `sources/0` | `v3`, offsets, CRC-32 | `v2` | not there |
 //! | `state/N` | a line of JSON, the body, CRC-32 in four bytes | less in the body | the head has no format; not read |
 //!
-//! Earlier formats are read as far as the table says, and never written.
+//! Earlier formats are read as far as the table says, and never written. Where a run reads several topics, or has read another one
+//! before in this lineage, `offsets/N` and `state/N` have format 4: the head of `offsets/N` names all topics in the order of their
+//! places and those that are no longer read, its marks are by topic, its offsets are of all topics; `state/N` has the contract of
+//! each table, and rows to be looked up by table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,13 +21,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{CheckpointError, file};
-use crate::contract::Contract;
+use crate::contract::{Contract, Contracts};
 use crate::model::Timestamp;
 use crate::model::text::without_value;
-use crate::progress::{Committed, Epoch, LastRecords, Offsets};
+use crate::progress::{Committed, Epoch, LastRecord, LastRecords, Offsets, Topics};
 
-/// The format of the folder. A greater number was written by a later version.
+/// The format of the folder where a run reads one topic.
 pub const FORMAT: u32 = 3;
+/// The same where it reads several. A greater number was written by a later version.
+pub const FORMAT_MAX: u32 = 4;
 /// The first format of states that can still be read: those before are passed over, and the windows read again.
 const FIRST_STATE_FORMAT: u32 = 2;
 
@@ -63,7 +68,7 @@ pub struct Encoded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateHead {
-    /// Format version of the body: [`FORMAT`].
+    /// Format version of the body: [`FORMAT`] or [`FORMAT_MAX`].
     #[serde(default = "first_format")]
     pub format: u32,
     /// Lineage.
@@ -77,9 +82,30 @@ pub struct StateHead {
     /// The world that the windows are of; `None` where it had changed, or was not looked at yet (format 2).
     #[serde(default)]
     pub contract: Option<Contract>,
+    /// The same of each table by its name, where changes of several are read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contracts: BTreeMap<String, Contract>,
 }
 
 impl StateHead {
+    /// The contracts of the windows, with the tables' names of `now`; `None` where it does not say them.
+    pub fn believed(&self, now: &Contracts) -> Option<Contracts> {
+        if self.contracts.is_empty() {
+            return self.contract.clone().map(|contract| now.named(contract));
+        }
+        Some(Contracts(self.contracts.clone()))
+    }
+
+    /// The same with these contracts.
+    #[must_use]
+    pub fn with(self, contracts: Option<&Contracts>) -> Self {
+        let all = contracts.map(|contracts| contracts.0.clone()).unwrap_or_default();
+        if all.len() > 1 {
+            return Self { contracts: all, ..self };
+        }
+        Self { contract: all.into_values().next(), ..self }
+    }
+
     /// Whether it may say of which world the windows are.
     pub fn has_contract(&self) -> bool {
         self.format >= 3
@@ -87,7 +113,7 @@ impl StateHead {
 
     /// Whether the body is of a format that this version reads.
     pub(super) fn is_readable(&self) -> bool {
-        (FIRST_STATE_FORMAT..=FORMAT).contains(&self.format)
+        (FIRST_STATE_FORMAT..=FORMAT_MAX).contains(&self.format)
     }
 }
 
@@ -106,6 +132,22 @@ struct EpochHead {
     epoch: u64,
     #[serde(rename = "marks")]
     last_records: LastRecords,
+    conf: BTreeMap<String, String>,
+}
+
+/// The same in format 4.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct EpochHeadOfSeveral {
+    batch_watermark_ms: i64,
+    batch_timestamp_ms: i64,
+    at: Timestamp,
+    lineage: String,
+    epoch: u64,
+    topics: Vec<String>,
+    kept: Vec<String>,
+    #[serde(rename = "marks")]
+    last_records: BTreeMap<String, BTreeMap<i32, LastRecord>>,
     conf: BTreeMap<String, String>,
 }
 
@@ -128,18 +170,31 @@ impl Encoded {
     /// # Errors
     /// A body that JSON cannot hold.
     pub fn of<B: Serialize>(epoch: &Epoch<B>) -> Result<Self, CheckpointError> {
-        let head = EpochHead {
-            batch_watermark_ms: 0,
-            batch_timestamp_ms: epoch.at.millis(),
-            at: epoch.at,
-            lineage: epoch.lineage.clone(),
-            epoch: epoch.number,
-            last_records: epoch.last_records.clone(),
-            conf: epoch.conf.clone(),
+        let several = epoch.topics.are_several();
+        let (batch_watermark_ms, batch_timestamp_ms, at) = (0, epoch.at.millis(), epoch.at);
+        let (lineage, number, conf) = (epoch.lineage.clone(), epoch.number, epoch.conf.clone());
+        let (head, topics) = if several {
+            let head = EpochHeadOfSeveral {
+                batch_watermark_ms,
+                batch_timestamp_ms,
+                at,
+                lineage,
+                epoch: number,
+                topics: epoch.topics.names().to_vec(),
+                kept: epoch.topics.unread().map(str::to_owned).collect(),
+                last_records: epoch.topics.by_topic(&epoch.last_records),
+                conf,
+            };
+            let all = epoch.offsets.iter().chain(&epoch.kept).map(|(lane, next)| (*lane, *next)).collect();
+            (serde_json::to_string(&head), epoch.topics.by_topic(&all))
+        } else {
+            let last_records = epoch.last_records.clone();
+            let head =
+                EpochHead { batch_watermark_ms, batch_timestamp_ms, at, lineage, epoch: number, last_records, conf };
+            (serde_json::to_string(&head), BTreeMap::from([(epoch.topics.text(), epoch.offsets.clone())]))
         };
-        let topics = BTreeMap::from([(&epoch.topic, &epoch.offsets)]);
-        let lines = [serde_json::to_string(&head), serde_json::to_string(&topics), serde_json::to_string(&epoch.body)];
-        let mut text = format!("v{FORMAT}\n");
+        let lines = [head, serde_json::to_string(&topics), serde_json::to_string(&epoch.body)];
+        let mut text = format!("v{}\n", if several { FORMAT_MAX } else { FORMAT });
         for line in lines {
             let path = PathBuf::from("offsets").join(epoch.number.to_string());
             text.push_str(&line.map_err(|e| CheckpointError::Damaged { path, problem: e.to_string() })?);
@@ -162,13 +217,21 @@ pub fn decode<B: DeserializeOwned>(bytes: &[u8], number: u64, path: &Path) -> Re
     let (lines, crc) = file::checked_lines(bytes).map_err(damaged)?;
     let version = lines.first().and_then(|line| line.strip_prefix('v')?.parse().ok());
     let version: u32 = version.ok_or_else(|| damaged("it does not begin with its format"))?;
-    if version > FORMAT {
+    if version > FORMAT_MAX {
         return Err(CheckpointError::Format { path: path.to_owned(), found: version });
     }
     let [_, head, offsets, body] = lines.as_slice() else {
         return Err(damaged("it does not have the lines of an epoch"));
     };
     let bad = |e: serde_json::Error| damaged(&unreadable(&e));
+    if version == FORMAT_MAX {
+        let head: EpochHeadOfSeveral = serde_json::from_str(head).map_err(bad)?;
+        let offsets = topics_of(offsets).map_err(|problem| damaged(&problem))?;
+        let body = serde_json::from_str(body).map_err(bad)?;
+        return epoch_of_several(head, offsets, body, number)
+            .map(|epoch| (epoch, crc))
+            .map_err(|problem| damaged(&problem));
+    }
     let (lineage, last_records, at, conf) = if version == 1 {
         let head: EpochHeadV1 = serde_json::from_str(head).map_err(bad)?;
         (head.lineage, LastRecords::new(), head.at, head.conf)
@@ -181,7 +244,29 @@ pub fn decode<B: DeserializeOwned>(bytes: &[u8], number: u64, path: &Path) -> Re
     };
     let (topic, offsets) = topic_of(offsets).map_err(|problem| damaged(&problem))?;
     let body = serde_json::from_str(body).map_err(bad)?;
-    Ok((Epoch { number, lineage, topic, offsets, last_records, at, conf, body }, crc))
+    let (topics, kept) = (Topics::from(topic.as_str()), Offsets::new());
+    Ok((Epoch { number, lineage, topics, offsets, kept, last_records, at, conf, body }, crc))
+}
+
+/// An epoch of format 4.
+fn epoch_of_several<B>(
+    head: EpochHeadOfSeveral,
+    mut offsets: BTreeMap<String, Offsets>,
+    body: B,
+    number: u64,
+) -> Result<Epoch<B>, String> {
+    let EpochHeadOfSeveral { at, lineage, epoch, topics, kept, last_records, conf, .. } = head;
+    if epoch != number {
+        return Err(format!("it holds epoch {epoch}"));
+    }
+    if let Some(other) = offsets.keys().chain(last_records.keys()).chain(&kept).find(|name| !topics.contains(name)) {
+        return Err(format!("its head does not name topic {other}"));
+    }
+    let read: Vec<String> = topics.iter().filter(|name| !kept.contains(name)).cloned().collect();
+    let topics = Topics::new(topics).reading(&read);
+    let kept = kept.iter().filter_map(|name| offsets.remove_entry(name)).collect();
+    let (kept, offsets, last_records) = (topics.by_lane(kept), topics.by_lane(offsets), topics.by_lane(last_records));
+    Ok(Epoch { number, lineage, topics, offsets, kept, last_records, at, conf, body })
 }
 
 impl Lineage {
@@ -204,7 +289,7 @@ impl Lineage {
         let json: serde_json::Result<Json> = serde_json::from_slice(&text);
         let json = json.map_err(|e| damaged(problem.map_or_else(|| unreadable(&e), str::to_owned)))?;
         let found = json.get("format").and_then(Json::as_u64).unwrap_or(0);
-        if found > u64::from(FORMAT) {
+        if found > u64::from(FORMAT_MAX) {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(CheckpointError::Format { path: path.to_owned(), found });
         }
@@ -234,7 +319,7 @@ pub(super) fn read_source(bytes: &[u8], path: &Path) -> Result<Offsets, Checkpoi
     let [version, json] = lines.as_slice() else { return Err(damaged("it does not have the lines of a source")) };
     let version = version.strip_prefix('v').and_then(|version| version.parse().ok());
     let found: u32 = version.ok_or_else(|| damaged("it does not begin with its format"))?;
-    if found > FORMAT {
+    if found > FORMAT_MAX {
         return Err(CheckpointError::Format { path: path.to_owned(), found });
     }
     topic_of(json).map(|(_, from)| from).map_err(|problem| damaged(&problem))
@@ -242,15 +327,21 @@ pub(super) fn read_source(bytes: &[u8], path: &Path) -> Result<Offsets, Checkpoi
 
 /// The one topic of a line of offsets.
 fn topic_of(json: &str) -> Result<(String, Offsets), String> {
-    let mut topics: BTreeMap<String, Offsets> = serde_json::from_str(json).map_err(|e| unreadable(&e))?;
+    let mut topics = topics_of(json)?;
     let (topic, offsets) = topics.pop_first().ok_or("it names no topic")?;
     if !topics.is_empty() {
         return Err("it names more topics than one".to_owned());
     }
-    if offsets.iter().any(|(partition, next)| *partition < 0 || next.0 < 0) {
+    Ok((topic, offsets))
+}
+
+/// The topics of a line of offsets.
+fn topics_of(json: &str) -> Result<BTreeMap<String, Offsets>, String> {
+    let topics: BTreeMap<String, Offsets> = serde_json::from_str(json).map_err(|e| unreadable(&e))?;
+    if topics.values().flatten().any(|(partition, next)| *partition < 0 || next.0 < 0) {
         return Err("it has a partition or an offset below zero".to_owned());
     }
-    Ok((topic, offsets))
+    Ok(topics)
 }
 
 /// What is wrong with JSON, without what is in it.

@@ -9,9 +9,9 @@ use serde::de::IgnoredAny;
 use super::disk::{Disk, RealDisk};
 use super::format::StateHead;
 use super::{CheckpointError, Folder, Lineage, file, read_epoch, read_lineage, read_numbers};
-use crate::contract::Contract;
+use crate::contract::Contracts;
 use crate::model::Timestamp;
-use crate::progress::{LastRecords, Offsets};
+use crate::progress::{LastRecords, Offsets, Topics};
 
 /// How often the folder is read again, where a file that was listed is gone or does not fit the others.
 const ATTEMPTS: u32 = 10;
@@ -35,8 +35,12 @@ const HEAD_MAX: u64 = 16 * 1024 * 1024;
 pub struct NewestEpoch {
     /// Its number.
     pub number: u64,
+    /// The topics read, and those that were read before.
+    pub topics: Topics,
     /// Next offsets after it.
     pub offsets: Offsets,
+    /// Next offsets of topics that are no longer read.
+    pub kept: Offsets,
     /// The last records taken.
     pub last_records: LastRecords,
     /// When it was closed.
@@ -73,15 +77,16 @@ impl FolderView {
         read_once(disk, root)
     }
 
-    /// The world that the newest stored windows of `<dir>/<group>` are of; `None` where there are none, or they do not say it.
-    pub fn contract(dir: &Path, group: &str) -> Option<Contract> {
+    /// The world that the newest stored windows of `<dir>/<group>` are of; `None` where there are none, or they do not say it. `now`: has the names of
+    /// the tables.
+    pub fn contracts(dir: &Path, group: &str, now: &Contracts) -> Option<Contracts> {
         let states = dir.join(group).join("state");
         let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u64>().ok();
         let newest = std::fs::read_dir(&states).ok()?.filter_map(|entry| number(entry.ok()?)).max()?;
         let mut head = Vec::new();
         let file = std::fs::File::open(states.join(newest.to_string())).ok()?;
         BufReader::new(file.take(HEAD_MAX)).read_until(b'\n', &mut head).ok()?;
-        serde_json::from_slice::<StateHead>(&head).ok()?.contract
+        serde_json::from_slice::<StateHead>(&head).ok()?.believed(now)
     }
 
     /// Checksum and next offsets of an epoch of `<dir>/<group>`; `None` where there is none of this number.
@@ -122,7 +127,9 @@ fn read_once(disk: &dyn Disk, root: &Path) -> Result<Option<FolderView>, Checkpo
     let is_finished = finished.is_some_and(|bytes| file::checked_lines(&bytes).is_ok());
     let newest = NewestEpoch {
         number,
+        topics: epoch.topics,
         offsets: epoch.offsets,
+        kept: epoch.kept,
         last_records: epoch.last_records,
         at: epoch.at,
         crc,

@@ -17,6 +17,7 @@ use crate::app::offsets::{self, ResetRequest};
 use crate::app::{self, progress};
 use crate::clock::{Clock, SystemClock};
 use crate::failure::Failure;
+use crate::progress::topics::partition_of;
 
 /// Shows, moves or exports the group's offsets.
 ///
@@ -35,8 +36,9 @@ async fn view(args: &ViewArgs) -> Result<(), Failure> {
     let config = app::load(&args.config)?;
     offsets::open(&config).await?;
     let view = progress::view(&config).await?;
-    if let Some((partition, _)) = view.ages.iter().find(|(_, age)| age.is_none()) {
-        tracing::warn!(partition, "the oldest unread record could not be read in time: its age is not known");
+    if let Some((lane, _)) = view.ages.iter().find(|(_, age)| age.is_none()) {
+        let (topic, partition) = (view.policy.topics.name(*lane), partition_of(*lane));
+        tracing::warn!(topic, partition, "the oldest unread record could not be read in time: its age is not known");
     }
     let report = ViewReport(&view);
     print(&match args.output {
@@ -49,6 +51,7 @@ async fn reset(args: &ResetArgs) -> Result<(), Failure> {
     let config = app::load(&args.config)?;
     let request = ResetRequest {
         target: args.target.target(SystemClock::default().now()),
+        topics: args.topic.clone(),
         partitions: args.partition.clone(),
         export: args.export.clone(),
         execute: args.execute,
@@ -58,13 +61,8 @@ async fn reset(args: &ResetArgs) -> Result<(), Failure> {
         tracing::warn!("with --execute this would be refused now: {refused}");
     }
     let undo = done.saved.as_ref().map(|file| undo(&args.config, file));
-    let report = ResetReport {
-        group_id: &config.kafka.group_id,
-        topic: &config.source.topic,
-        reset: &done,
-        executed: args.execute,
-        undo: undo.as_deref(),
-    };
+    let report =
+        ResetReport { group_id: &config.kafka.group_id, reset: &done, executed: args.execute, undo: undo.as_deref() };
     print(&match args.output {
         Output::Table => report.table(),
         Output::Json => vec![report.json().to_string()],

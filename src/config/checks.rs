@@ -102,6 +102,14 @@ pub(super) fn topic(name: &str) -> Result<(), String> {
     plain(name, 249)
 }
 
+/// `schema.name`, each as Postgres stores it.
+pub(super) fn table(name: &str) -> Result<(), String> {
+    match name.split_once('.') {
+        Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok(()),
+        _ => Err(format!("must be schema.name, such as \"public.orders\", not {}", shown(name))),
+    }
+}
+
 /// Rule names stand in alert ids, file names and metrics.
 pub(super) fn rule_name(name: &str) -> Result<(), String> {
     plain(name, 64)

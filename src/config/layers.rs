@@ -128,8 +128,9 @@ pub(super) fn environment(env: impl IntoIterator<Item = (String, String)>, repor
             _ if path.len() > DEPTH_MAX || path.iter().any(String::is_empty) => {
                 report.add(Some(&origin), "", "not of the form TRIPLINE__SECTION__KEY; correct or unset it");
             }
-            Some(first) if first == "rules" => {
-                report.add(Some(&origin), "rules", "cannot be set by the environment; write [[rules]] in the file");
+            Some(first) if first == "rules" || first == "sources" => {
+                let text = format!("cannot be set by the environment; write [[{first}]] in the file");
+                report.add(Some(&origin), first, text);
             }
             _ => {
                 let value = Value::new(Some(&origin), value);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::reader::{Report, Section, Table};
 use super::{
     Alerts, Archive, ArchiveConfig, Audit, Checkpoint, Config, Connect, Kafka, KafkaAlerts, Limits, Log, Postgres,
-    PostgresAlerts, RuleSettings, SchemaRegistry, Source, StartAt, Web, WhenGroupIsMissing, checks,
+    PostgresAlerts, RuleSettings, SchemaRegistry, Source, StartAt, Web, WhenGroupIsMissing, checks, sources,
 };
 use crate::rule::text::Pace;
 use crate::rule::{Confirm, Evaluate, Time};
@@ -35,7 +35,9 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let mut root = Section::new(merged, "", report);
     let startup_wait = root.millis("startup_wait_ms", 0..=HOUR_MS);
     let kafka = kafka(root.section("kafka"), None);
-    let source = source(root.section("source"), None);
+    let are_several = root.has("sources");
+    let source = source(root.section("source"), are_several.then_some(Topic::OfSources));
+    let sources = sources::read(&mut root, source.as_ref(), report);
     let postgres = postgres(root.section("postgres"));
     let checkpoint = checkpoint(root.section("checkpoint"));
     let audit = audit(root.section("audit"));
@@ -45,15 +47,22 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let web = root.section_if("web").map(web);
     let connect = connect(root.section_if("connect"));
     let log = log(root.section("log"));
-    if let (Some(source), Some(alerts), Some(checkpoint)) = (&source, &alerts, &checkpoint) {
-        distinct_topics(&root, source, alerts, checkpoint);
+    let sources = match (&source, sources) {
+        (Some(source), Some(sources)) if sources.is_empty() => Some(vec![source.clone()]),
+        (_, sources) => sources,
+    };
+    if let (Some(sources), Some(alerts), Some(checkpoint)) = (&sources, &alerts, &checkpoint) {
+        for source in sources {
+            distinct_topics(&root, source, alerts, checkpoint);
+        }
     }
     root.section_if("archive").map(archive); // of another job, and checked all the same
     root.finish();
     Some(Config {
         startup_wait: startup_wait?,
         kafka: kafka?,
-        source: source?,
+        source: sources.as_ref()?.first()?.clone(),
+        sources: sources?,
         postgres: postgres?,
         checkpoint: checkpoint?,
         audit: audit?,
@@ -72,7 +81,8 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
     let startup_wait = root.millis("startup_wait_ms", 0..=HOUR_MS);
     let archive = archive(root.section("archive"));
     let kafka = kafka(root.section("kafka"), Some(archive.as_ref().map_or("", |archive| &archive.group_id)));
-    let source = source(root.section("source"), Some(archive.as_ref().map_or("", |archive| &archive.topic)));
+    let of_archive = Topic::OfArchive(archive.as_ref().map_or("", |archive| &archive.topic));
+    let source = source(root.section("source"), Some(of_archive));
     let database = root.section("postgres");
     let postgres = if database.has("url") { postgres(database).map(Some) } else { Some(None) };
     let log = log(root.section("log"));
@@ -88,6 +98,7 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
     if root.has("rules") {
         rules(&mut root, report);
     }
+    sources::read(&mut root, source.as_ref(), report);
     alerts(root.section("alerts"), postgres.as_ref().and_then(Option::as_ref));
     connect(root.section_if("connect"));
     root.finish();
@@ -161,15 +172,30 @@ fn kafka(mut section: Section<'_>, group: Option<&str>) -> Option<Kafka> {
     })
 }
 
-/// `topic`: the job's own, where that of the section is another job's.
-fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
+/// Where the topic is named, where that of the section is not the job's.
+enum Topic<'a> {
+    /// It is the archive's.
+    OfArchive(&'a str),
+    /// In `[[sources]]`.
+    OfSources,
+}
+
+fn source(mut section: Section<'_>, topic: Option<Topic<'_>>) -> Option<Source> {
+    if let Some(Topic::OfSources) = topic {
+        for key in ["topic", "table"].into_iter().filter(|key| section.has(key)) {
+            let text =
+                "is that of one source, and there are [[sources]]: name it in one of those, and leave it out here";
+            section.problem(None, key, text);
+        }
+    }
     let topic = match topic {
         None => section.text("topic", checks::topic),
         Some(topic) => {
             section.text_if("topic", checks::topic);
-            Some(topic.to_owned())
+            Some(if let Topic::OfArchive(topic) = topic { topic.to_owned() } else { String::new() })
         }
     };
+    let table = section.text_if("table", checks::table);
     let format = section.choice("format");
     let registry = section.section_if("schema_registry").map(schema_registry);
     let decimals = section.choice("decimals");
@@ -183,6 +209,7 @@ fn source(mut section: Section<'_>, topic: Option<&str>) -> Option<Source> {
     section.finish();
     Some(Source {
         topic: topic?,
+        table,
         format: format?,
         schema_registry: registry.map_or(Some(None), |registry| registry.map(Some))?,
         decimals: decimals?,

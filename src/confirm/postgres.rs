@@ -35,6 +35,7 @@ use crate::model::{Key, Lsn, Timestamp};
 use crate::postgres::zones::Zones;
 use crate::postgres::{Sees, Session, no_answer, query};
 use crate::rule::table_row::{TableRow, table_row, value};
+use crate::rule::watched::Watched;
 use crate::rule::{self, OutputExpr, Rule, Time, render};
 use crate::unit::audit::AUDIT_KEYS;
 use crate::unit::{Answer, Asked, Compared, Question};
@@ -79,19 +80,19 @@ pub struct PostgresConfirm {
     /// The time zone of each rule.
     names: RwLock<Vec<String>>,
     zones: Option<Zones>,
-    wanted: Vec<usize>,
+    /// The tables whose changes are read.
+    tables: Vec<Watched>,
     answer_timeout: Duration,
 }
 
 impl PostgresConfirm {
-    /// Prepares the statements of these rules, in order, for these columns of the table. Connects at the first
-    /// question.
+    /// Prepares the texts for these rules, in order, over the columns that are read of these tables; connects when first asked.
     pub fn new(
         options: PgConnectOptions,
         connections_max: u32,
         statement_timeout: Duration,
         rules: &[Rule],
-        wanted: &[usize],
+        tables: &[Watched],
     ) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
@@ -101,8 +102,8 @@ impl PostgresConfirm {
             pool,
             names: RwLock::new(rules.iter().map(|rule| rule.query.zone.name().to_owned()).collect()),
             zones: None,
-            rules: rules.iter().map(|rule| Statements::new(rule, wanted)).collect(),
-            wanted: wanted.to_vec(),
+            rules: rules.iter().map(|rule| Statements::new(rule, own(tables, &rule.query))).collect(),
+            tables: tables.to_vec(),
             answer_timeout: statement_timeout + ANSWER_MARGIN,
         }
     }
@@ -132,7 +133,7 @@ impl PostgresConfirm {
 
     fn table_row(&self, statements: &Statements, row: &PgRow) -> Result<TableRow, CallError> {
         let texts = (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Vec<_>, _>>();
-        table_row(&statements.query, &self.wanted, &texts.map_err(failed)?).map_err(bad)
+        table_row(&statements.query, own(&self.tables, &statements.query), &texts.map_err(failed)?).map_err(bad)
     }
 
     /// Runs a statement with a limit on this side too: the server's own limit does not help if the answer never
@@ -326,13 +327,18 @@ impl Confirm for PostgresConfirm {
     }
 
     async fn look(&self) -> Result<Look, CallError> {
-        let table = &self.statements(0)?.query.table;
-        let asked = query(contract::STATEMENT).bind(&table.schema).bind(&table.name);
-        let rows = self.fetch(0, asked).await.map_err(failed)?;
-        let look = rows.first().map(contract::read).transpose().map_err(failed)?.unwrap_or_default();
-        let needed = self.wanted.iter().chain(&table.primary_key).filter_map(|index| table.columns.get(*index));
-        let needed = needed.map(|column| column.name.as_str());
-        Ok(Look { contract: look.contract.of_columns(needed), ..look })
+        let (mut look, mut is_first) = (Look::default(), true);
+        for watched in &self.tables {
+            let asked = query(contract::STATEMENT).bind(&watched.table.schema).bind(&watched.table.name);
+            let rows = self.fetch(0, asked).await.map_err(failed)?;
+            let (contract, seen) = rows.first().map(contract::read).transpose().map_err(failed)?.unwrap_or_default();
+            // Both of before all contracts.
+            if std::mem::take(&mut is_first) {
+                (look.position, look.flushed) = (seen.position, seen.flushed);
+            }
+            look.contracts.0.insert(watched.table.to_string(), contract.of_columns(watched.needed()));
+        }
+        Ok(look)
     }
 
     async fn snapshot(&self) -> Result<String, CallError> {
@@ -349,8 +355,10 @@ impl Confirm for PostgresConfirm {
         rows.iter().map(|row| self.table_row(statements, row)).collect()
     }
 
-    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
-        let statements = self.statements(0)?;
+    async fn lookup(&self, table: usize, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
+        let watched = self.tables.get(table).ok_or_else(|| bad("no such table"))?;
+        let is_of = |statements: &&Statements| watched.place_in(&statements.query) == Some(0);
+        let statements = self.rules.iter().find(is_of).ok_or_else(|| bad("no rule is on this table"))?;
         let table = &statements.query.table;
         let mut query = query(AssertSqlSafe(statements.rows_by_key.clone()));
         for (place, column) in table.primary_key.iter().enumerate() {
@@ -414,6 +422,12 @@ fn by_place<A>(
         });
     }
     Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(bad("no answer")))).collect())
+}
+
+/// The columns that are read of a query's own table.
+fn own<'t>(tables: &'t [Watched], query: &rule::Query) -> &'t [usize] {
+    let own = tables.iter().find(|table| table.place_in(query) == Some(0));
+    own.map(|table| table.wanted.as_slice()).unwrap_or_default()
 }
 
 impl Statements {

@@ -239,7 +239,7 @@ impl Confirm for MemoryConfirm {
         let state = self.table.lock();
         state.check()?;
         let position = state.position.unwrap_or(Lsn(u64::MAX));
-        Ok(Look { contract: state.contract.clone(), position, flushed: state.flushed })
+        Ok(Look { contracts: state.contract.clone().into(), position, flushed: state.flushed })
     }
 
     async fn snapshot(&self) -> Result<String, CallError> {
@@ -308,7 +308,7 @@ impl Confirm for MemoryConfirm {
         table.rows(rows, asked).map_err(bad)
     }
 
-    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
+    async fn lookup(&self, _table: usize, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
         yield_now().await;
         let mut state = self.table.lock();
         state.check()?;

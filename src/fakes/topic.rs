@@ -336,8 +336,9 @@ impl<T: Clone> MemorySource<T> {
             let left = state.batch_records.saturating_sub(batch.records.len());
             for (offset, content) in log.records.range(next.0..).take(left) {
                 let position = Position { partition: *partition, offset: *offset };
-                batch.records.push(SourceRecord { position, timestamp_ms: born_ms + offset, content: content.clone() });
-                batch.last_records.insert(*partition, LastRecord { offset: *offset, timestamp_ms: born_ms + offset });
+                let (timestamp_ms, content) = (born_ms + offset, content.clone());
+                batch.records.push(SourceRecord { position, table: 0, timestamp_ms, content });
+                batch.last_records.insert(*partition, LastRecord { offset: *offset, timestamp_ms });
                 *next = NextOffset::after(*offset);
                 self.ended.remove(partition);
             }

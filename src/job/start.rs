@@ -8,7 +8,7 @@ use crate::failure::{CallError, Kind};
 use crate::model::Timestamp;
 use crate::progress::checks::{self, Advice, Mismatch};
 use crate::progress::start::{Decision, Known, Lookup, decide};
-use crate::progress::{LastRecords, Offsets, Progress, StartAt, TopicState};
+use crate::progress::{LastRecords, Offsets, Progress, StartAt, TopicState, Topics};
 use crate::retry::Retry;
 use crate::source::{Beside, Source};
 
@@ -119,7 +119,7 @@ pub async fn check_same_topic<S: Source>(
     state: &TopicState,
     advice: Advice,
 ) -> Result<(), JobError> {
-    let stop = |mismatch: Mismatch| JobError::Unsafe(mismatch.text(topic, place, advice));
+    let stop = |mismatch: Mismatch| JobError::Unsafe(mismatch.text(&Topics::from(topic), place, advice));
     checks::same_cluster(cluster, state.cluster.as_ref()).map_err(stop)?;
     let compared = checks::to_compare(last_records, state).map_err(stop)?;
     if compared.is_empty() {

@@ -10,8 +10,9 @@ use rdkafka::{Offset, consumer};
 use super::topic::OFFSETS_TOPIC;
 use super::{CALL_TIMEOUT, Client};
 use crate::failure::{CallError, HasKind, Kind};
-use crate::progress::Offsets;
 use crate::progress::group::{GroupMember, GroupState};
+use crate::progress::topics::partition_of;
+use crate::progress::{Offsets, Topics};
 use crate::retry::Outage;
 
 /// How often a standby checks whether the group is free.
@@ -70,12 +71,12 @@ impl Client {
     ///
     /// # Errors
     /// The group has an active member, or the cluster does not answer, or refuses.
-    pub async fn move_group(&self, topic: &str, offsets: &Offsets) -> Result<(), CallError> {
+    pub async fn move_group(&self, topics: &Topics, offsets: &Offsets) -> Result<(), CallError> {
         let what = format!("committing the offsets of group {}", self.group);
-        let list = offsets_list(topic, offsets, "");
+        let list = offsets_list(topics, offsets, "");
         self.call(&what, move |consumer| consumer.commit(&list, CommitMode::Sync)).await?;
-        let partitions: Vec<i32> = offsets.keys().copied().collect();
-        let state = self.topic_state(topic, &partitions).await?;
+        let lanes: Vec<i32> = offsets.keys().copied().collect();
+        let state = self.topic_state(topics, &lanes).await?;
         let wrong = state.partitions.iter().find(|found| {
             let wanted = offsets.get(&found.partition).copied();
             found.committed.as_ref().is_none_or(|(next, text)| Some(*next) != wanted || !text.is_empty())
@@ -85,8 +86,8 @@ impl Client {
             Some(found) => {
                 let next = offsets.get(&found.partition).map_or(0, |next| next.0);
                 let problem = format!(
-                    "the group was not moved as asked: partition {} is not at {next}; has an instance just been started? Look again with `tripline offsets`",
-                    found.partition
+                    "the group was not moved as asked: {} is not at {next}; has an instance just been started? Look again with `tripline offsets`",
+                    topics.place_text(found.partition)
                 );
                 Err(CallError::new(what, problem, Kind::Unsafe))
             }
@@ -157,11 +158,11 @@ impl Client {
     }
 }
 
-/// A list of next offsets with this metadata for every partition.
-pub fn offsets_list(topic: &str, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
+/// Next offsets with a text on every partition.
+pub fn offsets_list(topics: &Topics, offsets: &Offsets, metadata: &str) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
-    for (partition, next) in offsets {
-        let mut element = list.add_partition(topic, *partition);
+    for (lane, next) in offsets {
+        let mut element = list.add_partition(topics.name(*lane), partition_of(*lane));
         let _ = element.set_offset(Offset::Offset(next.0)); // cannot fail: it is a plain number
         element.set_metadata(metadata);
     }

@@ -14,7 +14,7 @@ use crate::change::avro;
 use crate::change::record::TopicRecord;
 use crate::failure::{CallError, Kind};
 use crate::model::Timestamp;
-use crate::progress::Offsets;
+use crate::progress::{Offsets, Topics};
 
 /// How long a poll without records lasts.
 const POLL_WAIT: Duration = Duration::from_millis(50);
@@ -164,12 +164,25 @@ impl Cluster {
         }
     }
 
-    /// Reads the timestamps of the records at these offsets, in milliseconds since 1970 by partition. An offset without
-    /// a record is omitted.
+    /// The timestamps of the records at these offsets, in milliseconds since 1970 by lane. An offset without a record is left
+    /// out.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
-    pub async fn timestamps(&self, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
+    pub async fn timestamps(
+        &self,
+        topics: &Topics,
+        offsets: &BTreeMap<i32, i64>,
+    ) -> Result<BTreeMap<i32, i64>, CallError> {
+        let mut found = BTreeMap::new();
+        for (topic, offsets) in topics.by_topic(offsets) {
+            let of_topic = self.timestamps_of(&topic, &offsets).await?;
+            found.insert(topic, of_topic);
+        }
+        Ok(topics.by_lane(found))
+    }
+
+    async fn timestamps_of(&self, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
         let what = format!("reading the last records of {topic} that were taken");
         let (topic, offsets) = (topic.to_owned(), offsets.clone());
         let settings = [("auto.offset.reset", "latest")];
@@ -192,10 +205,16 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster refuses.
-    pub async fn ages(&self, topic: &str, from: &Offsets) -> Result<BTreeMap<i32, Option<Timestamp>>, CallError> {
-        if from.is_empty() {
-            return Ok(BTreeMap::new());
+    pub async fn ages(&self, topics: &Topics, from: &Offsets) -> Result<BTreeMap<i32, Option<Timestamp>>, CallError> {
+        let mut found = BTreeMap::new();
+        for (topic, from) in topics.by_topic(from) {
+            let of_topic = self.ages_of(&topic, &from).await?;
+            found.insert(topic, of_topic);
         }
+        Ok(topics.by_lane(found))
+    }
+
+    async fn ages_of(&self, topic: &str, from: &Offsets) -> Result<BTreeMap<i32, Option<Timestamp>>, CallError> {
         let what = format!("reading the oldest unread records of {topic}");
         let (topic, from) = (topic.to_owned(), from.clone());
         self.reading(&what, &self.group, Isolation::Committed, &FEW, move |consumer| {

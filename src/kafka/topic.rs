@@ -12,7 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::{CALL_TIMEOUT, Client, Closing, Cluster, Isolation, Quiet, error};
 use crate::failure::{CallError, Kind};
 use crate::model::{NextOffset, Timestamp};
-use crate::progress::{Offsets, PartitionState, TopicState};
+use crate::progress::topics::{lane, partition_of};
+use crate::progress::{Offsets, PartitionState, TopicState, Topics};
 
 /// The number of brokers, and the topics of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,34 +48,51 @@ impl Client {
         self.call(&what, move |consumer| partitions(consumer, &topic)).await
     }
 
-    /// Reads the state of these partitions of a topic, with the committed offsets of the client's group. Under
-    /// [`Isolation::Committed`] the ends are those of committed records, and the call waits for the offsets of an open
-    /// transaction.
+    /// The lanes of all partitions of the topics that are read; none where one of them is not there.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
-    pub async fn topic_state(&self, topic: &str, partitions: &[i32]) -> Result<TopicState, CallError> {
-        let mut committed = self.committed(topic, partitions).await?;
-        let mut state = self.ends(topic, partitions).await?;
+    pub async fn lanes(&self, topics: &Topics) -> Result<Vec<i32>, CallError> {
+        let mut lanes = Vec::new();
+        for (place, topic) in topics.read() {
+            let partitions = self.partitions(topic).await?;
+            if partitions.is_empty() {
+                return Ok(Vec::new());
+            }
+            lanes.extend(partitions.into_iter().filter_map(|partition| lane(place, partition)));
+        }
+        Ok(lanes)
+    }
+
+    /// The state of these lanes, with what the client's group has committed there. Under
+    /// [`Isolation::Committed`] the ends are those of committed records, and offsets of an open transaction are waited
+    /// for.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or refuses.
+    pub async fn topic_state(&self, topics: &Topics, lanes: &[i32]) -> Result<TopicState, CallError> {
+        let mut committed = self.committed(topics, lanes).await?;
+        let mut state = self.ends(topics, lanes).await?;
         for partition in &mut state.partitions {
             partition.committed = committed.remove(&partition.partition);
         }
         Ok(state)
     }
 
-    /// Reads the beginnings and ends of these partitions of a topic, without the committed offsets of a group.
+    /// Beginning and end of these lanes, without what a group has committed.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
-    pub async fn ends(&self, topic: &str, partitions: &[i32]) -> Result<TopicState, CallError> {
-        let what = format!("asking for the ends of {topic}");
-        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+    pub async fn ends(&self, topics: &Topics, lanes: &[i32]) -> Result<TopicState, CallError> {
+        let what = format!("asking for the ends of {}", topics.text());
+        let (topics, lanes) = (topics.clone(), lanes.to_vec());
         self.call(&what, move |consumer| {
             let mut states = Vec::new();
-            for partition in partitions {
-                let (low, high) = consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?;
+            for lane in lanes {
+                let (topic, partition) = (topics.name(lane), partition_of(lane));
+                let (low, high) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
                 states.push(PartitionState {
-                    partition,
+                    partition: lane,
                     committed: None,
                     low: NextOffset(low),
                     high: NextOffset(high),
@@ -85,28 +103,29 @@ impl Client {
         .await
     }
 
-    /// Reads the committed offsets of the client's group in these partitions, with their metadata.
+    /// What the client's group has committed in these lanes, with the metadata text.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
     pub async fn committed(
         &self,
-        topic: &str,
-        partitions: &[i32],
+        topics: &Topics,
+        lanes: &[i32],
     ) -> Result<BTreeMap<i32, (NextOffset, String)>, CallError> {
-        let what = format!("asking for the offsets of group {} in {topic}", self.group);
-        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+        let what = format!("asking for the offsets of group {} in {}", self.group, topics.text());
+        let (topics, lanes) = (topics.clone(), lanes.to_vec());
         self.call(&what, move |consumer| {
             let mut asked = TopicPartitionList::new();
-            for partition in &partitions {
-                asked.add_partition(&topic, *partition);
+            for lane in &lanes {
+                asked.add_partition(topics.name(*lane), partition_of(*lane));
             }
             let list = consumer.committed_offsets(asked, CALL_TIMEOUT)?;
             let mut found = BTreeMap::new();
             for element in list.elements() {
                 element.error()?;
                 if let Offset::Offset(next) = element.offset() {
-                    found.insert(element.partition(), (NextOffset(next), element.metadata().to_owned()));
+                    let lane = topics.lane(element.topic(), element.partition());
+                    found.extend(lane.map(|lane| (lane, (NextOffset(next), element.metadata().to_owned()))));
                 }
             }
             Ok(found)
@@ -114,28 +133,29 @@ impl Client {
         .await
     }
 
-    /// Returns for each partition the offset of the first record that is not older than this, or the end.
+    /// By lane, the offset of the first record that is not older than this, or the end.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
-    pub async fn first_since(&self, topic: &str, partitions: &[i32], at: Timestamp) -> Result<Offsets, CallError> {
+    pub async fn first_since(&self, topics: &Topics, lanes: &[i32], at: Timestamp) -> Result<Offsets, CallError> {
         // Kafka's timestamps are whole milliseconds, and negative ones have a meaning of their own.
         let millis = at.millis().saturating_add(i64::from(at.0.rem_euclid(1_000) > 0)).max(0);
-        let (topic, partitions) = (topic.to_owned(), partitions.to_vec());
+        let (topics, lanes) = (topics.clone(), lanes.to_vec());
         self.call("asking for offsets by time", move |consumer| {
             let mut asked = TopicPartitionList::new();
-            for partition in &partitions {
-                asked.add_partition_offset(&topic, *partition, Offset::Offset(millis))?;
+            for lane in &lanes {
+                asked.add_partition_offset(topics.name(*lane), partition_of(*lane), Offset::Offset(millis))?;
             }
             let found = consumer.offsets_for_times(asked, CALL_TIMEOUT)?;
             let mut offsets = Offsets::new();
-            for partition in partitions {
-                let element = found.find_partition(&topic, partition);
+            for lane in lanes {
+                let (topic, partition) = (topics.name(lane), partition_of(lane));
+                let element = found.find_partition(topic, partition);
                 let next = match element.as_ref().map(|found| found.offset()) {
                     Some(Offset::Offset(next)) => next,
-                    _ => consumer.fetch_watermarks(&topic, partition, CALL_TIMEOUT)?.1,
+                    _ => consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?.1,
                 };
-                offsets.insert(partition, NextOffset(next));
+                offsets.insert(lane, NextOffset(next));
             }
             Ok(offsets)
         })

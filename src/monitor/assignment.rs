@@ -11,13 +11,14 @@ use super::memory::MemoryBound;
 use super::settings::Settings;
 use crate::change::record::{About, BATCH_RECORDS_MAX, BadRecord, Batch, Content, DeadLetter};
 use crate::change::{Change, RejectKind};
-use crate::contract::Contract;
+use crate::contract::Contracts;
 use crate::failure::{CallError, HasKind};
 use crate::model::duration::micros;
 use crate::model::zone::Zone;
 use crate::model::{Lsn, NextOffset, Position, Timestamp};
 use crate::planted;
 use crate::progress::start::ADVICE;
+use crate::progress::topics::partition_of;
 use crate::progress::{Offsets, Progress};
 use crate::run_status::snapshot::Pause;
 use crate::snapshot::Snapshot;
@@ -70,7 +71,7 @@ pub(super) struct Assignment {
     pub(super) paused: Option<Pause>,
     memory: MemoryBound,
     /// The world that the windows are of; `None` once it has changed.
-    pub(super) contract: Option<Contract>,
+    pub(super) contracts: Option<Contracts>,
     /// Why the work on this assignment has to end.
     pub(super) ending: Option<Ending>,
     /// Time zones that the rules are to be run in, once no statement is under way.
@@ -82,7 +83,7 @@ pub(super) struct Assignment {
 
 impl Assignment {
     /// Up to the offsets `rebuild` records only fill windows.
-    pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, contract: &Contract, now: Timestamp) -> Self {
+    pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, contracts: &Contracts, now: Timestamp) -> Self {
         Self {
             unit,
             intake: Intake { known: rebuild.clone(), last_records: progress.last_records.clone(), ..Intake::default() },
@@ -91,7 +92,7 @@ impl Assignment {
             counts: Counts::default(),
             paused: None,
             memory: MemoryBound::default(),
-            contract: Some(contract.clone()),
+            contracts: Some(contracts.clone()),
             ending: None,
             new_zones: None,
             schedule: Schedule::new(now),
@@ -108,27 +109,27 @@ impl Assignment {
     pub(super) fn take_batch(&mut self, batch: Batch, now: Timestamp, settings: &Settings) {
         self.intake.backlog = batch.records.len() >= BATCH_RECORDS_MAX;
         for record in batch.records {
-            let position = record.position;
+            let (position, table) = (record.position, record.table);
             let replayed = self.intake.is_replayed(position);
             if let Content::Change(change) | Content::Partial(change, _) = &record.content
                 && self.unit.begins_era(change, position)
             {
-                self.begin_era(change, position);
+                self.begin_era(change, position, settings);
             }
             match record.content {
-                Content::Change(change) => self.unit.apply(&change, position, now),
+                Content::Change(change) => self.unit.apply_of(table, &change, position, now),
                 Content::Partial(change, letter) => {
                     if !replayed && let Err(error) = self.reject(*letter, settings) {
                         self.unit.evaluate(now);
                         self.intake.stopped_by = Some(error);
                         return;
                     }
-                    self.unit.apply(&change, position, now);
+                    self.unit.apply_of(table, &change, position, now);
                 }
                 Content::Ignored(reason) => tracing::trace!(?position, reason, "ignored"),
                 Content::Rejected(letter) if replayed => {
                     self.intake.unread_again += 1;
-                    self.make_up_for(letter.about());
+                    self.make_up_for(table, letter.about());
                 }
                 Content::Rejected(letter) => {
                     if letter.reject.kind == RejectKind::Identity {
@@ -140,7 +141,7 @@ impl Assignment {
                         self.intake.stopped_by = Some(error);
                         return;
                     }
-                    self.make_up_for(about);
+                    self.make_up_for(table, about);
                 }
             }
             if replayed {
@@ -207,13 +208,13 @@ impl Assignment {
     }
 
     /// The topic goes on with another server's table. Rows come from the table.
-    fn begin_era(&mut self, change: &Change, position: Position) {
+    fn begin_era(&mut self, change: &Change, position: Position, settings: &Settings) {
         self.unit.begin_era();
-        self.contract = None;
+        self.contracts = None;
         let lsn = change.lsn.map_or(0, |lsn| lsn.0);
         self.ending = Some(Ending::Changed(vec![format!(
-            "the topic goes on with the snapshot of another server at partition {} offset {}, LSN {:X}/{:X}",
-            position.partition,
+            "the topic goes on with the snapshot of another server at {} offset {}, LSN {:X}/{:X}",
+            settings.topics.place_text(position.partition),
             position.offset,
             lsn >> 32,
             lsn & u64::from(u32::MAX)
@@ -221,9 +222,9 @@ impl Assignment {
     }
 
     /// The table is asked for what a record does not say: the row that its key names, or all keys.
-    fn make_up_for(&mut self, about: About) {
+    fn make_up_for(&mut self, table: usize, about: About) {
         match about {
-            About::Row(row) => self.unit.look_up(&row),
+            About::Row(row) => self.unit.look_up(table, &row),
             About::AnotherTable => {}
             About::AnyRow => self.intake.sweep_at = Some(self.intake.sweep_at.take().unwrap_or_default()),
         }
@@ -231,8 +232,9 @@ impl Assignment {
 
     fn reject(&mut self, letter: DeadLetter, settings: &Settings) -> Result<(), BadRecord> {
         if settings.stop_on_bad_record {
-            let (position, reason) = (letter.position, letter.reject.detail);
-            return Err(BadRecord { topic: settings.topic.clone(), position, reason });
+            let (lane, offset, reason) = (letter.position.partition, letter.position.offset, letter.reject.detail);
+            let position = Position { partition: partition_of(lane), offset };
+            return Err(BadRecord { topic: settings.topics.name(lane).to_owned(), position, reason });
         }
         self.counts.rejected += 1;
         if !letter.reject.kind.is_elsewhere() {
@@ -250,7 +252,8 @@ impl Assignment {
         let rebuilds = self.rebuilds();
         let mut requests = self.schedule.due(&mut self.unit, rebuilds, now, settings);
         if self.schedule.begin_look(self.unit.wants_look(), now, settings) {
-            requests.push(Request::Look(self.intake.last_records.clone(), self.unit.begin_look()));
+            let last_records = settings.topics.of_read(&self.intake.last_records);
+            requests.push(Request::Look(last_records, self.unit.begin_look()));
         }
         if !rebuilds {
             if self.intake.sweep_at.as_ref().is_some_and(|ends| self.intake.has_reached(ends, self.unit.offsets())) {
@@ -272,15 +275,15 @@ impl Assignment {
         match &seen.topic {
             Ok(ends) => self.unit.looked(begun, &seen.look, ends, now),
             Err(mismatch) => {
-                let text = mismatch.text(&settings.topic, "this run", ADVICE);
+                let text = mismatch.text(&settings.topics, "this run", ADVICE);
                 self.ending = Some(Ending::AnotherTopic(text));
                 return;
             }
         }
-        let Some(then) = &self.contract else { return };
-        let differences = then.changes(&seen.look.contract);
+        let Some(then) = &self.contracts else { return };
+        let differences = then.changes(&seen.look.contracts);
         if !differences.is_empty() {
-            self.contract = None;
+            self.contracts = None;
             self.ending = Some(Ending::Changed(differences));
         }
     }
@@ -300,13 +303,13 @@ impl Assignment {
                     Err(error) => tracing::debug!(%error, "table, server and topic could not be looked at"),
                 }
             }
-            Reply::Found(Ok(seen)) => {
-                self.unit.looked_up(&seen, now);
+            Reply::Found(table, Ok(seen)) => {
+                self.unit.looked_up(table, &seen, now);
                 self.evaluate(now);
             }
-            Reply::Found(Err(error)) => {
+            Reply::Found(table, Err(error)) => {
                 warn(&error, "rows could not be read from the table");
-                self.unit.lookup_failed(now);
+                self.unit.lookup_failed(table, now);
             }
             Reply::Rows(reload, Ok(rows)) => self.unit.reload(&reload, &rows, now),
             Reply::Audited(reply, took) => {

@@ -34,8 +34,8 @@ pub(super) enum Request {
     Snapshot,
     /// The rows of one key.
     Rows(Reload),
-    /// The rows of these primary keys.
-    Lookup(Vec<Key>),
+    /// The rows of these primary keys of the table at this place.
+    Lookup(usize, Vec<Key>),
     /// Are table, server and topic what they were? The last records that were taken.
     Look(LastRecords, (u64, Lsn)),
     /// What the audit wants to know.
@@ -77,7 +77,7 @@ pub(super) enum Reply {
     Answers(Question, Vec<Result<Answer, CallError>>),
     Snapshot(Result<String, CallError>),
     Rows(Reload, Result<Vec<TableRow>, CallError>),
-    Found(Result<SeenRows, CallError>),
+    Found(usize, Result<SeenRows, CallError>),
     Audited(AuditReply, Duration),
     Looked((u64, Lsn), Result<Box<Seen>, CallError>),
     Zones(Result<Vec<Arc<Zone>>, CallError>),
@@ -110,7 +110,7 @@ impl Reply {
             }
             Self::Snapshot(Err(problem))
             | Self::Rows(_, Err(problem))
-            | Self::Found(Err(problem))
+            | Self::Found(_, Err(problem))
             | Self::Zones(Err(problem))
             | Self::Audited(
                 AuditReply::Swept(_, Err(problem))
@@ -126,7 +126,7 @@ impl Reply {
             }
             Self::Snapshot(Ok(_))
             | Self::Rows(..)
-            | Self::Found(_)
+            | Self::Found(..)
             | Self::Audited(..)
             | Self::Looked(..)
             | Self::Zones(Ok(_)) => Ok(None),
@@ -183,9 +183,8 @@ impl Schedule {
     /// again, and the sweep, unless windows are being rebuilt.
     pub(super) fn due(&mut self, unit: &mut Unit, rebuilds: bool, now: Timestamp, settings: &Settings) -> Vec<Request> {
         let mut requests = Vec::new();
-        let lookup = unit.next_lookup(now);
-        if !lookup.is_empty() {
-            requests.push(Request::Lookup(lookup));
+        if let Some((table, pks)) = unit.next_lookup(now) {
+            requests.push(Request::Lookup(table, pks));
         }
         if now.0.saturating_sub(self.zones_at.0) >= ZONES_MICROS {
             self.zones_at = now;

@@ -1,10 +1,12 @@
 //! How an epoch is closed: prepared, logged, committed, told, in this order and no other.
 
+use std::collections::BTreeMap;
+
 use super::Settings;
 use super::assignment::Assignment;
 use super::durable::Durable;
-use crate::checkpoint::{Encoded, FORMAT, Folder, StateHead};
-use crate::contract::Contract;
+use crate::checkpoint::{Encoded, Folder, StateHead};
+use crate::contract::Contracts;
 use crate::fault;
 use crate::job::JobError;
 use crate::model::Timestamp;
@@ -43,7 +45,7 @@ pub(super) async fn close<K: Sinks>(
     }
     let dead_letters = assignment.intake.take_dead_letters();
     if !dead_letters.is_empty() {
-        log_invalid(&settings.topic, &dead_letters);
+        log_invalid(&settings.topics, &dead_letters);
         let written =
             if planted::bug("dead-letters-cut") { dead_letters.get(1..).unwrap_or(&[]) } else { &dead_letters };
         if !planted::bug("dead-letters-dropped") {
@@ -51,7 +53,7 @@ pub(super) async fn close<K: Sinks>(
         }
         fault::point("buried");
     }
-    let Assignment { unit, intake, durable, counts, contract, .. } = assignment;
+    let Assignment { unit, intake, durable, counts, contracts, .. } = assignment;
     let mut closed = None;
     if *unit.offsets() != durable.progress.offsets || unit.undelivered() > 0 {
         let epoch = unit.close(&intake.last_records, now);
@@ -68,7 +70,7 @@ pub(super) async fn close<K: Sinks>(
             durable.progress.at = now;
             recommit(sinks, member, &durable.progress).await?;
         }
-        store(folder, unit, durable, contract.as_ref())?;
+        store(folder, unit, durable, contracts.as_ref())?;
         fault::point("state.stored");
     }
     Ok(closed)
@@ -115,9 +117,10 @@ pub(super) fn progress_of(group: &str, cluster: &Option<String>, epoch: &Epoch<D
     Progress {
         group: group.to_owned(),
         name: EpochRef { lineage: epoch.lineage.clone(), epoch: epoch.number, crc }.to_string(),
-        topic: epoch.topic.clone(),
+        topics: epoch.topics.clone(),
         cluster: cluster.clone(),
         offsets: epoch.offsets.clone(),
+        kept: epoch.kept.clone(),
         last_records: epoch.last_records.clone(),
         at: epoch.at,
     }
@@ -185,19 +188,21 @@ pub(super) async fn recommit<K: Sinks>(sinks: &mut K, member: &K::Member, progre
     commit(sinks).await
 }
 
-fn store(folder: &Folder, unit: &Unit, durable: &mut Durable, contract: Option<&Contract>) -> Result<(), JobError> {
+fn store(folder: &Folder, unit: &Unit, durable: &mut Durable, contracts: Option<&Contracts>) -> Result<(), JobError> {
     let Some(epoch) = unit.epoch().checked_sub(1) else { return Ok(()) };
-    if durable.stored == Some(epoch) && contract.is_some() {
+    if durable.stored == Some(epoch) && contracts.is_some() {
         return Ok(());
     }
     let head = StateHead {
-        format: FORMAT,
+        format: unit.format(),
         lineage: unit.lineage().to_owned(),
         epoch,
         offsets: durable.progress.offsets.clone(),
         rules: unit.versions(),
-        contract: contract.cloned(),
+        contract: None,
+        contracts: BTreeMap::new(),
     };
+    let head = head.with(contracts);
     folder.store_state(&head, |out| unit.store(out).map_err(std::io::Error::other))?;
     durable.stored = Some(epoch);
     Ok(())

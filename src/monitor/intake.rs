@@ -72,15 +72,17 @@ impl Intake {
     /// Whether reading has come to these offsets in every partition. The last offsets of a partition may hold no record.
     pub(super) fn has_reached(&self, ends: &Offsets, next: &Offsets) -> bool {
         let reached = |(partition, end): (&i32, &NextOffset)| {
-            next.get(partition).is_some_and(|next| next >= end) || self.ended.contains(partition)
+            is_past(next, *partition, *end)
+                || self.ended.contains(partition)
+                || is_past(&self.delivered, *partition, *end)
         };
         ends.iter().all(reached)
     }
 
     /// Whether everything before these offsets has been read.
     pub(super) fn has_read(&self, ends: &Offsets, next: &Offsets) -> bool {
-        let is_past = |of: &Offsets, partition, end| of.get(partition).is_some_and(|next| next >= end);
-        ends.iter().all(|(partition, end)| is_past(next, partition, end) || is_past(&self.delivered, partition, end))
+        ends.iter()
+            .all(|(partition, end)| is_past(next, *partition, *end) || is_past(&self.delivered, *partition, *end))
     }
 
     /// How many records are still to be read up to `ends`, by their offsets.
@@ -91,6 +93,11 @@ impl Intake {
         };
         self.ends.iter().map(left).sum()
     }
+}
+
+/// Whether these offsets have come to this end of a partition.
+fn is_past(of: &Offsets, partition: i32, end: NextOffset) -> bool {
+    of.get(&partition).is_some_and(|next| *next >= end)
 }
 
 #[cfg(test)]

@@ -1,26 +1,25 @@
 //! Where an assignment goes on from: the folder, the group, the recovery topic, and what has to be read again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Monitor;
 use super::assignment::Assignment;
 use super::counts::Counts;
 use super::epoch::{complete, deliver, progress_of, publish, recommit};
+use super::lookups::{RunLookups, folder_state, read_recovery};
 use crate::change::Change;
-use crate::checkpoint::{FORMAT, Folder, Lineage};
+use crate::checkpoint::{FORMAT, Lineage};
 use crate::clock::Clock;
 use crate::confirm::Confirm;
 use crate::contract::gaps::gaps;
 use crate::failure::{CallError, Kind};
 use crate::fault;
-use crate::job::start::{Lookups, decide_with};
+use crate::job::start::decide_with;
 use crate::job::{JobError, new_lineage};
+use crate::model::NextOffset;
 use crate::model::zone::Zone;
-use crate::model::{NextOffset, Timestamp};
 use crate::planted;
-use crate::progress::start::{Answers, FolderState, Known, Policy, Start};
+use crate::progress::start::{Answers, Known, Policy, Start};
 use crate::progress::{Committed, Epoch, EpochRef, LastRecords, Offsets, PartitionState, Progress, TopicState};
 use crate::retry::Retry;
 use crate::rule::table_row::TableRow;
@@ -44,13 +43,13 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let topic = self.topic_state(partitions).await?;
         let of_unit = UnitSettings {
             group: settings.group.clone(),
-            topic: settings.topic.clone(),
+            topics: settings.topics.clone(),
             carry_episodes: settings.carry_episodes,
             audit_period: settings.audit_period,
             // A run that is to end does not wait for a share.
             max_database_share: if settings.until_end { WHOLE_DATABASE } else { settings.max_database_share },
         };
-        let mut unit = Unit::new(of_unit, self.rules.clone(), &self.wanted).map_err(JobError::Internal)?;
+        let mut unit = Unit::new(of_unit, self.rules.clone(), &self.tables).map_err(JobError::Internal)?;
         let newest = self.folder.newest_epoch::<Decisions>()?;
         if let Some(newest) = &newest {
             self.clock.not_before(newest.at);
@@ -66,6 +65,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             source: &self.source,
             sinks: &mut self.sinks,
             folder: &self.folder,
+            topics: settings.topics.clone(),
             partitions,
             recovery: None,
         };
@@ -81,6 +81,10 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             return Err(JobError::Unsafe(stop.text(&known.policy)));
         }
         let (topic, from) = (&known.topic, decision.from);
+        // What is new to the group is a part of its progress once it has been read to its end.
+        let mut read_from = from.clone();
+        read_from.retain(|lane, _| !decision.fresh.contains(lane));
+        unit.keep(decision.kept);
         let mut windows = Windows::Incomplete;
         let mut assignment = match decision.start {
             Start::Resume { committed } => {
@@ -95,13 +99,13 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 }
                 self.recall(&mut unit, &epoch, &recovery.episodes).await?;
                 let (lineage, number) = (epoch.lineage, epoch.epoch + 1);
-                let begin = Begin { lineage, number, from, last_records, origin: decision.committed };
+                let begin = Begin { lineage, number, from, read_from, last_records, origin: decision.committed };
                 self.begin(unit, begin, topic).await?
             }
             Start::NewLineage => {
                 self.leave_behind().await?;
                 let (lineage, last_records) = (new_lineage(), LastRecords::new());
-                let begin = Begin { lineage, number: 0, from, last_records, origin: decision.committed };
+                let begin = Begin { lineage, number: 0, from, read_from, last_records, origin: decision.committed };
                 self.begin(unit, begin, topic).await?
             }
         };
@@ -111,7 +115,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             assignment.intake.ends = topic.ends();
         }
         // Older changes of a deleted row may still come from another partition.
-        let several = topic.partitions.len() > 1;
+        let several = topic.has_topic_of_several();
         assignment.unit.remember_deletes(several);
         if several {
             assignment.intake.catch_up = topic.ends();
@@ -122,6 +126,11 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
         if let Windows::Void(_) = &windows {
             assignment.unit.windows_are_void();
+        }
+        // What a topic holds that is new to the group is of before: windows are filled, and every key is evaluated once.
+        for (lane, end) in topic.ends().into_iter().filter(|(lane, _)| decision.fresh.contains(lane)) {
+            let until = assignment.rebuild.entry(lane).or_insert(end);
+            *until = (*until).max(end);
         }
         if windows == Windows::Incomplete && settings.until_end {
             // Whether the topic has brought all of the table is not known, and there is no time for a cycle of the audit.
@@ -147,7 +156,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     fn policy(&self) -> Policy {
         Policy {
             group: self.settings.group.clone(),
-            topic: self.settings.topic.clone(),
+            topics: self.settings.topics.clone(),
             folder: self.folder.path().display().to_string(),
             start_at: self.settings.start_at,
             resume_without_group: self.settings.resume_without_group,
@@ -210,15 +219,15 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
 
     /// A lineage comes into this folder: its start is an epoch, committed at once.
     async fn begin(&mut self, mut unit: Unit, begin: Begin, topic: &TopicState) -> Result<Assignment, JobError> {
-        let Begin { lineage, number, from, last_records, origin } = begin;
+        let Begin { lineage, number, from, read_from, last_records, origin } = begin;
         let cluster = topic.cluster.clone();
-        let (group, name) = (self.settings.group.clone(), self.settings.topic.clone());
+        let (group, name) = (self.settings.group.clone(), self.settings.topics.text());
         let record = Lineage { format: FORMAT, id: lineage.clone(), group, topic: name, cluster, origin };
         self.folder.begin(&record)?;
         fault::point("begun");
         let now = self.clock.now();
         unit.take_over();
-        unit.begin(&lineage, number, from.clone());
+        unit.begin(&lineage, number, read_from);
         self.settle(&mut unit).await?;
         let mut first = unit.close(&last_records, now);
         first.body.open = Some(unit.open());
@@ -226,7 +235,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let group = &self.settings.group;
         let progress = publish(group, &topic.cluster, &mut self.sinks, &member, &self.folder, &first).await?;
         unit.begin(&lineage, number + 1, topic.lows());
-        Ok(Assignment::new(unit, from, progress, &self.contract, now))
+        Ok(Assignment::new(unit, from, progress, &self.contracts, now))
     }
 
     /// Goes on from the folder's newest epoch. `committed`: the group's offsets are those of this epoch.
@@ -259,7 +268,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         unit.begin(&newest.lineage, newest.number + 1, from);
         self.settle(&mut unit).await?;
         let progress = self.progress_at(newest.number, topic)?.ok_or_else(missing)?;
-        let assignment = Assignment::new(unit, target, progress, &self.contract, self.clock.now());
+        let assignment = Assignment::new(unit, target, progress, &self.contracts, self.clock.now());
         if last != Some(newest.number) || topic.partitions.iter().all(|p| p.committed.is_none()) {
             recommit(&mut self.sinks, &member, &assignment.durable.progress).await?;
         }
@@ -277,16 +286,20 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let cut = |p: &&PartitionState| p.low.0 > 0 && offsets.get(&p.partition) == Some(&p.low);
         let cut = topic.partitions.iter().find(cut);
         let cut = cut.map(|cut| {
-            format!("the topic's first records are gone: partition {} begins at offset {}", cut.partition, cut.low.0)
+            format!(
+                "the topic's first records are gone: {} begins at offset {}",
+                self.settings.topics.place_text(cut.partition),
+                cut.low.0
+            )
         });
         let begins = topic.partitions.iter().any(|p| offsets.get(&p.partition) == Some(&p.low));
-        cut.or_else(|| gaps(&self.contract).into_iter().next().filter(|_| begins))
+        cut.or_else(|| self.contracts.0.values().flat_map(gaps).next().filter(|_| begins))
     }
 
     /// Windows that the topic does not bring come from the table. It may be ahead of the topic, so nothing is evaluated
     /// before the topic's end as it is after that.
     async fn fill(&mut self, assignment: &mut Assignment, partitions: &[i32], reason: &str) -> Result<(), JobError> {
-        tracing::info!(topic = self.settings.topic, reason, "windows are filled from the table");
+        tracing::info!(topic = self.settings.topics.text(), reason, "windows are filled from the table");
         self.load(assignment).await?;
         for after in self.topic_state(partitions).await?.partitions {
             let end = assignment.rebuild.entry(after.partition).or_insert(after.high);
@@ -307,7 +320,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 "the time zone of the rule has changed: its windows are loaded from the table"
             );
         }
-        assignment.unit.use_zones(zones, &self.wanted).map_err(JobError::Internal)?;
+        assignment.unit.use_zones(zones).map_err(JobError::Internal)?;
         self.confirm.use_zones(zones);
         self.load(assignment).await?;
         let partitions: Vec<i32> = assignment.unit.offsets().keys().copied().collect();
@@ -367,9 +380,9 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             unit.take_over();
             return Ok((from, Windows::Incomplete));
         };
-        let changes = match &head.contract {
+        let changes = match &head.believed(&self.contracts) {
             _ if !self.changes.is_empty() => self.changes.clone(),
-            Some(then) => then.differences(&self.contract),
+            Some(then) => then.differences(&self.contracts),
             None if head.has_contract() => vec!["the table or its server had changed when they were stored".to_owned()],
             None => Vec::new(),
         };
@@ -418,6 +431,8 @@ struct Begin {
     /// Number of its first epoch here.
     number: u64,
     from: Offsets,
+    /// Of these, the ones that its first epoch has.
+    read_from: Offsets,
     last_records: LastRecords,
     /// What the group had committed.
     origin: Option<Committed>,
@@ -426,63 +441,4 @@ struct Begin {
 /// What a start found was of different moments.
 fn overtaken() -> CallError {
     CallError::new("Kafka", "another instance has gone on while this one was starting", Kind::Fenced)
-}
-
-/// What the folder says; `None` without an epoch, as it has had no effect then.
-fn folder_state(folder: &Folder, newest: Option<Epoch<Decisions>>) -> Result<Option<FolderState>, JobError> {
-    let (Some(lineage), Some(newest)) = (folder.lineage()?, newest) else { return Ok(None) };
-    let is_first = folder.oldest_epoch()? == Some(newest.number);
-    Ok(Some(FolderState {
-        is_starting: is_first && !folder.is_finished(newest.number)?,
-        lineage: lineage.id,
-        topic: lineage.topic,
-        cluster: lineage.cluster,
-        origin: lineage.origin,
-        epoch: newest.number,
-        offsets: newest.offsets,
-        last_records: newest.last_records,
-        at: newest.at,
-    }))
-}
-
-async fn read_recovery<K: Sinks>(sinks: &mut K) -> Result<RecoveryState, CallError> {
-    Retry::WORKING.run("reading the recovery topic", async || sinks.recovery().await).await
-}
-
-/// What a decision looks up, asked for by a run.
-struct RunLookups<'a, S, K> {
-    source: &'a S,
-    sinks: &'a mut K,
-    folder: &'a Folder,
-    partitions: &'a [i32],
-    /// What the recovery topic has, once it was read.
-    recovery: Option<RecoveryState>,
-}
-
-impl<S: Source, K: Sinks> Lookups for RunLookups<'_, S, K> {
-    type Error = JobError;
-
-    async fn recovery(&mut self) -> Result<Option<Progress>, JobError> {
-        let found = self.recovery.insert(read_recovery(self.sinks).await?);
-        Ok(found.progress.clone())
-    }
-
-    async fn retention(&mut self) -> Option<Duration> {
-        self.source.offsets_kept_for().await
-    }
-
-    fn logged(&mut self, epoch: u64) -> Result<Option<(u32, Offsets)>, JobError> {
-        let logged = self.folder.logged::<Decisions>(epoch)?;
-        Ok(logged.map(|(epoch, crc)| (crc, epoch.offsets)))
-    }
-
-    async fn timestamps(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, JobError> {
-        let what = "reading the last records that were taken";
-        Ok(Retry::WORKING.run(what, async || self.source.timestamps(offsets).await).await?)
-    }
-
-    async fn since(&mut self, at: Timestamp) -> Result<Offsets, JobError> {
-        let what = "asking for offsets by time";
-        Ok(Retry::WORKING.run(what, async || self.source.first_since(self.partitions, at).await).await?)
-    }
 }

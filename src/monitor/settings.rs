@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use crate::progress::StartAt;
+use crate::progress::{StartAt, Topics};
 
 /// Settings of the loop.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Consumer group.
     pub group: String,
-    /// Topic of the changes.
-    pub topic: String,
+    /// The topics of the changes.
+    pub topics: Topics,
     /// Where a group starts that has no progress in either layer.
     pub start_at: StartAt,
     /// A group without offsets goes on from its folder, rather than starting anew.

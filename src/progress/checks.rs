@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{LastRecord, LastRecords, Offsets, TopicState};
+use super::{LastRecord, LastRecords, Offsets, TopicState, Topics};
 use crate::model::NextOffset;
 
 /// Why the offsets of before cannot be used.
@@ -21,7 +21,7 @@ pub enum Mismatch {
     },
     /// A partition is not the one that was read.
     Recreated {
-        /// The partition.
+        /// The partition's lane.
         partition: i32,
         /// A record at this offset was read.
         offset: i64,
@@ -30,7 +30,7 @@ pub enum Mismatch {
     },
     /// Records were removed before they were read.
     Removed {
-        /// The partition.
+        /// The partition's lane.
         partition: i32,
         /// The next offset to read.
         next: NextOffset,
@@ -71,17 +71,20 @@ pub struct Advice {
 
 impl Mismatch {
     /// In words, with what to do. `place` is where the progress is kept.
-    pub fn text(&self, topic: &str, place: &str, advice: Advice) -> String {
+    pub fn text(&self, topics: &Topics, place: &str, advice: Advice) -> String {
+        let at = |lane: &i32| topics.place_text(*lane);
         match self {
             Self::Cluster { then, now } => {
                 format!("{place} holds progress in Kafka cluster {then}, and this is cluster {now}: {}", advice.cluster)
             }
             Self::Recreated { partition, offset, found } => format!(
-                "{topic} partition {partition} is not the one that was read: offset {offset} was read, and {found}; the topic was truncated, or deleted and created again; {}",
+                "{} is not the one that was read: offset {offset} was read, and {found}; the topic was truncated, or deleted and created again; {}",
+                at(partition),
                 advice.reread
             ),
             Self::Removed { partition, next, low } => format!(
-                "{topic} partition {partition}: offsets {} to {} were removed by retention before they were read, and it begins at {} now; {}",
+                "{}: offsets {} to {} were removed by retention before they were read, and it begins at {} now; {}",
+                at(partition),
                 next.0,
                 low.0 - 1,
                 low.0,

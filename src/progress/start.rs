@@ -3,12 +3,16 @@
 //! One function decides, for the run and for every command that shows what the next start does. What it needs to know
 //! and was not asked for yet it names as a [`Lookup`]: the caller asks for that, and calls again.
 
-use std::collections::BTreeMap;
+mod from;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::checks::{self, Advice, Mismatch};
-use super::{Committed, EpochRef, LastRecords, Offsets, Progress, StartAt, TopicState};
+use super::topics::place_of;
+use super::{Committed, EpochRef, LastRecords, Offsets, Progress, StartAt, TopicState, Topics};
 use crate::model::Timestamp;
+use from::{From, from};
 
 /// What to do where the topic is not the one that was read.
 pub const ADVICE: Advice = Advice {
@@ -21,8 +25,8 @@ pub const ADVICE: Advice = Advice {
 pub struct Policy {
     /// Consumer group.
     pub group: String,
-    /// The topic to read.
-    pub topic: String,
+    /// The topics to read.
+    pub topics: Topics,
     /// Where the checkpoint folder is.
     pub folder: String,
     /// `kafka.auto_offset_reset`
@@ -36,8 +40,8 @@ pub struct Policy {
 pub struct FolderState {
     /// Id of the lineage.
     pub lineage: String,
-    /// The topic that was read.
-    pub topic: String,
+    /// The topics that were read.
+    pub topics: Topics,
     /// Id of the Kafka cluster, where it is known.
     pub cluster: Option<String>,
     /// What the group had committed when the lineage came into this folder.
@@ -46,6 +50,8 @@ pub struct FolderState {
     pub epoch: u64,
     /// Next offsets after it.
     pub offsets: Offsets,
+    /// Next offsets of topics that were no longer read.
+    pub kept: Offsets,
     /// The last records taken.
     pub last_records: LastRecords,
     /// When it was closed.
@@ -148,7 +154,7 @@ pub enum Reason {
 /// Why the start stops, to protect data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The folder holds progress in this other topic.
+    /// The folder holds progress in these other topics.
     OtherTopic(String),
     /// The topic is not the one that was read, or no longer holds what comes next.
     Mismatch(Mismatch),
@@ -168,8 +174,13 @@ pub struct Decision {
     pub start: Start,
     /// Why.
     pub reason: Reason,
-    /// Where reading goes on in each partition, after the windows have been rebuilt.
+    /// Where reading goes on in each lane, after the windows have been rebuilt.
     pub from: Offsets,
+    /// Of these, the lanes of topics that the group has never read while it has progress in others. Up to their ends as they are at
+    /// the start they only fill windows.
+    pub fresh: BTreeSet<i32>,
+    /// Next offsets of topics that are no longer read.
+    pub kept: Offsets,
     /// What the group has committed; or had, where the offsets have expired.
     pub committed: Option<Committed>,
     /// The group's offsets have expired, or are taken for expired: this was the last commit.
@@ -183,7 +194,7 @@ pub struct Decision {
 /// # Errors
 /// What has to be looked up first.
 pub fn decide(known: &Known) -> Result<Decision, Lookup> {
-    let mut committed = Committed::of(&known.topic.partitions);
+    let mut committed = committed(known);
     let mut expired = None;
     if committed.is_none()
         && let Some(progress) = last_commit(known)?
@@ -192,17 +203,31 @@ pub fn decide(known: &Known) -> Result<Decision, Lookup> {
         expired = Some(progress.at);
     }
     let (start, reason) = compare(known, committed.as_ref())?;
-    let from = from(known, &start, &reason, committed.as_ref())?;
+    let From { offsets: from, fresh, kept } = from(known, &start, &reason, committed.as_ref())?;
     let stop = stop(known, &start, &reason, &from)?;
-    Ok(Decision { start, reason, from, committed, expired, stop })
+    Ok(Decision { start, reason, from, fresh, kept, committed, expired, stop })
+}
+
+/// What the group has committed. Offsets that were set by hand for a topic that the folder does not know say nothing of the others.
+fn committed(known: &Known) -> Option<Committed> {
+    let is_new = |lane: i32| {
+        let name = known.policy.topics.name(lane);
+        known.folder.as_ref().is_some_and(|folder| folder.topics.place(name).is_none())
+    };
+    let by_hand = |text: &str| EpochRef::parse(text).is_none();
+    let mut partitions = known.topic.partitions.clone();
+    for state in &mut partitions {
+        let lane = state.partition;
+        state.committed = state.committed.take().filter(|(_, text)| !(is_new(lane) && by_hand(text)));
+    }
+    Committed::of(&partitions)
 }
 
 /// The group has no offsets. What they were, if they have expired rather than been deleted, or are to be taken for it.
 fn last_commit(known: &Known) -> Result<Option<&Progress>, Lookup> {
     let recovery = known.answers.recovery.as_ref().ok_or(Lookup::Recovery)?;
-    let Some(progress) = recovery.as_ref().filter(|progress| progress.topic == known.policy.topic) else {
-        return Ok(None);
-    };
+    let has_read = |progress: &&Progress| progress.topics.shares(&known.policy.topics);
+    let Some(progress) = recovery.as_ref().filter(has_read) else { return Ok(None) };
     if known.policy.resume_without_group {
         return Ok(Some(progress));
     }
@@ -258,25 +283,10 @@ fn compare(known: &Known, committed: Option<&Committed>) -> Result<(Start, Reaso
     }
 }
 
-/// Where reading goes on.
-fn from(known: &Known, start: &Start, reason: &Reason, committed: Option<&Committed>) -> Result<Offsets, Lookup> {
-    let offsets = match (start, committed) {
-        (Start::Resume { .. }, _) => known.folder.as_ref().map(|folder| folder.offsets.clone()).unwrap_or_default(),
-        (Start::NewLineage, Some(committed)) if *reason == Reason::MovedByHand => committed.offsets.clone(),
-        (Start::Rebuild { .. }, Some(committed)) => committed.offsets.clone(),
-        (Start::NewLineage | Start::Rebuild { .. }, _) => match known.policy.start_at {
-            StartAt::Earliest => known.topic.lows(),
-            StartAt::Latest => known.topic.ends(),
-            StartAt::Time(at) => known.answers.since.clone().ok_or(Lookup::Since(at))?,
-        },
-    };
-    Ok(known.topic.with_new_partitions(offsets))
-}
-
 /// Whether going on would lose or repeat something.
 fn stop(known: &Known, start: &Start, reason: &Reason, from: &Offsets) -> Result<Option<Stop>, Lookup> {
-    if let Some(folder) = known.folder.as_ref().filter(|folder| folder.topic != known.policy.topic) {
-        return Ok(Some(Stop::OtherTopic(folder.topic.clone())));
+    if let Some(folder) = known.folder.as_ref().filter(|folder| !folder.topics.shares(&known.policy.topics)) {
+        return Ok(Some(Stop::OtherTopic(folder.topics.text())));
     }
     let held = match (start, &known.folder) {
         (Start::Rebuild { epoch, progress: None }, _) => {
@@ -292,6 +302,7 @@ fn stop(known: &Known, start: &Start, reason: &Reason, from: &Offsets) -> Result
         if let Err(mismatch) = checks::same_cluster(cluster.as_ref(), known.topic.cluster.as_ref()) {
             return Ok(Some(Stop::Mismatch(mismatch)));
         }
+        let last_records = &known.policy.topics.of_read(last_records);
         match checks::to_compare(last_records, &known.topic) {
             Err(mismatch) => return Ok(Some(Stop::Mismatch(mismatch))),
             Ok(compared) if compared.is_empty() => {}
@@ -391,6 +402,7 @@ impl Decision {
                     .to_owned()
             }
         };
+        let plan = self.with_topics(plan, policy);
         match self.expired {
             Some(at) => format!("{plan}; the group's offsets count as expired, its last commit was at {at}"),
             None => plan,
@@ -398,17 +410,40 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// With the topics that come to the group, and those that it no longer reads.
+    fn with_topics(&self, mut plan: String, policy: &Policy) -> String {
+        let names = |lanes: &mut dyn Iterator<Item = i32>| {
+            let places: BTreeSet<usize> = lanes.map(place_of).collect();
+            let names = policy.topics.names().iter().enumerate().filter(|(place, _)| places.contains(place));
+            names.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let (fresh, kept) = (names(&mut self.fresh.iter().copied()), names(&mut self.kept.keys().copied()));
+        if !fresh.is_empty() {
+            plan.push_str(&format!(
+                "; the group has not read {fresh} before: it begins at auto_offset_reset = {}, without alerts up to the end as it is at the start",
+                policy.start_at
+            ));
+        }
+        if !kept.is_empty() {
+            plan.push_str(&format!("; {kept} is no longer read, and its offsets are kept"));
+        }
+        plan
+    }
+}
+
 impl Stop {
     /// In words, with what to do.
     pub fn text(&self, policy: &Policy) -> String {
-        let Policy { group, topic, folder, .. } = policy;
+        let Policy { group, topics, folder, .. } = policy;
         match self {
             Self::OtherTopic(other) => {
                 format!(
-                    "{folder} holds the progress of topic {other}, not {topic}: use another group id or checkpoint.dir"
+                    "{folder} holds the progress of topic {other}, not {}: use another group id or checkpoint.dir",
+                    topics.text()
                 )
             }
-            Self::Mismatch(mismatch) => mismatch.text(topic, folder, ADVICE),
+            Self::Mismatch(mismatch) => mismatch.text(topics, folder, ADVICE),
             Self::NotInRecoveryTopic { epoch, found } => format!(
                 "the checkpoint folder {folder} does not have epoch {epoch}, which group {group} has committed, and the recovery topic (checkpoint.episodes_topic), from which it could go on, has {}: put the folder back, or begin a new lineage, which alerts again for keys that are over their threshold: tripline offsets reset --shift-by 0 --execute",
                 found.as_deref().unwrap_or("nothing of this group")

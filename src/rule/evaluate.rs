@@ -86,8 +86,8 @@ pub struct Program {
     /// What HAVING compares with a number.
     threshold: Option<(usize, Comparison)>,
     zone: Arc<Zone>,
-    /// Where Postgres alone evaluates: the slots of each key that a row touches.
-    touches: Option<Vec<Vec<usize>>>,
+    /// Where Postgres alone evaluates: how changes of each table touch keys, that of the query first.
+    touches: Option<Vec<touched::Touches>>,
 }
 
 /// A value of the key: of a slot, or calculated from some.
@@ -152,7 +152,10 @@ impl Program {
             timing: Timing::new(&taken, wanted)?,
             is_bound_local: query.bound.as_ref().is_some_and(|bound| is_local(query, bound)),
             zone: Arc::clone(&query.zone),
-            touches: query.text.as_ref().map(|text| touched::slots(text, &slot)).transpose()?,
+            touches: match &query.text {
+                None => None,
+                Some(text) => Some(vec![touched::Touches::new(&query.table, &text.touches, &slot)?]),
+            },
         })
     }
 

@@ -34,8 +34,19 @@ pub struct Text {
     /// Lists of columns of the watched table. The values of each list, in a changed row, are a touched key in the key's
     /// column order. Empty: a change does not determine the touched keys, and the query runs as a whole.
     pub touches: Vec<Vec<usize>>,
+    /// Other tables that it reads and whose changes are read.
+    pub others: Vec<Touched>,
     /// When Postgres is asked.
     pub pace: Pace,
+}
+
+/// A table whose changes touch keys of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched {
+    /// The table.
+    pub table: Table,
+    /// Which of its columns are a key, as in [`Text::touches`].
+    pub touches: Vec<Vec<usize>>,
 }
 
 /// When Postgres is asked about a rule that it alone evaluates.
@@ -50,8 +61,12 @@ pub struct Pace {
 }
 
 impl Text {
-    /// Builds the query of a rule with this text over the watched table. `columns` are the outputs with the types that
-    /// Postgres gives them.
+    /// Whether any change says which keys it touches.
+    pub fn touches_any(&self) -> bool {
+        !self.touches.is_empty() || self.others.iter().any(|other| !other.touches.is_empty())
+    }
+
+    /// The query of a rule with this text, over the watched table. `columns`: the outputs, by the types that Postgres gives them.
     ///
     /// # Errors
     /// A column of the key has a type whose values memory cannot hold.

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::histogram::Histogram;
 use crate::model::Timestamp;
-use crate::progress::{LastRecords, Offsets, Progress};
+use crate::progress::topics::partition_of;
+use crate::progress::{LastRecords, Offsets, Progress, Topics};
 use crate::unit::audit::AuditStatus;
 use crate::unit::events::{RuleCounts, UnitEvents};
 
@@ -62,9 +63,12 @@ pub struct StatusSnapshot {
     pub phase: Phase,
     /// Consumer group.
     pub group: String,
-    /// Topic of the changes.
+    /// Topics of the changes, separated by commas.
     pub topic: String,
-    /// How long the process has been running.
+    /// The topics, with the places by which the partitions' lanes are counted.
+    #[serde(skip)]
+    pub topics: Option<Topics>,
+    /// How long the process has been at it.
     #[serde(serialize_with = "millis")]
     pub uptime: Duration,
     /// Records read for the first time.
@@ -75,7 +79,8 @@ pub struct StatusSnapshot {
     pub rejected: BTreeMap<&'static str, u64>,
     /// The rules.
     pub rules: Vec<RuleStatus>,
-    /// The partitions.
+    /// The partitions by their lanes; in JSON by their numbers, with the topic and a slash before it where there are several.
+    #[serde(serialize_with = "partitions")]
     pub partitions: BTreeMap<i32, PartitionStatus>,
     /// The age in milliseconds of the last record that was taken, if there are unread records.
     pub lag_millis: Option<i64>,
@@ -147,10 +152,16 @@ pub struct RuleStatus {
     pub counts: RuleCounts,
 }
 
-/// The offsets of a partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Where a partition stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PartitionStatus {
-    /// The next offset to read.
+    /// Its topic, where there are several.
+    #[serde(skip)]
+    pub topic: Option<String>,
+    /// Its number.
+    #[serde(skip)]
+    pub number: i32,
+    /// The next offset to be read.
     pub next: i64,
     /// The end, by the last report.
     pub end: Option<i64>,
@@ -247,7 +258,7 @@ impl StatusSnapshot {
         self.partitions.retain(|partition, _| offsets.contains_key(partition));
         let mut oldest = None;
         for (number, next) in offsets {
-            let partition = self.partitions.entry(*number).or_default();
+            let partition = self.partitions.entry(*number).or_insert_with(|| named(&self.topics, *number));
             moved |= std::mem::replace(&mut partition.next, next.0) != next.0;
             if let Some(ends) = ends {
                 partition.end = ends.get(number).map(|end| end.0);
@@ -265,7 +276,7 @@ impl StatusSnapshot {
 
     pub(super) fn closed(&mut self, progress: &Progress) {
         for (number, next) in &progress.offsets {
-            let partition = self.partitions.entry(*number).or_default();
+            let partition = self.partitions.entry(*number).or_insert_with(|| named(&self.topics, *number));
             (partition.logged, partition.committed) = (Some(next.0), Some(next.0));
             partition.next = partition.next.max(next.0);
         }
@@ -276,6 +287,19 @@ impl StatusSnapshot {
             at: progress.at,
         });
     }
+}
+
+/// A partition of which nothing but its place is known.
+fn named(topics: &Option<Topics>, lane: i32) -> PartitionStatus {
+    let topic = topics.as_ref().filter(|topics| topics.are_several()).map(|topics| topics.name(lane).to_owned());
+    PartitionStatus { topic, number: partition_of(lane), ..PartitionStatus::default() }
+}
+
+fn partitions<S: Serializer>(lanes: &BTreeMap<i32, PartitionStatus>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(lanes.values().map(|partition| {
+        let number = partition.number;
+        (partition.topic.as_ref().map_or(number.to_string(), |topic| format!("{topic}/{number}")), partition)
+    }))
 }
 
 fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -161,7 +161,7 @@ impl KafkaSink {
         self.open = true;
         fault::point("kafka.begun");
         let progress = transaction.progress;
-        let offsets = offsets_list(&progress.topic, &progress.offsets, &progress.name);
+        let offsets = offsets_list(&progress.topics, &progress.offsets, &progress.name);
         let records = self.records(transaction)?;
         let adding = producer.clone();
         let added = blocking(move || adding.send_offsets_to_transaction(&offsets, &member, CALL_TIMEOUT));

@@ -5,13 +5,16 @@
 //! behind, so that the group does not take this member for dead.
 //!
 //! - this file: what the loop asks for
-//! - [`reader`]: the thread
+//! - [`reader`]: the thread; [`context`]: what the client calls back
+//! - [`topics`](mod@topics): which topics
 //! - [`decoding`]: what it makes of a message; [`ahead`]: how much of it waits for the loop
 
 mod ahead;
+mod context;
 pub mod decoding;
 mod delivered;
 mod reader;
+pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,9 +30,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use ahead::Sent;
-use reader::{Command, Context, GroupConsumer, Reader};
+use context::{Context, GroupConsumer};
+use reader::{Command, Reader};
 
-use self::decoding::Decoding;
+use self::topics::ReadTopics;
 use super::{Beside, CommitOffsets, Event, Follow, Source, Standing};
 use crate::change::Decode;
 use crate::change::debezium::Decoder;
@@ -38,7 +42,8 @@ use crate::kafka::group::{Member, Membership, offsets_list};
 use crate::kafka::{Client, Cluster, Isolation, error};
 use crate::model::Timestamp;
 use crate::progress::group::GroupMember;
-use crate::progress::{Offsets, TopicState};
+use crate::progress::topics::partition_of;
+use crate::progress::{Offsets, TopicState, Topics};
 
 /// Batches that may wait for the loop.
 const BATCHES_AHEAD: usize = 8;
@@ -67,16 +72,15 @@ const SETTINGS: [(&str, &str); 11] = [
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 
-/// A topic of a Kafka cluster, read in a consumer group.
+/// Topics of a Kafka cluster, read in a consumer group.
 pub struct KafkaSource<D: Decode = Decoder> {
     cluster: Cluster,
     /// Looks things up for the group, beside the member.
     client: Arc<Client>,
     beside: Arc<KafkaBeside>,
     membership: Membership,
-    topic: String,
-    decoding: Decoding<D>,
-    /// The partitions that it reads without joining the group.
+    topics: ReadTopics<D>,
+    /// The lanes that it reads without joining the group.
     without_group: Option<Vec<i32>>,
     reading: Reading<D::Change>,
     member: Member,
@@ -102,8 +106,7 @@ impl<T: Send + 'static> Reading<T> {
     fn start<D: Decode<Change = T>>(
         base: &ClientConfig,
         membership: &Membership,
-        topic: &str,
-        decoding: Decoding<D>,
+        topics: ReadTopics<D>,
         without_group: Option<&[i32]>,
         joined: u32,
         cut_off: &Arc<AtomicBool>,
@@ -122,16 +125,19 @@ impl<T: Send + 'static> Reading<T> {
             let name = if joined == 0 { instance.clone() } else { format!("{instance}-{joined}") };
             config.set("group.instance.id", name);
         }
-        let made: Result<GroupConsumer, KafkaError> =
-            config.create_with_context(Context::new(&membership.group, cut_off));
+        let context = Context::new(&membership.group, &topics.topics, cut_off);
+        let made: Result<GroupConsumer, KafkaError> = config.create_with_context(context);
         let consumer = Arc::new(made.map_err(|error| error::bad_property(&error, &config))?);
         match without_group {
-            None => consumer.subscribe(&[topic]).map_err(|error| error::failed("Kafka: joining the group", error))?,
+            None => {
+                let names: Vec<&str> = topics.topics.read().map(|(_, name)| name).collect();
+                consumer.subscribe(&names).map_err(|error| error::failed("Kafka: joining the group", error))?;
+            }
             Some(partitions) => consumer.context().give(partitions),
         }
         let (commands, inbox) = channel();
         let (outbox, events) = mpsc::channel(BATCHES_AHEAD);
-        let reader = Reader::new(Arc::clone(&consumer), decoding, inbox, outbox, (topic, &membership.group));
+        let reader = Reader::new(Arc::clone(&consumer), topics, inbox, outbox, &membership.group);
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("kafka-source".into()).spawn(move || reader.run(&runtime)).ok();
         Ok(Self { consumer, commands, events, assignments: 0, thread })
@@ -165,14 +171,13 @@ impl<D: Decode> KafkaSource<D> {
     pub fn join(
         cluster: &Cluster,
         membership: Membership,
-        topic: &str,
-        decoding: Decoding<D>,
+        topics: ReadTopics<D>,
         patience: Option<Duration>,
     ) -> Result<Self, CallError> {
-        Self::open(cluster, membership, topic, decoding, None, patience)
+        Self::open(cluster, membership, topics, None, patience)
     }
 
-    /// Reads these partitions without joining the group: no member sees anything of it, and it does not create the
+    /// Reads these lanes without joining the group: no member sees anything of it, and it does not create the
     /// group.
     ///
     /// # Errors
@@ -180,28 +185,27 @@ impl<D: Decode> KafkaSource<D> {
     pub fn open_without_group(
         cluster: &Cluster,
         group: &str,
-        topic: &str,
-        decoding: Decoding<D>,
-        partitions: Vec<i32>,
+        topics: ReadTopics<D>,
+        lanes: Vec<i32>,
     ) -> Result<Self, CallError> {
         let membership = Membership { group: group.to_owned(), instance: None };
-        Self::open(cluster, membership, topic, decoding, Some(partitions), None)
+        Self::open(cluster, membership, topics, Some(lanes), None)
     }
 
     fn open(
         cluster: &Cluster,
         membership: Membership,
-        topic: &str,
-        decoding: Decoding<D>,
+        topics: ReadTopics<D>,
         without_group: Option<Vec<i32>>,
         patience: Option<Duration>,
     ) -> Result<Self, CallError> {
         let cut_off = Arc::default();
         let client = Arc::new(cluster.client(&membership.group, Isolation::Committed)?);
         let (settings, partitions) = (cluster.settings(), without_group.as_deref());
-        let reading = Reading::start(&settings, &membership, topic, decoding.clone(), partitions, 0, &cut_off)?;
-        let (cluster, topic) = (cluster.clone(), topic.to_owned());
-        let beside = KafkaBeside { cluster: cluster.clone(), client: Arc::clone(&client), topic: topic.clone() };
+        let reading = Reading::start(&settings, &membership, topics.clone(), partitions, 0, &cut_off)?;
+        let cluster = cluster.clone();
+        let beside =
+            KafkaBeside { cluster: cluster.clone(), client: Arc::clone(&client), topics: topics.topics.clone() };
         let beside = Arc::new(beside);
         let (member, joined) = (None, 1);
         Ok(Self {
@@ -209,8 +213,7 @@ impl<D: Decode> KafkaSource<D> {
             client,
             beside,
             membership,
-            topic,
-            decoding,
+            topics,
             without_group,
             reading,
             member,
@@ -233,7 +236,7 @@ impl<D: Decode> KafkaSource<D> {
 
     /// Commits for this member.
     pub fn committer(&self) -> Committer {
-        Committer { consumer: Arc::clone(&self.reading.consumer), topic: self.topic.clone() }
+        Committer { consumer: Arc::clone(&self.reading.consumer), topics: self.topics.topics.clone() }
     }
 }
 
@@ -260,7 +263,7 @@ impl<D: Decode> Source for KafkaSource<D> {
     }
 
     async fn topic_state(&self, partitions: &[i32]) -> Result<TopicState, CallError> {
-        self.client.topic_state(&self.topic, partitions).await
+        self.client.topic_state(&self.topics.topics, partitions).await
     }
 
     fn ends(&self) -> Offsets {
@@ -272,15 +275,15 @@ impl<D: Decode> Source for KafkaSource<D> {
     }
 
     async fn partitions(&self) -> Result<Vec<i32>, CallError> {
-        self.client.partitions(&self.topic).await
+        self.client.lanes(&self.topics.topics).await
     }
 
     async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
-        self.cluster.timestamps(&self.topic, offsets).await
+        self.cluster.timestamps(&self.topics.topics, offsets).await
     }
 
     async fn first_since(&self, partitions: &[i32], at: Timestamp) -> Result<Offsets, CallError> {
-        self.client.first_since(&self.topic, partitions, at).await
+        self.client.first_since(&self.topics.topics, partitions, at).await
     }
 
     async fn offsets_kept_for(&self) -> Option<Duration> {
@@ -293,9 +296,10 @@ impl<D: Decode> Source for KafkaSource<D> {
 
     fn start(&mut self, from: &Offsets) {
         let mut assignment = TopicPartitionList::new();
-        for (partition, next) in from {
+        for (lane, next) in from {
+            let topic = self.topics.topics.name(*lane);
             // Cannot fail: the offset is a plain number.
-            let _ = assignment.add_partition_offset(&self.topic, *partition, Offset::Offset(next.0));
+            let _ = assignment.add_partition_offset(topic, partition_of(*lane), Offset::Offset(next.0));
         }
         let _ = self.reading.commands.send(Command::Start(self.reading.assignments, assignment));
     }
@@ -318,16 +322,9 @@ impl<D: Decode> Source for KafkaSource<D> {
         let cut_off = Arc::clone(&self.cut_off);
         let reachable = |reachable: bool| cut_off.store(!reachable, Ordering::Relaxed);
         self.client.wait_until_free(&self.membership, self.patience, reachable).await?;
-        let (decoding, partitions) = (self.decoding.clone(), self.without_group.as_deref());
-        let made = Reading::start(
-            &self.cluster.settings(),
-            &self.membership,
-            &self.topic,
-            decoding,
-            partitions,
-            self.joined,
-            &self.cut_off,
-        );
+        let (topics, lanes) = (self.topics.clone(), self.without_group.as_deref());
+        let made =
+            Reading::start(&self.cluster.settings(), &self.membership, topics, lanes, self.joined, &self.cut_off);
         self.joined += 1;
         let before = std::mem::replace(&mut self.reading, made?);
         tokio::task::spawn_blocking(move || drop(before));
@@ -338,11 +335,11 @@ impl<D: Decode> Source for KafkaSource<D> {
 impl<D: Decode> Follow for KafkaSource<D> {
     async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), CallError> {
         let assignment = if self.without_group.is_some() { 0 } else { self.reading.assignments };
-        commit(&self.reading.consumer, Some(assignment), &self.topic, offsets, metadata).await
+        commit(&self.reading.consumer, Some(assignment), &self.topics.topics, offsets, metadata).await
     }
 
     fn open_without_group(&self, partitions: Vec<i32>) -> Result<Self, CallError> {
-        Self::open_without_group(&self.cluster, &self.membership.group, &self.topic, self.decoding.clone(), partitions)
+        Self::open_without_group(&self.cluster, &self.membership.group, self.topics.clone(), partitions)
     }
 
     async fn close(self) {
@@ -354,17 +351,17 @@ impl<D: Decode> Follow for KafkaSource<D> {
 pub struct KafkaBeside {
     cluster: Cluster,
     client: Arc<Client>,
-    topic: String,
+    topics: Topics,
 }
 
 impl Beside for Arc<KafkaBeside> {
     async fn state(&self) -> Result<TopicState, CallError> {
-        let partitions = self.client.partitions(&self.topic).await?;
-        self.client.ends(&self.topic, &partitions).await
+        let lanes = self.client.lanes(&self.topics).await?;
+        self.client.ends(&self.topics, &lanes).await
     }
 
     async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError> {
-        self.cluster.timestamps(&self.topic, offsets).await
+        self.cluster.timestamps(&self.topics, offsets).await
     }
 }
 
@@ -372,12 +369,12 @@ impl Beside for Arc<KafkaBeside> {
 /// stays in its group. One that joins again needs another.
 pub struct Committer {
     consumer: Arc<GroupConsumer>,
-    topic: String,
+    topics: Topics,
 }
 
 impl CommitOffsets for Committer {
     async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), CallError> {
-        commit(&self.consumer, None, &self.topic, offsets, metadata).await
+        commit(&self.consumer, None, &self.topics, offsets, metadata).await
     }
 }
 
@@ -385,7 +382,7 @@ impl CommitOffsets for Committer {
 async fn commit(
     consumer: &Arc<GroupConsumer>,
     assignment: Option<u64>,
-    topic: &str,
+    topics: &Topics,
     offsets: &Offsets,
     metadata: &str,
 ) -> Result<(), CallError> {
@@ -395,7 +392,7 @@ async fn commit(
     if !held {
         return Err(CallError::new(call, "this member no longer has the partitions", Kind::Fenced));
     }
-    let (consumer, offsets) = (Arc::clone(consumer), offsets_list(topic, offsets, metadata));
+    let (consumer, offsets) = (Arc::clone(consumer), offsets_list(topics, offsets, metadata));
     match tokio::task::spawn_blocking(move || consumer.commit(&offsets, CommitMode::Sync)).await {
         Ok(done) => done.map_err(|error| error::failed(&call, error)),
         Err(panicked) => Err(CallError::from_source(call, panicked, Kind::Internal)),

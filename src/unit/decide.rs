@@ -3,12 +3,25 @@
 use super::{Answer, Asked, Unit, log};
 use crate::alert::{Alert, Confirmation, Decision};
 use crate::episode::{Candidate, EpisodeId, Status};
-use crate::model::Timestamp;
+use crate::model::{Table, Timestamp};
 use crate::planted::{self, Outside};
 use crate::rule::evaluate::Evaluation;
 use crate::window::Transition;
 
 impl Unit {
+    /// The table of the change in this lane that was a rule's trigger; `None` where several come into question.
+    fn trigger_table(&self, rule: usize, lane: i32) -> Option<Table> {
+        let state = self.rules.get(rule)?;
+        if state.rule.query.text.as_ref().is_none_or(|text| text.others.is_empty()) {
+            return Some(state.rule.query.table.clone());
+        }
+        let topic = self.settings.topics.name(lane);
+        let tables =
+            self.tables.iter().zip(&state.places).filter(|(table, place)| place.is_some() && table.topic == topic);
+        let mut tables = tables.map(|(table, _)| table.table.clone());
+        tables.next().filter(|_| tables.next().is_none())
+    }
+
     pub(super) fn decide_unconfirmed(&mut self, index: usize, transition: Transition, now: Timestamp) {
         let Some(state) = self.rules.get_mut(index) else { return };
         let Some(candidate) = state.episodes.take(&transition.key) else { return };
@@ -16,7 +29,8 @@ impl Unit {
             Evaluation::Holds => Status::Firing,
             Evaluation::Fails => Status::Resolved,
             Evaluation::Unknown => {
-                log::not_evaluated(&state.rule.name, &transition.key, log::place(Some(&candidate)));
+                let place = log::place(&self.settings.topics, Some(&candidate));
+                log::not_evaluated(&state.rule.name, &transition.key, &place);
                 return;
             }
         };
@@ -33,6 +47,9 @@ impl Unit {
         answer: Option<&Answer>,
         now: Timestamp,
     ) {
+        let trigger = candidate.trigger.as_deref();
+        let trigger_table = trigger.and_then(|trigger| self.trigger_table(index, trigger.position.partition));
+        let topics = self.settings.topics.clone();
         let Some(state) = self.rules.get_mut(index) else { return };
         let episode = match (status, state.episodes.open_of(&asked.key)) {
             (Status::Resolved, Some(open)) => open.episode,
@@ -47,13 +64,14 @@ impl Unit {
         let alert = Alert::new(&Decision {
             group: &self.settings.group,
             lineage: &self.lineage,
-            topic: &self.settings.topic,
+            topic: trigger.map_or("", |trigger| topics.name(trigger.position.partition)),
+            trigger_table: trigger_table.as_ref(),
             rule: &state.rule,
             key: &asked.key,
             status,
             reason: candidate.reason(),
             episode,
-            trigger: candidate.trigger.as_deref(),
+            trigger,
             stream: &asked.stream,
             // Of a key that its query no longer returns there is nothing to show but what it returned last.
             database: last.as_ref().map(|last| &last.outputs).or_else(|| {

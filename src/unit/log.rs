@@ -10,10 +10,24 @@ use crate::episode::Candidate;
 use crate::failure::{CallError, HasKind};
 use crate::model::{Key, Position, Timestamp};
 use crate::planted;
+use crate::progress::Topics;
+use crate::progress::topics::partition_of;
 
-/// Where the change stands that raised a candidate.
-pub(super) fn place(candidate: Option<&Candidate>) -> Option<Position> {
-    candidate.and_then(|candidate| candidate.trigger.as_ref()).map(|trigger| trigger.position)
+/// Where the change stands that raised a candidate; its topic, where there are several.
+#[derive(Default)]
+pub(super) struct Place {
+    topic: Option<String>,
+    partition: Option<i32>,
+    offset: Option<i64>,
+}
+
+pub(super) fn place(topics: &Topics, candidate: Option<&Candidate>) -> Place {
+    let trigger = candidate.and_then(|candidate| candidate.trigger.as_ref());
+    let Some(Position { partition: lane, offset }) = trigger.map(|trigger| trigger.position) else {
+        return Place::default();
+    };
+    let topic = topics.are_several().then(|| topics.name(lane).to_owned());
+    Place { topic, partition: Some(partition_of(lane)), offset: Some(offset) }
 }
 
 /// The rule's name; with a planted bug, the key as well.
@@ -21,33 +35,30 @@ fn named<'r>(rule: &'r str, key: &Key, is_planted: bool) -> Cow<'r, str> {
     if is_planted { format!("{rule} of {key:?}").into() } else { rule.into() }
 }
 
-fn at(place: Option<Position>) -> (Option<i32>, Option<i64>) {
-    (place.map(|place| place.partition), place.map(|place| place.offset))
-}
-
-pub(super) fn failed(rule: &str, asked: &Asked, place: Option<Position>, error: &CallError) {
-    let (partition, offset) = at(place);
+pub(super) fn failed(rule: &str, asked: &Asked, place: &Place, error: &CallError) {
+    let Place { topic, partition, offset } = place;
     let key = &asked.key;
     if !error.is_retried() {
         let rule = &*named(rule, key, planted::bug("key-of-a-failure-logged"));
-        tracing::warn!(rule, partition, offset, %error, "not confirmed yet; asked again");
+        tracing::warn!(rule, topic, partition, offset, %error, "not confirmed yet; asked again");
     }
-    tracing::debug!(rule, ?key, partition, offset, %error, "not confirmed yet; asked again");
+    tracing::debug!(rule, ?key, topic, partition, offset, %error, "not confirmed yet; asked again");
 }
 
 pub(super) fn refuted(
     rule: &str,
     asked: &Asked,
-    place: Option<Position>,
+    place: &Place,
     answer: &Answer,
     refusals: u32,
     again: Option<Timestamp>,
 ) {
-    let (partition, offset) = at(place);
+    let Place { topic, partition, offset } = place;
     let (key, again, snapshot) = (&asked.key, again.map(Timestamp::rfc3339), &answer.snapshot);
     let said = &*named(rule, key, planted::bug("key-of-a-refutation-logged"));
     tracing::info!(
         rule = said,
+        topic,
         partition,
         offset,
         refusals,
@@ -56,22 +67,16 @@ pub(super) fn refuted(
         "refuted: Postgres does not agree with the stream"
     );
     let (stream, database) = (Json::from(asked.stream.clone()), Json::from(answer.outputs.clone()));
-    tracing::debug!(rule, ?key, partition, offset, %stream, %database, "refuted key");
+    tracing::debug!(rule, ?key, topic, partition, offset, %stream, %database, "refuted key");
 }
 
-pub(super) fn undecided(
-    rule: &str,
-    asked: &Asked,
-    place: Option<Position>,
-    snapshot: &str,
-    unseen: &[u32],
-    again: Timestamp,
-) {
-    let (partition, offset) = at(place);
+pub(super) fn undecided(rule: &str, asked: &Asked, place: &Place, snapshot: &str, unseen: &[u32], again: Timestamp) {
+    let Place { topic, partition, offset } = place;
     let (key, again) = (&asked.key, again.rfc3339());
     let said = &*named(rule, key, planted::bug("key-of-an-undecided-one-logged"));
     tracing::info!(
         rule = said,
+        topic,
         partition,
         offset,
         snapshot,
@@ -79,7 +84,7 @@ pub(super) fn undecided(
         again,
         "undecided: Postgres does not show yet what the stream has brought"
     );
-    tracing::debug!(rule, ?key, partition, offset, "undecided key");
+    tracing::debug!(rule, ?key, topic, partition, offset, "undecided key");
 }
 
 pub(super) fn drift(rule: &str, key: &Key, stream: Map<String, Json>, database: Map<String, Json>, what: &str) {
@@ -89,8 +94,14 @@ pub(super) fn drift(rule: &str, key: &Key, stream: Map<String, Json>, database: 
     tracing::debug!(rule, ?key, %stream, %database, "drifted key");
 }
 
-pub(super) fn not_evaluated(rule: &str, key: &Key, place: Option<Position>) {
-    let (partition, offset) = at(place);
-    tracing::warn!(rule, partition, offset, "memory cannot evaluate a key, and confirm is off: no alert either way");
+pub(super) fn not_evaluated(rule: &str, key: &Key, place: &Place) {
+    let Place { topic, partition, offset } = place;
+    tracing::warn!(
+        rule,
+        topic,
+        partition,
+        offset,
+        "memory cannot evaluate a key, and confirm is off: no alert either way"
+    );
     tracing::debug!(rule, ?key, "key that memory cannot evaluate");
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{REFUSALS_BEFORE_RELOAD, Reload, SeenRows, Unit, log, refusals};
+use super::lookups::Lookups;
+use super::stream::program;
+use super::{REFUSALS_BEFORE_RELOAD, Reload, RuleState, SeenRows, Unit, log, refusals};
 use crate::episode::Reason;
 use crate::failure::CallError;
 use crate::model::zone::Zone;
 use crate::model::{Key, Lsn, Timestamp};
-use crate::rule::evaluate::{Evaluation, Program};
+use crate::rule::evaluate::Evaluation;
 use crate::rule::table_row::TableRow;
 use crate::rule::{Confirm, Time};
 use crate::window::Transition;
@@ -18,31 +20,47 @@ use crate::window::Transition;
 const LOOKUP_KEYS_MAX: usize = 1_000;
 
 impl Unit {
-    /// Primary keys of rows to be read from the table now.
-    pub fn next_lookup(&mut self, now: Timestamp) -> Vec<Key> {
-        self.lookups.next(now, LOOKUP_KEYS_MAX)
+    /// Primary keys of rows to be read from a table now, with the table's place.
+    pub fn next_lookup(&mut self, now: Timestamp) -> Option<(usize, Vec<Key>)> {
+        let next = |lookups: &mut Lookups| Some(lookups.next(now, LOOKUP_KEYS_MAX)).filter(|keys| !keys.is_empty());
+        self.lookups.iter_mut().enumerate().find_map(|(table, lookups)| Some((table, next(lookups)?)))
     }
 
-    /// A row is to be read from the table.
-    pub fn look_up(&mut self, pk: &Key) {
-        self.lookups.add(pk);
+    /// A row of the table at this place is to be read from it. Where no rule holds its rows, the whole query says more.
+    pub fn look_up(&mut self, table: usize, pk: &Key) {
+        let mut is_held = false;
+        for state in &mut self.rules {
+            match state.place_of(table) {
+                Some(0) => is_held = true,
+                Some(_) => state.window.miss(),
+                None => {}
+            }
+        }
+        if let Some(lookups) = self.lookups.get_mut(table).filter(|_| is_held) {
+            lookups.add(pk);
+        }
     }
 
-    /// Takes the rows that the table has of the keys that were last asked for. One that it does not have is gone.
+    /// Takes the rows that the table at this place has of the keys that were last asked for. One that it does not have is gone.
     /// One that was written by a transaction that the table did not show is asked for again.
-    pub fn looked_up(&mut self, seen: &SeenRows, now: Timestamp) {
-        let mut asked = self.lookups.answered();
+    pub fn looked_up(&mut self, table: usize, seen: &SeenRows, now: Timestamp) {
+        let Some(lookups) = self.lookups.get_mut(table) else { return };
+        let mut asked = lookups.answered();
         let found: BTreeMap<&Key, &TableRow> = seen.rows.iter().map(|row| (&row.pk, row)).collect();
-        let is_hidden = |pk: &Key| self.rules.iter().any(|state| state.window.is_hidden(pk, &seen.snapshot));
+        let holds = |state: &&mut RuleState| state.place_of(table) == Some(0);
+        let is_hidden = |pk: &Key| {
+            let mut holding = self.rules.iter().filter(|state| state.place_of(table) == Some(0));
+            holding.any(|state| state.window.is_hidden(pk, &seen.snapshot))
+        };
         let hidden: Vec<Key> = asked.iter().filter(|pk| is_hidden(pk)).cloned().collect();
         for pk in &hidden {
             asked.remove(pk);
-            self.lookups.add(pk);
+            lookups.add(pk);
         }
         if !hidden.is_empty() {
-            self.lookups.failed(now);
+            lookups.failed(now);
         }
-        for state in &mut self.rules {
+        for state in self.rules.iter_mut().filter(holds) {
             for pk in &asked {
                 match found.get(pk) {
                     Some(row) => state.window.load(pk, &row.row, now),
@@ -64,7 +82,9 @@ impl Unit {
     pub(super) fn hold_back(&mut self, index: usize, transition: Transition) -> Option<Transition> {
         let state = self.rules.get_mut(index).filter(|state| state.rule.confirm == Confirm::Off);
         let Some(state) = state.filter(|state| state.rule.time == Time::Processing) else { return Some(transition) };
-        if self.lookups.len() == 0 || !state.window.may_have_any(&transition.key, self.lookups.keys()) {
+        let lookups = state.places.iter().position(|place| *place == Some(0)).and_then(|table| self.lookups.get(table));
+        let Some(lookups) = lookups.filter(|lookups| lookups.len() > 0) else { return Some(transition) };
+        if !state.window.may_have_any(&transition.key, lookups.keys()) {
             return Some(transition);
         }
         state.held_back.insert(transition.key.clone(), transition);
@@ -89,13 +109,15 @@ impl Unit {
     }
 
     /// The table did not answer.
-    pub fn lookup_failed(&mut self, now: Timestamp) {
-        self.lookups.failed(now);
+    pub fn lookup_failed(&mut self, table: usize, now: Timestamp) {
+        if let Some(lookups) = self.lookups.get_mut(table) {
+            lookups.failed(now);
+        }
     }
 
-    /// Rows that are to be read from the table.
+    /// Rows that are to be read from a table.
     pub fn incomplete(&self) -> usize {
-        self.lookups.len()
+        self.lookups.iter().map(Lookups::len).sum()
     }
 
     /// A row is gone, and its record does not say which: at the end of the micro-batch, Postgres is asked about every open
@@ -170,11 +192,11 @@ impl Unit {
     ///
     /// # Errors
     /// A rule that cannot be compiled.
-    pub fn use_zones(&mut self, zones: &[Arc<Zone>], wanted: &[usize]) -> Result<(), String> {
+    pub fn use_zones(&mut self, zones: &[Arc<Zone>]) -> Result<(), String> {
         for (state, zone) in self.rules.iter_mut().zip(zones) {
             if state.rule.query.zone != *zone {
                 state.rule.query.zone = Arc::clone(zone);
-                state.window.exchange_program(Program::new(&state.rule.query, wanted)?);
+                state.window.exchange_program(program(&state.rule.query, &self.tables)?);
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::lookups::Lookups;
 use super::past::Carried;
 use super::{RuleState, Unit};
 use crate::alert::Alert;
@@ -14,6 +15,7 @@ use crate::planted;
 use crate::progress::{Epoch, LastRecords};
 use crate::rule::Rule;
 use crate::rule::evaluate::Evaluation;
+use crate::rule::watched::Watched;
 use crate::window::{StoredWindow, StoredWindow2, Trigger};
 
 /// What was decided in an epoch: the last line of `offsets/N`.
@@ -130,8 +132,9 @@ impl Unit {
         Epoch {
             number,
             lineage: self.lineage.clone(),
-            topic: self.settings.topic.clone(),
+            topics: self.settings.topics.clone(),
             offsets: self.offsets.clone(),
+            kept: self.kept.clone(),
             last_records: last_records.clone(),
             at: now,
             conf: self.evaluated_versions(),
@@ -191,10 +194,23 @@ impl Unit {
             .iter()
             .map(|state| RuleOut { episodes: &state.episodes, window: state.window.stored() })
             .collect();
-        postcard::to_io(&(rules, self.lookups.keys().collect::<Vec<_>>(), &self.streamed_in), out).map(drop)
+        if self.settings.topics.are_several() || self.tables.len() > 1 {
+            let of = |(lookups, table): (&Lookups, &Watched)| {
+                (table.table.to_string(), lookups.keys().cloned().collect::<Vec<_>>())
+            };
+            let lookups: Vec<(String, Vec<Key>)> = self.lookups.iter().zip(&self.tables).map(of).collect();
+            return postcard::to_io(&(rules, lookups, &self.streamed_in), out).map(drop);
+        }
+        let lookups: Vec<&Key> = self.lookups.iter().flat_map(Lookups::keys).collect();
+        postcard::to_io(&(rules, lookups, &self.streamed_in), out).map(drop)
     }
 
-    /// Takes the body of `state/N` of this format (2 or 3), which was stored for rules of these names and versions, with its
+    /// The format of what [`Unit::store`] writes.
+    pub fn format(&self) -> u32 {
+        if self.settings.topics.are_several() || self.tables.len() > 1 { 4 } else { 3 }
+    }
+
+    /// Takes the body of `state/N` of this format (2 to 4), which was stored for rules of these names and versions, with its
     /// windows or without.
     ///
     /// # Errors
@@ -206,16 +222,30 @@ impl Unit {
         body: &[u8],
         windows: bool,
     ) -> Result<(), String> {
-        let (stored, lookups, streamed_in): (Vec<StoredRule>, Vec<Key>, BTreeMap<i32, Lsn>) = if format < 3 {
-            let stored: Vec<StoredRule2> = whole(body)?;
-            (stored.into_iter().map(StoredRule::from).collect(), Vec::new(), BTreeMap::new())
-        } else {
-            whole(body)?
+        type Body<L> = (Vec<StoredRule>, L, BTreeMap<i32, Lsn>);
+        let (stored, lookups, streamed_in): Body<Vec<(String, Vec<Key>)>> = match format {
+            ..3 => {
+                let stored: Vec<StoredRule2> = whole(body)?;
+                (stored.into_iter().map(StoredRule::from).collect(), Vec::new(), BTreeMap::new())
+            }
+            3 => {
+                // Of the one table that there was.
+                let (stored, lookups, streamed_in): Body<Vec<Key>> = whole(body)?;
+                let state = |(name, _): &(String, String)| self.rules.iter().find(|state| state.rule.name == *name);
+                let table = versions.iter().find_map(state).map(|state| state.rule.query.table.to_string());
+                (stored, vec![(table.unwrap_or_default(), lookups)], streamed_in)
+            }
+            _ => whole(body)?,
         };
         if stored.len() != versions.len() {
             return Err(format!("it holds {} rules, and its head names {}", stored.len(), versions.len()));
         }
-        self.lookups = lookups.into_iter().collect();
+        for (name, keys) in lookups {
+            let place = self.tables.iter().position(|table| table.table.to_string() == name);
+            if let Some(lookups) = place.and_then(|place| self.lookups.get_mut(place)) {
+                *lookups = keys.into_iter().collect();
+            }
+        }
         if windows {
             self.streamed_in = streamed_in;
         }

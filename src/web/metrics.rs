@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::run_status::{Histogram, Pause, Phase, StatusSnapshot};
+use crate::run_status::{Histogram, PartitionStatus, Pause, Phase, StatusSnapshot};
 
 /// The metrics of a run. `answers`: whether Postgres does.
 pub(super) fn text(snapshot: &StatusSnapshot, answers: bool) -> String {
@@ -148,19 +148,24 @@ impl Out {
     }
 
     fn of_partitions(&mut self, snapshot: &StatusSnapshot) {
-        let partitions: Vec<(String, _)> = snapshot.partitions.iter().map(|(n, p)| (n.to_string(), p)).collect();
-        self.head("lag_records", "gauge", "Records to be read, by their offsets.");
-        for (number, partition) in &partitions {
-            self.line("lag_records", &[("partition", number)], partition.lag());
-        }
-        self.head("next_offset", "gauge", "The next offset to be read.");
-        for (number, partition) in &partitions {
-            self.line("next_offset", &[("partition", number)], partition.next);
-        }
-        self.head("committed_offset", "gauge", "The offset that the group has committed.");
-        for (number, partition) in &partitions {
-            if let Some(committed) = partition.committed {
-                self.line("committed_offset", &[("partition", number)], committed);
+        let labels = |partition: &PartitionStatus| {
+            let topic = partition.topic.iter().map(|topic| ("topic", topic.clone()));
+            topic.chain([("partition", partition.number.to_string())]).collect::<Vec<_>>()
+        };
+        let partitions: Vec<_> = snapshot.partitions.values().map(|one| (labels(one), one)).collect();
+        type Value = fn(&PartitionStatus) -> Option<i64>;
+        let all: [(&str, &str, Value); 3] = [
+            ("lag_records", "Records to be read, by their offsets.", |one| i64::try_from(one.lag()).ok()),
+            ("next_offset", "The next offset to be read.", |one| Some(one.next)),
+            ("committed_offset", "The offset that the group has committed.", |one| one.committed),
+        ];
+        for (name, help, value) in all {
+            self.head(name, "gauge", help);
+            for (labels, partition) in &partitions {
+                let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                if let Some(value) = value(partition) {
+                    self.line(name, &labels, value);
+                }
             }
         }
     }
@@ -190,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::model::Timestamp;
-    use crate::run_status::{ClosedEpoch, PartitionStatus, RuleStatus};
+    use crate::run_status::{ClosedEpoch, RuleStatus};
 
     const RULES: &str = include_str!("../../docs/prometheus-rules.yml");
     const PAGE: &str = include_str!("../../docs/page.md");
@@ -209,7 +214,13 @@ mod tests {
     /// Of a run that has something to say to everything.
     fn everything() -> String {
         let epoch = ClosedEpoch { number: 1, lineage: "l".to_owned(), name: "l:1:0".to_owned(), at: Timestamp(0) };
-        let partition = PartitionStatus { next: 1, end: Some(1), logged: Some(1), committed: Some(1) };
+        let partition = PartitionStatus {
+            next: 1,
+            end: Some(1),
+            logged: Some(1),
+            committed: Some(1),
+            ..PartitionStatus::default()
+        };
         let snapshot = StatusSnapshot {
             rejected: BTreeMap::from([("json", 1)]),
             rules: vec![RuleStatus { name: "r".to_owned(), ..RuleStatus::default() }],

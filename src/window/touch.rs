@@ -9,13 +9,16 @@ use crate::model::{Position, Timestamp};
 pub const TOUCHED_MAX: usize = 10_000;
 
 impl Window {
-    pub(super) fn touch(&mut self, change: &Change, position: Position, now: Timestamp) {
-        let Some(row) = change.row.as_deref() else {
-            // A row is gone, and the record does not say whose it was.
-            self.has_missed |= change.op == Op::Truncate;
-            return;
+    /// `place`: of the changed table, that of the query being 0.
+    pub(super) fn touch(&mut self, place: usize, change: &Change, position: Position, now: Timestamp) {
+        self.has_missed |= change.op == Op::Truncate;
+        let keys = match (change.row.as_deref(), &change.pk) {
+            (Some(row), _) => self.program.touched(place, row, &change.holes),
+            // A row is gone, and the record says its primary key alone.
+            (None, Some(pk)) if change.op == Op::Delete => self.program.touched_by_delete(place, pk),
+            (None, _) => Vec::new(),
         };
-        for key in self.program.touched(row, &change.holes) {
+        for key in keys {
             let is_full = self.groups.len() >= TOUCHED_MAX;
             let group = key.and_then(|key| match self.find_group(&key) {
                 None if !is_full => self.group_for(key),
@@ -26,6 +29,11 @@ impl Window {
                 None => self.has_missed = true,
             }
         }
+    }
+
+    /// A change may have touched keys that are not known here.
+    pub fn miss(&mut self) {
+        self.has_missed = true;
     }
 
     /// Whether changes have touched keys that are not known here, since this was last asked: the whole query says more.

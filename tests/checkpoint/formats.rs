@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tripline::checkpoint::disk::Disk;
-use tripline::checkpoint::{CheckpointError, FORMAT, Folder, FolderView, Lineage, file};
+use tripline::checkpoint::{CheckpointError, FORMAT, FORMAT_MAX, Folder, FolderView, Lineage, file};
 use tripline::fakes::disk::MemoryDisk;
-use tripline::progress::{Epoch, LastRecords};
+use tripline::model::NextOffset;
+use tripline::progress::{Epoch, LastRecord, LastRecords, Offsets, Topics};
 
 use crate::body::Body;
 use crate::{epoch, head, lineage, log, newest, open};
@@ -129,7 +130,7 @@ fn a_loss_of_power_on_the_way_up_loses_nothing() {
 
 #[test]
 fn a_folder_of_a_later_version_is_left_alone() {
-    for found in [u64::from(FORMAT) + 1, u64::MAX] {
+    for found in [u64::from(FORMAT_MAX) + 1, u64::MAX] {
         let mut json = serde_json::to_value(lineage("01J")).unwrap();
         json["format"] = json!(found);
         json["x"] = json!("a field of the future");
@@ -161,17 +162,45 @@ fn a_file_of_a_later_version_is_refused_or_passed_over() {
     let folder = open(dir.path());
     log(&folder, &epoch(4)).unwrap();
     let path = folder.path().join("offsets/4");
-    let text = fs::read_to_string(&path).unwrap().replacen(&format!("v{FORMAT}"), &format!("v{}", FORMAT + 1), 1);
+    let text = fs::read_to_string(&path).unwrap().replacen(&format!("v{FORMAT}"), &format!("v{}", FORMAT_MAX + 1), 1);
     let content = &text[..text[..text.len() - 1].rfind('\n').unwrap() + 1];
     fs::write(&path, file::with_checksum(content.to_owned())).unwrap();
     let error = folder.newest_epoch::<Body>().unwrap_err();
     assert!(
-        matches!(&error, CheckpointError::Format { path: named, found } if *named == path && *found == FORMAT + 1),
+        matches!(&error, CheckpointError::Format { path: named, found } if *named == path && *found == FORMAT_MAX + 1),
         "{error}"
     );
-    for (number, format) in [(4, FORMAT), (5, FORMAT + 1)] {
+    for (number, format) in [(4, FORMAT), (5, FORMAT_MAX + 1)] {
         let head = tripline::checkpoint::StateHead { format, ..head(number) };
         folder.store_state(&head, |_| Ok(())).unwrap();
     }
     assert_eq!(folder.newest_state().unwrap(), Some((head(4), vec![])));
+}
+
+#[test]
+fn an_epoch_of_several_topics_comes_back_with_their_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = open(dir.path());
+    let names = ["s.b", "s.a", "s.c"].map(str::to_owned);
+    let topics = Topics::new(names.clone()).reading(&names[1..]);
+    let at = |topic: &str, partition: i32| topics.lane(topic, partition).unwrap();
+    let several = Epoch {
+        offsets: Offsets::from([(at("s.a", 0), NextOffset(5)), (at("s.c", 2), NextOffset(7))]),
+        kept: Offsets::from([(at("s.b", 1), NextOffset(3))]),
+        last_records: LastRecords::from([(at("s.b", 1), LastRecord { offset: 2, timestamp_ms: 9 })]),
+        topics: topics.clone(),
+        ..epoch(4)
+    };
+    log(&folder, &several).unwrap();
+    assert_eq!(newest(&folder).unwrap(), Some(several));
+    let text = fs::read_to_string(folder.path().join("offsets/4")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("v4", r#"{"s.a":{"0":5},"s.b":{"1":3},"s.c":{"2":7}}"#));
+    assert!(lines[1].contains(r#""topics":["s.b","s.a","s.c"],"kept":["s.b"],"marks":{"s.b":{"1":"#), "{}", lines[1]);
+    // With a topic that its head does not name it is not guessed where that stands.
+    let other = text.replacen(r#""topics":["s.b","s.a","#, r#""topics":["s.b","s.x","#, 1);
+    let content = &other[..other[..other.len() - 1].rfind('\n').unwrap() + 1];
+    fs::write(folder.path().join("offsets/4"), file::with_checksum(content.to_owned())).unwrap();
+    let error = folder.newest_epoch::<Body>().unwrap_err().to_string();
+    assert!(error.contains("its head does not name topic s.a"), "{error}");
 }

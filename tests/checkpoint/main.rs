@@ -68,8 +68,9 @@ fn epoch(number: u64) -> Epoch<Body> {
     Epoch {
         number,
         lineage: "01J".to_owned(),
-        topic: TOPIC.to_owned(),
+        topics: TOPIC.into(),
         offsets: offsets(number),
+        kept: Offsets::new(),
         last_records: LastRecords::from([(2, LastRecord { offset: i64::MAX - 1, timestamp_ms: -1 })]),
         at: AT,
         conf: [("weekly-spend".to_owned(), "4e12 user_id bigint".to_owned())].into(),
@@ -92,7 +93,15 @@ fn unfinished(folder: &Folder) -> Vec<Epoch<Body>> {
 
 fn head(epoch: u64) -> StateHead {
     let rules = vec![("weekly-spend".to_owned(), "9f3a".to_owned())];
-    StateHead { format: FORMAT, lineage: "01J".to_owned(), epoch, offsets: offsets(epoch), rules, contract: None }
+    StateHead {
+        format: FORMAT,
+        lineage: "01J".to_owned(),
+        epoch,
+        offsets: offsets(epoch),
+        rules,
+        contract: None,
+        contracts: Default::default(),
+    }
 }
 
 fn names(path: &Path) -> BTreeSet<String> {

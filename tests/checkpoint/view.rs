@@ -35,7 +35,9 @@ fn a_view_shows_the_newest_epoch_and_creates_nothing() {
     let crc = Encoded::of(&full(10)).unwrap().crc;
     let newest = NewestEpoch {
         number: 10,
+        topics: crate::TOPIC.into(),
         offsets: offsets(10),
+        kept: Default::default(),
         last_records: full(10).last_records,
         at: AT,
         crc,

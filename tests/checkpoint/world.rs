@@ -213,8 +213,9 @@ impl World {
         let encoded = Epoch {
             number,
             lineage: self.known.lineage.as_ref().unwrap().id.clone(),
-            topic: "topic".to_owned(),
+            topics: "topic".into(),
             offsets: Offsets::from([(0, NextOffset(66))]),
+            kept: Offsets::new(),
             last_records: LastRecords::new(),
             at: Timestamp(1_795_341_600_000_000),
             conf: BTreeMap::new(),
@@ -244,7 +245,15 @@ impl World {
             return true;
         }
         let lineage = self.known.lineage.as_ref().unwrap().id.clone();
-        let head = StateHead { format: FORMAT, lineage, epoch, offsets: Offsets::new(), rules: vec![], contract: None };
+        let head = StateHead {
+            format: FORMAT,
+            lineage,
+            epoch,
+            offsets: Offsets::new(),
+            rules: vec![],
+            contract: None,
+            contracts: BTreeMap::new(),
+        };
         self.known.states.insert(epoch, body.clone());
         *self.during.lock().unwrap() = During::Store;
         let stored = folder.store_state(&head, |out| out.write_all(&body)).is_ok();

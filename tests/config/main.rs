@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::type_complexity, reason = "tests")]
 
 mod archive;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -103,6 +104,19 @@ fn edited(place: &str, text: &str) -> String {
 
 #[test]
 fn the_file_of_the_readme() {
+    let source = Source {
+        topic: "postgres.streaming.transactions".to_owned(),
+        table: None,
+        format: SourceFormat::Auto,
+        schema_registry: None,
+        decimals: DecimalHandling::Auto,
+        times: TimePrecision::Adaptive,
+        binary: BinaryHandling::Auto,
+        unavailable_value_placeholder: "__debezium_unavailable_value".to_owned(),
+        connector_keeps_nulls: false,
+        on_bad_record: OnBadRecord::DeadLetter,
+        dead_letter_topic: "tripline.dead-letter".to_owned(),
+    };
     let expected = Config {
         startup_wait: Duration::from_secs(30),
         kafka: Kafka {
@@ -113,18 +127,8 @@ fn the_file_of_the_readme() {
             transaction_timeout: Duration::from_secs(10),
             properties: BTreeMap::new(),
         },
-        source: Source {
-            topic: "postgres.streaming.transactions".to_owned(),
-            format: SourceFormat::Auto,
-            schema_registry: None,
-            decimals: DecimalHandling::Auto,
-            times: TimePrecision::Adaptive,
-            binary: BinaryHandling::Auto,
-            unavailable_value_placeholder: "__debezium_unavailable_value".to_owned(),
-            connector_keeps_nulls: false,
-            on_bad_record: OnBadRecord::DeadLetter,
-            dead_letter_topic: "tripline.dead-letter".to_owned(),
-        },
+        source: source.clone(),
+        sources: vec![source],
         postgres: Postgres {
             url: "postgres://postgres@localhost:15432/postgres".to_owned(),
             statement_timeout: Duration::from_secs(5),
@@ -179,15 +183,31 @@ fn the_built_in_file_says_what_is_built_in() {
         ]
         .join("\n"))
     );
-    // Its examples, uncommented, are the README's rule and sinks.
-    let examples: String = text
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(code) if is_example(code) => format!("{code}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    let loaded = load(&examples, &[]).map(|config| (config.kafka.properties.len(), config.rules, config.alerts));
+    // Its examples, uncommented, are the README's rule and sinks. A source is in one of two places.
+    let examples = |is_left_out: &dyn Fn(&str, &str) -> bool| -> String {
+        let mut section = String::new();
+        let uncommented = text.lines().map(|line| match line.strip_prefix("# ") {
+            Some(code) if is_example(code) => code,
+            _ => line,
+        });
+        let kept = uncommented.filter(|line| {
+            if line.starts_with('[') {
+                (*line).clone_into(&mut section);
+            }
+            !is_left_out(&section, line)
+        });
+        kept.map(|line| format!("{line}\n")).collect()
+    };
+    let one = examples(&|section, _| section == "[[sources]]");
+    let loaded = load(one, &[]).map(|config| (config.kafka.properties.len(), config.rules, config.alerts));
+    let several = examples(&|section, line| {
+        section == "[source]" && (line.starts_with("topic = ") || line.starts_with("table = "))
+    });
+    let several = load(several, &[]).unwrap();
+    assert_eq!(
+        several.sources.iter().map(|source| source.topic.as_str()).collect::<Vec<_>>(),
+        ["postgres.streaming.limits"]
+    );
     let readme = load(format!("{README}{TABLE}"), &[]);
     let with_zone = readme.map(|mut config| {
         for rule in &mut config.rules {

@@ -15,3 +15,4 @@ mod of_postgres;
 mod order;
 mod reasons;
 mod stored;
+mod tables;

@@ -55,12 +55,16 @@ fn said(toml: &str) -> Vec<(String, String)> {
     fs::write(&file, toml).unwrap();
     match load(&file, []) {
         Ok(_) => Vec::new(),
-        Err(ConfigError::Invalid(problems)) => {
-            problems.into_iter().map(|problem| (problem.key.replace("rule 1: ", "rules."), problem.text)).collect()
-        }
+        Err(ConfigError::Invalid(problems)) => problems
+            .into_iter()
+            .map(|problem| (problem.key.replace("rule 1: ", "rules.").replace("source 1: ", "sources."), problem.text))
+            .collect(),
         Err(other) => panic!("{toml}: {other}"),
     }
 }
+
+/// Sections that a file may have several times.
+const LISTS: [&str; 2] = ["rules", "sources"];
 
 /// `name`, or `section.name`.
 fn full(section: &str, name: &str) -> String {
@@ -71,7 +75,7 @@ fn full(section: &str, name: &str) -> String {
 fn file(section: &str, line: &str) -> String {
     match section {
         "" => line.to_owned(),
-        "rules" => format!("[[rules]]\n{line}"),
+        _ if LISTS.contains(&section) => format!("[[{section}]]\n{line}"),
         section => format!("[{section}]\n{line}"),
     }
 }
@@ -137,7 +141,7 @@ fn section(name: &str, explained: &BTreeMap<String, Explained>) -> Json {
         let mut property = if full == "kafka.properties" {
             let kinds = ["string", "integer", "number", "boolean", "object"];
             json!({ "type": "object", "additionalProperties": { "type": kinds } })
-        } else if full == "rules" {
+        } else if LISTS.contains(&full.as_str()) {
             json!({ "type": "array", "minItems": 1, "items": section(&full, explained) })
         } else if is_section || has_settings(&full, explained) {
             section(&full, explained)
@@ -164,7 +168,7 @@ fn section(name: &str, explained: &BTreeMap<String, Explained>) -> Json {
     let mut made = json!({ "type": "object", "additionalProperties": false, "properties": properties });
     // All but rules can come from the environment, too.
     if !required.is_empty() {
-        made[if name == "rules" { "required" } else { "x-required" }] = required.into();
+        made[if LISTS.contains(&name) { "required" } else { "x-required" }] = required.into();
     }
     made
 }
@@ -235,12 +239,19 @@ fn the_schema_has_every_setting_with_the_type_of_its_default() {
         assert_eq!(at(&schema, section)["x-required"], names, "{section}");
     }
     assert_eq!(schema["properties"]["rules"]["items"]["required"], json!(["name", "sql"]));
+    assert_eq!(schema["properties"]["sources"]["items"]["required"], json!(["topic"]));
 }
 
 #[test]
 fn the_configurations_of_this_project_hold_to_the_schema() {
     let schema = schema();
-    for name in ["config/example.toml", "config/archive.toml", "config/compose.toml", "src/demo/rules.toml"] {
+    for name in [
+        "config/example.toml",
+        "config/your-stack.toml",
+        "config/archive.toml",
+        "config/compose.toml",
+        "src/demo/rules.toml",
+    ] {
         assert_eq!(violations(&schema, &parsed(&text(name)), name), Vec::<String>::new());
     }
 }

@@ -388,12 +388,13 @@ pub(crate) fn unit() -> Unit {
     };
     let settings = UnitSettings {
         group: "g".to_owned(),
-        topic: "t".to_owned(),
+        topics: "t".into(),
         carry_episodes: true,
         audit_period: std::time::Duration::from_secs(3_600),
         max_database_share: 10_000,
     };
-    Unit::new(settings, vec![rule], &wanted).expect("a unit of this rule")
+    let tables = tripline::rule::watched::Watched::one(std::slice::from_ref(&rule), &wanted);
+    Unit::new(settings, vec![rule], &tables).expect("a unit of this rule")
 }
 
 /// One file of a checkpoint folder. The first byte selects the file, and whether its checksum is made right. The file's

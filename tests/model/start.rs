@@ -35,11 +35,12 @@ fn real(folder: &Folder, group: Option<File>, progress: Option<File>) -> Start {
     };
     let state = folder.newest().map(|newest| FolderState {
         lineage: name(newest).lineage,
-        topic: TOPIC.into(),
+        topics: TOPIC.into(),
         cluster: None,
         origin: folder.origin.map(committed),
         epoch: newest.epoch.into(),
         offsets: offsets(newest),
+        kept: Default::default(),
         last_records: LastRecords::new(),
         at: Timestamp(0),
         is_starting: folder.files.len() == 1 && !folder.is_finished,
@@ -47,9 +48,10 @@ fn real(folder: &Folder, group: Option<File>, progress: Option<File>) -> Start {
     let recovery = progress.map(|file| Progress {
         group: GROUP.into(),
         name: name(file).to_string(),
-        topic: TOPIC.into(),
+        topics: TOPIC.into(),
         cluster: None,
         offsets: offsets(file),
+        kept: Default::default(),
         last_records: LastRecords::new(),
         at: Timestamp(0),
     });
@@ -57,7 +59,7 @@ fn real(folder: &Folder, group: Option<File>, progress: Option<File>) -> Start {
     let known = Known {
         policy: Policy {
             group: GROUP.into(),
-            topic: TOPIC.into(),
+            topics: TOPIC.into(),
             folder: "folder".into(),
             start_at: StartAt::Earliest,
             resume_without_group: false,

@@ -220,7 +220,7 @@ async fn folder_of_another_topic_is_refused() {
     let mut world = World::new();
     two_hundred(&world);
     world.read().await;
-    world.settings.topic = "another".into();
+    world.settings.topics = "another".into();
     let error = world.error().await;
     assert!(error.contains("holds the progress of topic postgres.public.transactions"), "{error}");
 }

@@ -33,7 +33,7 @@ async fn what_a_run_shows() {
     let rule = &snapshot.rules[0];
     assert_eq!((rule.counts.candidates, rule.counts.confirmed, rule.fired, rule.open), (2, 1, 1, 1));
     assert!(rule.counts.refuted >= 1, "{rule:?}");
-    let partition = snapshot.partitions[&0];
+    let partition = &snapshot.partitions[&0];
     assert_eq!((partition.next, partition.end), (5, Some(5)));
     assert_eq!((partition.logged, partition.committed), (Some(5), Some(5)));
     assert_eq!((snapshot.lag_records(), snapshot.lag_millis), (0, None));

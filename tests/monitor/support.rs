@@ -21,6 +21,7 @@ use tripline::monitor::counts::Counts;
 use tripline::monitor::{Monitor, Settings};
 use tripline::progress::StartAt;
 use tripline::rule::message::Template;
+use tripline::rule::watched::Watched;
 use tripline::rule::{Confirm, Rule, Time, compile, parse};
 use tripline::unit::stored::Decisions;
 
@@ -100,7 +101,7 @@ impl World {
             rules: vec![rule("weekly-spend", SPEND)],
             settings: Settings {
                 group: GROUP.into(),
-                topic: TOPIC.into(),
+                topics: TOPIC.into(),
                 start_at: StartAt::Earliest,
                 resume_without_group: false,
                 carry_episodes: true,
@@ -241,14 +242,14 @@ impl World {
             rules: self.rules.clone(),
             source,
             confirm: MemoryConfirm::new(&self.db, &self.rules, &wanted),
-            wanted,
+            tables: Watched::one(&self.rules, &wanted),
             sinks: self.sinks.of(&self.settings.group),
             clock: self.clock,
             folder,
             gauge: Arc::default(),
             status: Arc::default(),
             counts: Counts::default(),
-            contract: self.db.contract(),
+            contracts: self.db.contract().into(),
             changes: Vec::new(),
         }
     }

@@ -406,9 +406,9 @@ impl Confirm for SimConfirm {
         answer.map(|rows| rows.into_iter().map(held).collect())
     }
 
-    async fn lookup(&self, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
+    async fn lookup(&self, table: usize, pks: &[Key]) -> Result<Vec<TableRow>, CallError> {
         self.go().await?;
-        let answer = self.inner.lookup(pks).await;
+        let answer = self.inner.lookup(table, pks).await;
         self.database.given.borrow_mut().lookup(pks, answer.as_deref().unwrap_or_default());
         self.back().await?;
         answer.map(|rows| rows.into_iter().map(held).collect())

@@ -156,7 +156,7 @@ impl<T: Clone + 'static> SimSource<T> {
             let left = self.batch_max.saturating_sub(batch.records.len());
             for (offset, (timestamp_ms, content)) in log.records.range(next.0..).take(left) {
                 let (position, timestamp_ms) = (Position { partition: *partition, offset: *offset }, *timestamp_ms);
-                batch.records.push(SourceRecord { position, timestamp_ms, content: content.clone() });
+                batch.records.push(SourceRecord { position, table: 0, timestamp_ms, content: content.clone() });
                 batch.last_records.insert(*partition, LastRecord { offset: *offset, timestamp_ms });
                 *next = NextOffset::after(*offset);
                 self.ended.remove(partition);

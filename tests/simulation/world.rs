@@ -17,6 +17,7 @@ use tripline::monitor::counts::Counts;
 use tripline::monitor::{Monitor, Settings};
 use tripline::progress::StartAt;
 use tripline::rule::Rule;
+use tripline::rule::watched::Watched;
 use tripline::run_status::RunStatus;
 
 use super::broker::Broker;
@@ -114,7 +115,7 @@ impl World {
         let plan = &self.plan;
         Settings {
             group: GROUP.into(),
-            topic: "postgres.public.transactions".into(),
+            topics: "postgres.public.transactions".into(),
             start_at: StartAt::Earliest,
             resume_without_group: false,
             carry_episodes: true,
@@ -144,9 +145,9 @@ impl World {
         let mut monitor = Monitor {
             settings: self.settings(),
             confirm: SimConfirm::new(&self.database, &self.wire, &process, &rules, &wanted),
+            tables: Watched::one(&rules, &wanted),
             rules,
-            wanted,
-            contract,
+            contracts: contract.into(),
             changes: Vec::new(),
             source,
             sinks: SimSinks::new(&self.wire, &self.broker, &self.delivered, &self.disturbances, &process),

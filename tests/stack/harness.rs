@@ -79,7 +79,8 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     poll(look).unwrap_or_else(|| panic!("waited {PATIENCE:?} in vain until {what}"))
 }
 
-fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// The same, and `None` after that time.
+pub fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match look() {

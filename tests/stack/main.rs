@@ -38,6 +38,7 @@ mod reprocess;
 mod rules;
 mod secrets;
 mod secured;
+mod sources;
 mod table;
 mod truth;
 mod web;

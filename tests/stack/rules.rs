@@ -396,11 +396,13 @@ impl World {
         let event = query.bound.is_some().then(|| Rule { time: Time::Event, ..rule.clone() });
         let (answers, page, swept, rows, null_rows) = self.runtime.block_on(async {
             let options = options_of(&url).unwrap();
-            let confirm = PostgresConfirm::new(options, 1, Duration::from_secs(5), &[rule], &wanted_columns);
+            let rules = [rule];
+            let tables = tripline::rule::watched::Watched::one(&rules, &wanted_columns);
+            let confirm = PostgresConfirm::new(options, 1, Duration::from_secs(5), &rules, &tables);
             let answers = confirm.ask(&question).await;
             if let Some(event) = event {
                 let options = options_of(&url).unwrap();
-                let event = PostgresConfirm::new(options, 1, Duration::from_secs(5), &[event], &wanted_columns);
+                let event = PostgresConfirm::new(options, 1, Duration::from_secs(5), &[event], &tables);
                 for (answer, other) in answers.iter().zip(event.ask(&question).await) {
                     let holds = |answer: &Result<Answer, CallError>| answer.as_ref().map(|answer| answer.holds).ok();
                     assert_eq!(holds(answer), holds(&other), "{other:?}: {sql}");

@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::job::JobError;
 use crate::model::NextOffset;
 use crate::progress::StartAt;
+use crate::progress::Topics;
 
 /// What there is to show.
 #[derive(Debug, Serialize)]
@@ -79,7 +80,8 @@ pub async fn status(config: &ArchiveConfig) -> Result<Status, Failure> {
         None => (None, None),
     };
     let mut found = Vec::new();
-    let topic = GroupOffsets::new(cluster, &archive.group_id, &archive.topic)?.topic_state().await?;
+    let topic =
+        GroupOffsets::new(cluster, &archive.group_id, Topics::from(archive.topic.as_str()))?.topic_state().await?;
     for state in topic.partitions {
         let (partition, oldest, end) = (state.partition, state.low, state.high);
         let group = state.committed.map(|(next, _)| next);

@@ -23,8 +23,10 @@ pub(super) async fn database(
     config: &Config,
     clock: &SystemClock,
     table: (&str, &str),
+    tables: &[(String, String)],
     rules: &[(&RuleSettings, &ParsedRule)],
 ) -> Result<(DatabaseFacts, Vec<RuleFacts>), Failure> {
+    let of_source = table;
     let server = rules_database(&config.postgres)?;
     let mut connection = server.try_connect().await?;
     let mut transaction =
@@ -36,10 +38,18 @@ pub(super) async fn database(
         relation: Some(Relation { table: Some(table), usage: true, select: true, .. }), ..
     }) = &asked
     {
+        let mut all = Vec::new();
+        for (schema, name) in tables.iter().filter(|(schema, name)| (schema.as_str(), name.as_str()) != of_source) {
+            let begun = server.begin(&mut connection, Sees::Newest, "UTC").await;
+            let mut transaction = begun.map_err(|error| server.failed(error))?;
+            // What is wrong with it is said of its own source.
+            all.extend(catalog::table(&mut transaction, schema, name).await.ok());
+        }
+        all.insert(0, table.clone());
         for (settings, parsed) in rules {
             let begun = server.begin(&mut connection, Sees::Newest, "UTC").await;
             let mut transaction = begun.map_err(|error| server.failed(error))?;
-            facts.push(rule(&mut transaction, config, settings, parsed, table, clock.now()).await);
+            facts.push(rule(&mut transaction, config, settings, parsed, &all, clock.now()).await);
         }
     }
     let _ = connection.close().await;
@@ -83,7 +93,7 @@ async fn ask(
     let publications = publications.fetch_all(&mut *connection).await?;
     let slots = query(include_str!("slots.sql")).fetch_all(&mut *connection).await?;
     // The last statement: a standby, and a role that may not see all of it, have an error here.
-    let contract = contract::look(connection, schema, name).await.ok().flatten().map(|look| look.contract);
+    let contract = contract::look(connection, schema, name).await.ok().flatten().map(|look| look.0);
     Ok(DatabaseFacts {
         name: row.try_get("database")?,
         version: row.try_get("version")?,
@@ -141,11 +151,11 @@ async fn rule(
     config: &Config,
     settings: &RuleSettings,
     parsed: &ParsedRule,
-    table: &Table,
+    tables: &[Table],
     now: Timestamp,
 ) -> RuleFacts {
     let mut facts = RuleFacts { name: settings.name.clone(), ..RuleFacts::default() };
-    match compile_any(connection, settings, parsed, table).await {
+    match compile_any(connection, settings, parsed, tables).await {
         Err(CatalogError::Connection(error)) => {
             facts.wrong = Some((error.to_string(), kind(&error).policy().exit));
         }

@@ -10,6 +10,7 @@ use crate::change::record::TopicRecord;
 use crate::config::Config;
 use crate::failure::{CallError, Exit, Failure, Kind};
 use crate::kafka::{Client, Cluster, Isolation};
+use crate::progress::Topics;
 use crate::retry::Retry;
 use crate::sink::kafka::transactional_id;
 
@@ -112,8 +113,9 @@ async fn open(all: &Client, committed: &Client, topics: &[&String]) -> Result<Ve
     for topic in topics {
         let partitions = all.partitions(topic).await?;
         // In this order, so that what is written in between does not look open.
-        let ends = all.ends(topic, &partitions).await?.partitions;
-        let stable = committed.ends(topic, &partitions).await?.partitions;
+        let of_topic = Topics::from(topic.as_str());
+        let ends = all.ends(&of_topic, &partitions).await?.partitions;
+        let stable = committed.ends(&of_topic, &partitions).await?.partitions;
         for (end, stable) in ends.iter().zip(&stable).filter(|(end, stable)| stable.high < end.high) {
             let (partition, stable, end) = (end.partition, stable.high, end.high);
             found.push(HeldUp { topic: (*topic).clone(), partition, stable, end });

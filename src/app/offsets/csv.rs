@@ -2,19 +2,22 @@
 //! them: lines `topic,partition,next offset` without a head. Pure.
 
 use crate::model::NextOffset;
-use crate::progress::Offsets;
+use crate::progress::topics::partition_of;
+use crate::progress::{Offsets, Topics};
 
 /// The lines, each with its end.
-pub fn write(topic: &str, offsets: &Offsets) -> String {
+pub fn write(topics: &Topics, offsets: &Offsets) -> String {
     // A topic's name has no character that would have to be quoted.
-    offsets.iter().map(|(partition, next)| format!("{topic},{partition},{}\n", next.0)).collect()
+    let line =
+        |(lane, next): (&i32, &NextOffset)| format!("{},{},{}\n", topics.name(*lane), partition_of(*lane), next.0);
+    offsets.iter().map(line).collect()
 }
 
 /// Reads them back. Kafka's tool quotes longer names, and ends its output with an empty line.
 ///
 /// # Errors
 /// The first line that is wrong, and why.
-pub fn read(topic: &str, text: &str) -> Result<Offsets, String> {
+pub fn read(topics: &Topics, text: &str) -> Result<Offsets, String> {
     let mut offsets = Offsets::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |problem: &str| format!("line {number}: {problem}: {line:?}; write topic,partition,offset");
@@ -22,15 +25,16 @@ pub fn read(topic: &str, text: &str) -> Result<Offsets, String> {
         let [name, partition, next] = fields.as_slice() else {
             return Err(wrong("not three fields"));
         };
-        if *name != topic {
-            return Err(wrong(&format!("the configuration's topic is {topic}")));
+        if !topics.read().any(|(_, topic)| topic == *name) {
+            return Err(wrong(&format!("the configuration's topic is {}", topics.text())));
         }
         let partition = partition.parse::<i32>().ok().filter(|partition| *partition >= 0);
         let next = next.parse::<i64>().ok().filter(|next| *next >= 0);
         let (Some(partition), Some(next)) = (partition, next) else {
             return Err(wrong("partition and offset are numbers from 0"));
         };
-        if offsets.insert(partition, NextOffset(next)).is_some() {
+        let lane = topics.lane(name, partition).ok_or_else(|| wrong("no topic has so many partitions"))?;
+        if offsets.insert(lane, NextOffset(next)).is_some() {
             return Err(wrong("this partition comes twice"));
         }
     }
@@ -52,16 +56,16 @@ mod tests {
     #[test]
     fn reads_what_it_writes_and_what_kafkas_tool_writes() {
         let offsets = Offsets::from([(0, NextOffset(66)), (11, NextOffset(0))]);
-        let text = write("a.b-c_d", &offsets);
+        let text = write(&"a.b-c_d".into(), &offsets);
         assert_eq!(text, "a.b-c_d,0,66\na.b-c_d,11,0\n");
-        assert_eq!(read("a.b-c_d", &text), Ok(offsets.clone()));
-        assert_eq!(read("a.b-c_d", "\"a.b-c_d\",11,0\r\n\"a.b-c_d\",0,66\r\n\n"), Ok(offsets));
+        assert_eq!(read(&"a.b-c_d".into(), &text), Ok(offsets.clone()));
+        assert_eq!(read(&"a.b-c_d".into(), "\"a.b-c_d\",11,0\r\n\"a.b-c_d\",0,66\r\n\n"), Ok(offsets));
     }
 
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let check = |text: &str, part: &str| {
-            let error = read("t", text).unwrap_err();
+            let error = read(&"t".into(), text).unwrap_err();
             assert!(error.contains(part), "{text:?}: {error}");
         };
         check("", "no partition");

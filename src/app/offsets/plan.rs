@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::NextOffset;
+use crate::progress::topics::partition_of;
 use crate::progress::{Offsets, PartitionState};
 
 /// Where the chosen partitions are to go on.
@@ -23,7 +24,7 @@ pub enum Goal {
 /// One partition's part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// The partition.
+    /// The partition's lane.
     pub partition: i32,
     /// The oldest offset that can still be read.
     pub oldest: NextOffset,
@@ -59,7 +60,7 @@ impl Move {
     }
 }
 
-/// What becomes of every partition of the topic. `chosen`: those to be moved; all of them when it is empty.
+/// What becomes of every partition of the topics. `chosen`: the lanes of those to be moved; all of them when it is empty.
 ///
 /// # Errors
 /// A partition that does not exist, or one without an offset that could be shifted.
@@ -87,6 +88,7 @@ fn one(state: &PartitionState, chosen: bool, goal: &Goal) -> Result<Move, String
         Goal::Offset(next) => Some(*next),
         Goal::Shift(by) => {
             let from = from.ok_or_else(|| {
+                let partition = partition_of(partition);
                 format!("partition {partition} has no offset that could be shifted; give an offset, a time or an end")
             })?;
             Some(NextOffset(from.0.saturating_add(*by)))

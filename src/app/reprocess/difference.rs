@@ -147,9 +147,10 @@ mod tests {
         let progress = Progress {
             group: "g".into(),
             name: format!("{LINEAGE}:7:0000000c"),
-            topic: "t".into(),
+            topics: "t".into(),
             cluster: None,
             offsets: Default::default(),
+            kept: Default::default(),
             last_records: Default::default(),
             at: Timestamp(0),
         };

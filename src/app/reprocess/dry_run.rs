@@ -20,17 +20,17 @@ use crate::sink::{Sinks, Transaction};
 use crate::source::kafka::KafkaSource;
 use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 
-/// Reads these partitions to their end. What is open then comes as the recovery topic would have it.
+/// Reads these lanes to their end. What is open then comes as the recovery topic would have it.
 pub(super) async fn run(
     config: &Config,
     job: Prepared<'_>,
-    partitions: Vec<i32>,
+    lanes: Vec<i32>,
 ) -> Result<(Counts, RecoveryState), Failure> {
-    let (group, topic) = (&config.kafka.group_id, &config.source.topic);
+    let group = &config.kafka.group_id;
     let temporary = Temporary::new()
         .map_err(|error| Failure::new(Exit::Failed, format!("a temporary folder cannot be created: {error}")))?;
     let folder = Folder::open(&temporary.0, group).map_err(JobError::from)?;
-    let source = KafkaSource::open_without_group(&job.cluster, group, topic, job.decoding.clone(), partitions)?;
+    let source = KafkaSource::open_without_group(&job.cluster, group, job.topics.clone(), lanes)?;
     let mut driven = job.drive(source, NoSinks::default(), folder, Counts::default(), Vec::new(), stopped()).await;
     match driven.ended {
         Ok(()) => Ok((driven.counts, driven.sinks.recovery().await?)),

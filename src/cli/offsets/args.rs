@@ -84,7 +84,11 @@ pub struct ResetArgs {
     #[command(flatten)]
     pub target: TargetArgs,
 
-    /// Only this partition. Can be given several times. By default all of them
+    /// Only this topic. Can be given several times. By default all of them
+    #[arg(long, value_name = "NAME", conflicts_with = "from_file")]
+    pub topic: Vec<String>,
+
+    /// Only this partition, of one topic. Can be given several times. By default all of them
     #[arg(long, value_name = "P", conflicts_with = "from_file", value_parser = clap::value_parser!(i32).range(0..))]
     pub partition: Vec<i32>,
 

@@ -8,7 +8,8 @@ use crate::app::progress::view::ProgressView;
 use crate::cli::terminal::{aligned, printable};
 use crate::model::NextOffset;
 use crate::progress::group::{GroupMember, GroupState};
-use crate::progress::{Committed, PartitionState, lag};
+use crate::progress::topics::partition_of;
+use crate::progress::{Committed, PartitionState, Topics, lag};
 
 /// The output of `tripline offsets`.
 pub(super) struct ViewReport<'a>(pub(super) &'a ProgressView);
@@ -41,8 +42,8 @@ impl ViewReport<'_> {
             ["TOPIC", "PARTITION", "OLDEST", "CHECKPOINT", "GROUP", "END", "LAG", "LAG-SECONDS"].map(str::to_owned);
         let rows = topic.partitions.iter().map(|state| {
             [
-                policy.topic.clone(),
-                state.partition.to_string(),
+                policy.topics.name(state.partition).to_owned(),
+                partition_of(state.partition).to_string(),
                 state.low.0.to_string(),
                 shown(self.stored(state.partition)),
                 shown(state.committed.as_ref().map(|(next, _)| *next)),
@@ -59,26 +60,30 @@ impl ViewReport<'_> {
     pub(super) fn json(&self) -> Json {
         let ProgressView { policy, folder, topic, group, decision, now, .. } = self.0;
         let partition = |state: &PartitionState| {
-            json!({
-                "partition": state.partition,
-                "oldest": state.low,
-                "checkpoint": self.stored(state.partition),
-                "group": state.committed.as_ref().map(|(next, _)| next),
-                "metadata": state.committed.as_ref().map(|(_, text)| text),
-                "end": state.high,
-                "next": decision.from.get(&state.partition),
-                "lag": self.lag(state),
-                "lag_seconds": self.age(state.partition),
-            })
+            of_topic(
+                &policy.topics,
+                state.partition,
+                json!({
+                    "partition": partition_of(state.partition),
+                    "oldest": state.low,
+                    "checkpoint": self.stored(state.partition),
+                    "group": state.committed.as_ref().map(|(next, _)| next),
+                    "metadata": state.committed.as_ref().map(|(_, text)| text),
+                    "end": state.high,
+                    "next": decision.from.get(&state.partition),
+                    "lag": self.lag(state),
+                    "lag_seconds": self.age(state.partition),
+                }),
+            )
         };
         json!({
             "group": policy.group,
             "state": group.state,
             "members": members(group),
-            "topic": policy.topic,
+            "topic": policy.topics.text(),
             "checkpoint": folder.as_ref().map(|state| json!({
                 "folder": policy.folder,
-                "topic": state.topic,
+                "topic": state.topics.text(),
                 "lineage": state.lineage,
                 "epoch": state.epoch,
                 "at": state.at.rfc3339(),
@@ -114,7 +119,6 @@ impl ViewReport<'_> {
 /// The effect of a reset, planned or done.
 pub(super) struct ResetReport<'a> {
     pub(super) group_id: &'a str,
-    pub(super) topic: &'a str,
     pub(super) reset: &'a Reset,
     pub(super) executed: bool,
     /// The command that puts the previous offsets back.
@@ -128,8 +132,8 @@ impl ResetReport<'_> {
         let count = |count: Option<i64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
         let rows = self.reset.moves.iter().map(|one| {
             [
-                self.topic.to_owned(),
-                one.partition.to_string(),
+                self.reset.topics.name(one.partition).to_owned(),
+                partition_of(one.partition).to_string(),
                 one.oldest.0.to_string(),
                 shown(one.from),
                 shown(one.to),
@@ -145,27 +149,42 @@ impl ResetReport<'_> {
 
     pub(super) fn json(&self) -> Json {
         let partition = |one: &Move| {
-            json!({
-                "partition": one.partition,
-                "oldest": one.oldest,
-                "from": one.from,
-                "to": one.to,
-                "end": one.end,
-                "read_again": one.read_again(),
-                "skipped": one.skipped(),
-                "note": note(one),
-            })
+            of_topic(
+                &self.reset.topics,
+                one.partition,
+                json!({
+                    "partition": partition_of(one.partition),
+                    "oldest": one.oldest,
+                    "from": one.from,
+                    "to": one.to,
+                    "end": one.end,
+                    "read_again": one.read_again(),
+                    "skipped": one.skipped(),
+                    "note": note(one),
+                }),
+            )
         };
         json!({
             "group": self.group_id,
             "state": self.reset.group.state,
             "members": members(&self.reset.group),
-            "topic": self.topic,
+            "topic": self.reset.topics.text(),
             "executed": self.executed,
             "saved_in": self.reset.saved,
             "undo": self.undo,
             "partitions": self.reset.moves.iter().map(partition).collect::<Vec<_>>(),
         })
+    }
+}
+
+/// With the topic of a lane before it, where there are several.
+fn of_topic(topics: &Topics, lane: i32, json: Json) -> Json {
+    match json {
+        Json::Object(fields) if topics.read().count() > 1 => {
+            let topic = std::iter::once(("topic".to_owned(), Json::from(topics.name(lane))));
+            Json::Object(topic.chain(fields).collect())
+        }
+        json => json,
     }
 }
 
@@ -243,7 +262,7 @@ mod tests {
     fn view(folder: Option<FolderState>, partitions: &[PartitionState], ages: &[(i32, Option<i64>)]) -> (String, Json) {
         let policy = Policy {
             group: "g".to_owned(),
-            topic: "db.s.t".to_owned(),
+            topics: "db.s.t".into(),
             folder: "checkpoints/g".to_owned(),
             start_at: StartAt::Earliest,
             resume_without_group: false,
@@ -265,11 +284,12 @@ mod tests {
         let offsets = Offsets::from([(0, NextOffset(66)), (1, NextOffset(7))]);
         let folder = FolderState {
             lineage: "0199".to_owned(),
-            topic: "db.s.t".to_owned(),
+            topics: "db.s.t".into(),
             cluster: None,
             origin: None,
             epoch: 12,
             offsets,
+            kept: Offsets::new(),
             last_records: LastRecords::new(),
             at: Timestamp(100_000_000),
             is_starting: false,
@@ -318,8 +338,8 @@ mod tests {
         let partitions =
             [partition(0, 10, 100, Some((50, ""))), partition(1, 0, 9, Some((9, ""))), partition(2, 0, 4, None)];
         let moves = plan(&partitions, &[0], &Goal::Offset(NextOffset(200))).unwrap();
-        let reset = Reset { group: group(&[]), moves, saved: None, refused: None };
-        let report = ResetReport { group_id: "g", topic: "db.s.t", reset: &reset, executed: false, undo: None };
+        let reset = Reset { topics: "db.s.t".into(), group: group(&[]), moves, saved: None, refused: None };
+        let report = ResetReport { group_id: "g", reset: &reset, executed: false, undo: None };
         assert_eq!(
             report.table().join("\n"),
             "TOPIC   PARTITION  OLDEST  FROM   TO  END  READ-AGAIN  SKIPPED  NOTE\n\

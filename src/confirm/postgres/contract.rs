@@ -14,17 +14,17 @@ pub(super) const STATEMENT: &str = include_str!("contract.sql");
 ///
 /// # Errors
 /// The connection fails.
-pub async fn look(connection: &mut PgConnection, schema: &str, table: &str) -> Result<Option<Look>, Error> {
+pub async fn look(connection: &mut PgConnection, schema: &str, table: &str) -> Result<Option<(Contract, Look)>, Error> {
     let row = query(STATEMENT).bind(schema).bind(table).fetch_optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
-/// Decodes the row of [`STATEMENT`].
-pub(super) fn read(row: &PgRow) -> Result<Look, Error> {
+/// Reads the one row of [`STATEMENT`]: the contract, and the positions of the look.
+pub(super) fn read(row: &PgRow) -> Result<(Contract, Look), Error> {
     let text: &str = row.try_get("contract")?;
     let contract: Contract = serde_json::from_str(text).map_err(|error| Error::Decode(error.into()))?;
     let lsn = |position: i64| u64::try_from(position).ok().map(Lsn);
     let position = lsn(row.try_get("position")?).unwrap_or(Lsn(0));
     let flushed: Option<i64> = row.try_get("flushed")?;
-    Ok(Look { contract, position, flushed: flushed.and_then(lsn) })
+    Ok((contract, Look { position, flushed: flushed.and_then(lsn), ..Look::default() }))
 }

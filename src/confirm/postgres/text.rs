@@ -1,5 +1,7 @@
 //! Rules that Postgres alone evaluates: what Postgres reports about their texts.
 
+use std::time::Duration;
+
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr as _, TypeInfo as _};
 
@@ -7,7 +9,7 @@ use super::catalog::{self, CatalogError};
 use crate::model::{Column, Table};
 use crate::postgres::{query, query_scalar};
 use crate::rule::render::{self, quote_ident};
-use crate::rule::text::{Pace, ParsedText, Relation, Relations, Text};
+use crate::rule::text::{Pace, ParsedText, Relation, Relations, Text, Touched};
 use crate::rule::{Evaluate, Query, Time, Type};
 
 /// The base type of each output, as [`catalog::column`] reads it. `$1 oid[]` has one type for each output.
@@ -46,17 +48,49 @@ pub struct TextSettings<'a> {
     pub pace: Pace,
 }
 
-/// Compiles a text over the watched table. If changes do not determine the touched keys, the reason comes with the
-/// query.
+/// Which changes say which keys of a text they touch.
+#[derive(Clone, Debug, Default)]
+pub struct Touching {
+    /// Tables whose changes do.
+    touched: Vec<String>,
+    /// Tables of sources whose changes do not, and why.
+    not_shown: Vec<(String, String)>,
+    /// What it reads beside the tables of sources.
+    unwatched: Vec<String>,
+}
+
+impl Touching {
+    /// How Postgres evaluates the rule, whose whole query is run so often.
+    pub fn text(&self, sweep: Duration) -> String {
+        if self.touched.is_empty() {
+            let why: Vec<&str> = self.not_shown.iter().map(|(_, why)| why.as_str()).collect();
+            return format!("Postgres evaluates it as a whole, every {} s ({})", sweep.as_secs(), why.join("; "));
+        }
+        let mut text =
+            format!("Postgres evaluates it for the keys that a change of {} touches", self.touched.join(" or "));
+        for (table, why) in &self.not_shown {
+            text.push_str(&format!("; a change of {table} is found at an interval ({why})"));
+        }
+        if !self.unwatched.is_empty() {
+            text.push_str(&format!(
+                "; a change of {}, without a source, is found at an interval",
+                self.unwatched.join(", ")
+            ));
+        }
+        text
+    }
+}
+
+/// Compiles a text, where changes of these tables are read. With the query comes which of them say which keys they touch.
 ///
 /// # Errors
 /// Postgres does not accept the text, the text cannot be a rule, or the connection fails.
 pub async fn compile(
     connection: &mut PgConnection,
     parsed: &ParsedText,
-    table: &Table,
+    tables: &[Table],
     wanted: TextSettings<'_>,
-) -> Result<(Query, Option<String>), CatalogError> {
+) -> Result<(Query, Touching), CatalogError> {
     let unfit = |problem: String| CatalogError::Unfit(format!("sql: {problem}"));
     catalog::prepare(connection, &parsed.sql).await?;
     let volatile: Vec<String> = query_scalar(
@@ -81,31 +115,48 @@ pub async fn compile(
         return Err(unfit(format!("output {} is named {name:?} like one before it; name it with AS", place + 1)));
     }
     let key = key(parsed, &relations, &names, wanted.key).map_err(unfit)?;
-    let of_table = Relation {
-        schema: table.schema.clone(),
-        name: table.name.clone(),
-        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
-        primary_key: Vec::new(),
-    };
-    let touches = match wanted.evaluate {
-        Evaluate::Whole => Err("evaluate = \"whole\" says so".to_owned()),
-        _ => parsed.touches(&of_table, &relations, &key).and_then(|touches| typed(table, &columns, &key, &touches)),
-    };
-    let (touches, why) = match touches {
-        Ok(touches) => (touches, None),
-        Err(why) if wanted.evaluate == Evaluate::Touched => {
-            return Err(unfit(format!(
-                "a change of {}.{} does not say which keys it touches: {why}; leave evaluate out, or set it to \"whole\"",
-                table.schema, table.name
-            )));
+    let mut touching = Touching::default();
+    let is_read =
+        |table: &&Table| relations.values().any(|found| found.schema == table.schema && found.name == table.name);
+    let mut read: Vec<&Table> = tables.iter().filter(is_read).collect();
+    if read.is_empty() {
+        read.extend(tables.first()); // which it does not read, and that is said
+    }
+    let mut all = Vec::new();
+    for table in read {
+        let touches = match wanted.evaluate {
+            Evaluate::Whole => Err("evaluate = \"whole\" says so".to_owned()),
+            _ => parsed
+                .touches(&relation_of(table), &relations, &key)
+                .and_then(|touches| typed(table, &columns, &key, &touches)),
+        };
+        match &touches {
+            Ok(_) => touching.touched.push(table.to_string()),
+            Err(why) if wanted.evaluate == Evaluate::Touched => {
+                return Err(unfit(format!(
+                    "a change of {table} does not say which keys it touches: {why}; leave evaluate out, or set it to \"whole\""
+                )));
+            }
+            Err(why) => touching.not_shown.push((table.to_string(), why.clone())),
         }
-        Err(why) => (Vec::new(), Some(why)),
-    };
+        all.push(Touched { table: table.clone(), touches: touches.unwrap_or_default() });
+    }
+    let is_watched =
+        |found: &&Relation| tables.iter().any(|table| found.schema == table.schema && found.name == table.name);
+    let unwatched = relations.values().filter(|found| !is_watched(found));
+    touching.unwatched = unwatched.map(|found| format!("{}.{}", found.schema, found.name)).collect();
+    touching.unwatched.dedup();
+    // Its own is one whose changes touch keys, if there is one.
+    let own = all.iter().position(|one| !one.touches.is_empty()).unwrap_or(0);
+    let Touched { table, touches } =
+        if own < all.len() { all.remove(own) } else { return Err(unfit("there is no source".to_owned())) };
+    let table = &table;
     let text = Text {
         sql: parsed.sql.clone(),
         columns: names.into_iter().map(str::to_owned).collect(),
         key,
         touches,
+        others: all,
         pace: wanted.pace,
     };
     let query = text.query(table, columns).map_err(unfit)?;
@@ -120,7 +171,16 @@ pub async fn compile(
             other => other.into(),
         })?;
     }
-    Ok((query, why))
+    Ok((query, touching))
+}
+
+fn relation_of(table: &Table) -> Relation {
+    Relation {
+        schema: table.schema.clone(),
+        name: table.name.clone(),
+        columns: table.columns.iter().map(|column| column.name.clone()).collect(),
+        primary_key: Vec::new(),
+    }
 }
 
 /// The outputs, with Postgres's types for them.

@@ -11,7 +11,7 @@ fn at(offset: i64) -> Offsets {
 fn policy() -> Policy {
     Policy {
         group: "g".into(),
-        topic: "t".into(),
+        topics: "t".into(),
         folder: "/checkpoints/g".into(),
         start_at: StartAt::Earliest,
         resume_without_group: false,
@@ -29,11 +29,12 @@ fn topic(committed: Option<(i64, &str)>) -> TopicState {
 fn folder() -> FolderState {
     FolderState {
         lineage: "a".into(),
-        topic: "t".into(),
+        topics: "t".into(),
         cluster: Some("c".into()),
         origin: None,
         epoch: 7,
         offsets: at(70),
+        kept: Offsets::new(),
         last_records: LastRecords::from([(0, LastRecord { offset: 69, timestamp_ms: 1_069 })]),
         at: Timestamp(0),
         is_starting: false,
@@ -44,9 +45,10 @@ fn progress(name: &str, offset: i64) -> Progress {
     Progress {
         group: "g".into(),
         name: name.into(),
-        topic: "t".into(),
+        topics: "t".into(),
         cluster: Some("c".into()),
         offsets: at(offset),
+        kept: Offsets::new(),
         last_records: LastRecords::new(),
         at: Timestamp(0),
     }
@@ -215,7 +217,7 @@ fn a_group_without_offsets_was_deleted_or_has_expired() {
 #[test]
 fn another_topic_stops_whatever_the_group_says() {
     for group in [None, Some((70, "a:7:0000abcd")), Some((70, ""))] {
-        let other = FolderState { topic: "other".into(), ..folder() };
+        let other = FolderState { topics: "other".into(), ..folder() };
         let decision = World::new(Some(other), group).decide();
         assert_eq!(decision.stop, Some(Stop::OtherTopic("other".into())), "{group:?}");
         assert_eq!(decision.action(), "stop");
@@ -296,4 +298,88 @@ fn what_a_run_or_its_crash_leaves_is_expected() {
     assert!(!expected(Some(folder()), Some((80, "a:8:0000abcd"))));
     assert!(!expected(Some(folder()), None));
     assert!(!expected(Some(folder()), Some((70, ""))));
+}
+
+/// Two topics: `t`, and `u` with the offsets 20 to 200.
+fn two(world: &mut World, committed: Option<(i64, &str)>) -> i32 {
+    let lane = crate::progress::topics::lane(1, 0).unwrap();
+    world.policy.topics = Topics::from("t").reading(&["t".to_owned(), "u".to_owned()]);
+    let committed = committed.map(|(next, text)| (NextOffset(next), text.to_owned()));
+    world.topic.partitions.push(PartitionState {
+        partition: lane,
+        committed,
+        low: NextOffset(20),
+        high: NextOffset(200),
+    });
+    lane
+}
+
+#[test]
+fn a_topic_that_comes_is_fresh_and_the_lineage_goes_on() {
+    let name = epoch("a", 7, CRC).to_string();
+    for start_at in [StartAt::Earliest, StartAt::Latest, StartAt::Time(Timestamp(5))] {
+        let mut world = World::new(Some(folder()), Some((70, &name)));
+        let lane = two(&mut world, None);
+        world.policy.start_at = start_at;
+        let decision = world.decide();
+        assert_eq!((action(&decision), &decision.reason), ("resume", &Reason::Agree), "{start_at}");
+        let first = match start_at {
+            StartAt::Earliest => 20,
+            StartAt::Latest => 200,
+            StartAt::Time(_) => 20, // the lookup has nothing of it
+        };
+        assert_eq!(decision.from, Offsets::from([(0, NextOffset(70)), (lane, NextOffset(first))]), "{start_at}");
+        let fresh = !matches!(start_at, StartAt::Time(_));
+        assert_eq!(decision.fresh.contains(&lane), fresh, "{start_at}");
+        assert_eq!(decision.text(&world.policy).contains("has not read u before"), fresh, "{start_at}");
+    }
+    // Where the folder is lost, what the group has committed says as much.
+    let mut world = World::new(None, Some((70, &name)));
+    let lane = two(&mut world, None);
+    let decision = world.decide();
+    assert_eq!((action(&decision), decision.fresh.contains(&lane)), ("rebuild", true));
+    // Offsets that somebody has set for it before are where it begins.
+    let mut world = World::new(Some(folder()), Some((70, &name)));
+    let lane = two(&mut world, Some((50, "")));
+    let decision = world.decide();
+    assert_eq!((action(&decision), decision.from.get(&lane)), ("resume", Some(&NextOffset(50))));
+    assert_eq!(decision.fresh, BTreeSet::new());
+}
+
+#[test]
+fn a_topic_that_goes_keeps_its_offsets() {
+    let (now, then) = (epoch("a", 7, CRC).to_string(), epoch("a", 3, CRC).to_string());
+    let lane = crate::progress::topics::lane(1, 0).unwrap();
+    let both = Topics::new(["t".to_owned(), "u".to_owned()]);
+    let offsets = Offsets::from([(0, NextOffset(70)), (lane, NextOffset(90))]);
+    let mark = LastRecord { offset: 89, timestamp_ms: 5 };
+    let last_records = LastRecords::from([(lane, mark)]);
+    let read = FolderState { topics: both.clone(), offsets: offsets.clone(), last_records, ..folder() };
+    let mut world = World::new(Some(read.clone()), Some((70, &now)));
+    world.logged.insert(7, (CRC, offsets));
+    world.policy.topics = both.reading(&["t".to_owned()]);
+    let decision = world.decide();
+    assert_eq!((action(&decision), &decision.reason, &decision.stop), ("resume", &Reason::Agree, &None));
+    assert_eq!((&decision.from, &decision.kept), (&at(70), &Offsets::from([(lane, NextOffset(90))])));
+    assert!(decision.text(&world.policy).contains("u is no longer read, and its offsets are kept"));
+
+    // It comes again: the group's commit of it is of an earlier epoch.
+    let unread = FolderState {
+        topics: both.reading(&["t".to_owned()]),
+        offsets: at(70),
+        kept: Offsets::from([(lane, NextOffset(90))]),
+        last_records: LastRecords::new(),
+        ..read
+    };
+    let mut world = World::new(Some(unread), Some((70, &now)));
+    two(&mut world, Some((90, &then)));
+    let decision = world.decide();
+    assert_eq!((action(&decision), &decision.reason), ("resume", &Reason::Agree));
+    assert_eq!(decision.from, Offsets::from([(0, NextOffset(70)), (lane, NextOffset(90))]));
+    assert_eq!((decision.fresh, decision.kept), (BTreeSet::new(), Offsets::new()));
+    // Unless the topic no longer has what comes next.
+    if let Some(state) = world.topic.partitions.last_mut() {
+        state.low = NextOffset(95);
+    }
+    assert!(matches!(world.decide().stop, Some(Stop::Mismatch(Mismatch::Removed { .. }))));
 }

@@ -12,27 +12,28 @@ use super::{Producer, RECORDS_IN_FLIGHT, delivered, producing};
 use crate::change::record::DeadLetter;
 use crate::failure::{CallError, Kind};
 use crate::kafka::{Cluster, Quiet, error};
+use crate::progress::Topics;
 use crate::sink::DeadLetterSink;
 
 /// Copies invalid records with a producer without transactions.
 pub struct DeadLetters {
     topic: String,
-    /// The topic from which the records come.
-    source: String,
+    /// The topics that the records are of.
+    sources: Topics,
     config: ClientConfig,
     producer: Mutex<Producer>,
 }
 
 impl DeadLetters {
-    /// Creates the producer, which connects when it is used. The records come from the topic `source`.
+    /// Makes the producer, which connects by itself. The records are of the topics `sources`.
     ///
     /// # Errors
     /// A property that librdkafka does not accept.
-    pub fn new(cluster: &Cluster, topic: &str, source: &str) -> Result<Self, CallError> {
+    pub fn new(cluster: &Cluster, topic: &str, sources: &Topics) -> Result<Self, CallError> {
         let config = producing(cluster);
         let created: Result<Producer, KafkaError> = config.create_with_context(Quiet);
         let producer = Mutex::new(created.map_err(|error| error::bad_property(&error, &config))?);
-        Ok(Self { topic: topic.to_owned(), source: source.to_owned(), config, producer })
+        Ok(Self { topic: topic.to_owned(), sources: sources.clone(), config, producer })
     }
 
     fn producer(&self) -> MutexGuard<'_, Producer> {
@@ -61,7 +62,7 @@ impl DeadLetterSink for DeadLetters {
             for copied in COPIED {
                 let producer = self.producer().clone();
                 let sent = left.iter().map(|letter| {
-                    producer.send(records::letter(&self.topic, &self.source, letter, copied), Timeout::Never)
+                    producer.send(records::letter(&self.topic, &self.sources, letter, copied), Timeout::Never)
                 });
                 let sent = join_all(sent).await;
                 let is_last = copied.is_least();

@@ -6,6 +6,8 @@ use rdkafka::producer::FutureRecord;
 use crate::alert::Alert;
 use crate::change::record::{DeadLetter, LETTER_HEADERS_MAX, LETTER_KEY_MAX, LETTER_VALUE_MAX, Whole, header_bytes};
 use crate::episode::Status;
+use crate::progress::Topics;
+use crate::progress::topics::partition_of;
 
 /// How much of an invalid record its dead letter copies, in bytes. A record of the broker's own limit of 1 MB would not
 /// fit with the added headers and would be rejected at every start. The dead letter has the position of the complete
@@ -60,11 +62,11 @@ pub(super) fn cloud_event(alert: &Alert, group: &str) -> OwnedHeaders {
 /// record as is to be copied.
 pub(super) fn letter<'a>(
     topic: &'a str,
-    source: &str,
+    sources: &Topics,
     letter: &'a DeadLetter,
     copied: Copied,
 ) -> FutureRecord<'a, [u8], [u8]> {
-    let headers = letter_headers(source, letter, copied);
+    let headers = letter_headers(sources, letter, copied);
     let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
     if let Some(key) = &letter.key {
         record = record.key(cut(key, copied.key));
@@ -75,7 +77,7 @@ pub(super) fn letter<'a>(
     record
 }
 
-fn letter_headers(source: &str, letter: &DeadLetter, copied: Copied) -> OwnedHeaders {
+fn letter_headers(sources: &Topics, letter: &DeadLetter, copied: Copied) -> OwnedHeaders {
     let mut bytes = 0;
     let (mut all, mut left_out) = (OwnedHeaders::new(), letter.whole.headers.saturating_sub(letter.headers.len()));
     for (key, value) in &letter.headers {
@@ -96,9 +98,10 @@ fn letter_headers(source: &str, letter: &DeadLetter, copied: Copied) -> OwnedHea
     .into_iter()
     .flatten()
     .collect();
+    let lane = letter.position.partition;
     let place = [
-        ("tripline_topic", source.to_owned()),
-        ("tripline_partition", letter.position.partition.to_string()),
+        ("tripline_topic", sources.name(lane).to_owned()),
+        ("tripline_partition", partition_of(lane).to_string()),
         ("tripline_offset", letter.position.offset.to_string()),
         ("tripline_reason", letter.reject.detail.clone()),
         ("tripline_kind", letter.reject.kind.as_str().to_owned()),
@@ -119,7 +122,7 @@ mod tests {
 
     /// The size of a copied record in bytes, and the header that says what was cut.
     fn size(letter: &DeadLetter, copied: Copied) -> (usize, Option<String>) {
-        let record = super::letter("dead", "changes", letter, copied);
+        let record = super::letter("dead", &Topics::from("changes"), letter, copied);
         let headers = record.headers.unwrap();
         let header =
             |header: rdkafka::message::Header<'_, &[u8]>| header.key.len() + header.value.map_or(0, <[u8]>::len);

@@ -24,10 +24,12 @@ pub enum Encoding {
     Avro,
 }
 
-/// Decodes messages. Each reader has a copy of its own, with the schemas that it has fetched.
+/// Decodes messages of one topic. Each reader has a copy of its own, with the schemas that it has fetched.
 #[derive(Clone)]
 pub struct Decoding<D> {
-    decoder: D,
+    /// A decoder for each table whose changes the topic has, with the table's place. A record is of the first that does not take it
+    /// for another's.
+    decoders: Vec<(usize, D)>,
     encoding: Encoding,
     schemas: Schemas,
     registry: Option<Arc<Registry>>,
@@ -36,21 +38,22 @@ pub struct Decoding<D> {
 impl<D: Decode> Decoding<D> {
     /// Of records in JSON alone.
     pub fn of_json(decoder: D) -> Self {
-        Self { decoder, encoding: Encoding::Json, schemas: Schemas::default(), registry: None }
+        Self::new(vec![(0, decoder)], Encoding::Json, None)
     }
 
-    /// Of records written so, with the schemas of this registry.
-    pub fn new(decoder: D, encoding: Encoding, registry: Option<Arc<Registry>>) -> Self {
-        Self { decoder, encoding, schemas: Schemas::default(), registry }
+    /// Of records written so, with the schemas of this registry. `decoders`: of each table, with its place.
+    pub fn new(decoders: Vec<(usize, D)>, encoding: Encoding, registry: Option<Arc<Registry>>) -> Self {
+        Self { decoders, encoding, schemas: Schemas::default(), registry }
     }
 
-    /// The record of a message; or the schema that has to be fetched first.
+    /// The record of a message in this lane; or the schema that has to be fetched first.
     pub(super) fn decode<M: Message>(
         &mut self,
         message: &M,
+        lane: i32,
         timestamp_ms: i64,
     ) -> Result<SourceRecord<D::Change>, SchemaId> {
-        let position = Position { partition: message.partition(), offset: message.offset() };
+        let position = Position { partition: lane, offset: message.offset() };
         let letter = |reject, row| {
             let headers = message.headers().into_iter().flat_map(Headers::iter);
             let headers = headers.map(|header| (header.key, header.value));
@@ -62,24 +65,39 @@ impl<D: Decode> Decoding<D> {
             return Err(id);
         }
         let key_of_row = key.as_ref().ok().and_then(Option::as_deref);
-        let decoded = match (&key, value) {
+        let (mut place, mut decoded) = (0, Err(no_decoder()));
+        let value = match (&key, value) {
             (_, Err(JsonError::Unknown(id))) => return Err(id),
             (Err(JsonError::Invalid(reject)), _) => Err(reject.clone()),
             (_, Err(JsonError::Invalid(reject))) => Err(reject),
-            (_, Ok(value)) => self.decoder.decode(key_of_row, value.as_deref()),
+            (_, Ok(value)) => Ok(value),
         };
+        let are_several = self.decoders.len() > 1;
+        for (number, (_, decoder)) in self.decoders.iter_mut().enumerate() {
+            (place, decoded) = match &value {
+                Err(reject) => (number, Err(reject.clone())),
+                // It follows the delete of its row, which says the table; it does not.
+                Ok(None) if are_several => (number, Ok(Decoded::Ignored("tombstone in a topic of several tables"))),
+                Ok(value) => (number, decoder.decode(key_of_row, value.as_deref())),
+            };
+            if !matches!(&decoded, Err(reject) if reject.kind == RejectKind::Table) {
+                break;
+            }
+        }
         let content = match decoded {
             Ok(Decoded::Change(change)) => Content::Change(change),
             Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject, None)),
             Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
             Err(reject) => {
                 // Another table's key is no row of ours.
-                let mine = !reject.kind.is_elsewhere();
-                let row = mine.then(|| self.decoder.row_of(key_of_row)).flatten();
+                let mine = !reject.kind.is_elsewhere() && !are_several;
+                let decoder = self.decoders.get_mut(place).filter(|_| mine);
+                let row = decoder.and_then(|(_, decoder)| decoder.row_of(key_of_row));
                 Content::Rejected(letter(reject, row))
             }
         };
-        Ok(SourceRecord { position, timestamp_ms, content })
+        let table = self.decoders.get(place).map_or(0, |(table, _)| *table);
+        Ok(SourceRecord { position, table, timestamp_ms, content })
     }
 
     /// A part of a message as JSON.
@@ -123,4 +141,9 @@ impl<D: Decode> Decoding<D> {
         }
         Ok(())
     }
+}
+
+/// Why a record is invalid that no decoder is there for; each topic that is read has one.
+fn no_decoder() -> Reject {
+    Reject { kind: RejectKind::Table, detail: "no table is known for its topic".to_owned() }
 }

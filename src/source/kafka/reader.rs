@@ -1,31 +1,28 @@
 //! The thread that polls librdkafka and decodes what it reads.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedMessage};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{Statistics, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use tokio::sync::mpsc;
 
 use super::super::Event;
 use super::ahead::{Ahead, Sent};
-use super::decoding::Decoding;
-use super::delivered::{Delivered, Fetched};
+use super::context::{GroupConsumer, Rebalance};
+use super::delivered::Delivered;
+use super::topics::ReadTopics;
 use crate::change::Decode;
+use crate::change::avro::SchemaId;
 use crate::change::record::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Batch, SourceRecord};
-use crate::failure::{CallError, Kind, Server};
-use crate::kafka::group::Member;
-use crate::kafka::{error, log, token};
-use crate::model::NextOffset;
-use crate::progress::{LastRecord, Offsets};
+use crate::failure::{CallError, Kind};
+use crate::kafka::error;
+use crate::progress::LastRecord;
+use crate::progress::topics::partition_of;
 use crate::retry::Outage;
 
 /// How long a poll without records lasts, which bounds how long a command waits.
@@ -34,177 +31,6 @@ const POLL_WAIT: Duration = Duration::from_millis(20);
 const POLLS_BEFORE_REGISTRY: u32 = 50;
 /// How long the loop may keep a batch waiting before the partitions are paused and polling goes on.
 const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
-
-pub(super) type GroupConsumer = BaseConsumer<Context>;
-
-/// Keeps the rebalances for the thread that polls.
-#[derive(Default)]
-pub(super) struct Context {
-    pub(super) group: String,
-    rebalances: Mutex<Vec<Rebalance>>,
-    /// The member that each assignment was given to, in their order.
-    members: Mutex<VecDeque<Member>>,
-    made: AtomicU64, // assignments that the group has made
-    /// The number of the one that stands, from 1; 0 for none.
-    held: AtomicU64,
-    /// The partitions' ends as the client last knew them.
-    ends: Mutex<Offsets>,
-    /// How far they have been fetched.
-    fetched: Mutex<Fetched>,
-    /// The error that was logged last: an outage repeats it many times a second.
-    told: Mutex<Option<RDKafkaErrorCode>>,
-    /// Set while no broker answers.
-    cut_off: Arc<AtomicBool>,
-    connection: Mutex<Connection>,
-}
-
-/// Whether a broker is connected, as the log says it.
-struct Connection {
-    outage: Outage,
-    /// Looks in a row that found none: a connection that is made anew is no outage.
-    missed: u32,
-}
-
-impl Default for Connection {
-    fn default() -> Self {
-        Self { outage: Outage::new("reading the topic of changes"), missed: 0 }
-    }
-}
-
-impl Connection {
-    fn is(&mut self, connected: bool) {
-        self.missed = if connected { 0 } else { self.missed.saturating_add(1) };
-        if connected {
-            self.outage.works_at(Server::Kafka);
-        } else if self.missed > 1 {
-            self.outage.fails_at(Server::Kafka, &"no broker is connected");
-        }
-    }
-}
-
-enum Rebalance {
-    Assign(Vec<i32>),
-    Revoke,
-}
-
-impl Context {
-    pub(super) fn new(group: &str, cut_off: &Arc<AtomicBool>) -> Self {
-        Self { group: group.to_owned(), cut_off: Arc::clone(cut_off), ..Self::default() }
-    }
-
-    /// These partitions are read without a group that gives them.
-    pub(super) fn give(&self, partitions: &[i32]) {
-        self.gave();
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(None);
-        let given = Rebalance::Assign(partitions.to_vec());
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(given);
-    }
-
-    /// Whether this assignment, counted from 1, is the one that stands.
-    pub(super) fn holds(&self, assignment: u64) -> bool {
-        assignment != 0 && self.held.load(Ordering::SeqCst) == assignment
-    }
-
-    /// Whether any assignment stands.
-    pub(super) fn holds_any(&self) -> bool {
-        self.held.load(Ordering::SeqCst) != 0
-    }
-
-    fn gave(&self) {
-        let before = self.made.fetch_add(1, Ordering::SeqCst);
-        self.held.store(before.wrapping_add(1), Ordering::SeqCst);
-    }
-
-    /// The partitions' ends as the client last knew them.
-    pub(super) fn ends(&self) -> Offsets {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn fetched(&self) -> Fetched {
-        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The member that the next assignment was given to.
-    pub(super) fn next_member(&self) -> Member {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
-    }
-}
-
-/// The end of a partition: past its last record, where all of it was fetched, as the last offsets may hold none.
-fn end_of(partition: &rdkafka::statistics::Partition) -> Option<NextOffset> {
-    let fetched = partition.eof_offset >= partition.hi_offset && partition.fetchq_cnt == 0;
-    let end = if fetched { partition.app_offset } else { partition.hi_offset };
-    (end >= 0).then_some(NextOffset(end))
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        token::fetch(config)
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let connected = |broker: &rdkafka::statistics::Broker| matches!(broker.state.as_str(), "UP" | "REAUTH");
-        let is_connected = statistics.brokers.values().any(connected);
-        self.cut_off.store(!is_connected, Ordering::Relaxed);
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner).is(is_connected);
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let read: Vec<_> = partitions.filter(|partition| partition.desired).collect();
-        let ends = read.iter().filter_map(|partition| Some((partition.partition, end_of(partition)?))).collect();
-        *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
-        let next = read.iter().map(|partition| (partition.partition, NextOffset(partition.next_offset)));
-        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        *fetched = Fetched { count: fetched.count + 1, offsets: next.collect() };
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return; // the end of a partition is an event, not an error
-        }
-        if error::is_cut_off(&error) {
-            tracing::debug!(%error, reason, "Kafka client");
-            return; // the statistics show it
-        }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *told, error.rdkafka_error_code()) == error.rdkafka_error_code() {
-            tracing::debug!(%error, reason, "Kafka client, again");
-        } else {
-            tracing::warn!(%error, reason, "Kafka client");
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        let rebalance = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            if partitions.count() == 0 {
-                // Nothing to find out: without the call, librdkafka would hold up every later rebalance.
-                if let Err(error) = consumer.assign(partitions) {
-                    tracing::warn!(%error, "taking no partitions");
-                }
-            }
-            self.gave();
-            let member = consumer.group_metadata().map(Arc::new);
-            self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(member);
-            Rebalance::Assign(partitions.elements().iter().map(|element| element.partition()).collect())
-        } else {
-            self.held.store(0, Ordering::SeqCst);
-            // The client would join again by itself, as soon as the partitions are given back, beside whoever has taken over
-            // meanwhile.
-            consumer.unsubscribe();
-            if let Err(error) = consumer.unassign() {
-                tracing::warn!(%error, "giving the partitions back");
-            }
-            Rebalance::Revoke
-        };
-        self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(rebalance);
-    }
-}
 
 pub(super) enum Command {
     /// Read from here, unless the assignment that it is meant for (counted from 1) is over.
@@ -215,7 +41,9 @@ pub(super) enum Command {
 /// The state of the reading thread.
 pub(super) struct Reader<D: Decode> {
     consumer: Arc<GroupConsumer>,
-    decoding: Decoding<D>,
+    topics: ReadTopics<D>,
+    /// The lanes that are read.
+    lanes: Vec<i32>,
     inbox: Receiver<Command>,
     outbox: mpsc::Sender<Sent<D::Change>>,
     ahead: Arc<Ahead>,
@@ -233,14 +61,26 @@ pub(super) struct Reader<D: Decode> {
 impl<D: Decode> Reader<D> {
     pub(super) fn new(
         consumer: Arc<GroupConsumer>,
-        decoding: Decoding<D>,
+        topics: ReadTopics<D>,
         inbox: Receiver<Command>,
         outbox: mpsc::Sender<Sent<D::Change>>,
-        (topic, group): (&str, &str),
+        group: &str,
     ) -> Self {
         let (ahead, pending, delivered) = (Arc::default(), None, Delivered::default());
-        let what = format!("reading {topic} as group {group}");
-        Self { consumer, decoding, inbox, outbox, ahead, what, pending, delivered, assignments: 0, assigned: false }
+        let (what, lanes) = (format!("reading {} as group {group}", topics.topics.text()), Vec::new());
+        Self {
+            consumer,
+            topics,
+            lanes,
+            inbox,
+            outbox,
+            ahead,
+            what,
+            pending,
+            delivered,
+            assignments: 0,
+            assigned: false,
+        }
     }
 
     pub(super) fn run(mut self, runtime: &tokio::runtime::Handle) {
@@ -252,6 +92,9 @@ impl<D: Decode> Reader<D> {
                 Ok(Command::Start(_, assignment)) => {
                     self.pending = None; // it is read again
                     self.interrupted();
+                    let elements = assignment.elements();
+                    let lane = |of: &TopicPartitionListElem<'_>| self.topics.topics.lane(of.topic(), of.partition());
+                    self.lanes = elements.iter().filter_map(lane).collect();
                     if let Err(error) = self.consumer.assign(&assignment) {
                         let failed = CallError::from_source("Kafka: assigning the partitions", error, Kind::Unsafe);
                         self.send(runtime, Event::Failed(failed), 0);
@@ -294,7 +137,7 @@ impl<D: Decode> Reader<D> {
         let fetched = consumer.context().fetched();
         let mut wait = POLL_WAIT;
         let mut bytes = 0;
-        self.decoding.forget_missing();
+        self.topics.forget_missing();
         if let Some(message) = self.pending.take() {
             match self.decode_pending(&message) {
                 Ok(Some(record)) => bytes += push(&mut batch, &message, record),
@@ -306,7 +149,8 @@ impl<D: Decode> Reader<D> {
             match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
-                    let Ok(record) = self.decoding.decode(&message, timestamp_of(&message)) else {
+                    let Some(decoded) = self.decode(&message) else { continue };
+                    let Ok(record) = decoded else {
                         // What came before it does not wait for its schema.
                         self.pending = Some(message.detach());
                         break;
@@ -314,7 +158,9 @@ impl<D: Decode> Reader<D> {
                     bytes += push(&mut batch, &message, record);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    batch.ended.push(partition);
+                    // The client does not say of which topic. What is known of its end otherwise comes a moment later.
+                    let mut lanes = self.lanes.iter().filter(|lane| partition_of(**lane) == partition);
+                    batch.ended.extend(lanes.next().filter(|_| lanes.next().is_none()));
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "reading from Kafka");
@@ -330,6 +176,12 @@ impl<D: Decode> Reader<D> {
         (batch, bytes, None)
     }
 
+    /// The record of a message, or the schema that has to be fetched first; `None` for a topic that is not read.
+    fn decode<M: Message>(&mut self, message: &M) -> Option<Result<SourceRecord<D::Change>, SchemaId>> {
+        let lane = self.topics.lane(message)?;
+        Some(self.topics.decoding(lane)?.decode(message, lane, timestamp_of(message)))
+    }
+
     /// What the client has fetched it fetches again.
     fn interrupted(&mut self) {
         self.delivered.interrupted(self.consumer.context().fetched().count);
@@ -341,11 +193,14 @@ impl<D: Decode> Reader<D> {
         let mut outage = Outage::new("fetching a schema");
         let mut paused: Option<TopicPartitionList> = None;
         let decoded = loop {
-            let id = match self.decoding.decode(message, timestamp_of(message)) {
-                Ok(record) => break Some(record),
-                Err(id) => id,
+            let id = match self.decode(message) {
+                Some(Ok(record)) => break Some(record),
+                Some(Err(id)) => id,
+                None => break None,
             };
-            match self.decoding.fetch(id) {
+            let lane = self.topics.lane(message);
+            let Some(decoding) = lane.and_then(|lane| self.topics.decoding(lane)) else { break None };
+            match decoding.fetch(id) {
                 Ok(()) => outage.is_over(),
                 Err(error) if error.kind != Kind::Unreachable => return Err(error),
                 Err(error) => {
@@ -447,7 +302,7 @@ fn timestamp_of<M: Message>(message: &M) -> i64 {
 /// Puts a record into a batch. The bytes of its message.
 fn push<M: Message, T>(batch: &mut Batch<T>, message: &M, record: SourceRecord<T>) -> usize {
     let last = LastRecord { offset: message.offset(), timestamp_ms: record.timestamp_ms };
-    batch.last_records.insert(message.partition(), last);
+    batch.last_records.insert(record.position.partition, last);
     batch.records.push(record);
     message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
 }
@@ -467,34 +322,4 @@ fn classify(error: KafkaError, what: &str) -> Option<CallError> {
         format!("Kafka: {what}")
     };
     Some(CallError::from_source(call, error, kind))
-}
-
-#[cfg(test)]
-mod tests {
-    use rdkafka::statistics::Broker;
-
-    use super::*;
-
-    #[test]
-    fn cut_off_while_no_broker_is_connected() {
-        let cut_off = Arc::default();
-        let context = Context::new("g", &cut_off);
-        let table: [(&[&str], bool); 7] = [
-            (&["INIT", "UP"], false),
-            (&["INIT", "DOWN"], true),
-            (&["TRY_CONNECT", "CONNECT"], true),
-            (&["APIVERSION_QUERY", "AUTH_HANDSHAKE"], true),
-            (&["DOWN", "REAUTH"], false),
-            (&[], true),
-            (&["DOWN", "UP", "DOWN"], false),
-        ];
-        for (states, want) in table {
-            let broker = |(number, state): (usize, &&str)| {
-                (number.to_string(), Broker { state: (*state).to_owned(), ..Broker::default() })
-            };
-            let brokers = states.iter().enumerate().map(broker).collect();
-            context.stats(Statistics { brokers, ..Statistics::default() });
-            assert_eq!(cut_off.load(Ordering::Relaxed), want, "{states:?}");
-        }
-    }
 }

@@ -79,6 +79,7 @@ fn alert(named_: &EpochRef) -> Alert {
         group: named_.group,
         lineage: named_.lineage,
         topic: named_.topic,
+        trigger_table: Some(&rule.query.table),
         rule: &rule,
         key: &Key::new(vec![named_.key.clone()]),
         status: named_.status,

@@ -8,6 +8,7 @@ use tripline::failure::CallError;
 use tripline::model::{ColumnType, NextOffset, Table, Timestamp, Value};
 use tripline::monitor::counts::Counts;
 use tripline::progress::{Epoch, LastRecords, Offsets};
+use tripline::rule::watched::Watched;
 use tripline::rule::{Confirm, Rule, Time};
 use tripline::unit::stored::Decisions;
 use tripline::unit::{Answer, Question, Unit, UnitSettings};
@@ -34,12 +35,13 @@ pub(crate) fn weekly(confirm: Confirm) -> Rule {
 pub(crate) fn of(rules: Vec<Rule>) -> Unit {
     let settings = UnitSettings {
         group: GROUP.to_owned(),
-        topic: TOPIC.to_owned(),
+        topics: TOPIC.into(),
         carry_episodes: true,
         audit_period: Duration::from_secs(600),
         max_database_share: 1_000_000,
     };
-    let mut unit = Unit::new(settings, rules, &WANTED).unwrap();
+    let tables = Watched::one(&rules, &WANTED);
+    let mut unit = Unit::new(settings, rules, &tables).unwrap();
     unit.begin("01J", 0, Offsets::from([(0, NextOffset(0))]));
     unit
 }

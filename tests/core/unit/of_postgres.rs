@@ -17,7 +17,7 @@ const SQL: &str = "SELECT user_id, COUNT(*) AS transactions, SUM(amount) AS tota
                    HAVING STDDEV(amount) > 5";
 
 /// `touches`: the columns that are a key, for each time that the query reads the table.
-fn rule(touches: &[usize]) -> Rule {
+pub(crate) fn rule(touches: &[usize]) -> Rule {
     let table = transactions(ColumnType::Int8);
     let output = |name: &str, ty: ColumnType| Column {
         name: name.to_owned(),
@@ -31,6 +31,7 @@ fn rule(touches: &[usize]) -> Rule {
         columns: ["user_id", "transactions", "total"].map(str::to_owned).to_vec(),
         key: vec![0],
         touches: touches.iter().map(|column| vec![*column]).collect(),
+        others: Vec::new(),
         pace: Pace {
             max_delay: Duration::from_secs(1),
             recheck: Duration::from_secs(60),

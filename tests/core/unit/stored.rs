@@ -49,7 +49,7 @@ fn an_epoch_has_what_was_decided_and_what_waits() {
     bench.now = 9;
     let epoch = bench.close();
     assert_eq!(
-        (epoch.number, epoch.lineage.as_str(), epoch.topic.as_str(), epoch.at),
+        (epoch.number, epoch.lineage.as_str(), epoch.topics.text().as_str(), epoch.at),
         (0, "01J", TOPIC, t(9 * SECOND))
     );
     assert_eq!(epoch.offsets, Offsets::from([(0, NextOffset(4))]));

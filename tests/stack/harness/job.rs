@@ -83,13 +83,15 @@ impl Job {
             ..
         } = self;
         let dir = self.checkpoints.display();
+        // Without one there are [[sources]] at the top.
+        let topic = if topic.is_empty() { String::new() } else { format!("topic = \"{topic}\"") };
         format!(
             r#"{top}
 [kafka]
 bootstrap_servers = "{bootstrap}"
 group_id = "{group}"
 [source]
-topic = "{topic}"
+{topic}
 dead_letter_topic = "{dead_letter_topic}"
 {source}
 [postgres]

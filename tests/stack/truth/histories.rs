@@ -91,15 +91,16 @@ impl Watcher {
     fn new(confirm: Confirm, opaque: bool) -> Self {
         let mine = |index: &usize| TWINS[*index].opaque == (opaque && confirm == Confirm::Required);
         let twins: Vec<usize> = (0..TWINS.len()).filter(mine).collect();
-        let rules = twins.iter().map(|index| rule(*index, confirm)).collect();
+        let rules: Vec<_> = twins.iter().map(|index| rule(*index, confirm)).collect();
         let settings = UnitSettings {
             group: "group".to_owned(),
-            topic: "topic".to_owned(),
+            topics: "topic".into(),
             carry_episodes: true,
             audit_period: Duration::from_secs(600),
             max_database_share: 1_000_000,
         };
-        let mut unit = Unit::new(settings, rules, &WANTED).unwrap();
+        let tables = tripline::rule::watched::Watched::one(&rules, &WANTED);
+        let mut unit = Unit::new(settings, rules, &tables).unwrap();
         unit.begin("lineage", 0, Offsets::from([(0, NextOffset(0))]));
         let firing = twins.iter().map(|index| (*index, BTreeSet::new())).collect();
         let name = if confirm == Confirm::Off { "by memory alone" } else { "confirmed" };

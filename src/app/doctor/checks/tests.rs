@@ -74,7 +74,7 @@ fn groups() {
         ProgressView {
             policy: Policy {
                 group: "g".to_owned(),
-                topic: "p.s.t".to_owned(),
+                topics: "p.s.t".into(),
                 folder: "checkpoints/g".to_owned(),
                 start_at: StartAt::Earliest,
                 resume_without_group: false,
@@ -82,7 +82,16 @@ fn groups() {
             topic: TopicState { cluster: None, partitions: vec![state] },
             group: GroupState { state: None, members: members.iter().map(member).collect() },
             folder: None,
-            decision: Decision { start: Start::NewLineage, reason, from, committed: None, expired: None, stop },
+            decision: Decision {
+                start: Start::NewLineage,
+                reason,
+                from,
+                fresh: Default::default(),
+                kept: Offsets::new(),
+                committed: None,
+                expired: None,
+                stop,
+            },
             ages: BTreeMap::from([(0, seconds)]),
             now: Timestamp(0),
         }

@@ -41,8 +41,9 @@ impl Server {
         };
         let queries = (0..TWINS.len()).map(as_of).collect();
         let options = options(&url).unwrap();
+        let tables = tripline::rule::watched::Watched::one(rules, &WANTED);
         let confirm =
-            runtime.block_on(async { PostgresConfirm::new(options, 1, Duration::from_secs(5), rules, &WANTED) });
+            runtime.block_on(async { PostgresConfirm::new(options, 1, Duration::from_secs(5), rules, &tables) });
         Self { runtime, connection, confirm, queries }
     }
 
