@@ -36,6 +36,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{self, Config};
 use crate::confirm::postgres::trace::Tracer;
+use crate::kafka::Cluster;
 use crate::rule::Rule;
 use crate::run_status::RunStatus;
 use guard::Guard;
@@ -65,7 +66,7 @@ struct Site {
 }
 
 impl Web {
-    /// Starts to serve. `config`: of the run.
+    /// Starts to serve. `config`, `cluster`: those of the run.
     ///
     /// # Errors
     /// A text for the user: the address cannot be had, or the database's is none.
@@ -74,6 +75,7 @@ impl Web {
         status: Arc<RunStatus>,
         rules: &[Rule],
         config: &Config,
+        cluster: &Cluster,
     ) -> Result<Self, String> {
         let database = &config.postgres;
         let listen = settings.listen;
@@ -86,7 +88,7 @@ impl Web {
             tracer: Tracer::new(&database.url, database.statement_timeout, rules)?,
             health: health::Health::default(),
             guard: Guard::new(&settings.hosts),
-            messages: open::Messages::of(config),
+            messages: open::Messages::of(config, cluster),
             run: uuid::Uuid::now_v7().simple().to_string(),
             status,
         });

@@ -148,7 +148,7 @@ impl Prepared<'_> {
     /// The address is not free.
     pub async fn web(&self) -> Result<Option<Web>, Failure> {
         let Some(web) = &self.config.web else { return Ok(None) };
-        let started = Web::start(web, Arc::clone(&self.status), &self.compiled.rules, self.config);
+        let started = Web::start(web, Arc::clone(&self.status), &self.compiled.rules, self.config, &self.cluster);
         started.await.map(Some).map_err(Failure::misconfigured)
     }
 

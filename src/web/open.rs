@@ -1,7 +1,8 @@
 //! What is open now, also of earlier processes: the episodes from memory, their messages from what this process has
-//! delivered, or else from the table of alerts.
+//! delivered, or else from the table of alerts, or from the recovery topic where there is no table.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -12,57 +13,97 @@ use uuid::Uuid;
 use super::Site;
 use crate::app::alerts_table::AlertsTable;
 use crate::config::Config;
+use crate::failure::CallError;
+use crate::kafka::Cluster;
+use crate::sink::kafka::recovery;
 use crate::sink::postgres::stored;
 
-/// How long the table may take, and how long it is left alone after that.
+/// How long an answer waits for messages; what comes later is in the next one.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long table or topic are left alone after they were asked.
 const ASKED_EVERY: Duration = Duration::from_secs(5);
 
 /// Messages of firing alerts that earlier processes have delivered.
 #[derive(Debug)]
 pub(super) struct Messages {
-    /// The table of alerts, where the run writes one.
-    table: Option<AlertsTable>,
-    known: Mutex<Known>,
+    origin: Arc<Origin>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// Where messages are.
+#[derive(Debug)]
+enum Origin {
+    Table(Box<AlertsTable>),
+    /// The recovery topic, which has the alert of each open episode.
+    Topic {
+        cluster: Cluster,
+        topic: String,
+        group: String,
+    },
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    messages: BTreeMap<Uuid, String>,
+    /// `None`: it is not there.
+    messages: BTreeMap<Uuid, Option<String>>,
     asked: Option<Instant>,
 }
 
 impl Messages {
-    /// From the table of this configuration, if it has one.
-    pub(super) fn of(config: &Config) -> Self {
+    /// From the table of this configuration, or from the recovery topic where it has none.
+    pub(super) fn of(config: &Config, cluster: &Cluster) -> Self {
+        let topic = || Origin::Topic {
+            cluster: cluster.clone(),
+            topic: config.checkpoint.episodes_topic.clone(),
+            group: config.kafka.group_id.clone(),
+        };
         let table = config.alerts.postgres.as_ref().and_then(|_| AlertsTable::of(config).ok());
-        Self { table, known: Mutex::default() }
+        Self {
+            origin: Arc::new(table.map_or_else(topic, |table| Origin::Table(Box::new(table)))),
+            known: Arc::default(),
+        }
     }
 
-    /// Those of these alerts, as far as the table has them and answers.
-    async fn find(&self, ids: &[Uuid]) -> BTreeMap<Uuid, String> {
-        let Some(table) = self.table.as_ref().filter(|_| !ids.is_empty()) else { return BTreeMap::new() };
-        let mut known = self.known.lock().await;
+    /// Those of these alerts, as far as they are there by now. One question is under way at a time.
+    async fn find(&self, ids: &[Uuid]) -> BTreeMap<Uuid, Option<String>> {
+        if ids.is_empty() {
+            return BTreeMap::new();
+        }
+        let Ok(mut known) = Arc::clone(&self.known).try_lock_owned() else { return BTreeMap::new() };
         known.messages.retain(|id, _| ids.contains(id));
         let missing: Vec<Uuid> = ids.iter().filter(|id| !known.messages.contains_key(id)).copied().collect();
-        let is_due = known.asked.is_none_or(|asked| asked.elapsed() >= ASKED_EVERY);
-        if !missing.is_empty() && is_due {
-            match timeout(PATIENCE, ask(table, &missing)).await {
-                Ok(Ok(found)) => known.messages.extend(found),
-                Ok(Err(problem)) => tracing::debug!(problem, "the table of alerts has no messages for the page"),
-                Err(_) => tracing::debug!("the table of alerts does not answer the page"),
+        if missing.is_empty() || known.asked.is_some_and(|asked| asked.elapsed() < ASKED_EVERY) {
+            return known.messages.clone();
+        }
+        let origin = Arc::clone(&self.origin);
+        // It goes on where the answer does not wait for it.
+        let asking = tokio::spawn(async move {
+            match origin.ask(&missing).await {
+                Ok(found) => known.messages.extend(found),
+                Err(error) => tracing::debug!(%error, "messages of open episodes cannot be read for the page"),
             }
             known.asked = Some(Instant::now());
-        }
-        known.messages.clone()
+            known.messages.clone()
+        });
+        timeout(PATIENCE, asking).await.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 
-async fn ask(table: &AlertsTable, ids: &[Uuid]) -> Result<Vec<(Uuid, String)>, String> {
-    let mut connection = table.try_connect().await.map_err(|error| error.to_string())?;
-    let found = stored::messages(&mut connection, ids).await;
-    drop(connection);
-    found.map_err(|error| table.failed(error).to_string())
+impl Origin {
+    async fn ask(&self, ids: &[Uuid]) -> Result<BTreeMap<Uuid, Option<String>>, CallError> {
+        match self {
+            // What is not there may come: the table follows the topic.
+            Self::Table(table) => {
+                let mut connection = table.try_connect().await?;
+                let found = stored::messages(&mut connection, ids).await.map_err(|error| table.failed(error))?;
+                Ok(found.into_iter().map(|(id, message)| (id, Some(message))).collect())
+            }
+            Self::Topic { cluster, topic, group } => {
+                let mut found = recovery::messages(cluster, topic, group, ids.iter().copied().collect()).await?;
+                Ok(ids.iter().map(|id| (*id, found.remove(id))).collect())
+            }
+        }
+    }
 }
 
 impl Site {
@@ -82,7 +123,7 @@ impl Site {
                     "label": one.label,
                     "since": one.since.rfc3339(),
                     "alert": one.alert,
-                    "message": one.message.as_ref().or(found.get(&one.alert)),
+                    "message": one.message.as_ref().or(found.get(&one.alert).and_then(Option::as_ref)),
                 })
             })
             .collect();

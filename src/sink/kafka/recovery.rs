@@ -1,6 +1,9 @@
 //! Reads the recovery topic: the group's progress, and the newest record of each key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::change::record::TopicRecord;
 use crate::failure::CallError;
@@ -25,6 +28,37 @@ pub async fn read(
     let mut reading = Reading { topic: topic.to_owned(), group: group.to_owned(), ..Reading::default() };
     reading = cluster.committed_records(topic, PARTITION, group, open, reading, Reading::take).await?;
     Ok(reading.finish())
+}
+
+/// The messages of these firing alerts, as far as the topic has them. What an open transaction hides is left out.
+///
+/// # Errors
+/// The cluster does not answer, or refuses.
+pub async fn messages(
+    cluster: &Cluster,
+    topic: &str,
+    group: &str,
+    wanted: BTreeSet<Uuid>,
+) -> Result<BTreeMap<Uuid, String>, CallError> {
+    /// What is read of an [`EpisodeRecord`].
+    #[derive(Deserialize)]
+    struct Brief {
+        group: String,
+        alerts: Vec<BriefAlert>,
+    }
+    #[derive(Deserialize)]
+    struct BriefAlert {
+        id: Uuid,
+        line: String,
+    }
+    let of = group.to_owned();
+    let take = move |found: &mut BTreeMap<Uuid, String>, record: TopicRecord| {
+        // Another kind of record, a tombstone, or one that is reported where the topic is read for a start.
+        let Ok(Some(brief)) = parse::<Brief>(record.value.as_deref()) else { return };
+        let alerts = brief.alerts.into_iter().filter(|alert| brief.group == of && wanted.contains(&alert.id));
+        found.extend(alerts.map(|alert| (alert.id, alert.line)));
+    };
+    cluster.committed_records(topic, PARTITION, group, OpenTransaction::LeaveOut, BTreeMap::new(), take).await
 }
 
 #[derive(Default)]

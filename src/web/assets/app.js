@@ -141,7 +141,7 @@ function drawOpen() {
   choices(seen.open);
 }
 
-/** Asks for the list of what is open where it has changed, and again while a message is missing that the table may have. */
+/** Asks for the list of what is open where it has changed, and again while a message is missing that may be found. */
 async function refreshOpen(state) {
   const list = `${state.run} ${state.open_lists}`;
   if (seen.openList === list && (seen.open.every((one) => one.message !== null) || Date.now() < view.openAgain)) return;

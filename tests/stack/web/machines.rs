@@ -172,3 +172,36 @@ fn guarded(url: &str) {
         assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"), "{path} names another place");
     }
 }
+
+/// Without a table of alerts: the messages are those of the recovery topic.
+#[test]
+#[ignore = "needs the servers of scripts/stack"]
+fn web_lists_what_is_open_after_a_restart() {
+    let table = Table::new("web_open");
+    let (job, url) = with_page(table.job("v1"));
+    table.insert(&[(1, 7, "3500.00"), (2, 8, "10.00"), (3, 9, "4000.00")]);
+    let open = |wanted: [(&str, &str); 2]| {
+        wait_for(&format!("{wanted:?} are open"), || {
+            let answer = get(&format!("{url}/api/open"));
+            let answer: Json = serde_json::from_str(&answer.1).ok().filter(|_| answer.0 == 200)?;
+            let text = |one: &Json, name: &str| one[name].as_str().unwrap_or_default().to_owned();
+            let mut found: Vec<_> =
+                answer["open"].as_array()?.iter().map(|one| (text(one, "label"), text(one, "message"))).collect();
+            found.sort();
+            (found == wanted.map(|(label, message)| (label.to_owned(), message.to_owned()))).then_some(answer)
+        })
+    };
+    let wanted = [("7", "User 7 ($3,500.00)"), ("9", "User 9 ($4,000.00)")];
+    let run = job.start();
+    let before = open(wanted);
+    run.terminate();
+    let run = job.start();
+    let after = open(wanted);
+    assert_eq!(before["open"], after["open"]);
+    assert_ne!(before["run"], after["run"]);
+    assert_eq!(get_json(&format!("{url}/api/alerts"))["alerts"], json!([]));
+    let open = after["open"].as_array().unwrap();
+    let seven = open.iter().find(|one| one["label"] == "7").unwrap();
+    assert_eq!((&seven["severity"], &seven["key"]), (&json!("critical"), &json!({ "user_id": 7 })));
+    run.terminate();
+}
