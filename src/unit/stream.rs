@@ -91,7 +91,7 @@ impl Unit {
         self.offsets.extend(offsets.iter().map(|(partition, next)| (*partition, *next)));
     }
 
-    /// From here on deleted rows are remembered, or (with `false`) no longer: see [`Window::remember_deletes`].
+    /// From here on deleted rows are remembered, or (with `false`) no longer: see [`crate::window::Window::remember_deletes`].
     pub fn remember_deletes(&mut self, remember: bool) {
         for state in &mut self.rules {
             state.window.remember_deletes(remember);
