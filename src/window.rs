@@ -1,22 +1,23 @@
 //! The rows of a rule's windows, by primary key and by group, with running aggregates. Pure.
 //!
-//! Every change is an idempotent upsert: the old version's contribution is taken out, the new one's put
-//! in. A duplicate changes nothing, and a retraction needs no `before` image, which Debezium makes up
-//! under REPLICA IDENTITY DEFAULT. The cost of a change does not grow with the window.
+//! Applying a change is an idempotent upsert: it removes the contribution of the row's old version and adds that of the
+//! new one. A duplicate changes nothing. A retraction does not use the `before` image, which Debezium makes up under
+//! REPLICA IDENTITY DEFAULT. The cost of a change does not grow with the window.
 //!
-//! - this file: changes applied, evaluations
-//! - [`held`]: rows in and out
-//! - [`edges`]: what time alone does
-//! - [`audit`]: what rows are compared with the table by
-//! - [`reload`]: rows exchanged at once, from the table or by a truncate
+//! - this file: applying changes, evaluation
+//! - [`held`]: adding and removing rows
+//! - [`edges`]: changes that time alone makes
+//! - [`audit`]: what an audit compares with the table
+//! - [`reload`]: replacing rows from the table, and truncates
 //! - [`version`]: which of two versions of a row is the newer one
-//! - [`unseen`]: which transactions the database may not show yet
+//! - [`unseen`]: the transactions that the database may not show yet
 //! - [`stored`]: the shape of a window in `state/N`
-//! - [`trigger`]: the change that made an evaluation what it is
-//! - [`touch`]: keys of a rule that Postgres alone evaluates
+//! - [`trigger`]: the change that caused an evaluation
+//! - [`touch`]: the keys of a rule that Postgres alone evaluates
 //! - [`top`]: the groups nearest to their threshold
-//! - [`watch`]: groups that wait for an answer, and groups that are worth nothing
-//! - [`packed`]: where rows lie, [`arena`]: where groups lie, [`rows`]: which rows are of a group, [`index`]: by which keys
+//! - [`watch`]: groups that wait for an answer, and removing empty groups
+//! - [`packed`]: storage of rows, [`arena`]: storage of groups, [`rows`]: the rows of a group, [`index`]: look-up by
+//!   key
 
 mod arena;
 mod audit;
@@ -62,31 +63,31 @@ pub use top::Standing;
 pub use touch::TOUCHED_MAX;
 pub use trigger::{GRACE_MICROS, Trigger};
 
-/// A group whose evaluation is no longer what it was when it was last evaluated.
+/// A group whose evaluation has changed since it was last evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The group.
     pub key: Key,
-    /// What memory says now.
+    /// The current evaluation.
     pub evaluation: Evaluation,
     /// NOW() for this evaluation.
     pub now: Timestamp,
-    /// The change that brought it; `None` when time alone did.
+    /// The change that caused it. `None`: time alone did.
     pub trigger: Option<Box<Trigger>>,
-    /// Why it is so, if an episode is over by it.
+    /// The reason, for an episode that this ends.
     pub reason: Reason,
     /// The aggregates at that moment, as an alert shows them.
     pub outputs: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What became of a change.
+/// The result of applying a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Applied {
-    /// A newer version of the row is there already: a duplicate.
+    /// The window already holds a newer version of the row: a duplicate.
     Stale,
-    /// The window holds the change now, or had nothing of that row to change.
+    /// The window now holds the change, or had nothing of that row to change.
     Taken,
-    /// The record does not say all that the window has to hold of the row: the table has to be asked for it.
+    /// The record lacks values that the window needs. They have to be read from the table.
     Incomplete,
 }
 
@@ -94,25 +95,25 @@ pub enum Applied {
 struct Group {
     key: Key,
     rows: Rows,
-    /// The edges that `running` goes by: rows before the left one are held, and not part of it.
+    /// The edges at which `running` was calculated. Rows before the left edge are held but not counted in `running`.
     edges: EdgeTimes,
     running: Running,
-    /// The greatest event time seen: NOW() under `clock = "event"`.
+    /// The greatest event time seen. It is NOW() under `time = "event"`.
     event_time: Timestamp,
     evaluation: Evaluation,
     /// The evaluation when the group was last evaluated.
     evaluated: Evaluation,
-    /// The change since which `evaluation` stands.
+    /// The change that brought `evaluation` about.
     since: Option<Box<Trigger>>,
     /// Why `evaluation` is what it is.
     reason: Reason,
-    /// Listed for the next evaluation.
+    /// Whether the group is listed for the next evaluation.
     touched: bool,
-    /// Named at every evaluation, whether or not it has changed.
+    /// Whether every evaluation returns a transition for it, changed or not.
     watched: bool,
-    /// When its oldest row leaves the window, as it stands in `edges`.
+    /// When its oldest row leaves the window. The entry of `edges` with this time is the valid one.
     edge: Option<Timestamp>,
-    /// Transactions that were applied to it and that a statement may not show yet.
+    /// Transactions that were applied to the group and that a statement may not show yet.
     unseen: Unseen,
 }
 
@@ -121,43 +122,45 @@ struct Group {
 pub struct Window {
     program: Program,
     time: Time,
-    /// The edges as they were last asked for.
+    /// The edges at the last NOW() that was asked for.
     moments: Option<Moments>,
     rows: Packed,
-    /// Of rows that are compared with NOW() by more than the time bound.
+    /// For rows that are compared with NOW() by more than the time bound: their further places in time.
     others: OtherPlaces,
     by_pk: Index,
     groups: Arena<Group>,
     by_key: Index,
     hasher: foldhash::fast::RandomState,
-    /// A truncate's LSN: changes before it are of rows that are gone.
+    /// The LSN of a truncate. Changes before it are of rows that no longer exist.
     floor: Option<Lsn>,
-    /// The position in the WAL before rows were loaded from the table: what was truncated before it is not among them.
+    /// The WAL position before rows were loaded from the table. The loaded rows contain nothing that was truncated
+    /// before it.
     loaded_at: Option<Lsn>,
-    /// Versions of deleted rows, while older changes of them may still come from other partitions.
+    /// The versions of deleted rows, while older changes of them may still come from other partitions.
     deleted: Option<HashMap<Key, Version>>,
     /// Rows that a truncate may have taken.
     in_doubt: Vec<Key>,
-    /// Groups that no change has touched since an audit began to look at them.
+    /// Groups that an audit watches and that no change has touched since.
     quiet: BTreeMap<Key, Quiet>,
     touched: Vec<u32>,
-    /// When time alone will change a group: its oldest row leaves. Entries that a group no longer stands by
-    /// are passed over.
+    /// When time alone will change a group, because its oldest row leaves. Entries that are no longer valid for their
+    /// group are skipped.
     edges: BinaryHeap<Reverse<(Timestamp, u32)>>,
-    /// What every statement that will be answered shows of the database.
+    /// Every statement still to be answered shows at least this state of the database.
     seen: Option<Snapshot>,
     /// Groups without rows that are kept until a snapshot shows the transactions that emptied them.
     emptied: BTreeSet<u32>,
-    /// A group that was named is named at every change until [`Window::watch`] says that nothing waits for an answer.
+    /// Whether a group with a transition gets one at every further change, until [`Window::watch`] says that nothing
+    /// waits for an answer.
     watches_named: bool,
-    /// Where every change is evaluated at its own instant: what has not been fetched yet.
+    /// Transitions that have not been fetched yet, where every change is evaluated at its own instant.
     transitions: Vec<Transition>,
-    /// Where Postgres alone evaluates: changes have touched keys that are not known here.
+    /// For rules that Postgres alone evaluates: whether changes have touched keys that are not known here.
     has_missed: bool,
 }
 
 impl Window {
-    /// An empty window for a rule.
+    /// Creates an empty window for a rule.
     pub fn new(program: Program, time: Time) -> Self {
         Self {
             rows: Packed::new(program.held_values()),
@@ -184,29 +187,30 @@ impl Window {
         }
     }
 
-    /// Rows held.
+    /// The number of rows held.
     pub fn rows(&self) -> usize {
         self.rows.len()
     }
 
-    /// Groups held.
+    /// The number of groups held.
     pub fn groups(&self) -> usize {
         self.groups.len()
     }
 
-    /// From here on deleted rows are remembered, or (with `false`) no longer: while a topic of several partitions is read
-    /// from long ago, an older change of a row may come after its delete from another partition.
+    /// Starts or stops remembering deleted rows. While a topic of several partitions is read from long ago, an older
+    /// change of a row may come after its delete, from another partition.
     pub fn remember_deletes(&mut self, remember: bool) {
         self.deleted = remember.then(|| self.deleted.take().unwrap_or_default());
     }
 
-    /// Applies one change. `now` is NOW() of the step under processing time; `position` is the record's.
+    /// Applies one change. `now` is NOW() of the micro-batch under processing time. `position` is the record's
+    /// position.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) -> Applied {
         self.apply_of(0, change, position, now)
     }
 
-    /// The same of a change of the table at this place, that of the query being 0. Only a rule that Postgres alone evaluates has
-    /// others.
+    /// Applies a change of the table at this place. The table of the query is at place 0. Only a rule that Postgres
+    /// alone evaluates has others.
     pub fn apply_of(&mut self, place: usize, change: &Change, position: Position, now: Timestamp) -> Applied {
         if self.program.is_of_postgres() {
             self.touch(place, change, position, now);
@@ -227,7 +231,8 @@ impl Window {
         let Some(pk) = &change.pk else { return Applied::Taken };
         let held = self.find_row(pk);
         if change.op == Op::Tombstone {
-            // The delete before it has taken the row out. It is another table's, or that delete was compacted away.
+            // The preceding delete has already removed the row. If not, the tombstone is of another table, or the
+            // delete was compacted.
             return if held.is_some() { Applied::Incomplete } else { Applied::Taken };
         }
         let held_version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version());
@@ -272,7 +277,8 @@ impl Window {
         if is_complete && !is_in_doubt { Applied::Taken } else { Applied::Incomplete }
     }
 
-    /// What the window is to hold of a change's row, and whether the change says all of it. `held`: the row before.
+    /// Returns the values of the changed row that the window holds, and whether the change has all of them. `held`: the
+    /// previous row.
     fn parts(&self, change: &Change, held: Option<u32>) -> (Option<Parts>, bool) {
         let Some(row) = change.row.as_deref() else { return (None, true) };
         if change.holes.iter().all(|hole| !self.program.reads(hole.slot)) {
@@ -286,14 +292,15 @@ impl Window {
         self.program.parts_of(row, &change.holes, held.as_ref().map(|(key, parts)| (*key, parts)))
     }
 
-    /// The touched groups whose evaluation has changed, or that are watched, each evaluated once at `now` (under event time:
-    /// each change at its own instant). A group that memory cannot evaluate is named every time that it was touched.
+    /// Evaluates each touched group once at `now`. Under event time each change was evaluated at its own instant.
+    /// Returns a transition for each group that is watched or whose evaluation has changed. A group that memory cannot
+    /// evaluate gets one whenever it was touched.
     pub fn evaluate_touched(&mut self, now: Timestamp) -> Vec<Transition> {
         let mut transitions = std::mem::take(&mut self.transitions);
         for group in std::mem::take(&mut self.touched) {
             if self.time == Time::Processing {
                 let named = self.evaluate_group(group, now);
-                // What is named is kept until it is known whether it waits for an answer: see `watch`.
+                // The group of a transition is kept until it is known whether it waits for an answer: see `watch`.
                 if named.is_none() {
                     self.drop_if_empty(group);
                 }
@@ -305,9 +312,9 @@ impl Window {
         transitions
     }
 
-    /// Judges every group at `now`, e.g. after the windows were rebuilt: a transition for each group that
-    /// HAVING holds for or that memory cannot evaluate, whatever was evaluated before. Ordered by key's text, so
-    /// that it does not depend on hashing.
+    /// Evaluates every group at `now`, for example after the windows were rebuilt. Returns a transition for each group
+    /// for which HAVING holds or that memory cannot evaluate, whatever the previous evaluation was. The order is that
+    /// of the keys' text, so it does not depend on hashing.
     pub fn evaluate_all(&mut self, now: Timestamp) -> Vec<Transition> {
         self.transitions.clear();
         self.touched.clear();
@@ -336,7 +343,7 @@ impl Window {
         }
     }
 
-    /// What memory says of a group at `now`, and its aggregates as an alert shows them.
+    /// Returns the evaluation of a group at `now` by memory, and its aggregates as an alert shows them.
     pub fn evaluate(&mut self, key: &Key, now: Timestamp) -> (Evaluation, serde_json::Map<String, serde_json::Value>) {
         if self.program.is_of_postgres() {
             return (Evaluation::Unknown, serde_json::Map::new());
@@ -353,7 +360,7 @@ impl Window {
         let Some(group) = self.groups.get_mut(index) else { return (Evaluation::Fails, serde_json::Map::new()) };
         let evaluation = self.program.evaluate(&group.running, &group.edges);
         if evaluation != group.evaluation {
-            // Time alone brought it; the next evaluation tells.
+            // Time alone caused it. The next evaluation returns the transition.
             (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Time);
             group.edge = Some(now);
             self.edges.push(Reverse((now, index)));
@@ -369,7 +376,7 @@ impl Window {
         group.touched = false;
         let evaluation = self.program.evaluate(&group.running, &group.edges);
         if evaluation != group.evaluation {
-            // Rows left by time after the last change: no change is to be named for it.
+            // Rows left by time after the last change, so no change is named as the cause.
             (group.evaluation, group.since, group.reason) = (evaluation, None, Reason::Time);
         }
         if evaluation == group.evaluated && evaluation != Evaluation::Unknown && !group.watched {
@@ -378,13 +385,13 @@ impl Window {
         group.evaluated = evaluation;
         let now = if self.time == Time::Event { group.event_time } else { now };
         let outputs = self.program.outputs(&group.running, &group.edges);
-        // Time changes nothing of a rule that does not name it.
+        // Time changes nothing for a rule that does not use it.
         let is_timed = self.program.is_timed();
         let reason = if group.reason == Reason::Time && !is_timed { Reason::Healed } else { group.reason };
         Some(Transition { key: group.key.clone(), evaluation, now, trigger: group.since.clone(), reason, outputs })
     }
 
-    /// After a change of a group: what has left its window goes, and its evaluation is taken anew.
+    /// Follows a change of a group: evicts the rows that have left its window, and evaluates it again.
     fn settle(&mut self, index: u32, now: Timestamp, tx_id: Option<u32>, trigger: &impl Fn() -> Trigger) {
         let Some(group) = self.groups.get(index) else { return };
         let now = if self.time == Time::Event { group.event_time } else { now };
@@ -399,7 +406,7 @@ impl Window {
         let evaluation = self.program.evaluate(&group.running, &group.edges);
         if evaluation != group.evaluation || evaluation == Evaluation::Unknown {
             (group.evaluation, group.since) = (evaluation, Some(Box::new(trigger())));
-            // The change has only moved NOW() on, where the rows that left by it made the difference.
+            // If the rows that left make the difference, the change has only advanced NOW().
             group.reason = if by_change == evaluation { Reason::Condition } else { Reason::Time };
         }
         self.list(index);

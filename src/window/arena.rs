@@ -1,7 +1,7 @@
-//! Items by small stable index, in chunks: growing by a million rows moves none of them, where a single
-//! vector copies everything at each doubling, which stalls the stream and needs the memory twice.
+//! A store of items by small stable index, in chunks. Growth never moves an item. A single vector would copy everything
+//! at each doubling, which stalls the stream and needs twice the memory.
 
-/// Items of a chunk.
+/// The number of items in a chunk.
 const CHUNK: usize = 4_096;
 
 #[derive(Debug)]
@@ -11,7 +11,7 @@ enum Slot<T> {
     Free(Option<u32>),
 }
 
-/// A store of items that hands out indexes and uses freed ones again.
+/// A store of items that reuses the indexes of removed items.
 #[derive(Debug)]
 pub(super) struct Arena<T> {
     chunks: Vec<Vec<Slot<T>>>,
@@ -28,7 +28,7 @@ impl<T> Arena<T> {
         self.len
     }
 
-    /// Stores an item; `None` when there are as many as an index can name.
+    /// Stores an item. `None`: every index is in use.
     pub(super) fn insert(&mut self, item: T) -> Option<u32> {
         if let Some(index) = self.free {
             let slot = self.slot_mut(index)?;
@@ -39,7 +39,7 @@ impl<T> Arena<T> {
             return Some(index);
         }
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            // The first chunk grows as it is needed; most small windows never need a second.
+            // The first chunk grows as needed, since most small windows never need a second.
             let capacity = if self.chunks.is_empty() { 0 } else { CHUNK };
             self.chunks.push(Vec::with_capacity(capacity));
         }
@@ -84,7 +84,7 @@ impl<T> Arena<T> {
         }
     }
 
-    /// How many places there are, used or free: every index is less.
+    /// The number of places, used or free. Every index is less.
     pub(super) fn places(&self) -> u32 {
         let full = self.chunks.len().saturating_sub(1) * CHUNK;
         u32::try_from(full + self.chunks.last().map_or(0, Vec::len)).unwrap_or(u32::MAX)

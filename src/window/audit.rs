@@ -1,4 +1,4 @@
-//! What an audit compares a group's rows by, and how it comes to every group once.
+//! The values by which an audit compares a group's rows, and the order in which it comes to every group once.
 
 use std::collections::BTreeMap;
 
@@ -6,32 +6,33 @@ use super::Window;
 use crate::model::{Key, Timestamp, Value};
 use crate::snapshot::Snapshot;
 
-/// What a group's rows are, beside their aggregates.
+/// A summary of a group's rows, beside their aggregates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Rows inside of the window.
+    /// The number of rows inside of the window.
     pub rows: u64,
-    /// The sum of their times in microseconds since 1970, infinities left out; 0 for a rule without a bound.
+    /// The sum of their times in microseconds since 1970, without infinities. 0 for a rule without a time bound.
     pub times: i128,
-    /// How much less that may be than the sum of the table's times.
+    /// By how much `times` may be less than the sum of the table's times.
     pub slack: i128,
-    /// Whether the aggregates are those of the rows.
+    /// Whether the aggregates agree with the rows.
     pub is_sound: bool,
-    /// Whether memory cannot tell of some rows if WHERE admits them: which rows the window has, only the table knows.
+    /// Whether there are rows for which memory cannot evaluate WHERE. Only the table knows whether they are in the
+    /// window.
     pub is_doubtful: bool,
-    /// Whether there are outputs that memory cannot calculate, which are null in it.
+    /// Whether there are outputs that memory cannot calculate. Such an output is null.
     pub has_unknown: bool,
 }
 
 /// A group that no change has touched since it was noted.
 #[derive(Debug)]
 pub(super) struct Quiet {
-    /// Whether it has all the rows that it had then.
+    /// Whether no row has left the group since then.
     is_whole: bool,
 }
 
 impl Window {
-    /// What the rows of a group are. Evaluate it first, so that what time has taken is gone.
+    /// Returns the summary of a group's rows. Call [`Self::evaluate`] first, so that expired rows are gone.
     pub fn fingerprint(&self, key: &Key) -> Fingerprint {
         let group = self.find_group(key).and_then(|index| self.groups.get(index));
         let Some(group) = group else { return Fingerprint { is_sound: true, ..Fingerprint::default() } };
@@ -53,17 +54,17 @@ impl Window {
         Fingerprint { rows, times, slack, is_sound: running == group.running, is_doubtful, has_unknown }
     }
 
-    /// The group that a row of the wanted columns belongs to.
+    /// Returns the key of the group that a row of the wanted columns belongs to.
     pub fn key_of(&self, row: &[Value]) -> Key {
         self.program.key(row)
     }
 
-    /// How many places groups have: a group stands at one of them.
+    /// The number of places for groups. Each group has one of them.
     pub fn places(&self) -> u32 {
         self.groups.places()
     }
 
-    /// The group at a place, if there is one.
+    /// The key of the group at a place, if there is one.
     pub fn group_at(&self, place: u32) -> Option<&Key> {
         self.groups.get(place).map(|group| &group.key)
     }
@@ -73,13 +74,13 @@ impl Window {
         self.find_group(key).and_then(|index| self.groups.get(index)).is_some_and(|group| !group.rows.is_empty())
     }
 
-    /// Whether the group that a row stands in was changed by a transaction that this snapshot does not show.
+    /// Whether the group that holds a row was changed by a transaction that this snapshot does not show.
     pub fn is_hidden(&self, pk: &Key, snapshot: &Snapshot) -> bool {
         let group = self.find_row(pk).and_then(|row| self.rows.get(row)).and_then(|row| self.groups.get(row.group()));
         group.is_some_and(|group| !self.unseen(&group.key, snapshot).is_empty())
     }
 
-    /// From here on it is noted whether a change touches this group, and whether a row leaves it.
+    /// Starts to record whether a change touches this group, and whether a row leaves it.
     pub fn note_changes(&mut self, key: &Key) {
         self.quiet.insert(key.clone(), Quiet { is_whole: true });
     }
@@ -89,25 +90,25 @@ impl Window {
         self.quiet.contains_key(key)
     }
 
-    /// Whether, besides, no row has left the group by time since then. The change of such a row may come after it has left, and
-    /// touches nothing.
+    /// Whether the group is quiet and no row has left it by time since [`Self::note_changes`]. A change of a row that
+    /// has left touches nothing.
     pub fn is_unchanged(&self, key: &Key) -> bool {
         self.quiet.get(key).is_some_and(|quiet| quiet.is_whole)
     }
 
-    /// It is no longer noted.
+    /// Stops recording what [`Self::note_changes`] records.
     pub fn forget_changes(&mut self, key: &Key) {
         self.quiet.remove(key);
     }
 
-    /// A change has touched a group.
+    /// Records that a change has touched a group.
     pub(super) fn touched(quiet: &mut BTreeMap<Key, Quiet>, key: &Key) {
         if !quiet.is_empty() {
             quiet.remove(key);
         }
     }
 
-    /// A row has left a group by time, or has changed after that.
+    /// Records that a row has left a group by time, or has changed after that.
     pub(super) fn row_left(quiet: &mut BTreeMap<Key, Quiet>, key: &Key) {
         if !quiet.is_empty()
             && let Some(quiet) = quiet.get_mut(key)

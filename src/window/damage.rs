@@ -1,15 +1,15 @@
-//! Damage to a window, for tests of the audit: what a defect, or a change without an event, would leave. A release build
-//! has none of it.
+//! Damages a window in the tests of the audit, as a defect or a change without an event would. Release builds do not
+//! have it.
 
 use super::Window;
 use crate::model::{Key, Timestamp, Value};
 use crate::rule::evaluate::{Args, Parts};
 
-/// By how much a row is dated otherwise: less than the windows of the tests.
+/// How far a row's time is moved: less than the length of the tests' windows.
 const HOUR_MICROS: i64 = 3_600_000_000;
 
 impl Window {
-    /// Damages so many groups that have rows, one after the other in another of six ways. Returns how many it found.
+    /// Damages up to `count` groups that have rows, in six ways by turns. Returns how many it damaged.
     pub fn damage(&mut self, count: usize) -> usize {
         let step = (self.groups.len() / count.max(1)).max(1);
         let with_rows = self.groups.iter().filter_map(|(index, group)| Some((index, group.rows.first()?)));
@@ -28,7 +28,7 @@ impl Window {
         match number % 6 {
             // A row is lost.
             0 => drop(self.take_out(index)),
-            // There is one too many.
+            // A row is added.
             1 => {
                 let pk = Key::Int(i64::MAX - i64::from(group));
                 self.put_in(&pk, parts, None, Timestamp(0), None);
@@ -39,7 +39,7 @@ impl Window {
                     group.running.add(&parts.args);
                 }
             }
-            // It stands in another group, at another time, or has another amount.
+            // The row is moved to another group or another time, or its amount is changed.
             kind => {
                 self.take_out(index);
                 match kind {

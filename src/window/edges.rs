@@ -1,7 +1,7 @@
 //! Time as a trigger: a row that leaves the window changes its group without any change of the table.
 //!
-//! Each group stands in a heap with the instant at which its oldest row leaves, or earlier where its edge may jump. Entries are not taken out when that
-//! changes; an entry that its group no longer stands by is passed over.
+//! A heap has an entry for each group: the instant at which its oldest row leaves, or an earlier one at which its edge
+//! may jump. When that instant changes, the old entry stays in the heap. It is skipped once it is due.
 
 use std::cmp::Reverse;
 
@@ -12,13 +12,13 @@ use crate::planted;
 use crate::rule::Time;
 use crate::rule::evaluate::{Evaluation, Moments};
 
-/// Groups that one call of [`Window::expire`] looks at: some ten milliseconds.
+/// The greatest number of groups in one call of [`Window::expire`]: some ten milliseconds.
 const EXPIRED_MAX: usize = 10_000;
 
 impl Window {
-    /// Judges groups that time has changed by `now`: rows left their windows, or came into them. Many groups may be due at one
-    /// instant, such as a midnight: a call judges 10,000 at most, and [`Window::next_edge`] is not past `now` once all are.
-    /// Under event time time does not pass by itself.
+    /// Evaluates groups that time has changed by `now`, because rows left their windows or came into them. Many groups
+    /// may be due at one instant, such as midnight. A call evaluates 10,000 at most. Once all are done,
+    /// [`Window::next_edge`] is after `now`. Under event time, time alone changes nothing.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Transition> {
         let mut transitions = Vec::new();
         let mut looked_at = 0;
@@ -29,10 +29,10 @@ impl Window {
             looked_at += 1;
             let Some(group) = self.groups.get_mut(index).filter(|group| group.edge == Some(at)) else { continue };
             group.edge = None;
-            // What is watched is asked again by its back-off, not because time passes; what memory cannot evaluate is
-            // asked whenever rows have left.
+            // A watched group is asked about again by its back-off, not because time passes. A group that memory cannot
+            // evaluate is asked about whenever rows have left.
             let (evaluated, touched) = (group.evaluated, group.touched);
-            // A window that was read back looks at its groups once, though no time has passed for them.
+            // After a window was restored, each group has one entry although no time has passed for it.
             let has_passed = at > Timestamp::MIN;
             if group.evaluation == Evaluation::Unknown && has_passed {
                 (group.since, group.reason) = (None, Reason::Time); // no change is to be named for what time does
@@ -54,13 +54,13 @@ impl Window {
         transitions
     }
 
-    /// When time alone will change a group next.
+    /// The instant at which time alone will change a group next.
     pub fn next_edge(&self) -> Option<Timestamp> {
         self.edges.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Lists when the group is to be looked at next, unless something earlier stands there already. Its aggregates are those
-    /// of `now`.
+    /// Schedules the next evaluation of the group, unless an earlier one is scheduled. The group's aggregates must be
+    /// those at `now`.
     pub(super) fn schedule(&mut self, index: u32, now: Timestamp) {
         if self.time == Time::Event || planted::bug("expiry-not-scheduled") {
             return;
@@ -79,7 +79,7 @@ impl Window {
         }
     }
 
-    /// NOW() for a group: `now` under the wall time, else the greatest event time seen for it.
+    /// NOW() for a group: `now` under processing time, else the greatest event time seen for the group.
     pub fn now_for(&self, key: &Key, now: Timestamp) -> Timestamp {
         match self.time {
             Time::Processing => now,
@@ -87,7 +87,7 @@ impl Window {
         }
     }
 
-    /// The window at `now`: its left edge and NOW() itself.
+    /// The bounds of the window at `now`: its left edge, and NOW() itself.
     pub fn bounds(&self, now: Timestamp) -> (Option<Timestamp>, Timestamp) {
         (self.program.left_instant(now), now)
     }
@@ -100,7 +100,8 @@ impl Window {
         }
     }
 
-    /// Brings a group's aggregates to what is inside of the window at `now`. Rows that no later window admits are forgotten.
+    /// Brings a group's aggregates to those of the rows inside of the window at `now`. Forgets rows that no later
+    /// window admits.
     pub(super) fn evict(&mut self, index: u32, now: Timestamp) {
         if !self.program.is_timed() {
             return;
@@ -130,11 +131,11 @@ impl Window {
         }
     }
 
-    /// Takes rows in and out that the left edge has passed.
+    /// Adds and removes the contributions of rows that an edge has passed.
     fn cross(&mut self, index: u32, before: &[Timestamp]) {
         let Some(group) = self.groups.get_mut(index) else { return };
         let Group { rows, running, edges, .. } = group;
-        // Nothing of them but their place in series 0 is compared with NOW().
+        // Only the rows' place in series 0 is compared with NOW().
         for (_, from, to) in self.program.crossed(before, edges) {
             let passed = rows.since(from, time_of(&self.rows, &self.program)).take_while(|(at, _)| *at <= to);
             for (at, row) in passed {
@@ -148,7 +149,7 @@ impl Window {
         }
     }
 
-    /// The same where what a row contributes changes with time: each row that an edge has passed is judged again.
+    /// Does the same where a row's contribution changes with time: evaluates again each row that an edge has passed.
     fn judge_crossed(&mut self, index: u32, before: &[Timestamp]) {
         let Some(group) = self.groups.get_mut(index) else { return };
         let Group { rows, running, edges, .. } = group;

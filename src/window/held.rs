@@ -1,4 +1,4 @@
-//! Rows in and out of their groups and aggregates.
+//! Adding rows to groups and aggregates, and removing them.
 
 use super::packed::{NewRow, Packed};
 use super::{Version, Window};
@@ -6,8 +6,8 @@ use crate::model::{Key, Timestamp};
 use crate::rule::Time;
 use crate::rule::evaluate::{Parts, Program};
 
-/// How far a row may be dated ahead of its commit under event time; one dated further ahead is not in
-/// the window, neither here nor in the confirmation, whose NOW() it cannot reach.
+/// How far a row's time may be ahead of its commit under event time. A row with a later time is not in the window. It
+/// is not in the confirmation either, whose NOW() cannot reach it.
 const EVENT_TIME_LEAD_MICROS: i64 = 60_000_000;
 
 impl Window {
@@ -32,21 +32,21 @@ impl Window {
         Some(group)
     }
 
-    /// Whether the window takes a row of this time.
+    /// Whether the window takes a row with this time.
     fn is_admitted(&mut self, time: Timestamp, now: Timestamp, committed_at: Option<Timestamp>) -> bool {
         match self.time {
             Time::Processing => {
                 let edges = self.moments_at(now).edges();
                 self.program.holds(&edges, self.program.position(time))
             }
-            // One row dated 2999 must not carry NOW() there.
+            // One row dated 2999 must not advance NOW() to that year.
             Time::Event => committed_at
                 .is_none_or(|then| self.program.instant(time).0 <= then.0.saturating_add(EVENT_TIME_LEAD_MICROS)),
         }
     }
 
-    /// Exchanges what a row contributes, where it goes on to stand in the same group at the same time: nothing else of it is moved.
-    /// Its group, for evaluating; `None` where it is not so.
+    /// Replaces a row's contribution in place, if the row stays in the same group at the same time. Nothing else of the
+    /// row moves. Returns the group, which has to be evaluated. `None`: the row does not stay there.
     pub(super) fn amend(
         &mut self,
         index: u32,
@@ -70,7 +70,7 @@ impl Window {
         Some(group)
     }
 
-    /// Puts a row into its group and its aggregates.
+    /// Adds a row to its group and aggregates.
     pub(super) fn hold(&mut self, row: NewRow<'_>) -> Option<()> {
         let (group, at, args) = (row.group, self.program.position(row.time), row.args);
         let index = self.rows.insert(row)?;
@@ -84,7 +84,7 @@ impl Window {
         Some(())
     }
 
-    /// Removes a row; its group, for evaluating.
+    /// Removes a row. Returns its group, which has to be evaluated.
     pub(super) fn take_out(&mut self, index: u32) -> Option<u32> {
         let row = self.rows.get(index)?;
         let (group, at, args) = (row.group(), self.program.position(row.time()), row.args());
@@ -99,7 +99,7 @@ impl Window {
     }
 }
 
-/// Where rows stand in the time of their group.
+/// Returns the function from a row to its place in the time order of its group.
 pub(super) fn time_of<'a>(rows: &'a Packed, program: &'a Program) -> impl Fn(u32) -> Timestamp + Copy + use<'a> {
     |row| rows.get(row).map_or(Timestamp::MIN, |row| program.position(row.time()))
 }

@@ -1,4 +1,4 @@
-//! Rows by primary key and groups by key.
+//! Look-up of rows by primary key, and of groups by key.
 
 use std::hash::BuildHasher;
 
@@ -10,12 +10,12 @@ use crate::episode::Reason;
 use crate::model::{Key, Timestamp};
 use crate::rule::evaluate::Evaluation;
 
-/// Parts of an index. A part that is full doubles by itself, so that no growth needs the whole index twice.
+/// The number of parts of an index. A full part doubles by itself, so growth never needs the whole index twice.
 const PARTS: usize = 64;
-/// The bits of a hash that a part is chosen by: the tables use the lowest and the highest ones.
+/// The lowest bit of a hash that chooses the part. The tables use the lowest and the highest bits.
 const PART_SHIFT: u32 = 40;
 
-/// Rows or groups by the hashes of their keys: of each only its number is held, in four bytes.
+/// Rows or groups by the hashes of their keys. An entry holds only the index, in four bytes.
 #[derive(Debug)]
 pub(super) struct Index(Box<[HashTable<u32>]>);
 
@@ -28,13 +28,13 @@ impl Index {
         usize::try_from(hash >> PART_SHIFT).unwrap_or(0) % PARTS
     }
 
-    /// The one of this hash that is meant.
+    /// Returns the entry with this hash for which `is_meant` is true.
     #[inline]
     fn find(&self, hash: u64, is_meant: impl Fn(u32) -> bool) -> Option<u32> {
         self.0.get(Self::part(hash))?.find(hash, |index| is_meant(*index)).copied()
     }
 
-    /// Puts one in that is not there yet; `hash_of` is the hash of those that are.
+    /// Adds an entry that is not there yet. `hash_of` returns the hash of an existing entry.
     fn insert(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
         if let Some(part) = self.0.get_mut(Self::part(hash)) {
             part.insert_unique(hash, index, |index| hash_of(*index));
@@ -56,7 +56,7 @@ impl Window {
         self.by_pk.insert(hash_of(index), index, hash_of);
     }
 
-    /// A row is no longer held; its group has to forget it too.
+    /// Removes a row from the store and the index. The caller removes it from its group.
     pub(super) fn forget(&mut self, index: u32) {
         if let Some(row) = self.rows.get(index) {
             self.by_pk.remove(self.hasher.hash_one(&*row.pk()), index);

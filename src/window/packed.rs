@@ -1,8 +1,9 @@
-//! Rows as words of 64 bits: one of a `bigint` key, with one amount, takes 40 bytes.
+//! Storage of rows as 64-bit words. A row with a `bigint` key and one amount takes 40 bytes.
 //!
-//! A row is its primary key, its time, its version, a word of marks with its group, and a word for each argument. What does not fit into
-//! a word lies elsewhere, and the word has its number: a key of other than one integer, a text, a decimal past 64 bits. Rows have as many
-//! words as the rule has arguments, so they lie in chunks without gaps; chunks are not moved when more come (see [`super::arena`]).
+//! A row has words for its primary key, its time, its version, its marks and group, and one for each argument. A value
+//! that does not fit into a word is stored elsewhere, and the word has its index: a key of more than one integer, a
+//! text, a decimal past 64 bits. All rows of a rule have the same number of words, so they lie in chunks without gaps.
+//! Growth does not move the chunks (see [`super::arena`]).
 
 use std::borrow::Cow;
 
@@ -11,33 +12,33 @@ use super::version::Version;
 use crate::model::{Double, Key, Timestamp, Value};
 use crate::rule::evaluate::Args;
 
-/// Rows of a chunk.
+/// The number of rows in a chunk.
 const CHUNK: usize = 512;
-/// Words before the arguments: primary key, time, version, marks.
+/// The words before the arguments: primary key, time, version, marks.
 const HEAD: usize = 4;
 
-// The word of marks: the group in its lower half, then these, then what the first arguments are.
+// The word of marks has the group in its lower half, then these bits, then the tags of the first arguments.
 const USED: u64 = 1 << 32;
-/// The key is among the wide ones.
+/// The key is stored in `wide_keys`.
 const WIDE_KEY: u64 = 1 << 33;
-/// Memory cannot tell whether WHERE admits the row: its arguments have one more behind them.
+/// Memory cannot evaluate WHERE for the row: one more argument follows its arguments.
 const DOUBTFUL: u64 = 1 << 34;
 const FIRST_TAG: usize = 35;
-/// Of an argument: what its word is.
+/// The bits of an argument's tag, which gives the type of its word.
 const TAG_BITS: usize = 3;
 const TAG: u64 = 0b111;
-/// Arguments whose tags are in the word of marks; those of the others are in words behind the arguments.
+/// The number of arguments whose tags are in the word of marks. Words behind the arguments hold the other tags.
 const TAGS_IN_MARKS: usize = 9;
 const TAGS_IN_WORD: usize = 21;
 
-/// No further free place.
+/// The end of the list of free places.
 const NO_MORE: u64 = u64::MAX;
 
-/// The rows of a window, by small stable index.
+/// The rows of a window by small stable index.
 #[derive(Debug)]
 pub(super) struct Packed {
     arguments: usize,
-    /// Words of a row.
+    /// The number of words of a row.
     words: usize,
     chunks: Vec<Vec<u64>>,
     free: Option<u32>,
@@ -46,18 +47,18 @@ pub(super) struct Packed {
     wide_values: Arena<Value>,
 }
 
-/// What is stored of a row.
+/// A row to store.
 pub(super) struct NewRow<'a> {
     pub(super) pk: &'a Key,
     pub(super) group: u32,
-    /// As the column has it: a local time is an instant only in the time zone of the rule.
+    /// The time as the column has it. A local time becomes an instant only in the rule's time zone.
     pub(super) time: Timestamp,
     pub(super) version: Option<Version>,
     pub(super) args: &'a Args,
 }
 
 impl Packed {
-    /// For rows with so many arguments.
+    /// Creates a store for rows with this many arguments.
     pub(super) fn new(arguments: usize) -> Self {
         let more_tags = arguments.saturating_sub(TAGS_IN_MARKS).div_ceil(TAGS_IN_WORD);
         Self {
@@ -75,7 +76,7 @@ impl Packed {
         self.len
     }
 
-    /// Stores a row; `None` when there are as many as an index can name.
+    /// Stores a row. `None`: every index is in use.
     pub(super) fn insert(&mut self, row: NewRow<'_>) -> Option<u32> {
         let mut marks = u64::from(row.group) | USED;
         let pk = match row.pk {
@@ -133,13 +134,13 @@ impl Packed {
         }
     }
 
-    /// Holds another row instead of one, by the same index: the place that was freed last is used first.
+    /// Replaces a row by another at the same index. This holds since the place that was freed last is used first.
     pub(super) fn exchange(&mut self, index: u32, row: NewRow<'_>) {
         self.remove(index);
         self.insert(row);
     }
 
-    /// A row in use.
+    /// Returns the row at an index, if that place is in use.
     #[inline]
     pub(super) fn get(&self, index: u32) -> Option<Row<'_>> {
         let index = usize::try_from(index).ok()?;
@@ -156,7 +157,7 @@ impl Packed {
         }
     }
 
-    /// No row has a version any more.
+    /// Removes the versions of all rows.
     pub(super) fn forget_versions(&mut self) {
         for row in self.chunks.iter_mut().flat_map(|chunk| chunk.chunks_exact_mut(self.words)) {
             if let [_, _, version, ..] = row {
@@ -171,7 +172,7 @@ impl Packed {
         (0..places).filter_map(|index| Some((index, self.get(index)?)))
     }
 
-    /// A place for one more row.
+    /// Returns a free place for one more row.
     fn place(&mut self) -> Option<u32> {
         if let Some(index) = self.free {
             let [next, ..] = words_mut(&mut self.chunks, self.words, index)? else { return None };
@@ -180,7 +181,7 @@ impl Packed {
         }
         let full = CHUNK * self.words;
         if self.chunks.last().is_none_or(|chunk| chunk.len() == full) {
-            // The first chunk grows as it is needed; most small windows never need a second.
+            // The first chunk grows as needed, since most small windows never need a second.
             let capacity = if self.chunks.is_empty() { 0 } else { full };
             self.chunks.push(Vec::with_capacity(capacity));
         }
@@ -192,7 +193,7 @@ impl Packed {
     }
 }
 
-/// A row as it lies there.
+/// A stored row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row<'a> {
     rows: &'a Packed,
@@ -206,7 +207,7 @@ impl<'a> Row<'a> {
         *marks
     }
 
-    /// Its primary key.
+    /// The row's primary key.
     #[inline]
     pub(super) fn pk(self) -> Cow<'a, Key> {
         let [pk, ..] = *self.head;
@@ -216,7 +217,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Whether this is its primary key.
+    /// Whether the row has this primary key.
     #[inline]
     pub(super) fn has_pk(self, key: &Key) -> bool {
         let [pk, ..] = *self.head;
@@ -251,7 +252,7 @@ impl<'a> Row<'a> {
         Version::of_bits(version)
     }
 
-    /// Its arguments.
+    /// The row's arguments.
     #[inline]
     pub(super) fn args(self) -> Args {
         let mut args = Args::new();
@@ -287,7 +288,7 @@ fn words_mut(chunks: &mut [Vec<u64>], size: usize, index: u32) -> Option<&mut [u
     chunks.get_mut(index / CHUNK)?.get_mut(start..start + size)
 }
 
-/// What the word of an argument is.
+/// The types that an argument's word can have.
 struct Tag;
 
 impl Tag {
@@ -301,7 +302,7 @@ impl Tag {
     const ELSEWHERE: u64 = 7;
 }
 
-/// The tag of an argument; `rest` are the words behind the first ones.
+/// Returns the tag of an argument. `rest` has the words after the head.
 #[inline]
 fn tag(number: usize, marks: u64, rest: &[u64], arguments: usize) -> u64 {
     match number.checked_sub(TAGS_IN_MARKS) {

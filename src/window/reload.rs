@@ -1,4 +1,4 @@
-//! Rows exchanged at once: a group's, taken from the table instead of the stream, and all of them, by a truncate.
+//! Replacing rows: those of a group by the table's, and all of them by a truncate.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,8 +10,8 @@ use crate::planted;
 use crate::rule::Time;
 
 impl Window {
-    /// Holds these rows of a group instead of its own: the database's word against the stream's. Rows keep the
-    /// version that they had, so that what the stream brings later applies as ever.
+    /// Replaces the rows of a group by those of the table, which is right where the two differ. Rows keep their
+    /// versions, so that later records of the stream apply as usual.
     pub fn reload<'a>(&mut self, key: &Key, rows: impl Iterator<Item = (&'a Key, &'a [Value])>, now: Timestamp) {
         let mut kept: HashMap<Key, Option<Version>> = HashMap::new();
         let group = self.find_group(key);
@@ -24,11 +24,11 @@ impl Window {
             self.take_out(index);
         }
         if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
-            // Whatever they were: those of no row.
+            // The aggregates may be wrong, so they start from no rows.
             group.running = self.program.start();
         }
         for (pk, row) in rows {
-            // It may stand in another group: the database says where it belongs.
+            // The row may be held in another group. The database says where it belongs.
             let elsewhere = self.find_row(pk);
             let version = elsewhere.and_then(|row| self.rows.get(row)).and_then(|row| row.version());
             if let Some(left) = elsewhere.and_then(|row| self.take_out(row)) {
@@ -42,7 +42,7 @@ impl Window {
         }
     }
 
-    /// After rows of a group were exchanged: no change is to be named for it.
+    /// Evaluates a group after its rows were replaced. No change is named as the cause.
     fn exchanged(&mut self, index: u32, now: Timestamp) {
         let now = match self.time {
             Time::Processing => now,
@@ -63,8 +63,7 @@ impl Window {
         }
     }
 
-    /// Holds a row as the table has it. It keeps the version that it had, so that what the stream brings later applies as
-    /// ever.
+    /// Stores a row as the table has it. The row keeps its version, so that later records of the stream apply as usual.
     pub fn load(&mut self, pk: &Key, row: &[Value], now: Timestamp) {
         let held = self.find_row(pk);
         let version = held.and_then(|row| self.rows.get(row)).and_then(|row| row.version());
@@ -75,32 +74,33 @@ impl Window {
         }
     }
 
-    /// Whether one of these rows may be of a group: it is held there, or nowhere.
+    /// Whether one of these rows may belong to a group: it is held there, or is not held at all.
     pub fn may_have_any<'a>(&self, key: &Key, mut pks: impl Iterator<Item = &'a Key>) -> bool {
         let group = self.find_group(key);
         let group_of = |pk| self.find_row(pk).and_then(|row| self.rows.get(row)).map(|row| row.group());
         pks.any(|pk| group_of(pk).is_none_or(|held| Some(held) == group))
     }
 
-    /// Whether a change was written before everything was truncated.
+    /// Whether a change was written before the truncate.
     pub(super) fn is_truncated(&self, version: Version) -> bool {
         self.floor.is_some_and(|floor| version.lsn() < floor) && !planted::bug("truncate-floor-ignored")
     }
 
-    /// Whether a read of an incremental snapshot, which has no position, may be of a row that a truncate has taken: the two may be in
-    /// different partitions. `held`: of the row before.
+    /// Whether an incremental snapshot may have read a row that a truncate has removed. Such a read has no position,
+    /// and the two records may be in different partitions. `held`: the version of the previous row.
     pub(super) fn may_be_truncated(&self, change: &Change, held: Option<Version>) -> bool {
         let has_position = change.lsn.is_some() || held.is_some();
         change.op == Op::Read && !has_position && self.floor.is_some() && self.deleted.is_some()
     }
 
-    /// Whether the table was read after a change had been written. A row of it that is inside of the window, and that the table did not
-    /// have then, was deleted or truncated, and that may have been read already from another partition.
+    /// Whether the table was read after a change had been written. If the table did not have the row then, although the
+    /// row is inside of the window, it was deleted or truncated. The record of that may already have been read from
+    /// another partition.
     pub(super) fn is_older_than_table(&self, version: Version) -> bool {
         self.deleted.is_some() && self.loaded_at.is_some_and(|at| version.lsn() <= at)
     }
 
-    /// No row has a version any more, and nothing is known of what was deleted or truncated.
+    /// Forgets the versions of all rows, and what was deleted or truncated.
     pub fn forget_versions(&mut self) {
         (self.floor, self.loaded_at) = (None, None);
         if let Some(deleted) = &mut self.deleted {
@@ -109,24 +109,24 @@ impl Window {
         self.rows.forget_versions();
     }
 
-    /// Rows were loaded from the table, which was read after this position in the WAL.
+    /// Records that rows were loaded from the table, which was read after this WAL position.
     pub fn loaded(&mut self, at: Lsn) {
         self.loaded_at = self.loaded_at.max(Some(at));
     }
 
-    /// Rows that the table is to be asked for, each named once.
+    /// Takes the rows that have to be read from the table, each once.
     pub fn take_in_doubt(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.in_doubt)
     }
 
-    /// The table does not have a row any more.
+    /// Removes a row that the table no longer has.
     pub fn remove(&mut self, pk: &Key, now: Timestamp) {
         if let Some(left) = self.find_row(pk).and_then(|row| self.take_out(row)) {
             self.exchanged(left, now);
         }
     }
 
-    /// Everything that was written before it is gone: a truncate. Rows of other partitions may be newer.
+    /// Applies a truncate: removes everything that was written before it. Rows of other partitions may be newer.
     pub(super) fn truncate(&mut self, change: &Change, position: Position, now: Timestamp) {
         self.floor = self.floor.max(change.lsn);
         let (floor, loaded_at) = (change.lsn, self.loaded_at);
@@ -137,7 +137,7 @@ impl Window {
             match (row.version(), floor) {
                 (Some(version), Some(floor)) if version.lsn() > floor => {}
                 (None, Some(floor)) if from_table(floor) => {}
-                // An incremental snapshot read it, from another partition: before that or after it.
+                // An incremental snapshot read it, from another partition, before the truncate or after it.
                 (None, Some(_)) if self.deleted.is_some() => self.in_doubt.push(row.pk().into_owned()),
                 _ => gone.push(index),
             }

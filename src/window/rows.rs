@@ -1,8 +1,8 @@
-//! The rows of a group, in the order of their times.
+//! The rows of a group in the order of their times.
 //!
-//! A row is its index alone, in four bytes: its time lies with the row, and is looked up where an order is needed. Rows come mostly in
-//! the order of time, and leave from the front: neither looks at more than a row. Past a list's worth, the lists of a group stand in a
-//! tree, so the cost of a row in the midst grows with the logarithm of the group.
+//! A row is only its index, in four bytes. Its time is looked up in the row where an order is needed. Most rows come in
+//! the order of time, and rows leave from the front: neither looks at more than one row. A group with many rows has a
+//! tree of lists, so the cost of a row in the middle grows with the logarithm of the group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -10,16 +10,17 @@ use std::ops::Bound;
 use crate::model::Timestamp;
 use crate::rule::evaluate::Place;
 
-/// Rows of a list at most.
+/// The greatest number of rows in a list.
 const LIST_MAX: usize = 128;
-/// A list with fewer rows is joined with the next one, where both have no more than [`JOINED_MAX`] together.
+/// A list with fewer rows is joined with the next one, if both together have no more than [`JOINED_MAX`].
 const LIST_MIN: usize = 32;
 const JOINED_MAX: usize = 96;
 
-/// Lists of rows one after the other, each by a (time, row) that none of its rows is before. That of the first list does not count.
+/// Lists of rows in order. The key of a list is a (time, row) that none of its rows is before. The key of the first
+/// list does not matter.
 type Lists = BTreeMap<(Timestamp, u32), Vec<u32>>;
 
-/// The rows of a group by their time, and rows of one time by their index. `time_of` is where a row stands.
+/// The rows of a group by time, and by index within one time. `time_of` returns the time of a row.
 #[derive(Debug)]
 pub(super) enum Rows {
     Few(Vec<u32>),
@@ -33,7 +34,7 @@ impl Default for Rows {
 }
 
 impl Rows {
-    /// Puts a row in that stands at `at`.
+    /// Adds a row whose time is `at`.
     pub(super) fn insert(&mut self, row: u32, at: Timestamp, time_of: impl Fn(u32) -> Timestamp) {
         match self {
             Self::Few(rows) if rows.len() < LIST_MAX => put_in(rows, (at, row), &time_of),
@@ -46,7 +47,7 @@ impl Rows {
         }
     }
 
-    /// Takes a row out that stands at `at`.
+    /// Removes a row whose time is `at`.
     pub(super) fn remove(&mut self, row: u32, at: Timestamp) {
         match self {
             Self::Few(rows) => take_out(rows, row),
@@ -64,7 +65,7 @@ impl Rows {
         matches!(self, Self::Few(rows) if rows.is_empty())
     }
 
-    /// What leaves the window first.
+    /// The row that leaves the window first.
     pub(super) fn first(&self) -> Option<u32> {
         match self {
             Self::Few(rows) => rows.first().copied(),
@@ -72,7 +73,7 @@ impl Rows {
         }
     }
 
-    /// All of them, what leaves the window first.
+    /// All rows, in the order in which they leave the window.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let (few, many) = match self {
             Self::Few(rows) => (Some(rows), None),
@@ -81,7 +82,7 @@ impl Rows {
         few.into_iter().chain(many.into_iter().flatten()).flatten().copied()
     }
 
-    /// Those from a time on, and where they stand.
+    /// The rows from a time on, each with its time.
     pub(super) fn since<F: Fn(u32) -> Timestamp>(
         &self,
         from: Timestamp,
@@ -101,7 +102,7 @@ impl Rows {
     }
 }
 
-/// The list that a place belongs to, and its key.
+/// The list that a place belongs to, with its key.
 fn list_of(lists: &Lists, place: (Timestamp, u32)) -> Option<((Timestamp, u32), &Vec<u32>)> {
     let before = lists.range(..=place).next_back();
     before.or_else(|| lists.first_key_value()).map(|(key, rows)| (*key, rows))
@@ -119,7 +120,7 @@ fn insert(lists: &mut Lists, place: (Timestamp, u32), time_of: &impl Fn(u32) -> 
         lists.insert(place, vec![place.1]);
         return;
     }
-    // Both halves go by their first rows from here on: a first list's key may be past what it holds.
+    // From here on the first row of each half is its key. The key of a first list may be after its rows.
     let Some(mut lower) = lists.remove(&key) else { return };
     let mut upper = lower.split_off(LIST_MAX / 2);
     let first = |rows: &[u32]| rows.first().map_or(place, |row| standing(*row));
@@ -150,12 +151,12 @@ fn remove(lists: &mut Lists, place: (Timestamp, u32)) {
     }
 }
 
-/// Puts a row at its place in a list.
+/// Adds a row at its place in a list.
 fn put_in(rows: &mut Vec<u32>, place: (Timestamp, u32), time_of: &impl Fn(u32) -> Timestamp) {
     let is_before = |other: &u32| (time_of(*other), *other) < place;
     let index = if rows.last().is_none_or(is_before) { rows.len() } else { rows.partition_point(is_before) };
     if rows.len() == rows.capacity() {
-        // There are as many lists as keys: a quarter more, rather than twice as much.
+        // There are as many lists as keys, so a list grows by a quarter instead of doubling.
         rows.reserve_exact((rows.len() / 4 + 2).min(LIST_MAX.saturating_sub(rows.len())).max(1));
     }
     rows.insert(index, place.1);
@@ -170,7 +171,8 @@ fn take_out(rows: &mut Vec<u32>, row: u32) {
     }
 }
 
-/// What of rows is compared with NOW() beside their place in series 0: a series for each such value, by group. Most rules have none.
+/// Values of rows that are compared with NOW() beside their place in series 0. Each such value is a series by group.
+/// Most rules have none.
 #[derive(Debug, Default)]
 pub(super) struct OtherPlaces(BTreeSet<(u32, u8, Timestamp, u32)>);
 
@@ -185,7 +187,7 @@ impl OtherPlaces {
         }
     }
 
-    /// Those of a group from a time on in a series.
+    /// The rows of a group in a series from a time on.
     pub(super) fn since(&self, group: u32, series: u8, from: Timestamp) -> impl Iterator<Item = (Timestamp, u32)> + '_ {
         let all = (group, series, from, 0)..=(group, series, Timestamp::MAX, u32::MAX);
         self.0.range(all).map(|(.., at, row)| (*at, *row))
@@ -202,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers that look drawn, and are the same in every run: splitmix64.
+    /// Returns numbers that look random and are the same in every run (splitmix64).
     struct Draw(u64);
 
     impl Draw {
@@ -214,7 +216,7 @@ mod tests {
         }
     }
 
-    /// Rows beside a plain set of them, with how often a time was looked up.
+    /// Rows beside a plain set of the same rows, with a count of how often a time was looked up.
     #[derive(Default)]
     struct Both {
         rows: Rows,
@@ -243,7 +245,7 @@ mod tests {
             self.plain.remove(&(at, row));
         }
 
-        /// Takes out the first one at or after a drawn place.
+        /// Removes the first row at or after a random place.
         fn remove_drawn(&mut self, at: i64) {
             let drawn = self.plain.range((Timestamp(at), 0)..).next().or_else(|| self.plain.first());
             if let Some(drawn) = drawn.copied() {
@@ -269,7 +271,7 @@ mod tests {
             assert!(since.eq(self.plain.range((Timestamp(from), 0)..).copied()), "seed {seed}, from {from}");
         }
 
-        /// Look-ups since this was last asked.
+        /// The number of look-ups since the last call.
         fn take_looked_up(&self) -> u64 {
             self.looked_up.take()
         }
@@ -308,7 +310,7 @@ mod tests {
         }
     }
 
-    /// One hot key: what a change looks at does not grow with its rows, but for their logarithm.
+    /// One hot key: the number of rows that a change looks at grows only with the logarithm of the key's rows.
     #[test]
     fn a_group_of_100_000_rows_costs_a_change_no_more_than_its_logarithm() {
         const COUNT: i64 = 100_000;

@@ -1,5 +1,5 @@
-//! A window as `state/N` keeps it: group by group, rows in time order; aggregates are taken anew from the
-//! rows when it is read back.
+//! A window as `state/N` stores it: group by group, rows in time order. The aggregates are calculated again from the
+//! rows when it is read.
 
 use std::cmp::Reverse;
 
@@ -14,7 +14,7 @@ use crate::planted;
 use crate::rule::Time;
 use crate::rule::evaluate::{Evaluation, Program};
 
-/// What is read back from `state/N` for one rule; [`Window::stored`] writes the same shape.
+/// The stored window of one rule as read from `state/N`. [`Window::stored`] writes the same shape.
 #[derive(Debug, Deserialize)]
 pub struct StoredWindow {
     floor: Option<Lsn>,
@@ -23,7 +23,7 @@ pub struct StoredWindow {
     groups: Vec<StoredGroup>,
 }
 
-/// The same as format 2 had it.
+/// The stored window in format 2.
 #[derive(Debug, Deserialize)]
 pub struct StoredWindow2 {
     floor: Option<Lsn>,
@@ -84,7 +84,7 @@ impl Serialize for RowOut<'_> {
     }
 }
 
-/// Serialises group by group, so that the windows are never in memory twice.
+/// Serialises group by group, so that no second copy of the windows is in memory.
 struct GroupsOut<'a>(&'a Window);
 
 impl Serialize for GroupsOut<'_> {
@@ -106,14 +106,14 @@ impl Serialize for GroupsOut<'_> {
 }
 
 impl Window {
-    /// The window as `state/N` keeps it.
+    /// Returns the window as `state/N` stores it.
     pub fn stored(&self) -> impl Serialize + '_ {
         let mut deleted: Vec<_> = self.deleted.iter().flatten().map(|(pk, version)| (pk, *version)).collect();
         deleted.sort_unstable_by_key(|(pk, _)| *pk);
         WindowOut { floor: self.floor, loaded_at: self.loaded_at, deleted, groups: GroupsOut(self) }
     }
 
-    /// Fills an empty window with what was stored of a rule of the same version.
+    /// Fills an empty window with the stored one of a rule of the same version.
     pub fn refill(&mut self, stored: StoredWindow) {
         (self.floor, self.loaded_at) = (stored.floor, stored.loaded_at);
         if !stored.deleted.is_empty() {
@@ -135,17 +135,18 @@ impl Window {
                 }
             }
             if self.time == Time::Event {
-                // NOW() is known: the aggregates are of the rows inside of the window, as they were.
+                // NOW() is known, so the aggregates become those of the rows inside of the window, as they were.
                 self.evict(index, group.event_time);
             }
-            // A steady edge keeps its distance from NOW(), whatever that is.
+            // A steady edge keeps its distance from NOW(), whatever NOW() is.
             if !planted::bug("expiry-not-restored") {
                 self.schedule(index, Timestamp(0));
             }
         }
     }
 
-    /// Goes on with another program of the same query, in another time zone: its rows stand at other instants.
+    /// Continues with another program of the same query in another time zone, in which the rows' local times are other
+    /// instants.
     pub fn exchange_program(&mut self, program: Program) {
         (self.program, self.moments) = (program, None);
         let groups: Vec<u32> = self.groups.iter().map(|(index, _)| index).collect();

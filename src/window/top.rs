@@ -4,21 +4,21 @@ use super::Window;
 use crate::model::Key;
 use crate::rule::evaluate::Evaluation;
 
-/// A group as memory has it.
+/// A group as memory holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The group.
     pub key: Key,
     /// The aggregate that HAVING compares, as text.
     pub measure: String,
-    /// What memory says of it.
+    /// The group's evaluation by memory.
     pub evaluation: Evaluation,
-    /// Rows in its window.
+    /// The number of rows in its window.
     pub rows: u64,
 }
 
 impl Window {
-    /// Up to `count` groups by how far they are over the threshold, or how near. Looks at every group.
+    /// Returns up to `count` groups, those furthest over the threshold or nearest to it. Looks at every group.
     pub fn top(&self, count: usize) -> Vec<Standing> {
         let mut best: Vec<(i128, u32)> = Vec::with_capacity(count.saturating_add(1));
         for (index, group) in self.groups.iter() {

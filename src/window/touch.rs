@@ -1,20 +1,22 @@
-//! Keys of a rule that Postgres alone evaluates: no row is held, and a change names the keys that it touches. A group is such a key while
-//! it waits for an answer.
+//! Keys of a rule that Postgres alone evaluates. The window holds no rows. A change names the keys that it touches, and
+//! a group is such a key while it waits for an answer.
 
 use super::{Trigger, Window};
 use crate::change::{Change, Op};
 use crate::model::{Position, Timestamp};
 
-/// Touched keys of a rule that wait for an answer at most. Where there are more, the whole query is run instead.
+/// The greatest number of touched keys of a rule that wait for an answer. Where there are more, the whole query is run
+/// instead.
 pub const TOUCHED_MAX: usize = 10_000;
 
 impl Window {
-    /// `place`: of the changed table, that of the query being 0.
+    /// Notes the keys that a change touches. `place` is that of the changed table. The table of the query is at place
+    /// 0.
     pub(super) fn touch(&mut self, place: usize, change: &Change, position: Position, now: Timestamp) {
         self.has_missed |= change.op == Op::Truncate;
         let keys = match (change.row.as_deref(), &change.pk) {
             (Some(row), _) => self.program.touched(place, row, &change.holes),
-            // A row is gone, and the record says its primary key alone.
+            // The row is deleted, and the record has only its primary key.
             (None, Some(pk)) if change.op == Op::Delete => self.program.touched_by_delete(place, pk),
             (None, _) => Vec::new(),
         };
@@ -31,12 +33,13 @@ impl Window {
         }
     }
 
-    /// A change may have touched keys that are not known here.
+    /// Records that a change may have touched keys that are not known here.
     pub fn miss(&mut self) {
         self.has_missed = true;
     }
 
-    /// Whether changes have touched keys that are not known here, since this was last asked: the whole query says more.
+    /// Whether changes have touched keys that are not known here since the last call. If so, the whole query has to be
+    /// run.
     pub fn take_missed(&mut self) -> bool {
         std::mem::take(&mut self.has_missed)
     }

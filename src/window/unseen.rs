@@ -1,5 +1,5 @@
-//! The transactions applied to a group that a statement may not show: a group that such a statement does not bear out is undecided,
-//! not refuted.
+//! The transactions applied to a group that a statement may not show. If such a statement does not confirm the group,
+//! the answer is undecided, not refuted.
 
 use smallvec::SmallVec;
 
@@ -7,7 +7,7 @@ use super::Window;
 use crate::model::Key;
 use crate::snapshot::Snapshot;
 
-/// 32-bit transaction ids, in the order applied. Pruned as statements come back, so a handful.
+/// 32-bit transaction ids in the order applied. Answers of the database prune them, so there are a few.
 #[derive(Debug, Default)]
 pub(super) struct Unseen(SmallVec<[u32; 2]>);
 
@@ -41,7 +41,8 @@ impl FromIterator<u32> for Unseen {
 }
 
 impl Window {
-    /// Every statement that will be answered shows this much of the database: what it includes need not be remembered.
+    /// Records that every statement still to be answered shows at least this snapshot. Transactions that it includes
+    /// need not be remembered.
     pub fn saw(&mut self, snapshot: &Snapshot) {
         if self.seen.as_ref().is_none_or(|seen| snapshot.is_newer_than(seen)) {
             self.seen = Some(snapshot.clone());

@@ -1,8 +1,8 @@
-//! Which of two versions of a row is the newer one.
+//! The order of two versions of a row.
 //!
-//! LSNs order the streamed changes of one row, as its row lock does. A snapshot read has the position that its whole
-//! snapshot was taken at: a change written after that position is newer than the read, and a change written before it may
-//! still be, if its transaction was open then. So a streamed change always applies over a read.
+//! LSNs order the streamed changes of one row, as its row lock does. A snapshot read has the position of its whole
+//! snapshot. A change written after that position is newer than the read. A change written before it may be newer too,
+//! if its transaction was open then. So a streamed change always applies over a read.
 
 use std::num::NonZeroU64;
 
@@ -16,13 +16,13 @@ const READ: u64 = 1 << 63;
 /// Positions in the WAL are below this.
 const LSN_LIMIT: u64 = 1 << 62;
 
-/// The version of a row: the LSN, and at the same LSN (a primary-key change) a delete before a create. Packed, since
-/// every row holds one.
+/// The version of a row: the LSN, and at the same LSN (a primary-key change) a delete before a create. It is packed,
+/// since every row holds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Version(NonZeroU64);
 
 impl Version {
-    /// Of a streamed change.
+    /// Returns the version of a streamed change.
     pub(super) fn streamed(lsn: Lsn, op: Op) -> Option<Self> {
         if lsn.0 >= LSN_LIMIT {
             return None;
@@ -30,7 +30,7 @@ impl Version {
         NonZeroU64::new((lsn.0 << 1) | u64::from(op != Op::Delete)).map(Self)
     }
 
-    /// Of a row that a snapshot read at this position.
+    /// Returns the version of a row that a snapshot read at this position.
     pub(super) fn read(lsn: Lsn) -> Option<Self> {
         if lsn.0 >= LSN_LIMIT {
             return None;
@@ -38,12 +38,12 @@ impl Version {
         NonZeroU64::new(READ | (lsn.0 << 1)).map(Self)
     }
 
-    /// As a word; 0 where there is none.
+    /// Returns the version as a word, or 0 for none.
     pub(super) fn bits(version: Option<Self>) -> u64 {
         version.map_or(0, |version| version.0.get())
     }
 
-    /// Of such a word.
+    /// Returns the version of such a word.
     pub(super) fn of_bits(bits: u64) -> Option<Self> {
         NonZeroU64::new(bits).map(Self)
     }
@@ -56,7 +56,7 @@ impl Version {
         Lsn((self.0.get() & !READ) >> 1)
     }
 
-    /// Whether a record of this version changes nothing, as the row is held in a newer one.
+    /// Whether a record of this version changes nothing, because the row is held in a newer version.
     pub(super) fn is_stale(self, held: Self) -> bool {
         match (self.is_read(), held.is_read()) {
             (false, false) => self.0 < held.0,
@@ -65,8 +65,8 @@ impl Version {
         }
     }
 
-    /// The version of a row after a record of this version, if it had one: of a read that overwrites a streamed change, that
-    /// change's, so that its repetitions are known.
+    /// Returns the version of a row after a record of version `new`. A read that overwrites a streamed change keeps
+    /// that change's version, so that repetitions of the change are recognised.
     pub(super) fn after(new: Option<Self>, held: Option<Self>) -> Option<Self> {
         match (new, held) {
             (Some(new), Some(held)) if new.is_read() && !held.is_read() => Some(held),

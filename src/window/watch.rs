@@ -1,4 +1,4 @@
-//! Groups that wait for an answer, and groups that are worth nothing.
+//! Groups that wait for an answer, and the removal of empty groups.
 
 use std::hash::BuildHasher;
 
@@ -9,16 +9,16 @@ use crate::rule::Time;
 use crate::rule::evaluate::Evaluation;
 
 impl Window {
-    /// From here on a group that is named is named at every change that follows, in the same micro-batch too, until
-    /// [`Window::watch`] says that nothing waits for an answer: then the answer cannot depend on how polls were cut.
+    /// From here on, a group with a transition gets one at every further change, also in the same micro-batch, until
+    /// [`Window::watch`] says that nothing waits for an answer. So the answer does not depend on where polls end.
     pub fn watch_named(&mut self) {
         self.watches_named = true;
     }
 
-    /// From here on a touched group is named at every evaluation (or no longer): it waits for an answer, which
+    /// Sets whether a touched group gets a transition at every evaluation. It does while it waits for an answer, which
     /// any change may bring nearer.
     pub fn watch(&mut self, key: &Key, watched: bool) {
-        // A group without rows too: the transactions that emptied it may not be visible yet.
+        // This includes a group without rows: the transactions that emptied it may not be visible yet.
         let index = if watched { self.group_for(key.clone()) } else { self.find_group(key) };
         if let Some(index) = index
             && let Some(group) = self.groups.get_mut(index)
@@ -28,8 +28,8 @@ impl Window {
         }
     }
 
-    /// A group without rows is worth nothing, but for the instant that it has reached under event time, and for the
-    /// transactions that emptied it: while the database does not show them, its answers are of rows that are gone.
+    /// Removes a group without rows. It is kept under event time, for the instant that it has reached. It is also kept
+    /// until the database shows the transactions that emptied it: before, the database's answers contain removed rows.
     pub(super) fn drop_if_empty(&mut self, index: u32) {
         let is_of_postgres = self.program.is_of_postgres();
         let is_over = |group: &Group| group.evaluated == Evaluation::Fails || is_of_postgres;

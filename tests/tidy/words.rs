@@ -64,9 +64,6 @@ const LEFT: &[(&str, &str, usize)] = &[
     ("src/source", "whoever", 1),
     ("src/unit", "verdict", 29),
     ("src/web", "told", 4),
-    ("src/window", "anew", 2),
-    ("src/window", "away", 1),
-    ("src/window", "tells", 1),
 ];
 
 /// `src/unit/audit.rs` → `src/unit`. Files of the root and of other folders stand alone.
