@@ -1,4 +1,4 @@
-//! The table of alerts: connecting to it, preparing it, and saying what is wrong with it.
+//! The table of alerts: connecting to it, preparing it, and reporting what is wrong with it.
 
 use sqlx::Connection;
 use sqlx::migrate::MigrateError;
@@ -17,19 +17,19 @@ use crate::sink::postgres::rights::{Found, rights};
 pub struct AlertsTable(Database);
 
 impl AlertsTable {
-    /// The database of a configuration.
+    /// Returns the database of a configuration.
     ///
     /// # Errors
-    /// Not a Postgres URL.
+    /// The setting is not a Postgres URL.
     pub fn of(config: &Config) -> Result<Self, Failure> {
         let (url, setting) = config.table_url();
         Self::at(url, setting)
     }
 
-    /// The database at this URL, which `setting` gave.
+    /// Returns the database at this URL, which `setting` gave.
     ///
     /// # Errors
-    /// Not a Postgres URL.
+    /// The setting is not a Postgres URL.
     pub fn at(url: &str, setting: &'static str) -> Result<Self, Failure> {
         config::check_url(url).map_err(|problem| Failure::misconfigured(format!("{setting}: {problem}")))?;
         Ok(Self(Database::new(url, config::redact_url(url), setting, Session::Writing)?))
@@ -40,7 +40,7 @@ impl AlertsTable {
         self.0.shown()
     }
 
-    /// Connects, trying again by this rule.
+    /// Connects, and retries by this rule.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
@@ -48,7 +48,7 @@ impl AlertsTable {
         self.0.connect(retry).await
     }
 
-    /// Connects, once.
+    /// Connects once.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
@@ -56,7 +56,7 @@ impl AlertsTable {
         self.0.try_connect().await
     }
 
-    /// An error of a statement on the table.
+    /// Returns the error of a failed statement on the table.
     pub fn failed(&self, error: sqlx::Error) -> CallError {
         let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         match code.as_deref() {
@@ -82,7 +82,7 @@ impl AlertsTable {
     /// Brings the table up to date.
     ///
     /// # Errors
-    /// The role may not, or the migrations do not fit.
+    /// The role may not do this, or the migrations do not fit.
     pub async fn migrate(&self, connection: &mut PgConnection) -> Result<Migrated, Failure> {
         migrations::run(connection).await.map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) if kind(&error) == Kind::Refused => {
@@ -102,10 +102,10 @@ impl AlertsTable {
     }
 }
 
-/// The table sink of a configuration; its table exists and can be written.
+/// Returns the table sink of a configuration, after checking that the table exists and can be written.
 ///
 /// # Errors
-/// It does not exist, or a right is missing.
+/// The table does not exist, or a right is missing.
 pub(super) async fn sink(config: &Config) -> Result<Option<TableSink>, Failure> {
     let Some(settings) = &config.alerts.postgres else { return Ok(None) };
     let table = AlertsTable::of(config)?;

@@ -1,8 +1,8 @@
-//! The archive job: checked against the servers, wired, and run.
+//! The archive job: checking it against the servers, wiring it, running it.
 //!
 //! - this file: the job
 //! - [`columns`]: which columns the records have
-//! - [`status`]: how far it is, and what it has written
+//! - [`status`]: its progress, and the files that it has written
 
 pub mod columns;
 pub mod status;
@@ -32,10 +32,10 @@ use crate::sink::kafka::dead_letters::DeadLetters;
 use crate::source::kafka::KafkaSource;
 use crate::source::kafka::topics::ReadTopics;
 
-/// Runs the job. `None`: it was asked to stop before it had joined.
+/// Runs the job. `None`: it was asked to stop before it had joined the group.
 ///
 /// # Errors
-/// A server cannot be reached, or refuses; or what the run does not recover from by itself.
+/// A server cannot be reached or refuses, or the run cannot recover from an error.
 pub async fn run(
     config: &ArchiveConfig,
     until_end: bool,
@@ -81,7 +81,7 @@ pub async fn run(
     }
 }
 
-/// Waits for the topic, and creates the one for dead letters.
+/// Waits for the topic, and creates the dead-letter topic.
 async fn prepare(config: &ArchiveConfig, cluster: &Cluster, until_end: bool) -> Result<(), Failure> {
     let missing = if until_end { MissingTopic::Fail(config.startup_wait) } else { MissingTopic::Wait };
     let topic = &config.archive.topic;
@@ -111,7 +111,7 @@ fn open(config: &ArchiveConfig) -> Result<(Folder, Output), Failure> {
     Ok((folder, output))
 }
 
-/// A folder of the configuration that cannot be opened.
+/// Returns the error for a folder of the configuration that cannot be opened.
 fn unusable(setting: &str, error: CheckpointError) -> Failure {
     match error {
         CheckpointError::Io { .. } => Failure::misconfigured(format!("{setting}: {error}")),
@@ -119,7 +119,7 @@ fn unusable(setting: &str, error: CheckpointError) -> Failure {
     }
 }
 
-/// A folder with files of others is left as it was.
+/// Fails if the folder has files of something else. The folder is not changed.
 fn refuse_strangers(output_path: &Path) -> Result<(), Failure> {
     if !output_path.is_dir() || output::owner(&RealDisk, output_path).map_err(JobError::from)?.is_some() {
         return Ok(());

@@ -1,8 +1,8 @@
-//! The main job at work, on servers that the demo brings along.
+//! The demo: the main job on servers that the demo starts itself.
 //!
-//! - this file: from nothing to a summary, and everything removed again
-//! - [`seen`]: what the alerts add up to
-//! - [`summary`]: what came out, pure
+//! - this file: the course of a demo, and its cleanup
+//! - [`seen`]: counts of the alerts so far
+//! - [`summary`]: the result, pure
 
 pub mod seen;
 pub mod summary;
@@ -44,38 +44,38 @@ use crate::source::kafka::KafkaSource;
 use seen::Seen;
 use summary::Summary;
 
-/// How often the show is drawn.
+/// How often the display is updated.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
-/// How long the pipeline gets at the end to catch up with what was bought.
+/// How long the pipeline may take at the end to process the last purchases.
 const CATCH_UP: Duration = Duration::from_secs(30);
 
-/// The rules, as a configuration has them.
+/// The rules in the form of a configuration.
 const RULES: &str = include_str!("../demo/rules.toml");
 
-/// What a demo is to do.
+/// The settings of a demo.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
-    /// How long people buy.
+    /// How long purchases are simulated.
     pub duration: Duration,
-    /// Download PostgreSQL even where this machine has one.
+    /// Whether to download PostgreSQL even if this machine has it.
     pub fetch: bool,
 }
 
-/// What shows a demo while it runs.
+/// The display of a demo while it runs.
 pub trait Show {
-    /// A line that stays.
+    /// Prints a permanent line.
     fn line(&mut self, line: &str);
-    /// What is real, and what is a substitute.
+    /// Prints what is real in the demo, and what is a substitute.
     fn intro(&mut self, binaries: &Binaries, place: &Place, server: &Server, broker: &Broker);
-    /// The page is at this address.
+    /// Prints the address of the page.
     fn page(&mut self, address: &str);
-    /// From now on people buy, for so long.
+    /// Says that purchases begin, and how long they go on.
     fn buying(&mut self, started: Instant, duration: Duration);
-    /// What has happened since, and how things are.
+    /// Takes the new alerts and shows the status.
     fn draw(&mut self, status: &RunStatus, done: &Done, program_began: Instant);
-    /// What the alerts add up to so far.
+    /// The counts of the alerts so far.
     fn seen(&self) -> &Seen;
-    /// The end: nothing is drawn any more.
+    /// Removes the status at the end.
     fn clear(&mut self);
 }
 
@@ -88,7 +88,7 @@ impl From<DemoError> for Failure {
 /// Runs the demo. `None`: it was asked to stop before it had begun.
 ///
 /// # Errors
-/// A [`Failure`] that says how the process is to end.
+/// A [`Failure`] with the exit code of the process.
 pub async fn run(request: Request, console: &mut impl Show) -> Result<Option<Summary>, Failure> {
     let began = Instant::now();
     let stop = stopped().boxed().shared();
@@ -147,7 +147,7 @@ pub async fn run(request: Request, console: &mut impl Show) -> Result<Option<Sum
     shown.map(Some)
 }
 
-/// Programs of this machine, else of an earlier demo, else fetched.
+/// Finds PostgreSQL's programs on this machine or in the cache, or downloads them.
 async fn find(fetch: bool, place: &Place, console: &mut impl Show) -> Result<Binaries, Failure> {
     let here = if fetch { None } else { binaries::on_this_machine() };
     if let Some(found) = here {
@@ -174,7 +174,7 @@ async fn find(fetch: bool, place: &Place, console: &mut impl Show) -> Result<Bin
     Ok(found)
 }
 
-/// Writes the configuration into the demo's folder and reads it: what a user would write.
+/// Writes the configuration into the demo's folder as a user would, and reads it.
 fn configuration(place: &Place, server: &Server, broker: &Broker) -> Result<Config, Failure> {
     let file = place.path().join("tripline.toml");
     let text = format!(
@@ -197,7 +197,7 @@ fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.write_all(text.as_bytes())
 }
 
-/// Ready when the process is told to stop, or its terminal is gone.
+/// Returns when the process gets a signal to stop, or when its terminal is gone.
 async fn stopped() {
     let hung_up = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
@@ -213,7 +213,7 @@ async fn stopped() {
 
 type Stop = futures_util::future::Shared<futures_util::future::BoxFuture<'static, ()>>;
 
-/// What goes on beside the pipeline.
+/// The tasks and the display beside the pipeline.
 struct Stage<'s, S> {
     status: Arc<RunStatus>,
     connection: PgConnection,
@@ -240,7 +240,7 @@ impl<S: Show> Stage<'_, S> {
             self.watch(seconds, |_| false).await?;
         }
         if let Some(shoppers) = self.shoppers.take() {
-            // Not given up half-way: every row is to be counted.
+            // The task is not aborted, because every row has to be counted.
             self.done.closed.store(true, Ordering::Relaxed);
             if let Err(failed) = shoppers.await.map_err(|error| DemoError::new(error.to_string())).flatten() {
                 return Err(failed.into());
@@ -253,7 +253,8 @@ impl<S: Show> Stage<'_, S> {
         Ok(Summary::new(snapshot, changed, self.console.seen().clone(), open_in_sql))
     }
 
-    /// Draws until `until` holds of the records read, or the time is over. Whether it was told to stop.
+    /// Updates the display until `until` is true for the number of records read, or the time is over. Returns whether
+    /// the process got a signal to stop.
     async fn watch(&mut self, limit: Duration, until: impl Fn(u64) -> bool) -> Result<bool, Failure> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
@@ -277,8 +278,8 @@ impl<S: Show> Stage<'_, S> {
         Ok(false)
     }
 
-    /// Waits until everything has been read and answered, and the rules' own queries find what is open. What they find:
-    /// by rule, the keys.
+    /// Waits until everything is read and confirmed and the rules' own queries agree with the open alerts. Returns the
+    /// keys that the queries find, by rule.
     async fn settle(&mut self, config: &Config) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
         let deadline = Instant::now() + CATCH_UP;
         loop {
@@ -296,7 +297,7 @@ impl<S: Show> Stage<'_, S> {
         }
     }
 
-    /// The broker outlives its clients: they would complain.
+    /// Ends the tasks before the broker, since clients without a broker log errors.
     async fn end(&mut self) {
         for task in self.shoppers.iter_mut().chain([&mut self.bridge]).filter(|task| !task.is_finished()) {
             task.abort();
@@ -314,7 +315,7 @@ fn why(who: &str, ended: Result<Result<(), DemoError>, tokio::task::JoinError>) 
     Failure::new(Exit::Failed, format!("{who} ended: {why}"))
 }
 
-/// What each rule's query finds when it is run by hand: its keys.
+/// Runs each rule's query and returns the keys that it finds.
 async fn holding(
     connection: &mut PgConnection,
     config: &Config,

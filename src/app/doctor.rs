@@ -1,8 +1,8 @@
-//! Everything that a run needs, examined, with a fix for what is wrong. Nothing is changed.
+//! Checks of everything that a run needs, each with a fix. Nothing is changed.
 //!
 //! - this file: asking all servers
 //! - `kafka`, `connect`, `database`: asking one of them
-//! - `facts`: what they said; `checks`: what that means; [`finding`]: what is reported; all of them pure
+//! - `facts`: the answers, `checks`: evaluation of the answers, [`finding`]: the report; all of them pure
 
 mod checks;
 mod connect;
@@ -27,10 +27,10 @@ use crate::model::Table;
 use crate::postgres::no_answer;
 use crate::rule::watched::Watched;
 
-/// How long a server is waited for that cannot be reached.
+/// How long to wait for a server that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Examines everything. `connect_url`: Kafka Connect's REST interface, where it is known.
+/// Runs all checks. `connect_url` is the address of Kafka Connect's REST interface, if known.
 pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     let mut found = vec![ok("config", format!("the configuration can be read, rules: {}", config.rules.len()))];
     let (settings, parsed, mut wrong) = parsed(&config.rules);
@@ -50,7 +50,7 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     };
     let mut asked = Asked { connectors, rules: &rules, tables: &tables, is_first: true };
     found.extend(examine_source(config, &asked, wrong).await);
-    // Of the others, what is not the same.
+    // The findings of the other sources are added where they differ.
     asked.is_first = false;
     for (number, source) in config.sources.iter().enumerate().skip(1) {
         let of_source = Config { source: source.clone(), ..config.clone() };
@@ -69,7 +69,7 @@ pub async fn examine(config: &Config, connect_url: Option<&str>) -> Report {
     Report(found)
 }
 
-/// Without a table nothing is known of what the topic should have.
+/// Returns the finding for a missing table. Without a table it is not known what the topic should have.
 fn no_table(config: &Config, problem: String) -> Finding {
     let (text, fix) = match config.sources.as_slice() {
         [source] if source.table.is_none() => (
@@ -81,21 +81,21 @@ fn no_table(config: &Config, problem: String) -> Finding {
     finding::problem("rule", text, fix).ends(Exit::Misconfigured)
 }
 
-/// What is known of a configuration before its servers are asked for a source.
+/// The facts that are known before the servers are asked about a source.
 struct Asked<'a> {
     connectors: Option<(&'a str, Result<Vec<Connector>, Failure>)>,
     rules: &'a [(&'a RuleSettings, &'a ParsedRule)],
-    /// The tables of all sources, that of this one first.
+    /// The tables of all sources, with this source's table first.
     tables: &'a [(String, String)],
     is_first: bool,
 }
 
-/// Examines what the source of a configuration needs, and, with the first one, what all need.
+/// Checks what one source needs. For the first source, it also checks what all sources need.
 async fn examine_source(config: &Config, asked: &Asked<'_>, wrong: Vec<Finding>) -> Vec<Finding> {
     let clock = SystemClock::default();
     let mut found = Vec::new();
     let table = asked.tables.first().map(|(schema, table)| (schema.as_str(), table.as_str()));
-    // The servers do not depend on each other.
+    // The servers do not depend on each other, so they are asked at the same time.
     let patience = PATIENCE.min(config.startup_wait);
     let limit = patience + config.postgres.statement_timeout * 4;
     let (broker, database, alerts) = tokio::join!(
@@ -210,13 +210,13 @@ fn of_database(
     found
 }
 
-/// Waits for an answer that a server may never give.
+/// Waits up to `limit` for an answer.
 async fn in_time<T>(limit: Duration, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let answered = tokio::time::timeout(limit, answer).await;
     answered.unwrap_or_else(|_| Err(Failure::new(Exit::Unreachable, no_answer(limit).to_string())))
 }
 
-/// The rules that can be parsed, and what is wrong with the others.
+/// Returns the rules that can be parsed, and findings for the others.
 fn parsed(rules: &[RuleSettings]) -> (Vec<&RuleSettings>, Vec<ParsedRule>, Vec<Finding>) {
     let (mut settings, mut good, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     let fix = "correct the rule's sql; config/default.toml shows one";

@@ -1,4 +1,4 @@
-//! Why an alert fired, and what has changed since.
+//! Why an alert fired, and what has changed since then.
 
 use serde_json::Value as Json;
 use sqlx::Connection;
@@ -22,30 +22,30 @@ use crate::sink::postgres::stored;
 
 /// The alert's rule as it is configured now.
 pub struct RuleNow {
-    /// Its version; `None` when there is no such rule, or it does not fit its table.
+    /// The rule's version. `None` if there is no such rule, or it does not fit its table.
     pub version: Option<String>,
-    /// What Postgres says, or why it was not asked.
+    /// Postgres's answer, or why it was not asked.
     pub found: Result<RowsNow, String>,
 }
 
-/// What Postgres says now, with the names that go with it.
+/// Postgres's current answer, with names.
 pub struct RowsNow {
-    /// Of the aggregates.
+    /// The names of the aggregates.
     pub outputs: Vec<String>,
-    /// Whether the alert has a number for each.
+    /// Whether the alert has a number for each aggregate.
     pub known: Vec<bool>,
-    /// Which of them is COUNT(*).
+    /// The index of COUNT(*) among the aggregates.
     pub count: Option<usize>,
-    /// Of the rows' columns.
+    /// The names of the rows' columns.
     pub columns: Vec<String>,
     /// The rows and their totals.
     pub present: Present,
 }
 
-/// The alert of this id, from the table.
+/// Reads the alert with this id from the table.
 ///
 /// # Errors
-/// There is none, or the server cannot be reached, or refuses.
+/// There is no such alert, or the server cannot be reached, or refuses.
 pub async fn find(config: &Config, id: Uuid) -> Result<AlertRecord, Failure> {
     let table = AlertsTable::of(config)?;
     let mut connection = table.connect(Retry::ONCE).await?;
@@ -59,10 +59,10 @@ pub async fn find(config: &Config, id: Uuid) -> Result<AlertRecord, Failure> {
     })
 }
 
-/// What Postgres says of an alert now.
+/// Asks Postgres about an alert's key.
 ///
 /// # Errors
-/// The server cannot be reached, or refuses. What is wrong with the rule is part of the answer.
+/// The server cannot be reached, or refuses. A problem with the rule is part of the answer.
 pub async fn explain(config: &Config, record: &AlertRecord) -> Result<RuleNow, Failure> {
     let database = rules_database(&config.postgres)?;
     match config.rules.iter().find(|rule| rule.name == record.rule) {
@@ -152,7 +152,7 @@ impl RowsNow {
     }
 }
 
-/// The alert's key as parameters; `None` where the rule has other key columns.
+/// Returns the alert's key as parameters. `None` where the rule has other key columns.
 fn key_texts(query: &Query, record: &AlertRecord) -> Option<Vec<Option<String>>> {
     if query.group_by.len() != record.key.len() {
         return None;
@@ -161,13 +161,13 @@ fn key_texts(query: &Query, record: &AlertRecord) -> Option<Vec<Option<String>>>
     names.map(|name| record.key.get(name?).map(text)).collect()
 }
 
-/// The alert's own number for each output: what the database said, or the stream where it was not asked.
+/// Returns the alert's own number for each output. It is Postgres's number, or the stream's if Postgres was not asked.
 fn numbers<'a>(query: &Query, record: &'a AlertRecord) -> Vec<Option<&'a Json>> {
     let numbers = record.numbers();
     outputs(query).iter().map(|output| numbers.and_then(|numbers| numbers.get(&output.name))).collect()
 }
 
-/// A value as Postgres reads it; `None` for NULL.
+/// Returns a value as text for Postgres. `None` for NULL.
 fn text(value: &Json) -> Option<String> {
     match value {
         Json::Null => None,

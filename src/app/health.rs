@@ -1,4 +1,4 @@
-//! Whether a run of this configuration is alive on this machine, and makes progress.
+//! Whether a run of this configuration is alive on this machine and makes progress.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -14,15 +14,15 @@ use crate::progress::group::GroupMember;
 use crate::progress::lag;
 use crate::web::READINESS_HEADER;
 
-/// How long the run's own page may take to answer; it asks Postgres in turn.
+/// The timeout for the run's own page, which asks Postgres in turn.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Examines the run; the text says what was found.
+/// Checks the run. Returns a text about its state.
 ///
 /// # Errors
-/// It is not alive, makes no progress, or it cannot be known.
+/// The run is not alive or makes no progress, or its state cannot be found out.
 pub async fn check(config: &Config, stalled_after: i64) -> Result<String, String> {
-    // A port that was chosen freely is known to the run alone.
+    // Only the run knows a port that the system chose.
     if let Some(page) = config.web.as_ref().map(|web| here(web.listen)).filter(|page| page.port() != 0) {
         return by_the_page(page).await;
     }
@@ -48,7 +48,7 @@ pub async fn check(config: &Config, stalled_after: i64) -> Result<String, String
     found.map(|text| text + &next_start).map_err(|text| text + &next_start)
 }
 
-/// The address at which this machine reaches what listens there.
+/// Returns the address at which this machine reaches a listening socket.
 fn here(listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, listen.port()).into(),
@@ -57,14 +57,14 @@ fn here(listen: SocketAddr) -> SocketAddr {
     }
 }
 
-/// What `/readyz` answers: its status, the word in its header, its text.
+/// The answer of `/readyz`: its status, the state in its header, its text.
 struct Readiness {
     status: u16,
     state: Option<String>,
     text: String,
 }
 
-/// What the run says of itself.
+/// Asks the run's own page.
 async fn by_the_page(page: SocketAddr) -> Result<String, String> {
     let asked = tokio::task::spawn_blocking(move || -> Result<Readiness, ureq::Error> {
         let mut answer = http::client(PAGE_TIMEOUT).get(format!("http://{page}/readyz")).call()?;
@@ -78,7 +78,7 @@ async fn by_the_page(page: SocketAddr) -> Result<String, String> {
     }
 }
 
-/// Whether an answer of `/readyz` is that of a run that is alive and not stalled.
+/// Whether an answer of `/readyz` comes from a run that is alive and not stalled.
 fn is_alive(readiness: &Readiness) -> Result<String, String> {
     let shown = readiness.text.lines().map(str::trim).collect::<Vec<_>>().join("; ");
     match (readiness.status, readiness.state.as_deref()) {
@@ -88,8 +88,8 @@ fn is_alive(readiness: &Readiness) -> Result<String, String> {
     }
 }
 
-/// Whether another instance is an active member of the group, and this one is not. Members that are no instances of
-/// Tripline, such as a console consumer, do nobody's work.
+/// Whether another instance is an active member of the group and this one is not. Members that are not instances of
+/// Tripline, such as a console consumer, do not count.
 fn is_standby(members: &[GroupMember], instance: Option<&str>) -> bool {
     let Some(instance) = instance else { return false };
     members.iter().any(is_instance) && !members.iter().any(|member| member.is_of(instance))
@@ -101,14 +101,14 @@ fn is_instance(member: &GroupMember) -> bool {
     name.is_some_and(|name| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// What tells whether a run makes progress.
+/// The facts that show whether a run makes progress.
 #[derive(Clone, Copy, Debug)]
 struct Facts {
-    /// Records that are not read yet.
+    /// The number of unread records.
     lag: i64,
-    /// The age in seconds of the oldest of them, where it is known.
+    /// The age in seconds of the oldest unread record, where it is known.
     oldest: Option<i64>,
-    /// Seconds since the newest epoch was closed.
+    /// The seconds since the newest epoch was closed.
     since_epoch: Option<i64>,
 }
 
@@ -174,7 +174,7 @@ mod tests {
         check(&[&other, &mine], me, false); // takes over, or is taken over from
         check(&[], me, false); // is about to join
         check(&[&other], None, false); // which instance this is cannot be told
-        // A console, and a run to the end: neither is what it would be a standby for.
+        // A console consumer and a run to the end do not make this instance a standby.
         check(&["console-consumer-550e8400-e29b-41d4-a716-446655440000"], me, false);
         check(&["tripline-550e8400-e29b-41d4-a716-446655440000"], me, false);
     }

@@ -1,8 +1,8 @@
-//! Moving the group by hand, and writing its offsets down.
+//! Moving the group manually, and saving its offsets.
 //!
-//! - this file: what the commands do
-//! - [`plan`]: what a reset does to each partition, pure
-//! - [`csv`]: offsets as Kafka's own tool reads and writes them, pure
+//! - this file: the commands
+//! - [`plan`]: the effect of a reset on each partition, pure
+//! - [`csv`]: offsets in the format of Kafka's own tool, pure
 
 pub mod csv;
 pub mod plan;
@@ -26,21 +26,21 @@ use crate::progress::topics::partition_of;
 use crate::progress::{Offsets, TopicState, Topics};
 use plan::{Goal, Move};
 
-/// How long a broker is waited for that cannot be reached.
+/// How long to wait for a broker that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the coordinator counts a member as active that has stopped without leaving, unless set otherwise.
+/// How long the coordinator counts a member that stopped without leaving as active, unless the setting differs.
 const SESSION_TIMEOUT_MS: &str = "10000";
 
-/// Where a group is to be moved.
+/// Where to move a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// To the oldest record that the topic still has.
     Earliest,
-    /// Past the newest record.
+    /// After the newest record.
     Latest,
     /// To this offset.
     Offset(NextOffset),
-    /// To the first record that is not older.
+    /// To the first record that is not older than this.
     At(Timestamp),
     /// By this many records.
     Shift(i64),
@@ -48,40 +48,40 @@ pub enum Target {
     File(PathBuf),
 }
 
-/// A reset that is asked for.
+/// The request for a reset.
 #[derive(Clone, Debug)]
 pub struct ResetRequest {
-    /// Where to.
+    /// Where to move the group.
     pub target: Target,
-    /// Only these topics; all of them where it is empty.
+    /// The topics to move. Empty: all of them.
     pub topics: Vec<String>,
-    /// Only these partitions of theirs; all of them where it is empty.
+    /// The partitions to move. Empty: all of them.
     pub partitions: Vec<i32>,
-    /// Where the present offsets are written; by default into the checkpoint folder.
+    /// The file for the previous offsets. `None`: a file in the checkpoint folder.
     pub export: Option<PathBuf>,
-    /// Do it, rather than show it.
+    /// Whether to move the group, or only to show the effect.
     pub execute: bool,
 }
 
-/// What a reset does, or has done.
+/// The effect of a reset.
 #[derive(Clone, Debug)]
 pub struct Reset {
     /// The topics that the group reads.
     pub topics: Topics,
     /// The group's state and members.
     pub group: GroupState,
-    /// What becomes of each partition.
+    /// The effect on each partition.
     pub moves: Vec<Move>,
-    /// Where the previous offsets were written, if the group had any and was moved.
+    /// The file with the previous offsets, if the group had any and was moved.
     pub saved: Option<PathBuf>,
-    /// Why it would be refused, where it was only shown.
+    /// Why the reset would be refused, if it was only shown.
     pub refused: Option<String>,
 }
 
-/// The topic exists, and the cluster answers.
+/// Waits for the topics of a configuration. Returns access to the group's offsets.
 ///
 /// # Errors
-/// It does not, or refuses.
+/// A topic does not exist, or the cluster does not answer, or refuses.
 pub async fn open(config: &Config) -> Result<GroupOffsets, Failure> {
     let cluster = super::servers::cluster(&config.kafka);
     let patience = PATIENCE.min(config.startup_wait);
@@ -92,7 +92,7 @@ pub async fn open(config: &Config) -> Result<GroupOffsets, Failure> {
     GroupOffsets::new(cluster, &config.kafka.group_id, topics_of(config))
 }
 
-/// Moves the group, or shows what that would do.
+/// Moves the group, or shows the effect of doing so.
 ///
 /// # Errors
 /// The target does not fit the topic, the group has an active member, or a server does not answer.
@@ -122,8 +122,8 @@ pub async fn reset(config: &Config, request: &ResetRequest) -> Result<Reset, Fai
     let mut saved = None;
     if request.execute {
         inactive?;
-        // Held until the group has been moved: no run on this folder starts meanwhile. One on another machine is a
-        // member by then, and the broker refuses the commit.
+        // The lock is held until the group has been moved, so that no run on this folder starts meanwhile. A run on
+        // another machine is a member by then, and the broker rejects the commit.
         let _lock = lock(config)?;
         saved = save(config, request.export.as_deref(), (&topics, &topic), now)?;
         offsets.commit(&plan::offsets(&moves)).await?;
@@ -132,7 +132,7 @@ pub async fn reset(config: &Config, request: &ResetRequest) -> Result<Reset, Fai
     Ok(Reset { topics, group, moves, saved, refused: inactive.err().map(|failure| failure.message) })
 }
 
-/// The group's present offsets as CSV.
+/// Returns the group's current offsets as CSV.
 ///
 /// # Errors
 /// A server does not answer.
@@ -145,7 +145,7 @@ pub async fn export(config: &Config) -> Result<String, Failure> {
     Ok(csv::write(&offsets.topics, &present))
 }
 
-/// The lanes that are asked for; empty: all of them.
+/// Returns the requested lanes. Empty: all of them.
 fn chosen(request: &ResetRequest, topics: &Topics, state: &TopicState) -> Result<Vec<i32>, String> {
     let names: Vec<&str> = topics.read().map(|(_, name)| name).collect();
     if let Some(other) = request.topics.iter().find(|topic| !names.contains(&topic.as_str())) {
@@ -185,7 +185,7 @@ fn read(file: &Path, topics: &Topics) -> Result<Offsets, Failure> {
     csv::read(topics, &text).map_err(named)
 }
 
-/// Only a group without active members can be moved.
+/// Fails if the group has active members, since it cannot be moved then.
 fn check_inactive(config: &Config, group: &GroupState) -> Result<(), Failure> {
     if group.members.is_empty() {
         return Ok(());
@@ -202,7 +202,7 @@ fn check_inactive(config: &Config, group: &GroupState) -> Result<(), Failure> {
     ))
 }
 
-/// The lock of the folder, which a running process holds.
+/// Takes the lock of the folder, which a running process holds.
 fn lock(config: &Config) -> Result<Folder, Failure> {
     Folder::open(&config.checkpoint.dir, &config.kafka.group_id).map_err(|error| match error {
         CheckpointError::Locked(path) => Failure::new(
@@ -213,7 +213,7 @@ fn lock(config: &Config) -> Result<Folder, Failure> {
     })
 }
 
-/// Writes the present offsets to a file. `None` where there are none.
+/// Writes the current offsets to a file. `None` if there are none.
 fn save(
     config: &Config,
     export: Option<&Path>,
@@ -235,7 +235,7 @@ fn save(
     Ok(Some(file))
 }
 
-/// The group's present offsets, with a warning for those that it does not have.
+/// Returns the group's current offsets. Logs a warning for partitions without one.
 fn present(topics: &Topics, topic: &TopicState) -> Offsets {
     let (offsets, without) = plan::present(&topic.partitions);
     for lane in without {
@@ -248,10 +248,10 @@ fn present(topics: &Topics, topic: &TopicState) -> Offsets {
     offsets
 }
 
-/// Writes a file that does not exist yet, durably.
+/// Creates a file, which must not exist, and makes it durable.
 ///
 /// # Errors
-/// It exists, or the file system refuses.
+/// The file exists, or the file system refuses.
 pub fn write_new(file: &Path, text: &str) -> Result<(), Failure> {
     let written = || -> io::Result<()> {
         let mut out = OpenOptions::new().write(true).create_new(true).open(file)?;

@@ -1,4 +1,4 @@
-//! What the next start does, and how far the group is: seen from outside, without disturbing a run.
+//! What the next start does, and how far the group is. This is read from outside, without disturbing a run.
 
 pub mod view;
 
@@ -23,32 +23,32 @@ use crate::progress::{Offsets, Progress, TopicState, Topics, lag};
 use crate::retry::Retry;
 use crate::sink::kafka::recovery;
 
-/// How long a command tries again, e.g. while the group's coordinator is being elected.
+/// How long a command retries, for example while the group's coordinator is being elected.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A group's offsets in a cluster, and moving them.
+/// Reads and moves a group's offsets in a cluster.
 pub struct GroupOffsets {
     cluster: Cluster,
     /// The topics that the group reads.
     pub topics: Topics,
-    /// Sees of the topic what a run would read.
+    /// A client that sees the records which a run would read.
     reader: Client,
-    /// Sees the group's offsets even while a transaction that is to move them is open.
+    /// A client that sees the group's offsets even while an open transaction is about to move them.
     committer: Client,
 }
 
 impl GroupOffsets {
-    /// Nothing is asked yet.
+    /// Creates the clients without asking anything.
     ///
     /// # Errors
-    /// A property that librdkafka does not accept.
+    /// librdkafka rejects a property.
     pub fn new(cluster: Cluster, group: &str, topics: Topics) -> Result<Self, Failure> {
         let reader = cluster.client(group, Isolation::Committed)?;
         let committer = cluster.client(group, Isolation::Uncommitted)?;
         Ok(Self { topics, cluster, reader, committer })
     }
 
-    /// Every partition of the topics, with what the group has committed.
+    /// Reads every partition of the topics, with the offsets that the group has committed.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -69,7 +69,7 @@ impl GroupOffsets {
             .await
     }
 
-    /// State and members of the group.
+    /// Reads state and members of the group.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -78,7 +78,7 @@ impl GroupOffsets {
         Retry::for_at_most(PATIENCE).run(what, async || self.committer.group_state().await).await
     }
 
-    /// In each of these partitions, the first record that is not older than this, or the end.
+    /// Finds the first record of each partition that is not older than this, or the end.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -99,15 +99,16 @@ impl GroupOffsets {
     }
 }
 
-/// Looks at a group from outside.
+/// Reads the state of a group from outside.
 ///
 /// # Errors
-/// A server does not answer, or refuses; or a file of the folder is damaged.
+/// A server does not answer or refuses, or a file of the folder is damaged.
 pub async fn view(config: &Config) -> Result<ProgressView, Failure> {
     let group_id = &config.kafka.group_id;
     let offsets = GroupOffsets::new(super::servers::cluster(&config.kafka), group_id, topics_of(config))?;
     let state = offsets.topic_state().await?;
-    // After the group's offsets, since a run writes the folder before it commits: else it could look older than it is.
+    // The folder is read after the group's offsets. A run writes the folder before it commits, so in the other order
+    // the folder could look too old.
     let folder = folder_state(FolderView::of_group(&config.checkpoint.dir, group_id).map_err(JobError::from)?);
     let group = offsets.group_state().await?;
     let now = SystemClock::default().now();
@@ -122,10 +123,10 @@ pub async fn view(config: &Config) -> Result<ProgressView, Failure> {
     Ok(ProgressView { policy, topic, group, folder, decision, ages, now })
 }
 
-/// The topics of a configuration at the places that they have in the group's folder.
+/// Returns the topics of a configuration, at their places in the group's folder.
 pub fn topics_of(config: &Config) -> Topics {
     let read: Vec<String> = config.sources.iter().map(|source| source.topic.clone()).collect();
-    // What is wrong with the folder is said where it is gone on from.
+    // The command that resumes from the folder reports what is wrong with it.
     let view = FolderView::of_group(&config.checkpoint.dir, &config.kafka.group_id).ok().flatten();
     match view.and_then(|view| view.newest) {
         Some(newest) => newest.topics.reading(&read),
@@ -133,7 +134,7 @@ pub fn topics_of(config: &Config) -> Topics {
     }
 }
 
-/// What the settings say of a start.
+/// Returns the settings for a start.
 fn policy(config: &Config, topics: &Topics) -> Policy {
     Policy {
         group: config.kafka.group_id.clone(),
@@ -166,7 +167,7 @@ fn folder_state(view: Option<FolderView>) -> Option<FolderState> {
     })
 }
 
-/// What a decision looks up, asked for by a command.
+/// The look-ups of a decision for a command.
 struct CommandLookups<'a> {
     config: &'a Config,
     offsets: &'a GroupOffsets,
@@ -178,7 +179,7 @@ impl Lookups for CommandLookups<'_> {
 
     async fn recovery(&mut self) -> Result<Option<Progress>, Failure> {
         let (topic, group) = (&self.config.checkpoint.episodes_topic, &self.config.kafka.group_id);
-        // One of this group ends as soon as the next start fences it out.
+        // The next start fences out this group's open transaction, which ends it.
         let open = OpenTransaction::LeaveOut;
         let read = async || recovery::read(&self.offsets.cluster, topic, group, open).await;
         let found = Retry::for_at_most(PATIENCE).run("reading the recovery topic", read).await?.progress;

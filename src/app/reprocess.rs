@@ -1,8 +1,8 @@
-//! Everything read once more under another group id, and what is open then compared with the previous group.
+//! Reads everything again under another group id, and compares the open alerts with those of the previous group.
 //!
-//! - this file: what the command does
-//! - `dry_run`: the same, and nothing of it is kept
-//! - [`difference`]: what is open in one group and not in the other, pure
+//! - this file: the command
+//! - `dry_run`: the same without keeping anything
+//! - [`difference`]: alerts that are open in only one of the groups, pure
 
 pub mod difference;
 mod dry_run;
@@ -26,20 +26,20 @@ use crate::retry::Retry;
 use crate::sink::kafka::recovery;
 use crate::unit::recovery::RecoveryState;
 
-/// How long the recovery topic is tried to be read.
+/// How long to retry reading the recovery topic.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A reprocess that is asked for.
+/// The request to reprocess.
 #[derive(Debug)]
 pub struct Reprocess {
-    /// The configuration, of the new group and from the beginning.
+    /// The configuration with the new group, from the beginning of the topics.
     config: Config,
     /// The previous group.
     pub old_group: String,
     dry_run: bool,
 }
 
-/// A reprocess whose servers have been checked; nothing has been created or joined yet.
+/// A request whose servers have been checked. Nothing has been created or joined yet.
 pub struct Checked<'a> {
     /// The job.
     pub job: Prepared<'a>,
@@ -47,19 +47,19 @@ pub struct Checked<'a> {
     partitions: Vec<i32>,
 }
 
-/// What came out.
+/// The result.
 #[derive(Debug)]
 pub struct Compared {
-    /// When the previous group last committed; `None` where nothing is known of it.
+    /// When the previous group last committed. `None` if nothing is known of that group.
     pub as_of: Option<Timestamp>,
-    /// What was done.
+    /// The counts of the run.
     pub counts: Counts,
-    /// What is open in one group and not in the other.
+    /// The differences between the open alerts of the groups.
     pub open: Difference,
 }
 
 impl Reprocess {
-    /// `to`: the new group; by default the one that follows the configuration's.
+    /// Creates the request. `to` is the new group. `None`: the one that follows the configuration's group.
     ///
     /// # Errors
     /// There is no name for the new group.
@@ -75,20 +75,20 @@ impl Reprocess {
         &self.config.kafka.group_id
     }
 
-    /// Checks the servers, and that the new group is new.
+    /// Checks the servers, and that the new group is not used yet.
     ///
     /// # Errors
-    /// A server cannot be reached, or refuses; or the group has been used before.
+    /// A server cannot be reached or refuses, or the group has been used before.
     pub async fn prepare(&self) -> Result<Checked<'_>, Failure> {
         let job = run::prepare(&self.config, true).await?;
         let partitions = self.unused(&job.cluster).await?;
         Ok(Checked { job, partitions })
     }
 
-    /// Reads everything; alert lines go to `lines`.
+    /// Reads everything. Writes alert lines to `lines`.
     ///
     /// # Errors
-    /// What the run does not recover from by itself.
+    /// An error that the run cannot recover from.
     pub async fn run(&self, checked: Checked<'_>, lines: impl Write + 'static) -> Result<Compared, Failure> {
         let Checked { job, partitions } = checked;
         let cluster = job.cluster.clone();
@@ -102,8 +102,8 @@ impl Reprocess {
         Ok(Compared { as_of, counts, open: Difference::between(open(&old), open(&new)) })
     }
 
-    /// Nothing may be known of the new group; else its own progress would be gone on with, or lost. Returns the topic's
-    /// partitions.
+    /// Checks that nothing is known of the new group. Otherwise the run would continue that group's own progress, or
+    /// lose it. Returns the topic's partitions.
     async fn unused(&self, cluster: &Cluster) -> Result<Vec<i32>, Failure> {
         let (config, group) = (&self.config, self.new_group());
         let mut has = Vec::new();
@@ -114,7 +114,7 @@ impl Reprocess {
         if topic.partitions.iter().any(|state| state.committed.is_some()) {
             has.push("committed offsets".to_owned());
         }
-        // Without folder and offsets a run would go on from here, if it took the offsets for expired.
+        // Without folder and offsets a run would resume from here if it took the offsets for expired.
         if self.known(cluster, group).await?.progress.is_some() {
             has.push(format!("its progress on topic {}", config.checkpoint.episodes_topic));
         }
@@ -130,7 +130,7 @@ impl Reprocess {
         ))
     }
 
-    /// As `tripline run --until-end` would. What is open then is read back from Kafka.
+    /// Runs as `tripline run --until-end` would. Afterwards the open alerts are read from Kafka.
     async fn for_good(
         &self,
         job: Prepared<'_>,
@@ -152,7 +152,7 @@ impl Reprocess {
         Ok((counts.ok_or_else(stopped)?, self.known(cluster, group).await?))
     }
 
-    /// What the recovery topic has of a group.
+    /// Reads what the recovery topic has of a group.
     async fn known(&self, cluster: &Cluster, group: &str) -> Result<RecoveryState, CallError> {
         let topic = &self.config.checkpoint.episodes_topic;
         let read = async || recovery::read(cluster, topic, group, OpenTransaction::Wait).await;
@@ -160,7 +160,7 @@ impl Reprocess {
     }
 }
 
-/// The group that everything is read as.
+/// Returns the group as which everything is read.
 fn target(old: &str, to: Option<&str>) -> Result<String, String> {
     match to {
         Some(to) if to == old => Err(format!("--to {to} is the group of the configuration: name another one")),
@@ -171,7 +171,7 @@ fn target(old: &str, to: Option<&str>) -> Result<String, String> {
     }
 }
 
-/// `…-v4` after `…-v3`; as many digits at least.
+/// Returns `…-v4` for `…-v3`, with at least as many digits.
 fn next_group(group: &str) -> Option<String> {
     let (stem, number) = group.rsplit_once("-v")?;
     if !number.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -1,6 +1,6 @@
 //! Rules compiled against the catalog: SQL text → typed rules that Postgres and memory read alike.
 //!
-//! - [`tables`]: which table each source has the changes of
+//! - [`tables`]: the table of each source
 
 pub mod tables;
 
@@ -32,20 +32,20 @@ use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 pub struct CompiledRules {
     /// The table of each source, in the configuration's order.
     pub tables: Vec<Watched>,
-    /// What the catalog says of each table's changes.
+    /// What the catalog says about the changes of each table.
     pub sources: Vec<TableSource>,
     /// The rules, in the configuration's order.
     pub rules: Vec<Rule>,
-    /// What the tables and their server were before the rules were compiled, with the needed columns.
+    /// The state of the tables and their server before the rules were compiled, with the needed columns.
     pub contracts: Contracts,
     /// Finds the time zone of each rule.
     pub zones: Zones,
 }
 
-/// Parses the rules and compiles them against the catalog, waiting for a database that is not there yet for so long.
+/// Parses the rules and compiles them against the catalog. Waits up to `patience` for the database.
 ///
 /// # Errors
-/// All that is wrong with the rules; or the database cannot be reached, or refuses.
+/// The rules are wrong, and the message has all problems. Or the database cannot be reached, or refuses.
 pub async fn compile_rules(config: &Config, database: &Database, patience: Duration) -> Result<CompiledRules, Failure> {
     let parsed = parse_rules(config).map_err(Failure::misconfigured)?;
     let compiled =
@@ -73,7 +73,7 @@ pub async fn compile_rules(config: &Config, database: &Database, patience: Durat
     Ok(compiled)
 }
 
-/// The time zone that a rule asks for.
+/// Returns the time zone that a rule asks for.
 pub fn wanted_zone(settings: &RuleSettings, postgres: &Postgres, query: &Query) -> Wanted {
     let of_rule = || Some(Wanted::Named(settings.time_zone.clone()?, format!("rule {}: time_zone", settings.name)));
     let of_all = || Some(Wanted::Named(postgres.time_zone.clone()?, "postgres.time_zone".to_owned()));
@@ -85,10 +85,10 @@ pub fn wanted_zone(settings: &RuleSettings, postgres: &Postgres, query: &Query) 
 }
 
 impl CompiledRules {
-    /// The same, or compiled again where table or server have changed since.
+    /// Compiles the rules again if a table or the server has changed since they were compiled.
     ///
     /// # Errors
-    /// As of [`compile_rules`].
+    /// Those of [`compile_rules`].
     pub async fn as_of_now(self, config: &Config, database: &Database, patience: Duration) -> Result<Self, Failure> {
         for watched in &self.tables {
             let (table, name) = (&watched.table, watched.table.to_string());
@@ -106,27 +106,27 @@ impl CompiledRules {
     }
 }
 
-/// A rule's text, as far as it is understood without Postgres.
+/// A rule's text as parsed without Postgres.
 pub enum ParsedRule {
     /// A query that memory may evaluate.
     Memory(Box<Parsed>),
-    /// Any other one, and why memory does not evaluate it.
+    /// Any other query, and why memory does not evaluate it.
     Text(Box<ParsedText>, RuleError),
 }
 
-/// All rules, and schema and name of each source's table.
+/// All rules, with the schema and name of each source's table.
 struct ParsedRules {
     rules: Vec<ParsedRule>,
     tables: Vec<(String, String)>,
 }
 
-/// `topic has s.a`, or `sources have s.a, s.b`.
+/// Returns `topic has s.a`, or `sources have s.a, s.b`.
 fn have(tables: &[(String, String)]) -> String {
     let names: Vec<String> = tables.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
     format!("{} {}", if names.len() == 1 { "topic has" } else { "sources have" }, names.join(", "))
 }
 
-/// Parses every rule, reporting all that is wrong with any of them.
+/// Parses every rule. The error has all problems of all rules.
 fn parse_rules(config: &Config) -> Result<ParsedRules, String> {
     let mut rules = Vec::new();
     let mut problems = Vec::new();
@@ -180,7 +180,7 @@ fn reads(parsed: &Parsed, schema: &str, table: &str) -> bool {
 /// Parses one rule.
 ///
 /// # Errors
-/// It is no SQL, or has to be evaluated by memory, which cannot.
+/// The text is not SQL, or memory has to evaluate it and cannot.
 pub fn parse_rule(rule: &RuleSettings) -> Result<ParsedRule, RuleError> {
     let of_memory = match parse(&rule.sql) {
         Ok(parsed) => return Ok(ParsedRule::Memory(Box::new(parsed))),
@@ -189,13 +189,13 @@ pub fn parse_rule(rule: &RuleSettings) -> Result<ParsedRule, RuleError> {
     if rule.evaluate == Evaluate::Memory {
         return Err(of_memory);
     }
-    // What is no SQL at all is said as it was.
+    // For a text that is not SQL at all, the first parser's error is returned.
     let parsed = text::parse(&rule.sql).map_err(|_| of_memory.clone())?;
     Ok(ParsedRule::Text(Box::new(parsed), of_memory))
 }
 
-/// The table whose changes the topic has: the one that it is named after, if a rule reads that, or that of the first rule that
-/// memory evaluates.
+/// Returns the table of a topic's changes. It is the table in the topic's name if a rule reads it, or that of the first
+/// rule that memory evaluates.
 pub fn watched_table(topic: &str, rules: &[ParsedRule]) -> Option<(String, String)> {
     let of_memory = rules.iter().find_map(|rule| match rule {
         ParsedRule::Memory(parsed) => Some((parsed.schema.text.clone(), parsed.table.text.clone())),
@@ -211,7 +211,7 @@ async fn compile_all(
     connection: &mut PgConnection,
 ) -> Result<CompiledRules, CallError> {
     check_server(connection, database).await?;
-    // Before the catalog is read for the rules: what changes in between is a difference later.
+    // This comes before the catalog is read for the rules, so that a change in between shows later as a difference.
     let mut looked = Vec::new();
     for (schema, name) in &parsed.tables {
         let look = contract::look(connection, schema, name).await.map_err(|error| database.failed(error))?;
@@ -266,16 +266,16 @@ async fn compile_all(
     Ok(CompiledRules { tables: watched, sources, rules, contracts, zones })
 }
 
-/// A rule, compiled.
+/// A compiled rule.
 #[derive(Debug)]
 pub struct Compiled {
-    /// Its query.
+    /// The query of the rule.
     pub query: Query,
-    /// Where Postgres alone evaluates it: how, and why memory does not.
+    /// For a rule that Postgres alone evaluates: how it does that, and why memory does not.
     pub of_postgres: Option<String>,
 }
 
-/// Compiles a rule for memory, or, where that does not evaluate it, for Postgres alone.
+/// Compiles a rule for memory, or for Postgres alone if memory cannot evaluate it.
 ///
 /// # Errors
 /// Neither can, or the connection fails.
@@ -300,7 +300,8 @@ pub async fn compile_any(
             CatalogError::Unfit("key is set, and memory has that of GROUP BY".to_owned())
         }
         ParsedRule::Memory(parsed) => match compile_rule_on(connection, settings, parsed, of(parsed)).await {
-            // A text that memory and Postgres read otherwise is no reason to go on without memory: it has to be reported.
+            // If memory and Postgres read a text differently, the error is reported, and Postgres does not take the
+            // rule over.
             Err(error @ CatalogError::Rule(_)) if settings.evaluate == Evaluate::Auto => error,
             compiled => return compiled.map(|query| Compiled { query, of_postgres: None }),
         },
@@ -312,7 +313,7 @@ pub async fn compile_any(
     };
     let wanted = TextSettings { evaluate: settings.evaluate, key: &settings.key, pace: settings.pace };
     let (query, touching) = match confirm::text::compile(connection, parsed, tables, wanted).await {
-        // Postgres does not take it either: of a rule on one table memory says more.
+        // Postgres rejects the rule too. For a rule on one table, memory's error says more.
         Err(CatalogError::Rule(_)) if matches!((rule, &of_memory), (ParsedRule::Memory(_), CatalogError::Rule(_))) => {
             return Err(of_memory);
         }
@@ -334,10 +335,10 @@ async fn compile_rule_on(
     }
 }
 
-/// Compiles one rule and checks that Postgres reads its text as memory does.
+/// Compiles one rule, and checks that Postgres reads its text as memory does.
 ///
 /// # Errors
-/// It does not, or the connection fails.
+/// Postgres reads the text differently, or the connection fails.
 pub async fn compile_rule(
     connection: &mut PgConnection,
     settings: &RuleSettings,
@@ -350,7 +351,7 @@ pub async fn compile_rule(
     Ok(query)
 }
 
-/// Refuses a server that cannot confirm, and warns of one that is older than those that are tested.
+/// Refuses a server that cannot confirm. Warns of a server older than the tested ones.
 async fn check_server(connection: &mut PgConnection, database: &Database) -> Result<(), CallError> {
     let version: i32 = query_scalar("select current_setting('server_version_num')::int")
         .fetch_one(&mut *connection)
@@ -401,7 +402,7 @@ fn finish(settings: &RuleSettings, query: Query) -> Result<Rule, String> {
     })
 }
 
-/// `weekly-spend: user_id {user_id}, total {total}`: the rule's name and every output.
+/// Returns the rule's name and every output: `weekly-spend: user_id {user_id}, total {total}`.
 fn default_message(name: &str, query: &Query) -> String {
     let escape = |text: &str| text.replace('{', "{{").replace('}', "}}");
     let keys = query.outputs.iter().filter(|output| matches!(output.expr, OutputExpr::Key(_)));

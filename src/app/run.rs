@@ -1,4 +1,4 @@
-//! The main job: checked against the servers, wired, and run.
+//! The main job: checking it against the servers, wiring it, running it.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -37,26 +37,26 @@ use crate::source::kafka::KafkaSource;
 use crate::source::kafka::topics::ReadTopics;
 use crate::web::Web;
 
-/// How long a database that is away is waited for once a run is at work: as for everything else then, without end.
+/// How long a working run waits for an unreachable database. It is practically without end, as for other servers.
 const PATIENCE_WHILE_WORKING: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// The main job, checked against the servers: nothing has been created or joined yet.
+/// The main job, checked against the servers. Nothing has been created or joined yet.
 pub struct Prepared<'a> {
     config: &'a Config,
     until_end: bool,
-    /// The cluster that it reads from and writes to.
+    /// The cluster for reading and writing.
     pub cluster: Cluster,
-    /// The topics that it reads, and how their records are decoded.
+    /// The topics to read, with their decoders.
     pub topics: ReadTopics<Decoder>,
     compiled: CompiledRules,
     confirm: PostgresConfirm,
-    /// Shows how far it is.
+    /// The gauge of the job's progress.
     pub gauge: Arc<Gauge>,
-    /// Shows everything else.
+    /// The status of the run.
     pub status: Arc<RunStatus>,
 }
 
-/// Checks rules, database and topic, waiting for servers that are not there yet.
+/// Checks rules, database and topics. Waits for servers that cannot be reached yet.
 ///
 /// # Errors
 /// The rules are wrong, or a server cannot be reached, or refuses.
@@ -64,10 +64,10 @@ pub async fn prepare(config: &Config, until_end: bool) -> Result<Prepared<'_>, F
     prepare_for(config, until_end, config.startup_wait, Shown::default()).await
 }
 
-/// Where a job shows how far it is, and everything else.
+/// The gauge and the run status that a job updates.
 type Shown = (Arc<Gauge>, Arc<RunStatus>);
 
-/// As [`prepare`], waiting for the database for so long.
+/// Does the same as [`prepare`]. Waits up to `patience` for the database.
 async fn prepare_for(
     config: &Config,
     until_end: bool,
@@ -81,7 +81,7 @@ async fn prepare_for(
     for source in &config.sources {
         wait_for_topic(&cluster, &source.topic, setting_of(config), config.startup_wait, missing).await?;
     }
-    // A connector that has just made the topic may have made its publication, too.
+    // A connector that has just created the topic may also have created its publication.
     compiled = compiled.as_of_now(config, &database, patience).await?;
     for (table, contract) in &compiled.contracts.0 {
         for gap in gaps(contract) {
@@ -109,12 +109,12 @@ async fn prepare_for(
     Ok(Prepared { config, until_end, cluster, topics, compiled, confirm, gauge, status })
 }
 
-/// The setting that names the topics.
+/// Returns the setting that names the topics.
 pub(super) fn setting_of(config: &Config) -> &'static str {
     if config.sources.len() == 1 { "source.topic" } else { "topic of [[sources]]" }
 }
 
-/// The topics of a configuration, with the decoders of their tables.
+/// Returns the topics of a configuration, with the decoders of their tables.
 fn read_topics(config: &Config, compiled: &CompiledRules) -> Result<ReadTopics<Decoder>, Failure> {
     let topics = topics_of(config);
     let mut decodings = BTreeMap::new();
@@ -142,21 +142,21 @@ fn read_topics(config: &Config, compiled: &CompiledRules) -> Result<ReadTopics<D
 }
 
 impl Prepared<'_> {
-    /// Starts to serve the page, where it is on.
+    /// Starts to serve the page, if it is on.
     ///
     /// # Errors
-    /// The address is not free.
+    /// The address is in use.
     pub async fn web(&self) -> Result<Option<Web>, Failure> {
         let Some(web) = &self.config.web else { return Ok(None) };
         let started = Web::start(web, Arc::clone(&self.status), &self.compiled.rules, self.config, &self.cluster);
         started.await.map(Some).map_err(Failure::misconfigured)
     }
 
-    /// Joins the group and works for it, with the configuration's sinks; alert lines go to `lines`. `None`: it was asked
-    /// to stop before it had joined.
+    /// Joins the group and works for it, with the configuration's sinks. Writes alert lines to `lines`. `None`: the run
+    /// was asked to stop before it had joined.
     ///
     /// # Errors
-    /// What the run does not recover from by itself.
+    /// An error that the run cannot recover from.
     pub async fn work(self, lines: impl Write + 'static) -> Result<Option<Counts>, Failure> {
         let (config, cluster) = (self.config, &self.cluster);
         let topics = self.create_topics().await?;
@@ -201,7 +201,7 @@ impl Prepared<'_> {
         }
     }
 
-    /// Creates the topics that it writes to, where they do not exist.
+    /// Creates the topics that the job writes to, if they do not exist.
     async fn create_topics(&self) -> Result<kafka::Topics, Failure> {
         let config = self.config;
         let topics = kafka::Topics {
@@ -220,7 +220,7 @@ impl Prepared<'_> {
         }
     }
 
-    /// Puts the monitor together and lets it run to its end. The sinks come back.
+    /// Creates the monitor and runs it to its end. Returns the sinks, too.
     pub async fn drive<K: Sinks<Member = Member>>(
         self,
         source: KafkaSource,
@@ -256,19 +256,19 @@ impl Prepared<'_> {
     }
 }
 
-/// How a run of the monitor ended, and what it leaves.
+/// The end of a monitor's run, and the parts that the next run uses again.
 pub struct Driven<K> {
-    /// What the run did not recover from by itself.
+    /// The error that the run could not recover from.
     pub ended: Result<(), JobError>,
-    /// What was done so far.
+    /// The counts so far.
     pub counts: Counts,
-    /// Where alerts go.
+    /// The sinks of alerts.
     pub sinks: K,
     folder: Folder,
 }
 
 impl Driven<ConfiguredSinks> {
-    /// Ends for good. `None`: it has not begun.
+    /// Ends for good. `None`: no run has begun.
     async fn close(self, has_begun: bool) -> Result<Option<Counts>, Failure> {
         self.sinks.close().await;
         match self.ended {
@@ -278,7 +278,7 @@ impl Driven<ConfiguredSinks> {
     }
 }
 
-/// The rules do not fit what the table has become.
+/// Returns the failure for rules that do not fit the changed table.
 fn cannot_go_on(changes: &str, failure: Failure) -> Failure {
     if failure.exit != Exit::Misconfigured {
         return failure;

@@ -1,4 +1,4 @@
-//! The servers of a configuration, and waiting for them, for topics and for the group at a start.
+//! The servers of a configuration, and the waits for servers, topics and group at a start.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use crate::postgres::{Database, Session};
 use crate::retry::Retry;
 use crate::source::kafka::decoding::{Decoding, Encoding};
 
-/// How often is looked for a topic that does not exist yet.
+/// How often to check for a topic that does not exist yet.
 const TOPIC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The cluster of a configuration.
+/// Returns the cluster of a configuration.
 pub fn cluster(kafka: &config::Kafka) -> Cluster {
     Cluster::new(&kafka.bootstrap_servers, &kafka.properties, &kafka.group_id)
 }
 
-/// How the records of a configuration are decoded.
+/// Returns how the records of a source are decoded.
 ///
 /// # Errors
-/// The authorities of the schema registry cannot be read.
+/// The file with the schema registry's certificate authorities cannot be read.
 pub fn decoding<D: Decode>(source: &config::Source, decoders: Vec<(usize, D)>) -> Result<Decoding<D>, Failure> {
     let encoding = match source.format {
         SourceFormat::Auto => Encoding::Auto,
@@ -38,10 +38,10 @@ pub fn decoding<D: Decode>(source: &config::Source, decoders: Vec<(usize, D)>) -
     Ok(Decoding::new(decoders, encoding, registry(source)?))
 }
 
-/// The schema registry of a configuration, where it has one.
+/// Returns the schema registry of a source, if it has one.
 ///
 /// # Errors
-/// Its authorities cannot be read.
+/// The file with its certificate authorities cannot be read.
 pub fn registry(source: &config::Source) -> Result<Option<Arc<Registry>>, Failure> {
     let Some(settings) = &source.schema_registry else { return Ok(None) };
     let authorities = match &settings.ca {
@@ -54,28 +54,28 @@ pub fn registry(source: &config::Source) -> Result<Option<Arc<Registry>>, Failur
     Ok(Some(Arc::new(Registry::new(&address)?)))
 }
 
-/// The database that confirms, read only.
+/// Returns the database that confirms, for read-only sessions.
 ///
 /// # Errors
-/// Not a Postgres URL.
+/// The setting is not a Postgres URL.
 pub fn rules_database(postgres: &config::Postgres) -> Result<Database, Failure> {
     let shown = config::redact_url(&postgres.url);
     Ok(Database::new(&postgres.url, shown, "postgres.url", Session::Reading(postgres.statement_timeout))?)
 }
 
-/// What to do while the topic of changes does not exist: Debezium creates it with the table's first event.
+/// What to do while the topic of changes does not exist. Debezium creates it with the table's first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingTopic {
-    /// Wait, however long it takes.
+    /// Wait without end.
     Wait,
-    /// Wait for so long, then fail.
+    /// Wait for this long, then fail.
     Fail(Duration),
 }
 
-/// Waits for the cluster for at most `patience`, and then for a topic. `setting` is where its name comes from.
+/// Waits up to `patience` for the cluster, and then for a topic. `setting` is the setting that names the topic.
 ///
 /// # Errors
-/// The cluster cannot be reached, or refuses; or there is no such topic.
+/// The cluster cannot be reached or refuses, or there is no such topic.
 pub async fn wait_for_topic(
     cluster: &Cluster,
     topic: &str,
@@ -113,11 +113,11 @@ pub async fn wait_for_topic(
     }
 }
 
-/// How the group is joined, once it has no active member but what is left of this instance, which works on `folder`.
-/// `limit`: the run is one to the end, and waits for so long.
+/// Waits until the group has no active member except a leftover of this instance, and returns how to join the group.
+/// The instance works on `folder`. `limit` is the longest wait of a run to the end.
 ///
 /// # Errors
-/// The cluster cannot be reached, or refuses; or the group is not free in time.
+/// The cluster cannot be reached or refuses, or the group is not free in time.
 pub async fn membership(
     cluster: &Cluster,
     group: &str,

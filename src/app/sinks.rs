@@ -1,4 +1,4 @@
-//! The sinks of a configuration, together.
+//! All sinks of a configuration as one.
 
 use crate::alert::Alert;
 use crate::change::record::DeadLetter;
@@ -25,7 +25,7 @@ pub struct ConfiguredSinks {
 }
 
 impl ConfiguredSinks {
-    /// Closes what has connections of its own.
+    /// Closes the sinks that have connections of their own.
     pub async fn close(&self) {
         if let Some(table) = &self.table {
             table.close().await;

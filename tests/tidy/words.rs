@@ -33,9 +33,8 @@ const WORDS: [(&str, &str); 20] = [
 /// How often a word still stands in a part of the project: these numbers only go down. What is not here is 0.
 const LEFT: &[(&str, &str, usize)] = &[
     ("CHANGELOG.md", "mend", 1),
-    ("src/app", "away", 5),
-    ("src/app", "tells", 5),
-    ("src/app", "told", 6),
+    ("src/app", "away", 2),
+    ("src/app", "told", 3),
     ("src/archive", "away", 3),
     ("src/archive", "told", 4),
     ("src/change", "tells", 1),

@@ -1,4 +1,4 @@
-//! Which columns the records of an archive have.
+//! The columns of an archive's records.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -27,34 +27,34 @@ use crate::retry::Outage;
 /// The wait before the topic's first records are read again.
 const FIRST_AGAIN: Duration = Duration::from_secs(1);
 
-/// Which columns the records have.
+/// The known columns of the records.
 #[derive(Default)]
 pub(super) struct Columns {
-    /// What the catalog says; `None` where no database is given, and records bring their schema.
+    /// The table's columns by the catalog. `None` where no database is configured and the records bring their schema.
     table: Option<FullRowTable>,
-    /// What the catalog says of its changes.
+    /// The publication's and the table's settings for changes, by the catalog.
     source: Option<TableSource>,
-    /// What the table was at which positions.
+    /// The table's columns by position in the WAL.
     versions: TableVersions,
-    /// How a change is read that lies between two of them.
+    /// How to read a change that lies between two versions of the table.
     between: Option<Between>,
     /// The table's schema and name, once known.
     name: Option<(String, String)>,
     /// Columns that records still have and the table no longer has.
     dropped: BTreeSet<String>,
-    /// The one that was not known.
+    /// The unknown column that made the job read the catalog again.
     unknown: Option<String>,
     /// Whether a record without schema came before its table was known.
     came_early: bool,
 }
 
 impl Columns {
-    /// Nothing is known but what an earlier run has found out.
+    /// Starts with what an earlier run has found out.
     pub(super) fn new(versions: TableVersions, between: Option<Between>) -> Self {
         Self { versions, between, ..Self::default() }
     }
 
-    /// What the job is to look at again; `None` where there is nothing to ask.
+    /// Returns what the job checks again while it runs. `None` where there is nothing to check.
     pub(super) fn believed(&self, config: &ArchiveConfig) -> Option<Believed> {
         let database = Arc::new(rules_database(config.postgres.as_ref()?).ok()?);
         let (schema, name) = self.name.clone()?;
@@ -74,14 +74,14 @@ impl Columns {
         Some(Believed { table, source, versions, look })
     }
 
-    /// What was found out meanwhile.
+    /// Keeps what the job has found out.
     pub(super) fn keep(&mut self, believed: Option<Believed>) {
         if let Some(believed) = believed {
             self.versions = believed.versions;
         }
     }
 
-    /// Decodes records with these columns.
+    /// Returns a decoder for records with these columns.
     pub(super) fn decoder(&self, config: &ArchiveConfig) -> FullRowDecoder {
         let source = &config.source;
         let decoder = FullRowDecoder::new(self.table.as_ref(), source.encodings())
@@ -94,8 +94,8 @@ impl Columns {
         }
     }
 
-    /// Finds out from the first record which table the topic is of, and asks the catalog. Where there is no record yet, a
-    /// run waits for the first one, and one that reads to the end has nothing to read.
+    /// Finds the topic's table from the first record, and reads the catalog. While there is no record, a run waits for
+    /// the first one. A run to the end then has nothing to read.
     pub(super) async fn find(
         &mut self,
         config: &ArchiveConfig,
@@ -161,8 +161,9 @@ impl Columns {
         Ok(())
     }
 
-    /// Whether the catalog may help after this error: it is read again then. A column that was not known was added or
-    /// dropped meanwhile. A record without schema may have come before its table was known; once, as it may not name it.
+    /// Whether to read the catalog again after this error. An unknown column was added or dropped meanwhile. A record
+    /// without schema may have come before its table was known. That is tried only once, as the record may not name the
+    /// table.
     pub(super) fn may_be_read_again(&mut self, config: &ArchiveConfig, error: &ColumnsError) -> bool {
         match error {
             ColumnsError::Unknown { column, reason } => {
@@ -182,8 +183,9 @@ impl Columns {
     }
 }
 
-/// What finds the table of a record: by its name there, or else, of a row without an envelope, by the topic's,
-/// `prefix.schema.table`. The registry's error where that does not say the schema of a record.
+/// Returns a function that finds the table of a record. A record with an envelope names it. For a row without an
+/// envelope it is that of the topic's name, `prefix.schema.table`. The function returns the registry's error if the
+/// registry does not have the schema of a record.
 fn table_of(
     topic: &str,
     registry: Option<Arc<Registry>>,
@@ -210,7 +212,7 @@ fn table_of(
     }
 }
 
-/// Reads the table's columns, waiting for the database at first.
+/// Reads the table's columns. Waits up to `patience` for the database.
 async fn read_catalog(
     postgres: &Postgres,
     schema: &str,
@@ -230,7 +232,7 @@ async fn read_catalog(
     Ok(found.await?)
 }
 
-/// Looks at the table, between two looks at the WAL's position.
+/// Reads the table, and the WAL position before and after that.
 async fn look(connection: &mut PgConnection, schema: &str, name: &str) -> Result<TableLook, CatalogError> {
     let server = server(connection).await?;
     let before = position(connection).await?;

@@ -1,4 +1,4 @@
-//! How far an archive is, and what it has written: checkpoint, group, what is left to read, files and rows of each date.
+//! The progress of an archive, and its files: checkpoint, group, lag, files and rows of each date.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::model::NextOffset;
 use crate::progress::StartAt;
 use crate::progress::Topics;
 
-/// What there is to show.
+/// The status of an archive.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names are those of the JSON object")]
 pub struct Status {
@@ -41,7 +41,7 @@ pub struct Status {
     pub files: u64,
     pub rows: u64,
     pub bytes: u64,
-    /// What is in the output and none of the archive's.
+    /// The first entry in the output that is not the archive's.
     pub stranger: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub struct DateFiles {
     pub bytes: u64,
 }
 
-/// Looks at the checkpoint, the group and the output; nothing is locked or changed.
+/// Reads the checkpoint, the group and the output. Nothing is locked or changed.
 ///
 /// # Errors
 /// A server cannot be reached, or a file is damaged.
@@ -86,7 +86,7 @@ pub async fn status(config: &ArchiveConfig) -> Result<Status, Failure> {
         let (partition, oldest, end) = (state.partition, state.low, state.high);
         let group = state.committed.map(|(next, _)| next);
         let checkpoint = newest.as_ref().and_then(|epoch| epoch.offsets.get(&partition)).copied();
-        // Before it has begun, an instant counts as the oldest offset: no less than that is left.
+        // Before the first epoch, an instant counts as the oldest offset, so the lag is never too small.
         let start = if archive.starting_offsets == StartAt::Latest { end } else { oldest };
         let next = checkpoint.or(group).unwrap_or(start).max(oldest);
         let lag = end.0.saturating_sub(next.0).max(0);
@@ -114,7 +114,7 @@ pub async fn status(config: &ArchiveConfig) -> Result<Status, Failure> {
     })
 }
 
-/// What the footers say, by date.
+/// Counts files, rows and bytes of each date by the files' footers.
 fn files(root: &Path) -> Result<(Vec<DateFiles>, Option<String>), Failure> {
     let (mut files, mut stranger) = (Vec::new(), None);
     let sort = |entry| match entry {

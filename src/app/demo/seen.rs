@@ -1,4 +1,4 @@
-//! What the alerts of a demo add up to. Pure.
+//! Counts of a demo's alerts. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use crate::alert::Alert;
 use crate::episode::Status;
 
-/// What has happened so far.
+/// The counts so far.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// Keys with an open alert, by rule.
     open: BTreeMap<String, BTreeSet<String>>,
-    /// Firing alerts.
+    /// The number of firing alerts.
     pub fired: u64,
-    /// Resolved alerts.
+    /// The number of resolved alerts.
     pub resolved: u64,
-    /// From the start of the program to the first alert.
+    /// The time from the start of the program to the first alert.
     pub first_alert: Option<Duration>,
 }
 
 impl Seen {
-    /// Keys with an open alert, by rule.
+    /// Returns the keys with an open alert, by rule.
     pub fn open(&self) -> &BTreeMap<String, BTreeSet<String>> {
         &self.open
     }
 
-    /// Counts an alert, so long after the program was started.
+    /// Counts an alert that came `since` after the start of the program.
     pub fn take(&mut self, alert: &Alert, since: Duration) {
         let key = alert.record_key.split_once('|').map_or("", |(_, key)| key).to_owned();
         match alert.status {

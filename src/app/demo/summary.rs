@@ -1,4 +1,4 @@
-//! What came out of a demo. Pure.
+//! The result of a demo. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,32 +15,32 @@ pub type Keys = BTreeMap<String, BTreeSet<String>>;
 pub struct Summary {
     /// The run's own numbers.
     pub snapshot: StatusSnapshot,
-    /// Rows written by SQL.
+    /// The number of rows written by SQL.
     pub changed: u64,
-    /// What the alerts add up to.
+    /// The counts of the alerts.
     pub seen: Seen,
-    /// What the rules' own queries find at the end: keys by rule.
+    /// The keys that the rules' own queries find at the end, by rule.
     pub open_in_sql: Keys,
 }
 
 impl Summary {
-    /// `open_in_sql`: what the rules' own queries find at the end.
+    /// Creates a summary. `open_in_sql` has the keys that the rules' own queries find at the end.
     pub fn new(snapshot: StatusSnapshot, changed: u64, seen: Seen, open_in_sql: Keys) -> Self {
         Self { snapshot, changed, seen, open_in_sql }
     }
 
-    /// Whether what is open is what the queries find.
+    /// Whether the open alerts are those that the queries find, and everything was read.
     pub fn agrees(&self) -> bool {
         *self.seen.open() == self.open_in_sql && self.snapshot.read == self.changed
     }
 
-    /// Candidates, confirmed, refuted: over all rules.
+    /// Returns the numbers of candidates, confirmed and refuted ones over all rules.
     pub fn counted(&self) -> (u64, u64, u64) {
         let counts = || self.snapshot.rules.iter().map(|rule| &rule.counts);
         (counts().map(|t| t.candidates).sum(), counts().map(|t| t.confirmed).sum(), counts().map(|t| t.refuted).sum())
     }
 
-    /// One object.
+    /// Returns the summary as one JSON object.
     pub fn json(&self) -> String {
         let (candidates, confirmed, refuted) = self.counted();
         let quantile = |histogram: &crate::run_status::histogram::Histogram, percent| histogram.quantile(percent);

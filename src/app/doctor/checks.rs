@@ -1,13 +1,13 @@
-//! Facts → findings. Pure.
+//! The checks: from facts to findings. Pure.
 //!
 //! - this file: broker, topics, group, clocks
-//! - [`records`]: what stands in the topic
+//! - [`records`]: the records in the topic
 //! - [`connect`]: the connector that writes it
-//! - [`kept_back`]: what it keeps back of the rows
-//! - [`schema_ids`]: the ids of schemas that it writes
+//! - [`kept_back`]: parts of rows that the connector leaves out
+//! - [`schema_ids`]: the schema ids that the connector writes
 //! - [`database`]: table, publication, slot, rights
-//! - [`sent`]: what of the table the publication sends, and the role sees
-//! - [`transforms`]: the version of the connector, and what it unwraps
+//! - [`sent`]: the rows and columns that the publication sends and the role sees
+//! - [`transforms`]: the version of the connector, and the transform that unwraps records
 //! - [`rules`]: each rule, and what its confirmation costs
 
 pub(super) mod connect;
@@ -30,7 +30,7 @@ use crate::model::Timestamp;
 
 /// Clocks that differ by more than this shift windows noticeably.
 const SKEW_WARNING: i64 = 2_000_000;
-/// Clocks that differ by more than this make confirmations mean another window.
+/// Clocks that differ by more than this make confirmations use another window.
 const SKEW_PROBLEM: i64 = 60_000_000;
 /// An unread record older than this is a backlog.
 const LAG_SECONDS: i64 = 60;
@@ -90,7 +90,7 @@ pub(super) fn broker(config: &Config, broker: &Result<Broker, Failure>) -> Vec<F
     found
 }
 
-/// Open transactions that hold up readers of committed records.
+/// Returns findings for open transactions that hold up readers of committed records.
 fn transactions(config: &Config, broker: &Broker) -> Vec<Finding> {
     const CHECK: &str = "transactions";
     let Some(held_up) = &broker.held_up else { return Vec::new() };
@@ -117,13 +117,13 @@ fn transactions(config: &Config, broker: &Broker) -> Vec<Finding> {
     each.collect()
 }
 
-/// Names that end with the same table.
+/// Whether the names end with the same table.
 fn similar(name: &str, wanted: &str) -> bool {
     let table = |name: &str| name.rsplit('.').next().map(str::to_owned);
     !name.starts_with('_') && table(name) == table(wanted)
 }
 
-/// The topics that a run writes to, which it makes where they are not.
+/// Checks the topics that a run writes to. A run creates missing ones.
 fn written(config: &Config, broker: &Broker) -> Vec<Finding> {
     let episodes = &config.checkpoint.episodes_topic;
     let alerts = config.alerts.kafka.as_ref().map(|kafka| ("topic.alerts", kafka.topic.as_str()));
@@ -163,8 +163,8 @@ fn written(config: &Config, broker: &Broker) -> Vec<Finding> {
     found
 }
 
-/// A topic that the user may not use as a run does. `needed`: what a run does with it, all of which may be missing where the topic cannot
-/// even be seen.
+/// Returns the finding for a topic that the user may not use as a run does. `needed` are the rights that a run needs.
+/// All of them may be missing if the user cannot even see the topic.
 fn right_missing(check: &'static str, config: &Config, broker: &Broker, topic: &str, needed: &[Right]) -> Finding {
     let missing = broker.refused.get(topic).filter(|missing| !missing.contains(&Right::Describe));
     let rights: Vec<Right> = missing.map_or_else(|| needed.to_vec(), |missing| missing.iter().copied().collect());
@@ -190,7 +190,7 @@ fn set_policy(config: &Config, topic: &str, policy: &str) -> String {
     )
 }
 
-/// Members, what the next start does, lag.
+/// Checks the group's members, the next start, and the lag.
 pub(super) fn group(config: &Config, progress: &Result<ProgressView, Failure>) -> Vec<Finding> {
     let group = &config.kafka.group_id;
     let look = "tripline offsets --config FILE";
@@ -235,7 +235,7 @@ pub(super) fn group(config: &Config, progress: &Result<ProgressView, Failure>) -
     found
 }
 
-/// Whether table and server are still what the stored windows are of.
+/// Whether the table and the server are still those for which windows were stored.
 pub(super) fn contract(stored: Option<&Contract>, now: Option<&Contract>) -> Option<Finding> {
     const CHECK: &str = "contract";
     let (stored, now) = stored.zip(now)?;
@@ -281,7 +281,7 @@ pub(super) fn alerts_table(config: &Config, found: &Result<AlertsTable, Failure>
     }
 }
 
-/// Whose clock is ahead of this machine's: a server's, known to so many microseconds.
+/// Checks how far the clock of `whose` is ahead of this machine's, in microseconds, with the accuracy of that value.
 pub(super) fn clock(whose: &str, (ahead, within): (i64, i64)) -> Finding {
     const CHECK: &str = "clock";
     let off = ahead.saturating_abs();
@@ -298,7 +298,7 @@ pub(super) fn clock(whose: &str, (ahead, within): (i64, i64)) -> Finding {
     }
 }
 
-/// The newest record, which cannot come from the future.
+/// Checks the timestamp of the newest record, which must not be in the future.
 pub(super) fn record_clock(newest: &[TopicRecord], now: Timestamp) -> Option<Finding> {
     let newest = newest.iter().filter_map(|record| record.at).max()?;
     let ahead = newest.0.saturating_sub(now.0);

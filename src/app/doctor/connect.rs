@@ -10,15 +10,15 @@ use crate::config::without_login;
 use crate::failure::{Exit, Failure};
 use crate::http;
 
-/// How long the answer may take: a worker is slow while it is busy with another connector.
+/// The timeout. A worker is slow while it is busy with another connector.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// All connectors with their settings and states. `url` may hold a login.
+/// Returns all connectors with their settings and states. `url` may hold a login.
 pub(super) async fn ask(url: &str) -> Result<Vec<Connector>, Failure> {
     let (plain, login) = (without_login(url), login(url));
     let asked = tokio::task::spawn_blocking(move || {
         let answer = get(&format!("{plain}/connectors?expand=info&expand=status"), login.as_deref())?;
-        // Without it, nothing is said of versions.
+        // If this request fails, the versions are unknown.
         let plugins = get(&format!("{plain}/connector-plugins"), login.as_deref()).unwrap_or_default();
         Ok((answer, plugins))
     });
@@ -28,7 +28,7 @@ pub(super) async fn ask(url: &str) -> Result<Vec<Connector>, Failure> {
         .ok_or_else(|| Failure::misconfigured("what answers is not Kafka Connect's REST interface"))
 }
 
-/// The header `Authorization` for the user and password of a URL, where it has any.
+/// Returns the header `Authorization` for the user and password of a URL, if it has them.
 fn login(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let (login, _) = rest.rsplit_once('@')?;
@@ -36,7 +36,7 @@ fn login(url: &str) -> Option<String> {
     Some(http::basic([decoded(user), decoded(password)].join(&b':')))
 }
 
-/// The bytes of percent-encoded text. A `%` that stands before anything else stands for itself.
+/// Returns the bytes of percent-encoded text. A `%` without two hex digits after it stays as it is.
 fn decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -58,7 +58,8 @@ fn decoded(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `login`: the header `Authorization`. The address never has it: errors and redirections may name the address.
+/// Sends a GET request. `login` is the header `Authorization`. The address never contains the login, because errors and
+/// redirections may show the address.
 fn get(url: &str, login: Option<&str>) -> Result<Json, Failure> {
     let unanswered = |exit: Exit, message: String| Failure::new(exit, message);
     let request = http::client(TIMEOUT).get(url);

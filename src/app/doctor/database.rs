@@ -1,4 +1,4 @@
-//! Asking Postgres, in a read-only session: the server, the table, what lets its changes out, and each rule.
+//! Questions to Postgres in a read-only session: the server, the table, the publication and slot, and each rule.
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
@@ -18,7 +18,7 @@ use crate::rule::render::{self, Fragments};
 use crate::rule::{Evaluate, Query, Time, compile};
 use crate::sink::postgres::rights::{Found, rights};
 
-/// What the database says, and what it says of each rule.
+/// Returns the facts of the database and of each rule.
 pub(super) async fn database(
     config: &Config,
     clock: &SystemClock,
@@ -42,7 +42,7 @@ pub(super) async fn database(
         for (schema, name) in tables.iter().filter(|(schema, name)| (schema.as_str(), name.as_str()) != of_source) {
             let begun = server.begin(&mut connection, Sees::Newest, "UTC").await;
             let mut transaction = begun.map_err(|error| server.failed(error))?;
-            // What is wrong with it is said of its own source.
+            // The checks of that source report what is wrong with its table.
             all.extend(catalog::table(&mut transaction, schema, name).await.ok());
         }
         all.insert(0, table.clone());
@@ -92,7 +92,7 @@ async fn ask(
     let publications = query(include_str!("publications.sql")).bind(schema).bind(name);
     let publications = publications.fetch_all(&mut *connection).await?;
     let slots = query(include_str!("slots.sql")).fetch_all(&mut *connection).await?;
-    // The last statement: a standby, and a role that may not see all of it, have an error here.
+    // This statement is the last one, because it fails on a standby and for a role with too few rights.
     let contract = contract::look(connection, schema, name).await.ok().flatten().map(|look| look.0);
     Ok(DatabaseFacts {
         name: row.try_get("database")?,
@@ -163,7 +163,7 @@ async fn rule(
         Ok(Compiled { query, of_postgres }) => {
             facts.of_postgres = of_postgres;
             facts.nulls = compile::check_nulls(&query, config.source.connector_keeps_nulls).err();
-            // What reads whole tables anyway has no plan to look at.
+            // A query that reads whole tables anyway needs no check of its plan.
             if query.evaluated_by() != Evaluate::Whole {
                 facts.plan =
                     Some(plan(connection, &query, settings.time, now).await.map_err(|error| error.to_string()));
@@ -174,7 +174,7 @@ async fn rule(
     facts
 }
 
-/// How Postgres would run the confirmation of one key that there is.
+/// Returns Postgres's plan for the confirmation of one existing key.
 async fn plan(connection: &mut PgConnection, query: &Query, time: Time, now: Timestamp) -> Result<Plan, sqlx::Error> {
     let fragments = Fragments::of_rows(query);
     let columns: Vec<String> = query.group_by.iter().map(|index| fragments.column(*index)).collect();
@@ -200,7 +200,7 @@ async fn plan(connection: &mut PgConnection, query: &Query, time: Time, now: Tim
     Ok(Plan::read(lines.iter().map(String::as_str)))
 }
 
-/// What the role finds of the table of alerts. Unlike a run's, the session is read only.
+/// Returns the facts of the table of alerts. Unlike a run's session, this one is read-only.
 pub(super) async fn alerts_table(config: &Config) -> Result<AlertsTable, Failure> {
     let (url, setting) = config.table_url();
     let session = Session::Reading(config.postgres.statement_timeout);

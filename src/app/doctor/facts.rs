@@ -1,4 +1,4 @@
-//! What the servers said, as plain values: all that is judged. Pure.
+//! The servers' answers as plain values, from which the checks are made. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,30 +8,30 @@ use crate::failure::Exit;
 use crate::model::{NextOffset, Table};
 use crate::rule::Query;
 
-/// The cluster, and the topics there.
+/// The cluster and its topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Broker {
-    /// How many brokers it has.
+    /// The number of brokers.
     pub(super) brokers: usize,
-    /// The topic of changes, if it is there.
+    /// The topic of changes, if it exists.
     pub(super) topic: Option<Topic>,
-    /// Names of all topics that this client may see.
+    /// The names of all topics that this client may see.
     pub(super) names: Vec<String>,
-    /// `cleanup.policy` of the topics that were asked about, where the broker tells.
+    /// The `cleanup.policy` of the topics in question, where the broker reports it.
     pub(super) cleanup: BTreeMap<String, String>,
-    /// Topics that this user may not see, read or write, though it has to.
+    /// The topics that this user may not see, read or write although a run has to.
     pub(super) refused: BTreeMap<String, BTreeSet<Right>>,
-    /// Whether this user may not use the group, so that nothing else could be asked.
+    /// Whether this user may not use the group. Then nothing else could be asked.
     pub(super) group_refused: bool,
-    /// Whether this user may ask about the group and not join it.
+    /// Whether this user may describe the group but not join it.
     pub(super) group_unjoinable: bool,
     /// The transactional id of the group's runs.
     pub(super) transactional_id: String,
-    /// Where readers of committed records stand still; `None` where the broker does not tell.
+    /// The partitions where readers of committed records are held up. `None` where the broker does not report it.
     pub(super) held_up: Option<Vec<HeldUp>>,
 }
 
-/// What a run does with a topic, as Kafka's tools name it.
+/// The operations of a run on a topic, as Kafka's tools name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Right {
     Describe,
@@ -49,12 +49,12 @@ impl Right {
     }
 }
 
-/// A partition whose last stable offset stands still, since a transaction is open there.
+/// A partition whose last stable offset does not advance, because a transaction is open there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeldUp {
     pub(super) topic: String,
     pub(super) partition: i32,
-    /// The last stable offset: where the transaction begins.
+    /// The last stable offset, at which the transaction begins.
     pub(super) stable: NextOffset,
     /// The high watermark.
     pub(super) end: NextOffset,
@@ -63,7 +63,7 @@ pub(super) struct HeldUp {
 /// The topic of changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Topic {
-    /// How many partitions it has.
+    /// The number of partitions.
     pub(super) partitions: usize,
     /// The newest records of each partition.
     pub(super) newest: Vec<TopicRecord>,
@@ -79,22 +79,22 @@ pub(super) struct Unread {
     pub(super) fix: &'static str,
 }
 
-/// A connector, as Connect's REST interface tells of it.
+/// A connector as Connect's REST interface reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Connector {
     pub(super) name: String,
     pub(super) config: BTreeMap<String, String>,
-    /// Of its class, as the worker says it: `3.7.0.Final`.
+    /// The version of its class as the worker reports it: `3.7.0.Final`.
     pub(super) version: Option<String>,
     pub(super) state: String,
-    /// Why it failed.
+    /// The stack trace of its failure.
     pub(super) trace: Option<String>,
-    /// State of each task, and why it failed.
+    /// The state of each task, and the stack trace of its failure.
     pub(super) tasks: Vec<(String, Option<String>)>,
 }
 
 impl Connector {
-    /// A setting of its own; `default` where it is not set.
+    /// Returns one of the connector's settings, or `default` if it is not set.
     pub(super) fn setting<'a>(&'a self, name: &str, default: &'a str) -> &'a str {
         self.config.get(name).map_or(default, String::as_str)
     }
@@ -103,50 +103,50 @@ impl Connector {
 /// The database that confirms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct DatabaseFacts {
-    /// Its name.
+    /// The name of the database.
     pub(super) name: String,
-    /// The server's version, as it says it.
+    /// The server's version as the server reports it.
     pub(super) version: String,
-    /// The role that asks.
+    /// The role of this session.
     pub(super) role: String,
     pub(super) standby: bool,
     pub(super) wal_level: String,
-    /// How far its clock is ahead of this machine's, and how exactly that is known, in microseconds.
+    /// How far the server's clock is ahead of this machine's, and the accuracy of that value, in microseconds.
     pub(super) ahead: (i64, i64),
-    /// The rules' table; `None` where there is none.
+    /// The rules' table, if it exists.
     pub(super) relation: Option<Relation>,
-    /// What there is instead of the table, and what to do; empty where the table is there.
+    /// What exists instead of the table, and what to do about it. Empty where the table exists.
     pub(super) instead: String,
     pub(super) publications: Vec<Publication>,
-    /// Logical replication slots of this database.
+    /// The logical replication slots of this database.
     pub(super) slots: Vec<Slot>,
-    /// What a run believes of the table and its server; `None` where there is no table.
+    /// What a run relies on of the table and its server. `None` where there is no table.
     pub(super) contract: Option<Contract>,
 }
 
 /// The rules' table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Relation {
-    /// With columns and primary key, unless it has none.
+    /// The table's columns and primary key. `None` if it has no primary key.
     pub(super) table: Option<Table>,
     /// `d`, `f`, `i` or `n`, as in `pg_class.relreplident`.
     pub(super) identity: String,
     pub(super) partitioned: bool,
-    /// What a sequential scan reads.
+    /// The number of bytes that a sequential scan reads.
     pub(super) bytes: i64,
     /// Whether the role has USAGE on the schema.
     pub(super) usage: bool,
     /// Whether the role may SELECT any of its columns.
     pub(super) select: bool,
-    /// First key column of every whole, valid index: what a search by that column can use.
+    /// The first key column of every valid index without a condition. A search by that column can use the index.
     pub(super) index_leads: Vec<String>,
     /// Whether row-level security hides rows from the role.
     pub(super) row_security: bool,
-    /// Tables that inherit from it and are no partitions, as SQL writes them.
+    /// The tables that inherit from it and are not partitions, as SQL writes them.
     pub(super) children: Vec<String>,
-    /// The partitioned table that it is a partition of, as SQL writes it.
+    /// The table that this one is a partition of, as SQL writes it.
     pub(super) root: Option<String>,
-    /// Columns that Postgres computes.
+    /// The generated columns.
     pub(super) generated: Vec<String>,
 }
 
@@ -154,17 +154,17 @@ pub(super) struct Relation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Publication {
     pub(super) name: String,
-    /// Whether the table, or a partition of it, is in it.
+    /// Whether it contains the table, or a partition of it.
     pub(super) has_table: bool,
-    /// Which of insert, update and delete it leaves out.
+    /// The operations that it leaves out: insert, update, delete.
     pub(super) leaves_out: Vec<String>,
-    /// Whether changes of partitions come under the name of the partitioned table.
+    /// Whether changes of partitions have the name of the partitioned table.
     pub(super) via_root: bool,
     /// The condition on rows of the table, or of one of its partitions.
     pub(super) row_filter: Option<String>,
-    /// The columns that are sent of the table; `None` where the server does not say.
+    /// The table's columns that are sent. `None` where the server does not report them.
     pub(super) columns: Option<Vec<String>>,
-    /// Whether computed columns are sent as well.
+    /// Whether generated columns are sent as well.
     pub(super) sends_generated: bool,
 }
 
@@ -175,36 +175,36 @@ pub(super) struct Slot {
     pub(super) active: bool,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub(super) wal_status: String,
-    /// WAL that its reader has not confirmed yet.
+    /// The bytes of WAL that its reader has not confirmed yet.
     pub(super) lag: Option<i64>,
 }
 
-/// A rule held against the database.
+/// The facts of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RuleFacts {
     pub(super) name: String,
-    /// What is wrong with it, and how the process ends for that.
+    /// The problem with the rule, and the exit code for it.
     pub(super) wrong: Option<(String, Exit)>,
-    /// Why a NULL may come as something else.
+    /// Why a NULL may come as another value.
     pub(super) nulls: Option<String>,
     pub(super) query: Option<Query>,
-    /// How Postgres alone evaluates it, where it does.
+    /// How Postgres alone evaluates the rule, if it does.
     pub(super) of_postgres: Option<String>,
-    /// What a confirmation of it does.
+    /// The plan of the rule's confirmation.
     pub(super) plan: Option<Result<Plan, String>>,
 }
 
-/// How Postgres runs a confirmation.
+/// Postgres's plan for a confirmation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// It reads the whole table.
+    /// Whether it reads the whole table.
     pub(super) sequential: bool,
     /// The indexes that it uses.
     pub(super) indexes: Vec<String>,
 }
 
 impl Plan {
-    /// From the lines of EXPLAIN.
+    /// Reads the lines of EXPLAIN.
     pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         let mut plan = Self::default();
         for line in lines {
@@ -215,7 +215,7 @@ impl Plan {
             let used = used.map(|rest| rest.strip_prefix(" Backward").unwrap_or(rest));
             let used = used.and_then(|rest| rest.strip_prefix(" using "));
             if let Some(rest) = used.or_else(|| node.strip_prefix("Bitmap Index Scan on ")) {
-                // The name ends where its table, or the costs, begin.
+                // The name ends where the name of its table, or the costs, begin.
                 let end = rest.find(" on ").or_else(|| rest.find("  (")).unwrap_or(rest.len());
                 plan.indexes.extend(rest.get(..end).map(str::to_owned));
             }
@@ -226,14 +226,14 @@ impl Plan {
     }
 }
 
-/// Where alerts are written to in Postgres.
+/// The table of alerts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AlertsTable {
-    /// There is no table; whether the role may make it.
+    /// There is no table. `may_create`: whether the role may create it.
     Missing { may_create: bool },
-    /// Migrations are to be run.
+    /// Migrations have to be run.
     Older,
-    /// It is there; the grants that are missing.
+    /// The table exists. `missing`: the grants that are missing.
     There { missing: Option<String> },
 }
 

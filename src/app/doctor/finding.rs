@@ -1,22 +1,22 @@
-//! What was found, and how it is shown. Pure.
+//! The findings and the report. Pure.
 
 use serde_json::{Value as Json, json};
 
 use crate::failure::Exit;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
-    /// As it should be.
+    /// Everything is right.
     Ok,
-    /// A run works, though not as well as it could.
+    /// A run works, but not as well as it could.
     Warning,
-    /// A run does not start, tells nothing, or tells what is not so.
+    /// A run does not start, sends no alerts, or sends wrong ones.
     Problem,
 }
 
 impl Grade {
-    /// As reports name it.
+    /// The name of the grade in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -26,52 +26,52 @@ impl Grade {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What was looked at; the same word in every version.
+    /// The name of the check, the same in every version.
     pub check: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub grade: Grade,
-    /// What is the case, in one line.
+    /// The finding in one line.
     pub text: String,
     /// The command, statement or setting that fixes it.
     pub fix: Option<String>,
-    /// How the process ends if this is the worst.
+    /// The exit code of the process if this is the worst finding.
     pub exit: Exit,
 }
 
-/// As it should be.
+/// Creates a finding without a problem.
 pub fn ok(check: &'static str, text: impl Into<String>) -> Finding {
     Finding { check, grade: Grade::Ok, text: one_line(&text.into()), fix: None, exit: Exit::Done }
 }
 
-/// It works, and could be better.
+/// Creates a finding that something works but could be better.
 pub fn warning(check: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Finding {
     let fix = Some(one_line(&fix.into()));
     Finding { check, grade: Grade::Warning, text: one_line(&text.into()), fix, exit: Exit::Done }
 }
 
-/// It does not work.
+/// Creates a finding that something does not work.
 pub fn problem(check: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Finding {
     let fix = Some(one_line(&fix.into()));
     Finding { check, grade: Grade::Problem, text: one_line(&text.into()), fix, exit: Exit::Protected }
 }
 
 impl Finding {
-    /// The same, and the process ends so.
+    /// Sets the exit code.
     pub fn ends(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 }
 
-/// What comes from a server may hold line breaks and control characters.
+/// Replaces line breaks and control characters, which a server's text may contain.
 fn one_line(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     plain.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// All findings, in the order in which things depend on each other.
+/// All findings, in the order in which they depend on each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report(pub Vec<Finding>);
 
@@ -80,15 +80,15 @@ impl Report {
         self.0.iter().filter(|finding| finding.grade == grade).count()
     }
 
-    /// How the process ends: by what hides most. A server that is away hides what is wrong on it; one that refuses
-    /// hides less.
+    /// The exit code of the finding that hides the most. An unreachable server hides everything that is wrong on it. A
+    /// server that refuses hides less.
     pub fn exit(&self) -> Exit {
         let problems = || self.0.iter().filter(|finding| finding.grade == Grade::Problem).map(|finding| finding.exit);
         let order = [Exit::Unreachable, Exit::Refused, Exit::Misconfigured, Exit::Protected, Exit::Failed];
         order.into_iter().find(|exit| problems().any(|found| found == *exit)).unwrap_or(Exit::Done)
     }
 
-    /// A line for each finding, and one below it with the fix.
+    /// Returns a line for each finding, with the fix below it.
     pub fn table(&self) -> Vec<String> {
         let width = self.0.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
         let mut lines = Vec::new();
@@ -100,7 +100,7 @@ impl Report {
         lines
     }
 
-    /// How many of each grade.
+    /// Returns the number of findings of each grade.
     pub fn summary(&self) -> String {
         let of = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
         format!(
@@ -111,7 +111,7 @@ impl Report {
         )
     }
 
-    /// All findings as one object.
+    /// Returns all findings as one JSON object.
     pub fn json(&self) -> Json {
         let finding = |Finding { check, grade, text, fix, .. }: &Finding| json!({"check": check, "grade": grade.name(), "text": text, "fix": fix});
         json!({

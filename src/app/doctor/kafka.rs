@@ -1,4 +1,4 @@
-//! Asking the cluster: its topics, and the newest records. Nothing is joined, created or committed.
+//! Questions to the cluster: its topics, and the newest records. Nothing is joined, created or committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::progress::Topics;
 use crate::retry::Retry;
 use crate::sink::kafka::transactional_id;
 
-/// Records of each partition that are examined.
+/// The number of records of each partition that are examined.
 const NEWEST: i64 = 100;
-/// A transaction that is open at one look, and at another so long after it, stands still.
+/// A transaction that is still open after this time is reported.
 const STANDS_STILL: Duration = Duration::from_secs(2);
 
-/// Asks for everything.
+/// Asks the cluster for all facts.
 pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker, Failure> {
     let cluster = servers::cluster(&config.kafka);
     let client = cluster.client(cluster.group(), Isolation::Committed)?;
@@ -80,7 +80,7 @@ pub(super) async fn broker(config: &Config, patience: Duration) -> Result<Broker
 
 type Refused = BTreeMap<String, BTreeSet<Right>>;
 
-/// The partitions of a topic that this user may see.
+/// Returns the partitions of a topic, or none if this user may not see it.
 async fn seen(client: &Client, topic: &str, refused: &mut Refused) -> Result<Vec<i32>, CallError> {
     match client.partitions(topic).await {
         Err(error) if error.kind == Kind::Refused => {
@@ -91,7 +91,7 @@ async fn seen(client: &Client, topic: &str, refused: &mut Refused) -> Result<Vec
     }
 }
 
-/// Partitions whose last stable offset is before the end, and is still the same a while later.
+/// Returns the partitions whose last stable offset is before the end and does not advance for a while.
 async fn held_up(cluster: &Cluster, committed: &Client, topics: &[&String]) -> Result<Vec<HeldUp>, CallError> {
     let all = cluster.client(cluster.group(), Isolation::Uncommitted)?;
     let earlier = open(&all, committed, topics).await?;
@@ -107,12 +107,12 @@ async fn held_up(cluster: &Cluster, committed: &Client, topics: &[&String]) -> R
     Ok(later)
 }
 
-/// Partitions with an open transaction.
+/// Returns the partitions with an open transaction.
 async fn open(all: &Client, committed: &Client, topics: &[&String]) -> Result<Vec<HeldUp>, CallError> {
     let mut found = Vec::new();
     for topic in topics {
         let partitions = all.partitions(topic).await?;
-        // In this order, so that what is written in between does not look open.
+        // The order matters: a record written in between must not look like an open transaction.
         let of_topic = Topics::from(topic.as_str());
         let ends = all.ends(&of_topic, &partitions).await?.partitions;
         let stable = committed.ends(&of_topic, &partitions).await?.partitions;
@@ -124,7 +124,7 @@ async fn open(all: &Client, committed: &Client, topics: &[&String]) -> Result<Ve
     Ok(found)
 }
 
-/// Records in Avro as JSON, where a registry has their schemas.
+/// Converts records in Avro to JSON, where a registry has their schemas.
 async fn in_json(config: &Config, records: Vec<TopicRecord>) -> Result<Vec<TopicRecord>, Failure> {
     let Some(registry) = servers::registry(&config.source)? else { return Ok(records) };
     let converted = tokio::task::spawn_blocking(move || {

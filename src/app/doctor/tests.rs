@@ -1,4 +1,4 @@
-//! Servers that accept and never answer.
+//! Tests with servers that accept connections and never answer.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use super::finding::Grade;
 use super::*;
 
-/// How long the whole look may take, which is bounded by less in the configuration below.
+/// The time within which all checks must end. The limits of the configuration below add up to less.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
-/// Its port, and the first that each client says.
+/// Starts a server that never answers. Returns its port, and the first bytes that each client sends.
 fn silent() -> (u16, Receiver<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -51,7 +51,8 @@ async fn a_server_that_never_answers_does_not_hold_it_for_ever() {
     }
     for session in [rules_session, alerts_session] {
         let settings = session.recv().unwrap();
-        // Read only by each transaction, whatever a pooler makes of the session: it takes nothing from the start of one.
+        // Each transaction is read-only by itself, whatever a pooler does with the session. The start of the session
+        // contains no such setting.
         assert!(!settings.contains("default_transaction_read_only"), "{settings}");
     }
 }

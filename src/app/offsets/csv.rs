@@ -1,11 +1,11 @@
-//! Offsets as CSV, as Kafka's own tool (`kafka-consumer-groups --reset-offsets --export`, `--from-file`) writes and reads
-//! them: lines `topic,partition,next offset` without a head. Pure.
+//! Offsets as CSV in the format of `kafka-consumer-groups --reset-offsets` with `--export` and `--from-file`: lines
+//! `topic,partition,next offset` without a header. Pure.
 
 use crate::model::NextOffset;
 use crate::progress::topics::partition_of;
 use crate::progress::{Offsets, Topics};
 
-/// The lines, each with its end.
+/// Returns the lines, each with a line end.
 pub fn write(topics: &Topics, offsets: &Offsets) -> String {
     // A topic's name has no character that would have to be quoted.
     let line =
@@ -13,7 +13,7 @@ pub fn write(topics: &Topics, offsets: &Offsets) -> String {
     offsets.iter().map(line).collect()
 }
 
-/// Reads them back. Kafka's tool quotes longer names, and ends its output with an empty line.
+/// Reads the lines. Kafka's tool quotes longer names and ends its output with an empty line.
 ///
 /// # Errors
 /// The first line that is wrong, and why.

@@ -1,4 +1,4 @@
-//! What a reset does to each partition. Pure.
+//! The effect of a reset on each partition. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,22 +6,22 @@ use crate::model::NextOffset;
 use crate::progress::topics::partition_of;
 use crate::progress::{Offsets, PartitionState};
 
-/// Where the chosen partitions are to go on.
+/// The next offset of the chosen partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Goal {
-    /// At the oldest record that is still there.
+    /// That of the oldest record that still exists.
     Earliest,
-    /// After the newest record.
+    /// The offset after the newest record.
     Latest,
-    /// At this offset in each of them.
+    /// This offset in each of them.
     Offset(NextOffset),
-    /// So many records on, or back.
+    /// The group's offset plus this number.
     Shift(i64),
-    /// Each at an offset of its own.
+    /// An own offset for each.
     Each(Offsets),
 }
 
-/// One partition's part.
+/// The effect on one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
     /// The partition's lane.
@@ -30,40 +30,40 @@ pub struct Move {
     pub oldest: NextOffset,
     /// The end of the partition.
     pub end: NextOffset,
-    /// The group's next offset until now.
+    /// The group's next offset before.
     pub from: Option<NextOffset>,
-    /// The group's next offset from then on; `None` where it has none and is not chosen.
+    /// The group's next offset after. `None` where it has none and the partition is not chosen.
     pub to: Option<NextOffset>,
-    /// Whether it is one of those to be moved.
+    /// Whether the partition was chosen.
     pub chosen: bool,
-    /// What was asked for, where the topic does not hold it.
+    /// The requested offset, if the topic does not have it.
     pub clamped: Option<NextOffset>,
 }
 
 impl Move {
-    /// Records (offsets, to be exact) that are read again; `None` where it is not known what has been read.
+    /// The number of offsets that are read again. `None` if it is not known what has been read.
     pub fn read_again(&self) -> Option<i64> {
         let (from, to) = self.ends()?;
         Some(from.saturating_sub(to).max(0))
     }
 
-    /// Records that are never read.
+    /// The number of offsets that are never read.
     pub fn skipped(&self) -> Option<i64> {
         let (from, to) = self.ends()?;
         Some(to.saturating_sub(from).max(0))
     }
 
-    /// What retention has removed is neither read again nor skipped.
+    /// Records that retention has removed are neither read again nor skipped.
     fn ends(&self) -> Option<(i64, i64)> {
         let there = |next: NextOffset| next.max(self.oldest).min(self.end).0;
         Some((there(self.from?), there(self.to?)))
     }
 }
 
-/// What becomes of every partition of the topics. `chosen`: the lanes of those to be moved; all of them when it is empty.
+/// Returns the effect on every partition of the topics. `chosen` has the lanes to move. Empty: all of them.
 ///
 /// # Errors
-/// A partition that does not exist, or one without an offset that could be shifted.
+/// A partition does not exist, or has no offset to shift.
 pub fn plan(partitions: &[PartitionState], chosen: &[i32], goal: &Goal) -> Result<Vec<Move>, String> {
     let there: BTreeSet<i32> = partitions.iter().map(|state| state.partition).collect();
     let chosen: BTreeSet<i32> = match goal {
@@ -100,13 +100,14 @@ fn one(state: &PartitionState, chosen: bool, goal: &Goal) -> Result<Move, String
     Ok(Move { partition, oldest, end, from, to: to.or(from), chosen, clamped })
 }
 
-/// The group's offsets once the plan is carried out.
+/// Returns the group's offsets after the plan was carried out.
 pub fn offsets(plan: &[Move]) -> Offsets {
     plan.iter().filter_map(|one| Some((one.partition, one.to?))).collect()
 }
 
-/// The group's present offsets, to be saved. A partition without one, beside others that have one, is put at its oldest
-/// offset, where the next start would read it; the second value has those. Empty when no partition has an offset.
+/// Returns the group's current offsets for saving. If some partitions have no offset, the next start would read them
+/// from their oldest offset, so that one is returned. The second value has these partitions. Both are empty if no
+/// partition has an offset.
 pub fn present(partitions: &[PartitionState]) -> (Offsets, Vec<i32>) {
     if partitions.iter().all(|state| state.committed.is_none()) {
         return (Offsets::new(), Vec::new());
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn each_goal_and_its_clamping() {
-        // What is wanted of a partition of 10 to 100 whose group stands at 50: to, read again, skipped, clamped.
+        // The wanted effect on a partition of 10 to 100 whose group is at 50: to, read again, skipped, clamped.
         let check = |goal: Goal, to: i64, again: i64, skipped: i64, clamped: Option<i64>| {
             let plan = plan(&[partition(0, 10, 100, Some(50))], &[], &goal).unwrap();
             let got = &plan[0];
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(offsets(&plan), Offsets::from([(0, NextOffset(5)), (1, NextOffset(0))]));
         let named = super::plan(&all, &[], &Goal::Each(Offsets::from([(2, NextOffset(4))]))).unwrap();
         assert_eq!(offsets(&named), Offsets::from([(0, NextOffset(5)), (1, NextOffset(6)), (2, NextOffset(4))]));
-        // What was kept out of range by retention is not silently changed.
+        // An offset that retention has put out of range does not change silently.
         let old = super::plan(&[partition(0, 7, 9, Some(5)), partition(1, 0, 9, None)], &[1], &Goal::Latest).unwrap();
         assert_eq!(offsets(&old), Offsets::from([(0, NextOffset(5)), (1, NextOffset(9))]));
     }

@@ -10,24 +10,24 @@ use crate::progress::{TopicState, lag};
 /// A group seen from outside.
 #[derive(Clone, Debug)]
 pub struct ProgressView {
-    /// What the settings say.
+    /// The settings for a start.
     pub policy: Policy,
     /// The topic, with the group's offsets.
     pub topic: TopicState,
     /// State and members of the group.
     pub group: GroupState,
-    /// What the checkpoint folder says.
+    /// The state of the checkpoint folder.
     pub folder: Option<FolderState>,
-    /// What the next start does.
+    /// The decision of the next start.
     pub decision: Decision,
-    /// The age in seconds of each partition's oldest unread record; `None` where it could not be read.
+    /// The age in seconds of each partition's oldest unread record. `None` where it could not be read.
     pub ages: BTreeMap<i32, Option<i64>>,
     /// When all this was read.
     pub now: Timestamp,
 }
 
 impl ProgressView {
-    /// Records that are not read yet.
+    /// The number of unread records.
     pub fn lag(&self) -> i64 {
         lag::of_topic(&self.decision.from, &self.topic)
     }
@@ -37,7 +37,7 @@ impl ProgressView {
         self.ages.values().copied().flatten().max()
     }
 
-    /// What the next start does and why, in words.
+    /// Returns what the next start does and why, in words.
     pub fn text(&self) -> String {
         self.decision.text(&self.policy)
     }

@@ -1,4 +1,4 @@
-//! What is open in one group and not in another, or otherwise. Pure.
+//! The differences between the open alerts of two groups. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::unit::recovery::RecoveryState;
 /// Open episodes by rule and key, each by the alert that opened it.
 pub type Open = BTreeMap<(String, Key), AlertRecord>;
 
-/// The open episodes of a group's newest lineage.
+/// Returns the open episodes of a group's newest lineage.
 pub fn open(recovery: &RecoveryState) -> Open {
     let newest = recovery.progress.as_ref().and_then(|progress| progress.epoch());
     let Some(newest) = newest else { return Open::new() };
@@ -23,16 +23,16 @@ pub fn open(recovery: &RecoveryState) -> Open {
     .collect()
 }
 
-/// The open episodes of two groups, held against each other.
+/// The comparison of two groups' open episodes.
 #[derive(Debug, Default, PartialEq)]
 pub struct Difference {
-    /// Open in the new group only.
+    /// Those open only in the new group.
     pub new: Vec<AlertRecord>,
-    /// Open in the old group only.
+    /// Those open only in the old group.
     pub gone: Vec<AlertRecord>,
-    /// Open in both, with other totals or by another version of the rule: the old one and the new one.
+    /// Those open in both, with different totals or another version of the rule: old and new.
     pub changed: Vec<(AlertRecord, AlertRecord)>,
-    /// Open in both, and nothing else to say.
+    /// The number of those open in both without a difference.
     pub same: usize,
 }
 
@@ -51,7 +51,7 @@ impl Difference {
         found
     }
 
-    /// What differs, each with its word, and as it was and is.
+    /// Returns each difference: the word for it, the old alert and the new one.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, Option<&AlertRecord>, Option<&AlertRecord>)> {
         let new = self.new.iter().map(|new| ("new", None, Some(new)));
         let gone = self.gone.iter().map(|old| ("gone", Some(old), None));
@@ -60,7 +60,7 @@ impl Difference {
     }
 }
 
-/// Postgres's aggregates, or memory's under a rule that is not confirmed.
+/// Returns Postgres's aggregates. For a rule without confirmation they are memory's.
 pub fn totals(record: &AlertRecord) -> Option<&Map<String, Json>> {
     record.numbers()
 }
@@ -78,7 +78,7 @@ mod tests {
 
     const LINEAGE: &str = "0199";
 
-    /// An alert on a user, `total` as Postgres has it.
+    /// Returns an alert on a user with `total` by Postgres.
     fn alert(user: i64, version: &str, total: Option<&str>) -> AlertRecord {
         let database = total.map(|total| json!({"total": total}));
         let alert = json!({
@@ -111,9 +111,9 @@ mod tests {
         check(from_ref(&pair.0), from_ref(&pair.1), Difference { changed: vec![pair.clone()], ..none() });
         let pair = (alert(1, "v", Some("5.00")), alert(1, "w", Some("5.00")));
         check(from_ref(&pair.0), from_ref(&pair.1), Difference { changed: vec![pair.clone()], ..none() });
-        // Without Postgres's, memory's totals count.
+        // Without Postgres's totals, memory's are compared.
         check(&[alert(1, "v", None)], &[alert(1, "v", None)], Difference { same: 1, ..none() });
-        // Keys are in their own order.
+        // Keys have their own order.
         let new = [total(9, "1.00"), total(10, "1.00")];
         check(&[], &new, Difference { new: new.to_vec(), ..none() });
     }

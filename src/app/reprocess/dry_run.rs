@@ -1,4 +1,4 @@
-//! A run of which nothing is kept: it reads and asks as any other does, but is in no group, sends nothing, and has its
+//! A run that keeps nothing. It reads and confirms as any other run, but it is in no group, sends nothing, and has its
 //! progress in a folder that is removed.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::sink::{Sinks, Transaction};
 use crate::source::kafka::KafkaSource;
 use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 
-/// Reads these lanes to their end. What is open then comes as the recovery topic would have it.
+/// Reads these lanes to their end. Returns the open episodes as the recovery topic would have them.
 pub(super) async fn run(
     config: &Config,
     job: Prepared<'_>,
@@ -47,7 +47,7 @@ pub(super) async fn run(
     }
 }
 
-/// A folder that only this user can read, removed when it is dropped.
+/// A folder that only this user can read. It is removed on drop.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -66,7 +66,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Sinks that remember what the recovery topic would hold in the end, and send nothing.
+/// Sinks that send nothing, and remember what the recovery topic would hold at the end.
 #[derive(Default)]
 struct NoSinks {
     prepared: Option<(Vec<EpisodeRecord>, Progress)>,

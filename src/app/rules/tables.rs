@@ -1,12 +1,12 @@
-//! Which table each source has the changes of.
+//! The table of each source.
 
 use super::{ParsedRule, reads, watched_table};
 use crate::config::Source;
 
-/// Schema and name of the table of each source, in their order.
+/// Returns schema and name of each source's table, in the order of the sources.
 ///
 /// # Errors
-/// A source whose table is not known, or that no rule reads; or two of one table.
+/// A source's table is not known, no rule reads it, or two sources have the same table.
 pub fn of_sources(sources: &[Source], rules: &[ParsedRule]) -> Result<Vec<(String, String)>, String> {
     let mut tables = Vec::with_capacity(sources.len());
     for source in sources {
@@ -51,7 +51,7 @@ fn of_source(source: &Source, is_only: bool, rules: &[ParsedRule]) -> Result<(St
     })
 }
 
-/// The table that a topic is named after: its last two parts.
+/// Returns the table in a topic's name: its last two parts.
 pub(super) fn named_after(topic: &str) -> Option<(String, String)> {
     let (rest, table) = topic.rsplit_once('.')?;
     Some((rest.rsplit('.').next().unwrap_or(rest).to_owned(), table.to_owned()))

@@ -11,11 +11,11 @@ use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::model::{ColumnType, Table};
 
-/// A trace is shown up to here.
+/// The greatest length of a stack trace in a finding.
 const TRACE_MAX: usize = 300;
 
-/// Takes apart what `GET /connectors?expand=info&expand=status` answers; `None` if it is no such thing. `plugins`: what
-/// `GET /connector-plugins` answers.
+/// Parses the answer to `GET /connectors?expand=info&expand=status`. Returns `None` if it is something else. `plugins`
+/// is the answer to `GET /connector-plugins`.
 pub(in crate::app::doctor) fn connectors(answer: &Json, plugins: &Json) -> Option<Vec<Connector>> {
     let text = |value: &Json| value.as_str().map(str::to_owned);
     let connector = |(name, found): (&String, &Json)| {
@@ -39,7 +39,7 @@ pub(in crate::app::doctor) fn connectors(answer: &Json, plugins: &Json) -> Optio
     answer.as_object()?.iter().map(connector).collect()
 }
 
-/// The connector that writes this topic, by its settings.
+/// Finds the connector that writes this topic, by its settings.
 pub(in crate::app::doctor) fn of_topic<'a>(
     connectors: &'a [Connector],
     topic: &str,
@@ -52,7 +52,7 @@ pub(in crate::app::doctor) fn of_topic<'a>(
             !prefix(connector).is_empty() && topic.starts_with(&sanitised(&start))
         }
     };
-    // RegexRouter and ByLogicalTableRouter name the topic that they make.
+    // RegexRouter and ByLogicalTableRouter have the name of the topic that they write in a setting.
     let renamed = |connector: &Connector| {
         let names = |(name, value): (&String, &String)| {
             name.starts_with("transforms.") && name.ends_with("replacement") && value == topic
@@ -71,15 +71,15 @@ fn prefix(connector: &Connector) -> &str {
     connector.setting("topic.prefix", "")
 }
 
-/// The topic that a connector writes a table's changes to, unless a transform renames it.
+/// Returns the topic to which a connector writes a table's changes, unless a transform renames it.
 fn written(connector: &Connector, (schema, name): (&str, &str)) -> Option<String> {
     let delimiter = connector.setting("topic.delimiter", ".");
     let prefix = prefix(connector);
     (!prefix.is_empty()).then(|| sanitised(&format!("{prefix}{delimiter}{schema}{delimiter}{name}")))
 }
 
-/// A topic's name as Debezium writes it: what Kafka does not take becomes an underscore (one for each UTF-16 unit), and it
-/// is not longer than Kafka takes.
+/// Returns a topic's name as Debezium writes it. Characters that Kafka does not accept become underscores, one for each
+/// UTF-16 unit. The name is cut to Kafka's limit.
 fn sanitised(name: &str) -> String {
     const LENGTH_MAX: usize = 249;
     let is_taken = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -88,7 +88,7 @@ fn sanitised(name: &str) -> String {
     plain.chars().take(LENGTH_MAX).collect()
 }
 
-/// A fix for a topic that no connector writes: the topics that the table's changes go to, where there are any.
+/// Returns the fix for a topic that no connector writes: the topics of the table's changes, if there are any.
 fn other_topics(connectors: &[Connector], table: Option<(&str, &str)>) -> Option<String> {
     let (schema, name) = table?;
     let takes = |connector: &&Connector| {
@@ -104,7 +104,7 @@ fn other_topics(connectors: &[Connector], table: Option<(&str, &str)>) -> Option
     (!topics.is_empty()).then(|| format!("source.topic = {}", topics.join(", or ")))
 }
 
-/// Everything about the connector. `base` is Connect's URL without secrets.
+/// Runs all checks of the connector. `base` is Connect's URL without secrets.
 pub(in crate::app::doctor) fn connect(
     config: &Config,
     base: &str,
@@ -143,7 +143,7 @@ pub(in crate::app::doctor) fn connect(
     found
 }
 
-/// A connector and how to reach it.
+/// A connector and the URL of Connect.
 pub(super) struct At<'a> {
     pub(super) base: &'a str,
     pub(super) connector: &'a Connector,
@@ -161,7 +161,7 @@ impl At<'_> {
         format!("curl -X POST '{}/restart?includeTasks=true&onlyFailed=true', once its cause is mended", self.url())
     }
 
-    /// The command that changes its settings by a filter of jq.
+    /// Returns the command that changes the connector's settings by a jq filter.
     pub(super) fn change(&self, filter: &str) -> String {
         let config = format!("{}/config", self.url());
         format!(
@@ -174,7 +174,7 @@ impl At<'_> {
     }
 }
 
-/// The first line of a stack trace, and the last cause.
+/// Returns the first line of a stack trace, and its last cause.
 fn cause(trace: Option<&str>) -> String {
     let trace = trace.unwrap_or("without a trace");
     let first = trace.lines().next().unwrap_or_default().trim();
@@ -251,12 +251,12 @@ fn settings(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -
     found
 }
 
-/// What becomes of NULL in a column with a default.
+/// Checks how the connector writes NULL in a column with a default.
 fn nulls(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Finding {
     const CHECK: &str = "nulls";
     let connector = at.connector;
     let converter = connector.setting("value.converter", "");
-    // Confluent's Avro converter calls it otherwise, and the other way round.
+    // Confluent's Avro converter has another name for this setting, with the opposite meaning.
     let (name, kept_by, default) = match converter.contains("confluent") {
         true => ("value.converter.ignore.default.for.nullables", "true", "false"),
         false => ("value.converter.replace.null.with.default", "false", "true"),
@@ -320,7 +320,7 @@ fn nulls(config: &Config, at: &At<'_>, columns: Option<(&Table, &[usize])>) -> F
     }
 }
 
-/// Whether records say themselves how their values are written.
+/// Whether the records contain the schema of their values.
 fn has_schemas(connector: &Connector) -> bool {
     connector.config.contains_key("value.converter")
         && connector.setting("value.converter.schemas.enable", "true") == "true"
@@ -361,7 +361,7 @@ fn decimals(config: &Config, at: &At<'_>) -> Finding {
     }
 }
 
-/// NaN and the infinities, which Kafka Connect's Decimal does not have.
+/// Warns of NaN and infinities, which Kafka Connect's Decimal does not have.
 fn special_numbers(at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Option<Finding> {
     const NAME: &str = "decimal.handling.mode";
     let (table, wanted) = columns.filter(|_| at.connector.setting(NAME, "precise") == "precise")?;
@@ -377,7 +377,7 @@ fn special_numbers(at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Option<F
     ))
 }
 
-/// What stands for a large value that a change did not touch.
+/// Checks the placeholder for a large value that a change did not touch.
 fn placeholder(config: &Config, at: &At<'_>) -> Finding {
     const CHECK: &str = "placeholder";
     const NAME: &str = "unavailable.value.placeholder";

@@ -1,4 +1,4 @@
-//! The database: the server, the table, and what lets its changes out. Pure.
+//! Checks of the database: the server, the table, and the publication and slot of its changes. Pure.
 
 use super::super::facts::{Connector, DatabaseFacts, Publication, Relation, Slot};
 use super::super::finding::{Finding, Grade, ok, problem, warning};
@@ -9,7 +9,8 @@ use crate::model::Table;
 use crate::rule::render::quote_ident;
 use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 
-/// WAL that waits for its reader: beyond this the connector does not keep up, or does not confirm.
+/// The size of the WAL not confirmed by the slot's reader from which the connector does not keep up, or does not
+/// confirm.
 const SLOT_LAG_MAX: i64 = 1 << 30;
 
 /// A table's full name as SQL writes it.
@@ -17,7 +18,7 @@ pub(in crate::app::doctor) fn quoted(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
 
-/// Everything but the rules themselves.
+/// Runs all checks of the database except those of the rules.
 pub(in crate::app::doctor) fn database(
     config: &Config,
     answered: Result<&DatabaseFacts, &Failure>,
@@ -180,7 +181,7 @@ fn slot(database: &DatabaseFacts, connector: Option<&Connector>) -> Finding {
     let named = connector.map(|connector| connector.setting("slot.name", "debezium"));
     let found = match named {
         Some(named) => database.slots.iter().find(|slot| slot.name == named),
-        // Which one it is cannot be told: one that is read, if there is any.
+        // It is unknown which slot it is, so an active one is preferred.
         None => database.slots.iter().max_by_key(|slot| slot.active),
     };
     let Some(Slot { name, active, wal_status, lag }) = found else {
@@ -215,7 +216,7 @@ fn slot(database: &DatabaseFacts, connector: Option<&Connector>) -> Finding {
     ok(CHECK, format!("slot {name} is active{behind}"))
 }
 
-/// The server and its version.
+/// Checks the server and its version.
 fn server(url: &str, database: &DatabaseFacts) -> Finding {
     let text = format!("{url} answers, version {}, role {}", database.version, database.role);
     let major = database.version.split('.').next().and_then(|major| major.parse::<i32>().ok());

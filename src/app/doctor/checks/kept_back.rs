@@ -1,4 +1,4 @@
-//! What the connector keeps back or changes of the rows that it writes. Pure.
+//! Parts of rows that the connector leaves out or changes. Pure.
 
 use regex_lite::Regex;
 
@@ -8,17 +8,17 @@ use super::connect::At;
 use crate::failure::Exit;
 use crate::model::{ColumnType, Table};
 
-/// Everything that is kept back. `columns`: the table and the columns that the rules need.
+/// Runs all these checks. `columns` is the table with the columns that the rules need.
 pub(super) fn kept_back(at: &At<'_>, columns: Option<(&Table, &[usize])>) -> Vec<Finding> {
     let mut found: Vec<Finding> = columns.into_iter().flat_map(|columns| of_columns(at, columns)).collect();
     found.extend(snapshot(at, columns.map(|(table, _)| table)));
     found
 }
 
-/// Whether a list of regular expressions has a name, as Debezium reads it: each is anchored, and case does not matter.
-/// `None`: one of them cannot be read here.
+/// Whether a list of regular expressions matches a name, as in Debezium: each is anchored, and case does not matter.
+/// `None`: this program cannot parse one of them.
 pub(super) fn is_listed(list: &str, name: &str) -> Option<bool> {
-    // A comma that is part of an expression is escaped.
+    // A comma within an expression is escaped.
     let marked = list.replace("\\,", "\u{0}");
     let mut all_read = true;
     for part in marked.split(',').map(|part| part.replace('\u{0}', ",")).filter(|part| !part.trim().is_empty()) {
@@ -31,16 +31,16 @@ pub(super) fn is_listed(list: &str, name: &str) -> Option<bool> {
     all_read.then_some(false)
 }
 
-/// The name of a setting without the salt that some have in it.
+/// The name of a setting without the salt, which some names contain.
 fn shown(setting: &str) -> &str {
     setting.split_once(".with.salt.").map_or(setting, |(name, _)| name)
 }
 
-/// Columns that are left out, masked or cut.
+/// Returns findings for columns that are left out, masked or cut.
 fn of_columns(at: &At<'_>, (table, wanted): (&Table, &[usize])) -> Vec<Finding> {
     let needed = super::sent::needed(Some((table, wanted)));
     let full = |column: &str| format!("{}.{}.{column}", table.schema, table.name);
-    // The needed columns that a setting hits, and whether that is sure.
+    // The needed columns that a setting affects, and whether that is certain.
     let hit = |list: &str, is_hit: &dyn Fn(Option<bool>) -> Option<bool>, cut: bool| {
         let mut sure = true;
         let columns = needed.iter().filter(|column| {
@@ -74,7 +74,7 @@ fn of_columns(at: &At<'_>, (table, wanted): (&Table, &[usize])) -> Vec<Finding> 
         let fix = if name == setting {
             at.change(&format!("del(.\"{setting}\")"))
         } else {
-            // Not the whole name: there is a salt in it.
+            // The full name is not shown, because it contains a salt.
             at.change(&format!("with_entries(select(.key | startswith(\"{name}\") | not))"))
         };
         let fix = format!("{fix}; then read a topic that has been written without it");
@@ -92,7 +92,7 @@ fn of_columns(at: &At<'_>, (table, wanted): (&Table, &[usize])) -> Vec<Finding> 
     found
 }
 
-/// A connector that did not write the rows that were there before it.
+/// Checks whether the connector wrote the rows that existed before it.
 fn snapshot(at: &At<'_>, table: Option<&Table>) -> Vec<Finding> {
     const CHECK: &str = "snapshot";
     let Connector { config, .. } = at.connector;

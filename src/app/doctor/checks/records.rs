@@ -1,4 +1,4 @@
-//! What stands in the topic: whether it is Debezium's, can be read, and what its records are keyed by. Pure.
+//! Checks of the records: whether Debezium wrote them, whether they can be read, and which keys they have. Pure.
 
 use crate::change::record::TopicRecord;
 use std::collections::BTreeSet;
@@ -13,8 +13,8 @@ use crate::config::Config;
 use crate::failure::Exit;
 use crate::model::Table;
 
-/// The newest records of the topic. `identity` is the table's replica identity, `wanted` are the columns that the rules
-/// need.
+/// Checks the newest records of the topic. `identity` is the table's replica identity. `wanted` are the columns that
+/// the rules need.
 pub(in crate::app::doctor) fn records(
     config: &Config,
     topic: &Topic,
@@ -90,13 +90,13 @@ fn readable(config: &Config, topic: &Topic, table: Option<(&Table, &[usize])>) -
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RecordShape {
-    /// Debezium's, or nothing that could tell.
+    /// Debezium's envelope, or a record that does not show its form.
     Envelope,
     Row,
     Foreign,
 }
 
-/// What a record looks like.
+/// Returns the form of a record.
 fn shape(record: &TopicRecord) -> RecordShape {
     let Some(value) = record.value.as_deref().filter(|value| value.trim_ascii() != b"null") else {
         return RecordShape::Envelope;
@@ -105,12 +105,12 @@ fn shape(record: &TopicRecord) -> RecordShape {
     if value.contains_key("op") && (value.contains_key("source") || value.contains_key("after")) {
         return RecordShape::Envelope;
     }
-    // The columns stand at the top, with what `add.fields` and the rewriting modes put beside them.
+    // The columns are at the top level, beside the fields that `add.fields` and the rewriting modes add.
     let nested = ["before", "after", "source"].iter().any(|name| value.get(*name).is_some_and(Json::is_object));
     if nested || value.is_empty() { RecordShape::Foreign } else { RecordShape::Row }
 }
 
-/// A JSON object, taken out of its wrapping with a schema.
+/// Parses a JSON object, without the wrapper that has the schema.
 fn object(text: &[u8]) -> Option<Map<String, Json>> {
     let Ok(Json::Object(mut object)) = serde_json::from_slice(text) else { return None };
     if object.get("schema").is_some_and(Json::is_object) && object.contains_key("payload") {
@@ -122,7 +122,7 @@ fn object(text: &[u8]) -> Option<Map<String, Json>> {
     Some(object)
 }
 
-/// What the records are keyed by. A truncate has no key.
+/// Checks that the records' keys are the primary key. A truncate has no key.
 fn keys(topic: &Topic, table: &Table, identity: Option<&str>) -> Option<Finding> {
     const CHECK: &str = "keys";
     let truncate = |record: &&TopicRecord| {

@@ -1,4 +1,4 @@
-//! Each rule, and what its confirmation costs. Pure.
+//! Checks of each rule, and of the cost of its confirmation. Pure.
 
 use super::super::facts::{Plan, Relation, RuleFacts};
 use super::super::finding::{Finding, ok, problem, warning};
@@ -7,10 +7,10 @@ use crate::failure::Exit;
 use crate::rule::render::quote_ident;
 use crate::rule::{Expression, Query};
 
-/// A table up to this size is read as a whole in a few milliseconds.
+/// The size up to which a whole table is read in a few milliseconds.
 const SMALL_BYTES: i64 = 4 << 20;
 
-/// A rule held against the database.
+/// Checks a rule against the database.
 pub(in crate::app::doctor) fn rule(facts: &RuleFacts, relation: &Relation) -> Vec<Finding> {
     let RuleFacts { name, wrong, nulls, query, of_postgres, plan } = facts;
     if let Some((text, exit)) = wrong {
@@ -75,7 +75,8 @@ fn index(name: &str, query: &Query, plan: &Plan, relation: &Relation) -> Finding
     }
 }
 
-/// The index from which a confirmation is answered alone: equality first, then the time bound, then what is summed.
+/// Returns the statement for an index that alone answers a confirmation. It has the columns compared for equality
+/// first, then the time bound, then the summed columns.
 fn create_index(query: &Query, partitioned: bool) -> String {
     let mut keys: Vec<usize> = query.key_columns();
     keys.extend(query.bound.iter().map(|bound| bound.column));
@@ -96,7 +97,7 @@ fn create_index(query: &Query, partitioned: bool) -> String {
         columns.iter().filter_map(name).collect::<Vec<_>>().join(", ")
     };
     let include = if rest.is_empty() { String::new() } else { format!(" INCLUDE ({})", names(&rest)) };
-    // Postgres makes none concurrently on a table with partitions.
+    // Postgres cannot create an index concurrently on a partitioned table.
     let concurrently = if partitioned { "" } else { " CONCURRENTLY" };
     format!(
         "CREATE INDEX{concurrently} ON {} ({}){include}",

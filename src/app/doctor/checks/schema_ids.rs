@@ -1,5 +1,5 @@
-//! Whether the ids that Apicurio's converter writes are what the registry is asked for: global and content ids are different
-//! numbers, so a misfit reads records by another schema. Pure.
+//! Checks that the ids which Apicurio's converter writes are of the kind that the registry is asked for. Global and
+//! content ids are different numbers, so the wrong kind reads records by another schema. Pure.
 
 use super::super::facts::Connector;
 use super::super::finding::{Finding, ok, problem};
@@ -7,7 +7,7 @@ use super::connect::At;
 use crate::config::Config;
 use crate::failure::Exit;
 
-/// What a number names in Apicurio's registry.
+/// The two kinds of ids in Apicurio's registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Id {
     Global,
@@ -23,7 +23,7 @@ impl Id {
     }
 }
 
-/// Nothing where no registry is set, or the converter is none of Apicurio 2.
+/// Checks the ids. `None` where no registry is set, or the converter is not Apicurio 2's.
 pub(super) fn schema_ids(config: &Config, at: &At<'_>) -> Option<Finding> {
     const CHECK: &str = "schema.ids";
     let url = &config.source.schema_registry.as_ref()?.url;
@@ -52,7 +52,7 @@ pub(super) fn schema_ids(config: &Config, at: &At<'_>) -> Option<Finding> {
     Some(problem(CHECK, text, fix).ends(Exit::Misconfigured))
 }
 
-/// Which ids a converter writes, and which ones they are taken for.
+/// Returns the kind of ids that a converter writes, and the kind as which they are read.
 fn ids(connector: &Connector, part: &str, url: &str) -> Option<(Id, Id)> {
     let setting = |name: &str, default| connector.setting(&format!("{part}.apicurio.registry.{name}"), default);
     // The converter of Apicurio 3 has the same settings with other defaults.
@@ -65,7 +65,7 @@ fn ids(connector: &Connector, part: &str, url: &str) -> Option<(Id, Id)> {
     let url = url.trim_end_matches('/');
     let (is_two, is_three) = (url.ends_with("/apis/registry/v2"), url.ends_with("/apis/registry/v3"));
     let read = match setting("headers.enabled", "true") {
-        // A header says which id it has, and Confluent's interface knows one kind alone.
+        // A header says which kind of id it has. Confluent's interface knows only one kind.
         "true" if is_two || is_three => written,
         "true" => Id::Content,
         _ if is_two || is_three && !is_short => Id::Global,

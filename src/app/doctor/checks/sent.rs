@@ -1,5 +1,5 @@
-//! What of the table the publication sends, and what of it the role may see: whatever differs between the two is an alert
-//! that is missing or refuted. Pure.
+//! Checks of the parts of the table that the publication sends and that the role sees. A difference between the two
+//! causes missing or refuted alerts. Pure.
 
 use super::super::facts::{DatabaseFacts, Publication, Relation};
 use super::super::finding::{Finding, problem};
@@ -8,7 +8,7 @@ use crate::failure::Exit;
 use crate::model::{Column, Table};
 use crate::rule::render::quote_ident;
 
-/// Names of the columns that the rules and the primary key need.
+/// Returns the names of the columns that the rules and the primary key need.
 pub(super) fn needed<'a>(columns: Option<(&'a Table, &'a [usize])>) -> Vec<&'a str> {
     let Some((table, wanted)) = columns else { return Vec::new() };
     let name = |(index, column): (usize, &'a Column)| {
@@ -18,7 +18,7 @@ pub(super) fn needed<'a>(columns: Option<(&'a Table, &'a [usize])>) -> Vec<&'a s
     table.columns.iter().enumerate().filter_map(name).collect()
 }
 
-/// What the table itself keeps from the stream or from the role.
+/// Returns findings for rows that the table itself hides from the stream or from the role.
 pub(super) fn table(database: &DatabaseFacts, relation: &Relation, (schema, name): (&str, &str)) -> Vec<Finding> {
     let (full, role) = (quoted(schema, name), quote_ident(&database.role));
     let mut found = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn table(database: &DatabaseFacts, relation: &Relation, (schema, name
     found
 }
 
-/// What the publication keeps from the stream. `needed`: the columns that must come.
+/// Returns findings for rows and columns that the publication does not send. `needed` are the columns that must come.
 pub(super) fn publication(
     relation: &Relation,
     publication: &Publication,
@@ -110,7 +110,7 @@ pub(super) fn publication(
 mod tests {
     use super::*;
 
-    /// Checks of what is found, with a part of the text and of the fix of each.
+    /// Checks findings, with a part of the text and of the fix of each.
     fn check(found: &[Finding], want: &[(&str, &str, &str)]) {
         assert_eq!(found.len(), want.len(), "{found:#?}");
         for (finding, (check, text, fix)) in found.iter().zip(want) {

@@ -1,4 +1,4 @@
-//! The judging as a table: facts that no server is needed for.
+//! The checks as a table of facts. They need no server.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn table() -> Table {
     Table { schema: "s".to_owned(), name: "t".to_owned(), columns, primary_key: vec![0] }
 }
 
-/// Grade and, of what is not ok, a part of the fix.
+/// Checks the grade and, unless it is ok, a part of the fix.
 fn check(finding: &Finding, want: Grade, fix: &str) {
     assert_eq!(finding.grade, want, "{finding:?}");
     assert_eq!(finding.fix.is_some(), want != Grade::Ok, "{finding:?}");
@@ -256,7 +256,7 @@ fn connectors_by_topic() {
     check(&[("topic.prefix", "p")], "p.s.u", false);
     check(&[("topic.prefix", "p"), ("topic.delimiter", "_")], "p_s_t", true);
     check(&[("topic.prefix", "")], ".s.t", false);
-    // Debezium writes what Kafka does not take as an underscore.
+    // Debezium writes an underscore for a character that Kafka does not accept.
     let odd = |topic: &str, want: bool| {
         let connectors = of(&[("topic.prefix", "p")]);
         let found = connect::of_topic(&connectors, topic, Some(("My Schema", "Tab\u{e9}\u{1f600}")));

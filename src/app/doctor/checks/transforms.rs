@@ -8,7 +8,7 @@ use crate::model::Table;
 /// The oldest version that is tested.
 const OLDEST: (u32, u32) = (2, 7);
 
-/// The numbers that a version begins with.
+/// Returns the first two numbers of a version.
 fn numbers(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
@@ -18,7 +18,7 @@ fn major(connector: &Connector) -> Option<u32> {
     connector.version.as_deref().and_then(numbers).map(|(major, _)| major)
 }
 
-/// What is known of the connector's version; nothing where the worker does not say it.
+/// Checks the connector's version. `None` where the worker does not report it.
 pub(super) fn version(
     connector: &Connector,
     table: Option<(&str, &str)>,
@@ -46,7 +46,7 @@ pub(super) fn version(
     })
 }
 
-/// What the transform that unwraps records takes away, and does not put back.
+/// Returns findings for data that the unwrapping transform removes and does not add again.
 pub(super) fn unwrapped(at: &At<'_>) -> Vec<Finding> {
     const CHECK: &str = "transforms";
     let names: Vec<&str> = at.connector.setting("transforms", "").split(',').map(str::trim).collect();
@@ -92,7 +92,7 @@ pub(super) fn unwrapped(at: &At<'_>) -> Vec<Finding> {
     found
 }
 
-/// Whether a connector takes more than one table, and a transform may write them to one topic.
+/// Whether a connector reads more than one table and a transform may write them to one topic.
 fn may_be_shared(connector: &Connector) -> bool {
     let tables = connector.setting("table.include.list", "");
     let takes_one = !tables.is_empty() && !tables.contains([',', '*', '|', '[', '+', '?']);
