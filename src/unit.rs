@@ -1,21 +1,21 @@
-//! A unit: the partitions that are evaluated together, with the windows, episodes and undelivered decisions of
-//! every rule. Pure. One unit holds all partitions for now; where a topic is keyed by the rule's key there
-//! can be one per partition.
+//! A unit: the partitions that are evaluated together, with the windows, episodes and undelivered decisions of every
+//! rule. Pure. So far one unit holds all partitions. Where a topic is keyed by the rule's key, there can be one unit
+//! per partition.
 //!
 //! - this file: evaluations, questions, answers, decisions
 //! - [`events`]: what has happened, for status pages
-//! - [`audit`]: memory compared with the table
-//! - [`repair`]: rows and keys from the table, where the stream does not say all; [`lookups`]: which rows
-//! - [`stored`]: epochs closed, windows and episodes stored, and both taken up again
+//! - [`audit`]: comparing memory with the table
+//! - [`repair`]: reading rows and keys from the table where the stream is incomplete, [`lookups`]: which rows to read
+//! - [`stored`]: closing epochs, storing windows and episodes, and restoring both
 //! - [`decide`]: from a candidate to its alert
-//! - [`log`]: what is logged of a key
+//! - [`log`]: log lines about a key
 //! - [`of_postgres`]: rules that Postgres alone evaluates
-//! - [`order`]: what is asked after an answer
-//! - [`rebuilt`]: every group evaluated once, after a start
-//! - [`past`]: what earlier runs have left, under rules that may have changed since
-//! - [`stream`]: changes in
-//! - [`seen`]: what statements have seen of the database
-//! - [`recovery`]: how far the group has come and how its episodes stand, for Kafka
+//! - [`order`]: questions that follow an answer
+//! - [`rebuilt`]: the evaluation of every group after a start
+//! - [`past`]: what earlier runs left open, under rules that may have changed since
+//! - [`stream`]: applying changes
+//! - [`seen`]: the snapshots that statements have seen
+//! - [`recovery`]: the group's progress and episodes in Kafka
 
 pub mod audit;
 mod decide;
@@ -59,35 +59,35 @@ use crate::rule::{Confirm, Rule, Time};
 use crate::snapshot::Snapshot;
 use crate::window::{Standing, Transition, Window};
 
-/// Answers in a row that refute a candidate before its rows are read from the table: with the back-off that is
-/// four seconds in which the stream could have caught up.
+/// How often in a row an answer refutes a candidate before its rows are read from the table. With the back-off that is
+/// four seconds, in which the stream could have caught up.
 const REFUSALS_BEFORE_RELOAD: u32 = 5;
 
-/// One rule at work.
+/// A rule with its state.
 #[derive(Debug)]
 struct RuleState {
     rule: Rule,
-    /// For each table what a change of it is to the rule: see [`Watched::place_in`].
+    /// The role of each table for the rule: see [`Watched::place_in`].
     places: Vec<Option<usize>>,
     window: Window,
     episodes: Episodes,
-    /// The version that it had in the run before, where that is another one and its open episodes have not been held against its
-    /// windows since.
+    /// The rule's version in the previous run. Set while it differs from the current one and the open episodes have not
+    /// been evaluated by the current one.
     changed_from: Option<String>,
-    /// Unconfirmed keys that are evaluated once the table has said what it has of their rows.
+    /// Keys of an unconfirmed rule that are evaluated once their rows have been read from the table.
     held_back: BTreeMap<Key, Transition>,
-    /// Where Postgres alone evaluates the rule.
+    /// The state of a rule that Postgres alone evaluates.
     of_postgres: OfPostgres,
 }
 
 impl RuleState {
-    /// Whether each candidate is asked as of its own instant, one after the other.
+    /// Whether candidates are confirmed one after the other, each as of its own instant.
     fn is_in_order(&self) -> bool {
         self.rule.time == Time::Event && self.rule.confirm == Confirm::Required
     }
 }
 
-/// What a rule's windows are of: its version, and its time zone where that matters.
+/// Returns the version of a rule's windows: the rule's version, with its time zone where that matters.
 fn version_in_zone(rule: &Rule) -> String {
     let zone = &rule.query.zone;
     if zone.is_utc() || !rule.query.is_zoned() {
@@ -96,22 +96,22 @@ fn version_in_zone(rule: &Rule) -> String {
     format!("{}@{}", rule.version, zone.name().replace(' ', "_"))
 }
 
-/// What a unit is made for.
+/// The settings of a unit.
 #[derive(Clone, Debug)]
 pub struct UnitSettings {
-    /// Consumer group.
+    /// The consumer group.
     pub group: String,
     /// The topics of the changes.
     pub topics: Topics,
-    /// Open episodes go on when their rule has changed, rather than firing again.
+    /// Whether open episodes stay open when their rule has changed, instead of firing again.
     pub carry_episodes: bool,
-    /// How long a cycle of the audit takes, unless the bound on its cost makes it longer.
+    /// The length of an audit cycle, unless the limit on its cost makes it longer.
     pub audit_period: Duration,
-    /// Statement seconds per second that the audit may take, in millionths.
+    /// The statement seconds per second that the audit may take, in millionths.
     pub max_database_share: u32,
 }
 
-/// Windows, episodes and decisions of a set of partitions.
+/// The windows, episodes and decisions of a set of partitions.
 #[derive(Debug)]
 pub struct Unit {
     settings: UnitSettings,
@@ -120,45 +120,46 @@ pub struct Unit {
     tables: Vec<Watched>,
     rules: Vec<RuleState>,
     offsets: Offsets,
-    /// Next offsets of topics that are no longer read.
+    /// The next offsets of topics that are no longer read.
     kept: Offsets,
-    /// Number of the epoch that is being built.
+    /// The number of the open epoch.
     epoch: u64,
-    /// Episodes that have fired in it.
+    /// The number of episodes that have fired in the open epoch.
     fired: u32,
-    /// Decided and not yet logged.
+    /// Alerts that are decided but not logged yet.
     alerts: Vec<Alert>,
-    /// Open episodes that go on under another name of their rule, not yet logged.
+    /// Open episodes that continue under another name of their rule, not logged yet.
     carried: Vec<Carried>,
     /// What earlier runs have left, until [`Unit::take_over`].
     past: Past,
-    /// Of that, open episodes that end, until [`Unit::settle`].
+    /// Open episodes of earlier runs that end, until [`Unit::settle`].
     left: Vec<Left>,
-    /// Of that, open episodes that are carried, until [`Unit::settle`].
+    /// Open episodes of earlier runs that are carried, until [`Unit::settle`].
     moved: Vec<Moved>,
-    /// The windows of before were worth nothing: what no longer holds in those from the table was not taken by time.
+    /// Whether the stored windows were invalid. Then time is not the reason for an episode that does not hold in the
+    /// windows from the table.
     is_void: bool,
     /// Groups to be read from the table.
     reloads: Vec<Reload>,
-    /// Rows to be read from each table.
+    /// The rows to read from each table.
     lookups: Vec<Lookups>,
     /// Compares memory with the table.
     audit: Audit,
-    /// The greatest position in the WAL of the changes of each lane, since it is read from one offset on without a gap.
+    /// The greatest WAL position of each lane's changes, since the lane is read without a gap.
     streamed_in: BTreeMap<i32, Lsn>,
-    /// Rows are gone, and the stream does not say which.
+    /// Whether rows were deleted and the stream does not say which.
     in_doubt: bool,
-    /// What statements have seen of the database.
+    /// The snapshots that statements have seen.
     seen: Seen,
-    /// What has happened since it was last taken from here.
+    /// The events since they were last taken.
     events: UnitEvents,
 }
 
 impl Unit {
-    /// An empty unit for these rules, where changes of these tables are read.
+    /// Creates an empty unit for these rules and tables of changes.
     ///
     /// # Errors
-    /// A rule that cannot be compiled against the columns.
+    /// A rule cannot be compiled against the columns.
     pub fn new(settings: UnitSettings, rules: Vec<Rule>, tables: &[Watched]) -> Result<Self, String> {
         let state = |rule: Rule| -> Result<RuleState, String> {
             let window = Window::new(stream::program(&rule.query, tables)?, rule.time);
@@ -197,18 +198,19 @@ impl Unit {
         })
     }
 
-    /// What has happened since this was last called.
+    /// Takes the events since the last call.
     pub fn take_events(&mut self) -> UnitEvents {
         std::mem::take(&mut self.events)
     }
 
-    /// The rule with this index.
+    /// Returns the rule with this index.
     pub fn rule(&self, index: usize) -> Option<&Rule> {
         self.rules.get(index).map(|state| &state.rule)
     }
 
-    /// Names of the rules, in order, each with its version, its time zone where the rule depends on it and it is not UTC, and
-    /// the columns and types that it groups by: `4e12056de24a5792@Europe/Berlin user_id bigint`.
+    /// Returns the names of the rules in order, each with its version. The version ends with the columns and types of
+    /// GROUP BY. The time zone is part of it where the rule depends on it and it is not UTC:
+    /// `4e12056de24a5792@Europe/Berlin user_id bigint`.
     pub fn versions(&self) -> Vec<(String, String)> {
         let version = |rule: &Rule| {
             let columns = rule.query.group_by.iter().filter_map(|index| rule.query.table.columns.get(*index));
@@ -223,59 +225,59 @@ impl Unit {
         &self.offsets
     }
 
-    /// Starts to count from these offsets, in this lineage; the next epoch to be closed has this number.
+    /// Starts at these offsets in this lineage. The next closed epoch gets the number `epoch`.
     pub fn begin(&mut self, lineage: &str, epoch: u64, offsets: Offsets) {
         lineage.clone_into(&mut self.lineage);
         self.epoch = epoch;
         self.offsets = offsets;
     }
 
-    /// The next offsets of topics that are no longer read.
+    /// Sets the next offsets of topics that are no longer read.
     pub fn keep(&mut self, kept: Offsets) {
         self.kept = kept;
     }
 
-    /// Id of the lineage.
+    /// The id of the lineage.
     pub fn lineage(&self) -> &str {
         &self.lineage
     }
 
-    /// Number of the epoch that is being built.
+    /// The number of the open epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Rows held, over all rules.
+    /// The number of rows held by all rules.
     pub fn rows(&self) -> usize {
         self.rules.iter().map(|state| state.window.rows()).sum()
     }
 
-    /// Groups held, over all rules.
+    /// The number of groups held by all rules.
     pub fn keys(&self) -> usize {
         self.rules.iter().map(|state| state.window.groups()).sum()
     }
 
-    /// Open episodes by rule, in order.
+    /// The number of open episodes of each rule, in order.
     pub fn firing(&self) -> impl Iterator<Item = usize> {
         self.rules.iter().map(|state| state.episodes.firing().len())
     }
 
-    /// Of each rule the groups that are nearest to its threshold, or furthest over it.
+    /// Returns for each rule the groups that are furthest over its threshold or nearest to it.
     pub fn top(&self, count: usize) -> impl Iterator<Item = (&Rule, Vec<Standing>)> {
         self.rules.iter().map(move |state| (&state.rule, state.window.top(count)))
     }
 
-    /// Candidates that wait for an answer.
+    /// The number of candidates that wait for an answer.
     pub fn waiting(&self) -> usize {
         self.rules.iter().map(|state| state.episodes.candidate_count()).sum()
     }
 
-    /// Alerts that wait for their epoch, and episodes that are carried by it.
+    /// The number of alerts and carried episodes that wait for their epoch to be closed.
     pub fn undelivered(&self) -> usize {
         self.alerts.len() + self.carried.len()
     }
 
-    /// Ends a micro-batch: every group that a change or time has touched is evaluated once at `now`.
+    /// Ends a micro-batch: evaluates every group that a change or time has touched once at `now`.
     pub fn evaluate(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { continue };
@@ -292,12 +294,12 @@ impl Unit {
         }
     }
 
-    /// When time alone will change a group next.
+    /// The instant at which time alone will change a group next.
     pub fn next_edge(&self) -> Option<Timestamp> {
         self.rules.iter().filter_map(|state| state.window.next_edge()).min()
     }
 
-    /// Whether any rule is confirmed, so that it matters what the database shows.
+    /// Whether any rule is confirmed. Only then the snapshots of the database matter.
     pub fn is_confirmed(&self) -> bool {
         self.rules.iter().any(|state| state.rule.confirm == Confirm::Required)
     }
@@ -310,7 +312,7 @@ impl Unit {
                 state.episodes.raise_in_order(&transition, now)
             } else if let Some(text) = &state.rule.query.text {
                 let delay = micros(text.pace.max_delay);
-                // What nobody's change has brought has waited already.
+                // A transition without a change as its cause has already waited.
                 let delay = if transition.trigger.is_some() { delay } else { 0 };
                 state.episodes.raise_after(&transition, Timestamp(now.0.saturating_add(delay)))
             } else {
@@ -328,7 +330,7 @@ impl Unit {
         }
     }
 
-    /// The candidates that are due, up to `limit` of one rule; they count as being asked from here on.
+    /// Returns the due candidates of one rule, up to `limit`. From here on they count as being asked.
     pub fn ask(&mut self, now: Timestamp, limit: usize) -> Option<Question> {
         for (rule, state) in self.rules.iter_mut().enumerate() {
             let mut due = state.episodes.due(now, limit);
@@ -358,7 +360,8 @@ impl Unit {
         None
     }
 
-    /// Takes Postgres's answers, in the order asked; a group whose statement failed is asked again later.
+    /// Takes Postgres's answers in the order of the question. A group whose statement failed is asked about again
+    /// later.
     pub fn answer(&mut self, question: &Question, answers: &[Result<Answer, CallError>], now: Timestamp) {
         for (asked, answer) in question.asked.iter().zip(answers) {
             let Some(state) = self.rules.get_mut(question.rule) else { return };
@@ -398,7 +401,7 @@ impl Unit {
                     report(ConfirmationOutcome::Confirmed);
                     self.decide(question.rule, asked, status, &candidate, Some(answer), now);
                     if candidate.overdue {
-                        // It held then, and no longer does: Postgres is asked about that as well.
+                        // HAVING held then and no longer does, so Postgres is asked about that as well.
                         self.resolve_overdue(question.rule, asked, now);
                     } else if !insists {
                         self.ask_where_memory_disagrees(question.rule, &asked.key, unseen.is_empty(), now);
@@ -429,18 +432,18 @@ impl Unit {
         }
     }
 
-    /// When the next waiting candidate is due.
+    /// The instant at which the next waiting candidate is due.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.rules.iter().filter_map(|state| state.episodes.next_due()).min()
     }
 
-    /// Whether every candidate has had an answer at or after this instant.
+    /// Whether every candidate was answered at or after this instant.
     pub fn all_answered_since(&self, then: Timestamp) -> bool {
         self.rules.iter().all(|state| state.episodes.all_answered_since(then))
     }
 }
 
-/// Answers in a row that refuted this candidate, though they showed all that memory had applied.
+/// Returns how many answers in a row refuted this candidate although they showed everything that memory had applied.
 fn refusals(episodes: &Episodes, key: &Key) -> u32 {
     episodes.candidate(key).map_or(0, |candidate| candidate.refusals)
 }

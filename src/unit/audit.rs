@@ -1,13 +1,13 @@
-//! The audit: memory compared with the table, key by key, all the time. Pure.
+//! The audit, which compares memory with the table key by key, all the time. Pure.
 //!
-//! A cycle goes over every rule: open episodes and the keys nearest to their thresholds first, then all keys of memory in a
-//! shuffled order, then all keys of the table in pages. A key whose answers differ is a suspect: the database may be ahead of
-//! the stream. It is *drift* only when everything that the statement saw has been read, and no change has come for the key
-//! meanwhile. What has drifted is read from the table.
+//! A cycle goes over every rule. It begins with open episodes and the keys nearest to their thresholds. All keys of
+//! memory follow in a shuffled order, then all keys of the table in pages. A key whose answers differ is a suspect,
+//! since the database may be ahead of the stream. The difference is *drift* only when everything that the statement saw
+//! has been read and no change has come for the key meanwhile. The rows of a key with drift are read from the table.
 //!
-//! - this file: which key is asked about when
-//! - [`steps`]: what is asked next, and what an answer means
-//! - [`suspects`]: which difference is drift
+//! - this file: the order of the keys and the pace
+//! - [`steps`]: the next request, and the effect of an answer
+//! - [`suspects`]: the decision whether a difference is drift
 
 mod steps;
 mod suspects;
@@ -24,58 +24,58 @@ use crate::model::{Key, Timestamp};
 use crate::window::Fingerprint;
 use suspects::Suspects;
 
-/// Keys asked about in one statement.
+/// The number of keys in one statement.
 pub const AUDIT_KEYS: usize = 200;
 
-/// Keys near their thresholds that a cycle begins with.
+/// The number of keys near their thresholds with which a cycle begins.
 pub(super) const NEAR_KEYS: usize = 64;
 
 /// How often a sweep is tried.
 const SWEEP_ATTEMPTS: u8 = 3;
-/// How long after a failed sweep another one is tried.
+/// The wait after a failed sweep.
 const AGAIN_AFTER_MICROS: i64 = 1_000_000;
 
 /// Millionths of the whole.
 const WHOLE: u128 = 1_000_000;
 
-/// Something that the audit wants from the database; one at a time.
+/// A request of the audit to the database. There is one at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditRequest {
-    /// What the table has of these keys, to be compared.
+    /// Compare these keys with the table.
     Compare(Question),
-    /// The next keys of a rule in the table, after this one.
+    /// Read the next keys of a rule from the table, after this one.
     Page(usize, Option<Key>),
-    /// All rows of these keys, for memory to hold instead of its own.
+    /// Read all rows of these keys, which replace memory's.
     Heal(Question),
-    /// Every key of a rule that HAVING holds for.
+    /// Find every key of a rule for which HAVING holds.
     Sweep(usize),
 }
 
-/// How the audit stands, for status pages.
+/// The state of the audit, for status pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct AuditStatus {
-    /// How long the last whole cycle took, in microseconds.
+    /// The duration of the last complete cycle in microseconds.
     pub cycle_micros: Option<i64>,
-    /// Keys that were compared with the table.
+    /// The number of keys that were compared with the table.
     pub keys: u64,
-    /// Keys whose rows differed from the table's, and were replaced by them.
+    /// The number of keys whose rows differed from the table's and were replaced.
     pub drifts: u64,
-    /// Keys whose drift is known, and not healed yet.
+    /// The number of keys with known drift that are not healed yet.
     pub unhealed: usize,
-    /// Microseconds that its statements took.
+    /// The time of the audit's statements in microseconds.
     pub statement_micros: u64,
 }
 
-/// Where a cycle is.
+/// The stage of a cycle for one rule.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Open episodes, and keys near the threshold.
     First(VecDeque<Key>),
-    /// Keys of memory: `1 << bits` places are visited in the order of a full-period generator.
+    /// Keys of memory. The `1 << bits` places are visited in the order of a full-period generator.
     Memory { bits: u32, visited: u64, at: u64 },
-    /// Keys of the table, in their order.
+    /// Keys of the table in their order.
     Table(Option<Key>),
-    /// Until the next cycle.
+    /// The wait for the next cycle.
     Rest,
 }
 
@@ -88,25 +88,26 @@ pub struct Audit {
     pub(super) rule: usize,
     began: Timestamp,
     cycles: u64,
-    /// The next step of the cycle is not taken before.
+    /// The time before which the cycle makes no further step.
     pub(super) step_at: Timestamp,
-    /// The budget is used up until then.
+    /// The time until which the budget is used up.
     spent_until: Timestamp,
-    /// A statement is under way.
+    /// Whether a statement is under way.
     asking: bool,
     pub(super) sweeps: BTreeSet<usize>,
-    /// Sweeps that have failed in a row.
+    /// The number of sweeps that have failed in a row.
     sweep_failures: u8,
     /// The cycle in which a failure was last logged.
     warned_in: u64,
     pub(super) suspects: Suspects,
-    /// What memory knew of the keys that are being asked about.
+    /// The fingerprints in memory of the keys that are being asked about.
     pub(super) fingerprints: BTreeMap<Key, Fingerprint>,
     pub(super) status: AuditStatus,
 }
 
 impl Audit {
-    /// `period`: of a cycle. `share`: of one connection's time, in millionths.
+    /// Creates the audit. `period` is the length of a cycle. `share` is the allowed part of one connection's time, in
+    /// millionths.
     pub fn new(period: Duration, share: u32) -> Self {
         Self {
             period: micros(period),
@@ -127,41 +128,41 @@ impl Audit {
         }
     }
 
-    /// Whether nothing may be asked now: a statement is under way, or the budget is used up.
+    /// Whether no request is allowed now, because a statement is under way or the budget is used up.
     pub(super) fn is_held(&self, now: Timestamp) -> bool {
         self.asking || now < self.spent_until
     }
 
-    /// When the next statement may begin; `None` while one is under way.
+    /// The time at which the next statement may begin. `None` while one is under way.
     pub(super) fn next_at(&self) -> Option<Timestamp> {
         let is_known = !self.suspects.heal.is_empty() || !self.suspects.again.is_empty() || !self.sweeps.is_empty();
         let step_at = if is_known { Timestamp::MIN } else { self.step_at };
         (!self.asking).then_some(self.spent_until.max(step_at))
     }
 
-    /// A key's rows differed from the table's, and were replaced by them.
+    /// Counts a key whose rows differed from the table's and were replaced.
     pub(super) fn count_drift(&mut self) {
         self.status.drifts += 1;
     }
 
-    /// A statement begins.
+    /// Notes that a statement begins.
     pub(super) fn begin(&mut self) {
         self.asking = true;
     }
 
-    /// A statement has ended, after so long.
+    /// Notes that a statement has ended after this time.
     pub(super) fn ended(&mut self, took: Duration, now: Timestamp) {
         self.asking = false;
         let took = took.as_micros();
         self.status.statement_micros =
             self.status.statement_micros.saturating_add(u64::try_from(took).unwrap_or(u64::MAX));
-        // So that `took` is `share` of the time from its beginning to the next one.
+        // The rest makes `took` the allowed `share` of the time from its beginning to the next statement.
         let rest = took.saturating_mul(WHOLE.saturating_sub(self.share)) / self.share;
         self.spent_until = Timestamp(now.0.saturating_add(i64::try_from(rest).unwrap_or(i64::MAX)));
     }
 
-    /// A sweep of a rule has failed. It is tried again a moment later, and given up after a few failures in a row: the cycles go
-    /// over the same keys.
+    /// Notes that a sweep of a rule has failed. It is retried a moment later. After a few failures in a row it is given
+    /// up, since the cycles go over the same keys.
     pub(super) fn sweep_failed(&mut self, rule: usize, name: &str, error: &CallError, now: Timestamp) {
         self.sweep_failures += 1;
         if error.is_retried() && self.sweep_failures < SWEEP_ATTEMPTS {
@@ -177,13 +178,12 @@ impl Audit {
         );
     }
 
-    /// A sweep has been answered.
+    /// Notes that a sweep was answered.
     pub(super) fn swept(&mut self) {
         self.sweep_failures = 0;
     }
 
-    /// Something could not be asked, and comes again in the next cycle. It is logged once per cycle; an outage has its own
-    /// lines.
+    /// Logs a request that failed and is repeated in the next cycle, once per cycle. An outage has its own log lines.
     pub(super) fn unread(&mut self, rule: &str, what: &str, error: &CallError) {
         if error.server() == Some(Server::Postgres) || self.warned_in == self.cycles {
             tracing::debug!(rule, %error, "{what} could not be compared");
@@ -198,7 +198,7 @@ impl Audit {
         !self.sweeps.is_empty() || self.asking
     }
 
-    /// A cycle begins, over so many keys of so many rules.
+    /// Begins a cycle.
     pub(super) fn begin_cycle(&mut self, now: Timestamp) {
         if self.cycles > 0 {
             self.status.cycle_micros = Some(now.0.saturating_sub(self.began.0));
@@ -207,15 +207,15 @@ impl Audit {
         self.cycles += 1;
     }
 
-    /// When the cycle's next step is due, where memory has so many keys of so many rules: all steps fit in half of a
-    /// period, so that what they find is healed in the other half.
+    /// Sets the time of the cycle's next step, for this number of keys and rules in memory. All steps fit into half of
+    /// a period, so that the other half is left for healing.
     pub(super) fn pace(&mut self, keys: usize, rules: usize, now: Timestamp) {
         let batches = keys / AUDIT_KEYS * 2 + rules * 3 + 1;
         let step = self.period / i64::try_from(batches * 2).unwrap_or(i64::MAX).max(1);
         self.step_at = Timestamp(now.0.saturating_add(step));
     }
 
-    /// The cycle is done: the next one begins when its period is over.
+    /// Ends the cycle. The next one begins when the period is over.
     pub(super) fn rest(&mut self) {
         self.stage = Some(Stage::Rest);
         self.step_at = Timestamp(self.began.0.saturating_add(self.period));
@@ -227,14 +227,14 @@ impl Audit {
     }
 }
 
-/// The place that follows `at` among `1 << bits`: each once before any comes again (Hull and Dobell: the increment is odd,
-/// and the multiplier one more than a multiple of four).
+/// Returns the place that follows `at` among `1 << bits`. Each place comes once before any comes again (Hull and
+/// Dobell: the increment is odd, and the multiplier is one more than a multiple of four).
 pub(super) fn next_place(at: u64, bits: u32) -> u64 {
     let mask = (1_u64 << bits.min(63)) - 1;
     at.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x9e37_79b9_7f4a_7c15 | 1) & mask
 }
 
-/// How many bits number so many places.
+/// Returns the number of bits for this number of places.
 pub(super) fn bits(places: u32) -> u32 {
     u32::BITS - places.saturating_sub(1).leading_zeros()
 }

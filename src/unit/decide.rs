@@ -1,4 +1,4 @@
-//! From a candidate to its alert.
+//! The step from a candidate to its alert.
 
 use super::{Answer, Asked, Unit, log};
 use crate::alert::{Alert, Confirmation, Decision};
@@ -9,7 +9,7 @@ use crate::rule::evaluate::Evaluation;
 use crate::window::Transition;
 
 impl Unit {
-    /// The table of the change in this lane that was a rule's trigger; `None` where several come into question.
+    /// Returns the table of a rule's trigger in this lane. `None` where it could be one of several.
     fn trigger_table(&self, rule: usize, lane: i32) -> Option<Table> {
         let state = self.rules.get(rule)?;
         if state.rule.query.text.as_ref().is_none_or(|text| text.others.is_empty()) {
@@ -73,7 +73,7 @@ impl Unit {
             episode,
             trigger,
             stream: &asked.stream,
-            // Of a key that its query no longer returns there is nothing to show but what it returned last.
+            // For a key that the query no longer returns, only the last returned values can be shown.
             database: last.as_ref().map(|last| &last.outputs).or_else(|| {
                 answer.map(|answer| if planted::bug("figures-of-memory") { &asked.stream } else { &answer.outputs })
             }),

@@ -1,4 +1,4 @@
-//! What has happened in a unit since it was last taken from there, for counters and status pages. Pure.
+//! Events in a unit since they were last taken, for counters and status pages. Pure.
 
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
@@ -9,50 +9,50 @@ use crate::episode::{Candidate, Status};
 use crate::model::Timestamp;
 use crate::rule::Rule;
 
-/// Answers that are reported one by one between two takings; the rest is only counted.
+/// The greatest number of reported answers between two calls. Further ones are only counted.
 const REPORTS_MAX: usize = 256;
 
-/// What has happened since the events were last taken.
+/// The events since they were last taken.
 #[derive(Debug, Default)]
 pub struct UnitEvents {
-    /// By rule, in the unit's order; rules at the end that have no event may be missing.
+    /// The counts by rule, in the unit's order. Rules without events may be missing at the end.
     pub rules: Vec<RuleCounts>,
     /// Postgres's answers to candidates, in order.
     pub reports: Vec<ConfirmationReport>,
-    /// Microseconds from a change's commit to the decision that it brought, per decision.
+    /// The time in microseconds from a change's commit to the decision that it caused, for each decision.
     pub delays: Vec<u64>,
-    /// Episodes that fired.
+    /// The number of episodes that fired.
     pub fired: u64,
-    /// Episodes that were resolved.
+    /// The number of episodes that were resolved.
     pub resolved: u64,
-    /// Keys whose rows differed from the table's, and were replaced by them.
+    /// The number of keys whose rows differed from the table's and were replaced.
     pub drifts: u64,
 }
 
-/// What was counted of one rule.
+/// The counts of one rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RuleCounts {
-    /// Keys that became candidates.
+    /// The number of keys that became candidates.
     pub candidates: u64,
-    /// Answers that confirmed.
+    /// The number of answers that confirmed.
     pub confirmed: u64,
-    /// Answers that did not.
+    /// The number of answers that refuted.
     pub refuted: u64,
-    /// Answers that left it open.
+    /// The number of answers that were undecided.
     pub undecided: u64,
-    /// Keys whose statement failed.
+    /// The number of keys whose statement failed.
     pub failed: u64,
 }
 
-/// How Postgres answered.
+/// The outcome of a confirmation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConfirmationOutcome {
-    /// It agrees with memory.
+    /// Postgres agrees with memory.
     Confirmed,
-    /// It does not.
+    /// Postgres disagrees with memory.
     Refuted,
-    /// It does not show yet what memory has applied.
+    /// Postgres does not show yet what memory has applied.
     Undecided,
     /// The statement failed.
     Failed,
@@ -61,19 +61,19 @@ pub enum ConfirmationOutcome {
 /// A candidate with Postgres's answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ConfirmationReport {
-    /// When the answer came.
+    /// The time of the answer.
     pub at: Timestamp,
-    /// Name of the rule.
+    /// The name of the rule.
     pub rule: String,
     /// The key's columns.
     pub key: Json,
     /// The key as text.
     pub label: String,
-    /// How it was answered.
+    /// The outcome.
     pub outcome: ConfirmationOutcome,
     /// The aggregates in memory.
     pub stream: Map<String, Json>,
-    /// The aggregates in Postgres; `None` where the statement failed.
+    /// The aggregates in Postgres. `None` where the statement failed.
     pub database: Option<Map<String, Json>>,
     /// The statement's duration in milliseconds.
     pub millis: Option<u64>,
@@ -87,14 +87,14 @@ impl UnitEvents {
         self.rules.get_mut(index)
     }
 
-    /// A key became a candidate.
+    /// Counts a key that became a candidate.
     pub(super) fn raised(&mut self, index: usize) {
         if let Some(counts) = self.rule(index) {
             counts.candidates += 1;
         }
     }
 
-    /// Postgres answered a candidate.
+    /// Counts and reports Postgres's answer to a candidate.
     pub(super) fn answered(
         &mut self,
         index: usize,
@@ -127,7 +127,7 @@ impl UnitEvents {
         });
     }
 
-    /// A candidate was decided.
+    /// Counts the decision of a candidate.
     pub(super) fn decided(&mut self, status: Status, candidate: &Candidate, now: Timestamp) {
         match status {
             Status::Firing => self.fired += 1,

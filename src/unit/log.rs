@@ -1,5 +1,5 @@
-//! What is logged of a key. Its values and its sums are at DEBUG alone, where a key is no alert; above that, a line has the rule, the place
-//! of the change in the topic, and counts.
+//! Log lines about a key. Unless the key is an alert, its values and sums appear only at DEBUG. Above DEBUG, a line has
+//! the rule, the position of the change in the topic, and counts.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::planted;
 use crate::progress::Topics;
 use crate::progress::topics::partition_of;
 
-/// Where the change stands that raised a candidate; its topic, where there are several.
+/// The position of the change that raised a candidate. The topic is set if there are several.
 #[derive(Default)]
 pub(super) struct Place {
     topic: Option<String>,
@@ -30,7 +30,7 @@ pub(super) fn place(topics: &Topics, candidate: Option<&Candidate>) -> Place {
     Place { topic, partition: Some(partition_of(lane)), offset: Some(offset) }
 }
 
-/// The rule's name; with a planted bug, the key as well.
+/// Returns the rule's name. With a planted bug it includes the key.
 fn named<'r>(rule: &'r str, key: &Key, is_planted: bool) -> Cow<'r, str> {
     if is_planted { format!("{rule} of {key:?}").into() } else { rule.into() }
 }

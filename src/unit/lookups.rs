@@ -1,31 +1,31 @@
-//! Rows that the stream does not say all of: the table is asked for them, by their primary keys. Pure.
+//! Rows of which the stream lacks values. They are read from the table by their primary keys. Pure.
 
 use std::collections::BTreeSet;
 
 use crate::model::{Key, Timestamp};
 
-/// How long after a failure the table is asked again.
+/// The wait after a failure.
 const AGAIN_AFTER_MICROS: i64 = 1_000_000;
 
-/// Primary keys whose rows are to be read from the table.
+/// The primary keys of rows to read from the table.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     waiting: BTreeSet<Key>,
     asking: BTreeSet<Key>,
-    /// A statement is under way, though all that it asks for may have come meanwhile.
+    /// Whether a statement is under way. This may be the case even if the stream has brought all its rows meanwhile.
     is_asking: bool,
     not_before: Option<Timestamp>,
 }
 
 impl Lookups {
-    /// A row is not known.
+    /// Adds a row to read.
     pub(super) fn add(&mut self, pk: &Key) {
-        // An answer that is under way may be older than what has just come.
+        // An answer under way may be older than the record that has just come.
         self.asking.remove(pk);
         self.waiting.insert(pk.clone());
     }
 
-    /// The stream has said all of a row.
+    /// Removes a row, because the stream has brought all of its values.
     pub(super) fn settle(&mut self, pk: &Key) {
         if !self.waiting.is_empty() || !self.asking.is_empty() {
             self.waiting.remove(pk);
@@ -33,12 +33,12 @@ impl Lookups {
         }
     }
 
-    /// How many are to be read.
+    /// The number of rows to read.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.asking.len()
     }
 
-    /// Those to be asked for now, up to `limit`; none while others are being asked for.
+    /// Returns up to `limit` rows to read now, or none while a statement is under way.
     pub(super) fn next(&mut self, now: Timestamp, limit: usize) -> Vec<Key> {
         if self.is_asking || self.not_before.is_some_and(|at| now < at) {
             return Vec::new();
@@ -52,20 +52,20 @@ impl Lookups {
         next
     }
 
-    /// The answer is there: of these, the ones that nothing has come for meanwhile.
+    /// Takes the keys of the statement that was answered, without those for which a record has come meanwhile.
     pub(super) fn answered(&mut self) -> BTreeSet<Key> {
         (self.not_before, self.is_asking) = (None, false);
         std::mem::take(&mut self.asking)
     }
 
-    /// There was no answer.
+    /// Notes that there was no answer.
     pub(super) fn failed(&mut self, now: Timestamp) {
         self.is_asking = false;
         self.waiting.append(&mut self.asking);
         self.not_before = Some(Timestamp(now.0.saturating_add(AGAIN_AFTER_MICROS)));
     }
 
-    /// All of them, in order.
+    /// All keys in order.
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.waiting.union(&self.asking)
     }
@@ -91,7 +91,7 @@ mod tests {
         lookups.add(&Key::Int(2));
         assert_eq!(lookups.answered(), BTreeSet::new());
         assert_eq!(lookups.next(Timestamp(0), 9), [Key::Int(2), Key::Int(3)]);
-        // An answer is of its own question: no other one is asked before it has come.
+        // An answer belongs to its own question, so no other one is asked before it has come.
         lookups.settle(&Key::Int(2));
         lookups.settle(&Key::Int(3));
         lookups.add(&Key::Int(4));

@@ -1,5 +1,5 @@
-//! Rules that Postgres alone evaluates. A change touches keys, which wait a moment and are asked about. What no change says is found at
-//! intervals: open episodes are asked about again, and the whole query is run.
+//! Rules that Postgres alone evaluates. A change touches keys. They wait for a moment and are then asked about. Changes
+//! without a record are found at intervals: open episodes are asked about again, and the whole query is run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,17 +13,18 @@ use crate::model::{Key, Timestamp};
 use crate::rule::evaluate::Evaluation;
 use crate::window::TOUCHED_MAX;
 
-/// What is known of a rule that Postgres alone evaluates, beside its episodes.
+/// The state of a rule that Postgres alone evaluates, beside its episodes.
 #[derive(Debug, Default)]
 pub(super) struct OfPostgres {
-    /// When open episodes are asked about again, and when the whole query is run; at once after a start.
+    /// The time for asking about open episodes again, and the time for running the whole query. `None` before the first
+    /// time.
     recheck_at: Option<Timestamp>,
     sweep_at: Option<Timestamp>,
-    /// What Postgres last returned for each open episode, and when it was asked. A start asks about all of them.
+    /// Postgres's last answer for each open episode. A start asks about all of them.
     returned: BTreeMap<Key, Returned>,
 }
 
-/// What Postgres last returned for a key.
+/// The values that Postgres last returned for a key, and the time of the question.
 #[derive(Clone, Debug)]
 pub(super) struct Returned {
     pub(super) outputs: Map<String, Json>,
@@ -31,14 +32,14 @@ pub(super) struct Returned {
 }
 
 impl OfPostgres {
-    /// What Postgres last returned for a key whose episode ends.
+    /// Removes and returns Postgres's last answer for a key whose episode ends.
     pub(super) fn last(&mut self, key: &Key) -> Option<Returned> {
         self.returned.remove(key)
     }
 }
 
 impl Unit {
-    /// Keeps what an answer returned for an open episode: its end will have nothing else to show.
+    /// Keeps the answer for an open episode. The end of the episode has nothing else to show.
     pub(super) fn note_returned(&mut self, rule: usize, asked: &Asked, answer: &Answer) {
         let state = self.rules.get_mut(rule).filter(|state| state.rule.query.text.is_some() && answer.holds);
         if let Some(state) = state.filter(|state| state.episodes.is_firing(&asked.key)) {
@@ -47,7 +48,7 @@ impl Unit {
         }
     }
 
-    /// Asks again what is due.
+    /// Asks again about everything that is due.
     pub fn keep_asking(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { return };
@@ -64,7 +65,7 @@ impl Unit {
                 }
             }
             let Some(recheck_at) = state.of_postgres.recheck_at else {
-                // A start has asked about all of them.
+                // The start has asked about all of them.
                 state.of_postgres.recheck_at = after(text.pace.recheck);
                 continue;
             };
@@ -74,7 +75,7 @@ impl Unit {
             state.of_postgres.recheck_at = after(text.pace.recheck);
             let room = TOUCHED_MAX.saturating_sub(state.episodes.candidate_count());
             if state.episodes.firing().len() > room {
-                // The whole query says as much for less.
+                // The whole query says as much for less cost.
                 self.audit.sweeps.insert(index);
                 continue;
             }
@@ -85,7 +86,8 @@ impl Unit {
         }
     }
 
-    /// Takes the keys that the whole query has returned: those that are not open, and the open ones that it lacks, are asked about.
+    /// Takes the keys that the whole query has returned. Asks about those without an open episode, and about open
+    /// episodes that are missing.
     pub(super) fn swept_by_postgres(&mut self, rule: usize, keys: &BTreeSet<Key>, now: Timestamp) {
         let Some(state) = self.rules.get(rule) else { return };
         let ended = state.episodes.firing().filter(|key| !keys.contains(*key));
@@ -107,7 +109,7 @@ impl Unit {
         }
     }
 
-    /// The whole query of a rule has failed. It is run again at its interval.
+    /// Notes that the whole query of a rule has failed. It is run again at its interval.
     pub(super) fn sweep_of_postgres_failed(&mut self, rule: usize, error: &CallError) {
         let Some(state) = self.rules.get(rule) else { return };
         if error.server() == Some(Server::Postgres) {

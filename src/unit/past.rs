@@ -1,7 +1,7 @@
 //! What earlier runs have left open or waiting, until the rules of this run take it over. Pure.
 //!
-//! Rules come, go, change and get other names between runs. An episode goes on where its rule is the same, has only
-//! another name, or has changed and `on_rule_change` carries it. All others end, and the alert that says so has the reason.
+//! Between runs, rules are added, removed, changed and renamed. An episode continues if its rule is the same, was only
+//! renamed, or has changed and `on_rule_change` carries it. All others end, with an alert that has the reason.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,17 +18,17 @@ use crate::rule::Rule;
 use crate::unit::stored::Decisions;
 use crate::window::StoredWindow;
 
-/// Open episodes, candidates and windows by the names of their rules, each with the version that it was left with.
+/// Open episodes, candidates and windows by the names of their rules, each with the version at which it was left.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    /// The versions of the rules, as of the newest state or epoch.
+    /// The versions of the rules by the newest state or epoch.
     versions: BTreeMap<String, String>,
     open: BTreeMap<(String, Key), (Open, String)>,
     waiting: Vec<(String, Key, Candidate, String)>,
     windows: BTreeMap<String, (String, StoredWindow)>,
 }
 
-/// An open episode that no rule of this run goes on with.
+/// An open episode that no rule of this run continues.
 #[derive(Debug)]
 pub(super) struct Left {
     rule: String,
@@ -38,7 +38,7 @@ pub(super) struct Left {
     reason: Reason,
 }
 
-/// An open episode whose rule has another name now.
+/// An open episode whose rule was renamed.
 #[derive(Debug)]
 pub(super) struct Moved {
     from: String,
@@ -47,17 +47,17 @@ pub(super) struct Moved {
     open: Open,
 }
 
-/// An open episode that goes on under another name of its rule.
+/// An open episode that continues under a new name of its rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
-    /// Its record key under the name that the rule had before.
+    /// The record key under the rule's old name.
     pub from: String,
-    /// The alert that opened it, under the rule's name of now.
+    /// The alert that opened it, under the rule's new name.
     pub alert: Alert,
 }
 
 impl Past {
-    /// The episodes, candidates and windows of a rule, as they were stored.
+    /// Takes the stored episodes, candidates and windows of a rule.
     pub(super) fn store(
         &mut self,
         (rule, version): &(String, String),
@@ -74,13 +74,13 @@ impl Past {
         }
     }
 
-    /// An open episode, as the recovery topic has it.
+    /// Takes an open episode of the recovery topic.
     pub(super) fn recall(&mut self, rule: String, version: String, key: Key, open: Open) {
         self.versions.insert(rule.clone(), version.clone());
         self.open.insert((rule, key), (open, version));
     }
 
-    /// What was decided in an epoch after that.
+    /// Repeats the decisions of an epoch that was closed after the state was stored.
     pub(super) fn redo(&mut self, epoch: &Epoch<Decisions>) {
         let version = |rule: &str| epoch.conf.get(rule).cloned().unwrap_or_default();
         self.go_on_with(&epoch.conf);
@@ -100,7 +100,7 @@ impl Past {
             (rule.clone(), key.clone(), candidate.clone(), version(rule))
         };
         self.waiting = epoch.body.waiting.iter().map(named).collect();
-        // What is still open went on under the version of then.
+        // Episodes that were still open continued under the rule's version in that epoch.
         for ((rule, _), (_, held)) in &mut self.open {
             if let Some(then) = epoch.conf.get(rule).filter(|then| same_keys(held, then)) {
                 held.clone_from(then);
@@ -108,9 +108,10 @@ impl Past {
         }
     }
 
-    /// Takes `now` (rule name to version) as the current rules. An empty `now` changes nothing. A rule counts as renamed if it
-    /// is the only one of its meaning that disappeared, and exactly one of the same meaning appeared. Its episodes, candidates
-    /// and windows go on under the new name. Returns the old and the new name of each renamed rule.
+    /// Takes `now` (rule name to version) as the current rules. An empty `now` changes nothing. A rule counts as
+    /// renamed if it is the only one of its meaning that disappeared, and exactly one of the same meaning appeared. Its
+    /// episodes, candidates and windows continue under the new name. Returns the old and the new name of each renamed
+    /// rule.
     fn go_on_with(&mut self, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
         if now.is_empty() {
             return Vec::new(); // an epoch of format 1 does not say
@@ -130,7 +131,7 @@ impl Past {
     }
 }
 
-/// Names of rules that went, each with the one that came instead.
+/// Returns the names of renamed rules, old and new.
 fn renamed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let went: Vec<_> = before.iter().filter(|(rule, _)| !now.contains_key(*rule)).collect();
     let came: Vec<_> = now.iter().filter(|(rule, _)| !before.contains_key(*rule)).collect();
@@ -148,8 +149,8 @@ fn renamed(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) ->
 }
 
 impl Unit {
-    /// The rules of this run take over what was restored, redone and recalled. Returns whether every rule found its windows:
-    /// a rule that is new or whose meaning changed did not, and needs them rebuilt.
+    /// Gives the restored state to the rules of this run. Returns whether every rule got its windows. A rule that is
+    /// new or has another meaning did not, and needs them to be rebuilt.
     pub fn take_over(&mut self) -> bool {
         let now: BTreeMap<String, String> = self.versions().into_iter().collect();
         let mut past = std::mem::take(&mut self.past);
@@ -214,13 +215,13 @@ impl Unit {
         complete
     }
 
-    /// Whether an episode is to be ended or carried, for which [`Unit::settle`] needs the alert that opened it.
+    /// Whether an episode has to be ended or carried. For that, [`Unit::settle`] needs the alert that opened it.
     pub fn is_unsettled(&self) -> bool {
         !self.left.is_empty() || !self.moved.is_empty()
     }
 
-    /// Ends and carries what the rules of this run have not taken over as it was, in the epoch that is being built.
-    /// `records`: what the recovery topic has of the group.
+    /// Ends or carries the episodes that the rules of this run have not taken over unchanged, in the open epoch.
+    /// `records` are the group's records of the recovery topic.
     pub fn settle(&mut self, records: &[EpisodeRecord], now: Timestamp) {
         let opened: HashMap<Uuid, &Alert> =
             records.iter().flat_map(|record| &record.alerts).map(|alert| (alert.id, alert)).collect();
@@ -258,20 +259,21 @@ impl Unit {
     }
 }
 
-/// Whether episodes of a rule go on under another version of it: never under other keys, and under another meaning
-/// only where `carry` says so.
+/// Whether a rule's episodes continue under another version. They never do under other keys. They do under another
+/// meaning only if `carry` is set.
 fn carries(carry: bool, then: &str, now: &str) -> bool {
     same_keys(then, now) && (carry || hash(then) == hash(now))
 }
 
-/// Whether two versions, as [`Unit::versions`] gives them, have the same GROUP BY columns, of types that write a key alike.
+/// Whether two versions of [`Unit::versions`] have the same GROUP BY columns, of types that write a key in the same
+/// way.
 fn same_keys(a: &str, b: &str) -> bool {
     let keys = |version: &str| version.split_once(' ').map(|(_, keys)| alike(keys));
     keys(a) == keys(b)
 }
 
-/// The types of keys without what does not change how they are written: the width of integers, the length of text, the
-/// precision of `numeric` (but not its scale).
+/// Returns the types of the keys without the parts that do not change how a key is written: the width of integers, the
+/// length of text, the precision of `numeric` (but not its scale).
 fn alike(keys: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in keys.replace("character varying", "text").split(' ') {
@@ -284,7 +286,8 @@ fn alike(keys: &str) -> String {
     words.join(" ")
 }
 
-/// The rule's version alone. Another time zone is no other rule: its keys are evaluated again.
+/// Returns the rule's version without keys and time zone. Another time zone does not make another rule, but the keys
+/// are evaluated again.
 fn hash(version: &str) -> &str {
     version.split(['@', ' ']).next().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What is asked of Postgres, and what it says.
+//! Questions to Postgres, and the answers.
 
 use serde_json::{Map, Value as Json};
 
@@ -6,12 +6,12 @@ use crate::model::{Key, Timestamp};
 use crate::rule::table_row::TableRow;
 use crate::snapshot::Snapshot;
 
-/// Candidates of one rule to be asked of Postgres in one statement.
+/// Candidates of one rule for one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Index of the rule.
+    /// The index of the rule.
     pub rule: usize,
-    /// The groups asked for, with what memory knew of them.
+    /// The groups, with memory's values.
     pub asked: Vec<Asked>,
 }
 
@@ -20,9 +20,9 @@ pub struct Question {
 pub struct Asked {
     /// The group.
     pub key: Key,
-    /// The values of its GROUP BY columns as Postgres reads them; `None` for NULL.
+    /// The values of the GROUP BY columns as Postgres reads them. `None` for NULL.
     pub texts: Vec<Option<String>>,
-    /// NOW() for it.
+    /// NOW() for this group.
     pub now: Timestamp,
     /// The aggregates in memory.
     pub stream: Map<String, Json>,
@@ -35,7 +35,7 @@ impl Asked {
     }
 }
 
-/// What Postgres says of one group.
+/// Postgres's answer about one group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     /// Whether HAVING holds.
@@ -48,14 +48,14 @@ pub struct Answer {
     pub millis: u64,
 }
 
-/// What the table has of one group, for the audit.
+/// The table's values of one group, for the audit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compared {
-    /// What Postgres says of it.
+    /// Postgres's answer.
     pub answer: Answer,
-    /// Rows inside of the window.
+    /// The number of rows inside of the window.
     pub rows: u64,
-    /// The sum of their times in microseconds since 1970, infinities left out; 0 for a rule without a bound.
+    /// The sum of their times in microseconds since 1970, without infinities. 0 for a rule without a time bound.
     pub times: i128,
 }
 
@@ -64,14 +64,14 @@ pub struct Compared {
 pub struct SeenRows {
     /// The rows.
     pub rows: Vec<TableRow>,
-    /// What this shows, the rows show.
+    /// The rows show everything that this snapshot shows.
     pub snapshot: Snapshot,
 }
 
-/// A group whose rows are to be read from the table, because memory and database stay apart.
+/// A group whose rows are to be read from the table, because memory and database keep differing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
-    /// Index of the rule.
+    /// The index of the rule.
     pub rule: usize,
     /// The group.
     pub asked: Asked,

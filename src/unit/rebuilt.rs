@@ -1,4 +1,4 @@
-//! After a start: every group is evaluated once, and what was open or waiting is held against its window.
+//! The evaluation after a start: every group, and every open or waiting episode, against its window.
 
 use super::Unit;
 use crate::episode::Reason;
@@ -7,13 +7,12 @@ use crate::planted;
 use crate::rule::evaluate::Evaluation;
 
 impl Unit {
-    /// Table or server have changed since the windows were stored, so that all of them come from the table.
+    /// Notes that table or server have changed since the windows were stored, so that all windows come from the table.
     pub fn windows_are_void(&mut self) {
         self.is_void = true;
     }
 
-    /// Windows were rebuilt without evaluating: every group is evaluated once, and every open episode held
-    /// against its window.
+    /// Evaluates every group and every open episode once, after the windows were rebuilt without evaluating.
     pub fn evaluate_all(&mut self, now: Timestamp) {
         let is_void = std::mem::take(&mut self.is_void);
         for index in 0..self.rules.len() {
@@ -21,8 +20,8 @@ impl Unit {
             let waiting = state.episodes.candidates().map(|(key, _)| key);
             let open = state.episodes.firing().filter(|_| !planted::bug("open-episodes-not-held"));
             for key in open.chain(waiting) {
-                // Named whatever its evaluation, and kept although it may be empty: the transactions that emptied it may
-                // not be visible yet.
+                // These keys get a transition whatever their evaluation is. They are kept even if they are empty,
+                // because the transactions that emptied them may not be visible yet.
                 state.window.watch(key, true);
             }
             let mut transitions = state.window.evaluate_all(now);
@@ -35,7 +34,8 @@ impl Unit {
                     continue;
                 }
                 if !is_firing {
-                    // It was a candidate as of these offsets, so time has taken it since, whatever change came last.
+                    // The key was a candidate at these offsets, so time has ended it since, whatever the last change
+                    // was.
                     transition.trigger = None;
                 } else if is_changed {
                     (transition.reason, transition.trigger) = (Reason::RuleChanged, None);

@@ -1,6 +1,5 @@
-//! The backup in Kafka, from which an instance goes on that has no checkpoint folder, or one that is behind: how far the
-//! group has come, and how its episodes stand. Each is a record of a compacted topic, written in the transaction of its
-//! epoch.
+//! The recovery topic: the group's progress and episodes in Kafka. An instance without a checkpoint folder, or with an
+//! old one, resumes from it. Each entry is a record of a compacted topic, written in the transaction of its epoch.
 
 use crate::progress::Progress;
 use std::collections::BTreeMap;
@@ -15,49 +14,49 @@ use crate::model::Key;
 use crate::planted;
 use crate::progress::Epoch;
 
-/// Bytes of finished alerts in a record at most: it has to fit the broker's limit of 1 MB.
+/// The greatest number of bytes of finished alerts in a record. A record has to fit the broker's limit of 1 MB.
 const ALERT_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes of a key as JSON in a record at most. A longer one is in records of its own, see [`KeyPart`].
+/// The greatest number of bytes of a key as JSON in a record. A longer key has records of its own, see [`KeyPart`].
 const KEY_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes of a [`KeyPart`]'s text at most. As JSON within JSON it may be twice as long.
+/// The greatest number of bytes of a [`KeyPart`]'s text. As JSON within JSON it may be twice as long.
 const PART_BYTES_MAX: usize = 256 * 1024;
 
 /// Everything that is known of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryState {
-    /// How far it has come, if it ever began.
+    /// The group's progress, if it ever began.
     pub progress: Option<Progress>,
-    /// How its episodes stand, of whatever lineage.
+    /// The group's episodes, of any lineage.
     pub episodes: Vec<EpisodeRecord>,
 }
 
-/// The value of a record on the topic of episodes: the last that was decided on a group of rows.
+/// The value of a record of an episode: the last decision about a group of rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpisodeRecord {
-    /// Consumer group.
+    /// The consumer group.
     pub group: String,
-    /// Lineage of the group's progress.
+    /// The lineage of the group's progress.
     pub lineage: String,
-    /// The epoch in which it was decided.
+    /// The epoch of the decision.
     pub epoch: u64,
-    /// Name of the rule.
+    /// The name of the rule.
     pub rule: String,
-    /// The rule's version and keys, as [`super::Unit::versions`] gives them.
+    /// The rule's version and keys in the form of [`super::Unit::versions`].
     pub version: String,
-    /// The group of rows. Without values where it is too long for a record: it is in parts then.
+    /// The group of rows. It has no values if it is too long for a record. The key is then in parts.
     pub key: Key,
-    /// The alerts on it of that epoch, in order; the last one says how the episode stands. Finished: what sinks
-    /// other than Kafka may have missed is delivered from here.
+    /// The alerts of that epoch about the group of rows, in order. The last one shows whether the episode is open.
+    /// Alerts that other sinks than Kafka may have missed are delivered from here.
     pub alerts: Vec<Alert>,
-    /// The record key, where no alert says it: the episode goes on under another name of its rule.
+    /// The record key if there is no alert, because the episode continues under another name of its rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<String>,
 }
 
 impl EpisodeRecord {
-    /// The records of an epoch.
+    /// Returns the records of an epoch.
     pub fn of(group: &str, epoch: &Epoch<Decisions>) -> Vec<Self> {
         let of = |alert: &Alert| Self {
             group: group.to_owned(),
@@ -74,7 +73,7 @@ impl EpisodeRecord {
         }
         let mut records: BTreeMap<(&str, &Key), Self> = BTreeMap::new();
         for Carried { alert, .. } in &epoch.body.carried {
-            // Its alert was delivered then, so the record is of that epoch.
+            // The alert was delivered in that epoch, so the record belongs to it.
             let record = Self { epoch: alert.episode.epoch, alerts: vec![alert.clone()], ..of(alert) };
             records.insert((&alert.rule, &alert.key), record);
         }
@@ -90,7 +89,8 @@ impl EpisodeRecord {
         records
     }
 
-    /// Leaves out the oldest alerts of many: only a row that flips within one poll under event time has so many.
+    /// Removes the oldest of many alerts. Only a row that changes back and forth within one poll under event time has
+    /// so many.
     fn shorten(&mut self) {
         let mut bytes = 0;
         let fit = self.alerts.iter().rev().take_while(|alert| {
@@ -101,7 +101,7 @@ impl EpisodeRecord {
         self.alerts.drain(..self.alerts.len().saturating_sub(kept));
     }
 
-    /// The record's key, so that compaction keeps the newest of each group of rows.
+    /// Returns the record's key, by which compaction keeps the newest record of each group of rows.
     pub fn record_key(&self) -> String {
         let alert = self.alerts.last().map(|alert| alert.record_key.as_str()).or(self.moved_from.as_deref());
         format!("{}|{}", self.group, alert.unwrap_or_default())
@@ -112,23 +112,24 @@ impl EpisodeRecord {
         self.alerts.last().is_none_or(|alert| alert.status == Status::Resolved)
     }
 
-    /// The open episode, with the rule's name and version and the group of rows; `None` when it is over.
+    /// Returns the open episode with the rule's name and version and the group of rows. `None` when the episode is
+    /// over.
     pub fn open(&self) -> Option<(String, String, Key, Open)> {
         let alert = self.alerts.last().filter(|alert| alert.status == Status::Firing)?;
         Some((self.rule.clone(), self.version.clone(), self.key.clone(), alert.open()))
     }
 }
 
-/// A part of a key that is too long for a record: a record of its own. What it says of a key never changes.
+/// A part of a key that is too long for a record, as a record of its own. The parts of a key never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPart {
-    /// Consumer group.
+    /// The consumer group.
     pub group: String,
-    /// The record key of the episode that it belongs to.
+    /// The record key of the episode.
     pub key_of: String,
-    /// Its place among the parts, from 0.
+    /// The index of the part, from 0.
     pub part: usize,
-    /// How many there are.
+    /// The number of parts.
     pub parts: usize,
     /// This part of the key's JSON.
     pub text: String,
@@ -137,18 +138,18 @@ pub struct KeyPart {
 /// A record of the recovery topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Its key.
+    /// The record's key.
     pub key: String,
-    /// Its value: JSON text.
+    /// The record's value: JSON text.
     pub body: String,
 }
 
 impl EpisodeRecord {
-    /// The records that it is written as, each of a size that a broker takes: the parts of its key, if it is too long,
-    /// and then the episode itself.
+    /// Returns the records to write for the episode, each of a size that a broker accepts. The parts of a long key come
+    /// first, then the episode.
     ///
     /// # Errors
-    /// It cannot be made JSON.
+    /// The episode cannot be written as JSON.
     pub fn written(&self) -> Result<Vec<Written>, serde_json::Error> {
         let record_key = self.record_key();
         let key = serde_json::to_string(&self.key)?;
@@ -165,7 +166,7 @@ impl EpisodeRecord {
                 parts: parts.len(),
                 text: (*text).to_owned(),
             };
-            // No episode's key: those of this length end in a hash.
+            // This cannot be the key of another episode, because keys of this length end in a hash.
             let key = format!("{record_key}/key/{part}");
             written.push(Written { key, body: serde_json::to_string(&body)? });
         }
@@ -174,13 +175,14 @@ impl EpisodeRecord {
         Ok(written)
     }
 
-    /// The same with another key.
+    /// Returns the record with another key.
     fn with_key(&self, key: &Key) -> Self {
         let alerts = self.alerts.iter().map(|alert| Alert { key: key.clone(), ..alert.clone() });
         Self { key: key.clone(), alerts: alerts.collect(), ..self.clone() }
     }
 
-    /// The record with its key out of these parts, which may be those of other episodes too; `None` where one is missing.
+    /// Returns the record with its key joined from these parts, among which may be those of other episodes. `None`
+    /// where a part is missing.
     pub fn completed(self, parts: &BTreeMap<(String, usize), KeyPart>) -> Option<Self> {
         if self.key != no_key() {
             return Some(self);
@@ -192,12 +194,12 @@ impl EpisodeRecord {
     }
 }
 
-/// Stands for a key that is in parts: GROUP BY has a column at least.
+/// Stands for a key that is in parts. No real key is empty, since GROUP BY has at least one column.
 fn no_key() -> Key {
     Key::Values(Box::default())
 }
 
-/// Cuts text into parts of so many bytes at most, at characters.
+/// Splits text into parts of at most `max` bytes, at characters.
 fn split(text: &str, max: usize) -> Vec<&str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while rest.len() > max {

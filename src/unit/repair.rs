@@ -1,4 +1,4 @@
-//! What the table has, for memory to hold: where the stream does not say all, or something else.
+//! Repairing memory from the table, where the stream is incomplete or differs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,17 +16,18 @@ use crate::rule::table_row::TableRow;
 use crate::rule::{Confirm, Time};
 use crate::window::Transition;
 
-/// Rows that one statement asks for at most.
+/// The greatest number of rows that one statement asks for.
 const LOOKUP_KEYS_MAX: usize = 1_000;
 
 impl Unit {
-    /// Primary keys of rows to be read from a table now, with the table's place.
+    /// Returns the primary keys of rows to read from a table now, with the table's place.
     pub fn next_lookup(&mut self, now: Timestamp) -> Option<(usize, Vec<Key>)> {
         let next = |lookups: &mut Lookups| Some(lookups.next(now, LOOKUP_KEYS_MAX)).filter(|keys| !keys.is_empty());
         self.lookups.iter_mut().enumerate().find_map(|(table, lookups)| Some((table, next(lookups)?)))
     }
 
-    /// A row of the table at this place is to be read from it. Where no rule holds its rows, the whole query says more.
+    /// Requests a row of the table at this place. If no rule holds the table's rows, the whole query is requested
+    /// instead.
     pub fn look_up(&mut self, table: usize, pk: &Key) {
         let mut is_held = false;
         for state in &mut self.rules {
@@ -41,8 +42,8 @@ impl Unit {
         }
     }
 
-    /// Takes the rows that the table at this place has of the keys that were last asked for. One that it does not have is gone.
-    /// One that was written by a transaction that the table did not show is asked for again.
+    /// Takes the answer about the rows that were last asked for in the table at this place. A row that the table does
+    /// not have is removed. If a transaction wrote a row and the answer does not show it, the row is asked for again.
     pub fn looked_up(&mut self, table: usize, seen: &SeenRows, now: Timestamp) {
         let Some(lookups) = self.lookups.get_mut(table) else { return };
         let mut asked = lookups.answered();
@@ -77,8 +78,8 @@ impl Unit {
         self.take_held_back(now);
     }
 
-    /// Whether a transition is to be taken now. Where nobody is asked before an alert, a key is evaluated with rows that
-    /// are known: a tombstone, for one, does not say whose row is gone.
+    /// Returns the transition if it is to be taken now. Without confirmation, a key is evaluated only when all its rows
+    /// are known. A tombstone, for example, does not say whose row was deleted.
     pub(super) fn hold_back(&mut self, index: usize, transition: Transition) -> Option<Transition> {
         let state = self.rules.get_mut(index).filter(|state| state.rule.confirm == Confirm::Off);
         let Some(state) = state.filter(|state| state.rule.time == Time::Processing) else { return Some(transition) };
@@ -91,7 +92,7 @@ impl Unit {
         None
     }
 
-    /// Takes what was held back, as far as its rows are known now.
+    /// Takes the transitions that were held back and whose rows are known now.
     pub(super) fn take_held_back(&mut self, now: Timestamp) {
         if self.rules.iter().all(|state| state.held_back.is_empty()) {
             return;
@@ -108,25 +109,26 @@ impl Unit {
         }
     }
 
-    /// The table did not answer.
+    /// Notes that the table did not answer.
     pub fn lookup_failed(&mut self, table: usize, now: Timestamp) {
         if let Some(lookups) = self.lookups.get_mut(table) {
             lookups.failed(now);
         }
     }
 
-    /// Rows that are to be read from a table.
+    /// The number of rows to read from the tables.
     pub fn incomplete(&self) -> usize {
         self.lookups.iter().map(Lookups::len).sum()
     }
 
-    /// A row is gone, and its record does not say which: at the end of the micro-batch, Postgres is asked about every open
-    /// episode. What memory holds too much of otherwise is refuted, and read from the table.
+    /// Notes that a row was deleted and its record does not say which one. At the end of the micro-batch, Postgres is
+    /// asked about every open episode. Other rows that memory holds in excess are found when a candidate is refuted,
+    /// and its rows are then read from the table.
     pub fn doubt(&mut self) {
         self.in_doubt = true;
     }
 
-    /// Memory cannot say whether the open episodes hold.
+    /// Asks Postgres about the open episodes, because memory cannot evaluate them.
     pub(super) fn ask_open_episodes(&mut self, now: Timestamp) {
         for index in 0..self.rules.len() {
             let Some(state) = self.rules.get_mut(index) else { continue };
@@ -140,12 +142,12 @@ impl Unit {
         }
     }
 
-    /// A group to be read from the table, once.
+    /// Takes a group whose rows are to be read from the table.
     pub fn next_reload(&mut self) -> Option<Reload> {
         self.reloads.pop()
     }
 
-    /// Takes a group's rows from the table, unless the stream has changed it meanwhile.
+    /// Replaces a group's rows by the table's, unless the stream has changed the group meanwhile.
     pub fn reload(&mut self, reload: &Reload, rows: &[TableRow], now: Timestamp) {
         let Some(state) = self.rules.get_mut(reload.rule) else { return };
         let key = &reload.asked.key;
@@ -164,22 +166,22 @@ impl Unit {
         self.evaluate(now);
     }
 
-    /// Takes a row of a rule's window as the table has it, before anything is evaluated.
+    /// Takes a row of a rule's window from the table, before anything is evaluated.
     pub fn load(&mut self, rule: usize, row: &TableRow, now: Timestamp) {
         if let Some(state) = self.rules.get_mut(rule) {
             state.window.load(&row.pk, &row.row, now);
         }
     }
 
-    /// All rows of a rule's window were loaded from the table, which was read after this position in the WAL.
+    /// Notes that all rows of a rule's window were loaded from the table, which was read after this WAL position.
     pub fn loaded(&mut self, rule: usize, at: Lsn) {
         if let Some(state) = self.rules.get_mut(rule) {
             state.window.loaded(at);
         }
     }
 
-    /// Takes what somebody has found of a group, as if memory had evaluated it so: where that disagrees with the group's
-    /// episode, it becomes a candidate. `reason` is in the alert, if an episode is resolved by it.
+    /// Takes an evaluation of a group from elsewhere as if it were memory's. If it disagrees with the group's episode,
+    /// the group becomes a candidate. An alert that resolves the episode has `reason`.
     pub fn found(&mut self, rule: usize, key: Key, evaluation: Evaluation, reason: Reason, now: Timestamp) {
         let Some(state) = self.rules.get_mut(rule) else { return };
         let (_, outputs) = state.window.evaluate(&key, now);
@@ -187,11 +189,11 @@ impl Unit {
         self.take(rule, vec![Transition { key, evaluation, now: then, trigger: None, reason, outputs }], now);
     }
 
-    /// Rules are run in these time zones from here on. Rows that the windows do not hold any more have to be loaded; then every
-    /// key has to be evaluated.
+    /// Sets the time zones of the rules. Afterwards, rows that the windows no longer hold have to be loaded, and then
+    /// every key has to be evaluated.
     ///
     /// # Errors
-    /// A rule that cannot be compiled.
+    /// A rule cannot be compiled.
     pub fn use_zones(&mut self, zones: &[Arc<Zone>]) -> Result<(), String> {
         for (state, zone) in self.rules.iter_mut().zip(zones) {
             if state.rule.query.zone != *zone {
@@ -202,9 +204,10 @@ impl Unit {
         Ok(())
     }
 
-    /// Takes the groups that HAVING holds for in the whole table: one that memory does not know of becomes a candidate, and
-    /// is compared. An open episode that the table does not bear is compared, too. Where nobody is asked before an alert, the
-    /// comparison alone counts: what the table had when it was read may be over, and nothing would bring that episode's end.
+    /// Takes the groups for which HAVING holds in the whole table. A group that memory does not know becomes a
+    /// candidate and is compared. An open episode that the table does not support is compared, too. For a rule without
+    /// confirmation only the comparison counts, because the sweep's result may already be outdated and nothing would
+    /// end such an episode.
     pub fn swept(&mut self, rule: usize, keys: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
         self.audit.ended(took, now);
         let Some(state) = self.rules.get_mut(rule) else { return };

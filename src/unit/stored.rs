@@ -1,4 +1,4 @@
-//! A unit's progress: epochs closed, windows and episodes stored, and both taken up again.
+//! A unit's progress: closing epochs, storing windows and episodes, and restoring both.
 
 use std::collections::BTreeMap;
 
@@ -18,29 +18,29 @@ use crate::rule::evaluate::Evaluation;
 use crate::rule::watched::Watched;
 use crate::window::{StoredWindow, StoredWindow2, Trigger};
 
-/// What was decided in an epoch: the last line of `offsets/N`.
+/// The decisions of an epoch: the last line of `offsets/N`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decisions {
-    /// Alerts, finished.
+    /// The finished alerts.
     pub alerts: Vec<Alert>,
-    /// Candidates that were still waiting, by rule.
+    /// The candidates that were still waiting, by rule.
     pub waiting: Vec<(String, Key, Candidate)>,
-    /// All open episodes by rule, in the first epoch that a folder holds of its lineage.
+    /// All open episodes by rule. This is set in the first epoch of its lineage in a folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Vec<(String, Key, Open)>>,
-    /// Open episodes whose rule has another name since this epoch.
+    /// Open episodes whose rule was renamed in this epoch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<Carried>,
 }
 
-/// What `state/N` holds of one rule, in the order of its head.
+/// The content of `state/N` for one rule, in the order of its head.
 #[derive(Debug, Deserialize)]
 pub struct StoredRule {
     episodes: Episodes,
     window: StoredWindow,
 }
 
-/// The same as format 2 had it.
+/// The same content in format 2.
 #[derive(Debug, Deserialize)]
 struct StoredRule2 {
     episodes: Episodes2,
@@ -107,7 +107,7 @@ struct RuleOut<'a, W> {
     window: W,
 }
 
-/// All of the bytes as one value: what stands behind it would be lost without a word.
+/// Reads all of the bytes as one value. Bytes after it are an error, as they would be lost silently.
 fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
@@ -117,7 +117,7 @@ fn whole<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 }
 
 impl Unit {
-    /// Closes an epoch: the decided alerts and the waiting candidates with the offsets that they stand at.
+    /// Closes an epoch. It has the decided alerts, the waiting candidates and their offsets.
     pub fn close(&mut self, last_records: &LastRecords, now: Timestamp) -> Epoch<Decisions> {
         let mut waiting = Vec::new();
         for state in &self.rules {
@@ -147,8 +147,8 @@ impl Unit {
         }
     }
 
-    /// The version of each rule that its open episodes were last evaluated by. A start that is cut off before it has evaluated
-    /// them by another one leaves that to the next start.
+    /// Returns the version of each rule by which its open episodes were last evaluated. If a start ends before it has
+    /// evaluated them by a new version, the next start does so.
     fn evaluated_versions(&self) -> BTreeMap<String, String> {
         let of = |((name, version), state): ((String, String), &RuleState)| {
             (name, state.changed_from.clone().unwrap_or(version))
@@ -156,7 +156,7 @@ impl Unit {
         self.versions().into_iter().zip(&self.rules).map(of).collect()
     }
 
-    /// The open episodes of all rules.
+    /// Returns the open episodes of all rules.
     pub fn open(&self) -> Vec<(String, Key, Open)> {
         let mut open = Vec::new();
         for state in &self.rules {
@@ -166,8 +166,8 @@ impl Unit {
         open
     }
 
-    /// The newest open episodes of closed epochs, newest first, at most so many. One whose firing alert waits for its epoch is
-    /// not among them.
+    /// Returns the newest open episodes of closed epochs, at most `count`, newest first. Episodes whose firing alert
+    /// waits for its epoch are not included.
     pub fn newest_open(&self, count: usize) -> Vec<(&Rule, &Key, &Open)> {
         let mut open: Vec<_> = self
             .rules
@@ -184,10 +184,10 @@ impl Unit {
         open
     }
 
-    /// Writes the body of `state/N`, row by row: at no time is it in memory as a whole.
+    /// Writes the body of `state/N` row by row, so that it is never in memory as a whole.
     ///
     /// # Errors
-    /// The writer refuses; postcard does not keep its reason.
+    /// The writer refuses. postcard does not keep the reason.
     pub fn store(&self, out: &mut dyn std::io::Write) -> Result<(), postcard::Error> {
         let rules: Vec<_> = self
             .rules
@@ -205,16 +205,16 @@ impl Unit {
         postcard::to_io(&(rules, lookups, &self.streamed_in), out).map(drop)
     }
 
-    /// The format of what [`Unit::store`] writes.
+    /// Returns the format that [`Unit::store`] writes.
     pub fn format(&self) -> u32 {
         if self.settings.topics.are_several() || self.tables.len() > 1 { 4 } else { 3 }
     }
 
-    /// Takes the body of `state/N` of this format (2 to 4), which was stored for rules of these names and versions, with its
-    /// windows or without.
+    /// Reads the body of `state/N` in this format (2 to 4), which was stored for rules of these names and versions.
+    /// `windows`: whether to restore the windows.
     ///
     /// # Errors
-    /// A sentence: the body is not what `store` writes.
+    /// The body is not one that `store` writes. The message is a sentence.
     pub fn restore(
         &mut self,
         format: u32,
@@ -229,7 +229,7 @@ impl Unit {
                 (stored.into_iter().map(StoredRule::from).collect(), Vec::new(), BTreeMap::new())
             }
             3 => {
-                // Of the one table that there was.
+                // These are of the only table that there was.
                 let (stored, lookups, streamed_in): Body<Vec<Key>> = whole(body)?;
                 let state = |(name, _): &(String, String)| self.rules.iter().find(|state| state.rule.name == *name);
                 let table = versions.iter().find_map(state).map(|state| state.rule.query.table.to_string());
@@ -266,7 +266,7 @@ impl Unit {
         }
     }
 
-    /// Takes open episodes from elsewhere: rule, its version as [`Unit::versions`] gives it, key.
+    /// Takes open episodes from elsewhere: the rule, its version in the form of [`Unit::versions`], the key.
     pub fn recall(&mut self, open: impl IntoIterator<Item = (String, String, Key, Open)>) {
         for (rule, version, key, open) in open {
             self.past.recall(rule, version, key, open);

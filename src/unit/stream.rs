@@ -1,4 +1,4 @@
-//! Changes in: each goes to the rules that read its table.
+//! Applying changes: each goes to the rules that read its table.
 
 use super::{RuleState, Unit};
 use crate::change::{Change, Op};
@@ -9,10 +9,10 @@ use crate::rule::evaluate::Program;
 use crate::rule::watched::Watched;
 use crate::window::Applied;
 
-/// What a query takes from the changes of these tables.
+/// Returns the program that takes a query's values from the changes of these tables.
 ///
 /// # Errors
-/// A column that no decoder yields.
+/// A column comes from no decoder.
 pub(super) fn program(query: &Query, tables: &[Watched]) -> Result<Program, String> {
     let wanted = |place: usize| {
         let table = tables.iter().find(|table| table.place_in(query) == Some(place));
@@ -26,19 +26,19 @@ pub(super) fn program(query: &Query, tables: &[Watched]) -> Result<Program, Stri
 }
 
 impl RuleState {
-    /// What a change of the table is to the rule.
+    /// Returns the role of the table for the rule.
     pub(super) fn place_of(&self, table: usize) -> Option<usize> {
         self.places.get(table).copied().flatten()
     }
 }
 
 impl Unit {
-    /// Takes one record's change of the only table into every rule's windows.
+    /// Applies a record's change of the only table to every rule's window.
     pub fn apply(&mut self, change: &Change, position: Position, now: Timestamp) {
         self.apply_of(0, change, position, now);
     }
 
-    /// Takes one record's change of the table at this place into the windows of the rules that read it.
+    /// Applies a record's change of the table at this place to the windows of the rules that read it.
     pub fn apply_of(&mut self, table: usize, change: &Change, position: Position, now: Timestamp) {
         if let Some(lsn) = change.lsn.filter(|_| change.op != Op::Read) {
             let newest = self.streamed_in.entry(position.partition).or_insert(lsn);
@@ -61,15 +61,15 @@ impl Unit {
         }
     }
 
-    /// The position in the WAL that the stream is past: a partition has everything up to its newest change, and says nothing
-    /// of the others.
+    /// Returns the WAL position up to which the stream has been read in all partitions. A partition has everything up
+    /// to its newest change.
     pub(super) fn streamed(&self) -> Lsn {
         let in_each = self.offsets.keys().map(|partition| self.streamed_in.get(partition).copied());
         in_each.min().flatten().unwrap_or(Lsn(0))
     }
 
-    /// Whether a change is a snapshot's read from a server whose WAL is not the one that the partition's changes before were
-    /// of: a server's positions only grow, and a snapshot is taken at the newest one. Incremental snapshots have none.
+    /// Whether a change is a snapshot read from another server than the partition's earlier changes. The WAL positions
+    /// of a server only grow, and a snapshot is taken at the newest one. Incremental snapshots have no position.
     pub fn begins_era(&self, change: &Change, position: Position) -> bool {
         if change.op != Op::Read {
             return false;
@@ -78,7 +78,7 @@ impl Unit {
         change.lsn.zip(newest.copied()).is_some_and(|(read, newest)| read < newest)
     }
 
-    /// Versions of rows mean nothing any more: the changes that come are of another server.
+    /// Forgets the versions of rows, because the changes from here on are from another server.
     pub fn begin_era(&mut self) {
         self.streamed_in.clear();
         for state in &mut self.rules {
@@ -86,19 +86,19 @@ impl Unit {
         }
     }
 
-    /// Everything before these offsets is done with, though not read.
+    /// Sets offsets as done without reading the records before them.
     pub fn skip_to(&mut self, offsets: &Offsets) {
         self.offsets.extend(offsets.iter().map(|(partition, next)| (*partition, *next)));
     }
 
-    /// From here on deleted rows are remembered, or (with `false`) no longer: see [`crate::window::Window::remember_deletes`].
+    /// Starts or stops remembering deleted rows: see [`crate::window::Window::remember_deletes`].
     pub fn remember_deletes(&mut self, remember: bool) {
         for state in &mut self.rules {
             state.window.remember_deletes(remember);
         }
     }
 
-    /// The record before this offset has been taken.
+    /// Notes that the record before this offset has been taken.
     pub fn advance(&mut self, partition: i32, next: NextOffset) {
         let held = self.offsets.entry(partition).or_insert(next);
         *held = (*held).max(next);

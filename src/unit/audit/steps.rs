@@ -1,4 +1,4 @@
-//! The steps of an audit on a unit: what is asked next, and what an answer means.
+//! The steps of a unit's audit: the next request, and the effect of an answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::snapshot::Snapshot;
 use crate::unit::{Asked, Compared, Question, SeenRows, Unit, log};
 use crate::window::Fingerprint;
 
-/// Places of memory that one step looks at, where few of them are used.
+/// The greatest number of places of memory in one step, where few of them are used.
 const PLACES_MAX: usize = 10_000;
 
 impl Unit {
-    /// What the audit wants to know next; it counts as being asked from here on. `is_at_end`: what the topic has is read, so
-    /// that a difference means something.
+    /// Returns the audit's next request, which counts as being asked from here on. `is_at_end`: whether everything in
+    /// the topic has been read. Before that, a difference has no meaning.
     pub fn next_audit(&mut self, is_at_end: bool, now: Timestamp) -> Option<AuditRequest> {
         if self.audit.is_held(now) {
             return None;
@@ -38,12 +38,12 @@ impl Unit {
         Some(request)
     }
 
-    /// When the audit goes on, unless it waits for an answer.
+    /// The time of the next request. `None` while the audit waits for an answer.
     pub fn next_audit_at(&self) -> Option<Timestamp> {
         self.audit.next_at()
     }
 
-    /// What is known to be wrong comes first.
+    /// Returns the next request that repairs something known. It comes before comparisons.
     fn next_repair(&mut self, now: Timestamp) -> Option<AuditRequest> {
         if let Some((rule, keys)) = self.audit.suspects.take_heal(AUDIT_KEYS) {
             return Some(AuditRequest::Heal(self.question(rule, keys, now)));
@@ -72,7 +72,7 @@ impl Unit {
             };
             let rule = self.audit.rule;
             if state.rule.query.text.is_some() {
-                // Memory holds nothing that could be compared.
+                // Memory holds nothing to compare.
                 self.audit.rule = rule + 1;
                 self.audit.stage = Some(self.first_keys(rule + 1));
                 continue;
@@ -108,7 +108,7 @@ impl Unit {
                     }
                 }
                 Some(Stage::Table(after)) => {
-                    // Where it goes on from is known with the answer.
+                    // The answer brings the key from which to continue.
                     self.audit.stage = Some(Stage::Table(after.clone()));
                     return Some(AuditRequest::Page(rule, after));
                 }
@@ -116,14 +116,14 @@ impl Unit {
         }
     }
 
-    /// Asks about these keys, but about those that already differ: whether a change has come for one since its answer is no longer
-    /// known once it is asked about again.
+    /// Returns a request to compare these keys, without those that already differ. A new request for such a key would
+    /// lose the record of whether a change has come since its answer.
     fn comparison(&mut self, rule: usize, mut keys: Vec<Key>, now: Timestamp) -> Option<AuditRequest> {
         keys.retain(|key| !self.audit.suspects.is_suspect(rule, key));
         (!keys.is_empty()).then(|| AuditRequest::Compare(self.question(rule, keys, now)))
     }
 
-    /// Open episodes, and the keys that are nearest to the threshold.
+    /// Returns the open episodes and the keys nearest to the threshold.
     fn first_keys(&self, rule: usize) -> Stage {
         let mut keys = VecDeque::new();
         if let Some(state) = self.rules.get(rule) {
@@ -134,7 +134,7 @@ impl Unit {
         Stage::First(keys)
     }
 
-    /// A question about these keys, with what memory knows of them now.
+    /// Returns a question about these keys, with memory's current values.
     fn question(&mut self, rule: usize, keys: Vec<Key>, now: Timestamp) -> Question {
         let mut question = Question { rule, asked: Vec::with_capacity(keys.len()) };
         self.audit.fingerprints.clear();
@@ -151,7 +151,7 @@ impl Unit {
         question
     }
 
-    /// Takes what the table has of the keys that were asked about.
+    /// Takes the table's values of the keys in a question.
     pub fn compared(
         &mut self,
         question: &Question,
@@ -191,7 +191,7 @@ impl Unit {
         }
     }
 
-    /// Takes a page of the table's keys: those that memory has no row of are asked about. `None`: there are no more.
+    /// Takes a page of the table's keys. Asks about those of which memory has no row. An empty page is the end.
     pub fn paged(&mut self, rule: usize, page: Result<Vec<Key>, CallError>, took: Duration, now: Timestamp) {
         self.audit.ended(took, now);
         let Some(state) = self.rules.get(rule) else { return };
@@ -212,8 +212,8 @@ impl Unit {
         self.audit.stage = Some(Stage::Table(Some(last)));
     }
 
-    /// Takes the table's rows of keys that have drifted, unless a change has come for one meanwhile: that one is asked for
-    /// again.
+    /// Takes the table's rows of keys that have drifted. If a change has come for a key meanwhile, its rows are asked
+    /// for again.
     pub fn healed(&mut self, question: &Question, rows: Result<SeenRows, CallError>, took: Duration, now: Timestamp) {
         let is_drift = self.audit.suspects.healed();
         self.audit.ended(took, now);
@@ -264,23 +264,23 @@ impl Unit {
         }
     }
 
-    /// A look at table and topic begins. Returns its number, and how far the stream has come.
+    /// Begins a look at table and topic. Returns its number and the stream's position.
     pub fn begin_look(&mut self) -> (u64, Lsn) {
         (self.audit.suspects.begin_look(), self.streamed())
     }
 
-    /// Whether a look would settle something.
+    /// Whether a look could settle a suspect.
     pub fn wants_look(&self) -> bool {
         self.audit.suspects.wants_look()
     }
 
-    /// A look has ended. `ends`: of the topic, asked for after it.
+    /// Ends a look. `ends` are the topic's ends, which were read after it.
     pub fn looked(&mut self, (number, streamed): (u64, Lsn), look: &Look, ends: &Offsets, now: Timestamp) {
         tracing::debug!(number, ?streamed, position = ?look.position, flushed = ?look.flushed, ?ends, "looked at table and topic");
         self.audit.suspects.looked(number, look, streamed, &Ends { offsets: ends.clone(), at: now });
     }
 
-    /// Settles which differences are drift. `is_read`: everything before these offsets has been read.
+    /// Decides which differences are drift. `is_read`: whether everything before these offsets has been read.
     pub fn settle_suspects(&mut self, now: Timestamp, is_read: impl Fn(&Offsets) -> bool) {
         let rules = &self.rules;
         let is_unchanged = |rule: usize, key: &Key| rules.get(rule).is_some_and(|state| state.window.is_unchanged(key));
@@ -291,12 +291,12 @@ impl Unit {
         }
     }
 
-    /// Every key of every rule is looked for in the table as soon as the budget allows: something was missed.
+    /// Requests a sweep of every rule, because something was missed. It runs as soon as the budget allows.
     pub fn sweep_soon(&mut self) {
         self.audit.sweeps.extend(0..self.rules.len());
     }
 
-    /// Damages so many groups of every rule, for tests of the audit.
+    /// Damages up to this number of groups of every rule, for tests of the audit.
     #[cfg(debug_assertions)]
     pub fn damage(&mut self, count: usize) {
         for state in &mut self.rules {
@@ -310,13 +310,13 @@ impl Unit {
         self.audit.is_sweeping()
     }
 
-    /// How the audit stands.
+    /// Returns the state of the audit.
     pub fn audit_status(&self) -> AuditStatus {
         AuditStatus { unhealed: self.audit.suspects.unhealed(), ..self.audit.status }
     }
 }
 
-/// Whether memory and table have the same rows of a key, as far as their aggregates tell.
+/// Whether memory and table have the same rows of a key, as far as the aggregates show.
 fn agrees(fingerprint: Fingerprint, stream: &Map<String, Json>, table: &Compared) -> bool {
     let Fingerprint { rows, times, slack, is_sound, is_doubtful, has_unknown } = fingerprint;
     if is_sound && is_doubtful {
@@ -325,7 +325,7 @@ fn agrees(fingerprint: Fingerprint, stream: &Map<String, Json>, table: &Compared
     if !is_sound || rows != table.rows || !(0..=slack).contains(&table.times.saturating_sub(times)) {
         return false;
     }
-    // What memory cannot calculate it does not compare.
+    // Values that memory cannot calculate are not compared.
     let same = |(name, value): (&String, &Json)| {
         has_unknown && value.is_null() && !planted::bug("opaque-compared")
             || table.answer.outputs.get(name).is_some_and(|other| same_value(value, other))

@@ -1,4 +1,4 @@
-//! Keys whose answers differ, until it is known whether that is drift. Pure.
+//! Keys whose answers differ, until it is decided whether that is drift. Pure.
 
 use std::collections::VecDeque;
 
@@ -6,22 +6,23 @@ use crate::contract::Look;
 use crate::model::{Key, Lsn, Timestamp};
 use crate::progress::Offsets;
 
-/// Suspects at most; while there are as many, no other key is compared.
+/// The greatest number of suspects. While there are as many, no other key is compared.
 const SUSPECTS_MAX: usize = 2_000;
 
-/// How long a difference has to last where the connector does not tell how far it has read.
+/// How long a difference has to last where the connector does not report how far it has read.
 const LASTING_MICROS: i64 = 30_000_000;
 
-/// So many answers have to differ over that time, the first and the last at its ends.
+/// The number of answers that have to differ within that time, including its begin and end.
 const LASTING_ANSWERS: u8 = 3;
 
-/// Answers in a row that changes overtook before the key is read from the table anyway, if the stream is not behind.
+/// How many answers in a row changes may overtake. After that the key is read from the table anyway, if the stream has
+/// caught up.
 const OVERTAKEN_MAX: u8 = 6;
 
-/// Where the topic ended at a look.
+/// The ends of the topic at a look.
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
-    /// Next offsets.
+    /// The next offsets.
     pub(super) offsets: Offsets,
     /// When the look ended.
     pub(super) at: Timestamp,
@@ -33,51 +34,51 @@ struct Suspect {
     rule: usize,
     key: Key,
     since: Timestamp,
-    /// Looks that had been begun when the answer came: a later one knows a position that is after it.
+    /// The number of looks that had begun when the answer came. A later look has a position after the answer.
     looks: u64,
-    /// The position in the WAL after the statement that was answered.
+    /// A WAL position after the statement that was answered.
     position: Option<Lsn>,
-    /// What was written up to there is in the topic before these.
+    /// The topic's ends. Everything written up to `position` is before them.
     ends: Option<Ends>,
-    /// Where the topic ended at the newest look, or at the first one after another answer has become due.
+    /// The topic's ends at the newest look, or at the first look after another answer became due.
     newest: Option<Ends>,
     /// How often changes overtook it.
     overtaken: u8,
-    /// A position in the WAL from about when its answer differed first.
+    /// A WAL position from about the time of the first differing answer.
     first: Option<Lsn>,
-    /// Answers that differed since then, with no change of the key between.
+    /// The number of differing answers since then, without a change of the key in between.
     answers: u8,
 }
 
 impl Suspect {
-    /// When it is asked about again, if the difference lasts until then.
+    /// The time at which the key is asked about again if the difference lasts.
     fn due(&self) -> Timestamp {
         let part = LASTING_MICROS / i64::from(LASTING_ANSWERS - 1);
         Timestamp(self.since.0.saturating_add(part * i64::from(self.answers)))
     }
 }
 
-/// What became of a suspect.
+/// The outcome for a suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is still open.
+    /// The outcome is open.
     Open,
-    /// No transaction explains it.
+    /// No transaction explains the difference.
     Drift,
-    /// A change came for the key, or a row left it: it is asked about again.
+    /// A change came for the key, or a row left it. The key is asked about again.
     Overtaken,
-    /// It lasts: it is asked about once more.
+    /// The difference lasts. The key is asked about once more.
     Lasting,
 }
 
-/// A key that is to be asked about again.
+/// A key to be asked about again.
 #[derive(Debug, Clone)]
 pub(super) struct Again {
     pub(super) rule: usize,
     pub(super) key: Key,
     overtaken: u8,
     first: Option<Lsn>,
-    /// When an answer differed first, and how many have since.
+    /// The time of the first differing answer, and the number of them since.
     lasting: Option<(Timestamp, u8)>,
 }
 
@@ -86,7 +87,7 @@ pub(super) struct Again {
 pub(super) struct Heal {
     pub(super) rule: usize,
     pub(super) key: Key,
-    /// It has drifted; else it changes faster than it can be compared.
+    /// Whether the key has drifted. If not, it changes faster than it can be compared.
     pub(super) is_drift: bool,
 }
 
@@ -96,16 +97,16 @@ pub(in crate::unit) struct Suspects {
     suspects: Vec<Suspect>,
     /// Keys that are asked about again before any other.
     pub(super) again: VecDeque<Again>,
-    /// What was known of keys that are being asked about again.
+    /// Keys that are being asked about again, with what was known of them.
     asked: Vec<Again>,
     /// Keys whose rows are to be read from the table.
     pub(super) heal: VecDeque<Heal>,
-    /// Keys whose rows are being read, and whether they have drifted.
+    /// The number of keys whose rows are being read, and whether they have drifted.
     healing: (usize, bool),
     looks: u64,
-    /// The position in the WAL at the newest look.
+    /// The WAL position at the newest look.
     position: Option<Lsn>,
-    /// What is before this position is in the topic.
+    /// Everything before this position is in the topic.
     is_in_topic: Option<Lsn>,
 }
 
@@ -115,23 +116,23 @@ impl Suspects {
         self.suspects.len() + self.again.len() + self.heal.len() >= SUSPECTS_MAX
     }
 
-    /// Whether there is something that a look could settle.
+    /// Whether a look could settle a suspect.
     pub(super) fn wants_look(&self) -> bool {
         !self.suspects.is_empty()
     }
 
-    /// A look begins. Returns its number.
+    /// Begins a look. Returns its number.
     pub(super) fn begin_look(&mut self) -> u64 {
         self.looks += 1;
         self.looks
     }
 
-    /// Whether the newest answers about a key differed, and it is open why.
+    /// Whether the newest answers about a key differed and the cause is not decided.
     pub(super) fn is_suspect(&self, rule: usize, key: &Key) -> bool {
         self.suspects.iter().any(|suspect| suspect.rule == rule && suspect.key == *key)
     }
 
-    /// Takes up to `limit` keys of one rule that are asked about again. Those that are suspects meanwhile are left out.
+    /// Takes up to `limit` keys of one rule to be asked about again, without those that have become suspects.
     pub(super) fn take_again(&mut self, limit: usize) -> Option<(usize, Vec<Key>)> {
         let rule = self.again.front()?.rule;
         let mut keys = Vec::new();
@@ -146,7 +147,7 @@ impl Suspects {
         Some((rule, keys))
     }
 
-    /// Takes up to `limit` keys of one rule that are to be healed.
+    /// Takes up to `limit` keys of one rule to be healed.
     pub(super) fn take_heal(&mut self, limit: usize) -> Option<(usize, Vec<Key>)> {
         let Heal { rule, is_drift, .. } = *self.heal.front()?;
         let mut keys = Vec::new();
@@ -159,17 +160,17 @@ impl Suspects {
         Some((rule, keys))
     }
 
-    /// The rows of the keys that were taken are there, or could not be read. Returns whether these keys have drifted.
+    /// Ends the reading of rows, with or without an answer. Returns whether the keys have drifted.
     pub(super) fn healed(&mut self) -> bool {
         std::mem::take(&mut self.healing).1
     }
 
-    /// Keys that are known to have drifted, and do not hold the table's rows yet.
+    /// The number of keys with known drift that do not hold the table's rows yet.
     pub(super) fn unhealed(&self) -> usize {
         self.heal.iter().filter(|heal| heal.is_drift).count() + if self.healing.1 { self.healing.0 } else { 0 }
     }
 
-    /// A key is asked about: the table has it, and memory does not.
+    /// Notes a key to be asked about, which the table has and memory does not.
     pub(in crate::unit) fn ask_again(&mut self, rule: usize, key: Key) {
         if self.again.iter().any(|again| again.rule == rule && again.key == key) {
             return;
@@ -177,12 +178,12 @@ impl Suspects {
         self.again.push_back(Again { rule, key, overtaken: 0, first: None, lasting: None });
     }
 
-    /// The answers are the same.
+    /// Notes that the answers about a key agree.
     pub(super) fn agrees(&mut self, rule: usize, key: &Key) {
         self.asked.retain(|again| again.rule != rule || again.key != *key);
     }
 
-    /// The answers differ.
+    /// Notes that the answers about a key differ.
     pub(super) fn differs(&mut self, rule: usize, key: &Key, now: Timestamp) {
         let known = self.asked.iter().position(|again| again.rule == rule && again.key == *key);
         let known = known.map(|index| self.asked.swap_remove(index));
@@ -204,8 +205,8 @@ impl Suspects {
         });
     }
 
-    /// A look of this number has ended. `streamed`: the greatest position that had come in the stream when it began;
-    /// `ends`: the topic's, asked for after it.
+    /// Takes the result of a look. `streamed` is the greatest position in the stream when the look began. `ends` are
+    /// the topic's ends, read after the look.
     pub(super) fn looked(&mut self, number: u64, look: &Look, streamed: Lsn, ends: &Ends) {
         self.position = Some(look.position);
         self.is_in_topic = self.is_in_topic.max(Some(streamed)).max(look.flushed);
@@ -218,7 +219,7 @@ impl Suspects {
             if is_read && suspect.ends.is_none() {
                 suspect.ends = Some(ends.clone());
             }
-            // What comes in with the looks after it may not be waited for: there is another one each second.
+            // Later looks must not extend the wait, since there is one each second.
             let due = suspect.due();
             if suspect.newest.as_ref().is_none_or(|newest| newest.at < due) {
                 suspect.newest = Some(ends.clone());
@@ -226,8 +227,9 @@ impl Suspects {
         }
     }
 
-    /// Settles what can be settled. `is_unchanged`: no change has come for the key, and no row has left it; `is_read`: everything before these ends
-    /// has been read. Returns the keys that are no longer suspects.
+    /// Settles the suspects that can be settled. `is_unchanged`: whether no change has come for the key and no row has
+    /// left it. `is_read`: whether everything before these ends has been read. Returns the keys that are no longer
+    /// suspects.
     pub(super) fn settle(
         &mut self,
         now: Timestamp,
@@ -256,8 +258,8 @@ impl Suspects {
             match verdict {
                 Verdict::Open => return true,
                 Verdict::Drift => heal.push_back(Heal { rule, key: key.clone(), is_drift: true }),
-                // Changes come faster than answers. The table's rows are right whenever they are read; but a stream that is
-                // behind would bring rows of before.
+                // Changes come faster than answers. The table's rows are right whenever they are read. But a stream
+                // that has not caught up would then bring older rows.
                 Verdict::Overtaken if suspect.overtaken >= OVERTAKEN_MAX && !is_behind => {
                     heal.push_back(Heal { rule, key: key.clone(), is_drift: false });
                 }
@@ -330,7 +332,7 @@ mod tests {
         assert_eq!(suspects.unhealed(), 0, "that is no drift");
     }
 
-    /// Whether a change has come since its answer is noted once a key.
+    /// Whether a change since the answer is noted once a key.
     #[test]
     fn a_suspect_is_not_asked_about_again() {
         let mut suspects = Suspects::default();
@@ -359,7 +361,7 @@ mod tests {
         assert_eq!(settle(&mut suspects, LASTING_MICROS + 1, true, 9), [Verdict::Drift]);
     }
 
-    /// Where a topic ends in what is no record, its ends count as read a second after the look that found them.
+    /// If the topic ends with something other than a record, its ends count as read one second after the look.
     #[test]
     fn a_look_each_second_does_not_hold_it_up() {
         let mut suspects = Suspects::default();
