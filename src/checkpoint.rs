@@ -1,10 +1,10 @@
-//! Progress in two layers: a folder per consumer group, and the offsets of the group in Kafka.
+//! Progress in two places: a folder for each consumer group, and the offsets of the group in Kafka.
 //!
 //! ```text
 //! <dir>/<group>/
 //!   lock                held by the one process that works on the folder
 //!   lineage.json        this life of the group's progress: id, format, cluster, what it began from
-//!   offsets/N           epoch N: next offsets, candidates, finished alerts; readable, with a checksum
+//!   offsets/N           epoch N: next offsets, candidates, finished alerts, as text with a checksum
 //!   commits/N           epoch N has been delivered and committed
 //!   state/N             windows and open episodes as of epoch N
 //!   sources/0           for the archive: where the lineage began
@@ -12,13 +12,13 @@
 //! ```
 //!
 //! - this file: the folder
-//! - [`format`](mod@format): what its files hold
-//! - [`file`](mod@file): how one file is written so that it is there whole or not at all
+//! - [`format`](mod@format): the content of its files
+//! - [`file`](mod@file): writing a file so that it exists complete or not at all
 //! - [`view`]: reading it from outside
-//! - [`disk`]: what is asked of the file system, and the real one
+//! - [`disk`]: the operations of a file system, and the real one
 //!
-//! What returns without an error is durable, but for [`Folder::finish`]. Which crash each sync is for is said where
-//! it is made; `tests/checkpoint` leaves out one after the other and looks for what breaks.
+//! A change is durable when its method returns without an error, except for [`Folder::finish`]. A comment at each sync
+//! says for which crash it is. `tests/checkpoint` leaves out one sync after the other and checks what breaks.
 
 pub mod disk;
 pub mod file;
@@ -39,34 +39,34 @@ use crate::progress::{Epoch, Offsets};
 use disk::{Disk, Lock, PrivateDisk};
 use file::failed;
 
-/// Finished epochs that are kept for a reader.
+/// The number of finished epochs that are kept for readers.
 const EPOCHS_KEPT: u64 = 100;
 
-/// Copies of the state that are kept: a torn one falls back to the one before.
+/// The number of states that are kept. If one is torn, the previous one is used.
 const STATES_KEPT: usize = 2;
 
-/// The folders of a lineage. The epochs go first when it is moved aside: without them it has no progress.
+/// The folders of a lineage. When it is moved aside, the epochs go first, because without them it has no progress.
 const PARTS: [&str; 3] = ["offsets", "commits", "state"];
 
 const LINEAGE: &str = "lineage.json";
 
-/// Where a lineage began, for jobs that say so.
+/// The place where a lineage began, for jobs that record it.
 const SOURCES: &str = "sources";
 
-/// What can go wrong with the folder. Each text says what to do.
+/// An error of the folder. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file system refused.
     #[error("cannot {action} {path}: {source}{}", advice(action, source))]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On which path.
+        /// The path of the operation.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// Another process works on it.
+    /// Another process holds the folder.
     #[error(
         "checkpoint folder {0} is in use by another process: stop that one, or give this one a group id or a checkpoint folder of its own"
     )]
@@ -78,18 +78,18 @@ pub enum CheckpointError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with the file.
         problem: String,
     },
-    /// What says whose files an archive's are is damaged.
+    /// The file that names the owner of an archive's files is damaged.
     #[error("{path} is damaged, {problem}: remove it, and it is written again, as long as checkpoint_dir is there")]
     Owner {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with the file.
         problem: String,
     },
-    /// Written by a version that this one does not know.
+    /// A later version wrote the file.
     #[error("checkpoint file {path} has format {found}, this version reads up to {FORMAT_MAX}: use a newer tripline")]
     Format {
         /// The file.
@@ -108,7 +108,7 @@ impl HasKind for CheckpointError {
     }
 }
 
-/// What to do about an error of the file system, where that is known.
+/// Returns what to do about an error of the file system, if that is known.
 fn advice(action: &str, source: &io::Error) -> &'static str {
     use io::ErrorKind::{
         CrossesDevices, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, Unsupported,
@@ -123,7 +123,7 @@ fn advice(action: &str, source: &io::Error) -> &'static str {
     }
 }
 
-/// The open folder of one group. Locked until it is dropped.
+/// The open folder of a group. It is locked until it is dropped.
 #[derive(Debug)]
 pub struct Folder {
     disk: Arc<dyn Disk>,
@@ -132,28 +132,27 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens or makes `<dir>/<group>` and locks it.
+    /// Opens or creates `<dir>/<group>` and locks it.
     ///
     /// # Errors
-    /// As for [`Folder::open_at`].
+    /// Those of [`Folder::open_at`].
     pub fn open(dir: &Path, group: &str) -> Result<Self, CheckpointError> {
         Self::open_on(PrivateDisk::at(dir.join(group)), dir, group)
     }
 
-    /// Opens or makes `<dir>/<group>` on this disk and locks it.
+    /// Opens or creates `<dir>/<group>` on this disk and locks it.
     ///
     /// # Errors
-    /// As for [`Folder::open_at`].
+    /// Those of [`Folder::open_at`].
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path, group: &str) -> Result<Self, CheckpointError> {
         Self::open_at(disk, dir.join(group))
     }
 
-    /// Opens or makes the folder `root` and locks it. What a crash left half done is removed, and what a killed
-    /// process made visible is made durable, since from here on it is relied on. A folder of format 1 becomes
-    /// one of this format.
+    /// Opens or creates the folder `root` and locks it. Removes unfinished files of a crash. Makes durable what a
+    /// killed process made visible, since it is relied on from here on. Converts a folder of format 1.
     ///
     /// # Errors
-    /// The folder is locked by another process, of a later format, its lineage is damaged, or the file system
+    /// Another process holds the lock, the folder has a later format, the lineage is damaged, or the file system
     /// refuses.
     pub fn open_at(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Self, CheckpointError> {
         file::make_folders(&*disk, &root)?;
@@ -168,10 +167,10 @@ impl Folder {
             file::make_folder(disk, &folder.root.join(part))?;
             file::clean(disk, &folder.root.join(part))?;
         }
-        // For the parts just made, without whose names nothing in them is durable; and for a new lineage.json: the
-        // process that renamed it may have been killed before its sync.
+        // This is for the parts just created, since nothing in them is durable without their names. It is also for a
+        // new lineage.json, because the process that renamed it may have been killed before its sync.
         file::sync_folder(disk, &folder.root)?;
-        // For an epoch that was linked just before a kill: it is about to be delivered, and may not vanish after.
+        // For an epoch that was linked just before a kill. It is about to be delivered and must not vanish then.
         file::sync_folder(disk, &folder.root.join("offsets"))?;
         if let Some(old) = lineage.filter(|lineage| lineage.format < FORMAT) {
             folder.write_lineage(&Lineage { format: FORMAT, ..old })?;
@@ -179,27 +178,27 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.root
     }
 
-    /// The current lineage; `None` in a new folder.
+    /// Returns the current lineage. `None` in a new folder.
     ///
     /// # Errors
-    /// A damaged file or an unknown format.
+    /// The file is damaged, or its format is unknown.
     pub fn lineage(&self) -> Result<Option<Lineage>, CheckpointError> {
         read_lineage(&*self.disk, &self.root)
     }
 
-    /// Starts a new lineage: what is there is moved aside whole. After a crash part-way, the old one is there; or
-    /// there are no epochs, nor states and marks of other lineages; or the new one is.
+    /// Begins a new lineage, and moves the existing one aside as a whole. A crash in between leaves one of three
+    /// states: the old lineage, neither epochs nor states and marks of other lineages, or the new lineage.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn begin(&self, lineage: &Lineage) -> Result<(), CheckpointError> {
-        // One that never had an epoch has had no effect: the new one takes its place, unless it is the name of what was
-        // being moved aside.
+        // A lineage without an epoch has had no effect, so the new one replaces it, unless the name belongs to one that
+        // was being moved aside.
         let mut empty = match self.lineage()? {
             Some(begun) => !exists(&*self.disk, &self.root.join("lineages").join(&begun.id))?,
             None => true,
@@ -212,7 +211,7 @@ impl Folder {
         }
         let sources = self.root.join(SOURCES);
         if exists(&*self.disk, &sources)? {
-            // That of one that has had no effect, before it passes for the new one's.
+            // This file is from a lineage without effect. It must not count as the new one's.
             file::remove(&*self.disk, &sources.join("0"))?;
             file::sync_folder(&*self.disk, &sources)?;
         }
@@ -225,7 +224,7 @@ impl Folder {
         file::replace(&*self.disk, &path, &bytes)
     }
 
-    /// Says where the lineage began.
+    /// Records where the lineage began.
     ///
     /// # Errors
     /// The file system refuses.
@@ -238,31 +237,31 @@ impl Folder {
         file::replace(&*self.disk, &path, &bytes)
     }
 
-    /// Where the lineage began; `None` where nobody has said.
+    /// Returns where the lineage began. `None` where that was not recorded.
     ///
     /// # Errors
-    /// A damaged file.
+    /// The file is damaged.
     pub fn source(&self) -> Result<Option<Offsets>, CheckpointError> {
         let path = self.root.join(SOURCES).join("0");
         file::read(&*self.disk, &path)?.map(|bytes| format::read_source(&bytes, &path)).transpose()
     }
 
-    /// Moves the lineage that is here aside, its epochs first and its name last: after a crash part-way it is still
-    /// known by it, and the rest follows.
+    /// Moves the lineage aside, its epochs first and its name last. After a crash in between, the name is still here,
+    /// so the rest follows.
     fn set_aside(&self) -> Result<(), CheckpointError> {
         let disk = &*self.disk;
         let name = self.lineage()?.map_or_else(|| "unnamed".to_owned(), |lineage| lineage.id);
         let lineages = self.root.join("lineages");
         let mut aside = lineages.join(&name);
-        // A lineage that goes on elsewhere can come here more than once.
+        // A lineage that continues elsewhere can come here more than once.
         let mut times = 1;
         while self.is_taken(&aside)? {
             times += 1;
             aside = lineages.join(format!("{name}.{times}"));
         }
-        // Durable, so that what is moved there can be found.
+        // This is durable, so that the moved parts can be found.
         file::make_folders(disk, &aside)?;
-        // Before the epochs: a beginning without them would be gone back to.
+        // This comes before the epochs, because the next start would go back to a beginning without them.
         let (from, to) = (self.root.join(SOURCES), aside.join(SOURCES));
         if exists(disk, &from)? {
             disk.rename(&from, &to).map_err(failed("move aside", &from))?;
@@ -270,28 +269,28 @@ impl Folder {
         }
         for part in PARTS {
             let (from, to) = (self.root.join(part), aside.join(part));
-            // What was moved before the crash has been re-created since, and is empty.
+            // A part that was moved before the crash has been created again since, and is empty.
             if exists(disk, &to)? {
                 disk.remove_dir(&from).map_err(failed("remove", &from))?;
             } else {
                 disk.rename(&from, &to).map_err(failed("move aside", &from))?;
             }
             if part == "offsets" {
-                // Before the rest: epochs without their state and marks would pass for a lineage.
+                // This comes before the rest, because epochs without their state and marks would count as a lineage.
                 file::sync_folder(disk, &aside)?;
             }
         }
-        // Before the name: marks and states without it would be taken for those of the next lineage.
+        // This comes before the name, because marks and states without it would count as those of the next lineage.
         file::sync_folder(disk, &aside)?;
         let (from, to) = (self.root.join(LINEAGE), aside.join(LINEAGE));
         if exists(disk, &from)? {
             disk.rename(&from, &to).map_err(failed("move aside", &from))?;
         }
-        // The new name's sync is for these as well.
+        // The sync of the new name covers these as well.
         PARTS.into_iter().try_for_each(|part| file::make_folder(disk, &self.root.join(part)))
     }
 
-    /// Whether a lineage lies there already, in full or beside what is still here.
+    /// Whether the path has a lineage already, complete or with parts that are still here.
     fn is_taken(&self, aside: &Path) -> Result<bool, CheckpointError> {
         let mut taken = exists(&*self.disk, &aside.join(LINEAGE))?;
         for part in PARTS {
@@ -300,10 +299,10 @@ impl Folder {
         Ok(taken)
     }
 
-    /// The newest epoch.
+    /// Reads the newest epoch.
     ///
     /// # Errors
-    /// A damaged file: its epoch may have been delivered, so it is not passed over.
+    /// The file is damaged. It is not skipped, because the epoch may have been delivered.
     pub fn newest_epoch<B: DeserializeOwned>(&self) -> Result<Option<Epoch<B>>, CheckpointError> {
         match self.numbers("offsets")?.last() {
             Some(number) => self.epoch(*number).map(Some),
@@ -311,18 +310,18 @@ impl Folder {
         }
     }
 
-    /// The epochs after `number` (all of them for `None`), in order.
+    /// Reads the epochs after `number` in order. `None`: all of them.
     ///
     /// # Errors
-    /// A damaged file.
+    /// A file is damaged.
     pub fn epochs_after<B: DeserializeOwned>(&self, number: Option<u64>) -> Result<Vec<Epoch<B>>, CheckpointError> {
         self.numbers("offsets")?.into_iter().filter(|n| Some(*n) > number).map(|n| self.epoch(n)).collect()
     }
 
-    /// The epochs that were logged and not marked as finished, in order.
+    /// Reads the epochs that were logged and not marked as finished, in order.
     ///
     /// # Errors
-    /// A damaged file.
+    /// A file is damaged.
     pub fn unfinished<B: DeserializeOwned>(&self) -> Result<Vec<Epoch<B>>, CheckpointError> {
         let mut epochs = Vec::new();
         for number in self.numbers("offsets")? {
@@ -333,10 +332,10 @@ impl Folder {
         Ok(epochs)
     }
 
-    /// The epoch of this number, with the checksum of its file; `None` where there is none.
+    /// Reads the epoch with this number, and the checksum of its file. `None` where there is none.
     ///
     /// # Errors
-    /// A damaged file.
+    /// The file is damaged.
     pub fn logged<B: DeserializeOwned>(&self, number: u64) -> Result<Option<(Epoch<B>, u32)>, CheckpointError> {
         read_epoch(&*self.disk, &self.root, number)
     }
@@ -346,16 +345,16 @@ impl Folder {
         self.logged(number)?.map(|(epoch, _)| epoch).ok_or_else(gone)
     }
 
-    /// Logs an epoch: the point of commit. No effect of the epoch may be seen before this has returned. After an
-    /// error it may be there or not: the folder has to be opened again to know.
+    /// Logs an epoch. This is the point of commit: no effect of the epoch may be visible before this has returned.
+    /// After an error the epoch may exist or not. Opening the folder again shows which.
     ///
     /// # Errors
-    /// The file system refuses, or the epoch is there already.
+    /// The file system refuses, or the epoch exists already.
     pub fn log(&self, epoch: &Encoded) -> Result<(), CheckpointError> {
         file::create_new(&*self.disk, &self.file("offsets", epoch.number), &epoch.bytes)
     }
 
-    /// Whether an epoch has been marked as finished. A mark that is damaged is none.
+    /// Whether an epoch was marked as finished. A damaged mark does not count.
     ///
     /// # Errors
     /// The file system refuses.
@@ -364,7 +363,7 @@ impl Folder {
         Ok(mark.is_some_and(|bytes| file::checked_lines(&bytes).is_ok()))
     }
 
-    /// The number of the oldest epoch that is there.
+    /// Returns the number of the oldest epoch that exists.
     ///
     /// # Errors
     /// The file system refuses.
@@ -372,8 +371,8 @@ impl Folder {
         Ok(self.numbers("offsets")?.first().copied())
     }
 
-    /// LastRecords an epoch as finished: it has gone to all sinks, and is committed to the group. Not synced: a loss of
-    /// power may take the mark, and then the epoch is only finished again.
+    /// Marks an epoch as finished: it has gone to all sinks, and is committed to the group. The mark is not synced. If
+    /// a loss of power removes it, the epoch is only finished again.
     ///
     /// # Errors
     /// The file system refuses.
@@ -381,7 +380,7 @@ impl Folder {
         file::replace_unsynced(&*self.disk, &self.file("commits", number), &format::finished())
     }
 
-    /// Stores the windows and episodes as of an epoch, then removes what is older and finished.
+    /// Stores the windows and episodes of an epoch, and then removes older, finished files.
     ///
     /// # Errors
     /// The file system refuses.
@@ -390,7 +389,7 @@ impl Folder {
         head: &StateHead,
         body: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<(), CheckpointError> {
-        // Durable before anything older is removed.
+        // The state is durable before anything older is removed.
         file::replace_with(&*self.disk, &self.file("state", head.epoch), |out| {
             let mut out = file::Checksummed::new(out);
             out.write_all(&serde_json::to_vec(head)?)?;
@@ -401,8 +400,8 @@ impl Folder {
         self.purge(head.epoch)
     }
 
-    /// The newest state that is whole, with its body. Damaged ones and those of another format are passed over with
-    /// a warning: the one before serves as well, only more is read again.
+    /// Reads the newest complete state. Skips damaged states and those of another format with a warning. The previous
+    /// state can be used as well, but then more records are read again.
     ///
     /// # Errors
     /// The file system refuses.
@@ -423,8 +422,8 @@ impl Folder {
         Ok(None)
     }
 
-    /// Removes the states before the last two, and the finished epochs that nothing needs any more. One that is not
-    /// marked as finished stays, whatever its age.
+    /// Removes the states before the last two, and the finished epochs that nothing needs any more. An unfinished epoch
+    /// is kept, whatever its age.
     fn purge(&self, state: u64) -> Result<(), CheckpointError> {
         let states = self.numbers("state")?;
         let oldest_kept = states.iter().rev().nth(STATES_KEPT - 1).copied().unwrap_or(0);
@@ -434,8 +433,8 @@ impl Folder {
         self.forget(state.saturating_sub(EPOCHS_KEPT).min(oldest_kept))
     }
 
-    /// Removes finished epochs of which nothing but their own effects is left to keep: all but the last hundred before
-    /// this one. Looks only each hundred epochs.
+    /// Removes finished epochs without further use: all but the last hundred before this one. Does so only every
+    /// hundred epochs.
     ///
     /// # Errors
     /// The file system refuses.
@@ -452,7 +451,8 @@ impl Folder {
             }
         }
         if removed {
-            // Before their marks: an old epoch that comes back without its own would be delivered again.
+            // This comes before the marks, because an old epoch that reappears without its mark would be delivered
+            // again.
             file::sync_folder(&*self.disk, &self.root.join("offsets"))?;
         }
         let mut marks = self.numbers("commits")?.into_iter().filter(|n| *n < bound);
@@ -477,7 +477,7 @@ fn exists(disk: &dyn Disk, path: &Path) -> Result<bool, CheckpointError> {
     disk.exists(path).map_err(failed("look for", path))
 }
 
-/// The numbers of the files in a part of the folder, ascending. Other names are no numbers.
+/// Returns the numbers of the files in a part of the folder, ascending. Other names are skipped.
 fn read_numbers(disk: &dyn Disk, part: &Path) -> Result<Vec<u64>, CheckpointError> {
     let names = disk.list(part).map_err(failed("list", part))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.parse().ok()).collect();

@@ -1,10 +1,10 @@
-//! How far a consumer group has come, as plain values. Pure.
+//! The progress of a consumer group, as plain values. Pure.
 //!
 //! - this file: offsets, epochs and their names
-//! - [`start`]: where the monitor goes on from
-//! - [`lag`]: what is left to read
-//! - [`checks`]: whether a topic still is the one that was read, and still holds what comes next
-//! - [`topics`]: the topics that a run reads, and their partitions as one number each, a lane
+//! - [`start`]: where the monitor resumes
+//! - [`lag`]: the unread records
+//! - [`checks`]: whether a topic is still the one that was read, and still has the next records
+//! - [`topics`]: the topics of a run, and lanes, which number their partitions
 
 pub mod checks;
 pub mod group;
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{NextOffset, Timestamp};
 pub use topics::Topics;
 
-/// Next offsets by lane: by partition, where one topic is read.
+/// Next offsets by lane. With one topic, the lane is the partition.
 pub type Offsets = BTreeMap<i32, NextOffset>;
 
 /// The last record taken from a partition. It identifies the topic: another topic of the same name has another record
@@ -28,7 +28,7 @@ pub type Offsets = BTreeMap<i32, NextOffset>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LastRecord {
-    /// Offset of the record itself.
+    /// The offset of the record itself.
     pub offset: i64,
     /// The record's timestamp in Kafka, milliseconds since 1970.
     pub timestamp_ms: i64,
@@ -37,24 +37,24 @@ pub struct LastRecord {
 /// Last records by lane.
 pub type LastRecords = BTreeMap<i32, LastRecord>;
 
-/// What a consumer group has committed.
+/// The offsets and metadata that a consumer group has committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Committed {
-    /// Next offset of every partition that has one.
+    /// The next offset of every partition that has one.
     pub offsets: Offsets,
-    /// The metadata text of the commit; empty where the partitions do not agree.
+    /// The metadata text of the commit. Empty where the texts of the partitions differ.
     pub metadata: String,
 }
 
 impl Committed {
-    /// What the group committed; `None` where no partition has an offset. A topic that was not read for a while has the text of
-    /// an earlier epoch, and does not count.
+    /// Returns the group's commit. `None` where no partition has an offset. A topic that was not read for a while has
+    /// the text of an earlier epoch and does not count.
     pub fn of(partitions: &[PartitionState]) -> Option<Self> {
         let mut offsets = Offsets::new();
         let mut metadata: Option<String> = None;
         let epochs = epochs_by_topic(partitions);
-        // Ids of lineages begin with the time at which they began.
+        // The id of a lineage begins with the time of its beginning.
         let newest = epochs.values().flatten().map(|epoch| (&epoch.lineage, epoch.epoch)).max();
         let is_earlier = |state: &PartitionState| {
             let epoch = epochs.get(&topics::place_of(state.partition)).and_then(Option::as_ref);
@@ -74,7 +74,8 @@ impl Committed {
     }
 }
 
-/// By the places of topics, the epoch that all partitions of the topic are committed with, where they agree.
+/// Returns by the places of topics the epoch with which all partitions of the topic are committed. `None` where they
+/// differ.
 fn epochs_by_topic(partitions: &[PartitionState]) -> BTreeMap<usize, Option<EpochRef>> {
     let mut texts: BTreeMap<usize, Option<&str>> = BTreeMap::new();
     for state in partitions {
@@ -89,20 +90,20 @@ fn epochs_by_topic(partitions: &[PartitionState]) -> BTreeMap<usize, Option<Epoc
 /// `offsets/N`. The commit therefore names the bytes of that file, and a folder with other bytes is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochRef {
-    /// Id of the lineage.
+    /// The id of the lineage.
     pub lineage: String,
-    /// Number of the epoch.
+    /// The number of the epoch.
     pub epoch: u64,
-    /// CRC-32 of the epoch's file.
+    /// The CRC-32 of the epoch's file.
     pub crc: u32,
 }
 
 impl EpochRef {
-    /// Reads the metadata of a commit; `None` when Tripline did not write it.
+    /// Reads the metadata of a commit. `None` if Tripline did not write it.
     pub fn parse(metadata: &str) -> Option<Self> {
         let mut parts = metadata.split(':');
         let (lineage, epoch, crc) = (parts.next()?, parts.next()?, parts.next()?);
-        // The lineage is also the name of a folder: no character of it may have a meaning in a path.
+        // The lineage is also the name of a folder, so none of its characters may have a meaning in a path.
         let plain = lineage.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if lineage.is_empty() || !plain || parts.next().is_some() {
             return None;
@@ -117,44 +118,44 @@ impl fmt::Display for EpochRef {
     }
 }
 
-/// One epoch: a range of offsets, and what was decided in it.
+/// An epoch: a range of offsets, and the decisions in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch<B> {
-    /// Counted from 0 in a lineage.
+    /// The number within the lineage, from 0.
     pub number: u64,
-    /// Id of the lineage.
+    /// The id of the lineage.
     pub lineage: String,
-    /// The topics read, and those that were read before in this lineage.
+    /// The topics that are read, and those that were read before in this lineage.
     pub topics: Topics,
-    /// Next offsets after this epoch.
+    /// The next offsets after this epoch.
     pub offsets: Offsets,
-    /// Next offsets of topics that are no longer read.
+    /// The next offsets of topics that are no longer read.
     pub kept: Offsets,
-    /// The last records taken; empty in an epoch of format 1.
+    /// The last records taken. Empty in an epoch of format 1.
     pub last_records: LastRecords,
-    /// NOW() when it was closed.
+    /// NOW() when the epoch was closed.
     pub at: Timestamp,
-    /// The settings that it was decided by: for the monitor, each rule's name → version and keys.
+    /// The settings of the decisions. For the monitor: each rule's name → version and keys.
     pub conf: BTreeMap<String, String>,
-    /// What was decided; its type depends on the job.
+    /// The decisions. The type depends on the job.
     pub body: B,
 }
 
-/// How far a group has come; a record of the recovery topic, whose key is the group's id.
+/// The progress of a group. It is a record of the recovery topic, with the group's id as the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "ProgressRecord", into = "ProgressRecord")]
 pub struct Progress {
-    /// Consumer group.
+    /// The consumer group.
     pub group: String,
     /// The newest epoch as the metadata of the group's commit names it: [`EpochRef`] as text.
     pub name: String,
-    /// The topics read, and those that were read before in this lineage.
+    /// The topics that are read, and those that were read before in this lineage.
     pub topics: Topics,
-    /// Id of the Kafka cluster, where the broker reports one.
+    /// The id of the Kafka cluster, if the broker reports one.
     pub cluster: Option<String>,
-    /// Next offsets.
+    /// The next offsets.
     pub offsets: Offsets,
-    /// Next offsets of topics that are no longer read.
+    /// The next offsets of topics that are no longer read.
     pub kept: Offsets,
     /// The last record taken from each lane.
     pub last_records: LastRecords,
@@ -162,7 +163,7 @@ pub struct Progress {
     pub at: Timestamp,
 }
 
-/// [`Progress`] as it is written: where there is one topic, by partition.
+/// The written form of [`Progress`]. With one topic it is by partition.
 #[derive(Serialize, Deserialize)]
 struct ProgressRecord {
     group: String,
@@ -173,10 +174,10 @@ struct ProgressRecord {
     #[serde(rename = "marks")]
     last_records: LastRecords,
     at: Timestamp,
-    /// All topics in the order of their places, where there are several.
+    /// All topics in the order of their places. Empty if there is only one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     topics: Vec<String>,
-    /// Those of them that are read.
+    /// The topics among them that are read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     read: Vec<String>,
     #[serde(default, skip_serializing_if = "Offsets::is_empty")]
@@ -211,12 +212,12 @@ impl From<ProgressRecord> for Progress {
 }
 
 impl Progress {
-    /// As the group's own offsets would say it.
+    /// Returns the progress in the form of a group's commit.
     pub fn committed(&self) -> Committed {
         Committed { offsets: self.offsets.clone(), metadata: self.name.clone() }
     }
 
-    /// The same by the lanes of these topics. What it has of others is left out.
+    /// Returns the progress by the lanes of these topics. Other topics are left out.
     #[must_use]
     pub fn in_lanes_of(self, topics: &Topics) -> Self {
         if self.topics == *topics {
@@ -232,20 +233,20 @@ impl Progress {
         }
     }
 
-    /// The newest epoch.
+    /// Returns the newest epoch.
     pub fn epoch(&self) -> Option<EpochRef> {
         EpochRef::parse(&self.name)
     }
 }
 
-/// Where a group starts that has no progress.
+/// Where a group without progress starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAt {
     /// At the first record that the topic still has.
     Earliest,
     /// At the end.
     Latest,
-    /// At the first record that is not older.
+    /// At the first record that is not older than this.
     Time(Timestamp),
 }
 
@@ -274,12 +275,12 @@ impl fmt::Display for StartAt {
     }
 }
 
-/// One partition of a topic, as the broker and the group know it.
+/// A partition of a topic, with facts of the broker and the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {
-    /// Its number; of a state of several topics, its lane.
+    /// The number of the partition. In a state of several topics it is the lane.
     pub partition: i32,
-    /// What the group committed, with the metadata text.
+    /// The group's committed offset, with the metadata text.
     pub committed: Option<(NextOffset, String)>,
     /// The oldest offset that can still be read.
     pub low: NextOffset,
@@ -287,10 +288,10 @@ pub struct PartitionState {
     pub high: NextOffset,
 }
 
-/// A topic, as the broker and the group know it; or all topics of a run.
+/// A topic, or all topics of a run, with facts of the broker and the group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicState {
-    /// Id of the cluster, where the broker reports one.
+    /// The id of the cluster, if the broker reports one.
     pub cluster: Option<String>,
     /// Every partition.
     pub partitions: Vec<PartitionState>,
@@ -312,26 +313,26 @@ impl TopicState {
         self.partitions.iter().find(|state| state.partition == partition)
     }
 
-    /// Whether a group that has committed these offsets has committed those of an epoch. Kafka forgets the offsets of
-    /// partitions that the topic no longer has.
+    /// Whether a group with these committed offsets has committed those of an epoch. Partitions that no longer exist do
+    /// not count, since Kafka forgets their offsets.
     pub fn are_committed(&self, epoch: &Offsets, committed: &Offsets) -> bool {
         let is_there = |(partition, _): &(&i32, &NextOffset)| self.partition(**partition).is_some();
         epoch.iter().filter(is_there).eq(committed.iter().filter(is_there))
     }
 
-    /// Whether one of its topics has several partitions.
+    /// Whether one of the topics has several partitions.
     pub fn has_topic_of_several(&self) -> bool {
         let places: BTreeSet<usize> = self.partitions.iter().map(|state| topics::place_of(state.partition)).collect();
         places.len() < self.partitions.len()
     }
 
-    /// The places of its topics of which these offsets have no partition.
+    /// Returns the places of the topics of which these offsets have no partition.
     pub fn topics_beside(&self, offsets: &Offsets) -> BTreeSet<usize> {
         let known: BTreeSet<usize> = offsets.keys().map(|lane| topics::place_of(*lane)).collect();
         self.partitions.iter().map(|state| topics::place_of(state.partition)).filter(|p| !known.contains(p)).collect()
     }
 
-    /// These offsets, and the beginning of every partition that they do not have: it is new to the topic.
+    /// Adds the beginning of every partition that these offsets lack. Such a partition is new in the topic.
     pub fn with_new_partitions(&self, mut offsets: Offsets) -> Offsets {
         for state in &self.partitions {
             offsets.entry(state.partition).or_insert(state.low);
@@ -388,7 +389,7 @@ mod tests {
         check(earlier, now, (1, now));
         check("b:1:0000abcd", now, (1, "b:1:0000abcd"));
         check(now, "", (2, ""));
-        // One of several partitions of a topic: somebody has moved it.
+        // One of a topic's partitions was moved manually.
         let mut other = state(0, 3, earlier);
         other.partition = 1;
         assert_eq!(of(&[state(0, 70, now), other]), Some((2, String::new())));

@@ -130,7 +130,7 @@ pub struct Unit {
     alerts: Vec<Alert>,
     /// Open episodes that continue under another name of their rule, not logged yet.
     carried: Vec<Carried>,
-    /// What earlier runs have left, until [`Unit::take_over`].
+    /// The state that earlier runs have left, until [`Unit::take_over`].
     past: Past,
     /// Open episodes of earlier runs that end, until [`Unit::settle`].
     left: Vec<Left>,

@@ -2,7 +2,7 @@
 //!
 //! - this file: asking all servers
 //! - `kafka`, `connect`, `database`: asking one of them
-//! - `facts`: the answers, `checks`: evaluation of the answers, [`finding`]: the report; all of them pure
+//! - `facts`: the answers, `checks`: their evaluation, [`finding`]: the report. All three are pure.
 
 mod checks;
 mod connect;

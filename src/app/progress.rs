@@ -1,4 +1,4 @@
-//! What the next start does, and how far the group is. This is read from outside, without disturbing a run.
+//! The next start of a group, and its progress. Both are read from outside, without disturbing a run.
 
 pub mod view;
 

@@ -32,7 +32,7 @@ use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 pub struct CompiledRules {
     /// The table of each source, in the configuration's order.
     pub tables: Vec<Watched>,
-    /// What the catalog says about the changes of each table.
+    /// The catalog's facts about the changes of each table.
     pub sources: Vec<TableSource>,
     /// The rules, in the configuration's order.
     pub rules: Vec<Rule>,

@@ -63,7 +63,7 @@ pub fn rules_database(postgres: &config::Postgres) -> Result<Database, Failure> 
     Ok(Database::new(&postgres.url, shown, "postgres.url", Session::Reading(postgres.statement_timeout))?)
 }
 
-/// What to do while the topic of changes does not exist. Debezium creates it with the table's first event.
+/// The reaction to a missing topic of changes. Debezium creates it with the table's first event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingTopic {
     /// Wait without end.

@@ -1,4 +1,4 @@
-//! What the checkpoint folder asks of a file system.
+//! The operations of a file system for the checkpoint folder.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -8,49 +8,49 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a lock is tried before it counts as held: [`Disk::is_locked`] of another process has it for an instant.
+/// How often a lock is tried before it counts as held. [`Disk::is_locked`] of another process holds it for an instant.
 const LOCK_TRIES: u32 = 20;
-/// The wait between two tries.
+/// The wait between two attempts.
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 
-/// A lock. Free again once it is dropped, or its process is dead.
+/// A lock. It is released when it is dropped, or when its process ends.
 pub type Lock = Box<dyn Debug + Send + Sync>;
 
 /// A file that is being written.
 pub trait NewFile: Write {
-    /// Waits until what was written is on the disk. The file's name is not: that is [`Disk::sync_dir`].
+    /// Waits until the content is on the disk. The file's name needs [`Disk::sync_dir`].
     ///
     /// # Errors
     /// The file system refuses.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A file system. Each call does what its namesake in `std::fs` does, and has its errors.
+/// A file system. Each method does what the function of the same name in `std::fs` does, and returns the same errors.
 #[allow(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait Disk: Debug + Send + Sync {
-    /// All bytes of a file.
+    /// Reads all bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The names in a folder, in no order.
+    /// Returns the names in a folder, in no order.
     fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
-    /// Whether there is a file or folder of this name.
+    /// Whether there is a file or folder with this name.
     fn exists(&self, path: &Path) -> io::Result<bool>;
-    /// Makes one folder.
+    /// Creates one folder.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes an empty file that must not be there yet.
+    /// Creates an empty file, which must not exist.
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>>;
-    /// Gives a file a second name, which must not be there yet.
+    /// Gives a file a second name, which must not exist.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Renames a file or folder; a file of the new name is replaced.
+    /// Renames a file or folder. A file with the new name is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file's name.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty folder.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
-    /// Waits until the names in a folder are on the disk: those made, changed and removed.
+    /// Waits until the names in a folder are on the disk: created, changed and removed ones.
     fn sync_dir(&self, folder: &Path) -> io::Result<()>;
-    /// Locks a file, which is made where it is missing; `None`: another has it.
+    /// Locks a file, and creates it if it does not exist. `None`: another process holds the lock.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
-    /// Whether a file is locked. Makes nothing.
+    /// Whether a file is locked. Creates nothing.
     fn is_locked(&self, path: &Path) -> io::Result<bool>;
 }
 
@@ -134,20 +134,20 @@ impl Disk for RealDisk {
     }
 }
 
-/// The file system of this machine, where one folder and what is in it is its owner's alone: it holds keys and amounts.
+/// The file system of this machine, with one folder that only its owner can read, because it holds keys and amounts.
 #[derive(Clone, Debug)]
 pub struct PrivateDisk {
     folder: PathBuf,
 }
 
 impl PrivateDisk {
-    /// `folder` is private, and is made so when it is locked. What is made outside of it follows the umask.
+    /// Creates the disk. `folder` becomes private when it is locked. Everything outside of it follows the umask.
     pub fn at(folder: PathBuf) -> Arc<dyn Disk> {
         Arc::new(Self { folder })
     }
 }
 
-/// Takes a file, or a folder and what is in it, from everybody but its owner.
+/// Makes a file, or a folder with its content, accessible to its owner only.
 fn make_private(path: &Path) -> io::Result<()> {
     let found = fs::metadata(path)?;
     let mode = found.permissions().mode();
@@ -157,7 +157,7 @@ fn make_private(path: &Path) -> io::Result<()> {
     if found.is_dir() {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            // Not through links: what they lead to may be anybody's.
+            // Links are not followed, because the target may belong to somebody else.
             if !entry.file_type()?.is_symlink() {
                 make_private(&entry.path())?;
             }

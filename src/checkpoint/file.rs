@@ -1,8 +1,8 @@
-//! One file of the checkpoint folder: there whole, or not at all.
+//! Writing a file of the checkpoint folder so that it exists complete or not at all.
 //!
-//! A temporary file is written and synced, then linked (never replacing) or renamed (replacing), then the
-//! folder is synced, as fsync(2) asks for a new name to be durable. Without the first sync, a loss of power could
-//! leave the name on a file without its bytes; without the second, no name.
+//! A temporary file is written and synced. Then it is linked (never replacing) or renamed (replacing). Then the folder
+//! is synced, because fsync(2) requires that for a new name to be durable. Without the first sync, a loss of power
+//! could leave the name without the bytes. Without the second, it could remove the name.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use super::disk::Disk;
 use crate::fault;
 use crate::planted;
 
-/// How the names of temporary files end.
+/// The ending of the names of temporary files.
 const TEMPORARY: &str = ".tmp";
 
-/// Turns an error of the file system into one that says what was tried.
+/// Converts an error of the file system into one that names the operation.
 pub fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
     move |source| CheckpointError::Io { action, path: path.to_owned(), source }
 }
 
-/// Reads a whole file; `None` when it is not there.
+/// Reads a whole file. `None` if it does not exist.
 ///
 /// # Errors
 /// The file system refuses.
@@ -31,11 +31,10 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Option<Vec<u8>>, CheckpointE
     }
 }
 
-/// Makes a file that must not be there yet, durably. After an error it may be there or not, and is never
-/// there in part.
+/// Creates a file durably, which must not exist. After an error the file may exist or not, but never in part.
 ///
 /// # Errors
-/// The file is there, or the file system refuses.
+/// The file exists, or the file system refuses.
 pub fn create_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     let is_synced = !planted::bug("epoch-not-synced");
     let temporary = write_temporary(disk, path, is_synced, |out| out.write_all(bytes))?;
@@ -47,7 +46,7 @@ pub fn create_new(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Chec
     if planted::bug("epoch-name-not-synced") { Ok(()) } else { sync_parent(disk, path) }
 }
 
-/// Makes or replaces a file, durably.
+/// Creates or replaces a file durably.
 ///
 /// # Errors
 /// The file system refuses.
@@ -55,10 +54,10 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Checkpo
     replace_with(disk, path, |out| out.write_all(bytes))
 }
 
-/// Makes or replaces a file, durably, from what is written into it.
+/// Creates or replaces a file durably, with the content that `write` writes.
 ///
 /// # Errors
-/// The file system refuses, or the writing does.
+/// The file system or `write` fails.
 pub fn replace_with(
     disk: &dyn Disk,
     path: &Path,
@@ -71,8 +70,8 @@ pub fn replace_with(
     sync_parent(disk, path)
 }
 
-/// Makes or replaces a file without waiting for the disk: for what costs only work when it is lost. A loss of power
-/// may leave it in part.
+/// Creates or replaces a file without waiting for the disk, for content that only costs work if it is lost. A loss of
+/// power may leave the file in part.
 ///
 /// # Errors
 /// The file system refuses.
@@ -81,7 +80,7 @@ pub fn replace_unsynced(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()
     disk.rename(&temporary, path).map_err(failed("rename", &temporary))
 }
 
-/// Removes a file, where it is there.
+/// Removes a file, if it exists.
 ///
 /// # Errors
 /// The file system refuses.
@@ -92,7 +91,7 @@ pub fn remove(disk: &dyn Disk, path: &Path) -> Result<(), CheckpointError> {
     }
 }
 
-/// Removes the temporary files in a folder, which a crash left.
+/// Removes the temporary files that a crash left in a folder.
 ///
 /// # Errors
 /// The file system refuses.
@@ -101,7 +100,7 @@ pub fn clean(disk: &dyn Disk, folder: &Path) -> Result<(), CheckpointError> {
     names.iter().filter(|name| name.ends_with(TEMPORARY)).try_for_each(|name| remove(disk, &folder.join(name)))
 }
 
-/// Makes a folder where it is missing, without waiting for the disk.
+/// Creates a folder if it does not exist, without waiting for the disk.
 ///
 /// # Errors
 /// The file system refuses.
@@ -112,7 +111,7 @@ pub fn make_folder(disk: &dyn Disk, path: &Path) -> Result<(), CheckpointError> 
     }
 }
 
-/// Makes a folder and those above it, durably.
+/// Creates a folder and its parents durably.
 ///
 /// # Errors
 /// The file system refuses.
@@ -123,9 +122,9 @@ pub fn make_folders(disk: &dyn Disk, path: &Path) -> Result<(), CheckpointError>
         missing.push(there);
         there = parent(there);
     }
-    // The lowest that is there may have been made by a process that was killed before its sync.
+    // The lowest existing folder may come from a process that was killed before its sync.
     match disk.sync_dir(parent(there)) {
-        // Its folder may be one that only others may read, which then made it.
+        // If this user may not read the parent folder, another user created the folder.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
         synced => synced.map_err(failed("sync", parent(there)))?,
     }
@@ -148,7 +147,7 @@ fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<(), CheckpointError> {
     sync_folder(disk, parent(path))
 }
 
-/// The folder that holds the path: `.` for a bare name, `/` for itself.
+/// Returns the folder of a path: `.` for a bare name, and `/` for itself.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -156,11 +155,11 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Takes the CRC-32 (IEEE) of what is written through it.
+/// Calculates the CRC-32 (IEEE) of the written bytes.
 pub struct Checksummed<'a> {
     out: &'a mut dyn Write,
     crc: crc32fast::Hasher,
-    /// Why the writer refused: a serializer between does not say.
+    /// The writer's error, which a serializer in between does not pass on.
     refused: Option<io::Error>,
 }
 
@@ -170,7 +169,7 @@ impl<'a> Checksummed<'a> {
         Self { out, crc: crc32fast::Hasher::new(), refused: None }
     }
 
-    /// The writer's own error, where there was one, rather than what a serializer made of it.
+    /// Returns the writer's own error, if there was one, instead of the serializer's.
     pub fn reason(&mut self, made: io::Error) -> io::Error {
         self.refused.take().unwrap_or(made)
     }
@@ -183,7 +182,7 @@ impl<'a> Checksummed<'a> {
         })
     }
 
-    /// Ends with the checksum in four bytes, the least significant first.
+    /// Writes the checksum in four bytes, the least significant first.
     ///
     /// # Errors
     /// The writer refuses.
@@ -206,7 +205,7 @@ impl Write for Checksummed<'_> {
     }
 }
 
-/// Text with a last line that holds its CRC-32 (IEEE) in hexadecimal.
+/// Appends a line with the text's CRC-32 (IEEE) in hexadecimal.
 pub fn with_checksum(text: String) -> Vec<u8> {
     let crc = crc32fast::hash(text.as_bytes());
     let mut bytes = text.into_bytes();
@@ -214,10 +213,10 @@ pub fn with_checksum(text: String) -> Vec<u8> {
     bytes
 }
 
-/// The lines before the checksum, once it is found right, and it.
+/// Checks the checksum, and returns the lines before it and the checksum.
 ///
 /// # Errors
-/// What is wrong with the file.
+/// The problem with the file.
 pub fn checked_lines(bytes: &[u8]) -> Result<(Vec<&str>, u32), &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
     let lines: Vec<&str> = text.strip_suffix('\n').ok_or("its last line is torn")?.split('\n').collect();
@@ -239,7 +238,7 @@ fn write_temporary(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(TEMPORARY);
     let temporary = path.with_file_name(name);
-    // What a crash left behind may be a second name of a linked file: removed, never written into.
+    // A file left by a crash may be a second name of a linked file. It is removed and never written into.
     remove(disk, &temporary)?;
     let written = || -> io::Result<()> {
         let mut file = BufWriter::new(disk.create(&temporary)?);

@@ -1,17 +1,17 @@
-//! What the files of the checkpoint folder hold, and how that becomes bytes and is read again.
+//! The content of the checkpoint folder's files, and its conversion to bytes and back.
 //!
 //! | file | format 3 | format 2 | format 1 |
 //! |---|---|---|---|
 //! | `lineage.json` | a line of JSON, a line with its CRC-32 | the same | JSON only, without cluster and origin |
-//! | `offsets/N` | `v3`, head, offsets, body, CRC-32: a line each | `v2` | `v1`; the head has neither number nor marks |
+//! | `offsets/N` | `v3`, head, offsets, body, CRC-32: a line each | `v2` | `v1`, the head has neither number nor marks |
 //! | `commits/N` | `v3`, `{}`, CRC-32 | `v2` | `v1` |
 //! | `sources/0` | `v3`, offsets, CRC-32 | `v2` | not there |
-//! | `state/N` | a line of JSON, the body, CRC-32 in four bytes | less in the body | the head has no format; not read |
+//! | `state/N` | a line of JSON, the body, CRC-32 in four bytes | less in the body | not read, the head has no format |
 //!
-//! Earlier formats are read as far as the table says, and never written. Where a run reads several topics, or has read another one
-//! before in this lineage, `offsets/N` and `state/N` have format 4: the head of `offsets/N` names all topics in the order of their
-//! places and those that are no longer read, its marks are by topic, its offsets are of all topics; `state/N` has the contract of
-//! each table, and rows to be looked up by table.
+//! Earlier formats are read as far as the table says, and never written. `offsets/N` and `state/N` have format 4 if a
+//! run reads several topics, or has read another one before in this lineage. In format 4, the head of `offsets/N` names
+//! all topics in the order of their places, and those that are no longer read. The marks are by topic, and the offsets
+//! are those of all topics. `state/N` has the contract of each table, and the rows to look up by table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,29 +26,29 @@ use crate::model::Timestamp;
 use crate::model::text::without_value;
 use crate::progress::{Committed, Epoch, LastRecord, LastRecords, Offsets, Topics};
 
-/// The format of the folder where a run reads one topic.
+/// The format of the folder of a run with one topic.
 pub const FORMAT: u32 = 3;
-/// The same where it reads several. A greater number was written by a later version.
+/// The format with several topics. A later version writes a greater number.
 pub const FORMAT_MAX: u32 = 4;
-/// The first format of states that can still be read: those before are passed over, and the windows read again.
+/// The oldest format of states that can be read. Older states are skipped, and the windows are read again.
 const FIRST_STATE_FORMAT: u32 = 2;
 
 /// `lineage.json`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lineage {
-    /// Format version of the folder.
+    /// The format of the folder.
     pub format: u32,
-    /// UUIDv7.
+    /// The id, a UUIDv7.
     pub id: String,
-    /// Consumer group.
+    /// The consumer group.
     pub group: String,
-    /// The topic read.
+    /// The topic that is read.
     pub topic: String,
-    /// Id of the Kafka cluster, where it was known.
+    /// The id of the Kafka cluster, if it was known.
     #[serde(default)]
     pub cluster: Option<String>,
-    /// What the group had committed when the lineage came into this folder.
+    /// The group's commit when the lineage came into this folder.
     #[serde(default)]
     pub origin: Option<Committed>,
 }
@@ -56,11 +56,11 @@ pub struct Lineage {
 /// The finished bytes of `offsets/N`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The epoch's number.
+    /// The number of the epoch.
     pub number: u64,
-    /// The file.
+    /// The content of the file.
     pub bytes: Vec<u8>,
-    /// CRC-32 of its lines before the last, which holds it.
+    /// The CRC-32 of the lines before the last one, which holds it.
     pub crc: u32,
 }
 
@@ -68,27 +68,28 @@ pub struct Encoded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateHead {
-    /// Format version of the body: [`FORMAT`] or [`FORMAT_MAX`].
+    /// The format of the body: [`FORMAT`] or [`FORMAT_MAX`].
     #[serde(default = "first_format")]
     pub format: u32,
-    /// Lineage.
+    /// The id of the lineage.
     pub lineage: String,
-    /// The epoch it was taken at.
+    /// The epoch of the state.
     pub epoch: u64,
-    /// Next offsets of that epoch.
+    /// The next offsets of that epoch.
     pub offsets: Offsets,
-    /// Names and versions of the rules in the body, in order.
+    /// The names and versions of the rules in the body, in order.
     pub rules: Vec<(String, String)>,
-    /// The world that the windows are of; `None` where it had changed, or was not looked at yet (format 2).
+    /// The state of table and server for which the windows are valid. `None` where it had changed, or was not recorded
+    /// yet (format 2).
     #[serde(default)]
     pub contract: Option<Contract>,
-    /// The same of each table by its name, where changes of several are read.
+    /// The same for each table by its name, if changes of several are read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub contracts: BTreeMap<String, Contract>,
 }
 
 impl StateHead {
-    /// The contracts of the windows, with the tables' names of `now`; `None` where it does not say them.
+    /// Returns the contracts of the windows, with the tables' names of `now`. `None` where the head has none.
     pub fn believed(&self, now: &Contracts) -> Option<Contracts> {
         if self.contracts.is_empty() {
             return self.contract.clone().map(|contract| now.named(contract));
@@ -96,7 +97,7 @@ impl StateHead {
         Some(Contracts(self.contracts.clone()))
     }
 
-    /// The same with these contracts.
+    /// Returns the head with these contracts.
     #[must_use]
     pub fn with(self, contracts: Option<&Contracts>) -> Self {
         let all = contracts.map(|contracts| contracts.0.clone()).unwrap_or_default();
@@ -106,12 +107,12 @@ impl StateHead {
         Self { contract: all.into_values().next(), ..self }
     }
 
-    /// Whether it may say of which world the windows are.
+    /// Whether the format can have a contract.
     pub fn has_contract(&self) -> bool {
         self.format >= 3
     }
 
-    /// Whether the body is of a format that this version reads.
+    /// Whether this version can read the format of the body.
     pub(super) fn is_readable(&self) -> bool {
         (FIRST_STATE_FORMAT..=FORMAT_MAX).contains(&self.format)
     }
@@ -121,7 +122,7 @@ fn first_format() -> u32 {
     1
 }
 
-/// The second line of `offsets/N`, named as in Spark's offset log.
+/// The second line of `offsets/N`, with the names of Spark's offset log.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct EpochHead {
@@ -135,7 +136,7 @@ struct EpochHead {
     conf: BTreeMap<String, String>,
 }
 
-/// The same in format 4.
+/// The second line of `offsets/N` in format 4.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct EpochHeadOfSeveral {
@@ -151,7 +152,7 @@ struct EpochHeadOfSeveral {
     conf: BTreeMap<String, String>,
 }
 
-/// The same in format 1.
+/// The second line of `offsets/N` in format 1.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct EpochHeadV1 {
@@ -165,10 +166,10 @@ struct EpochHeadV1 {
 }
 
 impl Encoded {
-    /// The bytes of an epoch's file.
+    /// Returns the bytes of an epoch's file.
     ///
     /// # Errors
-    /// A body that JSON cannot hold.
+    /// JSON cannot hold the body.
     pub fn of<B: Serialize>(epoch: &Epoch<B>) -> Result<Self, CheckpointError> {
         let several = epoch.topics.are_several();
         let (batch_watermark_ms, batch_timestamp_ms, at) = (0, epoch.at.millis(), epoch.at);
@@ -205,10 +206,10 @@ impl Encoded {
     }
 }
 
-/// Reads the bytes of `offsets/N`, with their checksum.
+/// Reads the bytes of `offsets/N`. Returns the epoch and the checksum.
 ///
 /// # Errors
-/// They are damaged, of another epoch, or of a later version.
+/// The bytes are damaged, of another epoch, or of a later version.
 pub fn decode<B: DeserializeOwned>(bytes: &[u8], number: u64, path: &Path) -> Result<(Epoch<B>, u32), CheckpointError> {
     let damaged = |problem: &str| CheckpointError::Damaged {
         path: path.to_owned(),
@@ -248,7 +249,7 @@ pub fn decode<B: DeserializeOwned>(bytes: &[u8], number: u64, path: &Path) -> Re
     Ok((Epoch { number, lineage, topics, offsets, kept, last_records, at, conf, body }, crc))
 }
 
-/// An epoch of format 4.
+/// Returns an epoch of format 4.
 fn epoch_of_several<B>(
     head: EpochHeadOfSeveral,
     mut offsets: BTreeMap<String, Offsets>,
@@ -270,20 +271,20 @@ fn epoch_of_several<B>(
 }
 
 impl Lineage {
-    /// The bytes of its file.
+    /// Returns the bytes of the lineage's file.
     pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         Ok(file::with_checksum(serde_json::to_string(self)? + "\n"))
     }
 
-    /// Reads the bytes of `lineage.json`; one of format 1 says so in its field.
+    /// Reads the bytes of `lineage.json`. The file of format 1 has no checksum, and says its format in a field.
     ///
     /// # Errors
-    /// They are damaged, or of a later version.
+    /// The bytes are damaged, or of a later version.
     pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Self, CheckpointError> {
         let damaged = |problem: String| CheckpointError::Damaged { path: path.to_owned(), problem };
         let (text, problem) = match file::checked_lines(bytes) {
             Ok((lines, _)) => (lines.concat().into_bytes(), None),
-            // The whole of it, where it has no checksum.
+            // Without a checksum, all of the text counts.
             Err(problem) => (bytes.to_vec(), Some(problem)),
         };
         let json: serde_json::Result<Json> = serde_json::from_slice(&text);
@@ -295,18 +296,19 @@ impl Lineage {
         }
         match problem {
             Some(problem) if found != 1 => Err(damaged(problem.to_owned())),
-            // Of the text again: a name that is there twice is an error there.
+            // The text is parsed again, so that a name which occurs twice is an error.
             _ => serde_json::from_slice(&text).map_err(|e| damaged(unreadable(&e))),
         }
     }
 }
 
-/// The bytes of `commits/N`.
+/// Returns the bytes of `commits/N`.
 pub(super) fn finished() -> Vec<u8> {
     file::with_checksum(format!("v{FORMAT}\n{{}}\n"))
 }
 
-/// The bytes of `sources/0`: its format, then topic → partition → next offset, as Spark writes it; and a checksum.
+/// Returns the bytes of `sources/0`: the format, then topic → partition → next offset as Spark writes it, and a
+/// checksum.
 pub(super) fn source(topic: &str, from: &Offsets) -> serde_json::Result<Vec<u8>> {
     let json = serde_json::to_string(&BTreeMap::from([(topic, from)]))?;
     Ok(file::with_checksum(format!("v{FORMAT}\n{json}\n")))
@@ -325,7 +327,7 @@ pub(super) fn read_source(bytes: &[u8], path: &Path) -> Result<Offsets, Checkpoi
     topic_of(json).map(|(_, from)| from).map_err(|problem| damaged(&problem))
 }
 
-/// The one topic of a line of offsets.
+/// Returns the only topic of a line of offsets.
 fn topic_of(json: &str) -> Result<(String, Offsets), String> {
     let mut topics = topics_of(json)?;
     let (topic, offsets) = topics.pop_first().ok_or("it names no topic")?;
@@ -335,7 +337,7 @@ fn topic_of(json: &str) -> Result<(String, Offsets), String> {
     Ok((topic, offsets))
 }
 
-/// The topics of a line of offsets.
+/// Returns the topics of a line of offsets.
 fn topics_of(json: &str) -> Result<BTreeMap<String, Offsets>, String> {
     let topics: BTreeMap<String, Offsets> = serde_json::from_str(json).map_err(|e| unreadable(&e))?;
     if topics.values().flatten().any(|(partition, next)| *partition < 0 || next.0 < 0) {
@@ -344,12 +346,12 @@ fn topics_of(json: &str) -> Result<BTreeMap<String, Offsets>, String> {
     Ok(topics)
 }
 
-/// What is wrong with JSON, without what is in it.
+/// Returns the problem with JSON, without any of its values.
 fn unreadable(error: &serde_json::Error) -> String {
     format!("it cannot be read: {}", without_value(&error.to_string()))
 }
 
-/// Takes `state/N` apart into head and body; `None` where it is damaged.
+/// Splits `state/N` into head and body. `None` where it is damaged.
 pub(super) fn split_state(bytes: &[u8]) -> Option<(StateHead, Vec<u8>)> {
     let (content, crc) = bytes.split_last_chunk::<4>()?;
     if crc32fast::hash(content) != u32::from_le_bytes(*crc) {

@@ -1,4 +1,4 @@
-//! The folder seen from outside, while another process may be working on it: nothing is changed or locked.
+//! The folder as seen from outside, while another process may be working on it. Nothing is changed or locked.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -13,57 +13,57 @@ use crate::contract::Contracts;
 use crate::model::Timestamp;
 use crate::progress::{LastRecords, Offsets, Topics};
 
-/// How often the folder is read again, where a file that was listed is gone or does not fit the others.
+/// How often the folder is read again if a listed file does not exist or does not fit the others.
 const ATTEMPTS: u32 = 10;
-/// The wait before: longer than moving a lineage aside takes.
+/// The wait before that. It is longer than moving a lineage aside takes.
 const ATTEMPT_WAIT: Duration = Duration::from_millis(20);
 
-/// What a folder says about progress.
+/// The progress in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderView {
     /// The lineage.
     pub lineage: Lineage,
-    /// The newest epoch; `None` in a new lineage.
+    /// The newest epoch. `None` in a new lineage.
     pub newest: Option<NewestEpoch>,
 }
 
-/// Bytes of the head of a state at most.
+/// The greatest number of bytes of a state's head.
 const HEAD_MAX: u64 = 16 * 1024 * 1024;
 
 /// The newest epoch of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewestEpoch {
-    /// Its number.
+    /// The number of the epoch.
     pub number: u64,
-    /// The topics read, and those that were read before.
+    /// The topics that are read, and those that were read before.
     pub topics: Topics,
-    /// Next offsets after it.
+    /// The next offsets after it.
     pub offsets: Offsets,
-    /// Next offsets of topics that are no longer read.
+    /// The next offsets of topics that are no longer read.
     pub kept: Offsets,
     /// The last records taken.
     pub last_records: LastRecords,
     /// When it was closed.
     pub at: Timestamp,
-    /// Checksum of its file.
+    /// The checksum of its file.
     pub crc: u32,
-    /// It is the folder's first epoch, and is not finished: a start was interrupted, or is under way.
+    /// Whether it is the folder's first epoch and is not finished, because a start was interrupted or is under way.
     pub is_starting: bool,
 }
 
 impl FolderView {
-    /// Reads what `<dir>/<group>` says; `None` where there is no such folder, or no lineage in it.
+    /// Reads the progress in `<dir>/<group>`. `None` where there is no such folder, or no lineage in it.
     ///
     /// # Errors
-    /// A damaged file, a later format, or the file system refuses.
+    /// A file is damaged or has a later format, or the file system refuses.
     pub fn of_group(dir: &Path, group: &str) -> Result<Option<Self>, CheckpointError> {
         Self::read(&RealDisk, &dir.join(group))
     }
 
-    /// Reads what the folder at this path says.
+    /// Reads the progress in the folder at this path.
     ///
     /// # Errors
-    /// As for [`FolderView::of_group`].
+    /// Those of [`FolderView::of_group`].
     pub fn read(disk: &dyn Disk, root: &Path) -> Result<Option<Self>, CheckpointError> {
         if !disk.exists(root).map_err(file::failed("look for", root))? {
             return Ok(None);
@@ -77,8 +77,8 @@ impl FolderView {
         read_once(disk, root)
     }
 
-    /// The world that the newest stored windows of `<dir>/<group>` are of; `None` where there are none, or they do not say it. `now`: has the names of
-    /// the tables.
+    /// Returns the contracts of the newest stored windows of `<dir>/<group>`. `None` where there are none. `now` has
+    /// the names of the tables.
     pub fn contracts(dir: &Path, group: &str, now: &Contracts) -> Option<Contracts> {
         let states = dir.join(group).join("state");
         let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<u64>().ok();
@@ -89,10 +89,11 @@ impl FolderView {
         serde_json::from_slice::<StateHead>(&head).ok()?.believed(now)
     }
 
-    /// Checksum and next offsets of an epoch of `<dir>/<group>`; `None` where there is none of this number.
+    /// Returns the checksum and next offsets of an epoch of `<dir>/<group>`. `None` where there is none with this
+    /// number.
     ///
     /// # Errors
-    /// A damaged file, or the file system refuses.
+    /// The file is damaged, or the file system refuses.
     pub fn logged(dir: &Path, group: &str, number: u64) -> Result<Option<(u32, Offsets)>, CheckpointError> {
         let logged = read_epoch::<IgnoredAny>(&RealDisk, &dir.join(group), number)?;
         Ok(logged.map(|(epoch, crc)| (crc, epoch.offsets)))
@@ -100,7 +101,7 @@ impl FolderView {
 }
 
 impl Folder {
-    /// Whether a process has the folder `<dir>/<group>` open.
+    /// Whether a process holds the folder `<dir>/<group>` open.
     ///
     /// # Errors
     /// The file system refuses.
@@ -110,11 +111,11 @@ impl Folder {
     }
 }
 
-/// One attempt; `None` where there is no lineage, or the folder changed meanwhile.
+/// Makes one attempt. `None` where there is no lineage, or the folder changed meanwhile.
 fn read_once(disk: &dyn Disk, root: &Path) -> Result<Option<FolderView>, CheckpointError> {
     let Some(lineage) = read_lineage(disk, root)? else { return Ok(None) };
     let numbers = match read_numbers(disk, &root.join("offsets")) {
-        // Just being moved aside, or not created yet.
+        // The folder is being moved aside, or is not created yet.
         Err(CheckpointError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         numbers => numbers?,
     };

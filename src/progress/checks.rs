@@ -1,7 +1,7 @@
-//! Whether a topic still is the one that was read, and still holds what is to be read next. Pure.
+//! Whether a topic is still the one that was read, and still has the records to read next. Pure.
 //!
-//! Offsets mean nothing in another cluster, or in a topic that was deleted and made again under the same name. Reading
-//! on from an offset that is gone, or not there yet, would lose or repeat records without a sign.
+//! Offsets have no meaning in another cluster, or in a topic that was deleted and created again under the same name.
+//! Reading from an offset that no longer exists, or does not exist yet, would silently lose or repeat records.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,23 +9,23 @@ use std::fmt;
 use super::{LastRecord, LastRecords, Offsets, TopicState, Topics};
 use crate::model::NextOffset;
 
-/// Why the offsets of before cannot be used.
+/// Why the previous offsets cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    /// Progress is of another Kafka cluster.
+    /// The progress is from another Kafka cluster.
     Cluster {
-        /// Id of the cluster that was read.
+        /// The id of the cluster that was read.
         then: String,
-        /// Id of this cluster.
+        /// The id of this cluster.
         now: String,
     },
     /// A partition is not the one that was read.
     Recreated {
         /// The partition's lane.
         partition: i32,
-        /// A record at this offset was read.
+        /// The offset of a record that was read.
         offset: i64,
-        /// What is there instead.
+        /// The current content of the topic at that offset.
         found: Found,
     },
     /// Records were removed before they were read.
@@ -34,17 +34,17 @@ pub enum Mismatch {
         partition: i32,
         /// The next offset to read.
         next: NextOffset,
-        /// The oldest offset that is still there.
+        /// The oldest offset that still exists.
         low: NextOffset,
     },
 }
 
-/// What is there instead of a record that was read.
+/// The current content of the topic at the offset of a record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// The topic has no such partition.
     NoPartition,
-    /// The partition ends before it.
+    /// The end of the partition, which is before the record.
     End(NextOffset),
     /// A record with another timestamp.
     OtherRecord,
@@ -60,17 +60,17 @@ impl fmt::Display for Found {
     }
 }
 
-/// What to do about a [`Mismatch`], which depends on the job.
+/// Advice about a [`Mismatch`]. It depends on the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// In another cluster.
+    /// Advice for another cluster.
     pub cluster: &'static str,
-    /// To read what the topic holds now, and what for.
+    /// How to read the topic's current records, and for what purpose.
     pub reread: &'static str,
 }
 
 impl Mismatch {
-    /// In words, with what to do. `place` is where the progress is kept.
+    /// Returns the mismatch in words, with what to do. `place` is where the progress is kept.
     pub fn text(&self, topics: &Topics, place: &str, advice: Advice) -> String {
         let at = |lane: &i32| topics.place_text(*lane);
         match self {
@@ -94,7 +94,7 @@ impl Mismatch {
     }
 }
 
-/// Compares cluster ids, where both are known.
+/// Compares the cluster ids, if both are known.
 ///
 /// # Errors
 /// They differ.
@@ -105,10 +105,10 @@ pub fn same_cluster(then: Option<&String>, now: Option<&String>) -> Result<(), M
     }
 }
 
-/// The offsets of last records that are still in the topic: their timestamps tell whether it is the same topic.
+/// Returns the offsets of last records that still exist. Their timestamps show whether the topic is the same.
 ///
 /// # Errors
-/// A partition is gone, or ends before its last record.
+/// A partition no longer exists, or ends before its last record.
 pub fn to_compare(last_records: &LastRecords, topic: &TopicState) -> Result<BTreeMap<i32, i64>, Mismatch> {
     let mut compared = BTreeMap::new();
     for (&partition, &LastRecord { offset, .. }) in last_records {
@@ -124,8 +124,8 @@ pub fn to_compare(last_records: &LastRecords, topic: &TopicState) -> Result<BTre
     Ok(compared)
 }
 
-/// Compares last records with the timestamps found at their offsets, in milliseconds by partition. An offset without a
-/// record, as after compaction, says nothing.
+/// Compares last records with the timestamps at their offsets, in milliseconds by partition. An offset may have no
+/// record, for example after compaction. It is then not compared.
 ///
 /// # Errors
 /// A record has another timestamp.
@@ -140,10 +140,10 @@ pub fn same_records(last_records: &LastRecords, timestamps: &BTreeMap<i32, i64>)
     }
 }
 
-/// Whether reading can go on from these offsets.
+/// Whether reading can continue from these offsets.
 ///
 /// # Errors
-/// A partition is gone, begins later, or ends before.
+/// A partition no longer exists, begins later, or ends earlier.
 pub fn readable(from: &Offsets, topic: &TopicState) -> Result<(), Mismatch> {
     for (&partition, &next) in from {
         let recreated = |found| Mismatch::Recreated { partition, offset: next.0.saturating_sub(1), found };

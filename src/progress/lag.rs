@@ -1,22 +1,22 @@
-//! What is left to read. Pure.
+//! The unread records. Pure.
 
 use std::collections::BTreeMap;
 
 use super::{Offsets, PartitionState, TopicState};
 use crate::model::Timestamp;
 
-/// Records from the next one to be read to the end of the partition, counted by their offsets.
+/// Returns the number of offsets from the next one to read to the end of the partition.
 pub fn of_partition(next: &Offsets, state: &PartitionState) -> i64 {
     let next = next.get(&state.partition).copied();
     next.map_or(0, |next| state.high.0.saturating_sub(next.0.max(state.low.0)).max(0))
 }
 
-/// Records from the next ones to be read to the end, in all partitions.
+/// Returns the number of offsets from the next ones to read to the end, in all partitions.
 pub fn of_topic(next: &Offsets, topic: &TopicState) -> i64 {
     topic.partitions.iter().map(|state| of_partition(next, state)).sum()
 }
 
-/// The offset of the oldest unread record in each partition that has one.
+/// Returns the offset of the oldest unread record in each partition that has one.
 pub fn oldest_unread(next: &Offsets, topic: &TopicState) -> Offsets {
     let unread = topic.partitions.iter().filter(|state| of_partition(next, state) > 0);
     unread
@@ -27,12 +27,12 @@ pub fn oldest_unread(next: &Offsets, topic: &TopicState) -> Offsets {
         .collect()
 }
 
-/// Whole seconds since an instant, never negative.
+/// Returns the whole seconds since an instant, never negative.
 pub fn seconds_since(at: Timestamp, now: Timestamp) -> i64 {
     now.0.saturating_sub(at.0).max(0) / 1_000_000
 }
 
-/// Whole seconds since each of these instants by partition; `None` where the record could not be read.
+/// Returns the whole seconds since each of these instants by partition. `None` where the record could not be read.
 pub fn ages(at: &BTreeMap<i32, Option<Timestamp>>, now: Timestamp) -> BTreeMap<i32, Option<i64>> {
     at.iter().map(|(partition, at)| (*partition, at.map(|at| seconds_since(at, now)))).collect()
 }

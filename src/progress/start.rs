@@ -1,7 +1,8 @@
-//! Where the monitor goes on from: the checkpoint folder, the consumer group and the recovery topic, compared. Pure.
+//! Where the monitor resumes, from a comparison of the checkpoint folder, the consumer group and the recovery topic.
+//! Pure.
 //!
-//! One function decides, for the run and for every command that shows what the next start does. What it needs to know
-//! and was not asked for yet it names as a [`Lookup`]: the caller asks for that, and calls again.
+//! One function decides, for the run and for every command that shows what the next start does. If it needs a fact that
+//! is not known yet, it returns a [`Lookup`]. The caller looks that up and calls again.
 
 mod from;
 
@@ -14,20 +15,20 @@ use super::{Committed, EpochRef, LastRecords, Offsets, Progress, StartAt, TopicS
 use crate::model::Timestamp;
 use from::{From, from};
 
-/// What to do where the topic is not the one that was read.
+/// Advice for a topic that is not the one that was read.
 pub const ADVICE: Advice = Advice {
     cluster: "use a new group id, or move the folder away to go by what the group has committed here",
     reread: "to read what is there now from its beginning: tripline offsets reset --to-earliest --execute, or a new group id",
 };
 
-/// What the settings say.
+/// The settings for a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Consumer group.
+    /// The consumer group.
     pub group: String,
     /// The topics to read.
     pub topics: Topics,
-    /// Where the checkpoint folder is.
+    /// The path of the checkpoint folder.
     pub folder: String,
     /// `kafka.auto_offset_reset`
     pub start_at: StartAt,
@@ -35,39 +36,39 @@ pub struct Policy {
     pub resume_without_group: bool,
 }
 
-/// What the checkpoint folder says. A folder without an epoch has had no effect and counts as none.
+/// The state of the checkpoint folder. A folder without an epoch has had no effect and counts as none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderState {
-    /// Id of the lineage.
+    /// The id of the lineage.
     pub lineage: String,
     /// The topics that were read.
     pub topics: Topics,
-    /// Id of the Kafka cluster, where it is known.
+    /// The id of the Kafka cluster, if it is known.
     pub cluster: Option<String>,
-    /// What the group had committed when the lineage came into this folder.
+    /// The group's commit when the lineage came into this folder.
     pub origin: Option<Committed>,
-    /// Number of the newest epoch.
+    /// The number of the newest epoch.
     pub epoch: u64,
-    /// Next offsets after it.
+    /// The next offsets after that epoch.
     pub offsets: Offsets,
-    /// Next offsets of topics that were no longer read.
+    /// The next offsets of topics that were no longer read.
     pub kept: Offsets,
     /// The last records taken.
     pub last_records: LastRecords,
-    /// When it was closed.
+    /// When the epoch was closed.
     pub at: Timestamp,
-    /// The newest epoch is the folder's first, and is not finished: a start was interrupted.
+    /// Whether the newest epoch is the folder's first and is not finished, because a start was interrupted.
     pub is_starting: bool,
 }
 
-/// Something that a decision depends on.
+/// A fact that a decision depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
-    /// What the recovery topic has of this group: [`Answers::recovery`].
+    /// The group's progress in the recovery topic: [`Answers::recovery`].
     Recovery,
     /// How long the broker keeps the offsets of a group without members: [`Answers::retention`].
     Retention,
-    /// The folder's epoch of this number: [`Answers::logged`].
+    /// The folder's epoch with this number: [`Answers::logged`].
     Logged(u64),
     /// The timestamps of the records at these offsets by partition: [`Answers::timestamps`].
     Timestamps(BTreeMap<i32, i64>),
@@ -75,67 +76,67 @@ pub enum Lookup {
     Since(Timestamp),
 }
 
-/// Answers to [`Lookup`]s; `None`: not asked yet.
+/// Answers to [`Lookup`]s. `None`: not looked up yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// The group's progress; `Some(None)` where the topic has none.
+    /// The group's progress. `Some(None)` where the topic has none.
     pub recovery: Option<Option<Progress>>,
-    /// The retention; `Some(None)` where the broker does not report it.
+    /// The retention. `Some(None)` where the broker does not report it.
     pub retention: Option<Option<Duration>>,
-    /// Checksum and next offsets of the epoch; `Some(None)` where the folder has no such epoch.
+    /// The checksum and next offsets of the epoch. `Some(None)` where the folder has no such epoch.
     pub logged: Option<Option<(u32, Offsets)>>,
-    /// In milliseconds since 1970. Offsets without a record are left out.
+    /// The timestamps in milliseconds since 1970. Offsets without a record are left out.
     pub timestamps: Option<BTreeMap<i32, i64>>,
     /// Offsets by partition.
     pub since: Option<Offsets>,
 }
 
-/// Everything that is known at a start.
+/// The facts that are known at a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// What the settings say.
+    /// The settings.
     pub policy: Policy,
-    /// What the folder says; `None` without an epoch.
+    /// The state of the folder. `None` without an epoch.
     pub folder: Option<FolderState>,
-    /// What the broker says of topic and group.
+    /// The broker's facts about topic and group.
     pub topic: TopicState,
-    /// The present instant.
+    /// The current time.
     pub now: Timestamp,
-    /// What was looked up.
+    /// The answers to look-ups.
     pub answers: Answers,
 }
 
-/// What the start does.
+/// The action of the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Goes on after the folder's newest epoch. `committed`: the epoch that the group has, where it has any.
+    /// Resumes after the folder's newest epoch.
     Resume {
-        /// The newest epoch that Kafka has; `None` where the group has no offsets of this lineage.
+        /// The newest epoch that Kafka has. `None` where the group has no offsets of this lineage.
         committed: Option<u64>,
     },
-    /// Goes on from the group's offsets in the same lineage; windows and episodes come from elsewhere.
+    /// Resumes at the group's offsets in the same lineage. Windows and episodes come from elsewhere.
     Rebuild {
         /// The group's epoch.
         epoch: EpochRef,
-        /// The group's progress in the recovery topic; `None` where it has another epoch, and the start stops.
+        /// The group's progress in the recovery topic. `None` where that has another epoch, and the start stops.
         progress: Option<Progress>,
     },
     /// Begins a new lineage.
     NewLineage,
 }
 
-/// Why it does that.
+/// The reason for the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// There is neither a checkpoint nor an offset.
+    /// There is neither a checkpoint nor a committed offset.
     Nothing,
     /// The group is at the folder's newest epoch.
     Agree,
-    /// The folder has this many epochs that the group does not have yet.
+    /// The number of the folder's epochs that the group does not have yet.
     FolderAhead(u64),
     /// The first start of this lineage here was interrupted before its commit.
     StartInterrupted,
-    /// The group has no offsets, and the settings say to go on from the folder.
+    /// The group has no offsets, and the settings say to resume from the folder.
     GroupMissing,
     /// The group's offsets were deleted.
     GroupDeleted,
@@ -147,7 +148,7 @@ pub enum Reason {
     FolderDiverged(EpochRef),
     /// The group is at this epoch of another lineage than the folder's.
     OtherLineage(EpochRef),
-    /// The group's offsets were set by hand.
+    /// The group's offsets were set manually.
     MovedByHand,
 }
 
@@ -156,43 +157,43 @@ pub enum Reason {
 pub enum Stop {
     /// The folder holds progress in these other topics.
     OtherTopic(String),
-    /// The topic is not the one that was read, or no longer holds what comes next.
+    /// The topic is not the one that was read, or no longer has the next records.
     Mismatch(Mismatch),
-    /// The recovery topic has this name instead of the group's epoch, or nothing of the group.
+    /// The recovery topic has another epoch than the group, or nothing of the group.
     NotInRecoveryTopic {
         /// The epoch that the group has committed.
         epoch: EpochRef,
-        /// What the recovery topic has.
+        /// The epoch in the recovery topic. `None`: it has nothing of the group.
         found: Option<String>,
     },
 }
 
-/// What the next start does, and why.
+/// The action of the next start, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What it does.
+    /// The action of the start.
     pub start: Start,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// Where reading goes on in each lane, after the windows have been rebuilt.
+    /// The next offset of each lane after the windows have been rebuilt.
     pub from: Offsets,
-    /// Of these, the lanes of topics that the group has never read while it has progress in others. Up to their ends as they are at
-    /// the start they only fill windows.
+    /// The lanes of topics that the group has never read, while it has progress in others. Up to their ends at the time
+    /// of the start, these topics only fill windows.
     pub fresh: BTreeSet<i32>,
-    /// Next offsets of topics that are no longer read.
+    /// The next offsets of topics that are no longer read.
     pub kept: Offsets,
-    /// What the group has committed; or had, where the offsets have expired.
+    /// The group's commit, or the last one if the offsets have expired.
     pub committed: Option<Committed>,
-    /// The group's offsets have expired, or are taken for expired: this was the last commit.
+    /// The time of the last commit, if the group's offsets have expired or count as expired.
     pub expired: Option<Timestamp>,
-    /// Why it stops instead.
+    /// Why the start stops instead.
     pub stop: Option<Stop>,
 }
 
-/// Decides where to go on from.
+/// Decides where to resume.
 ///
 /// # Errors
-/// What has to be looked up first.
+/// A fact that has to be looked up first.
 pub fn decide(known: &Known) -> Result<Decision, Lookup> {
     let mut committed = committed(known);
     let mut expired = None;
@@ -208,7 +209,8 @@ pub fn decide(known: &Known) -> Result<Decision, Lookup> {
     Ok(Decision { start, reason, from, fresh, kept, committed, expired, stop })
 }
 
-/// What the group has committed. Offsets that were set by hand for a topic that the folder does not know say nothing of the others.
+/// Returns the group's commit. If the folder does not know a topic, offsets that were set for it manually say nothing
+/// about other topics.
 fn committed(known: &Known) -> Option<Committed> {
     let is_new = |lane: i32| {
         let name = known.policy.topics.name(lane);
@@ -223,7 +225,8 @@ fn committed(known: &Known) -> Option<Committed> {
     Committed::of(&partitions)
 }
 
-/// The group has no offsets. What they were, if they have expired rather than been deleted, or are to be taken for it.
+/// Returns the last commit of a group without offsets, if the offsets have expired and were not deleted, or if the
+/// settings treat them so.
 fn last_commit(known: &Known) -> Result<Option<&Progress>, Lookup> {
     let recovery = known.answers.recovery.as_ref().ok_or(Lookup::Recovery)?;
     let has_read = |progress: &&Progress| progress.topics.shares(&known.policy.topics);
@@ -269,7 +272,7 @@ fn compare(known: &Known, committed: Option<&Committed>) -> Result<(Start, Reaso
     match known.answers.logged.as_ref().ok_or(Lookup::Logged(epoch.epoch))? {
         None => Ok((rebuild(epoch.clone())?, Reason::FolderBehind(epoch))),
         Some((crc, _)) if *crc != epoch.crc => Ok((rebuild(epoch.clone())?, Reason::FolderDiverged(epoch))),
-        // The text of a commit of Tripline with other numbers: somebody else set them.
+        // The text is from a commit of Tripline, but the offsets are not, so they were set manually.
         Some((_, offsets)) if !known.topic.are_committed(offsets, &committed.offsets) => {
             Ok((Start::NewLineage, Reason::MovedByHand))
         }
@@ -283,7 +286,7 @@ fn compare(known: &Known, committed: Option<&Committed>) -> Result<(Start, Reaso
     }
 }
 
-/// Whether going on would lose or repeat something.
+/// Returns why the start stops, if resuming would lose or repeat something.
 fn stop(known: &Known, start: &Start, reason: &Reason, from: &Offsets) -> Result<Option<Stop>, Lookup> {
     if let Some(folder) = known.folder.as_ref().filter(|folder| !folder.topics.shares(&known.policy.topics)) {
         return Ok(Some(Stop::OtherTopic(folder.topics.text())));
@@ -318,7 +321,7 @@ fn stop(known: &Known, start: &Start, reason: &Reason, from: &Offsets) -> Result
 }
 
 impl Decision {
-    /// The relation of checkpoint and group, as a word for programs.
+    /// Returns the relation of checkpoint and group, as a word for programs.
     pub fn relation(&self) -> &'static str {
         match self.reason {
             _ if self.expired.is_some() => "group-expired",
@@ -335,7 +338,7 @@ impl Decision {
         }
     }
 
-    /// What the next start does, as a word for programs.
+    /// Returns what the next start does, as a word for programs.
     pub fn action(&self) -> &'static str {
         match self.start {
             _ if self.stop.is_some() => "stop",
@@ -345,14 +348,14 @@ impl Decision {
         }
     }
 
-    /// Whether checkpoint and group are as a run leaves them, or a crash of it.
+    /// Whether checkpoint and group are as a run, or a crash of it, leaves them.
     pub fn is_expected(&self) -> bool {
         let expected =
             matches!(self.reason, Reason::Nothing | Reason::Agree | Reason::FolderAhead(_) | Reason::StartInterrupted);
         expected && self.expired.is_none() && self.stop.is_none()
     }
 
-    /// What the next start does and why, as a sentence without its full stop.
+    /// Returns what the next start does and why, as a sentence without its full stop.
     pub fn text(&self, policy: &Policy) -> String {
         match &self.stop {
             None => self.plan_text(policy),
@@ -411,7 +414,7 @@ impl Decision {
 }
 
 impl Decision {
-    /// With the topics that come to the group, and those that it no longer reads.
+    /// Adds the topics that are new for the group, and those that it no longer reads.
     fn with_topics(&self, mut plan: String, policy: &Policy) -> String {
         let names = |lanes: &mut dyn Iterator<Item = i32>| {
             let places: BTreeSet<usize> = lanes.map(place_of).collect();
@@ -433,7 +436,7 @@ impl Decision {
 }
 
 impl Stop {
-    /// In words, with what to do.
+    /// Returns the reason in words, with what to do.
     pub fn text(&self, policy: &Policy) -> String {
         let Policy { group, topics, folder, .. } = policy;
         match self {

@@ -1,27 +1,27 @@
-//! The topics that a run reads, and lanes: a partition of one of them as one number. Pure.
+//! The topics of a run, and lanes. A lane is the number of a partition among all of them. Pure.
 //!
-//! A lane is the place of the topic times 2^20, plus the number of the partition. So lanes of a run that reads one topic are
-//! its partitions. Places do not change in a lineage: a topic that comes later has a place behind the others, and one that is
-//! no longer read keeps its place.
+//! A lane is the place of the topic times 2^20, plus the number of the partition. So the lanes of a run with one topic
+//! are its partitions. Places do not change in a lineage. A new topic gets the place after the others, and a topic that
+//! is no longer read keeps its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Bits of a lane that are the partition's number.
+/// The number of bits of a lane that hold the partition's number.
 const PARTITION_BITS: u32 = 20;
-/// Topics that have a place at most.
+/// The greatest number of topics.
 pub const TOPICS_MAX: usize = 1 << (i32::BITS - 1 - PARTITION_BITS);
 
 /// The topics of a run, each with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
     names: Arc<[String]>,
-    /// Places of topics that are no longer read. Their offsets are kept.
+    /// The places of topics that are no longer read. Their offsets are kept.
     unread: Arc<BTreeSet<usize>>,
 }
 
 impl Topics {
-    /// These topics, all of which are read. Other names than the first of a kind are left out.
+    /// Creates the list of these topics, which are all read. Repeated names are left out.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let mut all: Vec<String> = Vec::new();
         for name in names {
@@ -32,8 +32,7 @@ impl Topics {
         Self { names: all.into(), unread: Arc::default() }
     }
 
-    /// These topics at their places of before, and behind them those of `read` that are not among them. Only those of `read` are
-    /// read.
+    /// Returns these topics at the same places, and after them the new ones of `read`. Only those in `read` are read.
     #[must_use]
     pub fn reading(&self, read: &[String]) -> Self {
         let all = Self::new(self.names.iter().chain(read).cloned());
@@ -41,18 +40,18 @@ impl Topics {
         Self { unread: Arc::new(unread.collect()), ..all }
     }
 
-    /// All names in the order of their places.
+    /// Returns all names in the order of their places.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The topics that are read, with their places.
+    /// Returns the topics that are read, with their places.
     pub fn read(&self) -> impl Iterator<Item = (usize, &str)> {
         let places = self.names.iter().map(String::as_str).enumerate();
         places.filter(|(place, _)| !self.unread.contains(place))
     }
 
-    /// The topics that are no longer read.
+    /// Returns the topics that are no longer read.
     pub fn unread(&self) -> impl Iterator<Item = &str> {
         self.unread.iter().filter_map(|place| self.names.get(*place)).map(String::as_str)
     }
@@ -63,49 +62,49 @@ impl Topics {
         place < self.names.len() && !self.unread.contains(&place)
     }
 
-    /// Of what is known of each lane, that of topics that are read.
+    /// Returns the values of those lanes whose topics are read.
     #[must_use]
     pub fn of_read<T: Clone>(&self, lanes: &BTreeMap<i32, T>) -> BTreeMap<i32, T> {
         let read = lanes.iter().filter(|(lane, _)| self.is_read(**lane));
         read.map(|(lane, value)| (*lane, value.clone())).collect()
     }
 
-    /// Whether one of these topics is read by others, too.
+    /// Whether `others` reads one of these topics.
     pub fn shares(&self, others: &Self) -> bool {
         others.read().any(|(_, name)| self.place(name).is_some())
     }
 
-    /// Whether files and records say more than the one topic.
+    /// Whether there is more than one topic, so that files and records name them.
     pub fn are_several(&self) -> bool {
         self.names.len() > 1
     }
 
-    /// The names of the topics that are read, for people.
+    /// Returns the names of the topics that are read, for people.
     pub fn text(&self) -> String {
         self.read().map(|(_, name)| name).collect::<Vec<_>>().join(", ")
     }
 
-    /// The place of a topic.
+    /// Returns the place of a topic.
     pub fn place(&self, topic: &str) -> Option<usize> {
         self.names.iter().position(|name| name == topic)
     }
 
-    /// The topic of a lane.
+    /// Returns the topic of a lane.
     pub fn name(&self, lane: i32) -> &str {
         self.names.get(place_of(lane)).map_or("", String::as_str)
     }
 
-    /// The lane of a topic's partition; `None` where the topic is not among these.
+    /// Returns the lane of a topic's partition. `None` where the topic is not among these.
     pub fn lane(&self, topic: &str, partition: i32) -> Option<i32> {
         lane(self.place(topic)?, partition)
     }
 
-    /// `topic partition 3`
+    /// Returns `topic partition 3`.
     pub fn place_text(&self, lane: i32) -> String {
         format!("{} partition {}", self.name(lane), partition_of(lane))
     }
 
-    /// What is known of each lane, by topic and partition.
+    /// Returns the values of lanes by topic and partition.
     pub fn by_topic<T: Clone>(&self, lanes: &BTreeMap<i32, T>) -> BTreeMap<String, BTreeMap<i32, T>> {
         let mut all: BTreeMap<String, BTreeMap<i32, T>> = BTreeMap::new();
         for (lane, value) in lanes {
@@ -114,7 +113,7 @@ impl Topics {
         all
     }
 
-    /// What is known of each partition, by lane. Topics that are not among these are left out.
+    /// Returns the values of partitions by lane. Topics that are not among these are left out.
     pub fn by_lane<T>(&self, topics: BTreeMap<String, BTreeMap<i32, T>>) -> BTreeMap<i32, T> {
         let mut all = BTreeMap::new();
         for (topic, partitions) in topics {
@@ -127,7 +126,7 @@ impl Topics {
         all
     }
 
-    /// What is known of each lane of other topics, by the lanes of these.
+    /// Returns the values of another list's lanes by the lanes of this list.
     pub fn of<T: Clone>(&self, other: &Self, lanes: &BTreeMap<i32, T>) -> BTreeMap<i32, T> {
         self.by_lane(other.by_topic(lanes))
     }
@@ -139,19 +138,19 @@ impl From<&str> for Topics {
     }
 }
 
-/// The lane of a partition of the topic at this place; `None` where its number or the place is too great.
+/// Returns the lane of a partition of the topic at this place. `None` where the number or the place is too great.
 pub fn lane(place: usize, partition: i32) -> Option<i32> {
     let place =
         i32::try_from(place).ok().filter(|place| usize::try_from(*place).is_ok_and(|place| place < TOPICS_MAX))?;
     (0..1 << PARTITION_BITS).contains(&partition).then_some(place << PARTITION_BITS | partition)
 }
 
-/// The place of a lane's topic.
+/// Returns the place of a lane's topic.
 pub fn place_of(lane: i32) -> usize {
     usize::try_from(lane >> PARTITION_BITS).unwrap_or(0)
 }
 
-/// The number of a lane's partition.
+/// Returns the number of a lane's partition.
 pub fn partition_of(lane: i32) -> i32 {
     lane & ((1 << PARTITION_BITS) - 1)
 }

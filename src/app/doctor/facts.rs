@@ -115,12 +115,12 @@ pub(super) struct DatabaseFacts {
     pub(super) ahead: (i64, i64),
     /// The rules' table, if it exists.
     pub(super) relation: Option<Relation>,
-    /// What exists instead of the table, and what to do about it. Empty where the table exists.
+    /// A text that says what exists instead of the table, and what to do. Empty where the table exists.
     pub(super) instead: String,
     pub(super) publications: Vec<Publication>,
     /// The logical replication slots of this database.
     pub(super) slots: Vec<Slot>,
-    /// What a run relies on of the table and its server. `None` where there is no table.
+    /// The facts about the table and its server that a run relies on. `None` where there is no table.
     pub(super) contract: Option<Contract>,
 }
 

@@ -1,4 +1,4 @@
-//! What the next start of a group does, and how far the group is. Pure.
+//! The next start of a group, and its progress. Pure.
 
 use std::collections::BTreeMap;
 

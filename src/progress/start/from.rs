@@ -1,4 +1,4 @@
-//! Where reading goes on in each lane; which topics have come, and which have gone.
+//! The next offset of each lane, with the topics that were added and removed.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::{Known, Lookup, Reason, Start};
 use crate::progress::topics::place_of;
 use crate::progress::{Committed, Offsets, StartAt};
 
-/// Where reading goes on.
+/// The offsets at which reading continues.
 pub(super) struct From {
     pub(super) offsets: Offsets,
     /// See [`Decision::fresh`].
@@ -34,7 +34,7 @@ pub(super) fn from(
             let (mut offsets, mut kept) = (committed.offsets.clone(), Offsets::new());
             if let Some(progress) = progress {
                 kept.clone_from(&progress.kept);
-                // What is no longer read has not been asked for.
+                // Topics that are no longer read were not looked up.
                 offsets.extend(progress.offsets.iter().filter(|(lane, _)| !known.policy.topics.is_read(**lane)));
             }
             (offsets, kept)

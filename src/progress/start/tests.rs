@@ -18,14 +18,14 @@ fn policy() -> Policy {
     }
 }
 
-/// One partition with the offsets 10 to 100.
+/// Returns one partition with the offsets 10 to 100.
 fn topic(committed: Option<(i64, &str)>) -> TopicState {
     let committed = committed.map(|(next, text)| (NextOffset(next), text.to_owned()));
     let partitions = vec![PartitionState { partition: 0, committed, low: NextOffset(10), high: NextOffset(100) }];
     TopicState { cluster: Some("c".into()), partitions }
 }
 
-/// Lineage a at epoch 7, offset 70.
+/// Returns lineage a at epoch 7, offset 70.
 fn folder() -> FolderState {
     FolderState {
         lineage: "a".into(),
@@ -54,7 +54,7 @@ fn progress(name: &str, offset: i64) -> Progress {
     }
 }
 
-/// A world to decide in: what each lookup would find.
+/// The facts for a decision: the result of each look-up.
 struct World {
     policy: Policy,
     folder: Option<FolderState>,
@@ -146,10 +146,10 @@ fn every_combination_of_folder_and_group() {
     check(ours(), Some((80, "a:8:0000abcd")), Reason::FolderBehind(epoch("a", 8, CRC)), "rebuild", 80);
     check(ours(), Some((70, "a:7:0000abce")), Reason::FolderDiverged(epoch("a", 7, 0xabce)), "rebuild", 70);
     check(ours(), Some((80, "b:3:0000abcd")), Reason::OtherLineage(epoch("b", 3, CRC)), "rebuild", 80);
-    // The same numbers, set by hand; and no text of ours.
+    // The same offsets, but set manually, so the text is not Tripline's.
     check(ours(), Some((70, "")), Reason::MovedByHand, "new-lineage", 70);
     check(ours(), Some((70, "by me")), Reason::MovedByHand, "new-lineage", 70);
-    // Other numbers under our text.
+    // Other offsets with Tripline's text.
     check(ours(), Some((60, "a:7:0000abcd")), Reason::MovedByHand, "new-lineage", 60);
 }
 
@@ -179,7 +179,7 @@ fn an_interrupted_start_is_completed() {
         world.recovery = None;
         let decision = world.decide();
         assert_eq!((&decision.reason, action(&decision)), (&Reason::StartInterrupted, "resume without group"));
-        // Once it is finished, the same offsets are a new order.
+        // Once the start is finished, the same offsets were set manually.
         world.folder = Some(FolderState { is_starting: false, ..starting });
         assert_ne!(world.decide().reason, Reason::StartInterrupted, "{before:?}");
     }
@@ -198,16 +198,16 @@ fn a_group_without_offsets_was_deleted_or_has_expired() {
         (&Reason::Agree, Some(Timestamp(0)), "group-expired")
     );
     assert_eq!((action(&expired), &expired.from), ("resume", &at(70)));
-    // A broker that does not report it gives no reason to think so.
+    // If the broker does not report the retention, the offsets do not count as expired.
     world.retention = None;
     assert_eq!(world.decide().reason, Reason::GroupDeleted);
-    // The setting says so.
+    // The setting makes them count as expired.
     world.policy.resume_without_group = true;
     assert_eq!(world.decide().expired, Some(Timestamp(0)));
     world.recovery = None;
     let decision = world.decide();
     assert_eq!((&decision.reason, action(&decision)), (&Reason::GroupMissing, "resume without group"));
-    // Without a folder the recovery topic alone has the group's progress.
+    // Without a folder, only the recovery topic has the group's progress.
     world.recovery = Some(progress("a:7:0000abcd", 70));
     world.folder = None;
     let rebuilt = world.decide();
@@ -248,7 +248,7 @@ fn a_topic_that_is_not_the_one_that_was_read_stops() {
     fewer.logged.insert(7, (CRC, offsets.clone()));
     fewer.folder.as_mut().unwrap().offsets = offsets;
     assert!(stop(fewer).contains("offset 4 was read, and there is no such partition"));
-    // Offsets set by hand are an order, and nothing is compared but whether they can be read.
+    // For offsets that were set manually, the only check is whether they can be read.
     let mut moved = World::new(Some(folder()), Some((70, "")));
     moved.timestamp = 2_000;
     assert_eq!(stop(moved), "");
@@ -300,7 +300,7 @@ fn what_a_run_or_its_crash_leaves_is_expected() {
     assert!(!expected(Some(folder()), Some((70, ""))));
 }
 
-/// Two topics: `t`, and `u` with the offsets 20 to 200.
+/// Adds a second topic: `u` with the offsets 20 to 200, beside `t`.
 fn two(world: &mut World, committed: Option<(i64, &str)>) -> i32 {
     let lane = crate::progress::topics::lane(1, 0).unwrap();
     world.policy.topics = Topics::from("t").reading(&["t".to_owned(), "u".to_owned()]);
@@ -333,12 +333,12 @@ fn a_topic_that_comes_is_fresh_and_the_lineage_goes_on() {
         assert_eq!(decision.fresh.contains(&lane), fresh, "{start_at}");
         assert_eq!(decision.text(&world.policy).contains("has not read u before"), fresh, "{start_at}");
     }
-    // Where the folder is lost, what the group has committed says as much.
+    // If the folder is lost, the group's commit has the same effect.
     let mut world = World::new(None, Some((70, &name)));
     let lane = two(&mut world, None);
     let decision = world.decide();
     assert_eq!((action(&decision), decision.fresh.contains(&lane)), ("rebuild", true));
-    // Offsets that somebody has set for it before are where it begins.
+    // Offsets that were set manually before are where the topic begins.
     let mut world = World::new(Some(folder()), Some((70, &name)));
     let lane = two(&mut world, Some((50, "")));
     let decision = world.decide();
@@ -363,7 +363,7 @@ fn a_topic_that_goes_keeps_its_offsets() {
     assert_eq!((&decision.from, &decision.kept), (&at(70), &Offsets::from([(lane, NextOffset(90))])));
     assert!(decision.text(&world.policy).contains("u is no longer read, and its offsets are kept"));
 
-    // It comes again: the group's commit of it is of an earlier epoch.
+    // The topic is added again. The group's commit of it is from an earlier epoch.
     let unread = FolderState {
         topics: both.reading(&["t".to_owned()]),
         offsets: at(70),
@@ -377,7 +377,7 @@ fn a_topic_that_goes_keeps_its_offsets() {
     assert_eq!((action(&decision), &decision.reason), ("resume", &Reason::Agree));
     assert_eq!(decision.from, Offsets::from([(0, NextOffset(70)), (lane, NextOffset(90))]));
     assert_eq!((decision.fresh, decision.kept), (BTreeSet::new(), Offsets::new()));
-    // Unless the topic no longer has what comes next.
+    // It stops if the topic no longer has the next records.
     if let Some(state) = world.topic.partitions.last_mut() {
         state.low = NextOffset(95);
     }
