@@ -1,4 +1,4 @@
-//! The main job: changes in, alerts out. One loop over a closed set of events.
+//! The main job: from changes to alerts. One loop over a closed set of events.
 //!
 //! ```text
 //! source ─ decode ─ window ─ evaluate ─┬─ ask Postgres ─ answer ─ decide ─ offsets/N ─┬─ sinks
@@ -7,14 +7,14 @@
 //! ```
 //!
 //! - this file: from one assignment of the partitions to its end
-//! - [`assignment`]: what happens in one assignment, micro-batch by micro-batch
-//! - [`intake`]: what has come from the topic
-//! - [`database`]: what is asked of Postgres, and when
-//! - [`look`]: whether table, server and topic are what the run was prepared for
-//! - [`recover`]: where an assignment goes on from; [`lookups`]: what that is decided by
-//! - [`epoch`]: how progress is made durable; [`durable`]: what is
-//! - [`memory`]: when memory is full
-//! - [`settings`], [`counts`]: what a run is asked to do, and what it has done
+//! - [`assignment`]: the work on one assignment, micro-batch by micro-batch
+//! - [`intake`]: the records that have come from the topic
+//! - [`database`]: the requests to Postgres, and their times
+//! - [`look`]: whether table, server and topic are those for which the run was prepared
+//! - [`recover`]: where an assignment resumes, [`lookups`]: the facts for that decision
+//! - [`epoch`]: making progress durable, [`durable`]: the durable progress
+//! - [`memory`]: whether memory is full
+//! - [`settings`], [`counts`]: the settings of a run, and its counts
 
 pub mod assignment;
 pub mod counts;
@@ -67,31 +67,32 @@ use crate::unit::stored::Decisions;
 
 /// The parts of the main job.
 pub struct Monitor<S, C, K, T> {
-    /// Settings.
+    /// The settings.
     pub settings: Settings,
     /// The rules.
     pub rules: Vec<Rule>,
-    /// The tables whose changes the source yields, in the order by which it numbers them.
+    /// The tables of the source's changes, in the order of the source's numbers.
     pub tables: Vec<Watched>,
-    /// The world that rules and decoders were made for.
+    /// The state of tables and server for which rules and decoders were created.
     pub contracts: Contracts,
-    /// What has changed in it since the windows were stored, as far as is known: they come from the table then.
+    /// The known changes of that state since the windows were stored. If there are any, the windows come from the
+    /// table.
     pub changes: Vec<String>,
-    /// Where changes come from.
+    /// The source of changes.
     pub source: S,
-    /// Who confirms.
+    /// The confirmation by Postgres.
     pub confirm: C,
-    /// Where alerts go.
+    /// The sinks of alerts.
     pub sinks: K,
-    /// What time it is.
+    /// The clock.
     pub clock: T,
-    /// Where progress is kept.
+    /// The checkpoint folder.
     pub folder: Folder,
-    /// Shows how far it is.
+    /// The gauge of the run's progress.
     pub gauge: Arc<Gauge>,
-    /// Shows everything else.
+    /// The status of the run.
     pub status: Arc<RunStatus>,
-    /// What has been done so far.
+    /// The counts so far.
     pub counts: Counts,
 }
 
@@ -124,7 +125,7 @@ async fn reply<C: Confirm, B: Beside>(confirm: &C, beside: B, request: Request) 
     }
 }
 
-/// Rows, and a snapshot from before they were read: what that shows, they show.
+/// Reads rows, and before them a snapshot. The rows show everything that the snapshot shows.
 async fn with_snapshot<C: Confirm>(
     confirm: &C,
     rows: impl Future<Output = Result<Vec<TableRow>, CallError>>,
@@ -150,7 +151,7 @@ async fn audit<C: Confirm>(confirm: &C, request: AuditRequest, now: Timestamp) -
     }
 }
 
-/// What the loop is woken by.
+/// The events that wake the loop.
 enum Wake {
     Stop,
     Answered(u64, Reply),
@@ -161,7 +162,7 @@ enum Wake {
 /// A run of the monitor.
 struct Running<'m, S, C, K, T> {
     monitor: &'m mut Monitor<S, C, K, T>,
-    /// What has been done so far.
+    /// The counts so far.
     counts: Counts,
 }
 
@@ -193,7 +194,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let recovered = tokio::select! {
             biased;
             recovered = self.monitor.recover(partitions, self.counts.clone()) => recovered,
-            // Wherever it is left, it is as after a crash.
+            // Wherever this is left, the state is as after a crash.
             () = &mut stop => {
                 let finished = self.monitor.folder.unfinished::<Decisions>()?.is_empty();
                 return if finished { Ok(Ended::Stopped) } else { Err(JobError::Cut) };
@@ -207,7 +208,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             Ok(ended) => Ok(ended),
             Err(error) => Err(self.monitor.explained(error).await),
         };
-        // What was done since the newest epoch is done again where somebody else goes on.
+        // If another instance continues, it repeats the work since the newest epoch.
         let went_on = matches!(ended, Ok(Ended::Stopped | Ended::Read));
         self.counts = if went_on { assignment.counts } else { assignment.durable.counts };
         ended
@@ -215,11 +216,11 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
 }
 
 impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
-    /// Runs until `stop` is ready, or until the end with `until_end`.
+    /// Runs until `stop` is ready, or to the end with `until_end`.
     ///
     /// # Errors
-    /// What the run does not get over by itself; [`JobError::Cut`] when it does not end in time after `stop`,
-    /// [`JobError::BeforeTheEnd`] when it was to read to the end.
+    /// An error that the run cannot recover from. It is [`JobError::Cut`] if the run does not end in time after `stop`,
+    /// and [`JobError::BeforeTheEnd`] if it was to read to the end.
     pub async fn run(&mut self, stop: impl Future<Output = ()>) -> Result<Counts, JobError> {
         self.status.begin(&self.settings.group, &self.settings.topics, &self.rules, self.source.cut_off());
         let counts = self.counts.clone();
@@ -230,7 +231,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         ended.map(|()| self.counts.clone())
     }
 
-    /// A statement that is refused may be of a table that has changed since it was made: that is what ends the run then.
+    /// Returns the error to end with. Postgres may reject a statement because the table has changed since the statement
+    /// was created. Then that change is the error.
     async fn explained(&self, error: JobError) -> JobError {
         let is_refused = matches!(&error, JobError::Call(call) if call.server() == Some(Server::Postgres))
             && matches!(error.kind(), Kind::Misconfigured | Kind::Refused);
@@ -243,7 +245,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
     }
 
-    /// Brings the run status up to date after a turn of the loop.
+    /// Updates the run status after a turn of the loop.
     fn show(&self, assignment: &mut Assignment, events: UnitEvents, now: Timestamp, refresh: Option<Refresh>) {
         self.status.update(Update {
             read: assignment.counts.read,
@@ -259,7 +261,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         }
     }
 
-    /// The loop.
+    /// Runs the loop.
     async fn work(
         &mut self,
         assignment: &mut Assignment,
@@ -275,7 +277,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             if asking.is_empty()
                 && let Some(zones) = assignment.new_zones.take()
             {
-                // What was under way was asked in the zones before.
+                // Answers that were under way belong to the previous time zones.
                 self.use_zones(assignment, &zones).await?;
                 self.rules.iter_mut().zip(zones).for_each(|(rule, zone)| rule.query.zone = zone);
             }
@@ -335,7 +337,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
                 None => {}
                 Some(Ending::AnotherTopic(text)) => return Err(JobError::Unsafe(text)),
                 Some(Ending::Changed(changes)) => {
-                    // What is decided is delivered. The windows are worth nothing from here on.
+                    // Everything that was decided is delivered. The windows are invalid from here on.
                     assignment.take_events();
                     let closed =
                         close(&self.settings, &mut self.sinks, &member, &self.folder, assignment, now, true).await?;

@@ -1,4 +1,4 @@
-//! Where changes come from.
+//! The source of changes.
 //!
 //! - [`kafka`]: a consumer on a thread of its own that reads and decodes ahead
 
@@ -16,78 +16,78 @@ use crate::change::Change;
 use crate::model::Timestamp;
 use crate::progress::Offsets;
 
-/// What a source tells the loop. Everything comes in the order in which it happened.
+/// An event of the source. The events come in the order in which they happened.
 #[derive(Debug)]
 pub enum Event<T = Change> {
-    /// The group gave these partitions to this member; nothing is read before [`Source::start`].
+    /// The group gave these partitions to this member. Nothing is read before [`Source::start`].
     Assigned(Vec<i32>),
-    /// They were taken away.
+    /// The group took the partitions back.
     Revoked,
-    /// Records, decoded.
+    /// Decoded records.
     Batch(Batch<T>),
-    /// The source cannot go on.
+    /// The source cannot continue.
     Failed(CallError),
 }
 
-/// A topic read in a consumer group.
+/// Topics that are read in a consumer group.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Source {
-    /// What proves to the broker that this member works on the partitions.
+    /// The proof to the broker that this member works on the partitions.
     type Member;
-    /// What a record is decoded into.
+    /// The type of a decoded change.
     type Change;
 
-    /// Looks at the topic beside this source.
+    /// The type that reads the state of the topic beside this source.
     type Beside: Beside;
 
-    /// The next event. Cancelling the future loses nothing.
+    /// Returns the next event. Cancelling the future loses nothing.
     async fn next(&mut self) -> Event<Self::Change>;
 
-    /// The member that the newest assignment was given to.
+    /// Returns the member of the newest assignment.
     fn member(&self) -> Self::Member;
 
-    /// What the group and the broker know of these partitions.
+    /// Reads the group's and the broker's state of these partitions.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn topic_state(&self, partitions: &[i32]) -> Result<TopicState, CallError>;
 
-    /// The end of each assigned partition as it was last heard of, at no cost; for show. Where it is not known it is
-    /// left out.
+    /// Returns the last known end of each assigned partition without a request, for display. Unknown ends are left out.
     fn ends(&self) -> Offsets;
 
-    /// Set while no broker answers, as far as is known; for show, and for as long as the source is there.
+    /// Returns the flag that is set while no broker is known to answer. It is for display, and lasts as long as the
+    /// source.
     fn cut_off(&self) -> Arc<AtomicBool>;
 
-    /// All partitions of the topic.
+    /// Reads all partitions of the topic.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn partitions(&self) -> Result<Vec<i32>, CallError>;
 
-    /// The timestamp in Kafka, in milliseconds since 1970, of the record at each of these offsets by partition;
-    /// nothing where there is no such record.
+    /// Reads the timestamp in Kafka of the record at each of these offsets by partition, in milliseconds since 1970.
+    /// Offsets without a record are left out.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError>;
 
-    /// By partition, the offset of the first record that is not older than this.
+    /// Finds the offset of the first record of each partition that is not older than this.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn first_since(&self, partitions: &[i32], at: Timestamp) -> Result<Offsets, CallError>;
 
-    /// How long the broker keeps the offsets of a group without members; `None` where it does not tell.
+    /// Reads how long the broker keeps the offsets of a group without members. `None` where it does not report that.
     async fn offsets_kept_for(&self) -> Option<Duration>;
 
-    /// Looks at the topic while this source is read.
+    /// Returns access to the state of the topic while this source is read.
     fn beside(&self) -> Self::Beside;
 
-    /// Starts to read the assigned partitions from here.
+    /// Starts to read the assigned partitions at these offsets.
     fn start(&mut self, from: &Offsets);
 
-    /// How this member stands among those of its group.
+    /// Reads this member's standing among the members of its group.
     ///
     /// # Errors
     /// The broker does not answer.
@@ -96,69 +96,70 @@ pub trait Source {
     /// Leaves the group, and joins it again once it has no other active member.
     ///
     /// # Errors
-    /// The source cannot be made anew.
+    /// The consumer cannot be created again.
     async fn rejoin(&mut self) -> Result<(), CallError>;
 }
 
-/// How a member stands that was not given all partitions.
+/// The standing of a member that did not get all partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// There is no other: the broker remembers what this instance was given before, which is older than the topic's newest
-    /// partitions.
+    /// There is no other member. The broker remembers the old assignment of this instance, from before the topic's
+    /// newest partitions.
     Alone,
-    /// The others are what is left of this instance, until their sessions have expired.
+    /// The others are left over from this instance until their sessions expire.
     WithLeftovers,
-    /// Of several that joined at once, it is the one to wait.
+    /// Of several members that joined at once, this one waits.
     First,
-    /// Another one is the one to wait: this one leaves.
+    /// Another member is the one to wait, so this one leaves.
     Behind,
 }
 
-/// Looks at a topic while its records are read, without holding that up.
+/// Reads the state of a topic without delaying the reading of its records.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Beside: Clone {
-    /// The state of all its partitions, without what a group has committed; none where there is no such topic.
+    /// Reads the state of all partitions without the offsets of a group. It has none if there is no such topic.
     ///
     /// # Errors
     /// The broker does not answer.
     async fn state(&self) -> Result<TopicState, CallError>;
 
-    /// As [`Source::timestamps`].
+    /// Does the same as [`Source::timestamps`].
     ///
     /// # Errors
     /// The broker does not answer.
     async fn timestamps(&self, offsets: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, CallError>;
 }
 
-/// Commits the group's offsets plainly, as a member of it.
+/// Commits the group's offsets outside of a transaction, as a member of it.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait CommitOffsets {
-    /// Commits these, with this text on every partition.
+    /// Commits these offsets, with this text on every partition.
     ///
     /// # Errors
-    /// As of [`Follow::commit`].
+    /// Those of [`Follow::commit`].
     async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), CallError>;
 }
 
-/// A source that carries its group's progress itself, where no sink does so in a transaction; and that can read twice.
+/// A source that commits its group's progress itself, where no sink does so in a transaction. It can also read a second
+/// time.
 #[expect(async_fn_in_trait, reason = "used by generic code on one task only")]
 pub trait Follow: Source {
     /// Commits the group's offsets as this member, with this text on every partition.
     ///
     /// # Errors
-    /// [`Kind::Fenced`](crate::failure::Kind::Fenced): this member has lost its place, and nothing was committed. After
-    /// [`Kind::Unreachable`](crate::failure::Kind::Unreachable) it is not known whether it was; committing the same again
-    /// is safe.
+    /// [`Kind::Fenced`](crate::failure::Kind::Fenced): this member has lost its partitions, and nothing was committed.
+    /// After [`Kind::Unreachable`](crate::failure::Kind::Unreachable) it is not known whether the commit took effect.
+    /// It is safe to commit the same again.
     async fn commit(&self, offsets: &Offsets, metadata: &str) -> Result<(), CallError>;
 
-    /// A second reader of these partitions, which is not in the group and cannot commit.
+    /// Opens a second reader of these partitions, which is not in the group and cannot commit.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The reader cannot be created.
     fn open_without_group(&self, partitions: Vec<i32>) -> Result<Self, CallError>
     where
         Self: Sized;
 
-    /// Leaves, and is gone.
+    /// Leaves the group and ends.
     async fn close(self);
 }

@@ -1,4 +1,4 @@
-//! The work on one assignment of the partitions: records in, evaluations, answers, and what is due when. Pure.
+//! The work on one assignment of the partitions: records, evaluations, answers, and the times of further work. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,64 +25,64 @@ use crate::snapshot::Snapshot;
 use crate::unit::Unit;
 use crate::unit::events::UnitEvents;
 
-/// Dead letters that are held before an epoch is closed for them.
+/// The greatest number of dead letters that are held before an epoch is closed for them.
 const DEAD_LETTERS_MAX: usize = 1_000;
 
-/// The same in bytes.
+/// The greatest number of their bytes.
 const DEAD_LETTER_BYTES_MAX: usize = 16 << 20;
 
-/// An alert waits this long at most for more of its kind while there is more to read.
+/// The longest wait of an alert for further alerts while there is more to read.
 const ALERT_WAIT_MICROS: i64 = 100_000;
 
-/// How long the loop sleeps at most.
+/// The longest sleep of the loop.
 const SLEEP_MAX_MICROS: i64 = 1_000_000;
 
-/// How long the loop sleeps at least before a step of the audit that is due.
+/// The shortest sleep of the loop before a step of the audit that is due.
 const AUDIT_STEP_MICROS: i64 = 5_000;
 
-/// Candidates that may wait before reading pauses.
+/// The number of waiting candidates at which reading pauses.
 const WAITING_MAX: usize = 100_000;
 
-/// The same for candidates that are asked in the order of the stream: a backlog brings many for each key, and every epoch
-/// has all that wait.
+/// The same for candidates that are confirmed in the order of the stream. A backlog brings many for each key, and every
+/// epoch contains all that wait.
 const WAITING_IN_ORDER_MAX: usize = 10_000;
 
-/// Why the work on an assignment has to end.
+/// The reason to end the work on an assignment.
 pub(super) enum Ending {
-    /// Table or server are no longer what the run was prepared for: what has changed.
+    /// Table or server have changed since the run was prepared, in these ways.
     Changed(Vec<String>),
-    /// The topic is not the one that was read.
+    /// The topic is not the one that was read. The text says why.
     AnotherTopic(String),
 }
 
-/// Work on one assignment of the partitions.
+/// The work on one assignment of the partitions.
 pub(super) struct Assignment {
-    /// Windows, episodes and decisions.
+    /// The windows, episodes and decisions.
     pub(super) unit: Unit,
-    /// What has come from the topic.
+    /// The records that have come from the topic.
     pub(super) intake: Intake,
-    /// What is durable.
+    /// The durable progress.
     pub(super) durable: Durable,
-    /// Until these offsets records only rebuild windows; empty once they are rebuilt.
+    /// The offsets up to which records only rebuild windows. Empty once the windows are rebuilt.
     pub(super) rebuild: Offsets,
-    /// What has been done so far, also in the assignments before.
+    /// The counts so far, including previous assignments.
     pub(super) counts: Counts,
     /// Why reading pauses, if it does.
     pub(super) paused: Option<Pause>,
     memory: MemoryBound,
-    /// The world that the windows are of; `None` once it has changed.
+    /// The contracts for which the windows are valid. `None` once something has changed.
     pub(super) contracts: Option<Contracts>,
-    /// Why the work on this assignment has to end.
+    /// The reason to end the work on this assignment.
     pub(super) ending: Option<Ending>,
-    /// Time zones that the rules are to be run in, once no statement is under way.
+    /// The new time zones of the rules. They are set once no statement is under way.
     pub(super) new_zones: Option<Vec<Arc<Zone>>>,
     schedule: Schedule,
-    /// When everything up to the end had been read.
+    /// The time at which everything up to the end had been read.
     all_read_at: Option<Timestamp>,
 }
 
 impl Assignment {
-    /// Up to the offsets `rebuild` records only fill windows.
+    /// Creates an assignment. Up to the offsets in `rebuild`, records only fill windows.
     pub(super) fn new(unit: Unit, rebuild: Offsets, progress: Progress, contracts: &Contracts, now: Timestamp) -> Self {
         Self {
             unit,
@@ -100,7 +100,7 @@ impl Assignment {
         }
     }
 
-    /// Whether windows are still being rebuilt: nothing is evaluated, asked or closed until then.
+    /// Whether windows are still being rebuilt. Until then nothing is evaluated, confirmed or closed.
     pub(super) fn rebuilds(&self) -> bool {
         !self.rebuild.is_empty()
     }
@@ -150,7 +150,7 @@ impl Assignment {
                 self.counts.read += 1;
             }
             self.unit.advance(position.partition, NextOffset::after(position.offset));
-            // At once, before what follows in the batch: that has not been read before.
+            // This comes before the rest of the batch, which has not been read before.
             self.end_rebuild(now);
         }
         self.intake.advance(batch.last_records, batch.ended, batch.delivered);
@@ -162,14 +162,14 @@ impl Assignment {
         self.evaluate(now);
     }
 
-    /// Evaluates what changes or time have touched.
+    /// Evaluates the keys that changes or time have touched.
     pub(super) fn evaluate(&mut self, now: Timestamp) {
         if !self.rebuilds() || planted::bug("replay-not-muted") {
             self.unit.evaluate(now);
         }
     }
 
-    /// Rows were loaded from the table, which may be ahead of the topic: nothing is evaluated before these offsets.
+    /// Stops evaluation up to these offsets, after rows were loaded from the table, which may be ahead of the topic.
     pub(super) fn rebuild_up_to(&mut self, ends: Offsets, now: Timestamp) {
         self.rebuild = ends;
         self.rebuild.retain(|partition, end| self.unit.offsets().get(partition) < Some(&*end));
@@ -178,7 +178,7 @@ impl Assignment {
         }
     }
 
-    /// Once what was read before has been read again, every key is evaluated.
+    /// Evaluates every key once the earlier records have been read again.
     fn end_rebuild(&mut self, now: Timestamp) {
         if !self.rebuilds() || !self.has_rebuilt() {
             return;
@@ -207,7 +207,7 @@ impl Assignment {
         self.intake.has_reached(&self.rebuild, self.unit.offsets())
     }
 
-    /// The topic goes on with another server's table. Rows come from the table.
+    /// Ends the assignment, because the topic continues with the table of another server. The rows come from the table.
     fn begin_era(&mut self, change: &Change, position: Position, settings: &Settings) {
         self.unit.begin_era();
         self.contracts = None;
@@ -221,7 +221,7 @@ impl Assignment {
         )]));
     }
 
-    /// The table is asked for what a record does not say: the row that its key names, or all keys.
+    /// Requests the rows that an invalid record lacks from the table: the row of the record's key, or all keys.
     fn make_up_for(&mut self, table: usize, about: About) {
         match about {
             About::Row(row) => self.unit.look_up(table, &row),
@@ -247,7 +247,7 @@ impl Assignment {
         Ok(())
     }
 
-    /// What else is to be asked of the database.
+    /// Returns the further requests to the database that are due.
     pub(super) fn requests(&mut self, now: Timestamp, settings: &Settings) -> Vec<Request> {
         let rebuilds = self.rebuilds();
         let mut requests = self.schedule.due(&mut self.unit, rebuilds, now, settings);
@@ -270,7 +270,7 @@ impl Assignment {
         requests
     }
 
-    /// Table, server and topic were looked at: a difference ends the work on this assignment.
+    /// Takes the result of a look at table, server and topic. A difference ends the work on this assignment.
     fn looked(&mut self, begun: (u64, Lsn), seen: &Seen, settings: &Settings, now: Timestamp) {
         match &seen.topic {
             Ok(ends) => self.unit.looked(begun, &seen.look, ends, now),
@@ -328,7 +328,7 @@ impl Assignment {
                 };
                 self.new_zones = Some(zones).filter(|zones| zones.iter().enumerate().any(differs));
             }
-            // What is asked of every key logs an outage.
+            // The requests about every key log an outage.
             Reply::Zones(Err(error)) if error.is_retried() => {
                 tracing::debug!(%error, "no time zones of the rules");
             }
@@ -339,15 +339,15 @@ impl Assignment {
         }
     }
 
-    /// Counts what has happened in the unit, and returns it.
+    /// Takes the unit's events and counts them.
     pub(super) fn take_events(&mut self) -> UnitEvents {
         let events = self.unit.take_events();
         self.counts.add(&events);
         events
     }
 
-    /// Whether to read on: not past a record that stops the run, and not past a bound. What is not fetched from the
-    /// source waits there, and it goes on by itself.
+    /// Whether to read on. Reading stops at a record that stops the run, and pauses at a limit. The remaining records
+    /// wait in the source, and reading resumes by itself.
     pub(super) fn reads(&mut self, rss_mb: Option<usize>, settings: &Settings) -> bool {
         let (waiting, rows) = (self.unit.waiting(), self.unit.rows());
         let is_full = waiting >= WAITING_MAX || self.unit.waiting_in_order() >= WAITING_IN_ORDER_MAX;
@@ -370,12 +370,12 @@ impl Assignment {
         self.intake.stopped_by.is_none() && paused.is_none()
     }
 
-    /// How many records are still to be read up to the end, by their offsets.
+    /// The number of unread records up to the end, by their offsets.
     pub(super) fn left(&self) -> u64 {
         self.intake.left(self.unit.offsets())
     }
 
-    /// Whether everything that was there at the start has been read, and every candidate answered since.
+    /// Whether everything that existed at the start has been read, and every candidate was answered since.
     pub(super) fn is_done(&mut self, now: Timestamp) -> bool {
         let Intake { ends, stopped_by, .. } = &self.intake;
         let read = stopped_by.is_some() || self.intake.has_reached(ends, self.unit.offsets());
@@ -393,7 +393,7 @@ impl Assignment {
         }
     }
 
-    /// Whether an epoch is to be closed. While there is a backlog, alerts wait a little for each other.
+    /// Whether to close an epoch. While there is a backlog, alerts wait a moment for each other.
     pub(super) fn is_due(&self, now: Timestamp, settings: &Settings) -> bool {
         if self.rebuilds() {
             return false;
@@ -402,14 +402,15 @@ impl Assignment {
         let alerts = self.unit.undelivered() > 0 && (!self.intake.backlog || passed >= ALERT_WAIT_MICROS);
         let progress =
             *self.unit.offsets() != self.durable.progress.offsets && passed >= micros(settings.trigger_interval);
-        // Due although nothing was read: time alone takes rows out of the windows.
+        // This can be due although nothing was read, because time alone removes rows from the windows.
         let state = self.durable.is_state_due(now, settings);
         let dead =
             self.intake.dead_letters.len() >= DEAD_LETTERS_MAX || self.intake.dead_bytes >= DEAD_LETTER_BYTES_MAX;
         alerts || progress || state || dead
     }
 
-    /// How long the loop may sleep when nothing happens. `may_ask`: a statement is free for what falls due.
+    /// Returns how long the loop may sleep if nothing happens. `may_ask`: whether a statement is free for a due
+    /// request.
     pub(super) fn until_next(&self, now: Timestamp, may_ask: bool, settings: &Settings) -> Duration {
         let mut next = now.0.saturating_add(SLEEP_MAX_MICROS);
         if !self.rebuilds() {
@@ -430,12 +431,12 @@ impl Assignment {
                 next = next.min(audit.0.max(now.0.saturating_add(AUDIT_STEP_MICROS)));
             }
         }
-        // At least a millisecond, so that the loop does not spin.
+        // A millisecond is the minimum, so that the loop does not spin.
         Duration::from_micros(u64::try_from(next.saturating_sub(now.0)).unwrap_or(0).max(1_000))
     }
 }
 
-/// A question that failed. The loop says once that the database is away.
+/// Logs a request that failed. The loop logs an unreachable database once.
 fn warn(error: &CallError, what: &str) {
     if error.is_retried() {
         tracing::debug!(%error, "{what}");

@@ -1,13 +1,13 @@
-//! What a run counts.
+//! The counts of a run.
 
 use serde::{Deserialize, Serialize};
 
 use crate::unit::events::UnitEvents;
 
-/// What a run has done so far; the closing line of `--until-end`.
+/// The counts of a run so far. `--until-end` prints them at the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Records read for the first time in this lineage, of whatever kind.
+    /// Records of any kind that were read for the first time in this lineage.
     pub read: u64,
     /// Records read again to rebuild windows.
     pub replayed: u64,
@@ -15,7 +15,7 @@ pub struct Counts {
     pub candidates: u64,
     /// Candidates that Postgres confirmed.
     pub confirmed: u64,
-    /// Answers of Postgres that did not confirm.
+    /// Postgres's answers that did not confirm.
     pub refuted: u64,
     /// Firing alerts.
     pub fired: u64,
@@ -26,7 +26,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds what has happened in a unit.
+    /// Adds the events of a unit.
     pub fn add(&mut self, events: &UnitEvents) {
         for rule in &events.rules {
             self.candidates += rule.candidates;

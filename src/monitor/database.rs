@@ -1,4 +1,4 @@
-//! What the loop asks of the database, and when. Pure.
+//! The loop's requests to the database, and their times. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,52 +16,52 @@ use crate::rule::table_row::TableRow;
 use crate::unit::audit::AuditRequest;
 use crate::unit::{Answer, Compared, Question, Reload, SeenRows, Unit};
 
-/// How often the database's snapshot is asked for while changes come.
+/// How often the database's snapshot is read while changes come.
 const SNAPSHOT_MICROS: i64 = 1_000_000;
 
-/// How often table, server and topic are looked at.
+/// How often table, server and topic are checked.
 const LOOK_MICROS: i64 = 60_000_000;
-/// How soon they may be looked at again where there is a reason to.
+/// How soon they may be checked again if there is a reason.
 const LOOK_AGAIN_MICROS: i64 = 1_000_000;
-/// How often the time zones of the rules are asked for: the database or the role may get another one.
+/// How often the time zones of the rules are read, since that of the database or of the role may change.
 const ZONES_MICROS: i64 = 10_000_000;
 
 /// A request to the database.
 pub(super) enum Request {
-    /// Are these candidates over their threshold?
+    /// Whether these candidates are over their threshold.
     Confirm(Question),
-    /// Which transactions are visible?
+    /// The visible transactions.
     Snapshot,
     /// The rows of one key.
     Rows(Reload),
     /// The rows of these primary keys of the table at this place.
     Lookup(usize, Vec<Key>),
-    /// Are table, server and topic what they were? The last records that were taken.
+    /// Whether table, server and topic are unchanged. It has the last records that were taken.
     Look(LastRecords, (u64, Lsn)),
-    /// What the audit wants to know.
+    /// A request of the audit.
     Audit(AuditRequest, Timestamp),
     /// The rules' time zones.
     Zones,
 }
 
-/// Statements under way, numbered in the order in which they were begun.
+/// The statements under way, numbered in the order in which they began.
 #[derive(Default)]
 pub(super) struct UnderWay {
     next: u64,
     open: BTreeSet<u64>,
-    /// Those before it had been begun when all of those before had last been answered.
+    /// The number below which all statements must be answered for the next mark.
     mark: u64,
 }
 
 impl UnderWay {
-    /// One begins; its number.
+    /// Begins a statement. Returns its number.
     pub(super) fn begin(&mut self) -> u64 {
         self.open.insert(self.next);
         self.next += 1;
         self.next - 1
     }
 
-    /// One is answered. Whether all are that were under way when this was last so.
+    /// Ends a statement. Returns whether all statements are answered that were under way the last time this was true.
     pub(super) fn end(&mut self, number: u64) -> bool {
         self.open.remove(&number);
         let is_passed = self.open.first().is_none_or(|first| *first >= self.mark);
@@ -83,11 +83,11 @@ pub(super) enum Reply {
     Zones(Result<Vec<Arc<Zone>>, CallError>),
 }
 
-/// What one look has found.
+/// The result of a look.
 pub(super) struct Seen {
-    /// Of the database.
+    /// The facts about the database.
     pub(super) look: Look,
-    /// The topic's ends, asked for after that; or why it is not the topic that was read.
+    /// The topic's ends, read after that, or why it is not the topic that was read.
     pub(super) topic: Result<Offsets, Mismatch>,
 }
 
@@ -100,7 +100,7 @@ pub(super) enum AuditReply {
 }
 
 impl Reply {
-    /// How long a confirmation took in milliseconds; or why Postgres did not answer.
+    /// Returns the duration of a confirmation in milliseconds, or why Postgres did not answer.
     pub(super) fn took(&self) -> Result<Option<u64>, &CallError> {
         match self {
             Self::Answers(_, answers) => {
@@ -118,7 +118,7 @@ impl Reply {
                 | AuditReply::Healed(_, Err(problem)),
                 _,
             ) => Err(problem),
-            // Half of it is asked of Kafka.
+            // One half of the look is a request to Kafka.
             Self::Looked(_, Err(problem)) if problem.server() == Some(Server::Postgres) => Err(problem),
             Self::Audited(AuditReply::Compared(_, answers), _) => {
                 let failed = answers.iter().find_map(|answer| answer.as_ref().err());
@@ -134,19 +134,19 @@ impl Reply {
     }
 }
 
-/// When the database is asked for something else than confirmations.
+/// The times of all requests to the database other than confirmations.
 pub(super) struct Schedule {
-    /// When its snapshot was last asked for, and where the stream stood then.
+    /// The time of the last snapshot request, and the stream's offsets at that time.
     snapshot: Option<(Timestamp, Offsets)>,
-    /// When the last sweep was started.
+    /// The time at which the last sweep started.
     swept_at: Timestamp,
-    /// When the last look was started.
+    /// The time at which the last look started.
     looked_at: Option<Timestamp>,
-    /// Whether it is under way.
+    /// Whether a look is under way.
     looking: bool,
-    /// There is a reason to look again soon.
+    /// Whether there is a reason to look again soon.
     look_soon: bool,
-    /// When the time zones were last asked for.
+    /// The time of the last request for time zones.
     zones_at: Timestamp,
 }
 
@@ -155,21 +155,21 @@ impl Schedule {
         Self { snapshot: None, swept_at: now, zones_at: now, looked_at: None, looking: false, look_soon: false }
     }
 
-    /// A record could not be read: the table may have changed.
+    /// Requests a look, because a record could not be read and the table may have changed.
     pub(super) fn look_soon(&mut self) {
         self.look_soon = true;
     }
 
-    /// A look has ended.
+    /// Ends a look.
     pub(super) fn looked(&mut self) {
         self.looking = false;
     }
 
-    /// Whether a look is due, or `wanted` and not begun a moment ago; it counts as begun then.
+    /// Whether a look begins now. It does if it is due, or `wanted` and the last one did not begin just before.
     pub(super) fn begin_look(&mut self, wanted: bool, now: Timestamp, settings: &Settings) -> bool {
         let often = LOOK_MICROS.min(micros(settings.audit_period));
         let every = if self.look_soon || wanted { LOOK_AGAIN_MICROS } else { often };
-        // A run that is to end has just been prepared.
+        // A run to the end was prepared just before.
         let first = !settings.until_end || self.look_soon;
         let due = self.looked_at.map_or(first, |at| now.0.saturating_sub(at.0) >= every);
         if self.looking || !due {
@@ -179,8 +179,8 @@ impl Schedule {
         true
     }
 
-    /// What is due: the database's snapshot (once at first, then every second while changes come), keys to be read
-    /// again, and the sweep, unless windows are being rebuilt.
+    /// Returns the due requests. The database's snapshot is due once at first, and then every second while changes
+    /// come. Groups to read from the table and the sweep are due only if windows are not being rebuilt.
     pub(super) fn due(&mut self, unit: &mut Unit, rebuilds: bool, now: Timestamp, settings: &Settings) -> Vec<Request> {
         let mut requests = Vec::new();
         if let Some((table, pks)) = unit.next_lookup(now) {

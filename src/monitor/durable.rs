@@ -1,4 +1,4 @@
-//! What is durable of the work on an assignment. Pure.
+//! The durable progress of an assignment. Pure.
 
 use super::counts::Counts;
 use super::settings::Settings;
@@ -6,27 +6,27 @@ use crate::model::Timestamp;
 use crate::model::duration::micros;
 use crate::progress::Progress;
 
-/// What is durable of an assignment's work, and since when.
+/// The durable progress of an assignment, and the time of each part.
 pub(super) struct Durable {
-    /// How far the group has come with the newest epoch.
+    /// The group's progress with the newest epoch.
     pub(super) progress: Progress,
-    /// The counts as of that epoch.
+    /// The counts at that epoch.
     pub(super) counts: Counts,
-    /// When an epoch was last due.
+    /// The time at which an epoch was last due.
     pub(super) closed_at: Timestamp,
-    /// When the windows were last stored.
+    /// The time at which the windows were last stored.
     pub(super) stored_at: Timestamp,
-    /// The epoch that they were stored at.
+    /// The epoch at which they were stored.
     pub(super) stored: Option<u64>,
 }
 
 impl Durable {
-    /// Just begun, with this progress.
+    /// Creates the state at the start with this progress.
     pub(super) fn new(progress: Progress, now: Timestamp) -> Self {
         Self { progress, counts: Counts::default(), closed_at: now, stored_at: now, stored: None }
     }
 
-    /// Whether the windows are to be stored.
+    /// Whether to store the windows.
     pub(super) fn is_state_due(&self, now: Timestamp, settings: &Settings) -> bool {
         now.0.saturating_sub(self.stored_at.0) >= micros(settings.state_interval)
     }

@@ -1,4 +1,4 @@
-//! How an epoch is closed: prepared, logged, committed, told, in this order and no other.
+//! Closing an epoch. The order is always the same: prepare, log, commit, deliver.
 
 use std::collections::BTreeMap;
 
@@ -18,19 +18,19 @@ use crate::unit::Unit;
 use crate::unit::recovery::EpisodeRecord;
 use crate::unit::stored::Decisions;
 
-/// Closes the epoch of an assignment, and returns it, if there was anything to it.
+/// Closes the epoch of an assignment. Returns it, unless it is empty.
 ///
 /// 1. Invalid records are written to the dead-letter topic.
 /// 2. A Kafka transaction is prepared: alerts, episodes, and the group's offsets with the name of the epoch. It fails
-///    where this instance is no longer the one that works for the group.
-/// 3. `offsets/N` is durable. From here on the epoch will happen, whatever comes.
+///    if this instance no longer works for the group.
+/// 3. `offsets/N` is durable. From here on the epoch takes effect, whatever happens.
 /// 4. The transaction is committed.
-/// 5. The alerts are delivered to the table and the log; `commits/N`.
-/// 6. Every so often, and at the end (`last`), the windows are stored.
+/// 5. The alerts are delivered to the table and the log. Then `commits/N` is written.
+/// 6. At intervals, and at the end (`last`), the windows are stored.
 ///
 /// # Errors
-/// The folder, a sink that refuses for good, or [`Kind::Fenced`](crate::failure::Kind::Fenced): what is in memory is worth nothing then. A
-/// server that is merely away is waited for.
+/// The folder fails, a sink refuses permanently, or [`Kind::Fenced`](crate::failure::Kind::Fenced). The state in memory
+/// is invalid then. An unreachable server is not an error: the call waits for it.
 pub(super) async fn close<K: Sinks>(
     settings: &Settings,
     sinks: &mut K,
@@ -65,8 +65,8 @@ pub(super) async fn close<K: Sinks>(
     if durable.is_state_due(now, settings) || last {
         durable.stored_at = now;
         if closed.is_none() {
-            // Nothing may be written by an instance that is no longer the group's: it has to show that it is. And it
-            // says that the group is alive, though nothing comes.
+            // An instance that no longer works for the group must not write, so it has to show that it does. The commit
+            // also shows that the group is alive although no records come.
             durable.progress.at = now;
             recommit(sinks, member, &durable.progress).await?;
         }
@@ -76,7 +76,7 @@ pub(super) async fn close<K: Sinks>(
     Ok(closed)
 }
 
-/// Makes an epoch happen: steps 2 to 5 of [`close`]. Returns how far the group has come then.
+/// Publishes an epoch: steps 2 to 5 of [`close`]. Returns the group's progress afterwards.
 pub(super) async fn publish<K: Sinks>(
     group: &str,
     cluster: &Option<String>,
@@ -112,7 +112,7 @@ pub(super) async fn publish<K: Sinks>(
     Ok(progress)
 }
 
-/// How far the group has come with this epoch, whose file has this checksum.
+/// Returns the group's progress with this epoch, whose file has this checksum.
 pub(super) fn progress_of(group: &str, cluster: &Option<String>, epoch: &Epoch<Decisions>, crc: u32) -> Progress {
     Progress {
         group: group.to_owned(),
@@ -126,7 +126,7 @@ pub(super) fn progress_of(group: &str, cluster: &Option<String>, epoch: &Epoch<D
     }
 }
 
-/// Makes an epoch happen that was logged before. `progress`: where its transaction was not committed.
+/// Completes an epoch that was logged before. `progress` is given if its transaction was not committed.
 pub(super) async fn complete<K: Sinks>(
     sinks: &mut K,
     member: &K::Member,
@@ -181,7 +181,7 @@ pub(super) async fn deliver<K: Sinks>(
     Ok(())
 }
 
-/// Commits the group's offsets once more, as they stand.
+/// Commits the group's offsets again without a change.
 pub(super) async fn recommit<K: Sinks>(sinks: &mut K, member: &K::Member, progress: &Progress) -> Result<(), JobError> {
     let transaction = Transaction { alerts: &[], episodes: &[], progress };
     Retry::WORKING.run("preparing the group's offsets", async || sinks.prepare(member, &transaction).await).await?;

@@ -1,4 +1,4 @@
-//! What has come from the topic in an assignment, and how far it is from the end. Pure.
+//! The records that have come from the topic in an assignment, and the distance to the end. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,36 +6,36 @@ use crate::change::record::{BadRecord, DeadLetter};
 use crate::model::{NextOffset, Position};
 use crate::progress::{LastRecords, Offsets};
 
-/// Records read, beside what they did to the windows.
+/// The records read, except for their effect on the windows.
 #[derive(Default)]
 pub(super) struct Intake {
-    /// What is before these offsets has been read before.
+    /// The offsets before which everything has been read before.
     pub(super) known: Offsets,
     /// The last record taken from each partition.
     pub(super) last_records: LastRecords,
     /// The end of each partition at the start, for `--until-end`.
     pub(super) ends: Offsets,
-    /// The end of each partition at the start, while not all of it has been read: older changes of a row may still come
-    /// from one of several partitions.
+    /// The end of each partition at the start, until all of it has been read. Until then, older changes of a row may
+    /// still come from one of several partitions.
     pub(super) catch_up: Offsets,
-    /// The end of each partition at the start, until it has been read, where a sweep is to show whether the topic has brought
-    /// all of the table.
+    /// The end of each partition at the start, until it has been read, if a sweep is to check afterwards whether the
+    /// topic has all of the table.
     pub(super) sweep_at: Option<Offsets>,
-    /// Records that could not be read again while windows are rebuilt.
+    /// The number of records that could not be read again while windows are rebuilt.
     pub(super) unread_again: u64,
-    /// Partitions of which everything up to `ends` has been read.
+    /// The partitions that have been read up to `ends`.
     pub(super) ended: BTreeSet<i32>,
-    /// What is before these offsets has come, though the last of them may hold no record.
+    /// The offsets before which everything has come. The last of them may have no record.
     pub(super) delivered: Offsets,
-    /// The last batch was full: there is more to read right now.
+    /// Whether the last batch was full, so that there is more to read.
     pub(super) backlog: bool,
-    /// Invalid records that are to be written to the dead-letter topic.
+    /// The invalid records to write to the dead-letter topic.
     pub(super) dead_letters: Vec<DeadLetter>,
-    /// The bytes of these.
+    /// The bytes of these records.
     pub(super) dead_bytes: usize,
     /// The kinds of the invalid records since the run status was last updated.
     pub(super) rejects: Vec<&'static str>,
-    /// The record that the run stops before, once what came before it is done with.
+    /// The record before which the run stops, once the records before it are done.
     pub(super) stopped_by: Option<BadRecord>,
 }
 
@@ -51,13 +51,14 @@ impl Intake {
         self.dead_letters.push(letter);
     }
 
-    /// The invalid records that are to be written to the dead-letter topic now.
+    /// Takes the invalid records to write to the dead-letter topic now.
     pub(super) fn take_dead_letters(&mut self) -> Vec<DeadLetter> {
         self.dead_bytes = 0;
         std::mem::take(&mut self.dead_letters)
     }
 
-    /// Takes note of the last records of a batch, of the partitions whose end it has reached, and of what is known to have come.
+    /// Notes the last records of a batch, the partitions whose end it has reached, and the offsets up to which
+    /// everything has come.
     pub(super) fn advance(&mut self, last_records: LastRecords, ended: Vec<i32>, delivered: Option<Offsets>) {
         for (partition, last) in last_records {
             let held = self.last_records.entry(partition).or_insert(last);
@@ -69,7 +70,8 @@ impl Intake {
         self.delivered.extend(delivered.into_iter().flatten());
     }
 
-    /// Whether reading has come to these offsets in every partition. The last offsets of a partition may hold no record.
+    /// Whether reading has reached these offsets in every partition. The last offsets of a partition may have no
+    /// record.
     pub(super) fn has_reached(&self, ends: &Offsets, next: &Offsets) -> bool {
         let reached = |(partition, end): (&i32, &NextOffset)| {
             is_past(next, *partition, *end)
@@ -85,7 +87,7 @@ impl Intake {
             .all(|(partition, end)| is_past(next, *partition, *end) || is_past(&self.delivered, *partition, *end))
     }
 
-    /// How many records are still to be read up to `ends`, by their offsets.
+    /// The number of unread records up to `ends`, by their offsets.
     pub(super) fn left(&self, next: &Offsets) -> u64 {
         let left = |(partition, end): (&i32, &NextOffset)| match next.get(partition) {
             Some(next) if !self.ended.contains(partition) => u64::try_from(end.0.saturating_sub(next.0)).unwrap_or(0),
@@ -95,7 +97,7 @@ impl Intake {
     }
 }
 
-/// Whether these offsets have come to this end of a partition.
+/// Whether these offsets are at or after this end of a partition.
 fn is_past(of: &Offsets, partition: i32, end: NextOffset) -> bool {
     of.get(&partition).is_some_and(|next| *next >= end)
 }

@@ -1,4 +1,4 @@
-//! Whether table, server and topic still are what the run was prepared for.
+//! Whether table, server and topic are still those for which the run was prepared.
 
 use super::database::Seen;
 use crate::confirm::Confirm;
@@ -7,7 +7,7 @@ use crate::job::start::look_at_topic;
 use crate::progress::LastRecords;
 use crate::source::Beside;
 
-/// Looks at the database, and then at the topic, whose last records were these.
+/// Checks the database, and then the topic with these last records.
 ///
 /// # Errors
 /// One of them does not answer.

@@ -1,4 +1,4 @@
-//! What a run looks up for the decision where it goes on from: in the folder, in Kafka, in the recovery topic.
+//! The look-ups of a run for the decision where to resume: in the folder, in Kafka, in the recovery topic.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::source::Source;
 use crate::unit::recovery::RecoveryState;
 use crate::unit::stored::Decisions;
 
-/// What the folder says; `None` without an epoch, as it has had no effect then.
+/// Returns the state of the folder. `None` without an epoch, since the folder has had no effect then.
 pub(super) fn folder_state(folder: &Folder, newest: Option<Epoch<Decisions>>) -> Result<Option<FolderState>, JobError> {
     let (Some(lineage), Some(newest)) = (folder.lineage()?, newest) else { return Ok(None) };
     let is_first = folder.oldest_epoch()? == Some(newest.number);
@@ -38,14 +38,14 @@ pub(super) async fn read_recovery<K: Sinks>(sinks: &mut K) -> Result<RecoverySta
     Retry::WORKING.run("reading the recovery topic", async || sinks.recovery().await).await
 }
 
-/// What a decision looks up, asked for by a run.
+/// The look-ups of a decision for a run.
 pub(super) struct RunLookups<'a, S, K> {
     pub(super) source: &'a S,
     pub(super) sinks: &'a mut K,
     pub(super) folder: &'a Folder,
     pub(super) topics: Topics,
     pub(super) partitions: &'a [i32],
-    /// What the recovery topic has, once it was read.
+    /// The content of the recovery topic, once it was read.
     pub(super) recovery: Option<RecoveryState>,
 }
 

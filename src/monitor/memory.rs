@@ -1,21 +1,21 @@
-//! When memory is full: `limits.max_rss_mb`. Pure.
+//! Whether memory is full: `limits.max_rss_mb`. Pure.
 
-/// How far resident memory may be over its bound while the windows do not grow, in MB.
+/// How far resident memory may exceed its limit while the windows do not grow, in MB.
 pub(super) const SLACK_MB: usize = 128;
-/// By so many rows windows may grow at the bound, besides a sixteenth of what they hold.
+/// By how many rows windows may grow at the limit, besides a sixteenth of their rows.
 const ROWS: usize = 2_048;
 
-/// What was held when resident memory reached its bound.
+/// The number of rows at the time when resident memory reached its limit.
 ///
-/// It is not rows alone that fill memory, but records of megabytes on their way as well. Those are gone only once they have been
-/// read. So reading goes on at the bound for as long as that hardly adds rows and memory is not far over it.
+/// Memory is filled not only by rows but also by large records under way. Those are freed only once they have been
+/// read. So reading continues at the limit as long as that adds few rows and memory is not far over it.
 #[derive(Debug, Default)]
 pub(super) struct MemoryBound {
     rows: Option<usize>,
 }
 
 impl MemoryBound {
-    /// Whether reading has to pause, with so many rows held.
+    /// Whether reading has to pause with this number of rows.
     pub(super) fn is_reached(&mut self, max_mb: Option<usize>, rss_mb: Option<usize>, rows: usize) -> bool {
         let Some((max, rss)) = max_mb.zip(rss_mb).filter(|(max, rss)| rss >= max) else {
             self.rows = None;

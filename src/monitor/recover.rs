@@ -1,4 +1,4 @@
-//! Where an assignment goes on from: the folder, the group, the recovery topic, and what has to be read again.
+//! Where an assignment resumes: the folder, the group, the recovery topic, and the records to read again.
 
 use std::sync::Arc;
 
@@ -29,15 +29,15 @@ use crate::unit::recovery::{EpisodeRecord, RecoveryState};
 use crate::unit::stored::Decisions;
 use crate::unit::{Unit, UnitSettings};
 
-/// All of a connection's time, in millionths.
+/// All of one connection's time, in millionths.
 const WHOLE_DATABASE: u32 = 1_000_000;
 
 impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Clock> Monitor<S, C, K, T> {
-    /// Shuts out earlier instances, decides where to go on from, completes what was logged and starts to read. What the
-    /// folder's state does not have is rebuilt by reading again, without evaluating; then every key is evaluated once.
+    /// Fences out earlier instances, decides where to resume, completes logged epochs, and starts to read. Windows that
+    /// the folder's state lacks are rebuilt by reading again without evaluating. Then every key is evaluated once.
     pub(super) async fn recover(&mut self, partitions: &[i32], counts: Counts) -> Result<Assignment, JobError> {
         let settings = self.settings.clone();
-        // Only what is read after this can be believed: a transaction may have been open.
+        // Only data read after this is reliable, because a transaction may have been open.
         Retry::WORKING.run("fencing out earlier instances", async || self.sinks.fence().await).await?;
         fault::point("fenced");
         let topic = self.topic_state(partitions).await?;
@@ -46,7 +46,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             topics: settings.topics.clone(),
             carry_episodes: settings.carry_episodes,
             audit_period: settings.audit_period,
-            // A run that is to end does not wait for a share.
+            // A run to the end does not wait for a share.
             max_database_share: if settings.until_end { WHOLE_DATABASE } else { settings.max_database_share },
         };
         let mut unit = Unit::new(of_unit, self.rules.clone(), &self.tables).map_err(JobError::Internal)?;
@@ -73,7 +73,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         let recovery = lookups.recovery.unwrap_or_default();
         tracing::info!(group = settings.group, "this start {}", decision.text(&known.policy));
         if let Some(stop) = &decision.stop {
-            // Another instance may have gone on between the looks that the decision is made of.
+            // Another instance may have made progress between the look-ups of the decision.
             let again = self.topic_state(partitions).await?;
             if Committed::of(&again.partitions) != Committed::of(&known.topic.partitions) {
                 return Err(overtaken().into());
@@ -81,7 +81,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             return Err(JobError::Unsafe(stop.text(&known.policy)));
         }
         let (topic, from) = (&known.topic, decision.from);
-        // What is new to the group is a part of its progress once it has been read to its end.
+        // A topic that is new to the group becomes part of its progress once it has been read to its end.
         let mut read_from = from.clone();
         read_from.retain(|lane, _| !decision.fresh.contains(lane));
         unit.keep(decision.kept);
@@ -127,13 +127,13 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         if let Windows::Void(_) = &windows {
             assignment.unit.windows_are_void();
         }
-        // What a topic holds that is new to the group is of before: windows are filled, and every key is evaluated once.
+        // The existing records of a topic that is new to the group only fill windows. Then every key is evaluated once.
         for (lane, end) in topic.ends().into_iter().filter(|(lane, _)| decision.fresh.contains(lane)) {
             let until = assignment.rebuild.entry(lane).or_insert(end);
             *until = (*until).max(end);
         }
         if windows == Windows::Incomplete && settings.until_end {
-            // Whether the topic has brought all of the table is not known, and there is no time for a cycle of the audit.
+            // It is not known whether the topic has all of the table, and there is no time for a cycle of the audit.
             assignment.intake.sweep_at = Some(topic.ends());
         }
         if let Some(reason) = self.why_from_table(&assignment, &windows, topic) {
@@ -172,7 +172,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         read_recovery(&mut self.sinks).await
     }
 
-    /// The lineage in the folder ends here. What Kafka has of it the table and the log get as well.
+    /// Ends the lineage in the folder. Alerts of it that are in Kafka are delivered to the table and the log as well.
     async fn leave_behind(&mut self) -> Result<(), JobError> {
         let unfinished = self.folder.unfinished::<Decisions>()?;
         if unfinished.iter().all(|epoch| epoch.body.alerts.is_empty()) {
@@ -194,8 +194,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok(())
     }
 
-    /// The episodes of a lineage whose folder is not here, from Kafka. Alerts of its newest epoch may have reached Kafka
-    /// and nothing else.
+    /// Takes the episodes of a lineage without a folder here from Kafka. Alerts of its newest epoch may have reached
+    /// only Kafka.
     async fn recall(&mut self, unit: &mut Unit, epoch: &EpochRef, episodes: &[EpisodeRecord]) -> Result<(), JobError> {
         let mine = || episodes.iter().filter(|record| record.lineage == epoch.lineage);
         let newest = mine().filter(|record| record.epoch == epoch.epoch);
@@ -208,7 +208,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok(())
     }
 
-    /// Ends what is open of rules that are gone, and carries what is open of renamed ones.
+    /// Ends the open episodes of removed rules, and carries those of renamed ones.
     async fn settle(&mut self, unit: &mut Unit) -> Result<(), JobError> {
         if unit.is_unsettled() {
             let known = self.recovery().await?;
@@ -217,7 +217,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok(())
     }
 
-    /// A lineage comes into this folder: its start is an epoch, committed at once.
+    /// Begins a lineage in this folder. The start is an epoch that is committed at once.
     async fn begin(&mut self, mut unit: Unit, begin: Begin, topic: &TopicState) -> Result<Assignment, JobError> {
         let Begin { lineage, number, from, read_from, last_records, origin } = begin;
         let cluster = topic.cluster.clone();
@@ -238,7 +238,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok(Assignment::new(unit, from, progress, &self.contracts, now))
     }
 
-    /// Goes on from the folder's newest epoch. `committed`: the group's offsets are those of this epoch.
+    /// Resumes after the folder's newest epoch. `committed` is the epoch of the group's offsets.
     async fn resume(
         &mut self,
         mut unit: Unit,
@@ -275,7 +275,7 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok((assignment, windows))
     }
 
-    /// Why the windows have to come from the table; `None` where the topic brings all of them.
+    /// Returns why the windows have to come from the table. `None` where the topic has all of them.
     fn why_from_table(&self, assignment: &Assignment, windows: &Windows, topic: &TopicState) -> Option<String> {
         match windows {
             Windows::Complete => return None,
@@ -296,8 +296,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         cut.or_else(|| self.contracts.0.values().flat_map(gaps).next().filter(|_| begins))
     }
 
-    /// Windows that the topic does not bring come from the table. It may be ahead of the topic, so nothing is evaluated
-    /// before the topic's end as it is after that.
+    /// Fills the windows from the table. The table may be ahead of the topic, so nothing is evaluated before the
+    /// topic's end after that.
     async fn fill(&mut self, assignment: &mut Assignment, partitions: &[i32], reason: &str) -> Result<(), JobError> {
         tracing::info!(topic = self.settings.topics.text(), reason, "windows are filled from the table");
         self.load(assignment).await?;
@@ -308,8 +308,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok(())
     }
 
-    /// Rules are run in other time zones from here on: windows are loaded from the table, and every key is evaluated once the
-    /// stream has come as far.
+    /// Sets other time zones for the rules. The windows are loaded from the table, and every key is evaluated once the
+    /// stream has reached that point.
     pub(super) async fn use_zones(&self, assignment: &mut Assignment, zones: &[Arc<Zone>]) -> Result<(), JobError> {
         for (rule, zone) in self.rules.iter().zip(zones).filter(|(rule, zone)| rule.query.zone != **zone) {
             let (before, now) = (rule.query.zone.name(), zone.name());
@@ -348,14 +348,14 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
         Ok(())
     }
 
-    /// How far the group has come with an epoch that is in the log.
+    /// Returns the group's progress with a logged epoch.
     fn progress_at(&self, number: u64, topic: &TopicState) -> Result<Option<Progress>, JobError> {
         let logged = self.folder.logged::<Decisions>(number)?;
         Ok(logged.map(|(epoch, crc)| progress_of(&self.settings.group, &topic.cluster, &epoch, crc)))
     }
 
-    /// Windows and episodes as of the newest state, and the decisions since. Returns from where the windows have to be
-    /// read again, and what they hold up to there.
+    /// Restores windows and episodes from the newest state, and repeats the decisions since. Returns the offsets from
+    /// which the windows have to be read again, and how complete they are up to there.
     async fn restore(
         &mut self,
         unit: &mut Unit,
@@ -386,7 +386,8 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
             None if head.has_contract() => vec!["the table or its server had changed when they were stored".to_owned()],
             None => Vec::new(),
         };
-        // Otherwise what was deleted between the two would stay for ever: neither the topic nor the table names it.
+        // Otherwise a row that was deleted in between would be kept forever, since neither the topic nor the table
+        // mentions it.
         let reaches = |(partition, low): (&i32, &NextOffset)| {
             head.offsets.get(partition).copied().unwrap_or(NextOffset(0)) >= *low
         };
@@ -414,31 +415,31 @@ impl<S: Source<Change = Change>, C: Confirm, K: Sinks<Member = S::Member>, T: Cl
     }
 }
 
-/// What the windows hold of what lies before the offsets that they are read on from.
+/// How complete the windows are up to the offsets from which reading continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Windows {
-    /// All of it.
+    /// They are complete.
     Complete,
-    /// Not all of it: what the topic no longer has comes from the table.
+    /// They are incomplete. The parts that the topic no longer has come from the table.
     Incomplete,
-    /// Nothing of it: the world has changed since they were stored: how.
+    /// They are invalid, because table or server have changed in these ways since they were stored.
     Void(Vec<String>),
 }
 
-/// A lineage that comes into the folder.
+/// A lineage that begins in the folder.
 struct Begin {
     lineage: String,
-    /// Number of its first epoch here.
+    /// The number of its first epoch here.
     number: u64,
     from: Offsets,
-    /// Of these, the ones that its first epoch has.
+    /// The offsets in `from` that its first epoch contains.
     read_from: Offsets,
     last_records: LastRecords,
-    /// What the group had committed.
+    /// The group's previous commit.
     origin: Option<Committed>,
 }
 
-/// What a start found was of different moments.
+/// Returns the error for facts that were read at different moments.
 fn overtaken() -> CallError {
     CallError::new("Kafka", "another instance has gone on while this one was starting", Kind::Fenced)
 }

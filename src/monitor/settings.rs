@@ -1,42 +1,42 @@
-//! What a run of the monitor is asked to do.
+//! The settings of a run of the monitor.
 
 use std::time::Duration;
 
 use crate::progress::{StartAt, Topics};
 
-/// Settings of the loop.
+/// The settings of the loop.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Consumer group.
+    /// The consumer group.
     pub group: String,
     /// The topics of the changes.
     pub topics: Topics,
-    /// Where a group starts that has no progress in either layer.
+    /// Where a group without progress in the folder and in Kafka starts.
     pub start_at: StartAt,
-    /// A group without offsets goes on from its folder, rather than starting anew.
+    /// Whether a group without offsets resumes from its folder instead of starting again.
     pub resume_without_group: bool,
-    /// Open episodes go on when their rule has changed, rather than firing anew.
+    /// Whether open episodes stay open when their rule has changed, instead of firing again.
     pub carry_episodes: bool,
-    /// An epoch is closed at least this often while there is progress.
+    /// The longest time between two epochs while there is progress.
     pub trigger_interval: Duration,
-    /// The windows are stored about this often.
+    /// The approximate time between two stored states.
     pub state_interval: Duration,
-    /// Groups asked in one statement at most.
+    /// The greatest number of groups in one statement.
     pub keys_per_statement: usize,
-    /// Statements under way at most.
+    /// The greatest number of statements under way.
     pub statements_max: usize,
-    /// How often the whole rule is run in Postgres, to find groups that the stream missed; `None`: never.
+    /// How often the whole rule is run in Postgres to find groups that the stream missed. `None`: never.
     pub sweep_interval: Option<Duration>,
-    /// How long a cycle of the audit takes, unless the bound on its cost makes it longer.
+    /// The length of an audit cycle, unless the limit on its cost makes it longer.
     pub audit_period: Duration,
-    /// Statement seconds per second that audit, sweep and repairs may take, in millionths.
+    /// The statement seconds per second that audit, sweep and repairs may take, in millionths.
     pub max_database_share: u32,
-    /// Rows held at most; then reading pauses.
+    /// The number of rows at which reading pauses.
     pub rows_max: Option<usize>,
-    /// Resident memory at most, in MiB; then reading pauses.
+    /// The resident memory in MiB at which reading pauses.
     pub rss_max_mb: Option<usize>,
-    /// Stop at a record that is not understood, rather than copying it to the dead-letter topic.
+    /// Whether to stop at an invalid record instead of copying it to the dead-letter topic.
     pub stop_on_bad_record: bool,
-    /// End once everything that was there at the start has been read and every candidate answered.
+    /// Whether to end once everything that existed at the start has been read and every candidate was answered.
     pub until_end: bool,
 }

@@ -1,13 +1,13 @@
-//! The Kafka source: librdkafka's consumer on a thread of its own, which decodes what it reads.
+//! The Kafka source: librdkafka's consumer on its own thread, which decodes the records it reads.
 //!
-//! Rebalances are answered here: a revocation at once, an assignment only when the loop has found out where
-//! to go on from. The thread keeps polling whatever the loop does, pausing the partitions when it falls
-//! behind, so that the group does not take this member for dead.
+//! Rebalances are answered here. A revocation is answered at once, an assignment only when the loop has found out where
+//! to resume. The thread keeps polling whatever the loop does, so that the group does not count this member as dead. If
+//! the loop is slow, it pauses the partitions.
 //!
-//! - this file: what the loop asks for
-//! - [`reader`]: the thread; [`context`]: what the client calls back
-//! - [`topics`](mod@topics): which topics
-//! - [`decoding`]: what it makes of a message; [`ahead`]: how much of it waits for the loop
+//! - this file: the interface for the loop
+//! - [`reader`]: the thread, [`context`]: callbacks of the client
+//! - [`topics`](mod@topics): the topics of the source
+//! - [`decoding`]: decoding messages, [`ahead`]: limit on records that wait for the loop
 
 mod ahead;
 mod context;
@@ -45,49 +45,50 @@ use crate::progress::group::GroupMember;
 use crate::progress::topics::partition_of;
 use crate::progress::{Offsets, TopicState, Topics};
 
-/// Batches that may wait for the loop.
+/// The number of batches that may wait for the loop.
 const BATCHES_AHEAD: usize = 8;
-/// How long the consumer may take to leave the group.
+/// The longest wait for the consumer to leave the group.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Consumer settings that are Tripline's own; `[kafka.properties]` may add to them.
+/// Tripline's own consumer settings. `[kafka.properties]` may add to them.
 const SETTINGS: [(&str, &str); 11] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
-    // Where to start is decided by us; an offset that is gone is an error, never a silent jump.
+    // Tripline decides where to start. An offset that no longer exists is an error, never a silent jump.
     ("auto.offset.reset", "error"),
     ("enable.partition.eof", "true"),
-    // The default of a second stalls a consumer that works off a backlog.
+    // The default of one second stalls a consumer that works through a backlog.
     ("fetch.queue.backoff.ms", "2"),
     ("queued.min.messages", "200000"),
-    // One more record than that, whatever its size.
+    // One more record is queued beyond this limit, whatever its size.
     ("queued.max.messages.kbytes", "32768"),
-    // Of all partitions together, one record more at least: what is compressed is unpacked at once, ten times as large.
+    // The limit is for all partitions together, and at least one more record is fetched. Compressed data is unpacked at
+    // once and can become ten times as large.
     ("fetch.max.bytes", "4194304"),
-    // How far the partitions' ends are: looked at for show alone.
+    // The ends of the partitions are read from the statistics. They are only for display.
     ("statistics.interval.ms", "1000"),
-    // After a kill the partitions are free again after this long, not after 45 s.
+    // After a kill the partitions are free again after this time instead of 45 s.
     ("session.timeout.ms", "10000"),
-    // Partitions that are added are read after this long, not after five minutes.
+    // Added partitions are read after this time instead of five minutes.
     ("topic.metadata.refresh.interval.ms", "10000"),
 ];
 
 /// Topics of a Kafka cluster, read in a consumer group.
 pub struct KafkaSource<D: Decode = Decoder> {
     cluster: Cluster,
-    /// Looks things up for the group, beside the member.
+    /// A client for look-ups of the group, beside the member.
     client: Arc<Client>,
     beside: Arc<KafkaBeside>,
     membership: Membership,
     topics: ReadTopics<D>,
-    /// The lanes that it reads without joining the group.
+    /// The lanes that are read without joining the group.
     without_group: Option<Vec<i32>>,
     reading: Reading<D::Change>,
     member: Member,
     cut_off: Arc<AtomicBool>,
     /// How often it has joined.
     joined: u32,
-    /// How long it waits at most for other members to be gone.
+    /// The longest wait for other members to be gone. `None`: no limit.
     patience: Option<Duration>,
 }
 
@@ -96,13 +97,14 @@ struct Reading<T> {
     consumer: Arc<GroupConsumer>,
     commands: Sender<Command>,
     events: mpsc::Receiver<Sent<T>>,
-    /// Assignments that the loop has been told of.
+    /// The number of assignments that the loop has received.
     assignments: u64,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> Reading<T> {
-    /// `without_group`: reads these partitions without joining. `joined`: how often this instance has joined before.
+    /// Starts a consumer. `without_group`: read these lanes without joining. `joined`: how often this instance has
+    /// joined before.
     fn start<D: Decode<Change = T>>(
         base: &ClientConfig,
         membership: &Membership,
@@ -113,7 +115,7 @@ impl<T: Send + 'static> Reading<T> {
     ) -> Result<Self, CallError> {
         let mut config = base.clone();
         for (name, value) in SETTINGS {
-            // The client refuses to fetch less than the largest message that it is set to write.
+            // The client refuses to fetch less than the largest message that it is configured to write.
             let is_contradicted = name == "fetch.max.bytes" && config.get("message.max.bytes").is_some();
             if config.get(name).is_none() && !is_contradicted {
                 config.set(name, value);
@@ -121,7 +123,7 @@ impl<T: Send + 'static> Reading<T> {
         }
         config.set("group.id", &membership.group);
         if let Some(instance) = &membership.instance {
-            // A name of its own for each time: what the broker remembers of the one before may be out of date.
+            // Each attempt has a name of its own, because the broker's memory of the previous one may be out of date.
             let name = if joined == 0 { instance.clone() } else { format!("{instance}-{joined}") };
             config.set("group.instance.id", name);
         }
@@ -143,7 +145,8 @@ impl<T: Send + 'static> Reading<T> {
         Ok(Self { consumer, commands, events, assignments: 0, thread })
     }
 
-    /// Leaves the group, waiting for it at most a few seconds: an unreachable broker must not hold up the end.
+    /// Leaves the group, and waits at most a few seconds for that, because an unreachable broker must not delay the
+    /// end.
     async fn end(&mut self) {
         let _ = self.commands.send(Command::Stop);
         self.events.close();
@@ -164,10 +167,10 @@ impl<T: Send + 'static> Reading<T> {
 }
 
 impl<D: Decode> KafkaSource<D> {
-    /// Joins the group. `patience`: how long it waits at most for others to be gone when it joins once more.
+    /// Joins the group. `patience` is the longest wait for other members to be gone when it joins again.
     ///
     /// # Errors
-    /// A property that librdkafka does not accept.
+    /// librdkafka rejects a property.
     pub fn join(
         cluster: &Cluster,
         membership: Membership,
@@ -177,11 +180,10 @@ impl<D: Decode> KafkaSource<D> {
         Self::open(cluster, membership, topics, None, patience)
     }
 
-    /// Reads these lanes without joining the group: no member sees anything of it, and it does not create the
-    /// group.
+    /// Reads these lanes without joining the group. No member notices it, and the group is not created.
     ///
     /// # Errors
-    /// A property that librdkafka does not accept.
+    /// librdkafka rejects a property.
     pub fn open_without_group(
         cluster: &Cluster,
         group: &str,
@@ -223,18 +225,18 @@ impl<D: Decode> KafkaSource<D> {
         })
     }
 
-    /// Leaves the group, waiting for it at most a few seconds.
+    /// Leaves the group, and waits at most a few seconds for that.
     pub async fn close(mut self) {
         self.reading.end().await;
         let Self { reading, .. } = self;
-        // Closes the consumer, which may hang while the broker is away.
+        // This closes the consumer, which may hang while the broker is unreachable.
         let closed = tokio::task::spawn_blocking(move || drop(reading));
         if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             tracing::warn!("the consumer did not close in time");
         }
     }
 
-    /// Commits for this member.
+    /// Returns the committer of this member.
     pub fn committer(&self) -> Committer {
         Committer { consumer: Arc::clone(&self.reading.consumer), topics: self.topics.topics.clone() }
     }
@@ -298,7 +300,7 @@ impl<D: Decode> Source for KafkaSource<D> {
         let mut assignment = TopicPartitionList::new();
         for (lane, next) in from {
             let topic = self.topics.topics.name(*lane);
-            // Cannot fail: the offset is a plain number.
+            // This cannot fail, because the offset is a plain number.
             let _ = assignment.add_partition_offset(topic, partition_of(*lane), Offset::Offset(next.0));
         }
         let _ = self.reading.commands.send(Command::Start(self.reading.assignments, assignment));
@@ -347,7 +349,7 @@ impl<D: Decode> Follow for KafkaSource<D> {
     }
 }
 
-/// Looks at a topic while its records are read.
+/// Reads the state of a topic while its records are read.
 pub struct KafkaBeside {
     cluster: Cluster,
     client: Arc<Client>,
@@ -365,8 +367,8 @@ impl Beside for Arc<KafkaBeside> {
     }
 }
 
-/// Commits offsets outside of any transaction, for sinks that have none, as the member that reads, for as long as that
-/// stays in its group. One that joins again needs another.
+/// Commits offsets outside of a transaction, for sinks without transactions. It commits as the member that reads, as
+/// long as that stays in its group. A member that joins again needs another committer.
 pub struct Committer {
     consumer: Arc<GroupConsumer>,
     topics: Topics,
@@ -378,7 +380,7 @@ impl CommitOffsets for Committer {
     }
 }
 
-/// `assignment`: the one that it is for, counted from 1; `None`: whichever stands.
+/// Commits offsets for this assignment, counted from 1. `None`: for the current assignment, whichever it is.
 async fn commit(
     consumer: &Arc<GroupConsumer>,
     assignment: Option<u64>,
@@ -387,7 +389,7 @@ async fn commit(
     metadata: &str,
 ) -> Result<(), CallError> {
     let call = format!("Kafka: committing the offsets of group {}", consumer.context().group);
-    // A client that has left its group commits as nobody, which the broker accepts while the group is empty.
+    // A client that has left its group commits without a member, which the broker accepts while the group is empty.
     let held = assignment.map_or_else(|| consumer.context().holds_any(), |one| consumer.context().holds(one));
     if !held {
         return Err(CallError::new(call, "this member no longer has the partitions", Kind::Fenced));

@@ -1,4 +1,4 @@
-//! How much the reading thread has sent that the loop has not taken.
+//! The limit on records that the reading thread has sent and the loop has not taken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ impl Drop for Weight {
     }
 }
 
-/// What has been sent and not yet been taken by the loop.
+/// The bytes that were sent and not yet taken by the loop.
 #[derive(Default)]
 pub(super) struct Ahead {
     bytes: AtomicUsize,
@@ -40,7 +40,7 @@ impl Ahead {
         Weight { bytes, ahead: Arc::clone(self) }
     }
 
-    /// Until there is room for more.
+    /// Waits until there is room for more.
     pub(super) async fn has_room(&self) {
         while self.bytes.load(Ordering::SeqCst) >= BYTES_AHEAD_MAX {
             self.taken.notified().await;

@@ -1,4 +1,4 @@
-//! What the client calls back: rebalances, which are answered at once, its statistics and its log.
+//! Callbacks of the client: rebalances, which are answered at once, statistics and log.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,26 +27,26 @@ pub(super) struct Context {
     pub(super) group: String,
     topics: Option<Topics>,
     pub(super) rebalances: Mutex<Vec<Rebalance>>,
-    /// The member that each assignment was given to, in their order.
+    /// The member of each assignment, in order.
     members: Mutex<VecDeque<Member>>,
     made: AtomicU64, // assignments that the group has made
-    /// The number of the one that stands, from 1; 0 for none.
+    /// The number of the current assignment, from 1. 0: none.
     held: AtomicU64,
-    /// The partitions' ends as the client last knew them.
+    /// The last known ends of the partitions.
     ends: Mutex<Offsets>,
-    /// How far they have been fetched.
+    /// The offsets up to which the client has fetched.
     fetched: Mutex<Fetched>,
-    /// The error that was logged last: an outage repeats it many times a second.
+    /// The last logged error. An outage repeats it many times a second.
     told: Mutex<Option<RDKafkaErrorCode>>,
     /// Set while no broker answers.
     cut_off: Arc<AtomicBool>,
     connection: Mutex<Connection>,
 }
 
-/// Whether a broker is connected, as the log says it.
+/// Whether a broker is connected, for the log.
 struct Connection {
     outage: Outage,
-    /// Looks in a row that found none: a connection that is made anew is no outage.
+    /// The number of checks in a row that found no connection. A connection that is only opened again is not an outage.
     missed: u32,
 }
 
@@ -82,7 +82,7 @@ impl Context {
         self.topics.as_ref()?.lane(topic, partition)
     }
 
-    /// These lanes are read without a group that gives them.
+    /// Assigns these lanes without a group.
     pub(super) fn give(&self, partitions: &[i32]) {
         self.gave();
         self.members.lock().unwrap_or_else(PoisonError::into_inner).push_back(None);
@@ -90,12 +90,12 @@ impl Context {
         self.rebalances.lock().unwrap_or_else(PoisonError::into_inner).push(given);
     }
 
-    /// Whether this assignment, counted from 1, is the one that stands.
+    /// Whether this assignment, counted from 1, is the current one.
     pub(super) fn holds(&self, assignment: u64) -> bool {
         assignment != 0 && self.held.load(Ordering::SeqCst) == assignment
     }
 
-    /// Whether any assignment stands.
+    /// Whether there is a current assignment.
     pub(super) fn holds_any(&self) -> bool {
         self.held.load(Ordering::SeqCst) != 0
     }
@@ -105,7 +105,7 @@ impl Context {
         self.held.store(before.wrapping_add(1), Ordering::SeqCst);
     }
 
-    /// The partitions' ends as the client last knew them.
+    /// Returns the last known ends of the partitions.
     pub(super) fn ends(&self) -> Offsets {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -114,13 +114,14 @@ impl Context {
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The member that the next assignment was given to.
+    /// Returns the member of the next assignment.
     pub(super) fn next_member(&self) -> Member {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).pop_front().flatten()
     }
 }
 
-/// The end of a partition: past its last record, where all of it was fetched, as the last offsets may hold none.
+/// Returns the end of a partition. If all of it was fetched, that is after its last record, because the last offsets
+/// may have none.
 fn end_of(partition: &rdkafka::statistics::Partition) -> Option<NextOffset> {
     let fetched = partition.eof_offset >= partition.hi_offset && partition.fetchq_cnt == 0;
     let end = if fetched { partition.app_offset } else { partition.hi_offset };
@@ -178,7 +179,7 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let rebalance = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             if partitions.count() == 0 {
-                // Nothing to find out: without the call, librdkafka would hold up every later rebalance.
+                // There is nothing to find out. Without this call, librdkafka would hold up every later rebalance.
                 if let Err(error) = consumer.assign(partitions) {
                     tracing::warn!(%error, "taking no partitions");
                 }
@@ -192,8 +193,8 @@ impl ConsumerContext for Context {
             )
         } else {
             self.held.store(0, Ordering::SeqCst);
-            // The client would join again by itself, as soon as the partitions are given back, beside whoever has taken over
-            // meanwhile.
+            // Otherwise the client would join again by itself once the partitions are given back, beside an instance
+            // that has taken over meanwhile.
             consumer.unsubscribe();
             if let Err(error) = consumer.unassign() {
                 tracing::warn!(%error, "giving the partitions back");

@@ -1,4 +1,4 @@
-//! From a message to a decoded record: JSON as it stands, Avro by the schemas of a registry.
+//! From a message to a decoded record: JSON as it is, Avro by the schemas of a registry.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::failure::CallError;
 use crate::kafka::registry::Registry;
 use crate::model::Position;
 
-/// How records are written.
+/// The encoding of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
-    /// Each record shows it.
+    /// Each record shows its encoding.
     #[default]
     Auto,
     /// JSON
@@ -24,11 +24,11 @@ pub enum Encoding {
     Avro,
 }
 
-/// Decodes messages of one topic. Each reader has a copy of its own, with the schemas that it has fetched.
+/// Decodes the messages of one topic. Each reader has its own copy, with the schemas that it has fetched.
 #[derive(Clone)]
 pub struct Decoding<D> {
-    /// A decoder for each table whose changes the topic has, with the table's place. A record is of the first that does not take it
-    /// for another's.
+    /// The decoders of all tables whose changes the topic has, each with the table's place. A record belongs to the
+    /// first decoder that does not reject it as a record of another table.
     decoders: Vec<(usize, D)>,
     encoding: Encoding,
     schemas: Schemas,
@@ -36,17 +36,18 @@ pub struct Decoding<D> {
 }
 
 impl<D: Decode> Decoding<D> {
-    /// Of records in JSON alone.
+    /// Creates a decoder of records in JSON.
     pub fn of_json(decoder: D) -> Self {
         Self::new(vec![(0, decoder)], Encoding::Json, None)
     }
 
-    /// Of records written so, with the schemas of this registry. `decoders`: of each table, with its place.
+    /// Creates a decoder of records in this encoding, with the schemas of this registry. `decoders` has a decoder for
+    /// each table, with the table's place.
     pub fn new(decoders: Vec<(usize, D)>, encoding: Encoding, registry: Option<Arc<Registry>>) -> Self {
         Self { decoders, encoding, schemas: Schemas::default(), registry }
     }
 
-    /// The record of a message in this lane; or the schema that has to be fetched first.
+    /// Returns the record of a message in this lane, or the schema that has to be fetched first.
     pub(super) fn decode<M: Message>(
         &mut self,
         message: &M,
@@ -76,7 +77,7 @@ impl<D: Decode> Decoding<D> {
         for (number, (_, decoder)) in self.decoders.iter_mut().enumerate() {
             (place, decoded) = match &value {
                 Err(reject) => (number, Err(reject.clone())),
-                // It follows the delete of its row, which says the table; it does not.
+                // A tombstone does not name its table. The preceding delete of the row does.
                 Ok(None) if are_several => (number, Ok(Decoded::Ignored("tombstone in a topic of several tables"))),
                 Ok(value) => (number, decoder.decode(key_of_row, value.as_deref())),
             };
@@ -89,7 +90,7 @@ impl<D: Decode> Decoding<D> {
             Ok(Decoded::Partial(change, reject)) => Content::Partial(change, letter(reject, None)),
             Ok(Decoded::Ignored(reason)) => Content::Ignored(reason),
             Err(reject) => {
-                // Another table's key is no row of ours.
+                // The key of another table is not a row of this one.
                 let mine = !reject.kind.is_elsewhere() && !are_several;
                 let decoder = self.decoders.get_mut(place).filter(|_| mine);
                 let row = decoder.and_then(|(_, decoder)| decoder.row_of(key_of_row));
@@ -100,7 +101,7 @@ impl<D: Decode> Decoding<D> {
         Ok(SourceRecord { position, table, timestamp_ms, content })
     }
 
-    /// A part of a message as JSON.
+    /// Returns a part of a message as JSON.
     fn json<'m, M: Message>(
         &self,
         message: &'m M,
@@ -126,15 +127,15 @@ impl<D: Decode> Decoding<D> {
         }
     }
 
-    /// Schemas that the registry did not have are asked for again.
+    /// Forgets which schemas the registry did not have, so that they are asked for again.
     pub(super) fn forget_missing(&mut self) {
         self.schemas.forget_missing();
     }
 
-    /// Asks the registry for a schema. Blocks.
+    /// Reads a schema from the registry. Blocks the thread.
     ///
     /// # Errors
-    /// It does not answer, or refuses.
+    /// The registry does not answer, or refuses.
     pub(super) fn fetch(&mut self, id: SchemaId) -> Result<(), CallError> {
         if let Some(registry) = &self.registry {
             self.schemas.learn(id, registry.fetch(id)?);
@@ -143,7 +144,7 @@ impl<D: Decode> Decoding<D> {
     }
 }
 
-/// Why a record is invalid that no decoder is there for; each topic that is read has one.
+/// Returns the reason for an invalid record without a decoder. Each topic that is read has a decoder.
 fn no_decoder() -> Reject {
     Reject { kind: RejectKind::Table, detail: "no table is known for its topic".to_owned() }
 }

@@ -1,41 +1,41 @@
-//! How far everything of a partition has been handed to the loop. Pure.
+//! The offsets up to which everything of a partition has been delivered to the loop. Pure.
 //!
-//! The last offsets of a partition may hold no record: a transaction's marker, or what was aborted. The client says in its
-//! statistics what it has fetched. That is delivered once its queue has been found empty after that.
+//! The last offsets of a partition may have no record, but a transaction's marker or aborted records. The client's
+//! statistics say which offsets it has fetched. These are delivered once its queue was empty afterwards.
 
 use crate::progress::Offsets;
 
-/// Statistics that may have been made before a pause ended, or before reading began somewhere else.
+/// The number of statistics that may be from before a pause ended, or from before reading began elsewhere.
 const STATISTICS_IN_DOUBT: u64 = 2;
 
 /// The client's statistics.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fetched {
-    /// How often they have come.
+    /// The number of statistics so far.
     pub(super) count: u64,
-    /// By partition, what is before this has been fetched.
+    /// By partition, the offset before which everything has been fetched.
     pub(super) offsets: Offsets,
 }
 
-/// What has been delivered.
+/// The delivered offsets.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
-    /// Statistics count from here on.
+    /// The number from which statistics count.
     from: u64,
-    /// The statistics that the last poll began with, which found nothing.
+    /// The statistics at the start of the last poll, if that poll was empty.
     empty: Option<Offsets>,
-    /// What was returned last.
+    /// The last returned offsets.
     known: Offsets,
 }
 
 impl Delivered {
-    /// Nothing was polled for a while, or partitions are read from elsewhere: what was fetched is fetched again.
+    /// Notes an interruption: a pause of polling, or a change of the read offsets. Records are then fetched again.
     pub(super) fn interrupted(&mut self, count: u64) {
         *self = Self { from: count + STATISTICS_IN_DOUBT, empty: None, known: Offsets::new() };
     }
 
-    /// A poll that began with these statistics has ended. Returns what is known to be delivered now, if that is news. Two
-    /// polls have to be empty: the client counts a record as fetched a moment before it is in the queue.
+    /// Takes the end of a poll that began with these statistics. Returns the newly delivered offsets. Two polls have to
+    /// be empty, because the client counts a record as fetched a moment before it is in the queue.
     pub(super) fn polled(&mut self, fetched: Fetched, is_empty: bool) -> Option<Offsets> {
         if !is_empty || fetched.count < self.from {
             self.empty = None;

@@ -25,15 +25,15 @@ use crate::progress::LastRecord;
 use crate::progress::topics::partition_of;
 use crate::retry::Outage;
 
-/// How long a poll without records lasts, which bounds how long a command waits.
+/// The duration of a poll without records. It bounds how long a command waits.
 const POLL_WAIT: Duration = Duration::from_millis(20);
-/// Polls before a schema registry that did not answer is asked again: a second.
+/// The number of polls before an unreachable schema registry is asked again: about a second.
 const POLLS_BEFORE_REGISTRY: u32 = 50;
-/// How long the loop may keep a batch waiting before the partitions are paused and polling goes on.
+/// How long the loop may keep a batch waiting before the partitions are paused and polling continues.
 const LAG_BEFORE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) enum Command {
-    /// Read from here, unless the assignment that it is meant for (counted from 1) is over.
+    /// Start to read at these offsets, unless the assignment with this number (from 1) is over.
     Start(u64, TopicPartitionList),
     Stop,
 }
@@ -47,14 +47,14 @@ pub(super) struct Reader<D: Decode> {
     inbox: Receiver<Command>,
     outbox: mpsc::Sender<Sent<D::Change>>,
     ahead: Arc<Ahead>,
-    /// What is read, and as which group, for errors.
+    /// The topics and the group, for errors.
     what: String,
     /// The next message of its partition, whose schema has to be fetched before it can be decoded.
     pending: Option<OwnedMessage>,
     delivered: Delivered,
-    /// Assignments that the group has made.
+    /// The number of assignments that the group has made.
     assignments: u64,
-    /// Whether the last of them still stands.
+    /// Whether the last of them is still current.
     assigned: bool,
 }
 
@@ -130,7 +130,7 @@ impl<D: Decode> Reader<D> {
         }
     }
 
-    /// Polls until there is nothing left, or a batch is full. Also returns the bytes of its records.
+    /// Polls until there are no more records or the batch is full. Also returns the bytes of the records.
     fn fill(&mut self) -> (Batch<D::Change>, usize, Option<CallError>) {
         let mut batch = Batch::default();
         let consumer = Arc::clone(&self.consumer);
@@ -151,14 +151,14 @@ impl<D: Decode> Reader<D> {
                 Some(Ok(message)) => {
                     let Some(decoded) = self.decode(&message) else { continue };
                     let Ok(record) = decoded else {
-                        // What came before it does not wait for its schema.
+                        // The records before this message do not wait for its schema.
                         self.pending = Some(message.detach());
                         break;
                     };
                     bytes += push(&mut batch, &message, record);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    // The client does not say of which topic. What is known of its end otherwise comes a moment later.
+                    // The client does not name the topic. Other facts about the partition's end come a moment later.
                     let mut lanes = self.lanes.iter().filter(|lane| partition_of(**lane) == partition);
                     batch.ended.extend(lanes.next().filter(|_| lanes.next().is_none()));
                 }
@@ -176,19 +176,20 @@ impl<D: Decode> Reader<D> {
         (batch, bytes, None)
     }
 
-    /// The record of a message, or the schema that has to be fetched first; `None` for a topic that is not read.
+    /// Returns the record of a message, or the schema that has to be fetched first. `None` for a topic that is not
+    /// read.
     fn decode<M: Message>(&mut self, message: &M) -> Option<Result<SourceRecord<D::Change>, SchemaId>> {
         let lane = self.topics.lane(message)?;
         Some(self.topics.decoding(lane)?.decode(message, lane, timestamp_of(message)))
     }
 
-    /// What the client has fetched it fetches again.
+    /// Notes that the client fetches the same records again.
     fn interrupted(&mut self) {
         self.delivered.interrupted(self.consumer.context().fetched().count);
     }
 
-    /// Decodes a message, fetching its schemas. While the registry does not answer, the group is kept alive by polling with
-    /// the partitions paused. `None`: the partitions have been given back, or the loop is gone.
+    /// Decodes a message after fetching its schemas. While the registry does not answer, polling with paused partitions
+    /// keeps the group alive. `None`: the partitions were given back, or the loop has ended.
     fn decode_pending(&mut self, message: &OwnedMessage) -> Result<Option<SourceRecord<D::Change>>, CallError> {
         let mut outage = Outage::new("fetching a schema");
         let mut paused: Option<TopicPartitionList> = None;
@@ -227,7 +228,8 @@ impl<D: Decode> Reader<D> {
         Ok(decoded)
     }
 
-    /// Polls so many times with the partitions paused: nothing is delivered. Whether the partitions and the loop are still there.
+    /// Polls this many times with the partitions paused, so that nothing is delivered. Returns whether the partitions
+    /// and the loop still exist.
     fn keep_alive(&self, polls: u32) -> Result<bool, CallError> {
         for _ in 0..polls {
             let failed = self.consumer.poll(POLL_WAIT).and_then(Result::err);
@@ -242,8 +244,8 @@ impl<D: Decode> Reader<D> {
         Ok(true)
     }
 
-    /// Gives an event to the loop, and waits until there is room for another one: nothing is read that would wait here.
-    /// Whether the loop is still there.
+    /// Sends an event to the loop, and waits until there is room for another one, so that nothing is read that would
+    /// wait here. Returns whether the loop still exists.
     async fn hand_over(&self, next: &mut Option<(Event<D::Change>, usize)>) -> bool {
         if next.is_some() {
             let Ok(permit) = self.outbox.reserve().await else { return false };
@@ -257,8 +259,8 @@ impl<D: Decode> Reader<D> {
         }
     }
 
-    /// Hands an event to the loop; while it does not take it, the group is kept alive by polling with the
-    /// partitions paused. Whether the loop is still there.
+    /// Sends an event to the loop. While the loop does not take it, polling with paused partitions keeps the group
+    /// alive. Returns whether the loop still exists.
     fn send(&mut self, runtime: &tokio::runtime::Handle, event: Event<D::Change>, bytes: usize) -> bool {
         let mut next = Some((event, bytes));
         let mut paused: Option<TopicPartitionList> = None;
@@ -283,7 +285,7 @@ impl<D: Decode> Reader<D> {
                     tracing::debug!("reading is paused: what was read before is still being worked on");
                     paused = Some(assignment);
                 }
-                // Paused partitions deliver nothing; a rebalance is answered and kept for the next round.
+                // Paused partitions deliver nothing. A rebalance is answered and kept for the next round.
                 Err(_) => {
                     let failed = self.consumer.poll(POLL_WAIT).and_then(Result::err);
                     if let Some(error) = failed.and_then(|error| classify(error, &self.what)) {
@@ -299,7 +301,7 @@ fn timestamp_of<M: Message>(message: &M) -> i64 {
     message.timestamp().to_millis().unwrap_or(-1)
 }
 
-/// Puts a record into a batch. The bytes of its message.
+/// Adds a record to a batch. Returns the bytes of its message.
 fn push<M: Message, T>(batch: &mut Batch<T>, message: &M, record: SourceRecord<T>) -> usize {
     let last = LastRecord { offset: message.offset(), timestamp_ms: record.timestamp_ms };
     batch.last_records.insert(record.position.partition, last);
@@ -307,11 +309,11 @@ fn push<M: Message, T>(batch: &mut Batch<T>, message: &M, record: SourceRecord<T
     message.key().map_or(0, <[u8]>::len) + message.payload().map_or(0, <[u8]>::len)
 }
 
-/// Errors that the source does not recover from by itself.
+/// Returns errors that the source cannot recover from.
 fn classify(error: KafkaError, what: &str) -> Option<CallError> {
     let kind = match (error::kind(&error), &error) {
         (Kind::Unreachable, _) => return None,
-        // While reading: this member's own session has ended, and the client joins again.
+        // During reading this means that the session of this member has ended and the client joins again.
         (Kind::Fenced, KafkaError::MessageConsumptionFatal(_)) => Kind::Fenced,
         (Kind::Fenced, _) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::FencedInstanceId) => return None,
         (kind, _) => kind,
