@@ -1,14 +1,14 @@
-//! Settings: the built-in defaults, the user's file, the environment → one validated [`Config`].
+//! The settings: built-in defaults, the user's file and the environment become one validated [`Config`].
 //!
-//! - `layers`: where values come from, and which layer wins
-//! - `reader`: typed reading of one section; every problem is collected with its key and its origin
-//! - `settings`: which keys there are, and what they may hold
+//! - `layers`: the sources of values, and their precedence
+//! - `reader`: typed reading of one section, which collects every problem with its key and origin
+//! - `settings`: the keys and their allowed values
 //! - `sources`: the topics of changes
-//! - `checks`: what names, addresses and URLs must look like
+//! - `checks`: the form of names, addresses and URLs
 //!
-//! Only [`Config`] travels through the program. Values are read by `reader` rather than by serde, because the
-//! `config` crate's deserializer stops at the first error, does not know which file an unknown key stands in,
-//! prints the value that it refuses (which may be a password) and takes `true`, `"on"` and `1.6` for integers.
+//! Only [`Config`] is used in the rest of the program. `reader` reads the values, not serde. The `config` crate's
+//! deserializer stops at the first error, does not know in which file an unknown key is, prints the rejected value,
+//! which may be a password, and accepts `true`, `"on"` and `1.6` as integers.
 
 mod checks;
 mod layers;
@@ -32,33 +32,33 @@ pub(crate) use checks::group_id as check_group_id;
 pub use checks::{connect_url as check_connect_url, postgres_url as check_url, redact_url, without_login};
 pub use reader::Problem;
 
-/// What names of environment variables start with: `TRIPLINE__SECTION__KEY`.
+/// The prefix of the names of environment variables: `TRIPLINE__SECTION__KEY`.
 pub const ENVIRONMENT_PREFIX: &str = "TRIPLINE__";
 
-/// Everything that can be set, validated. Its `Debug` output shows no password.
+/// All validated settings. The `Debug` output shows no password.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// How long unreachable servers are waited for at start.
+    /// How long to wait for unreachable servers at the start.
     pub startup_wait: Duration,
     /// The Kafka cluster and the consumer group.
     pub kafka: Kafka,
-    /// The first topic of changes and how its records are read.
+    /// The first topic of changes, and how to read its records.
     pub source: Source,
-    /// All topics of changes with their tables; never empty. `[source]` alone is the only one.
+    /// All topics of changes with their tables, never empty. `[source]` alone is the only one.
     pub sources: Vec<Source>,
     /// The database that confirms.
     pub postgres: Postgres,
-    /// Where and how often progress is stored.
+    /// Where and how often to store progress.
     pub checkpoint: Checkpoint,
-    /// How often memory is compared with the table, and at what cost.
+    /// How often to compare memory with the table, and at what cost.
     pub audit: Audit,
-    /// Bounds on memory.
+    /// The limits on memory.
     pub limits: Limits,
-    /// The rules as written, in the file's order; never empty, names unique.
+    /// The rules as written, in the file's order. The list is never empty, and the names are unique.
     pub rules: Vec<RuleSettings>,
-    /// Where alerts go.
+    /// The sinks of alerts.
     pub alerts: Alerts,
-    /// The page, where it is on.
+    /// The page, if it is on.
     pub web: Option<Web>,
     /// Kafka Connect, for `tripline doctor`.
     pub connect: Option<Connect>,
@@ -66,18 +66,18 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Everything that can be set for the archive, validated. Its `Debug` output shows no password.
+/// All validated settings of the archive. The `Debug` output shows no password.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArchiveConfig {
-    /// How long unreachable servers are waited for at start.
+    /// How long to wait for unreachable servers at the start.
     pub startup_wait: Duration,
-    /// The Kafka cluster; the group is that of `[archive]`.
+    /// The Kafka cluster. The group is that of `[archive]`.
     pub kafka: Kafka,
-    /// How records are read; the topic is that of `[archive]`.
+    /// How to read the records. The topic is that of `[archive]`.
     pub source: Source,
-    /// The database whose catalog says what the columns are, where one is given.
+    /// The database whose catalog has the columns, if one is given.
     pub postgres: Option<Postgres>,
-    /// What is archived, and where.
+    /// The topic to archive, and the target.
     pub archive: Archive,
     /// The program's own log.
     pub log: Log,
@@ -90,19 +90,19 @@ pub struct Archive {
     pub topic: String,
     /// The consumer group.
     pub group_id: String,
-    /// Where it starts that nothing is known of.
+    /// Where to start if there is no progress.
     pub starting_offsets: StartAt,
-    /// The folder of progress.
+    /// The folder for progress.
     pub checkpoint_dir: PathBuf,
-    /// The folder of the Parquet files.
+    /// The folder for the Parquet files.
     pub output_path: PathBuf,
-    /// Records of an epoch at most.
+    /// The greatest number of records in an epoch.
     pub max_offsets_per_trigger: usize,
     /// The longest time between two epochs.
     pub trigger_interval: Duration,
-    /// The column whose date names the folder of a row; `None`: the commit time of the change.
+    /// The column whose date names the folder of a row. `None`: the commit time of the change.
     pub partition_by: Option<String>,
-    /// What happens when the group's offsets are gone and the checkpoint is there.
+    /// The reaction to missing offsets of the group while the checkpoint exists.
     pub when_group_is_missing: WhenGroupIsMissing,
 }
 
@@ -111,19 +111,19 @@ pub struct Archive {
 pub struct Kafka {
     /// `host:port`, comma-separated.
     pub bootstrap_servers: String,
-    /// The consumer group; also the name of its folder under [`Checkpoint::dir`].
+    /// The consumer group. It is also the name of its folder under [`Checkpoint::dir`].
     pub group_id: String,
     /// Where a group without any progress starts.
     pub auto_offset_reset: StartAt,
-    /// What happens when the group's offsets are gone and the checkpoint is there.
+    /// The reaction to missing offsets of the group while the checkpoint exists.
     pub when_group_is_missing: WhenGroupIsMissing,
     /// How long a transaction of alerts may be open before the broker aborts it.
     pub transaction_timeout: Duration,
-    /// Further librdkafka settings by their dotted names; values may be secrets.
+    /// Further librdkafka settings by their dotted names. Values may be secrets.
     pub properties: BTreeMap<String, String>,
 }
 
-/// Names of the properties only: their values may be passwords.
+/// Shows only the names of the properties, because the values may be passwords.
 impl fmt::Debug for Kafka {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let properties: BTreeMap<&str, &str> = self.properties.keys().map(|name| (name.as_str(), "***")).collect();
@@ -138,23 +138,23 @@ impl fmt::Debug for Kafka {
     }
 }
 
-/// What happens when the group's offsets are gone and the checkpoint is there.
+/// The reaction to missing offsets of the group while the checkpoint exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenGroupIsMissing {
-    /// They were deleted to have everything read again, unless they have expired.
+    /// Read everything again, because the offsets were deleted for that, unless they have expired.
     Reprocess,
-    /// On from the checkpoint.
+    /// Resume from the checkpoint.
     Resume,
 }
 
-/// What happens to open episodes when their rule has changed.
+/// The reaction of open episodes to a change of their rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnRuleChange {
-    /// They go on.
+    /// The episodes stay open.
     Carry,
-    /// They are forgotten, and what holds fires anew.
+    /// The episodes are dropped, and keys that match the new rule alert again.
     Refire,
 }
 
@@ -163,11 +163,11 @@ pub enum OnRuleChange {
 pub struct Source {
     /// The topic of changes.
     pub topic: String,
-    /// The table whose changes it has, as `schema.name`; `None`: the one that the topic is named after.
+    /// The table of the topic's changes, as `schema.name`. `None`: the table in the topic's name.
     pub table: Option<String>,
-    /// How records are written, and what stands around a row.
+    /// The encoding of records, and their form around a row.
     pub format: SourceFormat,
-    /// Where the schemas of Avro are.
+    /// The registry of Avro schemas.
     pub schema_registry: Option<SchemaRegistry>,
     /// The connector's `decimal.handling.mode`.
     pub decimals: DecimalHandling,
@@ -179,14 +179,14 @@ pub struct Source {
     pub unavailable_value_placeholder: String,
     /// Whether the converter keeps NULL in a column that has a default.
     pub connector_keeps_nulls: bool,
-    /// What happens at a record that cannot be understood.
+    /// The reaction to an invalid record.
     pub on_bad_record: OnBadRecord,
-    /// Where such records are copied to.
+    /// The topic to which invalid records are copied.
     pub dead_letter_topic: String,
 }
 
 impl Source {
-    /// What the records do not say themselves.
+    /// Returns the settings that the records do not contain.
     pub fn encodings(&self) -> debezium::Settings {
         debezium::Settings {
             decimals: self.decimals,
@@ -201,7 +201,7 @@ impl Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceFormat {
-    /// Each record shows it.
+    /// Each record shows its format.
     Auto,
     /// Debezium's envelope in JSON.
     Json,
@@ -214,7 +214,7 @@ pub enum SourceFormat {
 }
 
 impl SourceFormat {
-    /// What stands around a row.
+    /// Returns the form around a row.
     pub fn shape(self) -> debezium::Shape {
         match self {
             Self::Auto => debezium::Shape::Auto,
@@ -231,11 +231,11 @@ pub struct SchemaRegistry {
     pub url: String,
     /// User and password.
     pub login: Option<(String, String)>,
-    /// A file of certificates in PEM: the authorities that are trusted, and no others.
+    /// A file with certificates in PEM. Only these authorities are trusted.
     pub ca: Option<PathBuf>,
 }
 
-/// Without the password.
+/// Shows everything except the password.
 impl fmt::Debug for SchemaRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.login.as_ref().map(|(user, _)| user);
@@ -243,34 +243,34 @@ impl fmt::Debug for SchemaRegistry {
     }
 }
 
-/// What happens at a record that cannot be understood.
+/// The reaction to an invalid record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBadRecord {
-    /// It is copied to the dead-letter topic, and the stream goes on.
+    /// Copy it to the dead-letter topic, and continue.
     DeadLetter,
-    /// The program stops at it.
+    /// Stop the program at the record.
     Stop,
 }
 
 /// `[postgres]`
 #[derive(Clone, PartialEq, Eq)]
 pub struct Postgres {
-    /// `postgres://user:password@host:port/database?…`; a secret, print it by [`redact_url`] only.
+    /// `postgres://user:password@host:port/database?…`. It is a secret, so print it only with [`redact_url`].
     pub url: String,
-    /// The longest that one confirming statement may run.
+    /// The longest duration of a confirming statement.
     pub statement_timeout: Duration,
-    /// Connections at once, at most.
+    /// The greatest number of connections.
     pub max_connections: u32,
-    /// Keys asked for in one statement, at most.
+    /// The greatest number of keys in one statement.
     pub keys_per_statement: usize,
-    /// How often the whole rule is run, to find keys that the stream missed; `None`: never.
+    /// How often to run the whole rule, to find keys that the stream missed. `None`: never.
     pub sweep_interval: Option<Duration>,
-    /// The time zone of rules that name none; `None`: that of a plain session of the role in the database.
+    /// The time zone of rules that name none. `None`: that of a plain session of the role in the database.
     pub time_zone: Option<String>,
 }
 
-/// The URL without its password.
+/// Shows the URL without its password.
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Postgres")
@@ -287,62 +287,62 @@ impl fmt::Debug for Postgres {
 /// `[checkpoint]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The folder that holds one folder per group; relative to the working directory.
+    /// The folder with one folder for each group. It is relative to the working directory.
     pub dir: PathBuf,
     /// The longest time between two epochs.
     pub trigger_interval: Duration,
-    /// Time between two stored copies of the state.
+    /// The time between two stored states.
     pub state_interval: Duration,
-    /// What happens to open episodes when their rule has changed.
+    /// The reaction of open episodes to a change of their rule.
     pub on_rule_change: OnRuleChange,
-    /// The topic that keeps a copy of every open episode.
+    /// The recovery topic, with a copy of every open episode.
     pub episodes_topic: String,
 }
 
-/// `[audit]`: memory is compared with the table, key by key.
+/// `[audit]`: comparing memory with the table, key by key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// How long a cycle over all keys takes, unless the bound on its cost makes it longer.
+    /// The length of a cycle over all keys, unless the limit on its cost makes it longer.
     pub period: Duration,
-    /// Statement seconds per second at most, in millionths: one budget for audit, sweep and repairs.
+    /// The greatest number of statement seconds per second, in millionths, for audit, sweep and repairs together.
     pub max_database_share: u32,
 }
 
-/// `[limits]`: at a bound reading pauses, and nothing is dropped.
+/// `[limits]`: reading pauses at a limit. Nothing is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows held over all rules; `None`: no bound.
+    /// The greatest number of rows held by all rules. `None`: no limit.
     pub max_rows: Option<usize>,
-    /// The process's resident memory in MiB; `None`: no bound.
+    /// The greatest resident memory of the process in MiB. `None`: no limit.
     pub max_rss_mb: Option<usize>,
 }
 
-/// One `[[rules]]` entry: its SQL is not yet parsed.
+/// One `[[rules]]` entry. The SQL is not parsed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSettings {
-    /// Unique; 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    /// The unique name, 1 to 64 of `A-Z a-z 0-9 . _ -`.
     pub name: String,
-    /// Free text of at most 64 characters, by custom `info`, `warning` or `critical`.
+    /// Free text of at most 64 characters, usually `info`, `warning` or `critical`.
     pub severity: String,
     /// The template of an alert's message, if one is given.
     pub message: Option<String>,
     /// The query.
     pub sql: String,
-    /// What NOW() is in it.
+    /// The meaning of NOW() in the query.
     pub time: Time,
-    /// Whether Postgres is asked before an alert.
+    /// Whether Postgres confirms an alert.
     pub confirm: Confirm,
-    /// The time zone of its session; `None`: that of `[postgres]`.
+    /// The time zone of the rule's session. `None`: that of `[postgres]`.
     pub time_zone: Option<String>,
-    /// Who evaluates it.
+    /// Whether memory or Postgres evaluates the rule.
     pub evaluate: Evaluate,
-    /// The outputs that are its key, where Postgres evaluates it; empty: the columns of GROUP BY.
+    /// The outputs that are the key of a rule which Postgres evaluates. Empty: the columns of GROUP BY.
     pub key: Vec<String>,
-    /// When Postgres is asked, where it evaluates the rule.
+    /// The times at which Postgres evaluates the rule, if it does.
     pub pace: Pace,
 }
 
-/// `[alerts.…]`: each sink is on when its section is present; the log alone when none is.
+/// `[alerts.…]`: each sink is on if its section is present. Without any section, only the log is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alerts {
     /// Alert lines on standard output.
@@ -363,13 +363,13 @@ pub struct KafkaAlerts {
 /// `[alerts.postgres]`
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresAlerts {
-    /// The database of the table, by default that of [`Postgres::url`]; a secret, print it by [`redact_url`] only.
+    /// The table's database, by default [`Postgres::url`]. It is a secret, so print it only with [`redact_url`].
     pub url: String,
-    /// Whether the table's migrations run at start.
+    /// Whether to run the table's migrations at the start.
     pub migrate: bool,
 }
 
-/// The URL without its password.
+/// Shows the URL without its password.
 impl fmt::Debug for PostgresAlerts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresAlerts").field("url", &redact_url(&self.url)).field("migrate", &self.migrate).finish()
@@ -379,20 +379,20 @@ impl fmt::Debug for PostgresAlerts {
 /// `[web]`: the page, health and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
-    /// Where it listens: on the loopback, unless others are allowed.
+    /// The listening address. It is a loopback address, unless others are allowed.
     pub listen: SocketAddr,
-    /// Further names by which it is reached.
+    /// Further host names of the page.
     pub hosts: Vec<String>,
 }
 
 /// `[connect]`
 #[derive(Clone, PartialEq, Eq)]
 pub struct Connect {
-    /// `http://user:password@host:port`; a secret, print it by [`without_login`] only.
+    /// `http://user:password@host:port`. It is a secret, so print it only with [`without_login`].
     pub url: String,
 }
 
-/// The URL without its login.
+/// Shows the URL without its login.
 impl fmt::Debug for Connect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect").field("url", &without_login(&self.url)).finish()
@@ -402,14 +402,15 @@ impl fmt::Debug for Connect {
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// A level, or a filter such as `info,tripline::source=debug`; known to parse.
+    /// A level, or a filter such as `info,tripline::source=debug`. It has been parsed before.
     pub level: String,
-    /// How lines look.
+    /// The format of the lines.
     pub format: Format,
 }
 
 impl Config {
-    /// Where the table of alerts is, or would be: `alerts.postgres.url`, else `postgres.url`; and the setting's name.
+    /// Returns the URL of the table of alerts, and the name of the setting: `alerts.postgres.url`, else `postgres.url`.
+    /// The table need not exist.
     pub fn table_url(&self) -> (&str, &'static str) {
         match &self.alerts.postgres {
             Some(table) if table.url != self.postgres.url => (&table.url, "alerts.postgres.url"),
@@ -418,13 +419,13 @@ impl Config {
     }
 }
 
-/// Why there is no configuration. The text says what is wrong, where, and what to do; it shows no secret.
+/// Why there is no configuration. The text says what is wrong, where, and what to do. It shows no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file is missing or may not be read.
+    /// The file does not exist, or cannot be read.
     #[error("cannot read the configuration file {}: {source}; give the path of a readable file with --config", path.display())]
     Read {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -432,15 +433,15 @@ pub enum ConfigError {
     /// The file is not TOML.
     #[error("{}: {detail}", path.display())]
     Syntax {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// Line and column, counted from 1, where known; and what is wrong there.
+        /// The problem, with line and column from 1 if they are known.
         detail: String,
     },
-    /// Keys or values are wrong: everything that was found, one per line.
+    /// Keys or values are wrong. The text has all problems, one per line.
     #[error("{}", lines(.0))]
     Invalid(Vec<Problem>),
-    /// The layers could not be laid over one another.
+    /// The layers could not be merged.
     #[error("the configuration cannot be put together: {0}")]
     Merge(#[from] ::config::ConfigError),
 }
@@ -449,12 +450,12 @@ fn lines(problems: &[Problem]) -> String {
     problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Reads the settings of `tripline archive` like [`load`]: `[archive]` is required, and neither `kafka.group_id`,
-/// `source.topic`, `postgres.url` nor rules are. What the file holds for the other jobs is checked as well.
+/// Reads the settings of `tripline archive` like [`load`]. `[archive]` is required. `kafka.group_id`, `source.topic`,
+/// `postgres.url` and rules are not. Settings of other jobs are checked as well.
 ///
 /// # Errors
 ///
-/// As for [`load`].
+/// Those of [`load`].
 pub fn load_archive(
     path: &Path,
     env: impl IntoIterator<Item = (String, String)>,
@@ -462,14 +463,14 @@ pub fn load_archive(
     read(path, env, settings::read_archive)
 }
 
-/// Reads the built-in defaults, then the file at `path`, then those variables of `env` whose names start with
-/// [`ENVIRONMENT_PREFIX`]; later ones win. Other variables are ignored. [`process_environment`] gives the
-/// process's own.
+/// Reads the built-in defaults, then the file at `path`, then the variables in `env` whose names start with
+/// [`ENVIRONMENT_PREFIX`]. Later values take precedence. Other variables are ignored. [`process_environment`] returns
+/// the process's own.
 ///
 /// # Errors
 ///
-/// [`ConfigError`]: the file cannot be read or is not TOML; or keys are unknown, missing, of the wrong type or
-/// out of range, all of them reported together.
+/// [`ConfigError`]: the file cannot be read or is not TOML, or keys are unknown, missing, of the wrong type or out of
+/// range. All of them are reported together.
 pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
     read(path, env, settings::read)
 }
@@ -489,8 +490,8 @@ fn read<T>(
     }
 }
 
-/// The process's variables that start with [`ENVIRONMENT_PREFIX`]. Unlike [`std::env::vars`] it does not panic
-/// at variables that are not Unicode; what is not becomes U+FFFD.
+/// Returns the process's variables that start with [`ENVIRONMENT_PREFIX`]. Unlike [`std::env::vars`] it does not panic
+/// at a variable that is not Unicode, but replaces invalid parts by U+FFFD.
 pub fn process_environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))

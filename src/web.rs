@@ -1,15 +1,15 @@
-//! The page, and what machines ask for: `/livez`, `/readyz`, `/metrics`. Read-only, off unless configured, on the
-//! loopback unless allowed; everything that it serves is built into the program.
+//! The page, and the endpoints for programs: `/livez`, `/readyz`, `/metrics`. The server is read-only, off unless
+//! configured, and on the loopback unless others are allowed. All served files are built into the program.
 //!
-//! - this file: which path is what
-//! - [`connections`]: who is served
-//! - [`guard`]: who may ask, and what a browser may do with the answer
-//! - [`api`]: what the page asks for, as JSON
-//! - [`events`]: what happens, as server-sent events
-//! - [`health`]: whether the run is well
+//! - this file: the paths
+//! - [`connections`]: accepting and closing connections
+//! - [`guard`]: which requests are allowed, and what a browser may do with the answer
+//! - [`api`]: the page's data, as JSON
+//! - [`events`]: new alerts and numbers, as server-sent events
+//! - [`health`]: whether the run is healthy
 //! - [`metrics`]: Prometheus's text format
-//! - [`open`]: what is open now
-//! - [`history`]: the last minutes, for a page that has just been opened
+//! - [`open`]: the open alerts
+//! - [`history`]: the last minutes, for a page that was just opened
 
 mod api;
 mod connections;
@@ -45,14 +45,14 @@ use history::History;
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A server at work; it ends when this is dropped.
+/// A running server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Web {
     address: SocketAddr,
     tasks: [JoinHandle<()>; 2],
 }
 
-/// What every request is answered from.
+/// The state from which every request is answered.
 #[derive(Debug)]
 struct Site {
     status: Arc<RunStatus>,
@@ -61,15 +61,15 @@ struct Site {
     health: health::Health,
     guard: Guard,
     messages: open::Messages,
-    /// Of this process: numbers of things that happened mean nothing in another one.
+    /// The id of this process. The numbers of events have no meaning in another process.
     run: String,
 }
 
 impl Web {
-    /// Starts to serve. `config`, `cluster`: those of the run.
+    /// Starts to serve. `config` and `cluster` are those of the run.
     ///
     /// # Errors
-    /// A text for the user: the address cannot be had, or the database's is none.
+    /// A text for the user: the address cannot be used, or the database's URL is invalid.
     pub async fn start(
         settings: &config::Web,
         status: Arc<RunStatus>,
@@ -102,7 +102,7 @@ impl Web {
         Ok(Self { address, tasks: [serving, sampling] })
     }
 
-    /// Where it listens.
+    /// Returns the listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -167,9 +167,9 @@ fn json(status: StatusCode, value: Json) -> Response<Body> {
     typed(status, "application/json", for_browsers(value).to_string())
 }
 
-/// Integers that a browser would round, as text.
+/// Converts integers that a browser would round to text.
 fn for_browsers(value: Json) -> Json {
-    /// The greatest integer up to which each has a float of its own: 2^53 - 1.
+    /// The greatest integer up to which each integer has its own float: 2^53 - 1.
     const SAFE: i64 = (1 << 53) - 1;
     match value {
         Json::Number(number) if number.is_u64() || number.is_i64() => {

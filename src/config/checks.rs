@@ -1,12 +1,12 @@
-//! What names, addresses and URLs must look like. Each check returns what is wrong and what to do.
+//! Checks of names, addresses and URLs. Each check returns what is wrong and what to do.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-/// Parameters that the driver reads from a URL, and whether their values may be shown. It ignores others, with
-/// a warning that prints them: a misspelt `pasword=…` must not get that far.
+/// The parameters that the driver reads from a URL, and whether their values may be shown. The driver ignores other
+/// parameters with a warning that prints them. A misspelt `pasword=…` must not get that far.
 const URL_PARAMETERS: [(&str, bool); 18] = [
     ("sslmode", true),
     ("ssl-mode", true),
@@ -28,7 +28,7 @@ const URL_PARAMETERS: [(&str, bool); 18] = [
     ("options", true),
 ];
 
-/// Properties that Tripline sets, and why they cannot be chosen.
+/// Properties that Tripline sets, and why the user cannot set them.
 const OWN_PROPERTIES: [(&str, &str); 21] = [
     ("bootstrap.servers", "use kafka.bootstrap_servers"),
     ("metadata.broker.list", "use kafka.bootstrap_servers"),
@@ -55,7 +55,7 @@ const OWN_PROPERTIES: [(&str, &str); 21] = [
 
 const PROGRESS: &str = "its progress depends on it; remove it";
 
-/// Whether a property may be passed on to librdkafka.
+/// Checks that a property may be passed to librdkafka.
 pub(super) fn property(name: &str) -> Result<(), String> {
     match OWN_PROPERTIES.iter().find(|(own, _)| *own == name) {
         Some((_, instead)) => Err(format!("set by Tripline itself: {instead}")),
@@ -64,7 +64,8 @@ pub(super) fn property(name: &str) -> Result<(), String> {
     }
 }
 
-/// A property of librdkafka that may not be longer than a transaction: librdkafka would refuse to make the producer.
+/// Checks a property of librdkafka that must not be longer than a transaction. Otherwise librdkafka would refuse to
+/// create the producer.
 pub(super) fn within_transaction(name: &str, value: &str, transaction: Duration) -> Result<(), String> {
     let more = match name {
         "socket.timeout.ms" => 100,
@@ -79,12 +80,12 @@ pub(super) fn within_transaction(name: &str, value: &str, transaction: Duration)
     }
 }
 
-/// A path that names something.
+/// Checks that a path is not empty.
 pub(super) fn folder(path: &str) -> Result<(), String> {
     if path.trim().is_empty() { Err("is empty; name a folder".to_owned()) } else { Ok(()) }
 }
 
-/// Anything: for text without a form of its own.
+/// Accepts any text.
 pub(super) fn any(_: &str) -> Result<(), String> {
     Ok(())
 }
@@ -97,12 +98,12 @@ fn plain(name: &str, max: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Kafka's own rule for names of topics.
+/// Checks Kafka's own rule for names of topics.
 pub(super) fn topic(name: &str) -> Result<(), String> {
     plain(name, 249)
 }
 
-/// `schema.name`, each as Postgres stores it.
+/// Checks the form `schema.name`, with both names as Postgres stores them.
 pub(super) fn table(name: &str) -> Result<(), String> {
     match name.split_once('.') {
         Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok(()),
@@ -110,13 +111,13 @@ pub(super) fn table(name: &str) -> Result<(), String> {
     }
 }
 
-/// Rule names stand in alert ids, file names and metrics.
+/// Checks the name of a rule, which is used in alert ids, file names and metrics.
 pub(super) fn rule_name(name: &str) -> Result<(), String> {
     plain(name, 64)
 }
 
-/// A name of the IANA time zone database, as far as its form goes: which there are, the server knows. An offset such as
-/// `+03` is refused, since Postgres takes it for three hours west.
+/// Checks the form of a name of the IANA time zone database. Only the server knows which names exist. An offset such as
+/// `+03` is rejected, because Postgres reads it as three hours west.
 pub(super) fn time_zone(name: &str) -> Result<(), String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte);
     if name.len() > 64 || !name.starts_with(|first: char| first.is_ascii_alphabetic()) || !name.bytes().all(is_plain) {
@@ -128,7 +129,7 @@ pub(super) fn time_zone(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Free text of one line.
+/// Checks that a text has only one line.
 pub(super) fn severity(text: &str) -> Result<(), String> {
     if text.chars().count() > 64 || text.contains(char::is_control) {
         return Err(format!("must be one line of at most 64 characters, not {}", shown(text)));
@@ -136,7 +137,7 @@ pub(super) fn severity(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A group id is the name of its checkpoint folder too.
+/// Checks a group id, which is also the name of its checkpoint folder.
 pub(crate) fn group_id(id: &str) -> Result<(), String> {
     if id.len() > 200 {
         return Err("must be at most 200 bytes long: it is also the name of a folder".to_owned());
@@ -149,7 +150,7 @@ pub(crate) fn group_id(id: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The address of a schema registry, without a login.
+/// Checks the address of a schema registry, which must not contain a login.
 pub(super) fn registry_url(text: &str) -> Result<(), String> {
     let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let Some(url) = url else { return Err("must be a URL of the form http://host:port".to_owned()) };
@@ -159,9 +160,9 @@ pub(super) fn registry_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `host:port`, comma-separated, as librdkafka takes them.
+/// Checks `host:port`, comma-separated, as librdkafka accepts them.
 pub(super) fn servers(text: &str) -> Result<(), String> {
-    // Not shown: what stands before it is a login.
+    // The text is not shown, because a login may precede the `@`.
     if text.contains('@') {
         return Err(
             "must be host:port, without a login: set sasl.username and sasl.password in [kafka.properties]".to_owned()
@@ -181,7 +182,7 @@ pub(super) fn servers(text: &str) -> Result<(), String> {
     }
 }
 
-/// An address and a port to listen at: of this machine alone, unless others are allowed.
+/// Checks a listening address with its port. It must be of this machine, unless others are allowed.
 pub(super) fn listen(text: &str, remote: bool) -> Result<(), String> {
     let Ok(address) = text.parse::<std::net::SocketAddr>() else {
         return Err(format!("must be an address and a port such as 127.0.0.1:8787, not {}", shown(text)));
@@ -192,10 +193,10 @@ pub(super) fn listen(text: &str, remote: bool) -> Result<(), String> {
     Err("lets other machines look, without a password: use 127.0.0.1, or set web.allow_remote = true".to_owned())
 }
 
-/// A URL that the Postgres driver takes. Nothing of it is shown.
+/// Checks a URL for the Postgres driver. The error shows nothing of it.
 ///
 /// # Errors
-/// What is wrong with it, and what to do.
+/// The problem with the URL, and what to do.
 pub fn postgres_url(url: &str) -> Result<(), String> {
     const SHAPE: &str = "must be a URL of the form postgres://user:password@host:port/database";
     const ENCODE: &str = "special characters in user and password must be percent-encoded";
@@ -205,7 +206,7 @@ pub fn postgres_url(url: &str) -> Result<(), String> {
     for (name, _) in parameters(url) {
         let known = URL_PARAMETERS.iter().any(|(known, _)| *known == name);
         if !known && !name.is_empty() && !name.starts_with("options[") {
-            // Without its name: what follows a stray `?` or `&` may be the rest of a password.
+            // The name is not shown, because the text after a stray `?` or `&` may be the rest of a password.
             let names: Vec<&str> = URL_PARAMETERS.iter().map(|(name, _)| *name).collect();
             return Err(format!("has an unknown parameter after `?`; known: {}; {ENCODE}", names.join(", ")));
         }
@@ -216,7 +217,7 @@ pub fn postgres_url(url: &str) -> Result<(), String> {
     }
 }
 
-/// The driver's reason without its preamble; it names no part of user or password.
+/// Returns the driver's reason without its preamble. It contains no part of user or password.
 fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Configuration(inner) => inner.to_string(),
@@ -224,16 +225,16 @@ fn reason(error: &sqlx::Error) -> String {
     }
 }
 
-/// Names and values after `?`.
+/// Returns the names and values after `?`.
 fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.split_once('#').map_or(query, |(query, _)| query);
     query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// A Postgres URL for people: the password, and every parameter that may be a secret, replaced by `***`. What
-/// does not look like such a URL is replaced as a whole. Where a character of the password should have been
-/// percent-encoded, more is hidden rather than less.
+/// Returns a Postgres URL for display. The password, and every parameter that may be a secret, are replaced by `***`. A
+/// text that does not look like such a URL is replaced as a whole. If a character of the password should have been
+/// percent-encoded, more is hidden, never less.
 ///
 /// ```
 /// let shown = tripline::config::redact_url("postgres://bob:hunter2@db.example:5432/shop?sslmode=require");
@@ -247,12 +248,12 @@ pub fn redact_url(url: &str) -> String {
     if !matches!(scheme, "postgres" | "postgresql") {
         return HIDDEN.to_owned();
     }
-    // The last `@` of all: earlier ones may belong to the password.
+    // The last `@` counts, because earlier ones may belong to the password.
     let (user, at, place) = match rest.rsplit_once('@') {
         Some((user, place)) => (user, "@", place),
         None => ("", "", rest),
     };
-    // Then the `@` may be one in a parameter's value, and what follows it the rest of a secret.
+    // In this case the `@` may be in a parameter's value, and the text after it may be the rest of a secret.
     if user.contains('?') {
         return format!("{scheme}://{HIDDEN}");
     }
@@ -262,7 +263,7 @@ pub fn redact_url(url: &str) -> String {
     };
     let address = place.split_once(['?', '#']).map_or(place, |(address, _)| address);
     let host = address.split_once('/').map_or(address, |(host, _)| host);
-    // `user:password` without `@host`: what stands for the port is none.
+    // This is `user:password` without `@host`, so the text in place of the port is not a port.
     let port = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map_or("", |(_, port)| port);
     if !port.bytes().all(|byte| byte.is_ascii_digit()) || user.contains(['/', '#']) {
         return format!("{scheme}://{HIDDEN}");
@@ -280,17 +281,17 @@ pub fn redact_url(url: &str) -> String {
     shown
 }
 
-/// A value in an error: quoted, its control characters escaped, and not longer than a line.
+/// Returns a value for an error: quoted, with control characters escaped, and not longer than a line.
 pub(super) fn shown(text: &str) -> String {
     let start: String = text.chars().take(80).collect();
     let more = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{more}")
 }
 
-/// `http://host:port` or `https://…`, with or without a login.
+/// Checks `http://host:port` or `https://…`, with or without a login.
 ///
 /// # Errors
-/// What it is to look like; the text does not show it.
+/// The expected form. The text does not show the URL.
 pub fn connect_url(url: &str) -> Result<(), String> {
     const SHAPE: &str = "must be a URL of the form http://host:8083, with user:password@ before the host if need be";
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(SHAPE)?;
@@ -300,10 +301,10 @@ pub fn connect_url(url: &str) -> Result<(), String> {
     if host.is_empty() || host.starts_with(':') || url.contains(odd) { Err(SHAPE.to_owned()) } else { Ok(()) }
 }
 
-/// A URL without user and password, for people to see.
+/// Returns a URL without user and password, for display.
 pub fn without_login(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return "***".to_owned() };
-    // The last `@` of all, as a password may hold one that is not encoded.
+    // The last `@` counts, because a password may contain one that is not encoded.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
     format!("{scheme}://{}", rest.trim_end_matches('/'))
 }

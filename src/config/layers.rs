@@ -1,5 +1,5 @@
-//! Where values come from: each layer becomes a table of the same shape, then the `config` crate lays them over
-//! one another. Every value remembers its origin, so that an error can name the file or the variable.
+//! The sources of values. Each layer becomes a table of the same shape, and the `config` crate merges them. Every value
+//! has its origin, so that an error can name the file or the variable.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,20 +12,20 @@ use super::{ConfigError, ENVIRONMENT_PREFIX};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// Larger files are refused: no configuration is, and a mistaken path should not be read into memory.
+/// Larger files are rejected. No configuration is that large, and a wrong path should not be read into memory.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
 
-/// Levels of names, at most. librdkafka's longest names, written without quotes, need nine.
+/// The greatest number of levels of names. librdkafka's longest names, written without quotes, need nine.
 const DEPTH_MAX: usize = 32;
 
-/// Enough, without optimisation too, for the deepest nesting that the TOML parser lets through.
+/// This is enough for the deepest nesting that the TOML parser accepts, also without optimisation.
 const PARSER_STACK_BYTES: usize = 128 * 1024 * 1024;
 
-/// How origins of the environment begin; `reader` allows text for numbers only there.
+/// The beginning of an origin in the environment. Only there `reader` accepts text for numbers.
 pub(super) const ENVIRONMENT_ORIGIN: &str = "environment variable ";
 
-/// Sections by path. A plain value in the place of one would silently take the section's settings with it when
-/// the layers are merged, so it is taken out before.
+/// The sections by path. A plain value in place of a section would silently remove the section's settings during the
+/// merge, so it is removed before.
 const SECTIONS: [&[&str]; 11] = [
     &["kafka"],
     &["kafka", "properties"],
@@ -40,17 +40,17 @@ const SECTIONS: [&[&str]; 11] = [
     &["log"],
 ];
 
-/// The built-in settings.
+/// Returns the built-in settings.
 pub(super) fn defaults() -> Result<Table, ConfigError> {
     parse(Path::new("the built-in config/default.toml"), DEFAULTS)
 }
 
-/// The user's file.
+/// Reads the user's file.
 pub(super) fn file(path: &Path) -> Result<Table, ConfigError> {
     let read = |source| ConfigError::Read { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    // Not the crate's own file source: it goes on to look for the same name with `.toml`, and takes bytes that
-    // are not UTF-8 for U+FFFD.
+    // The crate's own file source is not used. It would also look for the same name with `.toml`, and replace bytes
+    // that are not UTF-8 by U+FFFD.
     File::open(path).map_err(read)?.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(read(io::Error::other("it is larger than 1 MiB")));
@@ -68,8 +68,8 @@ pub(super) fn file(path: &Path) -> Result<Table, ConfigError> {
 
 fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
     let origin = path.display().to_string();
-    // The parser bounds each header, dotted key and nesting of values, but not one inside the other: inline tables
-    // of long dotted keys nest thousands deep and would exhaust an ordinary stack.
+    // The parser limits headers, dotted keys and nested values each, but not their combination. Inline tables with long
+    // dotted keys nest thousands of levels deep and would exhaust an ordinary stack.
     let parsed = std::thread::scope(|scope| {
         let parse = || match FileFormat::Toml.parse(Some(&origin), text) {
             Ok(table) if table.values().any(|value| deeper_than(DEPTH_MAX, value)) => {
@@ -97,8 +97,8 @@ fn deeper_than(levels: usize, value: &Value) -> bool {
     }
 }
 
-/// The parser's message without the line of the file that it quotes, which may hold a password:
-/// `TOML parse error at line 3, column 5⏎  |⏎3 | …⏎  | ^⏎message` becomes `line 3, column 5: message`.
+/// Returns the parser's message without the quoted line, which may contain a password. `TOML parse error at line 3,
+/// column 5⏎  |⏎3 | …⏎  | ^⏎message` becomes `line 3, column 5: message`.
 fn without_excerpt(message: &str) -> String {
     let mut lines = message.lines();
     let Some(place) = lines.next().and_then(|first| first.strip_prefix("TOML parse error at ")) else {
@@ -109,12 +109,12 @@ fn without_excerpt(message: &str) -> String {
     if reason.is_empty() { place.to_owned() } else { format!("{place}: {reason}") }
 }
 
-/// The variables that start with [`ENVIRONMENT_PREFIX`]. `__` separates section and key. After
-/// `KAFKA__PROPERTIES__` the rest is one librdkafka name: `_` stands for its dots, `__` for a true `_`.
+/// Returns the variables that start with [`ENVIRONMENT_PREFIX`]. `__` separates section and key. After
+/// `KAFKA__PROPERTIES__` the rest is one librdkafka name: `_` stands for a dot, `__` for a `_`.
 pub(super) fn environment(env: impl IntoIterator<Item = (String, String)>, report: &Report) -> Table {
     let mut variables: Vec<(String, String)> =
         env.into_iter().filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX)).collect();
-    // The process's order is accidental; errors should not be.
+    // The order of the process's variables is arbitrary. That of errors should not be.
     variables.sort();
     let mut table = Table::new();
     for (name, value) in variables {
@@ -165,7 +165,7 @@ fn insert(table: &mut Table, path: &[String], value: Value) -> Result<(), &'stat
     }
 }
 
-/// Lays the layers over one another: a later one wins key by key, and for an array as a whole.
+/// Merges the layers. A later layer takes precedence key by key. An array is replaced as a whole.
 pub(super) fn merge(layers: [Table; 3], report: &Report) -> Result<Table, ConfigError> {
     let mut builder = ::config::Config::builder();
     for mut layer in layers {
@@ -200,8 +200,8 @@ fn take_misplaced_value(table: &mut Table, path: &[&str], report: &Report) {
     }
 }
 
-/// Makes `security.protocol = "SSL"` (which TOML nests) and `"security.protocol" = "SSL"` the same, before the
-/// layers meet: else a variable could not override the file's value.
+/// Makes `security.protocol = "SSL"` (which TOML nests) and `"security.protocol" = "SSL"` the same before the layers
+/// are merged. Otherwise a variable could not override the file's value.
 fn flatten_properties(layer: &mut Table, report: &Report) {
     let Some(ValueKind::Table(kafka)) = layer.get_mut("kafka").map(|value| &mut value.kind) else {
         return;
@@ -230,13 +230,13 @@ fn flatten(nested: Table, prefix: &str, flat: &mut Table, report: &Report) {
     }
 }
 
-/// A layer, as the `config` crate wants it.
+/// A layer in the form of the `config` crate.
 #[derive(Clone, Debug)]
 struct Layer(Table);
 
 impl Layer {
-    /// The crate reads the names at the root of a source as paths (`a.b`, `a[7]`), and makes arrays as long as
-    /// an index says: `"rules[99999999999]" = 1` would exhaust the memory. Below the root names are plain.
+    /// The crate reads the names at the root of a source as paths (`a.b`, `a[7]`), and creates arrays as long as an
+    /// index says. `"rules[99999999999]" = 1` would exhaust the memory. Below the root, names are plain.
     const ROOT: &'static str = "root";
 }
 

@@ -1,5 +1,5 @@
-//! Typed reading of one section: each setting is taken by name, and what is left over is unknown. Problems are
-//! collected with their key and origin, so that all of them can be mended at once.
+//! Typed reading of one section. Each setting is taken by name, and the remaining ones are unknown. Problems are
+//! collected with their key and origin, so that all of them can be fixed at once.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -17,14 +17,14 @@ use super::layers::ENVIRONMENT_ORIGIN;
 /// Settings by name.
 pub(super) type Table = Map<String, Value>;
 
-/// One thing that is wrong with the configuration; prints as `origin: key: what is wrong and what to do`.
+/// A problem with the configuration. It prints as `origin: key: what is wrong and what to do`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file or the environment variable.
     pub origin: String,
-    /// The setting's full name, e.g. `kafka.group_id`; empty if there is none.
+    /// The setting's full name, for example `kafka.group_id`. Empty if there is none.
     pub key: String,
-    /// What is wrong, and what to do.
+    /// The problem, and what to do.
     pub text: String,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// `file` is named where a value has no origin of its own, as when it is missing.
+    /// Creates an empty report. `file` is the origin of a value without one, such as a missing value.
     pub(super) fn new(file: String) -> Self {
         Self { file, problems: RefCell::new(Vec::new()) }
     }
@@ -59,18 +59,18 @@ impl Report {
     }
 }
 
-/// `prefix.name`, or `name` alone.
+/// Returns `prefix.name`, or `name` alone.
 pub(super) fn join(prefix: &str, name: &str) -> String {
     if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
 }
 
-/// One table of settings that is being read. Each method takes a setting out; where it returns `None` for a
-/// setting that is not optional, the reason has been reported.
+/// A table of settings that is being read. Each method takes a setting out. If a method returns `None` for a setting
+/// that is not optional, it has reported the reason.
 pub(super) struct Section<'r> {
     table: Table,
-    /// Before names in errors: empty, `kafka.`, or `rule 1 (name): `.
+    /// The prefix of names in errors: empty, `kafka.`, or `rule 1 (name): `.
     prefix: String,
-    /// Names asked for, in order: they are what is known here.
+    /// The names that were asked for, in order. They are the known names of the section.
     known: Vec<&'static str>,
     report: &'r Report,
 }
@@ -80,12 +80,12 @@ impl<'r> Section<'r> {
         Self { table, prefix: prefix.into(), known: Vec::new(), report }
     }
 
-    /// Whether a setting of this name is (still) there.
+    /// Whether a setting with this name exists and was not taken.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
-    /// Changes what stands before names in errors.
+    /// Changes the prefix of names in errors.
     pub(super) fn rename(&mut self, name: impl Fn(&str) -> String) {
         self.prefix = name(&self.prefix);
     }
@@ -95,7 +95,7 @@ impl<'r> Section<'r> {
         self.table.remove(key)
     }
 
-    /// Reports something about a setting.
+    /// Reports a problem with a setting.
     pub(super) fn problem(&self, origin: Option<&str>, key: &str, text: impl Into<String>) {
         self.report.add(origin, &format!("{}{key}", self.prefix), text);
     }
@@ -114,22 +114,22 @@ impl<'r> Section<'r> {
         self.problem(None, key, text);
     }
 
-    /// The section of this name, if it is there.
+    /// Takes the section with this name, if it exists.
     pub(super) fn section_if(&mut self, name: &'static str) -> Option<Section<'r>> {
         match self.take(name)?.kind {
             ValueKind::Table(table) => Some(Section::new(table, format!("{}{name}.", self.prefix), self.report)),
-            // A plain value in its place has been reported when the layers were merged.
+            // A plain value in its place was reported when the layers were merged.
             _ => None,
         }
     }
 
-    /// The section of this name; an empty one if it is not there.
+    /// Takes the section with this name. It is empty if it does not exist.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'r> {
         let prefix = format!("{}{name}.", self.prefix);
         self.section_if(name).unwrap_or_else(|| Section::new(Table::new(), prefix, self.report))
     }
 
-    /// The `[[name]]` tables; empty if there are none.
+    /// Takes the `[[name]]` tables. Empty if there are none.
     pub(super) fn tables(&mut self, name: &'static str) -> Option<Vec<Table>> {
         let wanted = format!("a list of tables; write [[{name}]]");
         let Some(value) = self.take(name) else {
@@ -153,7 +153,7 @@ impl<'r> Section<'r> {
         all.then_some(tables)
     }
 
-    /// A text that is not blank and passes `check`, if the setting is there.
+    /// Takes a text that is not blank and passes `check`, if the setting exists.
     pub(super) fn text_if(&mut self, key: &'static str, check: impl Fn(&str) -> Result<(), String>) -> Option<String> {
         let value = self.take(key)?;
         let ValueKind::String(text) = &value.kind else {
@@ -174,7 +174,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// A text that is not blank and passes `check`.
+    /// Takes a text that is not blank and passes `check`.
     pub(super) fn text(&mut self, key: &'static str, check: impl Fn(&str) -> Result<(), String>) -> Option<String> {
         if !self.has(key) {
             self.known.push(key);
@@ -184,7 +184,7 @@ impl<'r> Section<'r> {
         self.text_if(key, check)
     }
 
-    /// A text that is not blank and passes `check`; `default` where it is not there.
+    /// Takes a text that is not blank and passes `check`, or `default` if the setting does not exist.
     pub(super) fn text_or(
         &mut self,
         key: &'static str,
@@ -198,7 +198,7 @@ impl<'r> Section<'r> {
         Some(default.to_owned())
     }
 
-    /// A list of texts; empty where it is not there.
+    /// Takes a list of texts. Empty if the setting does not exist.
     pub(super) fn texts_or_none(&mut self, key: &'static str) -> Option<Vec<String>> {
         let Some(value) = self.take(key) else { return Some(Vec::new()) };
         let ValueKind::Array(entries) = &value.kind else {
@@ -215,7 +215,7 @@ impl<'r> Section<'r> {
         entries.iter().map(text).collect()
     }
 
-    /// A time in milliseconds within `range`; so many where it is not there.
+    /// Takes a time in milliseconds within `range`, or `default` if the setting does not exist.
     pub(super) fn millis_or(
         &mut self,
         key: &'static str,
@@ -225,7 +225,7 @@ impl<'r> Section<'r> {
         self.number_or(key, default, range).map(|millis| Duration::from_millis(u64::from(millis)))
     }
 
-    /// A whole number within `range`.
+    /// Takes a whole number within `range`.
     pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let Some(value) = self.take(key) else {
             self.missing(key);
@@ -248,12 +248,12 @@ impl<'r> Section<'r> {
         admitted
     }
 
-    /// A time in milliseconds within `range`.
+    /// Takes a time in milliseconds within `range`.
     pub(super) fn millis(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Duration> {
         self.number(key, range).map(|millis| Duration::from_millis(u64::from(millis)))
     }
 
-    /// A share of the whole, in millionths: more than 0, at most 1.
+    /// Takes a share of the whole in millionths: more than 0, at most 1.
     pub(super) fn share(&mut self, key: &'static str) -> Option<u32> {
         const MILLION: u32 = 1_000_000;
         let Some(value) = self.take(key) else {
@@ -275,7 +275,7 @@ impl<'r> Section<'r> {
         millionths
     }
 
-    /// `true` or `false`.
+    /// Takes `true` or `false`.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
         let Some(value) = self.take(key) else {
             self.missing(key);
@@ -292,7 +292,7 @@ impl<'r> Section<'r> {
         flag
     }
 
-    /// `true` or `false`; `default` where it is not there.
+    /// Takes `true` or `false`, or `default` if the setting does not exist.
     pub(super) fn flag_or(&mut self, key: &'static str, default: bool) -> Option<bool> {
         if self.has(key) {
             return self.flag(key);
@@ -301,7 +301,7 @@ impl<'r> Section<'r> {
         Some(default)
     }
 
-    /// A whole number within `range`; `default` where it is not there.
+    /// Takes a whole number within `range`, or `default` if the setting does not exist.
     pub(super) fn number_or(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> Option<u32> {
         if self.has(key) {
             return self.number(key, range);
@@ -310,7 +310,7 @@ impl<'r> Section<'r> {
         Some(default)
     }
 
-    /// One of the names of an enum; `default` where the setting is not there.
+    /// Takes one of the names of an enum, or `default` if the setting does not exist.
     pub(super) fn choice_or<T: DeserializeOwned>(&mut self, key: &'static str, default: T) -> Option<T> {
         if self.has(key) {
             return self.choice(key);
@@ -319,7 +319,7 @@ impl<'r> Section<'r> {
         Some(default)
     }
 
-    /// One of the names of an enum.
+    /// Takes one of the names of an enum.
     pub(super) fn choice<T: DeserializeOwned>(&mut self, key: &'static str) -> Option<T> {
         let Some(value) = self.take(key) else {
             self.missing(key);
@@ -339,14 +339,14 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// Reports a setting under a name that it no longer has. `to`: how it is written now.
+    /// Reports a setting with an old name. `to` is the new form.
     pub(super) fn renamed(&mut self, old: &'static str, to: &str) {
         if let Some(value) = self.table.remove(old) {
             self.problem(value.origin(), old, format!("was renamed; write {to}"));
         }
     }
 
-    /// Everything in it, as text and in order of the names: for sections with names of somebody else's.
+    /// Takes everything in the section as text, ordered by name. This is for sections with names of another program.
     pub(super) fn properties(mut self, check: impl Fn(&str) -> Result<(), String>) -> Option<Vec<(String, String)>> {
         let mut sorted: Vec<(String, Value)> = std::mem::take(&mut self.table).into_iter().collect();
         sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -371,7 +371,7 @@ impl<'r> Section<'r> {
         all.then_some(properties)
     }
 
-    /// Reports what has not been taken: nobody reads it, so it is misspelt or misplaced.
+    /// Reports the settings that were not taken. Since nothing reads them, they are misspelt or misplaced.
     pub(super) fn finish(self) {
         let mut unknown: Vec<(&String, &Value)> = self.table.iter().collect();
         unknown.sort_by_key(|(name, _)| *name);
@@ -390,7 +390,7 @@ fn is_environment(value: &Value) -> bool {
     value.origin().is_some_and(|origin| origin.starts_with(ENVIRONMENT_ORIGIN))
 }
 
-/// A value's origin, or that of something inside: merging keeps it for values and loses it for tables.
+/// Returns a value's origin, or that of a value inside, because merging keeps the origins of values but not of tables.
 fn origin_of(value: &Value) -> Option<&str> {
     value.origin().or_else(|| match &value.kind {
         ValueKind::Table(table) => table.values().find_map(origin_of),
@@ -398,7 +398,7 @@ fn origin_of(value: &Value) -> Option<&str> {
     })
 }
 
-/// What a value is, without showing it: it may be a secret in the wrong place.
+/// Returns the type of a value without showing it, because it may be a misplaced secret.
 fn kind_of(value: &Value) -> &'static str {
     match &value.kind {
         ValueKind::Boolean(_) => "true or false",

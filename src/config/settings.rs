@@ -1,6 +1,6 @@
-//! Which settings there are and what they may hold: the merged tables → [`Config`].
+//! The settings and their allowed values: from the merged tables to [`Config`].
 //!
-//! Every function reads its whole section before it gives up, so that all problems are reported at once.
+//! Every function reads its whole section before it returns, so that all problems are reported at once.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::rule::text::Pace;
 use crate::rule::{Confirm, Evaluate, Time};
 use crate::telemetry;
 
-/// Defaults of what is optional as a whole, and so is commented out in config/default.toml.
+/// The defaults of optional sections, which are comments in config/default.toml.
 const DEFAULT_SEVERITY: &str = "warning";
 const DEFAULT_LISTEN: &str = "127.0.0.1:8787";
 const DEFAULT_ALERT_TOPIC: &str = "tripline.alerts";
@@ -30,7 +30,7 @@ const SECOND_MS: u32 = 1_000;
 const MINUTE_MS: u32 = 60 * SECOND_MS;
 const HOUR_MS: u32 = 60 * MINUTE_MS;
 
-/// `None` if anything was reported.
+/// Reads the settings. `None` if any problem was reported.
 pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     let mut root = Section::new(merged, "", report);
     let startup_wait = root.millis("startup_wait_ms", 0..=HOUR_MS);
@@ -75,7 +75,7 @@ pub(super) fn read(merged: Table, report: &Report) -> Option<Config> {
     })
 }
 
-/// The same for the archive.
+/// Reads the settings of the archive.
 pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConfig> {
     let mut root = Section::new(merged, "", report);
     let startup_wait = root.millis("startup_wait_ms", 0..=HOUR_MS);
@@ -90,7 +90,7 @@ pub(super) fn read_archive(merged: Table, report: &Report) -> Option<ArchiveConf
         let text = format!("must not be {} too, the topic of archive.topic; rename one", source.topic);
         root.problem(None, "source.dead_letter_topic", text);
     }
-    // Of another job, and checked all the same.
+    // These belong to another job, and are checked all the same.
     root.section_if("web").map(web);
     checkpoint(root.section("checkpoint"));
     audit(root.section("audit"));
@@ -142,7 +142,7 @@ fn archive(mut section: Section<'_>) -> Option<Archive> {
     })
 }
 
-/// `group`: the job's own, where that of the section is another job's.
+/// Reads `[kafka]`. `group` is the job's own group, if that of the section belongs to another job.
 fn kafka(mut section: Section<'_>, group: Option<&str>) -> Option<Kafka> {
     let bootstrap_servers = section.text("bootstrap_servers", checks::servers);
     let group_id = match group {
@@ -172,11 +172,11 @@ fn kafka(mut section: Section<'_>, group: Option<&str>) -> Option<Kafka> {
     })
 }
 
-/// Where the topic is named, where that of the section is not the job's.
+/// The place of the topic's name, if the section does not have the job's topic.
 enum Topic<'a> {
-    /// It is the archive's.
+    /// The archive's topic.
     OfArchive(&'a str),
-    /// In `[[sources]]`.
+    /// The topics in `[[sources]]`.
     OfSources,
 }
 
@@ -237,7 +237,7 @@ fn schema_registry(mut section: Section<'_>) -> Option<SchemaRegistry> {
 
 fn postgres(mut section: Section<'_>) -> Option<Postgres> {
     let url = section.text("url", checks::postgres_url);
-    // Not 0, which Postgres takes for no limit.
+    // The value must not be 0, which Postgres reads as no limit.
     let statement_timeout = section.millis("statement_timeout_ms", 10..=10 * MINUTE_MS);
     let max_connections = section.number("max_connections", 1..=100);
     let keys_per_statement = section.number("keys_per_statement", 1..=10_000);
@@ -373,7 +373,7 @@ fn postgres_alerts(mut section: Section<'_>, database: Option<&Postgres>) -> Opt
     let url = if section.has("url") {
         section.text("url", checks::postgres_url)
     } else {
-        // Where there is no database either, that has been reported.
+        // If there is no database either, that was reported before.
         section.text_or("url", database.map(|database| database.url.as_str()).unwrap_or_default(), checks::any)
     };
     let migrate = section.flag_or("migrate", true);
@@ -404,7 +404,8 @@ fn log(mut section: Section<'_>) -> Option<Log> {
     Some(Log { level: level?, format: format? })
 }
 
-/// What Tripline writes must not come back as changes, nor one kind of record as another.
+/// Checks that the topics differ. Records that Tripline writes must not come back as changes, and the kinds of records
+/// must not be mixed.
 fn distinct_topics(root: &Section<'_>, source: &Source, alerts: &Alerts, checkpoint: &Checkpoint) {
     let topics = [
         ("source.topic", Some(source.topic.as_str())),

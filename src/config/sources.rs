@@ -3,10 +3,10 @@
 use super::reader::{Report, Section};
 use super::{Source, SourceFormat, checks};
 
-/// Sources at most: each has connections of its own at the brokers.
+/// The greatest number of sources. Each has its own connections to the brokers.
 const SOURCES_MAX: usize = 100;
 
-/// Takes `[[sources]]` out of the root. Empty where there are none. What an entry does not say is as in `[source]`.
+/// Takes `[[sources]]` out of the root. Empty if there are none. Settings that an entry lacks are those of `[source]`.
 pub(super) fn read(root: &mut Section<'_>, common: Option<&Source>, report: &Report) -> Option<Vec<Source>> {
     let tables = root.tables("sources")?;
     let count = tables.len();
@@ -58,7 +58,7 @@ fn source(mut section: Section<'_>, common: &Source) -> Option<Source> {
     })
 }
 
-/// Why these two cannot stand beside each other: the setting, and what is wrong.
+/// Returns why these two sources cannot be combined: the setting, and the problem.
 fn differ(one: &Source, other: &Source) -> Option<(&'static str, String)> {
     if one.table.is_some() && one.table == other.table {
         return Some(("table", "is the table of another source too: leave one of them out".to_owned()));

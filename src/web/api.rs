@@ -1,4 +1,4 @@
-//! What the page asks for, as JSON.
+//! The page's data, as JSON.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{Body, Site, json as answer};
 use crate::rule::{Query, render};
 use crate::run_status::EventKind;
 
-/// Alerts in an answer, by default, and at most.
+/// The default number of alerts in an answer, and the greatest.
 const ALERTS: usize = 200;
 const ALERTS_MAX: usize = 1_000;
 
@@ -19,7 +19,7 @@ fn problem(status: StatusCode, text: impl Into<String>) -> Response<Body> {
 }
 
 impl Site {
-    /// `/api/state`: the numbers, and the last minutes of them.
+    /// `/api/state`: the numbers, and their last minutes.
     pub(super) fn state(self: &Arc<Self>) -> Json {
         let mut state = self.numbers();
         if let Json::Object(state) = &mut state {
@@ -28,7 +28,7 @@ impl Site {
         state
     }
 
-    /// The numbers alone.
+    /// Returns only the numbers.
     pub(super) fn numbers(self: &Arc<Self>) -> Json {
         let snapshot = self.status.snapshot();
         let problems = self.problems(&snapshot);
@@ -45,7 +45,7 @@ impl Site {
         state
     }
 
-    /// `/api/alerts`: those that are kept, the newest first.
+    /// `/api/alerts`: the alerts that are kept, newest first.
     pub(super) fn alerts(&self, query: &BTreeMap<String, String>) -> Response<Body> {
         const KNOWN: [&str; 5] = ["rule", "status", "key", "severity", "limit"];
         if let Some(name) = query.keys().find(|name| !KNOWN.contains(&name.as_str())) {
@@ -73,7 +73,7 @@ impl Site {
         answer(StatusCode::OK, json!({ "run": self.run, "alerts": found }))
     }
 
-    /// `/api/key`: a key's rows in its window, added up by Postgres, and the alerts on it that are kept.
+    /// `/api/key`: a key's rows in its window with Postgres's totals, and the kept alerts about the key.
     pub(super) async fn key(&self, query: &BTreeMap<String, String>) -> Response<Body> {
         let (Some(name), Some(key)) = (query.get("rule"), query.get("key")) else {
             return problem(StatusCode::BAD_REQUEST, "rule and key are needed");
@@ -142,13 +142,14 @@ fn column_names(query: &Query) -> impl Iterator<Item = &str> {
     query.group_by.iter().filter_map(|index| query.table.columns.get(*index)).map(|column| column.name.as_str())
 }
 
-/// The name of the output that HAVING compares, if the select list has it.
+/// Returns the name of the output that HAVING compares, if the select list has it.
 fn measure_of(query: &Query) -> Option<&str> {
     let compared = query.threshold()?.aggregate;
     query.outputs.iter().find(|output| output.aggregate() == Some(compared)).map(|output| output.name.as_str())
 }
 
-/// The key as an object of its columns, or, of one column, as plain text; `None`: it does not fit.
+/// Returns the values of a key. The text is an object of its columns, or plain text for one column. `None`: it does not
+/// fit.
 fn key_values(query: &Query, text: &str) -> Option<Vec<Option<String>>> {
     match serde_json::from_str::<Json>(text) {
         Ok(Json::Object(key)) => column_names(query)
@@ -166,7 +167,8 @@ fn as_text(value: &Json) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Whether an alert is of this key: one of its values as text, or all of it as JSON, its numbers as such or as text.
+/// Whether an alert has this key. The text is one of its values, or the whole key as JSON, with numbers as such or as
+/// text.
 fn has_key(body: &Json, wanted: &str) -> bool {
     let Some(Json::Object(key)) = body.get("key") else { return false };
     let texts = |key: &serde_json::Map<String, Json>| -> BTreeMap<String, Option<String>> {
@@ -176,7 +178,7 @@ fn has_key(body: &Json, wanted: &str) -> bool {
     key.values().any(|value| as_text(value) == wanted) || serde_json::from_str(wanted).is_ok_and(is_whole)
 }
 
-/// SQLSTATE class 22: the text is none of the column's type.
+/// Whether the text does not fit the column's type: SQLSTATE class 22.
 fn is_of_the_key(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("22"))
 }

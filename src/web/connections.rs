@@ -1,7 +1,7 @@
-//! Connections: taken at once, bounded in number, and closed when nothing moves on them.
+//! Connections: they are accepted at once, limited in number, and closed when they are idle.
 //!
-//! A client that sends nothing, or does not read its answer, must not keep the others from theirs. Beyond the bound the
-//! connection that has been still for the longest makes room for a new one.
+//! A client that sends nothing, or does not read its answer, must not keep others from theirs. At the limit, the
+//! connection that has been idle for the longest time is closed for a new one.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,24 +25,24 @@ use tokio::time::{Instant, Sleep};
 
 use super::Body;
 
-/// Connections at once.
+/// The greatest number of connections.
 const CONNECTIONS_MAX: usize = 64;
-/// Connections that wait to be taken, at most: it takes a moment.
+/// The greatest number of connections that wait to be accepted, which takes a moment.
 const BACKLOG: u32 = 1_024;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may read nothing while there is something for it.
+/// How long a client may read nothing while there is data for it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the system keeps of an answer that is not read: with its own default a stream that nobody reads would take
+/// The bytes of an unread answer that the system holds. With the default of the system, an unread stream would take
 /// hours to be noticed.
 const SEND_BUFFER: u32 = 64 * 1024;
-/// The wait after a connection could not be taken.
+/// The wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens at an address.
 ///
 /// # Errors
-/// The system's: it is another's, for example.
+/// The system's error, for example that the address is in use.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
@@ -51,14 +51,14 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A connection that is open.
+/// An open connection.
 struct Open {
-    /// When something last moved on it, in milliseconds since the listener began.
+    /// The time of the last data on it, in milliseconds since the listener began.
     moved_at: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
-/// Answers every request by `answer`, for ever.
+/// Answers every request with `answer`, forever.
 pub(super) async fn serve<F, A>(listener: TcpListener, answer: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
@@ -86,7 +86,7 @@ where
     }
 }
 
-/// Closes the connection that has been still for the longest, where there are as many as there may be.
+/// Closes the connection that has been idle for the longest time, if the limit is reached.
 fn make_room(open: &mut Vec<Open>) {
     if open.len() < CONNECTIONS_MAX {
         return;
@@ -115,12 +115,12 @@ where
     }
 }
 
-/// A stream that says when something last moved on it, and fails when its client has not read for too long.
+/// A stream that records when it last transferred data, and fails if its client has not read for too long.
 struct Watched {
     stream: TcpStream,
     began: Instant,
     moved_at: Arc<AtomicU64>,
-    /// Ends when the client has had its time to read.
+    /// The time until which the client has to read.
     unread: Option<Pin<Box<Sleep>>>,
 }
 
@@ -136,7 +136,7 @@ impl Watched {
         self.moved_at.store(millis, Ordering::Relaxed);
     }
 
-    /// What became of a write.
+    /// Notes the result of a write.
     fn written(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.unread = None;
@@ -236,7 +236,7 @@ mod tests {
             });
         }
         answers(address).await;
-        // One that reads slowly, and does read, gets all of its answer while others come and go.
+        // A client that reads slowly gets all of its answer while other connections come and go.
         let mut slow = ask(address, "/big").await;
         let (mut read, mut part) = (0, vec![0; BIG / 64]);
         while read < BIG {

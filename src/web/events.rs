@@ -1,5 +1,5 @@
-//! What happens, as server-sent events. Alerts and candidates are numbered, `run.seq`, so that a browser that was cut off
-//! goes on from where it was (`Last-Event-ID`); the numbers of the run come each second, unnumbered.
+//! New alerts and numbers, as server-sent events. Alerts and candidates have a number, `run.seq`, so that a browser
+//! that was disconnected can resume (`Last-Event-ID`). The numbers of the run are sent every second, without an id.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -18,11 +18,11 @@ use tokio::time::Interval;
 use super::{Body, Site, for_browsers, plain};
 use crate::run_status::{EventKind, RecentEvent, Viewer};
 
-/// How often the numbers come.
+/// How often the numbers are sent.
 const NUMBERS_EVERY: Duration = Duration::from_secs(1);
-/// How long a browser waits before it comes back, in milliseconds.
+/// How long a browser waits before it reconnects, in milliseconds.
 const RETRY_MILLIS: u32 = 2_000;
-/// Streams at once.
+/// The greatest number of streams.
 const STREAMS_MAX: usize = 32;
 
 struct Stream {

@@ -1,4 +1,4 @@
-//! Who may ask, and what a browser may do with the answer.
+//! Which requests are allowed, and what a browser may do with the answer.
 
 use std::net::IpAddr;
 
@@ -8,12 +8,12 @@ use hyper::header::{
 };
 use hyper::{Response, Uri};
 
-/// Nothing from elsewhere, no inline code, in no frame.
+/// No content from elsewhere, no inline code, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The names by which the page is reached. A page of elsewhere whose own name is made to lead here (DNS rebinding)
-/// sends that name, so only addresses, localhost and the configured names are answered.
+/// The host names of the page. A foreign page whose name is made to point here (DNS rebinding) sends that name. So only
+/// addresses, localhost and the configured names are answered.
 #[derive(Debug)]
 pub(super) struct Guard {
     names: Vec<String>,
@@ -24,7 +24,7 @@ impl Guard {
         Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
     }
 
-    /// Whether a request with these headers is answered; else what to tell.
+    /// Whether a request with these headers is answered. The error is the text for the client.
     pub(super) fn admits(&self, headers: &HeaderMap) -> Result<(), String> {
         let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let name = host.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase)).unwrap_or_default();
@@ -36,7 +36,7 @@ impl Guard {
     }
 }
 
-/// The answer as a browser shall take it.
+/// Adds the headers that restrict what a browser may do with the answer.
 pub(super) fn sealed<B>(mut response: Response<B>) -> Response<B> {
     const HEADERS: [(HeaderName, &str); 5] = [
         (CONTENT_SECURITY_POLICY, POLICY),

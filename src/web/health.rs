@@ -1,4 +1,4 @@
-//! Whether the run is well.
+//! Whether the run is healthy.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::{Body, Site, plain};
 use crate::confirm::postgres::trace::Tracer;
 use crate::run_status::{Phase, StatusSnapshot};
 
-/// How long an answer of Postgres is believed.
+/// How long an answer of Postgres counts.
 const BELIEVED_FOR: Duration = Duration::from_secs(2);
 
-/// What Postgres last said.
+/// The last answer of Postgres.
 #[derive(Debug)]
 pub(super) struct Health {
     postgres: Mutex<Option<(Instant, Result<(), String>)>>,
@@ -23,14 +23,14 @@ pub(super) struct Health {
 }
 
 impl Default for Health {
-    /// Nothing has been asked, and nothing is known to be wrong.
+    /// Starts without an answer and without a known problem.
     fn default() -> Self {
         Self { postgres: Mutex::default(), last: std::sync::Mutex::new(Ok(())) }
     }
 }
 
 impl Health {
-    /// Whether Postgres answers, asked again only every so often.
+    /// Whether Postgres answers. It is asked again only after some time.
     pub(super) async fn postgres(&self, tracer: &Tracer) -> Result<(), String> {
         let mut known = self.postgres.lock().await;
         if let Some((at, answer)) = &*known
@@ -50,19 +50,19 @@ impl Health {
     }
 }
 
-/// The header of `/readyz` that says in one word what its text explains: `ready`, `not-ready` or `stalled`.
+/// The header of `/readyz` with its text in one word: `ready`, `not-ready` or `stalled`.
 pub const READINESS_HEADER: &str = "x-tripline-readiness";
 
 impl Site {
-    /// What is not as it should be, as `/readyz` has it, for a page that must not wait: what Postgres last said, which is
-    /// asked again meanwhile.
+    /// Returns the problems of `/readyz` for a page that must not wait. It uses Postgres's last answer, and asks again
+    /// in the background.
     pub(super) fn problems(self: &Arc<Self>, snapshot: &StatusSnapshot) -> Vec<String> {
         let site = Arc::clone(self);
         tokio::spawn(async move { site.health.postgres(&site.tracer).await });
         problems(snapshot, &self.health.last())
     }
 
-    /// `/readyz`: everything that is not as it should be, a line each.
+    /// `/readyz`: all problems, one on each line.
     pub(super) async fn ready(&self) -> Response<Body> {
         let snapshot = self.status.snapshot();
         let problems = problems(&snapshot, &self.health.postgres(&self.tracer).await);

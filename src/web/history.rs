@@ -1,4 +1,4 @@
-//! The last minutes, for a page that has just been opened.
+//! The last minutes, for a page that was just opened.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use crate::run_status::RunStatus;
 
-/// Between two samples, and how many are kept.
+/// The time between two samples, and the number of samples that are kept.
 const EVERY: Duration = Duration::from_secs(1);
 const KEPT_MAX: usize = 600;
 
-/// One second.
+/// The sample of one second.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Sample {
-    /// Milliseconds since the process began.
+    /// The milliseconds since the start of the process.
     uptime: u128,
     read: u64,
     replayed: u64,
@@ -27,7 +27,7 @@ pub(super) struct Sample {
 pub(super) struct History(Mutex<VecDeque<Sample>>);
 
 impl History {
-    /// Takes samples for ever.
+    /// Takes samples forever.
     pub(super) async fn keep(&self, status: &RunStatus) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,10 +1,10 @@
-//! Prometheus's text format, version 0.0.4. Labels are rules, partitions, reasons and outcomes; never a key.
+//! Prometheus's text format, version 0.0.4. Labels are rules, partitions, reasons and outcomes, never a key.
 
 use std::fmt::{Display, Write};
 
 use crate::run_status::{Histogram, PartitionStatus, Pause, Phase, StatusSnapshot};
 
-/// The metrics of a run. `answers`: whether Postgres does.
+/// Returns the metrics of a run. `answers`: whether Postgres answers.
 pub(super) fn text(snapshot: &StatusSnapshot, answers: bool) -> String {
     let mut out = Out::default();
     out.one("build_info", "gauge", "The program's version.", &[("version", env!("CARGO_PKG_VERSION"))], 1);
@@ -182,7 +182,7 @@ impl Out {
     }
 }
 
-/// Units of 10 to the minus `digits` seconds as seconds.
+/// Returns units of 10 to the minus `digits` seconds as seconds.
 fn seconds(units: u64, digits: u8) -> String {
     let text = crate::model::decimal_text(i128::from(units), digits);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(out.text, "tripline_x{rule=\"a\\\"b\\\\c\"} 1\n");
     }
 
-    /// Of a run that has something to say to everything.
+    /// Returns the status of a run with a value for everything.
     fn everything() -> String {
         let epoch = ClosedEpoch { number: 1, lineage: "l".to_owned(), name: "l:1:0".to_owned(), at: Timestamp(0) };
         let partition = PartitionStatus {
@@ -235,10 +235,10 @@ mod tests {
         text(&snapshot, true)
     }
 
-    /// A metric as Prometheus knows it: its kind, the names of its labels in order.
+    /// A metric in Prometheus: the kind, and the names of the labels in order.
     type Metrics = BTreeMap<String, (String, Vec<String>)>;
 
-    /// Name and labels of a line, each label with its value.
+    /// Returns name and labels of a line, each label with its value.
     fn sample(line: &str) -> (&str, Vec<(&str, &str)>) {
         let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
         let (name, labels) = series.split_once('{').unwrap_or((series, ""));

@@ -1,5 +1,5 @@
-//! What is open now, also of earlier processes: the episodes from memory, their messages from what this process has
-//! delivered, or else from the table of alerts, or from the recovery topic where there is no table.
+//! The open alerts, including those of earlier processes. The episodes come from memory. Their messages come from this
+//! process's deliveries, or else from the table of alerts. Without a table they come from the recovery topic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::kafka::Cluster;
 use crate::sink::kafka::recovery;
 use crate::sink::postgres::stored;
 
-/// How long an answer waits for messages; what comes later is in the next one.
+/// How long an answer waits for messages. Later messages are in the next answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long table or topic are left alone after they were asked.
+/// The wait before table or topic are asked again.
 const ASKED_EVERY: Duration = Duration::from_secs(5);
 
 /// Messages of firing alerts that earlier processes have delivered.
@@ -30,7 +30,7 @@ pub(super) struct Messages {
     known: Arc<Mutex<Known>>,
 }
 
-/// Where messages are.
+/// The source of messages.
 #[derive(Debug)]
 enum Origin {
     Table(Box<AlertsTable>),
@@ -44,13 +44,13 @@ enum Origin {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// `None`: it is not there.
+    /// The messages by alert. `None`: there is no message.
     messages: BTreeMap<Uuid, Option<String>>,
     asked: Option<Instant>,
 }
 
 impl Messages {
-    /// From the table of this configuration, or from the recovery topic where it has none.
+    /// Creates the source: the table of this configuration, or the recovery topic if it has none.
     pub(super) fn of(config: &Config, cluster: &Cluster) -> Self {
         let topic = || Origin::Topic {
             cluster: cluster.clone(),
@@ -64,7 +64,7 @@ impl Messages {
         }
     }
 
-    /// Those of these alerts, as far as they are there by now. One question is under way at a time.
+    /// Returns the messages of these alerts that are known by now. One request is under way at a time.
     async fn find(&self, ids: &[Uuid]) -> BTreeMap<Uuid, Option<String>> {
         if ids.is_empty() {
             return BTreeMap::new();
@@ -76,7 +76,7 @@ impl Messages {
             return known.messages.clone();
         }
         let origin = Arc::clone(&self.origin);
-        // It goes on where the answer does not wait for it.
+        // The request continues if the answer does not wait for it.
         let asking = tokio::spawn(async move {
             match origin.ask(&missing).await {
                 Ok(found) => known.messages.extend(found),
@@ -92,7 +92,7 @@ impl Messages {
 impl Origin {
     async fn ask(&self, ids: &[Uuid]) -> Result<BTreeMap<Uuid, Option<String>>, CallError> {
         match self {
-            // What is not there may come: the table follows the topic.
+            // A missing message may still come, because the table is written after the topic.
             Self::Table(table) => {
                 let mut connection = table.try_connect().await?;
                 let found = stored::messages(&mut connection, ids).await.map_err(|error| table.failed(error))?;

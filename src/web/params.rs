@@ -1,9 +1,9 @@
-//! The query of a URL.
+//! Parsing the query of a URL.
 
 use std::collections::BTreeMap;
 
-/// Names and values, percent-decoded (<https://url.spec.whatwg.org/#urlencoded-parsing>); of several with one name the
-/// last.
+/// Returns names and values, percent-decoded (<https://url.spec.whatwg.org/#urlencoded-parsing>). If a name occurs
+/// several times, the last value counts.
 pub(super) fn parse(query: &str) -> BTreeMap<String, String> {
     form_urlencoded::parse(query.as_bytes()).into_owned().collect()
 }

@@ -43,7 +43,6 @@ const LEFT: &[(&str, &str, usize)] = &[
     ("src/cli", "told", 18),
     ("src/cli", "verdict", 2),
     ("src/clock", "told", 33),
-    ("src/config", "anew", 1),
     ("src/confirm", "told", 1),
     ("src/demo", "told", 4),
     ("src/fakes", "away", 6),
