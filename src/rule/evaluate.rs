@@ -1,13 +1,13 @@
-//! What one row contributes to a rule, and whether HAVING holds: the query as memory evaluates it.
+//! The query as memory evaluates it: the contribution of a row to a rule, and HAVING. Pure.
 //!
 //! - this file: a compiled query
 //! - [`expression`]: values of expressions
-//! - [`aggregates`], [`running`]: what is kept of rows, and aggregates of it
-//! - [`timing`]: what time does to it
-//! - [`touched`]: keys that a row touches, where Postgres alone evaluates
-//! - [`scalar`], [`floats`], [`like`]: what expressions calculate with
+//! - [`aggregates`], [`running`]: the stored values of rows, and the aggregates of them
+//! - [`timing`]: the effects of time
+//! - [`touched`]: the keys that a row touches in a rule that Postgres alone evaluates
+//! - [`scalar`], [`floats`], [`like`]: the values and operations of expressions
 //!
-//! Where memory cannot evaluate exactly it says so ([`Evaluation::Unknown`]) and Postgres is asked; it never guesses.
+//! If memory cannot evaluate exactly, the result is [`Evaluation::Unknown`]. Then Postgres is asked.
 
 mod aggregates;
 mod expression;
@@ -37,60 +37,60 @@ use expression::{GroupValues, RowValues, digits_of, evaluate};
 use scalar::{Digits, Scalar};
 use timing::{Taken, Timing};
 
-/// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*); NULL where FILTER
-/// leaves the row out. One more stands behind them for a row of which memory cannot tell whether WHERE admits it. Where what a
-/// row contributes changes with time, windows keep the values that these are calculated from instead.
+/// The arguments of a rule's aggregates for one row, in the order of [`Query::aggregates`] without COUNT(*). An
+/// argument is NULL if FILTER leaves the row out. If memory cannot evaluate WHERE for the row, one more value follows.
+/// If a row's contribution changes with time, windows hold the values from which the arguments are calculated instead.
 pub type Args = SmallVec<[Value; 1]>;
 
 /// Whether HAVING holds for a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Evaluation {
-    /// It does.
+    /// HAVING holds.
     Holds,
-    /// It does not, or is NULL, or the group has no rows.
+    /// HAVING does not hold or is NULL, or the group has no rows.
     #[default]
     Fails,
-    /// Memory cannot tell: a NaN, an infinity, a number past its limits.
+    /// Memory cannot evaluate it: a NaN, an infinity, or a number past the limits.
     Unknown,
 }
 
-/// What the windows hold of a row.
+/// The values of a row that the windows hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// The group that it belongs to.
+    /// The key of the row's group.
     pub key: Key,
-    /// The time that the bound looks at, as the column has it; `None` where WHERE does not admit the row, whenever it is.
+    /// The time in the column of the time bound, as stored. `None` where WHERE does not admit the row at any time.
     pub time: Option<Timestamp>,
     /// The arguments of the aggregates.
     pub args: Args,
 }
 
-/// What a query takes from the rows that a decoder yields.
+/// The compiled query, which takes its values from the rows of a decoder.
 #[derive(Clone, Debug)]
 pub struct Program {
     key: Vec<KeyPart>,
     time: Option<usize>,
-    /// Microseconds that the stream's times may lack.
+    /// By how many microseconds the stream's times may be less than the table's.
     time_slack: i128,
-    /// Of the decimals in each slot.
+    /// The digits of the decimals in each slot.
     digits: Vec<Digits>,
-    /// WHERE, without what the window sees to.
+    /// WHERE without the part that the window evaluates.
     condition: Option<Expression>,
     args: Vec<Arg>,
     aggregates: Vec<RunningKind>,
     outputs: Vec<Output>,
     timing: Timing,
-    /// Whether the time bound's column holds local times.
+    /// Whether the column of the time bound has local times.
     is_bound_local: bool,
     having: Having,
-    /// What HAVING compares with a number.
+    /// The aggregate that HAVING compares with a number, and the comparison.
     threshold: Option<(usize, Comparison)>,
     zone: Arc<Zone>,
-    /// Where Postgres alone evaluates: how changes of each table touch keys, that of the query first.
+    /// How changes of each table touch keys, for a rule that Postgres alone evaluates. The query's table is first.
     touches: Option<Vec<touched::Touches>>,
 }
 
-/// A value of the key: of a slot, or calculated from some.
+/// A value of the key, taken from a slot or calculated from some.
 #[derive(Clone, Debug)]
 enum KeyPart {
     Slot(usize),
@@ -106,25 +106,25 @@ impl KeyPart {
     }
 }
 
-/// HAVING: as a tree, or, where it is one comparison with a number, without.
+/// HAVING as a tree. A single comparison with a number has a form of its own.
 #[derive(Clone, Debug)]
 enum Having {
     Any(Expression),
     One {
         aggregate: usize,
         comparison: Comparison,
-        /// Brings the aggregate to the scale of `threshold`.
+        /// The factor from the aggregate's scale to the scale of `threshold`.
         factor: i128,
-        /// `None`: outside of what memory can compare.
+        /// The number. `None`: memory cannot compare with it.
         threshold: Option<i128>,
     },
 }
 
 impl Program {
-    /// Compiles a query against the columns that the decoder yields: `wanted` are their indexes in the table.
+    /// Compiles a query against the columns of the decoder. `wanted` has their indexes in the table.
     ///
     /// # Errors
-    /// A column of the query that is not among `wanted`.
+    /// A column of the query is not in `wanted`.
     pub fn new(query: &Query, wanted: &[usize]) -> Result<Self, String> {
         let slot = |column: usize| {
             wanted.iter().position(|w| *w == column).ok_or_else(|| format!("column {column} is not decoded"))
@@ -159,7 +159,7 @@ impl Program {
         })
     }
 
-    /// The group that a row belongs to.
+    /// Returns the key of a row's group.
     pub fn key(&self, row: &[Value]) -> Key {
         if let [KeyPart::Slot(slot)] = self.key.as_slice()
             && let Some(Value::Int(n)) = row.get(*slot)
@@ -179,8 +179,8 @@ impl Program {
         }
     }
 
-    /// The time that the bound looks at: `None` when it is NULL, which no bound admits. Rules without a
-    /// bound admit every row at one same time.
+    /// Returns the time for the time bound. `None` if it is NULL, which no bound admits. Without a time bound, every
+    /// row has the same time.
     pub fn time(&self, row: &[Value]) -> Option<Timestamp> {
         match self.time {
             None => Some(Timestamp(0)),
@@ -196,17 +196,17 @@ impl Program {
         self.time.is_some()
     }
 
-    /// Microseconds at most that the time of a row in the stream may be behind the table's.
+    /// By how many microseconds at most a row's time in the stream may be less than in the table.
     pub fn time_slack(&self) -> i128 {
         self.time_slack
     }
 
-    /// What the windows hold of a row.
+    /// Returns the values of a row that the windows hold.
     pub fn parts(&self, row: &[Value]) -> Parts {
         self.parts_at(row, &[], self.key(row), self.time(row))
     }
 
-    /// The same with a key and a time that are known. What is read of a hole is unknown.
+    /// Returns the values of a row whose key and time are known. The values of holes are unknown.
     fn parts_at(&self, row: &[Value], holes: &[Hole], key: Key, time: Option<Timestamp>) -> Parts {
         if let Some(kept) = &self.timing.kept {
             let is_hole = |slot: usize| holes.iter().any(|hole| hole.slot == slot);
@@ -231,7 +231,7 @@ impl Program {
         Parts { key, time, args }
     }
 
-    /// What windows keep of a row whose contribution changes with time.
+    /// Returns the held values of a row whose contribution changes with time.
     fn kept_parts(&self, key: Key, time: Option<Timestamp>, args: Args) -> Parts {
         let Some(kept) = &self.timing.kept else { return Parts { key, time, args } };
         let values = kept.values(&args, None, &self.zone);
@@ -251,8 +251,8 @@ impl Program {
             || self.args.iter().any(|arg| arg.reads(slot))
     }
 
-    /// What the windows hold of a row that does not say all of its columns, and whether it is all that they need. What was
-    /// left as it was is taken from `held`, the row before. `None`: its key or its time is not known.
+    /// Returns the held values of a row with missing columns, and whether they are complete. Unchanged columns are
+    /// taken from `held`, the previous row. `None`: the key or the time is not known.
     pub fn parts_of(&self, row: &[Value], holes: &[Hole], held: Option<(&Key, &Parts)>) -> (Option<Parts>, bool) {
         let cause = |slot: usize| holes.iter().find(|hole| hole.slot == slot).map(|hole| hole.cause);
         let known = |slot: usize| match (cause(slot), held) {
@@ -295,7 +295,7 @@ impl Program {
         }
         let mut is_complete = parts.args.len() == self.args.len();
         for (place, (arg, value)) in self.args.iter().zip(&mut parts.args).enumerate() {
-            // An argument of that column alone is what it was; of others it was calculated from what is not here.
+            // An argument of only this column keeps its value. One of several columns cannot be calculated here.
             match (arg.slots().as_slice(), arg.slots().iter().find_map(|slot| cause(*slot))) {
                 (_, None) => {}
                 ([slot], Some(_)) if let Some(Some((_, before))) = known(*slot) => {
@@ -310,12 +310,12 @@ impl Program {
         (Some(parts), is_complete)
     }
 
-    /// The instant of a row's time: local time counts in the time zone of the query.
+    /// Returns the instant of a row's time. A local time is in the time zone of the query.
     pub fn instant(&self, time: Timestamp) -> Timestamp {
         if self.is_bound_local { self.zone.instant(time.0) } else { time }
     }
 
-    /// Empty aggregates.
+    /// Returns empty aggregates.
     pub fn start(&self) -> Running {
         Running::new(self.args.iter().map(|arg| (arg.is_counted, arg.is_summed)))
     }
@@ -351,7 +351,8 @@ impl Program {
         }
     }
 
-    /// The aggregate that HAVING compares with a number; `None`: there is none, or no rows, or memory cannot tell.
+    /// Returns the aggregate that HAVING compares with a number. `None`: there is none, there are no rows, or memory
+    /// cannot evaluate it.
     fn compared(&self, running: &Running) -> Option<(i128, Digits)> {
         if running.rows() == 0 || running.is_doubtful() {
             return None;
@@ -360,12 +361,12 @@ impl Program {
         running.value(self.aggregates.get(aggregate)?).decimal()
     }
 
-    /// The aggregate that HAVING compares, as text.
+    /// Returns the aggregate that HAVING compares, as text.
     pub fn measure(&self, running: &Running) -> Option<String> {
         self.compared(running).map(|(value, digits)| crate::model::decimal_text(value, digits.scale))
     }
 
-    /// Orders groups by how far HAVING is from failing (greater: further), for show.
+    /// Returns a number that orders groups by how far HAVING is from failing (greater: further), for display.
     pub fn rank(&self, running: &Running) -> Option<i128> {
         let (value, _) = self.compared(running)?;
         match self.threshold?.1 {
@@ -378,19 +379,19 @@ impl Program {
         GroupValues { aggregates: &self.aggregates, running, edges, zone: &self.zone }
     }
 
-    /// The outputs over aggregates at these edges, as the alert shows them: COUNT as a number, everything else as Postgres's
-    /// text of it, NULL and what memory cannot tell as null.
+    /// Returns the outputs over aggregates at these edges, as an alert shows them. COUNT is a number, and everything
+    /// else is Postgres's text of it. NULL and values that memory cannot calculate are null.
     pub fn outputs(&self, running: &Running, edges: &[Timestamp]) -> serde_json::Map<String, serde_json::Value> {
         let shown = self.values(running, edges).map(|(name, value)| (name.to_owned(), value.unwrap_or_default()));
         shown.collect()
     }
 
-    /// Whether memory cannot tell some of the outputs.
+    /// Whether memory cannot calculate some of the outputs.
     pub fn has_unknown(&self, running: &Running, edges: &[Timestamp]) -> bool {
         self.values(running, edges).any(|(_, value)| value.is_none())
     }
 
-    /// The outputs over aggregates; `None` for what memory cannot tell.
+    /// Returns the outputs over aggregates. `None` for values that memory cannot calculate.
     fn values<'a>(
         &'a self,
         running: &'a Running,
@@ -417,7 +418,7 @@ impl Program {
         })
     }
 
-    /// A time as a session in the query's time zone shows it; `None` outside of the years 1 to 9999.
+    /// Returns a time as a session in the query's time zone shows it. `None` outside of the years 1 to 9999.
     fn time_text(&self, at: Timestamp, ty: Type) -> Option<String> {
         match at {
             Timestamp::MAX => return Some("infinity".to_owned()),
@@ -440,7 +441,7 @@ impl Program {
     }
 }
 
-/// `+02`, `-03:30`, `+00:53:28`: an offset of so many seconds, as Postgres shows it.
+/// Returns an offset in seconds in Postgres's form: `+02`, `-03:30`, `+00:53:28`.
 fn offset_text(seconds: i64) -> String {
     let sign = if seconds < 0 { '-' } else { '+' };
     let seconds = seconds.abs();
@@ -484,12 +485,13 @@ fn key_part(query: &Query, column: usize, slot: &impl Fn(usize) -> Result<usize,
     }
 }
 
-/// Whether the bound's column holds local times.
+/// Whether the column of the bound has local times.
 fn is_local(query: &Query, bound: &TimeBound) -> bool {
     query.table.columns.get(bound.column).is_some_and(|column| column.ty.is_local())
 }
 
-/// A connector with `time.precision.mode=connect` writes a timestamp without time zone in whole milliseconds, rounded down.
+/// Returns the slack of a time bound. With `time.precision.mode=connect`, a connector writes a timestamp without time
+/// zone in whole milliseconds, rounded down.
 fn time_slack(query: &Query, bound: &TimeBound) -> i128 {
     match query.table.columns.get(bound.column).map(|column| &column.ty) {
         Some(ColumnType::Timestamp { precision: 4.. }) => 999,

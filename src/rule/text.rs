@@ -1,7 +1,7 @@
-//! Rules that Postgres alone evaluates: any query with a key. Memory knows which keys a change touches. Pure.
+//! Rules that Postgres alone evaluates: any query with a key. Memory finds the keys that a change touches. Pure.
 //!
 //! - this file: takes the text apart and finds its tables, functions and keys
-//! - [`touch`]: which keys a change of a table touches
+//! - [`touch`]: finds the keys that a change of a table touches
 //! - [`names`], [`calls`]: names, subqueries and window functions in a query
 
 mod calls;
@@ -34,9 +34,9 @@ pub struct Text {
     /// Lists of columns of the watched table. The values of each list, in a changed row, are a touched key in the key's
     /// column order. Empty: a change does not determine the touched keys, and the query runs as a whole.
     pub touches: Vec<Vec<usize>>,
-    /// Other tables that it reads and whose changes are read.
+    /// The other tables that the query reads and whose changes are read.
     pub others: Vec<Touched>,
-    /// When Postgres is asked.
+    /// The times at which Postgres evaluates.
     pub pace: Pace,
 }
 
@@ -45,28 +45,29 @@ pub struct Text {
 pub struct Touched {
     /// The table.
     pub table: Table,
-    /// Which of its columns are a key, as in [`Text::touches`].
+    /// Lists of columns that are a key, as in [`Text::touches`].
     pub touches: Vec<Vec<usize>>,
 }
 
-/// When Postgres is asked about a rule that it alone evaluates.
+/// The times at which Postgres evaluates a rule of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// How long a touched key waits for more of its changes.
     pub max_delay: Duration,
-    /// How often open episodes are asked again.
+    /// How often Postgres is asked about open episodes again.
     pub recheck: Duration,
-    /// How often the whole query is run.
+    /// How often to run the whole query.
     pub sweep: Duration,
 }
 
 impl Text {
-    /// Whether any change says which keys it touches.
+    /// Whether the changes of any table determine the touched keys.
     pub fn touches_any(&self) -> bool {
         !self.touches.is_empty() || self.others.iter().any(|other| !other.touches.is_empty())
     }
 
-    /// The query of a rule with this text, over the watched table. `columns`: the outputs, by the types that Postgres gives them.
+    /// Returns the query of a rule with this text, over the watched table. `columns` are the outputs with Postgres's
+    /// types.
     ///
     /// # Errors
     /// A column of the key has a type whose values memory cannot hold.
@@ -172,7 +173,7 @@ pub fn parse(sql: &str) -> Result<ParsedText, RuleError> {
     })
 }
 
-/// What a text contains, at any depth.
+/// The parts of a text, at any depth.
 #[derive(Default)]
 struct Found {
     relations: Vec<String>,

@@ -1,4 +1,4 @@
-//! The tables whose changes are read, and which of their columns the rules need. Pure.
+//! The tables whose changes are read, and the columns that the rules need. Pure.
 
 use super::{Query, Rule, compile, text::Touched};
 use crate::model::Table;
@@ -6,16 +6,16 @@ use crate::model::Table;
 /// A table whose changes are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watched {
-    /// The table, as the catalog has it.
+    /// The table by the catalog.
     pub table: Table,
-    /// The topic that has its changes.
+    /// The topic of its changes.
     pub topic: String,
-    /// The columns that the rules need, and that its decoder yields: indexes into the table's columns.
+    /// The columns that the rules need and the decoder returns: indexes into the table's columns.
     pub wanted: Vec<usize>,
 }
 
 impl Watched {
-    /// A table with the columns that these rules need of it.
+    /// Creates a table with the columns that these rules need.
     pub fn of(table: &Table, topic: &str, rules: &[&Query]) -> Self {
         let own: Vec<&Query> = rules.iter().filter(|query| is(&query.table, table)).copied().collect();
         let mut wanted = compile::wanted(&own);
@@ -26,20 +26,20 @@ impl Watched {
         Self { table: table.clone(), topic: topic.to_owned(), wanted }
     }
 
-    /// The table of rules that are all on one, whose decoder yields these columns.
+    /// Creates the table of rules that all have the same table. The decoder returns these columns.
     pub fn one(rules: &[Rule], wanted: &[usize]) -> Vec<Self> {
         let table = rules.first().map(|rule| rule.query.table.clone());
         table.into_iter().map(|table| Self { table, topic: String::new(), wanted: wanted.to_vec() }).collect()
     }
 
-    /// The columns that are needed, and those of the primary key, by name.
+    /// Returns the names of the needed columns and of the primary key's columns.
     pub fn needed(&self) -> impl Iterator<Item = &str> {
         let columns = self.wanted.iter().chain(&self.table.primary_key);
         columns.filter_map(|index| self.table.columns.get(*index)).map(|column| column.name.as_str())
     }
 
-    /// What a change of this table is to a rule: nothing; or 0, where it is the table of its query, or the place among the others
-    /// that a text reads, counted from 1.
+    /// Returns the role of this table in a rule. `None`: none. 0: it is the table of the query. Greater: the place
+    /// among the other tables that a text reads, counted from 1.
     pub fn place_in(&self, query: &Query) -> Option<usize> {
         if is(&query.table, &self.table) {
             return Some(0);
@@ -50,7 +50,7 @@ impl Watched {
 }
 
 impl Touched {
-    /// Whether it is this table.
+    /// Whether this is the same table.
     pub fn is(&self, table: &Table) -> bool {
         self.table.schema == table.schema && self.table.name == table.name
     }

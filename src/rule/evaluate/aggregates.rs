@@ -1,4 +1,4 @@
-//! What is kept of a row for an aggregate, and how the aggregate is taken from that.
+//! The stored values of a row for an aggregate, and the aggregate's calculation from them.
 
 use std::collections::BTreeMap;
 
@@ -13,33 +13,33 @@ use crate::rule::expression::{Aggregate, AggregateFunction, Expression, Literal,
 pub(super) struct Arg {
     pub(super) expression: Expression,
     pub(super) filter: Option<Expression>,
-    /// Fraction digits that its decimals are kept with.
+    /// The number of fraction digits of the stored decimals.
     pub(super) scale: u8,
-    /// Whether all its values are decimals.
+    /// Whether all values are decimals.
     pub(super) is_numeric: bool,
-    /// Whether each of its values is counted.
+    /// Whether each value is counted.
     pub(super) is_counted: bool,
-    /// Whether it is floating point of which a sum is taken.
+    /// Whether it is floating point in a sum.
     pub(super) is_summed: bool,
 }
 
-/// How an aggregate is taken from what is kept of its argument.
+/// The calculation of an aggregate from the stored values of its argument.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunningKind {
     pub(super) function: AggregateFunction,
-    /// `None`: of all rows.
+    /// The index of the argument. `None`: all rows.
     pub(super) argument: Option<usize>,
-    /// Of its argument.
+    /// The digits of the argument.
     pub(super) digits: Digits,
-    /// Whether its result is an integer's.
+    /// Whether the result is an integer.
     pub(super) is_integer: bool,
     pub(super) ty: Type,
-    /// Whether its argument is floating point.
+    /// Whether the argument is floating point.
     pub(super) is_float: bool,
 }
 
 impl Arg {
-    /// The argument of an aggregate, but of COUNT(*).
+    /// Returns the argument of an aggregate. `None` for COUNT(*).
     pub(super) fn of(
         query: &Query,
         aggregate: &Aggregate,
@@ -49,7 +49,7 @@ impl Arg {
         if argument.is_none() && filter.is_none() {
             return Ok(None);
         }
-        // COUNT(*) of some rows is the count of something that is never NULL.
+        // COUNT(*) with a FILTER counts a value that is never NULL.
         let always = Expression::Literal(Literal::Bool(true));
         let expression = argument.clone().unwrap_or(always);
         Self::new(query, aggregate, expression, filter.clone(), slot).map(Some)
@@ -89,7 +89,7 @@ impl Arg {
         self.slots().contains(&slot)
     }
 
-    /// The slots that it reads.
+    /// Returns the slots that it reads.
     pub(super) fn slots(&self) -> Vec<usize> {
         let mut slots = self.expression.columns();
         slots.extend(self.filter.iter().flat_map(Expression::columns));
@@ -99,7 +99,7 @@ impl Arg {
 }
 
 impl RunningKind {
-    /// The aggregates of a query, each with the place of its argument.
+    /// Returns the aggregates of a query, each with the index of its argument.
     pub(super) fn all(query: &Query) -> Vec<Self> {
         let mut count = 0;
         let one = |aggregate: &Aggregate| {
@@ -118,7 +118,8 @@ impl RunningKind {
         Self { function, argument, digits, is_integer: ty.is_integer(), ty, is_float: over.is_float() }
     }
 
-    /// The least or the greatest of these values. Which of several texts it is depends on a collation, and which of labels on their enum.
+    /// Returns the least or the greatest of these values. The order of texts depends on a collation, and the order of
+    /// labels on their enum, so memory does not know it.
     pub(super) fn extreme<'a>(&self, values: Option<&'a BTreeMap<Value, u64>>, is_greatest: bool) -> Scalar<'a> {
         let Some(values) =
             values.filter(|values| !matches!(self.ty, Type::Text | Type::Char | Type::Enum) || values.len() == 1)
@@ -130,7 +131,7 @@ impl RunningKind {
     }
 }
 
-/// The same expression over the slots of a decoded row.
+/// Returns the expression over the slots of a decoded row.
 pub(super) fn in_slots(
     mut expression: Expression,
     slot: &impl Fn(usize) -> Result<usize, String>,

@@ -1,4 +1,4 @@
-//! An expression's value, over a row or over the aggregates of a group; and the digits that its decimals have.
+//! The value of an expression over a row or over a group's aggregates, and the digits of decimals.
 
 use super::aggregates::RunningKind;
 use super::like::like;
@@ -11,7 +11,7 @@ use crate::model::{ColumnType, Timestamp, Value};
 use crate::rule::expression::{Arithmetic, Case, Comparison, Expression, Function, Like, Literal, Test, Type};
 use crate::rule::{Query, calendar};
 
-/// What columns, aggregates and edges are while an expression is evaluated.
+/// The values of columns, aggregates and edges during the evaluation of an expression.
 pub(super) trait Values<'a> {
     fn column(&self, slot: usize) -> Scalar<'a>;
     fn aggregate(&self, index: usize) -> Scalar<'a>;
@@ -20,12 +20,12 @@ pub(super) trait Values<'a> {
     fn zone(&self) -> &Zone;
 }
 
-/// A row, some of whose slots may not be known.
+/// A row. The values of some slots may be unknown.
 pub(super) struct RowValues<'a> {
     pub(super) row: &'a [Value],
     pub(super) digits: &'a [Digits],
     pub(super) holes: &'a [Hole],
-    /// `None`: NOW() is not known.
+    /// The edges. `None`: NOW() is not known.
     pub(super) edges: Option<&'a [Timestamp]>,
     pub(super) zone: &'a Zone,
 }
@@ -79,12 +79,12 @@ impl<'a> Values<'a> for GroupValues<'a> {
     }
 }
 
-/// An expression's value.
+/// Returns an expression's value.
 pub(super) fn evaluate<'a>(expression: &'a Expression, values: &impl Values<'a>) -> Scalar<'a> {
     match expression {
         Expression::Column(slot) => values.column(*slot),
         Expression::Aggregate(index) => values.aggregate(*index),
-        // The window sees to it.
+        // The window evaluates the time bound.
         Expression::Bound => Scalar::Bool(true),
         Expression::Literal(literal) => match literal {
             Literal::Null => Scalar::Null,
@@ -182,7 +182,7 @@ pub(super) fn evaluate<'a>(expression: &'a Expression, values: &impl Values<'a>)
     }
 }
 
-/// CASE: the first branch whose condition is true.
+/// Evaluates CASE: the first branch whose condition is true.
 fn chosen<'a>(case: &'a Case, values: &impl Values<'a>) -> Scalar<'a> {
     let operand = case.operand.as_ref().map(|operand| evaluate(operand, values));
     for (when, then) in &case.branches {
@@ -213,7 +213,7 @@ fn call<'a>(function: Function, arguments: &'a [Expression], values: &impl Value
                 _ => left,
             }
         }
-        // NULLs are passed over.
+        // NULLs are skipped.
         Function::Greatest | Function::Least => arguments.fold(Scalar::Null, |best, value| match (best, value) {
             (Scalar::Unknown, _) | (_, Scalar::Unknown) => Scalar::Unknown,
             (Scalar::Null, other) | (other, Scalar::Null) => other,
@@ -226,7 +226,8 @@ fn call<'a>(function: Function, arguments: &'a [Expression], values: &impl Value
     }
 }
 
-/// The digits of an expression's decimals: as many at most, and in Postgres all of them as many where they are exact.
+/// Returns the greatest number of digits of an expression's decimals, and whether Postgres has exactly that number for
+/// all of them.
 pub(super) fn digits_of(expression: &Expression, query: &Query) -> Digits {
     let widest = |parts: &[&Expression]| {
         let parts: Vec<Digits> = parts.iter().map(|part| digits_of(part, query)).collect();

@@ -1,4 +1,4 @@
-//! Binary floating point as Postgres calculates it, and sums of it, of which memory knows the bounds.
+//! Binary floating point as in Postgres, and sums of it, for which memory knows the bounds.
 
 #![expect(clippy::float_arithmetic, reason = "Postgres calculates with doubles too; nothing else of Tripline does")]
 
@@ -8,13 +8,14 @@ use super::scalar::{Digits, Scalar, within};
 use crate::model::{Double, decimal_text};
 use crate::rule::expression::{Arithmetic, Type};
 
-/// Rounded to the type.
+/// Rounds a value to the type.
 #[expect(clippy::cast_possible_truncation, reason = "that is what rounding to a real is")]
 fn rounded(value: f64, ty: Type) -> f64 {
     if ty == Type::Float4 { f64::from(value as f32) } else { value }
 }
 
-/// `left op right` in this type. What Postgres raises an error for is unknown: a division by zero, what becomes infinite or zero.
+/// Calculates `left op right` in this type. If Postgres raises an error, the result is unknown: a division by zero, or
+/// a result that becomes infinite or zero.
 pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty: Type) -> Scalar<'static> {
     match (left, right) {
         (Scalar::Double(left), Scalar::Double(right)) => {
@@ -27,7 +28,7 @@ pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty
             if op == Arithmetic::Divide && right_low <= 0.0 && right_high >= 0.0 {
                 return Scalar::Unknown;
             }
-            // Rounding keeps the order, so what is between two numbers stays between their results.
+            // Rounding keeps the order, so a value between two numbers gives a result between theirs.
             let corners =
                 [(left_low, right_low), (left_low, right_high), (left_high, right_low), (left_high, right_high)];
             let mut all = corners.into_iter().map(|(left, right)| calculated(op, left, right, ty));
@@ -38,7 +39,7 @@ pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty
     }
 }
 
-/// `-x`
+/// Returns `-x`.
 pub(super) fn negated(value: Scalar<'_>) -> Scalar<'_> {
     match value {
         Scalar::Double(value) => Scalar::Double(-value),
@@ -47,7 +48,7 @@ pub(super) fn negated(value: Scalar<'_>) -> Scalar<'_> {
     }
 }
 
-/// The bounds of a finite number.
+/// Returns the bounds of a finite number.
 fn bounds(value: Scalar<'_>) -> Option<(f64, f64)> {
     match value {
         Scalar::Double(value) => Some((value, value)),
@@ -74,7 +75,7 @@ fn calculated(op: Arithmetic, left: f64, right: f64, ty: Type) -> Option<f64> {
     (!overflows && (!underflows || is_zero)).then_some(value)
 }
 
-/// To or from floating point.
+/// Casts to or from floating point.
 pub(super) fn cast(value: Scalar<'_>, from: Type, to: Type) -> Scalar<'_> {
     match value {
         Scalar::Double(value) if to.is_float() => {
@@ -91,13 +92,13 @@ pub(super) fn cast(value: Scalar<'_>, from: Type, to: Type) -> Scalar<'_> {
     }
 }
 
-/// Powers of ten that a double has exactly, as far as amounts have digits.
+/// The powers of ten that a double represents exactly, for the usual digits of amounts.
 const POWERS: [f64; 9] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8];
 
-/// An exact number as the nearest in floating point.
+/// Returns the nearest floating-point number to an exact one.
 fn double(value: Scalar<'_>, to: Type) -> Option<f64> {
     let (unscaled, digits) = value.decimal()?;
-    // Both are exact, so that one division rounds once.
+    // Both are exact, so one division rounds once.
     if let (Ok(unscaled), Some(power), Type::Float8) =
         (i32::try_from(unscaled), POWERS.get(usize::from(digits.scale)), to)
     {
@@ -106,7 +107,7 @@ fn double(value: Scalar<'_>, to: Type) -> Option<f64> {
     Double::parse(&decimal_text(unscaled, digits.scale), to == Type::Float4)
 }
 
-/// Rounded half to even, as `dtoi8` does.
+/// Rounds half to even, as `dtoi8` does.
 #[expect(clippy::cast_possible_truncation, reason = "bounded before")]
 fn whole(value: f64, to: Type) -> Scalar<'static> {
     let value = value.round_ties_even();
@@ -114,7 +115,7 @@ fn whole(value: f64, to: Type) -> Scalar<'static> {
     if is_within { within(value as i64, to) } else { Scalar::Unknown }
 }
 
-/// With as many digits as `float8_numeric` and `float4_numeric` keep: 15 and 6.
+/// Returns a decimal with the digits of `float8_numeric` and `float4_numeric`: 15 and 6.
 fn numeric(value: f64, is_real: bool) -> Option<Scalar<'static>> {
     if !value.is_finite() {
         return None;
@@ -129,10 +130,10 @@ fn numeric(value: f64, is_real: bool) -> Option<Scalar<'static>> {
     Some(Scalar::Decimal(unscaled, Digits::exactly(u8::try_from(scale.max(0)).ok()?)))
 }
 
-/// How two numbers are ordered, of which one is floating point; `None`: memory cannot tell.
+/// Returns the order of two numbers, at least one of which is floating point. `None`: memory does not know it.
 pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Ordering> {
     if let (Scalar::Double(left), Scalar::Double(right)) = (left, right) {
-        // NaN equals NaN and is the greatest; −0 equals 0.
+        // NaN equals NaN and is the greatest. −0 equals 0.
         return Some(left.partial_cmp(&right).unwrap_or_else(|| left.is_nan().cmp(&right.is_nan())));
     }
     let ((left_low, left_high), (right_low, right_high)) = (bounds(left)?, bounds(right)?);
@@ -145,16 +146,16 @@ pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Ordering> {
     }
 }
 
-/// Parts of one that sums are kept in: doubles down to 10⁻¹⁸, and up to 10²⁰ together.
+/// The number of parts of one in which sums are stored. It covers doubles down to 10⁻¹⁸, and a total of up to 10²⁰.
 const PARTS: f64 = (1_i64 << 60) as f64;
 
-/// A number past this is not summed.
+/// A number past this limit is not summed.
 const LIMIT: f64 = (1_i64 << 52) as f64;
 
-/// Numbers that are multiples of 1/1024 are summed without rounding while all of them together are below 2⁴³.
+/// Multiples of 1/1024 are summed without rounding while their total is below 2⁴³.
 const COARSE: f64 = 1024.0;
 
-/// What a double adds to a sum: parts of one, and whether it is a multiple of 1/1024.
+/// Returns a double's contribution to a sum in parts of one, and whether it is a multiple of 1/1024.
 #[expect(clippy::cast_possible_truncation, reason = "bounded before")]
 pub(super) fn parts(value: Double) -> Option<(i128, bool)> {
     let value = value.get();
@@ -164,17 +165,17 @@ pub(super) fn parts(value: Double) -> Option<(i128, bool)> {
 /// The rows of a sum.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Summed {
-    /// Parts of one.
+    /// The sum in parts of one.
     pub(super) total: i128,
-    /// The same of their absolute values.
+    /// The sum of the absolute values.
     pub(super) size: i128,
-    /// How many are no multiples of 1/1024.
+    /// The number of values that are not multiples of 1/1024.
     pub(super) fine: u64,
     pub(super) rows: u64,
 }
 
 impl Summed {
-    /// The sum as Postgres may have calculated it, in whatever order: of reals, where it is `sum(real)`, in reals.
+    /// Returns the sum as Postgres may have calculated it, in any order. `sum(real)` is calculated in reals.
     #[expect(clippy::cast_precision_loss, reason = "the bounds are wider than what is lost")]
     pub(super) fn sum(self, is_real: bool) -> Scalar<'static> {
         let (sum, size, rows) = (self.total as f64 / PARTS, self.size as f64 / PARTS, self.rows as f64);
@@ -183,12 +184,12 @@ impl Summed {
         if self.fine == 0 && size < exact {
             return Scalar::Double(sum);
         }
-        // Each addition rounds by half a unit of what has been added up; rows × 2⁻⁶⁰ were cut off here.
+        // Each addition rounds by up to half a unit of the running sum. `parts` has cut off up to rows × 2⁻⁶⁰.
         let bound = (rows + 2.0) * unit * size + (rows + 1.0) / PARTS;
         Scalar::Between(sum - bound, sum + bound)
     }
 
-    /// The average: calculated in doubles, whatever they are of.
+    /// Returns the average. It is calculated in doubles for every type.
     #[expect(clippy::cast_precision_loss, reason = "a count of rows is below 2^53")]
     pub(super) fn average(self) -> Scalar<'static> {
         let rows = Scalar::Double(self.rows as f64);

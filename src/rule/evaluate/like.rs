@@ -1,10 +1,10 @@
-//! LIKE and ILIKE, as Postgres matches them (like_match.c): `%` is any text, `_` any character, a backslash takes what follows
-//! as it is.
+//! LIKE and ILIKE as in Postgres (like_match.c): `%` matches any text, `_` any character, and a backslash makes the
+//! next character literal.
 
 use super::scalar::Scalar;
 
-/// Whether a text matches; what memory cannot tell is unknown: an incomplete pattern is an error in Postgres, and letters
-/// outside of ASCII have the case that a locale gives them.
+/// Whether a text matches. The result is unknown for an incomplete pattern, which is an error in Postgres. It is also
+/// unknown if case is ignored and there are letters outside of ASCII, because their case depends on the locale.
 pub(super) fn like(text: &str, pattern: &str, ignores_case: bool) -> Scalar<'static> {
     if !ignores_case {
         return matches(text, pattern).map_or(Scalar::Unknown, Scalar::Bool);
@@ -12,7 +12,7 @@ pub(super) fn like(text: &str, pattern: &str, ignores_case: bool) -> Scalar<'sta
     if !text.is_ascii() || !pattern.is_ascii() {
         return Scalar::Unknown;
     }
-    // A Turkish locale has another small letter for I: what depends on it is not known.
+    // A Turkish locale has another small letter for I. If the result depends on that, it is unknown.
     let plain = matches(&text.to_ascii_lowercase(), &pattern.to_ascii_lowercase());
     let turkish = |text: &str| text.replace('I', "\u{131}").to_ascii_lowercase();
     match (plain, matches(&turkish(text), &turkish(pattern))) {
@@ -41,7 +41,7 @@ fn matches(text: &str, pattern: &str) -> Option<bool> {
     }
     let text: Vec<char> = text.chars().collect();
     let (mut at, mut part) = (0, 0);
-    // Where to go on if what follows the last % does not match.
+    // The place at which to continue if the part after the last % does not match.
     let mut again = None;
     while at < text.len() {
         match (parts.get(part), text.get(at)) {

@@ -1,4 +1,4 @@
-//! The running aggregates of one group: rows come and go, none is looked at twice.
+//! The running aggregates of one group. Adding or removing a row never looks at other rows.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use crate::model::{DECIMAL_LIMIT, Value};
 use crate::planted;
 use crate::rule::expression::{AggregateFunction, Type};
 
-/// The running aggregates of one group. There are as many as keys, so what most rules do without is apart.
+/// The running aggregates of one group. There are as many as keys, so the parts that most rules do not need are
+/// separate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
     rows: u64,
@@ -20,39 +21,40 @@ pub struct Running {
     tallies: SmallVec<[Tally; 1]>,
 }
 
-/// What most rules do without.
+/// The parts that most rules do not need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Apart {
-    /// Rows of which memory cannot tell whether WHERE admits them.
+    /// The number of rows for which memory cannot evaluate WHERE.
     doubtful: u64,
-    /// How often each value is there, for the arguments that need it.
+    /// The number of rows with each value, for arguments that need it.
     values: Vec<Option<BTreeMap<Value, u64>>>,
-    /// What else bounds a sum of floating point; empty where there is none.
+    /// Further facts that bound a sum of floating point. Empty where there is none.
     floats: Vec<Size>,
 }
 
-/// Of the numbers in a sum of floating point.
+/// Facts about the numbers in a sum of floating point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Size {
     /// The sum of their absolute values.
     size: i128,
-    /// How many are no multiples of 1/1024.
+    /// The number of values that are not multiples of 1/1024.
     fine: u64,
 }
 
-/// What is kept of an argument.
+/// The stored values of an argument.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tally {
-    /// The sum; of conditions, how many are true.
+    /// The sum. For conditions: the number of true ones.
     total: i128,
-    /// Rows whose argument is not NULL: most aggregates over none are NULL.
+    /// The number of rows whose argument is not NULL. Without any, most aggregates are NULL.
     present: u64,
-    /// Rows whose argument memory cannot calculate with.
+    /// The number of rows with an argument that memory cannot calculate with.
     opaque: u64,
 }
 
 impl Running {
-    /// Empty aggregates over these arguments: whether each value is counted, and whether it is floating point that is summed.
+    /// Creates empty aggregates for these arguments: whether each value is counted, and whether the argument is summed
+    /// floating point.
     pub(super) fn new(arguments: impl Iterator<Item = (bool, bool)>) -> Self {
         let mut running = Self::default();
         let (mut values, mut has_floats) = (Vec::new(), false);
@@ -67,7 +69,7 @@ impl Running {
         running
     }
 
-    /// Puts a row in.
+    /// Adds a row.
     pub fn add(&mut self, args: &Args) {
         self.rows += 1;
         for (tally, arg) in self.tallies.iter_mut().zip(args) {
@@ -84,7 +86,7 @@ impl Running {
         }
     }
 
-    /// Takes a row out that was put in before.
+    /// Removes a row that was added before.
     pub fn remove(&mut self, args: &Args) {
         self.rows = self.rows.saturating_sub(1);
         for (tally, arg) in self.tallies.iter_mut().zip(args) {
@@ -111,7 +113,7 @@ impl Running {
         }
     }
 
-    /// The arguments whose values are counted, but NULLs.
+    /// Returns the arguments whose values are counted, without NULLs.
     fn counted<'r, 'a>(
         &'r mut self,
         args: &'a Args,
@@ -120,7 +122,7 @@ impl Running {
         values.filter_map(|(values, arg)| Some((values.as_mut()?, arg))).filter(|(_, arg)| **arg != Value::Null)
     }
 
-    /// The floating point among the arguments.
+    /// Returns the floating-point arguments.
     fn floats(&mut self, args: &Args) -> impl Iterator<Item = (&mut Size, (i128, bool))> {
         let sizes = self.apart.iter_mut().flat_map(|apart| &mut apart.floats).zip(args);
         sizes.filter_map(|(size, arg)| match arg {
@@ -129,17 +131,17 @@ impl Running {
         })
     }
 
-    /// Rows in it.
+    /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Whether there are rows of which memory cannot tell whether WHERE admits them.
+    /// Whether there are rows for which memory cannot evaluate WHERE.
     pub fn is_doubtful(&self) -> bool {
         self.apart.as_ref().is_some_and(|apart| apart.doubtful > 0)
     }
 
-    /// An aggregate's value.
+    /// Returns an aggregate's value.
     pub(super) fn value(&self, kind: &RunningKind) -> Scalar<'_> {
         let count = |n: u64| i64::try_from(n).map_or(Scalar::Unknown, Scalar::Int);
         let Some(argument) = kind.argument else { return count(self.rows) };
@@ -197,13 +199,13 @@ impl Tally {
     }
 }
 
-/// What a value adds to the sum; `None`: memory cannot calculate with it.
+/// Returns a value's contribution to the sum. `None`: memory cannot calculate with it.
 fn number(arg: &Value) -> Option<i128> {
     match arg {
         Value::Int(n) => Some(i128::from(*n)),
         Value::Decimal(n) if n.abs() < DECIMAL_LIMIT => Some(*n),
         Value::Bool(value) => Some(i128::from(*value)),
-        // They are counted, and their extremes are taken; no sum is.
+        // These types are counted, and have a minimum and maximum, but are not summed.
         Value::Time(_) | Value::Text(_) => Some(0),
         Value::Double(value) => floats::parts(*value).map(|(parts, _)| parts),
         Value::Null | Value::Decimal(_) | Value::Opaque => None,

@@ -1,4 +1,4 @@
-//! Values that expressions are calculated with, and SQL's three-valued logic with a fourth value: what memory cannot tell.
+//! The values of expressions, and SQL's three-valued logic with a fourth value for what memory cannot calculate.
 
 use std::cmp::Ordering;
 
@@ -9,16 +9,16 @@ use crate::model::{DECIMAL_LIMIT, Double, Timestamp, Value};
 use crate::rule::calendar::DAY_MICROS;
 use crate::rule::expression::{Arithmetic, Comparison, Type};
 
-/// A value on the way through an expression.
+/// A value during the evaluation of an expression.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Scalar<'a> {
     /// NULL
     Null,
-    /// Memory cannot tell: Postgres is asked.
+    /// A value that memory cannot calculate, so Postgres is asked.
     Unknown,
     Bool(bool),
     Int(i64),
-    /// Unscaled.
+    /// An unscaled decimal, with its digits.
     Decimal(i128, Digits),
     Time(Timestamp),
     /// The length of an interval in microseconds.
@@ -26,21 +26,21 @@ pub(super) enum Scalar<'a> {
     Text(&'a str),
     /// `real` and `double precision`.
     Double(f64),
-    /// One of these doubles, or one between them.
+    /// A double in the range between these two, inclusive.
     Between(f64, f64),
 }
 
-/// Fraction digits of a decimal.
+/// The fraction digits of a decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digits {
-    /// How many.
+    /// The number of digits.
     pub(super) scale: u8,
-    /// Whether Postgres has as many, and not fewer: the digits of a quotient depend on it.
+    /// Whether Postgres has exactly as many. The digits of a quotient depend on that.
     pub(super) is_exact: bool,
 }
 
 impl Digits {
-    /// As many in Postgres.
+    /// Returns digits of which Postgres has exactly as many.
     pub(super) const fn exactly(scale: u8) -> Self {
         Self { scale, is_exact: true }
     }
@@ -50,16 +50,16 @@ impl Digits {
     }
 }
 
-/// Fraction digits that a quotient is kept with in a window; one with more is not known.
+/// The number of fraction digits of a quotient in a window. A quotient with more is unknown.
 pub(super) const QUOTIENT_SCALE: u8 = 20;
 
-/// Significant digits that a quotient has at least (NUMERIC_MIN_SIG_DIGITS in numeric.h), and the decimal digits of one of
-/// Postgres's own (DEC_DIGITS).
+/// The least number of significant digits of a quotient (NUMERIC_MIN_SIG_DIGITS in numeric.h), and the number of
+/// decimal digits in one of Postgres's (DEC_DIGITS).
 const MIN_SIGNIFICANT: i32 = 16;
 const DIGITS: i32 = 4;
 
 impl<'a> Scalar<'a> {
-    /// A row's value; its decimals have these digits.
+    /// Returns a row's value. A decimal has these digits.
     #[inline]
     pub(super) fn of(value: &'a Value, digits: Digits) -> Self {
         match value {
@@ -79,7 +79,8 @@ impl<'a> Scalar<'a> {
             .map_or(Self::Unknown, |scale| Self::Decimal(value.mantissa(), Digits::exactly(scale)))
     }
 
-    /// The value as windows keep it, decimals in this scale; `is_numeric`: of a type whose values all are decimals.
+    /// Returns the value as windows store it, with decimals in this scale. `is_numeric`: whether all values of the type
+    /// are decimals.
     pub(super) fn kept(self, scale: u8, is_numeric: bool) -> Value {
         match self {
             Self::Int(value) if is_numeric => Self::Decimal(i128::from(value), Digits::exactly(0)).kept(scale, true),
@@ -98,7 +99,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// Unscaled, and its digits.
+    /// Returns the unscaled value and its digits.
     pub(super) fn decimal(self) -> Option<(i128, Digits)> {
         match self {
             Self::Int(value) => Some((i128::from(value), Digits::exactly(0))),
@@ -119,7 +120,7 @@ impl<'a> Scalar<'a> {
 
     pub(super) fn absolute(self) -> Self {
         match self {
-            // Postgres raises an error for the least integer; it is asked then.
+            // Postgres raises an error for the least integer. It is unknown here, so Postgres is asked.
             Self::Int(value) => value.checked_abs().map_or(Self::Unknown, Self::Int),
             Self::Decimal(value, digits) => value.checked_abs().map_or(Self::Unknown, |v| Self::Decimal(v, digits)),
             Self::Double(value) => Self::Double(value.abs()),
@@ -129,14 +130,14 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// To a number's type.
+    /// Casts to a number's type.
     pub(super) fn cast(self, from: Type, ty: Type) -> Self {
         match (self, ty) {
             (value, ty) if from.is_float() || ty.is_float() => floats::cast(value, from, ty),
             (Self::Int(value), Type::Numeric) => Self::Decimal(i128::from(value), Digits::exactly(0)),
             (Self::Int(value), ty) if ty.is_integer() => within(value, ty),
             (Self::Decimal(value, digits), ty) if ty.is_integer() => {
-                // Half away from zero, as numeric_int8 rounds.
+                // This rounds half away from zero, as numeric_int8 does.
                 let rounded = 10_i128.checked_pow(u32::from(digits.scale)).and_then(|power| divided(value, power));
                 rounded.and_then(|value| i64::try_from(value).ok()).map_or(Self::Unknown, |value| within(value, ty))
             }
@@ -145,7 +146,7 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// An integer in its type; Postgres raises an error where it does not fit.
+/// Returns an integer in its type. If it does not fit, Postgres raises an error, and the result is unknown.
 pub(super) fn within(value: i64, ty: Type) -> Scalar<'static> {
     let fits = match ty {
         Type::Int2 => i16::try_from(value).is_ok(),
@@ -155,7 +156,7 @@ pub(super) fn within(value: i64, ty: Type) -> Scalar<'static> {
     if fits { Scalar::Int(value) } else { Scalar::Unknown }
 }
 
-/// `left op right`, calculated in this type. What Postgres raises an error for is unknown.
+/// Calculates `left op right` in this type. If Postgres raises an error, the result is unknown.
 pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty: Type) -> Scalar<'static> {
     match (left, right) {
         (Scalar::Unknown, _) | (_, Scalar::Unknown) => Scalar::Unknown,
@@ -172,7 +173,7 @@ pub(super) fn arithmetic(op: Arithmetic, left: Scalar<'_>, right: Scalar<'_>, ty
             value.map_or(Scalar::Unknown, |value| within(value, ty))
         }
         (left, right) if ty.is_float() => floats::arithmetic(op, left, right, ty),
-        // Dates are whole days apart.
+        // The difference of dates is in whole days.
         (Scalar::Time(left), Scalar::Time(right)) => match times::between(left, right) {
             Scalar::Span(micros) if ty.is_integer() => within(micros / DAY_MICROS, ty),
             span => span,
@@ -200,8 +201,8 @@ fn decimals(op: Arithmetic, left: (i128, Digits), right: (i128, Digits)) -> Opti
     Some((value, left.1.with(right.1, common)))
 }
 
-/// A quotient with the scale that Postgres gives it (select_div_scale and div_var in numeric.c); `None` where that is not known
-/// and matters, or by zero.
+/// Returns a quotient with the scale that Postgres gives it (select_div_scale and div_var in numeric.c). `None` for a
+/// division by zero, or if the scale matters and is not known.
 pub(super) fn quotient(left: (i128, Digits), right: (i128, Digits)) -> Option<(i128, Digits)> {
     if right.0 == 0 {
         return None;
@@ -220,7 +221,7 @@ pub(super) fn quotient(left: (i128, Digits), right: (i128, Digits)) -> Option<(i
     Some((divided(numerator, right.0)?, digits))
 }
 
-/// Rounded half away from zero.
+/// Divides and rounds half away from zero.
 fn divided(left: i128, right: i128) -> Option<i128> {
     let (whole, rest) = (left.checked_div(right)?, left.checked_rem(right)?);
     let is_half = rest.unsigned_abs() >= right.unsigned_abs() - rest.unsigned_abs();
@@ -228,7 +229,7 @@ fn divided(left: i128, right: i128) -> Option<i128> {
     if is_half { whole.checked_add(step) } else { Some(whole) }
 }
 
-/// Where the first of Postgres's digits to the base 10,000 stands that is not zero, and what it is.
+/// Returns the place of the first non-zero digit in Postgres's base 10,000, and the digit.
 fn first_digit(value: i128, scale: u8) -> Option<(i32, u128)> {
     if value == 0 {
         return Some((0, 0));
@@ -242,7 +243,7 @@ fn first_digit(value: i128, scale: u8) -> Option<(i32, u128)> {
     Some((weight, first))
 }
 
-/// The same number with more fraction digits, or with fewer where no digit is lost.
+/// Returns the number with another number of fraction digits. `None` if digits would be lost.
 pub(super) fn rescaled(value: i128, from: u8, to: u8) -> Option<i128> {
     if from <= to {
         return value.checked_mul(10_i128.checked_pow(u32::from(to - from))?);
@@ -251,7 +252,7 @@ pub(super) fn rescaled(value: i128, from: u8, to: u8) -> Option<i128> {
     (value % power == 0).then(|| value / power)
 }
 
-/// How two values are ordered; `None`: NULL. `Some(None)`: memory cannot tell.
+/// Returns the order of two values. `None`: NULL. `Some(None)`: memory does not know it.
 pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Option<Ordering>> {
     Some(match (left, right) {
         (Scalar::Null, Scalar::Unknown) | (Scalar::Unknown, Scalar::Null) => return None,
@@ -261,7 +262,7 @@ pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Option<Orderi
         (Scalar::Bool(left), Scalar::Bool(right)) => Some(left.cmp(&right)),
         (Scalar::Time(left), Scalar::Time(right)) => Some(left.cmp(&right)),
         (Scalar::Span(left), Scalar::Span(right)) => Some(left.cmp(&right)),
-        // Equal or not is the same for every collation that tables are watched with; which comes first is not.
+        // Equality is the same for every collation of a watched table. The order is not.
         (Scalar::Text(left), Scalar::Text(right)) => (left == right).then_some(Ordering::Equal),
         (Scalar::Double(_) | Scalar::Between(..), _) | (_, Scalar::Double(_) | Scalar::Between(..)) => {
             floats::order(left, right)
@@ -277,7 +278,7 @@ pub(super) fn order(left: Scalar<'_>, right: Scalar<'_>) -> Option<Option<Orderi
     })
 }
 
-/// A comparison.
+/// Evaluates a comparison.
 pub(super) fn compare(comparison: Comparison, left: Scalar<'_>, right: Scalar<'_>) -> Scalar<'static> {
     match order(left, right) {
         None => Scalar::Null,
@@ -291,7 +292,7 @@ pub(super) fn compare(comparison: Comparison, left: Scalar<'_>, right: Scalar<'_
 }
 
 impl Comparison {
-    /// Whether it holds of two values in this order.
+    /// Whether the comparison holds for two values in this order.
     pub(super) fn holds(self, order: Ordering) -> bool {
         match self {
             Self::Greater => order.is_gt(),
@@ -304,7 +305,7 @@ impl Comparison {
     }
 }
 
-/// `AND`
+/// Evaluates `AND`.
 pub(super) fn and<'a>(left: Scalar<'a>, right: Scalar<'a>) -> Scalar<'a> {
     match (left, right) {
         (Scalar::Bool(false), _) | (_, Scalar::Bool(false)) => Scalar::Bool(false),
@@ -314,7 +315,7 @@ pub(super) fn and<'a>(left: Scalar<'a>, right: Scalar<'a>) -> Scalar<'a> {
     }
 }
 
-/// `NOT`
+/// Evaluates `NOT`.
 pub(super) fn not(value: Scalar<'_>) -> Scalar<'_> {
     match value {
         Scalar::Bool(value) => Scalar::Bool(!value),
@@ -322,7 +323,7 @@ pub(super) fn not(value: Scalar<'_>) -> Scalar<'_> {
     }
 }
 
-/// `OR`
+/// Evaluates `OR`.
 pub(super) fn or<'a>(left: Scalar<'a>, right: Scalar<'a>) -> Scalar<'a> {
     not(and(not(left), not(right)))
 }

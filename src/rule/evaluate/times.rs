@@ -1,4 +1,4 @@
-//! Times in expressions. The infinities stay what they are; what is out of the calendar is unknown.
+//! Times in expressions. Infinities stay as they are. Times outside of the calendar are unknown.
 
 use super::scalar::{Digits, Scalar};
 use crate::model::Timestamp;
@@ -10,7 +10,7 @@ fn is_infinite(at: Timestamp) -> bool {
     matches!(at, Timestamp::MIN | Timestamp::MAX)
 }
 
-/// A time and an interval that is written out, or a date and a number of days.
+/// Adds an interval literal to a time, or a number of days to a date.
 pub(super) fn moved<'a>(
     left: Scalar<'a>,
     op: Arithmetic,
@@ -39,7 +39,7 @@ pub(super) fn moved<'a>(
     at.map_or(Scalar::Unknown, |at| Scalar::Time(Timestamp(at)))
 }
 
-/// A time as one of another type; a date is its midnight.
+/// Converts a time to another type. A date is its midnight.
 pub(super) fn converted<'a>(value: Scalar<'a>, from: Type, to: Type, zone: &Zone) -> Scalar<'a> {
     let Scalar::Time(at) = value else { return value };
     if is_infinite(at) {
@@ -56,7 +56,7 @@ pub(super) fn converted<'a>(value: Scalar<'a>, from: Type, to: Type, zone: &Zone
     Scalar::Time(at)
 }
 
-/// `date_trunc`, of an instant in a time zone, of local time without one.
+/// Evaluates `date_trunc` of an instant in a time zone, or of a local time without one.
 pub(super) fn truncated<'a>(value: Scalar<'a>, unit: Unit, zone: Option<&Zone>) -> Scalar<'a> {
     let Scalar::Time(at) = value else { return value };
     if is_infinite(at) {
@@ -69,16 +69,16 @@ pub(super) fn truncated<'a>(value: Scalar<'a>, unit: Unit, zone: Option<&Zone>) 
     cut.map_or(Scalar::Unknown, Scalar::Time)
 }
 
-/// `EXTRACT`
+/// Evaluates `EXTRACT`.
 pub(super) fn extracted<'a>(value: Scalar<'a>, unit: Unit, ty: Type, zone: &Zone) -> Scalar<'a> {
     let number = match value {
         Scalar::Null => return Scalar::Null,
         Scalar::Span(micros) if unit == Unit::Epoch => Some(i128::from(micros)),
-        // Postgres has no hour of it, and an infinite year (timestamp_part_common in timestamp.c).
+        // An infinite time in Postgres has no hour, and its year is infinite (timestamp_part_common in timestamp.c).
         Scalar::Time(at) if is_infinite(at) && !matches!(unit, Unit::Year | Unit::Epoch) => return Scalar::Null,
         Scalar::Time(at) if is_infinite(at) => None,
         Scalar::Time(at) if ty == Type::TimestampTz && unit != Unit::Epoch => calendar::extracted(zone.local(at), unit),
-        // A date is so many whole days.
+        // A date is a number of whole days.
         Scalar::Time(at) if ty == Type::Date && unit == Unit::Epoch => Some(i128::from(at.0 / 1_000_000)),
         Scalar::Time(at) => calendar::extracted(at.0, unit),
         _ => None,
@@ -86,7 +86,7 @@ pub(super) fn extracted<'a>(value: Scalar<'a>, unit: Unit, ty: Type, zone: &Zone
     number.map_or(Scalar::Unknown, |number| Scalar::Decimal(number, Digits::exactly(unit.scale(ty == Type::Date))))
 }
 
-/// How far one time is from another.
+/// Returns the difference of two times.
 pub(super) fn between<'a>(left: Timestamp, right: Timestamp) -> Scalar<'a> {
     let span = (!is_infinite(left) && !is_infinite(right)).then(|| left.0.checked_sub(right.0)).flatten();
     span.map_or(Scalar::Unknown, Scalar::Span)

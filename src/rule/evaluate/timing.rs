@@ -1,4 +1,5 @@
-//! What time does to a query in memory: its edges, what of a row is compared with them, and when that changes next.
+//! The effects of time on a query in memory: the edges, the values of a row that are compared with them, and the time
+//! of the next change.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use crate::rule::edges::{self, Crossing, Flips, Found, LeftEdge, Moment};
 use crate::rule::expression::{Comparison, Expression};
 use crate::rule::{OutputExpr, Query};
 
-/// Where the edges of a query are at some NOW(), in their order. The time bound's is the first.
+/// The edges of a query at some NOW(), in order. That of the time bound is the first.
 pub type EdgeTimes = SmallVec<[Timestamp; 1]>;
 
-/// The edges of a query at some NOW(), and how they go on.
+/// The edges of a query at some NOW(), and how they move.
 #[derive(Clone, Debug)]
 pub struct Moments {
     now: Timestamp,
@@ -32,28 +33,28 @@ impl Moments {
         self.now
     }
 
-    /// Where the edges are.
+    /// Returns the edges.
     pub fn edges(&self) -> EdgeTimes {
         self.all.iter().map(|moment| moment.at).collect()
     }
 }
 
-/// Where a row stands in time: the series, and the time in it. Every row stands in series 0.
+/// The place of a row in time: the series, and the time in it. Every row has a place in series 0.
 pub type Place = (u8, Timestamp);
 
-/// The edges of a query, and what is compared with them.
+/// The edges of a query, and the values that are compared with them.
 #[derive(Clone, Debug)]
 pub(super) struct Timing {
     edges: Vec<Expression>,
     bound: Option<Bound>,
-    /// The edge that a row's place in series 0 may be far behind no more, and by how much a later one may be before an earlier
-    /// one.
+    /// The edge behind which a row's place in series 0 must not be, and by how much a later edge may be before an
+    /// earlier one.
     retained: Option<(usize, i64)>,
-    /// What a row has that is compared with an edge: its places in these series.
+    /// The comparisons of a row's values with an edge, each by the series of the row's places.
     crossings: Vec<Crossing<u8>>,
-    /// What a group has that is compared with an edge.
+    /// The comparisons of a group's values with an edge.
     having: Vec<Crossing<Expression>>,
-    /// Where NOW() stands elsewhere than in the time bound, HAVING and outputs.
+    /// Set if the query uses NOW() outside of the time bound, HAVING and outputs.
     pub(super) kept: Option<Kept>,
     zone: Arc<Zone>,
 }
@@ -61,24 +62,24 @@ pub(super) struct Timing {
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     inclusive: bool,
-    /// Whether its column holds local times that are compared with an instant.
+    /// Whether the column has local times that are compared with an instant.
     is_widened: bool,
 }
 
-/// What windows keep of a row where what it contributes changes with time: the values that it is calculated from.
+/// The held values of a row whose contribution changes with time. The contribution is calculated from them.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
-    /// Of the decoded row, in the order of the values that are kept.
+    /// The slots of the decoded row, in the order of the held values.
     pub(super) slots: Vec<usize>,
     pub(super) digits: Vec<Digits>,
-    /// The places of a row but those that the time bound gives.
+    /// The places of a row, except that of the time bound.
     series: Vec<Expression>,
     /// WHERE without the time bound.
     condition: Option<Expression>,
     pub(super) args: Vec<Arg>,
 }
 
-/// A query whose edges are taken out.
+/// A query and the edges that were taken out of it.
 pub(super) struct Taken {
     pub(super) query: Query,
     found: Found,
@@ -88,7 +89,7 @@ pub(super) struct Taken {
 
 impl Taken {
     /// # Errors
-    /// NOW() stands where no edge can be.
+    /// The query uses NOW() where no edge is possible.
     pub(super) fn new(query: &Query) -> Result<Self, String> {
         let lower_bound = query.lower_bound();
         let mut query = query.clone();
@@ -109,14 +110,14 @@ impl Taken {
         Ok(Self { query, found, having, lower_bound })
     }
 
-    /// Whether what a row contributes changes with time, beside the time bound.
+    /// Whether a row's contribution changes with time, apart from the time bound.
     fn is_timed(&self) -> bool {
         !self.found.crossings.is_empty()
     }
 }
 
 impl Timing {
-    /// `wanted` are the columns that the decoder yields.
+    /// Creates the timing. `wanted` are the columns of the decoder.
     pub(super) fn new(taken: &Taken, wanted: &[usize]) -> Result<Self, String> {
         let query = &taken.query;
         let zone = Arc::clone(&query.zone);
@@ -133,7 +134,7 @@ impl Timing {
         let retained = if bound.is_some() { Some(0) } else { lower.as_ref().map(|(_, edge)| *edge) };
         let slack = |edge: usize| taken.found.edges.get(edge).map_or(0, |edge| edges::slack(edge, &zone));
         let retained = retained.map(|edge| (edge, slack(edge)));
-        // The place in series 0 is what rows are forgotten by.
+        // The place in series 0 decides when a row is forgotten.
         let first = lower.map(|(side, _)| side);
         let kept = || Kept::new(taken, wanted, bound_side, first, &mut crossings);
         let kept = taken.is_timed().then(kept).transpose()?;
@@ -205,7 +206,7 @@ impl Kept {
         RowValues { row: kept, digits: &self.digits, holes: &[], edges, zone }
     }
 
-    /// Whether WHERE can be true of a row at some time, and what of it is known at these edges.
+    /// Returns whether WHERE admits the row, as far as that is known at these edges.
     pub(super) fn admitted<'a>(&'a self, values: &RowValues<'a>) -> Scalar<'a> {
         self.condition.as_ref().map_or(Scalar::Bool(true), |condition| evaluate(condition, values))
     }
@@ -217,31 +218,31 @@ impl Kept {
         }
     }
 
-    /// The place in series 0 of a query without a time bound.
+    /// Returns the place in series 0 for a query without a time bound.
     pub(super) fn first_place(&self, values: &RowValues<'_>) -> Timestamp {
         self.position(0, values).unwrap_or(Timestamp::MIN)
     }
 }
 
 impl Program {
-    /// The edges at `now`, and how they go on.
+    /// Returns the edges at `now`, and how they move.
     pub fn moments(&self, now: Timestamp) -> Moments {
         Moments { now, all: (0..self.timing.edges.len()).map(|edge| self.timing.moment(edge, now)).collect() }
     }
 
-    /// The edges before any row has left: those of the beginning of time.
+    /// Returns the edges before any row has left: those at the beginning of time.
     pub fn first_edges(&self) -> EdgeTimes {
         self.timing.edges.iter().map(|_| Timestamp::MIN).collect()
     }
 
-    /// The left edge at `now`, as Postgres calculates it in the time zone of the query.
+    /// Returns the left edge at `now`, as Postgres calculates it in the time zone of the query.
     pub fn left_edge(&self, now: Timestamp) -> LeftEdge {
         let bound =
             self.timing.bound.map(|bound| LeftEdge { at: self.timing.moment(0, now).at, inclusive: bound.inclusive });
         bound.unwrap_or(LeftEdge::NONE)
     }
 
-    /// The instant of the left edge at `now`, if there is a time bound.
+    /// Returns the instant of the left edge at `now`, if there is a time bound.
     pub fn left_instant(&self, now: Timestamp) -> Option<Timestamp> {
         let bound = self.timing.bound?;
         let at = self.left_edge(now).at();
@@ -249,13 +250,13 @@ impl Program {
         Some(if is_local { self.zone.instant(at.0) } else { at })
     }
 
-    /// Where a row's time stands among the others, and among the left edges.
+    /// Returns the place of a row's time among the others, and among the left edges.
     pub fn position(&self, time: Timestamp) -> Timestamp {
         if self.timing.bound.is_some_and(|bound| bound.is_widened) { self.zone.instant(time.0) } else { time }
     }
 
-    /// The time that a row is held with, which is that of the column where there is a time bound. Another is calculated in the
-    /// time zone of the query, and so again in another one.
+    /// Returns the time with which a row is held. With a time bound it is the column's. Otherwise it is calculated in
+    /// the time zone of the query, and is calculated again for another zone.
     pub fn held_time(&self, time: Timestamp, args: &Args) -> Timestamp {
         match &self.timing.kept {
             Some(kept) if self.timing.bound.is_none() => kept.first_place(&kept.values(args, None, &self.zone)),
@@ -263,12 +264,12 @@ impl Program {
         }
     }
 
-    /// The places of a row in time beside the one in series 0, which is its [`Self::position`].
+    /// Returns the places of a row in time besides the one in series 0, which is its [`Self::position`].
     pub fn other_places(&self, args: &Args) -> SmallVec<[Place; 1]> {
         let mut places: SmallVec<[Place; 1]> = SmallVec::new();
         if let Some(kept) = &self.timing.kept {
             let values = kept.values(args, None, &self.zone);
-            // Without a time bound the first of them is the row's time.
+            // Without a time bound, the first of them is the row's time.
             let skipped = usize::from(self.timing.bound.is_none());
             for (index, series) in (skipped..kept.series.len()).zip(1_u8..) {
                 places.extend(kept.position(index, &values).map(|at| (series, at)));
@@ -277,7 +278,7 @@ impl Program {
         places
     }
 
-    /// Whether the time bound admits a row in this place of series 0.
+    /// Whether the time bound admits a row at this place of series 0.
     pub fn is_inside(&self, position: Timestamp, edges: &[Timestamp]) -> bool {
         match (self.timing.bound, edges.first()) {
             (Some(bound), Some(at)) => LeftEdge { at: *at, inclusive: bound.inclusive }.admits(position),
@@ -285,7 +286,7 @@ impl Program {
         }
     }
 
-    /// What a row contributes at these edges; `None`: it is not in the window.
+    /// Returns a row's contribution at these edges. `None`: the row is not in the window.
     #[inline]
     pub fn contribution<'a>(&self, position: Timestamp, args: &'a Args, edges: &[Timestamp]) -> Option<Cow<'a, Args>> {
         if !self.is_inside(position, edges) {
@@ -304,7 +305,7 @@ impl Program {
         Some(Cow::Owned(contributed))
     }
 
-    /// The stretches of time, by series, whose rows may contribute something else at `after` than at `before`.
+    /// Returns the ranges of time, by series, whose rows may contribute another value at `after` than at `before`.
     pub fn crossed<'a>(
         &'a self,
         before: &'a [Timestamp],
@@ -316,12 +317,12 @@ impl Program {
         })
     }
 
-    /// How many values windows hold of a row.
+    /// The number of values that windows hold of a row.
     pub fn held_values(&self) -> usize {
         self.timing.kept.as_ref().map_or(self.args.len(), |kept| kept.slots.len())
     }
 
-    /// Whether a row contributes the same as long as it is inside of the time bound.
+    /// Whether a row's contribution stays the same while it is inside of the time bound.
     pub fn is_simple(&self) -> bool {
         self.timing.kept.is_none()
     }
@@ -331,7 +332,7 @@ impl Program {
         !self.timing.edges.is_empty()
     }
 
-    /// Whether a row in this place of series 0 is inside of the left edge, or may be inside of a later one.
+    /// Whether a row at this place of series 0 is inside of the left edge, or may be inside of a later one.
     pub fn holds(&self, edges: &[Timestamp], position: Timestamp) -> bool {
         let Some((edge, slack)) = self.timing.retained else { return true };
         let is_near = |at: &Timestamp| position.0 >= at.0.saturating_sub(slack);
@@ -341,7 +342,7 @@ impl Program {
         }
     }
 
-    /// Whether all that time changes follows from one edge that keeps its distance from NOW() for ever.
+    /// Whether all effects of time come from one edge that always keeps its distance from NOW().
     pub fn is_steady(&self) -> bool {
         let is_steady = |edge: &Expression| {
             let moment = edges::moment(edge, Timestamp(0), &self.timing.zone);
@@ -350,8 +351,8 @@ impl Program {
         self.is_simple() && self.timing.having.is_empty() && self.timing.edges.iter().all(is_steady)
     }
 
-    /// When a group is to be looked at again, if no row comes or goes. Its aggregates are those of `edges`; `first` is the first
-    /// place of its rows in a series from a time on.
+    /// Returns the time of a group's next evaluation if no row comes or goes. The aggregates are those at `edges`.
+    /// `first` returns the first place of its rows in a series from a time on.
     pub fn next_look(
         &self,
         moments: &Moments,
@@ -375,7 +376,7 @@ impl Program {
         if let Some((edge, slack)) = self.timing.retained
             && let Some(moment) = moments.all.get(edge)
         {
-            // The first that is held outside is forgotten once no later edge can admit it.
+            // The first row that is held outside is forgotten once no later edge can admit it.
             let at = edges.get(edge).copied().unwrap_or(Timestamp::MIN);
             let is_outside = |place: &Timestamp| match self.timing.bound {
                 Some(_) => !self.is_inside(*place, edges),
@@ -402,7 +403,7 @@ impl Program {
     }
 }
 
-/// What a query without a time bound forgets rows by: the side, and its edge.
+/// Returns the side and the edge by which a query without a time bound forgets rows.
 fn query_lower_bound(taken: &Taken) -> Option<(Expression, usize)> {
     let (side, edge) = taken.lower_bound.as_ref()?;
     let edge = taken.found.edges.iter().position(|known| known == edge)?;
@@ -410,24 +411,24 @@ fn query_lower_bound(taken: &Taken) -> Option<(Expression, usize)> {
     taken.found.crossings.iter().find(is_known).map(|crossing| (crossing.side.clone(), crossing.edge))
 }
 
-/// The earliest of what comes next.
+/// The earliest of the coming changes.
 struct Next {
     now: Timestamp,
     at: Option<Timestamp>,
 }
 
 impl Next {
-    /// An edge that moves reaches a time.
+    /// Notes the time at which a moving edge reaches `at`.
     fn reached(&mut self, edge: Moment, at: Option<Timestamp>) {
         self.due(edge, at, 0);
     }
 
-    /// An edge that moves passes a time.
+    /// Notes the time at which a moving edge passes `at`.
     fn passed(&mut self, edge: Moment, at: Option<Timestamp>) {
         self.due(edge, at, 1);
     }
 
-    /// An edge that moves is so far past a time.
+    /// Notes the time at which a moving edge is `more` microseconds past `at`.
     fn due(&mut self, edge: Moment, at: Option<Timestamp>, more: i64) {
         let Some(at) = at.filter(|at| edge.moves && *at != Timestamp::MAX) else { return };
         let distance = at.0.saturating_sub(edge.at.0);

@@ -1,4 +1,4 @@
-//! The keys that a change touches, where Postgres alone evaluates the rule.
+//! The keys that a change touches in a rule that Postgres alone evaluates.
 
 use super::Program;
 use crate::change::Hole;
@@ -9,12 +9,12 @@ use crate::model::{Key, Table, Value};
 pub(super) struct Touches {
     /// The slots of each key that a row touches.
     slots: Vec<Vec<usize>>,
-    /// The same in the primary key, where all columns of the key are in it: a delete says no more of its row.
+    /// The places of each key in the primary key, if all of its columns are there. A delete has only the primary key.
     in_primary_key: Vec<Vec<usize>>,
 }
 
 impl Touches {
-    /// Of a table whose columns `touches` equal the key.
+    /// Creates the touches of a table whose columns `touches` equal the key.
     pub(super) fn new(
         table: &Table,
         touches: &[Vec<usize>],
@@ -32,16 +32,16 @@ impl Touches {
 }
 
 impl Program {
-    /// Whether Postgres alone evaluates it.
+    /// Whether Postgres alone evaluates the rule.
     pub fn is_of_postgres(&self) -> bool {
         self.touches.is_some()
     }
 
-    /// The same, where changes of another table touch keys as well: its `touches` columns equal the key, and its decoder yields
+    /// Adds another table whose changes touch keys. Its columns `touches` equal the key, and its decoder returns
     /// `wanted`.
     ///
     /// # Errors
-    /// A column that is not among `wanted`.
+    /// A column is not in `wanted`.
     pub fn touching(mut self, table: &Table, touches: &[Vec<usize>], wanted: &[usize]) -> Result<Self, String> {
         let slot = |column: usize| {
             wanted.iter().position(|w| *w == column).ok_or_else(|| format!("column {column} is not decoded"))
@@ -55,8 +55,8 @@ impl Program {
         self.touches.as_ref()?.get(place)
     }
 
-    /// The keys that a row of the table at this place touches, where Postgres alone evaluates. A value that the record does not
-    /// say is `None`.
+    /// Returns the keys that a row of the table at this place touches. A key is `None` if the record lacks one of its
+    /// values.
     pub fn touched(&self, place: usize, row: &[Value], holes: &[Hole]) -> Vec<Option<Key>> {
         let value = |slot: &usize| match holes.iter().any(|hole| hole.slot == *slot) {
             true => None,
@@ -66,7 +66,7 @@ impl Program {
         self.touches(place).into_iter().flat_map(|touches| &touches.slots).map(key).collect()
     }
 
-    /// The keys that a deleted row of this primary key has touched, as far as the primary key says.
+    /// Returns the keys that a deleted row touches, as far as its primary key contains them.
     pub fn touched_by_delete(&self, place: usize, pk: &Key) -> Vec<Option<Key>> {
         let values = pk.values();
         let key = |places: &Vec<usize>| {

@@ -28,7 +28,7 @@ pub(super) fn calls(select: &Select, query: &Query) -> Result<(Vec<WindowType>, 
     select.selection.iter().chain(&select.having).for_each(|condition| has_to_be_true(condition, &mut true_ones));
     let value = |expr: &Expr| {
         let Expr::InSubquery { expr: value, negated: false, .. } = expr else { return None };
-        // Written twice, one of them may stand elsewhere.
+        // If the subquery is written twice, one of them may be in another place.
         let written = found.subqueries.iter().filter(|(other, _)| other == expr).count();
         let is_true = true_ones.iter().filter(|one| **one == expr).count() == written;
         is_true.then(|| (**value).clone())

@@ -153,19 +153,19 @@ fn what_looks_equal_and_is_not() {
         Err(why) => assert!(why.contains(part), "{why}: {sql}"),
         Ok(touches) => panic!("{touches:?}: {sql}"),
     };
-    // Both sides equal a row that may be missing, and then they are not equal.
+    // Both columns equal a row that may be missing, so they need not be equal.
     check(
         "SELECT a.user_id FROM streaming.limits a CROSS JOIN streaming.t b LEFT JOIN streaming.merchants z \
          ON z.id = a.user_id AND z.id = b.user_id GROUP BY a.user_id HAVING COUNT(*) > 1",
         "no column of b is shown to equal the key",
     );
-    // USING is about what it joins, not about the table before the comma.
+    // USING refers to the tables that it joins, not to the table before the comma.
     check(
         "SELECT a.user_id FROM streaming.limits a, streaming.t b JOIN streaming.limits z USING (user_id) GROUP BY a.user_id \
          HAVING COUNT(*) > 1",
         "no column of b is shown to equal the key",
     );
-    // A NULL among the rows makes this one not true for every key.
+    // A NULL among the rows makes this condition not true for every key.
     for condition in [
         "NOT (user_id IN (SELECT payee_id FROM streaming.t))",
         "(user_id IN (SELECT payee_id FROM streaming.t)) IS FALSE",
@@ -175,7 +175,7 @@ fn what_looks_equal_and_is_not() {
             "no column of t is shown to equal the key",
         );
     }
-    // A name of WITH stands for one before it.
+    // A name in WITH refers to an earlier one.
     check(
         "WITH x AS (SELECT * FROM streaming.t), y AS (SELECT * FROM x), z AS (SELECT * FROM y) SELECT s.user_id FROM streaming.t s \
          CROSS JOIN z GROUP BY s.user_id HAVING COUNT(*) > 1",

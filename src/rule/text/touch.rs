@@ -1,5 +1,5 @@
-//! Finds which keys a change of a table touches. A row of the table takes part in the answer for a key only if some of
-//! its columns equal the key. Where this can be proved for every place at which a query reads the table, a change
+//! Finds the keys that a change of a table touches. A row of the table takes part in the answer for a key only if some
+//! of its columns equal the key. Where this can be proved for every place at which a query reads the table, a change
 //! determines the keys to ask about.
 //!
 //! The proof uses equalities: those of joins and WHERE, those of a subquery with the query around it, and GROUP BY and
@@ -22,7 +22,7 @@ use super::{Relation, Relations, ident, reads_any, relation_name};
 enum Goal<'g> {
     /// A row of the table takes part only in outputs whose columns at these places equal columns of the row.
     Outputs(&'g [usize]),
-    /// A row of the table takes part only where columns of it equal these columns of the query around.
+    /// A row of the table takes part only where some of its columns equal these columns of the surrounding query.
     Around(&'g [Column]),
 }
 
@@ -331,7 +331,7 @@ fn by_key(select: &Select, scope: &Scope<'_>, keys: &[BTreeSet<Column>], windows
     if !modifiers.is_empty() {
         return Err("it has ROLLUP or its like".to_owned());
     }
-    // Without GROUP BY there is no aggregate: Postgres has taken the text, and the key is a column.
+    // Without GROUP BY there is no aggregate, since Postgres has accepted the text and the key is a column.
     let by: Vec<&Expr> = grouped.iter().map(|expr| named(select, expr, scope)).collect();
     if !by.is_empty() && !is_by_key(&by) {
         return Err("GROUP BY is not by the key".to_owned());
