@@ -20,7 +20,7 @@ pub trait Confirm {
     /// them if the database is down. In both cases the caller asks again.
     async fn ask(&self, question: &Question) -> Vec<Result<Answer, CallError>>;
 
-    /// What the tables and their server are at present, with the columns that the rules need.
+    /// Reads the current contracts of the tables and their server, with the columns that the rules need.
     async fn look(&self) -> Result<Look, CallError>;
 
     /// Reads the database's current snapshot: `pg_current_snapshot()`.

@@ -6,7 +6,7 @@
 //! rows of its windows come from the table.
 //!
 //! - this file: the contract of one table, and those of all tables that are read
-//! - [`gaps`]: what the stream cannot bring, and what forbids to begin
+//! - [`gaps`]: changes that the stream cannot bring, and properties that forbid to begin
 
 pub mod gaps;
 
@@ -50,19 +50,20 @@ pub struct Contract {
 pub struct Contracts(pub BTreeMap<String, Contract>);
 
 impl From<Contract> for Contracts {
-    /// Of one table, whose name does not matter.
+    /// Creates the contracts of one table, whose name does not matter.
     fn from(contract: Contract) -> Self {
         Self(BTreeMap::from([(String::new(), contract)]))
     }
 }
 
 impl Contracts {
-    /// What is different now: [`Contract::differences`] of each table that both have. One that is new has no windows yet.
+    /// Returns the current differences: [`Contract::differences`] of each table that both have. A new table has no
+    /// windows yet.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         self.each(now, Contract::differences)
     }
 
-    /// What is different in a later look of the same run: [`Contract::changes`] of each table.
+    /// Returns the differences from a later look in the same run: [`Contract::changes`] of each table.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         self.each(now, Contract::changes)
     }
@@ -78,7 +79,7 @@ impl Contracts {
         found
     }
 
-    /// A contract that was kept without the name of its table, under the name that the table has among these.
+    /// Returns a contract that was stored without its table's name, with the name that the table has here.
     #[must_use]
     pub fn named(&self, contract: Contract) -> Self {
         let same = self.0.iter().find(|(_, now)| now.relation == contract.relation);
@@ -119,7 +120,7 @@ pub struct Publication {
 /// The result of reading the table's and the server's properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// What was found.
+    /// The contracts that were read.
     pub contracts: Contracts,
     /// The position in the WAL, read before the contracts.
     pub position: Lsn,
@@ -305,7 +306,7 @@ mod tests {
         assert_eq!(then.differences(&now), [""; 0]);
         assert_eq!(now.differences(&then), [""; 0]);
         assert_eq!(contract().of_columns(["id"]).columns.len(), 1);
-        // Unless it is the same run that looks.
+        // This does not hold for a look of the same run.
         let mut now = contract();
         now.columns.remove("amount");
         assert_eq!(contract().changes(&now), ["column amount is gone"]);

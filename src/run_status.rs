@@ -44,7 +44,7 @@ const FULL_REFRESH_EVERY: Duration = Duration::from_secs(1);
 const TOP_SHARE: u32 = 50;
 /// The number of keys that are listed for each rule.
 const TOP_KEYS: usize = 20;
-/// Open episodes that are listed, the newest.
+/// The greatest number of listed open episodes. The newest are listed.
 pub const OPEN_MAX: usize = 1_000;
 /// How long a run may be without progress, although there are unread records, or without a turn of its loop. After that
 /// it counts as stalled.
@@ -74,10 +74,10 @@ struct State {
     fully_refreshed: Option<Instant>,
     top_due: Instant,
     open: Arc<Vec<OpenEpisode>>,
-    /// Messages of firing alerts that this process has delivered, by the alert's id: those of listed episodes, and of alerts
-    /// since the list was made.
+    /// The messages of firing alerts that this process has delivered, by the alert's id: those of listed episodes, and
+    /// of alerts since the last listing.
     messages: BTreeMap<Uuid, String>,
-    /// Whether episodes may have opened or closed since the list was made.
+    /// Whether episodes may have opened or closed since the last listing.
     open_changed: bool,
     open_due: Instant,
 }
@@ -155,7 +155,7 @@ impl RunStatus {
         self.lock().recent.alerts()
     }
 
-    /// The newest open episodes, newest first, a second old at most: [`OPEN_MAX`] of them.
+    /// Returns the newest open episodes, newest first, at most [`OPEN_MAX`]. The list is at most about a second old.
     pub fn open(&self) -> Arc<Vec<OpenEpisode>> {
         Arc::clone(&self.lock().open)
     }
@@ -206,7 +206,7 @@ impl RunStatus {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the run is about. `cut_off` is set while no broker of Kafka answers.
+    /// Sets the facts about the run. `cut_off` is set while no broker of Kafka answers.
     pub(crate) fn begin(&self, group: &str, topics: &Topics, rules: &[Rule], cut_off: Arc<AtomicBool>) {
         let mut state = self.lock();
         state.cut_off = cut_off;
@@ -295,7 +295,7 @@ impl RunStatus {
         }
     }
 
-    /// Lists the open episodes again, where any may have opened or closed.
+    /// Lists the open episodes again, if any may have opened or closed.
     fn list_open(&self, unit: &Unit, at: Instant) {
         let mut state = self.lock();
         if !state.open_changed || state.open_due > at {

@@ -83,8 +83,8 @@ pub trait DeadLetterSink {
     async fn dead_letter(&self, dead: &[DeadLetter]) -> Result<(), CallError>;
 }
 
-/// A line of the log for each kind of invalid record among these, with the first of its kind; each record at DEBUG. The
-/// records of one epoch are logged together: a topic full of them fills no disk.
+/// Logs one line for each kind of invalid record, with the first record of the kind. Each record is logged at DEBUG.
+/// The records of one epoch are logged together, so that a topic full of them does not fill the disk.
 pub fn log_invalid(topics: &Topics, dead: &[DeadLetter]) {
     let at = |letter: &DeadLetter| {
         let lane = letter.position.partition;

@@ -1,4 +1,4 @@
-//! Records of a topic as a source hands them over: where each stands, and what it turned out to be. Pure.
+//! The records of a topic as a source delivers them, each with its position and content. Pure.
 
 use super::{Change, Reject};
 use crate::model::{Key, Position, Timestamp};
@@ -7,48 +7,48 @@ use crate::progress::{LastRecords, Offsets};
 /// A record as it is in a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicRecord {
-    /// Its partition.
+    /// The partition of the record.
     pub partition: i32,
-    /// Its offset.
+    /// The offset of the record.
     pub offset: i64,
-    /// Its key.
+    /// The key.
     pub key: Option<Vec<u8>>,
-    /// Its value.
+    /// The value.
     pub value: Option<Vec<u8>>,
-    /// Its timestamp in Kafka.
+    /// The timestamp in Kafka.
     pub at: Option<Timestamp>,
-    /// Its headers that name a schema of a registry.
+    /// The headers that name a schema of a registry.
     pub schema_headers: Vec<(String, Vec<u8>)>,
 }
 
-/// Records of a batch at most: small enough that the loop looks up often, large enough to be cheap. A full
-/// batch means that there is more to read right now.
+/// The greatest number of records in a batch. It is small enough for frequent turns of the loop, and large enough to be
+/// cheap. A full batch means that there is more to read.
 pub const BATCH_RECORDS_MAX: usize = 2_048;
 
-/// Bytes of a batch, after which it is full as well: several batches wait for the loop, whatever the size of a record.
+/// The bytes at which a batch is also full. Several batches wait for the loop, and records may be large.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes of records that were decoded and wait for the loop, above which no more are read: a record may have megabytes.
+/// The bytes of decoded records waiting for the loop at which reading stops. A record may have megabytes.
 pub const BYTES_AHEAD_MAX: usize = 4 * BATCH_BYTES_MAX;
 
-/// How much of an invalid record is kept for its dead letter, in bytes.
+/// The greatest number of bytes of an invalid record's key in its dead letter.
 pub const LETTER_KEY_MAX: usize = 64 * 1024;
-/// The same of its value.
+/// The greatest number of bytes of the value.
 pub const LETTER_VALUE_MAX: usize = 768 * 1024;
-/// The same of its headers, which are kept whole or not at all.
+/// The greatest number of bytes of the headers. A header is kept as a whole or not at all.
 pub const LETTER_HEADERS_MAX: usize = 64 * 1024;
 
 /// The records of one poll.
 #[derive(Debug)]
 pub struct Batch<T = Change> {
-    /// In the order of each partition's offsets.
+    /// The records, in the order of each partition's offsets.
     pub records: Vec<SourceRecord<T>>,
-    /// Partitions whose end was reached after these records.
+    /// The partitions whose end was reached after these records.
     pub ended: Vec<i32>,
     /// The last record of each partition in the batch.
     pub last_records: LastRecords,
-    /// By partition, everything before this has come with this batch or before; where that is news. The last offsets may
-    /// hold no record.
+    /// By partition, the offset before which everything has been delivered with this batch. It is set where it has
+    /// changed. The last offsets may have no record.
     pub delivered: Option<Offsets>,
 }
 
@@ -59,7 +59,7 @@ impl<T> Default for Batch<T> {
 }
 
 impl<T> Batch<T> {
-    /// Whether it says nothing.
+    /// Whether the batch has no content.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.ended.is_empty() && self.delivered.is_none()
     }
@@ -68,26 +68,26 @@ impl<T> Batch<T> {
 /// One record of the topic.
 #[derive(Debug)]
 pub struct SourceRecord<T = Change> {
-    /// Where it stands; its partition is a lane.
+    /// The position of the record. The partition is a lane.
     pub position: Position,
-    /// The place of its table among those whose changes are read.
+    /// The place of the record's table among the tables whose changes are read.
     pub table: usize,
-    /// Its timestamp in Kafka, milliseconds since 1970; -1 where it has none.
+    /// The timestamp in Kafka in milliseconds since 1970, or -1 if there is none.
     pub timestamp_ms: i64,
-    /// What it turned out to be.
+    /// The decoded content.
     pub content: Content<T>,
 }
 
-/// What a record turned out to be.
+/// The decoded content of a record.
 #[derive(Clone, Debug)]
 pub enum Content<T = Change> {
     /// A change of a row.
     Change(T),
-    /// Nothing to do, by its nature.
+    /// A record of a kind that needs no action.
     Ignored(&'static str),
-    /// A change that does not say all of its row: what it says, and all of it for the dead-letter topic.
+    /// A change that lacks values of its row, and the whole record for the dead-letter topic.
     Partial(T, Box<DeadLetter>),
-    /// Invalid: all of it, for the dead-letter topic.
+    /// An invalid record, for the dead-letter topic.
     Rejected(Box<DeadLetter>),
 }
 
@@ -99,9 +99,9 @@ pub enum Content<T = Change> {
     position.offset
 )]
 pub struct BadRecord {
-    /// Topic.
+    /// The topic.
     pub topic: String,
-    /// Where it stands.
+    /// The position of the record.
     pub position: Position,
     /// Why it is invalid.
     pub reason: String,
@@ -110,58 +110,58 @@ pub struct BadRecord {
 /// An invalid record, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Where it stood.
+    /// The position of the record.
     pub position: Position,
-    /// Why.
+    /// The reason.
     pub reject: Reject,
-    /// The primary key of the row that it is about, where the record's key says.
+    /// The primary key of the row, if the record's key contains it.
     pub row: Option<Key>,
-    /// The record's key, as much of it as is kept.
+    /// The record's key as far as it is kept.
     pub key: Option<Vec<u8>>,
-    /// The record's value, as much of it as is kept.
+    /// The record's value as far as it is kept.
     pub value: Option<Vec<u8>>,
-    /// The record's headers, those that are kept.
+    /// The record's headers that are kept.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// What the record was before it was cut.
+    /// The size of the record before it was cut.
     pub whole: Whole,
 }
 
 /// The size of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Whole {
-    /// Bytes of its key.
+    /// The bytes of the key.
     pub key: usize,
-    /// Bytes of its value.
+    /// The bytes of the value.
     pub value: usize,
-    /// How many headers it has.
+    /// The number of headers.
     pub headers: usize,
 }
 
-/// What a header takes in a record, about.
+/// Returns the approximate bytes of a header in a record.
 pub fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
     const BESIDE: usize = 16;
     name.len() + value.map_or(0, <[u8]>::len) + BESIDE
 }
 
-/// Which rows an invalid record may be about.
+/// The rows to which an invalid record may belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum About {
-    /// The one of this primary key.
+    /// The row with this primary key.
     Row(Key),
-    /// Any one.
+    /// Any row.
     AnyRow,
-    /// None: it is of another table or database.
+    /// No row, because the record belongs to another table or database.
     AnotherTable,
 }
 
 impl DeadLetter {
-    /// The same, about the row of this primary key.
+    /// Sets the primary key of the row.
     #[must_use]
     pub fn about_row(self, row: Option<Key>) -> Self {
         Self { row, ..self }
     }
 
-    /// Which rows it may be about.
+    /// Returns the rows to which the record may belong.
     pub fn about(&self) -> About {
         match &self.row {
             Some(row) => About::Row(row.clone()),
@@ -170,7 +170,7 @@ impl DeadLetter {
         }
     }
 
-    /// Keeps as much of a record as a dead letter may have: the rest of it would only take memory.
+    /// Creates a dead letter with as much of the record as may be kept. The rest would only use memory.
     pub fn new<'a>(
         position: Position,
         reject: Reject,
@@ -198,7 +198,7 @@ impl DeadLetter {
         }
     }
 
-    /// The memory that it takes, about.
+    /// Returns the approximate bytes of memory.
     pub fn bytes(&self) -> usize {
         let texts = [&self.key, &self.value].into_iter().chain(self.headers.iter().map(|(_, value)| value));
         let names: usize = self.headers.iter().map(|(name, _)| name.len()).sum();

@@ -1,4 +1,5 @@
-//! `tripline completions` and `tripline man`: what a shell and `man` know of the command line, made of its definition.
+//! `tripline completions` and `tripline man`: shell completions and manual pages, generated from the definition of the
+//! command line.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ pub struct CompletionsArgs {
 /// Arguments of `tripline man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The folder for the pages; it has to exist
+    /// The folder for the pages, which has to exist
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }
@@ -39,9 +40,9 @@ pub struct ManArgs {
 /// Prints the script.
 ///
 /// # Errors
-/// The output refuses.
+/// The output cannot be written.
 pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
-    // Into memory first: the generator panics where a write fails.
+    // The script is generated in memory first, because the generator panics if a write fails.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "tripline", &mut script);
     let mut out = io::stdout().lock();
@@ -51,7 +52,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
 /// Writes `tripline.1` and a page for each command.
 ///
 /// # Errors
-/// The folder is missing, or refuses.
+/// The folder does not exist, or cannot be written.
 pub fn man(args: &ManArgs) -> Result<(), Failure> {
     let written = clap_mangen::generate_to(Cli::command(), &args.folder);
     written.map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", args.folder.display())))

@@ -86,7 +86,8 @@ pub struct PostgresConfirm {
 }
 
 impl PostgresConfirm {
-    /// Prepares the texts for these rules, in order, over the columns that are read of these tables; connects when first asked.
+    /// Prepares the statements of these rules, in order, over the columns that are read from these tables. The first
+    /// question opens a connection.
     pub fn new(
         options: PgConnectOptions,
         connections_max: u32,

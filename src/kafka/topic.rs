@@ -48,7 +48,7 @@ impl Client {
         self.call(&what, move |consumer| partitions(consumer, &topic)).await
     }
 
-    /// The lanes of all partitions of the topics that are read; none where one of them is not there.
+    /// Reads the lanes of all partitions of the topics that are read. Empty: one of the topics does not exist.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -64,9 +64,8 @@ impl Client {
         Ok(lanes)
     }
 
-    /// The state of these lanes, with what the client's group has committed there. Under
-    /// [`Isolation::Committed`] the ends are those of committed records, and offsets of an open transaction are waited
-    /// for.
+    /// Reads the state of these lanes, with the offsets of the client's group. Under [`Isolation::Committed`] the ends
+    /// are those of committed records, and the call waits for offsets of an open transaction.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -79,7 +78,7 @@ impl Client {
         Ok(state)
     }
 
-    /// Beginning and end of these lanes, without what a group has committed.
+    /// Reads the beginning and end of these lanes, without a group's offsets.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -103,7 +102,7 @@ impl Client {
         .await
     }
 
-    /// What the client's group has committed in these lanes, with the metadata text.
+    /// Reads the offsets that the client's group has committed in these lanes, with the metadata text.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -133,7 +132,7 @@ impl Client {
         .await
     }
 
-    /// By lane, the offset of the first record that is not older than this, or the end.
+    /// Finds by lane the offset of the first record that is not older than this, or the end.
     ///
     /// # Errors
     /// The cluster does not answer, or refuses.
@@ -216,7 +215,7 @@ impl Cluster {
     /// The broker refuses or does not answer. The text names the topic.
     pub async fn create_topics(&self, plain: &[&str], compacted: &[&str]) -> Result<(), CallError> {
         let what = format!("Kafka at {}", self.servers);
-        // Topics that are there need no right to make any.
+        // Topics that exist need no right to create any.
         let client = self.client(&self.group, Isolation::Uncommitted)?;
         let mut missing = Vec::new();
         for topic in plain.iter().chain(compacted) {

@@ -68,7 +68,7 @@ pub struct StatusSnapshot {
     /// The topics, with the places by which the partitions' lanes are counted.
     #[serde(skip)]
     pub topics: Option<Topics>,
-    /// How long the process has been at it.
+    /// The time since the start of the process.
     #[serde(serialize_with = "millis")]
     pub uptime: Duration,
     /// Records read for the first time.
@@ -79,7 +79,8 @@ pub struct StatusSnapshot {
     pub rejected: BTreeMap<&'static str, u64>,
     /// The rules.
     pub rules: Vec<RuleStatus>,
-    /// The partitions by their lanes; in JSON by their numbers, with the topic and a slash before it where there are several.
+    /// The partitions by their lanes. In JSON the key is the partition's number. With several topics, the topic and a
+    /// slash precede it.
     #[serde(serialize_with = "partitions")]
     pub partitions: BTreeMap<i32, PartitionStatus>,
     /// The age in milliseconds of the last record that was taken, if there are unread records.
@@ -115,7 +116,7 @@ pub struct StatusSnapshot {
     pub stalled: Option<(&'static str, Duration)>,
     /// The groups nearest to their threshold, or furthest over it, while the status has viewers.
     pub top: Vec<TopKey>,
-    /// How often the open episodes have been listed: another number, another list.
+    /// The number of listings of the open episodes. Another number means another list.
     pub open_lists: u64,
 }
 
@@ -152,13 +153,13 @@ pub struct RuleStatus {
     pub counts: RuleCounts,
 }
 
-/// Where a partition stands.
+/// The state of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PartitionStatus {
-    /// Its topic, where there are several.
+    /// The topic. `None` if there is only one.
     #[serde(skip)]
     pub topic: Option<String>,
-    /// Its number.
+    /// The number of the partition.
     #[serde(skip)]
     pub number: i32,
     /// The next offset to be read.
@@ -218,7 +219,7 @@ pub struct OpenEpisode {
     pub since: Timestamp,
     /// Id of the alert that opened it.
     pub alert: Uuid,
-    /// The message of that alert; `None` where an earlier process delivered it.
+    /// The message of that alert. `None` where an earlier process delivered it.
     pub message: Option<String>,
 }
 
@@ -289,7 +290,7 @@ impl StatusSnapshot {
     }
 }
 
-/// A partition of which nothing but its place is known.
+/// Returns a partition of which only the place is known.
 fn named(topics: &Option<Topics>, lane: i32) -> PartitionStatus {
     let topic = topics.as_ref().filter(|topics| topics.are_several()).map(|topics| topics.name(lane).to_owned());
     PartitionStatus { topic, number: partition_of(lane), ..PartitionStatus::default() }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::envelope::{Letter, Source, letter, other};
 use super::named::{NameSeed, Number, NumberSeed, Once, TextSeed};
 
-/// What `add.fields.prefix` is by default.
+/// The default of `add.fields.prefix`.
 const PREFIX: &str = "__";
 
 /// How many fields an archive needs beside the columns.
@@ -22,7 +22,7 @@ pub(super) fn is_added(name: &str) -> bool {
     name.starts_with(PREFIX)
 }
 
-/// What an unwrapped record says beside its columns. Each field is absent unless `add.fields` lists it.
+/// The fields of an unwrapped record beside its columns. Each field is absent unless `add.fields` lists it.
 #[derive(Default)]
 pub(super) struct Added {
     /// `__deleted`, which only the rewriting modes of `delete.tombstone.handling.mode` write.

@@ -40,27 +40,27 @@ const TYPES: &str = "
 /// The settings of a rule that concern its text.
 #[derive(Clone, Copy, Debug)]
 pub struct TextSettings<'a> {
-    /// The evaluator that is asked for.
+    /// The requested evaluator.
     pub evaluate: Evaluate,
     /// The names of the outputs that are the key. Empty: the columns of GROUP BY.
     pub key: &'a [String],
-    /// When Postgres is asked.
+    /// The times at which Postgres evaluates.
     pub pace: Pace,
 }
 
-/// Which changes say which keys of a text they touch.
+/// The tables that a text reads, by whether their changes determine the touched keys.
 #[derive(Clone, Debug, Default)]
 pub struct Touching {
-    /// Tables whose changes do.
+    /// The tables whose changes do.
     touched: Vec<String>,
-    /// Tables of sources whose changes do not, and why.
+    /// The tables of sources whose changes do not, and why.
     not_shown: Vec<(String, String)>,
-    /// What it reads beside the tables of sources.
+    /// The tables without a source.
     unwatched: Vec<String>,
 }
 
 impl Touching {
-    /// How Postgres evaluates the rule, whose whole query is run so often.
+    /// Describes how Postgres evaluates the rule, whose whole query is run at the interval `sweep`.
     pub fn text(&self, sweep: Duration) -> String {
         if self.touched.is_empty() {
             let why: Vec<&str> = self.not_shown.iter().map(|(_, why)| why.as_str()).collect();
@@ -81,7 +81,8 @@ impl Touching {
     }
 }
 
-/// Compiles a text, where changes of these tables are read. With the query comes which of them say which keys they touch.
+/// Compiles a text for these tables of changes. Returns the query, and which tables' changes determine the touched
+/// keys.
 ///
 /// # Errors
 /// Postgres does not accept the text, the text cannot be a rule, or the connection fails.
@@ -146,7 +147,7 @@ pub async fn compile(
     let unwatched = relations.values().filter(|found| !is_watched(found));
     touching.unwatched = unwatched.map(|found| format!("{}.{}", found.schema, found.name)).collect();
     touching.unwatched.dedup();
-    // Its own is one whose changes touch keys, if there is one.
+    // The query's own table is one whose changes touch keys, if there is one.
     let own = all.iter().position(|one| !one.touches.is_empty()).unwrap_or(0);
     let Touched { table, touches } =
         if own < all.len() { all.remove(own) } else { return Err(unfit("there is no source".to_owned())) };
@@ -160,7 +161,7 @@ pub async fn compile(
         pace: wanted.pace,
     };
     let query = text.query(table, columns).map_err(unfit)?;
-    // In parentheses, with its keys, it has to be a statement as well.
+    // The text must also be valid in parentheses, with its keys.
     for statement in [render::confirmation(&query, Time::Processing).sql, render::holding(&query)] {
         let prepared = Executor::prepare(&mut *connection, AssertSqlSafe(statement).into_sql_str()).await;
         prepared.map_err(|error| match error {
@@ -236,8 +237,8 @@ fn key(parsed: &ParsedText, relations: &Relations, names: &[&str], wanted: &[Str
     wanted.iter().map(place).collect()
 }
 
-/// The places of the table's columns whose values are a touched key. Their types must equal those of the key. Otherwise
-/// a value of the key could read differently here.
+/// Finds the columns of the table whose values are a touched key. Their types must equal those of the key. Otherwise a
+/// value of the key could read differently here.
 fn typed(table: &Table, columns: &[Column], key: &[usize], touches: &[Vec<String>]) -> Result<Vec<Vec<usize>>, String> {
     let column = |(output, name): (&usize, &String)| {
         let (index, of_table) = table.column(name).ok_or_else(|| format!("there is no column {name:?}"))?;

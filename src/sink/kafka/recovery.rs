@@ -40,7 +40,7 @@ pub async fn messages(
     group: &str,
     wanted: BTreeSet<Uuid>,
 ) -> Result<BTreeMap<Uuid, String>, CallError> {
-    /// What is read of an [`EpisodeRecord`].
+    /// The parts of an [`EpisodeRecord`] that are read.
     #[derive(Deserialize)]
     struct Brief {
         group: String,
