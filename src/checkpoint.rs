@@ -290,7 +290,7 @@ impl Folder {
         PARTS.into_iter().try_for_each(|part| file::make_folder(disk, &self.root.join(part)))
     }
 
-    /// Whether the path has a lineage already, complete or with parts that are still here.
+    /// Whether the path is taken, by a complete lineage or by a part that is also here and not empty.
     fn is_taken(&self, aside: &Path) -> Result<bool, CheckpointError> {
         let mut taken = exists(&*self.disk, &aside.join(LINEAGE))?;
         for part in PARTS {

@@ -71,7 +71,7 @@ pub trait Show {
     fn page(&mut self, address: &str);
     /// Says that purchases begin, and how long they go on.
     fn buying(&mut self, started: Instant, duration: Duration);
-    /// Takes the new alerts and shows the status.
+    /// Prints the new events and the current status.
     fn draw(&mut self, status: &RunStatus, done: &Done, program_began: Instant);
     /// The counts of the alerts so far.
     fn seen(&self) -> &Seen;

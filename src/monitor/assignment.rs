@@ -74,7 +74,7 @@ pub(super) struct Assignment {
     pub(super) contracts: Option<Contracts>,
     /// The reason to end the work on this assignment.
     pub(super) ending: Option<Ending>,
-    /// The new time zones of the rules. They are set once no statement is under way.
+    /// The new time zones of the rules. They are applied once no statement is under way.
     pub(super) new_zones: Option<Vec<Arc<Zone>>>,
     schedule: Schedule,
     /// The time at which everything up to the end had been read.

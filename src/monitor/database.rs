@@ -49,7 +49,8 @@ pub(super) enum Request {
 pub(super) struct UnderWay {
     next: u64,
     open: BTreeSet<u64>,
-    /// The number below which all statements must be answered for the next mark.
+    /// The number of the next statement when `end` last returned true. It returns true again once all statements below
+    /// this number are answered.
     mark: u64,
 }
 
@@ -61,7 +62,7 @@ impl UnderWay {
         self.next - 1
     }
 
-    /// Ends a statement. Returns whether all statements are answered that were under way the last time this was true.
+    /// Ends a statement. Returns whether all statements are answered that were under way when this was last true.
     pub(super) fn end(&mut self, number: u64) -> bool {
         self.open.remove(&number);
         let is_passed = self.open.first().is_none_or(|first| *first >= self.mark);
@@ -179,8 +180,9 @@ impl Schedule {
         true
     }
 
-    /// Returns the due requests. The database's snapshot is due once at first, and then every second while changes
-    /// come. Groups to read from the table and the sweep are due only if windows are not being rebuilt.
+    /// Returns the due requests. Rows and groups to read from the table are due at once. The database's snapshot is due
+    /// once at first, and then every second while changes come. The sweep is due at its interval, unless windows are
+    /// being rebuilt.
     pub(super) fn due(&mut self, unit: &mut Unit, rebuilds: bool, now: Timestamp, settings: &Settings) -> Vec<Request> {
         let mut requests = Vec::new();
         if let Some((table, pks)) = unit.next_lookup(now) {

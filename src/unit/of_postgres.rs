@@ -1,5 +1,5 @@
-//! Rules that Postgres alone evaluates. A change touches keys. They wait for a moment and are then asked about. Changes
-//! without a record are found at intervals: open episodes are asked about again, and the whole query is run.
+//! Rules that Postgres alone evaluates. A change touches keys. They wait for a moment and are then asked about. Effects
+//! that no change shows are found at intervals: open episodes are asked about again, and the whole query is run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Episodes and candidates that earlier runs have left, until the rules of this run take it over. Pure.
+//! Episodes, candidates and windows that earlier runs have left, until the rules of this run take them over. Pure.
 //!
 //! Between runs, rules are added, removed, changed and renamed. An episode continues if its rule is the same, was only
 //! renamed, or has changed and `on_rule_change` carries it. All others end, with an alert that has the reason.

@@ -50,7 +50,7 @@ struct Known {
 }
 
 impl Messages {
-    /// Creates the source: the table of this configuration, or the recovery topic if it has none.
+    /// Creates the messages, with the table of this configuration as the source, or the recovery topic if it has none.
     pub(super) fn of(config: &Config, cluster: &Cluster) -> Self {
         let topic = || Origin::Topic {
             cluster: cluster.clone(),

@@ -32,7 +32,7 @@ const FIRST_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Columns {
     /// The table's columns by the catalog. `None` where no database is configured and the records bring their schema.
     table: Option<FullRowTable>,
-    /// The publication's and the table's settings for changes, by the catalog.
+    /// The catalog's facts about the table's changes.
     source: Option<TableSource>,
     /// The table's columns by position in the WAL.
     versions: TableVersions,

@@ -235,7 +235,7 @@ pub(super) fn group(config: &Config, progress: &Result<ProgressView, Failure>) -
     found
 }
 
-/// Whether the table and the server are still those for which windows were stored.
+/// Checks whether the table and the server are still those for which windows were stored.
 pub(super) fn contract(stored: Option<&Contract>, now: Option<&Contract>) -> Option<Finding> {
     const CHECK: &str = "contract";
     let (stored, now) = stored.zip(now)?;

@@ -47,8 +47,8 @@ pub type Place = (u8, Timestamp);
 pub(super) struct Timing {
     edges: Vec<Expression>,
     bound: Option<Bound>,
-    /// The edge behind which a row's place in series 0 must not be, and by how much a later edge may be before an
-    /// earlier one.
+    /// The edge by which rows are forgotten, and its slack: by how much a later edge may be before an earlier one. A
+    /// row is forgotten once its place in series 0 is behind the edge by more than the slack.
     retained: Option<(usize, i64)>,
     /// The comparisons of a row's values with an edge, each by the series of the row's places.
     crossings: Vec<Crossing<u8>>,
@@ -89,7 +89,7 @@ pub(super) struct Taken {
 
 impl Taken {
     /// # Errors
-    /// The query uses NOW() where no edge is possible.
+    /// The query uses NOW() in a place where no edge is possible.
     pub(super) fn new(query: &Query) -> Result<Self, String> {
         let lower_bound = query.lower_bound();
         let mut query = query.clone();
@@ -206,7 +206,8 @@ impl Kept {
         RowValues { row: kept, digits: &self.digits, holes: &[], edges, zone }
     }
 
-    /// Returns whether WHERE admits the row, as far as that is known at these edges.
+    /// Evaluates WHERE without the time bound at the edges of `values`. Without edges NOW() is unknown, and the result
+    /// is false only if WHERE never admits the row.
     pub(super) fn admitted<'a>(&'a self, values: &RowValues<'a>) -> Scalar<'a> {
         self.condition.as_ref().map_or(Scalar::Bool(true), |condition| evaluate(condition, values))
     }

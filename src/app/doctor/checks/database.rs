@@ -9,8 +9,8 @@ use crate::model::Table;
 use crate::rule::render::quote_ident;
 use crate::snapshot::{OLDEST_SERVER, OLDEST_TESTED};
 
-/// The size of the WAL not confirmed by the slot's reader from which the connector does not keep up, or does not
-/// confirm.
+/// The limit on the WAL that the slot's reader has not confirmed, in bytes. Beyond it the connector does not keep up,
+/// or does not confirm.
 const SLOT_LAG_MAX: i64 = 1 << 30;
 
 /// A table's full name as SQL writes it.
