@@ -97,8 +97,8 @@ fn deeper_than(levels: usize, value: &Value) -> bool {
     }
 }
 
-/// Returns the parser's message without the quoted line, which may contain a password. `TOML parse error at line 3,
-/// column 5⏎  |⏎3 | …⏎  | ^⏎message` becomes `line 3, column 5: message`.
+/// Returns the parser's message without the quoted line, which may contain a password.
+/// `TOML parse error at line 3, column 5⏎  |⏎3 | …⏎  | ^⏎message` becomes `line 3, column 5: message`.
 fn without_excerpt(message: &str) -> String {
     let mut lines = message.lines();
     let Some(place) = lines.next().and_then(|first| first.strip_prefix("TOML parse error at ")) else {
