@@ -98,6 +98,7 @@ impl PostgresConfirm {
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_slow_threshold(ACQUIRE_TIMEOUT) // says nothing of its own: an outage has its three lines
             .connect_lazy_with(options);
         Self {
             pool,

@@ -52,6 +52,7 @@ impl TableSink {
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_slow_threshold(ACQUIRE_TIMEOUT) // says nothing of its own: an outage has its three lines
             .connect_lazy_with(options);
         Self { pool, group: group.to_owned(), owner: owner(), generation: None }
     }

@@ -81,6 +81,7 @@ impl Tracer {
             PgPoolOptions::new()
                 .max_connections(max)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                .acquire_slow_threshold(ACQUIRE_TIMEOUT) // says nothing of its own: an outage has its three lines
                 .idle_timeout(IDLE_TIMEOUT)
                 .connect_lazy_with(options.clone())
         };
