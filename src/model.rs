@@ -260,6 +260,11 @@ pub struct Table {
 }
 
 impl Table {
+    /// Whether the table has this schema and name, as stored.
+    pub fn is(&self, schema: &str, name: &str) -> bool {
+        self.schema == schema && self.name == name
+    }
+
     /// Returns the index and description of the column with this stored name.
     pub fn column(&self, name: &str) -> Option<(usize, &Column)> {
         self.columns.iter().enumerate().find(|(_, column)| column.name == name)

@@ -56,6 +56,7 @@ pub struct RunStatus {
     state: Mutex<State>,
     newest: watch::Sender<u64>,
     viewers: AtomicUsize,
+    lists_open: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -102,7 +103,12 @@ impl Default for RunStatus {
             open_changed: true,
             open_due: now,
         };
-        Self { state: Mutex::new(state), newest: watch::Sender::new(0), viewers: AtomicUsize::new(0) }
+        Self {
+            state: Mutex::new(state),
+            newest: watch::Sender::new(0),
+            viewers: AtomicUsize::new(0),
+            lists_open: AtomicBool::new(false),
+        }
     }
 }
 
@@ -155,7 +161,8 @@ impl RunStatus {
         self.lock().recent.alerts()
     }
 
-    /// Returns the newest open episodes, newest first, at most [`OPEN_MAX`]. The list is at most about a second old.
+    /// Returns the newest open episodes, newest first, at most [`OPEN_MAX`]. The list is at most about a second old. Empty
+    /// without [`RunStatus::list_open`].
     pub fn open(&self) -> Arc<Vec<OpenEpisode>> {
         Arc::clone(&self.lock().open)
     }
@@ -168,6 +175,11 @@ impl RunStatus {
     /// The number of viewers.
     pub fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a list of open episodes from here on, for [`RunStatus::open`]. A run without a page has no use for it.
+    pub fn list_open(&self) {
+        self.lists_open.store(true, Ordering::Relaxed);
     }
 
     /// Keeps the top keys up to date as long as the viewer is held.
@@ -270,7 +282,7 @@ impl RunStatus {
         let resident = ends.and_then(|_| telemetry::resident_mb());
         let top = (ends.is_some() && self.viewers() > 0 && self.lock().top_due <= at).then(|| top_of(unit));
         if ends.is_some() {
-            self.list_open(unit, at);
+            self.update_open(unit, at);
         }
         let mut state = self.lock();
         let State { snapshot, .. } = &mut *state;
@@ -296,9 +308,9 @@ impl RunStatus {
     }
 
     /// Lists the open episodes again, if any may have opened or closed.
-    fn list_open(&self, unit: &Unit, at: Instant) {
+    fn update_open(&self, unit: &Unit, at: Instant) {
         let mut state = self.lock();
-        if !state.open_changed || state.open_due > at {
+        if !self.lists_open.load(Ordering::Relaxed) || !state.open_changed || state.open_due > at {
             return;
         }
         state.open_changed = false;
@@ -361,8 +373,10 @@ impl RunStatus {
             }
         }
         let kept = alerts.len().saturating_sub(KEPT_MAX);
-        let firing = alerts.iter().skip(kept).filter(|alert| alert.status == Status::Firing);
-        state.messages.extend(firing.map(|alert| (alert.id, alert.line.clone())));
+        if self.lists_open.load(Ordering::Relaxed) {
+            let firing = alerts.iter().skip(kept).filter(|alert| alert.status == Status::Firing);
+            state.messages.extend(firing.map(|alert| (alert.id, alert.line.clone())));
+        }
         state.open_changed = true;
         alerts.iter().skip(kept).for_each(|alert| state.recent.push(EventKind::Alert(alert.clone())));
         let newest = state.recent.newest();

@@ -83,6 +83,7 @@ impl Web {
             |error: std::io::Error| format!("web.listen: {listen} cannot be had: {error}; choose another port");
         let listener = connections::listen(listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        status.list_open();
         let site = Arc::new(Site {
             history: History::default(),
             tracer: Tracer::new(&database.url, database.statement_timeout, rules)?,

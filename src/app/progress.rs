@@ -18,7 +18,7 @@ use crate::kafka::records::OpenTransaction;
 use crate::kafka::{Client, Cluster, Isolation};
 use crate::model::Timestamp;
 use crate::progress::group::GroupState;
-use crate::progress::start::{Answers, FolderState, Known, Policy};
+use crate::progress::start::{Answers, Known, Policy};
 use crate::progress::{Offsets, Progress, TopicState, Topics, lag};
 use crate::retry::Retry;
 use crate::sink::kafka::recovery;
@@ -109,7 +109,8 @@ pub async fn view(config: &Config) -> Result<ProgressView, Failure> {
     let state = offsets.topic_state().await?;
     // The folder is read after the group's offsets. A run writes the folder before it commits, so in the other order
     // the folder could look too old.
-    let folder = folder_state(FolderView::of_group(&config.checkpoint.dir, group_id).map_err(JobError::from)?);
+    let view = FolderView::of_group(&config.checkpoint.dir, group_id).map_err(JobError::from)?;
+    let folder = view.and_then(|view| view.newest).map(|newest| newest.state);
     let group = offsets.group_state().await?;
     let now = SystemClock::default().now();
     let partitions: Vec<i32> = state.partitions.iter().map(|state| state.partition).collect();
@@ -129,7 +130,7 @@ pub fn topics_of(config: &Config) -> Topics {
     // The command that resumes from the folder reports what is wrong with it.
     let view = FolderView::of_group(&config.checkpoint.dir, &config.kafka.group_id).ok().flatten();
     match view.and_then(|view| view.newest) {
-        Some(newest) => newest.topics.reading(&read),
+        Some(newest) => newest.state.topics.reading(&read),
         None => Topics::new(read),
     }
 }
@@ -148,23 +149,6 @@ fn policy(config: &Config, topics: &Topics) -> Policy {
 /// The group's checkpoint folder.
 pub fn folder(config: &Config) -> PathBuf {
     config.checkpoint.dir.join(&config.kafka.group_id)
-}
-
-fn folder_state(view: Option<FolderView>) -> Option<FolderState> {
-    let FolderView { lineage, newest } = view?;
-    let newest = newest?;
-    Some(FolderState {
-        lineage: lineage.id,
-        topics: newest.topics,
-        cluster: lineage.cluster,
-        origin: lineage.origin,
-        epoch: newest.number,
-        offsets: newest.offsets,
-        kept: newest.kept,
-        last_records: newest.last_records,
-        at: newest.at,
-        is_starting: newest.is_starting,
-    })
 }
 
 /// The look-ups of a decision for a command.

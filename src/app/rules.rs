@@ -236,8 +236,7 @@ async fn compile_all(
             tracing::info!(rule = settings.name, "rule {}: {how}", settings.name);
         }
         let query = compiled.query;
-        let of_rule =
-            |(table, _): &(&Table, &Source)| table.schema == query.table.schema && table.name == query.table.name;
+        let of_rule = |(table, _): &(&Table, &Source)| table.is(&query.table.schema, &query.table.name);
         let keeps = tables.iter().zip(&config.sources).find(of_rule).map(|(_, source)| source.connector_keeps_nulls);
         compile::check_nulls(&query, keeps.unwrap_or(config.source.connector_keeps_nulls)).map_err(wrong)?;
         rules.push(finish(settings, query).map_err(wrong)?);

@@ -24,6 +24,7 @@ use super::{CheckpointError, file};
 use crate::contract::{Contract, Contracts};
 use crate::model::Timestamp;
 use crate::model::text::without_value;
+use crate::progress::start::FolderState;
 use crate::progress::{Committed, Epoch, LastRecord, LastRecords, Offsets, Topics};
 
 /// The format of the folder of a run with one topic.
@@ -51,6 +52,25 @@ pub struct Lineage {
     /// The group's commit when the lineage came into this folder.
     #[serde(default)]
     pub origin: Option<Committed>,
+}
+
+impl Lineage {
+    /// Returns the state of a folder that has this lineage and this newest epoch. `is_starting`: the epoch is the
+    /// folder's first and is not finished.
+    pub fn state<B>(self, newest: Epoch<B>, is_starting: bool) -> FolderState {
+        FolderState {
+            lineage: self.id,
+            topics: newest.topics,
+            cluster: self.cluster,
+            origin: self.origin,
+            epoch: newest.number,
+            offsets: newest.offsets,
+            kept: newest.kept,
+            last_records: newest.last_records,
+            at: newest.at,
+            is_starting,
+        }
+    }
 }
 
 /// The finished bytes of `offsets/N`.

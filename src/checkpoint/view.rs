@@ -10,8 +10,8 @@ use super::disk::{Disk, RealDisk};
 use super::format::StateHead;
 use super::{CheckpointError, Folder, Lineage, file, read_epoch, read_lineage, read_numbers};
 use crate::contract::Contracts;
-use crate::model::Timestamp;
-use crate::progress::{LastRecords, Offsets, Topics};
+use crate::progress::Offsets;
+use crate::progress::start::FolderState;
 
 /// How often the folder is read again if a listed file does not exist or does not fit the others.
 const ATTEMPTS: u32 = 10;
@@ -33,22 +33,10 @@ const HEAD_MAX: u64 = 16 * 1024 * 1024;
 /// The newest epoch of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewestEpoch {
-    /// The number of the epoch.
-    pub number: u64,
-    /// The topics that are read, and those that were read before.
-    pub topics: Topics,
-    /// The next offsets after it.
-    pub offsets: Offsets,
-    /// The next offsets of topics that are no longer read.
-    pub kept: Offsets,
-    /// The last records taken.
-    pub last_records: LastRecords,
-    /// When it was closed.
-    pub at: Timestamp,
+    /// The state of the folder after it.
+    pub state: FolderState,
     /// The checksum of its file.
     pub crc: u32,
-    /// Whether it is the folder's first epoch and is not finished, because a start was interrupted or is under way.
-    pub is_starting: bool,
 }
 
 impl FolderView {
@@ -126,15 +114,7 @@ fn read_once(disk: &dyn Disk, root: &Path) -> Result<Option<FolderView>, Checkpo
     }
     let finished = file::read(disk, &root.join("commits").join(number.to_string()))?;
     let is_finished = finished.is_some_and(|bytes| file::checked_lines(&bytes).is_ok());
-    let newest = NewestEpoch {
-        number,
-        topics: epoch.topics,
-        offsets: epoch.offsets,
-        kept: epoch.kept,
-        last_records: epoch.last_records,
-        at: epoch.at,
-        crc,
-        is_starting: numbers.len() == 1 && !is_finished,
-    };
+    let state = lineage.clone().state(epoch, numbers.len() == 1 && !is_finished);
+    let newest = NewestEpoch { state, crc };
     Ok(Some(FolderView { lineage, newest: Some(newest) }))
 }

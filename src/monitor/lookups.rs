@@ -20,18 +20,8 @@ use crate::unit::stored::Decisions;
 pub(super) fn folder_state(folder: &Folder, newest: Option<Epoch<Decisions>>) -> Result<Option<FolderState>, JobError> {
     let (Some(lineage), Some(newest)) = (folder.lineage()?, newest) else { return Ok(None) };
     let is_first = folder.oldest_epoch()? == Some(newest.number);
-    Ok(Some(FolderState {
-        is_starting: is_first && !folder.is_finished(newest.number)?,
-        lineage: lineage.id,
-        topics: newest.topics,
-        cluster: lineage.cluster,
-        origin: lineage.origin,
-        epoch: newest.number,
-        offsets: newest.offsets,
-        kept: newest.kept,
-        last_records: newest.last_records,
-        at: newest.at,
-    }))
+    let is_starting = is_first && !folder.is_finished(newest.number)?;
+    Ok(Some(lineage.state(newest, is_starting)))
 }
 
 pub(super) async fn read_recovery<K: Sinks>(sinks: &mut K) -> Result<RecoveryState, CallError> {

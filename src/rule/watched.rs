@@ -1,6 +1,6 @@
 //! The tables whose changes are read, and the columns that the rules need. Pure.
 
-use super::{Query, Rule, compile, text::Touched};
+use super::{Query, Rule, compile};
 use crate::model::Table;
 
 /// A table whose changes are read.
@@ -17,10 +17,15 @@ pub struct Watched {
 impl Watched {
     /// Creates a table with the columns that these rules need.
     pub fn of(table: &Table, topic: &str, rules: &[&Query]) -> Self {
-        let own: Vec<&Query> = rules.iter().filter(|query| is(&query.table, table)).copied().collect();
+        let own: Vec<&Query> =
+            rules.iter().filter(|query| table.is(&query.table.schema, &query.table.name)).copied().collect();
         let mut wanted = compile::wanted(&own);
         let others = rules.iter().flat_map(|query| query.text.iter().flat_map(|text| &text.others));
-        wanted.extend(others.filter(|other| other.is(table)).flat_map(|other| other.touches.iter().flatten().copied()));
+        wanted.extend(
+            others
+                .filter(|other| table.is(&other.table.schema, &other.table.name))
+                .flat_map(|other| other.touches.iter().flatten().copied()),
+        );
         wanted.sort_unstable();
         wanted.dedup();
         Self { table: table.clone(), topic: topic.to_owned(), wanted }
@@ -41,21 +46,10 @@ impl Watched {
     /// Returns the role of this table in a rule. `None`: none. 0: it is the table of the query. Greater: the place
     /// among the other tables that a text reads, counted from 1.
     pub fn place_in(&self, query: &Query) -> Option<usize> {
-        if is(&query.table, &self.table) {
+        if self.table.is(&query.table.schema, &query.table.name) {
             return Some(0);
         }
         let others = query.text.as_ref().map(|text| text.others.as_slice()).unwrap_or_default();
-        others.iter().position(|other| other.is(&self.table)).map(|place| place + 1)
+        others.iter().position(|other| self.table.is(&other.table.schema, &other.table.name)).map(|place| place + 1)
     }
-}
-
-impl Touched {
-    /// Whether this is the same table.
-    pub fn is(&self, table: &Table) -> bool {
-        self.table.schema == table.schema && self.table.name == table.name
-    }
-}
-
-fn is(one: &Table, other: &Table) -> bool {
-    one.schema == other.schema && one.name == other.name
 }

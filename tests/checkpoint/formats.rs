@@ -82,7 +82,7 @@ fn a_folder_of_format_1_goes_on_in_this_one() {
         fs::write(root.join(path), bytes).unwrap();
     }
     let looked = FolderView::of_group(dir.path(), "group").unwrap().unwrap();
-    assert_eq!((looked.lineage.format, looked.newest.unwrap().number), (1, 6), "a view changes nothing");
+    assert_eq!((looked.lineage.format, looked.newest.unwrap().state.epoch), (1, 6), "a view changes nothing");
     let folder = open(dir.path());
     check_upgraded(&folder, "opened");
     let text = fs::read_to_string(root.join("lineage.json")).unwrap();

@@ -10,6 +10,7 @@ use tripline::checkpoint::disk::{Disk, Lock, NewFile};
 use tripline::checkpoint::view::NewestEpoch;
 use tripline::checkpoint::{CheckpointError, Encoded, Folder, FolderView};
 use tripline::fakes::disk::MemoryDisk;
+use tripline::progress::start::FolderState;
 
 use crate::body::full;
 use crate::{AT, epoch, lineage, log, names, offsets, open};
@@ -33,16 +34,19 @@ fn a_view_shows_the_newest_epoch_and_creates_nothing() {
         log(&folder, &full(number)).unwrap();
     }
     let crc = Encoded::of(&full(10)).unwrap().crc;
-    let newest = NewestEpoch {
-        number: 10,
+    let state = FolderState {
+        lineage: "01J".to_owned(),
         topics: crate::TOPIC.into(),
+        cluster: lineage("01J").cluster,
+        origin: lineage("01J").origin,
+        epoch: 10,
         offsets: offsets(10),
         kept: Default::default(),
         last_records: full(10).last_records,
         at: AT,
-        crc,
         is_starting: false,
     };
+    let newest = NewestEpoch { state, crc };
     let want = Some(FolderView { lineage: lineage("01J"), newest: Some(newest) });
     assert_eq!(view(dir.path()), want, "10 is after 9");
     assert!(Folder::is_locked(dir.path(), "group").unwrap());
@@ -102,13 +106,13 @@ fn a_folder_at_work_can_be_read() {
         let mut last = (String::new(), None);
         while !done.load(Ordering::Relaxed) {
             let Some(seen) = view(dir.path()) else { continue };
-            let seen = (seen.lineage.id, seen.newest.map(|epoch| epoch.number));
+            let seen = (seen.lineage.id, seen.newest.map(|newest| newest.state.epoch));
             // Just moved aside, a lineage has no epochs any more.
             assert!(seen >= last || seen == (last.0.clone(), None), "{seen:?} after {last:?}");
             last = seen;
         }
     });
-    assert_eq!(view(dir.path()).unwrap().newest.unwrap().number, 4);
+    assert_eq!(view(dir.path()).unwrap().newest.unwrap().state.epoch, 4);
 }
 
 /// A disk on which the owner of the folder goes on while it is being read: before its read of this number.
@@ -156,7 +160,7 @@ fn what_vanishes_in_the_middle_of_a_look_is_looked_for_again() {
         log(&owner, &epoch(4)).unwrap();
         let meddled = Meddled { disk, owner: &owner, reads: AtomicU32::new(0), at };
         let view = FolderView::read(&meddled, Path::new("/group")).unwrap().expect("there always was a lineage");
-        seen.push((view.lineage.id, view.newest.map(|epoch| epoch.number)));
+        seen.push((view.lineage.id, view.newest.map(|newest| newest.state.epoch)));
     }
     let [old, next] = [("01J".to_owned(), Some(4)), ("next".to_owned(), Some(7))];
     assert_eq!(seen, [next.clone(), next.clone(), next.clone(), next, old]);

@@ -147,6 +147,7 @@ async fn what_is_open_is_listed_after_a_restart_too() {
     world.settings.until_end = false;
     let mut again = world.monitor();
     let status = Arc::clone(&again.status);
+    status.list_open();
     let run = again.run(std::future::pending());
     let look = async {
         let second = std::time::Duration::from_secs(1);

@@ -76,7 +76,7 @@ pub async fn status(config: &ArchiveConfig) -> Result<Status, Failure> {
     let folder = FolderView::read(&RealDisk, &archive.checkpoint_dir).map_err(JobError::from)?;
     let running = RealDisk.is_locked(&archive.checkpoint_dir.join("lock")).unwrap_or(false);
     let (lineage, newest) = match folder {
-        Some(FolderView { lineage, newest }) => (Some(lineage.id), newest),
+        Some(FolderView { lineage, newest }) => (Some(lineage.id), newest.map(|newest| newest.state)),
         None => (None, None),
     };
     let mut found = Vec::new();
@@ -85,7 +85,7 @@ pub async fn status(config: &ArchiveConfig) -> Result<Status, Failure> {
     for state in topic.partitions {
         let (partition, oldest, end) = (state.partition, state.low, state.high);
         let group = state.committed.map(|(next, _)| next);
-        let checkpoint = newest.as_ref().and_then(|epoch| epoch.offsets.get(&partition)).copied();
+        let checkpoint = newest.as_ref().and_then(|state| state.offsets.get(&partition)).copied();
         // Before the first epoch, an instant counts as the oldest offset, so the lag is never too small.
         let start = if archive.starting_offsets == StartAt::Latest { end } else { oldest };
         let next = checkpoint.or(group).unwrap_or(start).max(oldest);
@@ -100,8 +100,8 @@ pub async fn status(config: &ArchiveConfig) -> Result<Status, Failure> {
         group: archive.group_id.clone(),
         checkpoint_dir: archive.checkpoint_dir.display().to_string(),
         lineage,
-        epoch: newest.as_ref().map(|epoch| epoch.number),
-        closed_at: newest.as_ref().map(|epoch| epoch.at.rfc3339()),
+        epoch: newest.as_ref().map(|state| state.epoch),
+        closed_at: newest.as_ref().map(|state| state.at.rfc3339()),
         running,
         output_path: archive.output_path.display().to_string(),
         lag: found.iter().map(|partition| partition.lag).sum(),

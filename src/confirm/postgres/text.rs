@@ -117,8 +117,7 @@ pub async fn compile(
     }
     let key = key(parsed, &relations, &names, wanted.key).map_err(unfit)?;
     let mut touching = Touching::default();
-    let is_read =
-        |table: &&Table| relations.values().any(|found| found.schema == table.schema && found.name == table.name);
+    let is_read = |table: &&Table| relations.values().any(|found| table.is(&found.schema, &found.name));
     let mut read: Vec<&Table> = tables.iter().filter(is_read).collect();
     if read.is_empty() {
         read.extend(tables.first()); // which it does not read, and that is said
@@ -142,10 +141,10 @@ pub async fn compile(
         }
         all.push(Touched { table: table.clone(), touches: touches.unwrap_or_default() });
     }
-    let is_watched =
-        |found: &&Relation| tables.iter().any(|table| found.schema == table.schema && found.name == table.name);
+    let is_watched = |found: &&Relation| tables.iter().any(|table| table.is(&found.schema, &found.name));
     let unwatched = relations.values().filter(|found| !is_watched(found));
     touching.unwatched = unwatched.map(|found| format!("{}.{}", found.schema, found.name)).collect();
+    touching.unwatched.sort();
     touching.unwatched.dedup();
     // The query's own table is one whose changes touch keys, if there is one.
     let own = all.iter().position(|one| !one.touches.is_empty()).unwrap_or(0);
