@@ -45,7 +45,7 @@ pub(super) fn summary(summary: &Summary, colour: bool) -> String {
          scripts/stack up                                      PostgreSQL, Kafka and Debezium on this machine\n    \
          scripts/insert-transactions                           200 transactions\n    \
          cargo run --release -- run --config config/example.toml\n\n  \
-         On your own servers: README.md, and every setting in config/default.toml.",
+         On your own servers: README.md, config/your-stack.toml to copy, and every setting in config/default.toml.",
         bold("What is next")
     );
     text
