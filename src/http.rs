@@ -20,3 +20,22 @@ pub fn client_with(timeout: Duration, tls: TlsConfig) -> ureq::Agent {
 pub fn basic(login: impl AsRef<[u8]>) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(login))
 }
+
+/// Whether the two ends did not agree on TLS: the server's certificate is not trusted, has expired or is of another
+/// host, or the server speaks no TLS. To ask again does not help. The client hands some of these on as errors of I/O.
+pub fn is_tls_refused(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(|error| {
+            matches!(
+                error,
+                rustls::Error::InvalidCertificate(_)
+                    | rustls::Error::NoCertificatesPresented
+                    | rustls::Error::InvalidMessage(_)
+                    | rustls::Error::PeerIncompatible(_)
+                    | rustls::Error::AlertReceived(_)
+            )
+        }),
+        _ => false,
+    }
+}

@@ -133,6 +133,8 @@ pub struct Window {
     hasher: foldhash::fast::RandomState,
     /// The LSN of a truncate. Changes before it are of rows that no longer exist.
     floor: Option<Lsn>,
+    /// The transactions of truncates. They concern every key, also one whose rows come later, from another partition.
+    truncates: Unseen,
     /// The WAL position before rows were loaded from the table. The loaded rows contain nothing that was truncated
     /// before it.
     loaded_at: Option<Lsn>,
@@ -173,6 +175,7 @@ impl Window {
             by_key: Index::new(),
             hasher: foldhash::fast::RandomState::default(),
             floor: None,
+            truncates: Unseen::default(),
             loaded_at: None,
             deleted: None,
             in_doubt: Vec::new(),

@@ -1,4 +1,4 @@
-//! docker-compose.yml stays in step with what the tests run on. No container is started: that needs an engine.
+//! docker-compose.yml and the chart stay in step with what the tests run on. No container is started: that needs an engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -86,6 +86,26 @@ fn the_configuration_fits_the_containers() {
     assert_eq!(read.source.decimals, DecimalHandling::String);
     assert_eq!(connector["value.converter.replace.null.with.default"], "false");
     assert!(read.source.connector_keeps_nulls);
+}
+
+/// The chart's example is a configuration, and its paths and port are those of the templates.
+#[test]
+fn the_chart_fits_the_program() {
+    let (values, pod) = (text("charts/tripline/values.yaml"), text("charts/tripline/templates/statefulset.yaml"));
+    let version = format!("appVersion: \"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(text("charts/tripline/Chart.yaml").lines().any(|line| line == version), "{version}");
+    let (_, config) = values.split_once("\nconfig: |\n").unwrap();
+    let lines = config.lines().take_while(|line| line.is_empty() || line.starts_with("  "));
+    let config: Vec<&str> = lines.map(|line| line.strip_prefix("  ").unwrap_or_default()).collect();
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    fs::write(file.path(), config.join("\n")).unwrap();
+    let url = ("TRIPLINE__POSTGRES__URL".to_owned(), "postgres://tripline@db/shop".to_owned());
+    let read = config::load(file.path(), [url]).unwrap();
+    assert!(read.checkpoint.dir.starts_with("/var/lib/tripline") && pod.contains("mountPath: /var/lib/tripline }"));
+    let page = read.web.unwrap().listen;
+    assert!(page.ip().is_unspecified() && values.contains(&format!("\n  port: {}\n", page.port())));
+    // The user of the image owns the volume.
+    assert!(text("Dockerfile").contains("USER 10001:10001") && pod.contains("fsGroup: 10001"));
 }
 
 /// The file that the README has copied is whole.

@@ -93,7 +93,7 @@ impl Registry {
         };
         let mut answer = request.call().map_err(|error| {
             let kind = match &error {
-                ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Kind::Refused,
+                error if http::is_tls_refused(error) => Kind::Refused,
                 ureq::Error::BadUri(_) => Kind::Misconfigured,
                 _ => Kind::Unreachable,
             };

@@ -129,6 +129,9 @@ impl Window {
     /// Applies a truncate: removes everything that was written before it. Rows of other partitions may be newer.
     pub(super) fn truncate(&mut self, change: &Change, position: Position, now: Timestamp) {
         self.floor = self.floor.max(change.lsn);
+        if let Some(tx_id) = change.tx_id {
+            self.truncates.push(tx_id, self.seen.as_ref());
+        }
         let (floor, loaded_at) = (change.lsn, self.loaded_at);
         let from_table =
             |floor| loaded_at.is_some_and(|loaded_at| floor <= loaded_at) && !planted::bug("table-watermark-ignored");

@@ -52,9 +52,12 @@ impl Window {
         }
     }
 
-    /// The transactions applied to a group that this snapshot does not include.
+    /// The transactions applied to a group that this snapshot does not include. Those of truncates were applied to every
+    /// group, also to one that memory does not hold.
     pub fn unseen(&self, key: &Key, snapshot: &Snapshot) -> Vec<u32> {
-        let Some(group) = self.find_group(key).and_then(|index| self.groups.get(index)) else { return Vec::new() };
-        group.unseen.ids().iter().copied().filter(|tx_id| !snapshot.includes(*tx_id)).collect()
+        let group = self.find_group(key).and_then(|index| self.groups.get(index));
+        let of_group = group.map(|group| group.unseen.ids()).unwrap_or_default();
+        let truncates = self.truncates.ids().iter().filter(|tx_id| !of_group.contains(tx_id));
+        of_group.iter().chain(truncates).copied().filter(|tx_id| !snapshot.includes(*tx_id)).collect()
     }
 }

@@ -326,7 +326,11 @@ impl World {
         }
         if let (DiskFate::Crashed(seed) | DiskFate::Lost(seed), true) = (fate, held) {
             self.output.crash(seed ^ 1);
-            checks::kept(self, matches!(fate, DiskFate::Lost(_)));
+            checks::kept(self);
+        }
+        // Another folder may go on than the one that planned what power took, now or before.
+        if matches!(fate, DiskFate::Lost(_) | DiskFate::Restored) || self.machines.len() > 1 {
+            checks::forget_what_is_gone(self);
         }
         if self.plan.losses == Losses::Progress && random.percent(20) {
             let copy = here.disk.borrow().copy();

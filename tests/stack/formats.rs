@@ -1,16 +1,15 @@
 //! Records that are no plain envelope in JSON: rows that ExtractNewRecordState has unwrapped, and Avro with its registry.
 
 pub(crate) mod apicurio;
+mod captured;
 mod converters;
 mod names;
 mod registry;
 mod registry_changes;
 
-use registry::Registry;
-
 use crate::harness::orders::{Archive, ORDERS, Orders};
 use crate::harness::readers::{duckdb, files};
-use crate::harness::{Database, Job, Record, Table, kafka};
+use crate::harness::{Database, Job, Table, kafka};
 use crate::truth::feed::wait_for_alerts;
 
 const UNWRAP: [(&str, &str); 2] =
@@ -71,55 +70,4 @@ fn formats_archive_of_unwrapped_rows() {
 
     let bare = Archive { topic: bare.topic.clone(), ..t.job("bare") };
     bare.try_run().refused(2, &["delete.tombstone.handling.mode = rewrite"]);
-}
-
-/// Avro as Confluent's converter writes it. The run waits for a registry that is down, and ends if one refuses.
-#[test]
-#[ignore = "needs the servers: scripts/test"]
-fn formats_avro() {
-    let database = Database::new("avro");
-    let topic = format!("{}.avro", database.name);
-    let fixture = |name: &str| {
-        let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
-        std::fs::read_to_string(path).unwrap()
-    };
-    let lines = fixture("j_avro_precise.ndjson");
-    let records: Vec<Record> = lines.lines().map(|line| registry::record(line, &database.name)).collect();
-    // What the captured changes come to in the end.
-    database.sql(
-        "INSERT INTO streaming.transactions (id, user_id, amount, \"timestamp\") VALUES (21, 402, 66.66, '2026-03-02 12:01Z')",
-    );
-    kafka::produce(&topic, &records);
-    let folder = tempfile::tempdir().unwrap();
-    let job = |group: &str, url: &str, more: &str| Job {
-        source: format!("[source.schema_registry]\nurl = \"{url}\"\n{more}"),
-        sql:
-            "SELECT user_id, SUM(amount) AS total FROM streaming.transactions GROUP BY user_id HAVING SUM(amount) > 50"
-                .to_owned(),
-        ..Job::new(folder.path(), &database.name, group, &topic)
-    };
-    let port = crate::truth::server::free_port();
-    let url = format!("http://127.0.0.1:{port}");
-    let mut waits = job("waits", &url, "").start_to_the_end();
-    waits.wait_in_log("fetching a schema");
-    let registry = Registry::start(port, &fixture("j_avro.schemas.json"), Some("reader:a-secret-of-the-test"));
-    // It asks for a login, which this run does not have.
-    let ended = waits.ended();
-    assert_eq!(ended.code, Some(4), "{ended}");
-    assert!(ended.everything().contains("source.schema_registry.user"), "{ended}");
-
-    let login = "user = \"reader\"\npassword = \"a-secret-of-the-test\"";
-    let run = job("reads", &url, login).run();
-    assert_eq!((run.count("read"), run.count("rejected")), (records.len() as u64, 0), "{run}");
-    run.fired([402]).resolved([]);
-    assert!(!run.everything().contains("a-secret-of-the-test"), "{run}");
-    // A schema is asked for once.
-    assert!(registry.asked() <= 4, "asked {} times", registry.asked());
-
-    // Without a registry, each record says what is missing.
-    let plain = Job { source: String::new(), ..job("without", &url, "") };
-    let run = plain.run();
-    assert_eq!(run.count("rejected"), records.len() as u64, "{run}");
-    let letter = kafka::records(&plain.dead_letter_topic, 0).remove(0);
-    assert!(letter.header("tripline_reason").contains("set source.schema_registry.url"), "{letter:?}");
 }

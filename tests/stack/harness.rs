@@ -6,9 +6,12 @@
 //! - `job`: the configuration of a run, the process, and its results
 //! - `orders`: a table of orders and the configuration of its archive
 //! - `dice`: reproducible random numbers
+//! - `certificates`: authorities and certificates, good and bad
+//! - `http`: a server of HTTP
 //! - `readers`: DuckDB and pyarrow, which read an archive's files
 //! - `role`: a role of the databases' server
 
+pub mod certificates;
 pub mod dice;
 pub mod http;
 pub mod job;

@@ -32,3 +32,18 @@ fn an_emptied_group_remembers_what_emptied_it() {
     window.saw(&snapshot("761:761:"));
     assert_eq!(window.groups(), 2, "users 7 and 9: nothing is left of user 8");
 }
+
+/// A truncate empties every group, also one of which memory has no row yet: an older insert of another partition comes
+/// later and is ignored. Until the database shows the truncate, its answers contain that row.
+#[test]
+fn what_a_truncate_took_is_remembered_for_every_key() {
+    let mut window = Window::new(Program::new(&query(WEEKLY), &WANTED).unwrap(), Time::Processing);
+    let truncate = Change { tx_id: Some(760), pk: None, ..change(Op::Truncate, 1, None, Some(760)) };
+    window.apply(&truncate, position(1), t(1));
+    let older = change(Op::Create, 1, Some(paid(7, 100_000, t(0))), Some(757));
+    window.apply(&Change { tx_id: Some(757), ..older }, position(2), t(1));
+    assert_eq!(window.rows(), 0);
+    let snapshot = |text| Snapshot::parse(text).unwrap();
+    assert_eq!(window.unseen(&Key::Int(7), &snapshot("760:761:760")), [760]);
+    assert_eq!(window.unseen(&Key::Int(7), &snapshot("761:761:")), [0; 0]);
+}

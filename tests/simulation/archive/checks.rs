@@ -163,16 +163,16 @@ pub(super) fn readers(world: &World, when: &str) {
     }
 }
 
-/// Checks that durable files survive a loss of power. Files that were visible and not durable may be gone. If another
-/// folder then continues than the one that planned a file, its rows come back by the settings of that time, which may
-/// give them other dates.
-pub(super) fn kept(world: &World, folder_is_lost: bool) {
-    let may_be_another = folder_is_lost || world.machines.len() > 1;
+/// Power took files that were visible and not durable, and the folder that planned them is gone. Their rows come back
+/// by the settings of another time, which may give them other dates.
+pub(super) fn forget_what_is_gone(world: &World) {
+    let is_gone = |file: &File| !file.is_durable && world.output.read(&file.path).is_err();
+    world.seen.borrow_mut().files.iter_mut().filter(|file| is_gone(file)).for_each(|file| file.is_forgotten = true);
+}
+
+/// Checks that durable files survive a loss of power.
+pub(super) fn kept(world: &World) {
     world.seen.borrow_mut().operations = 0;
-    let is_gone = |file: &File| may_be_another && !file.is_durable && world.output.read(&file.path).is_err();
-    let mut seen = world.seen.borrow_mut();
-    seen.files.iter_mut().filter(|file| is_gone(file)).for_each(|file| file.is_forgotten = true);
-    drop(seen);
     readers(world, "after a loss of power");
     let seen = world.seen.borrow();
     for file in seen.files.iter().filter(|file| file.is_durable) {

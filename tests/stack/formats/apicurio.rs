@@ -1,4 +1,4 @@
-//! Apicurio's schema registry, as `scripts/stack registry` has copied it, and the settings of its Avro converter.
+//! Apicurio's schema registries, as `scripts/stack registry` has copied them, and the settings of its Avro converter.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,14 +12,20 @@ use crate::truth::server::free_port;
 
 /// A registry of the test's own. It ends with the test, and keeps its schemas when it is stopped and started again.
 pub(crate) struct Apicurio {
+    version: Version,
     port: u16,
     process: Option<Child>,
     folder: tempfile::TempDir,
 }
 
 impl Apicurio {
+    /// Version 2.
     pub(crate) fn start() -> Self {
-        let mut registry = Self { port: free_port(), process: None, folder: tempfile::tempdir().unwrap() };
+        Self::start_version(Version::Two)
+    }
+
+    pub(crate) fn start_version(version: Version) -> Self {
+        let mut registry = Self { version, port: free_port(), process: None, folder: tempfile::tempdir().unwrap() };
         registry.start_again();
         registry
     }
@@ -31,11 +37,12 @@ impl Apicurio {
         let mut command = Command::new(java);
         command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms64m", "-Xmx384m"]);
         command.arg("-Dquarkus.http.host=127.0.0.1").arg(format!("-Dquarkus.http.port={}", self.port));
-        command.arg(format!(
-            "-Dquarkus.datasource.jdbc.url=jdbc:h2:file:{}",
-            self.folder.path().join("schemas").display()
-        ));
-        command.arg("-jar").arg(jar()).current_dir(self.folder.path()).stdin(Stdio::null());
+        let url = match self.version {
+            Version::Two => "quarkus.datasource.jdbc.url",
+            Version::Three => "apicurio.datasource.url",
+        };
+        command.arg(format!("-D{url}=jdbc:h2:file:{}", self.folder.path().join("schemas").display()));
+        command.arg("-jar").arg(self.jar()).current_dir(self.folder.path()).stdin(Stdio::null());
         self.process = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         wait_for("the registry answers", || {
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
@@ -109,9 +116,29 @@ impl Apicurio {
         settings
     }
 
-    /// `[source.schema_registry]` for records with such ids.
+    /// `[source.schema_registry]` for records with such ids. Interface 3 finds short ids as content ids.
     pub(crate) fn section(&self, ids: Ids) -> String {
-        self.section_of(if ids == Ids::Confluent { "/apis/ccompat/v7" } else { "/apis/registry/v2" })
+        self.section_of(match (self.version, ids) {
+            (Version::Three, _) => "/apis/registry/v3",
+            (Version::Two, Ids::Confluent) => "/apis/ccompat/v7",
+            (Version::Two, _) => "/apis/registry/v2",
+        })
+    }
+
+    fn jar(&self) -> PathBuf {
+        let name = match self.version {
+            Version::Two => "STACK_REGISTRY",
+            Version::Three => "STACK_REGISTRY3",
+        };
+        let folder = std::env::var(name).unwrap_or_else(|_| panic!("{name}: eval \"$(scripts/stack env)\" sets it"));
+        let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| {
+            panic!(
+                "{folder}: {error}: run scripts/test --all, or scripts/stack registry and scripts/stack restart-connect"
+            )
+        });
+        let found =
+            entries.map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().ends_with("-runner.jar"));
+        found.unwrap_or_else(|| panic!("no registry in {folder}"))
     }
 
     pub(crate) fn section_of(&self, path: &str) -> String {
@@ -125,6 +152,13 @@ impl Drop for Apicurio {
     }
 }
 
+/// Which of the registries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Two,
+    Three,
+}
+
 /// Where a record has the id of its schema.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ids {
@@ -136,15 +170,6 @@ pub(crate) enum Ids {
     Headers,
     /// In front, in four bytes: the content id, by which Confluent's interface finds it.
     Confluent,
-}
-
-fn jar() -> PathBuf {
-    let folder = std::env::var("STACK_REGISTRY").expect("STACK_REGISTRY: eval \"$(scripts/stack env)\" sets it");
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| {
-        panic!("{folder}: {error}: run scripts/test --all, or scripts/stack registry and scripts/stack restart-connect")
-    });
-    let found = entries.map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().ends_with("-runner.jar"));
-    found.unwrap_or_else(|| panic!("no registry in {folder}"))
 }
 
 fn agent() -> ureq::Agent {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use super::apicurio::{Apicurio, Ids};
+use super::apicurio::{Apicurio, Ids, Version};
 use super::{ADDED, MODE, unwrapped};
 use crate::archive::types;
 use crate::doctor::ask;
@@ -190,30 +190,29 @@ fn ids_are_in_place(format: &Format) {
     }
 }
 
+type Settings = (Vec<(String, String)>, String, bool, Option<Ids>);
+
+fn avro(registry: &Apicurio, ids: Ids, row: bool) -> Settings {
+    let mut settings = registry.converter(ids);
+    settings.push(("decimal.handling.mode".to_owned(), "precise".to_owned()));
+    (settings, registry.section(ids), row, Some(ids))
+}
+
+fn json(settings: &[(&str, &str)], row: bool) -> Settings {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    (settings, String::new(), row, None)
+}
+
 /// Alerts are SQL's answer and the archive is the table, whatever the records are written in.
 #[test]
 #[ignore = "needs the servers: scripts/test --all"]
 fn slow_formats_every_converter() {
     let registry = Apicurio::start();
-    registry.part_ids();
-    let columns = COLUMNS.iter().map(|(name, ty, ..)| format!("\"{name}\" {ty}")).collect::<Vec<_>>().join(", ");
-    let database = Database::empty("converters");
-    database.sql(&format!(
-        "CREATE SCHEMA streaming; CREATE TABLE streaming.transactions (id bigint PRIMARY KEY, {columns})"
-    ));
-    let avro = |ids: Ids, row: bool| {
-        let mut settings = registry.converter(ids);
-        settings.push(("decimal.handling.mode".to_owned(), "precise".to_owned()));
-        (settings, registry.section(ids), row, Some(ids))
-    };
+    let avro = |ids: Ids, row: bool| avro(&registry, ids, row);
     // Settings of the converter's own, of keys and values.
-    let with = |mut format: (Vec<(String, String)>, String, bool, Option<Ids>), name: &str, value: &str| {
+    let with = |mut format: Settings, name: &str, value: &str| {
         format.0.extend(["key", "value"].map(|part| (format!("{part}.converter.{name}"), value.to_owned())));
         format
-    };
-    let json = |settings: &[(&str, &str)], row: bool| {
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        (settings, String::new(), row, None)
     };
     let schemas = [("value.converter.schemas.enable", "true"), ("key.converter.schemas.enable", "true")];
     let precise = [&schemas[..], &[("decimal.handling.mode", "precise")]].concat();
@@ -232,6 +231,34 @@ fn slow_formats_every_converter() {
         ("row_json", json(&[], true)),
         ("row_json_schemas", json(&precise, true)),
     ];
+    alerts_and_archive_are_right("converters", &registry, formats.into());
+}
+
+/// The same by interface 3 of Apicurio's registry 3.
+#[test]
+#[ignore = "needs the servers: scripts/test --all"]
+fn slow_formats_apicurio_three() {
+    let registry = Apicurio::start_version(Version::Three);
+    let avro = |ids: Ids, row: bool| avro(&registry, ids, row);
+    let confluent = (registry.converter(Ids::Confluent), registry.section_of("/apis/ccompat/v7"), false, None);
+    let formats = [
+        ("three_8", avro(Ids::EightBytes, false)),
+        ("three_4", avro(Ids::Confluent, false)),
+        ("three_headers", avro(Ids::Headers, false)),
+        ("row_three_8", avro(Ids::EightBytes, true)),
+        ("row_three_4", avro(Ids::Confluent, true)),
+        ("three_confluent", confluent),
+    ];
+    alerts_and_archive_are_right("apicurio_three", &registry, formats.into());
+}
+
+fn alerts_and_archive_are_right(test: &str, registry: &Apicurio, formats: Vec<(&'static str, Settings)>) {
+    registry.part_ids();
+    let columns = COLUMNS.iter().map(|(name, ty, ..)| format!("\"{name}\" {ty}")).collect::<Vec<_>>().join(", ");
+    let database = Database::empty(test);
+    database.sql(&format!(
+        "CREATE SCHEMA streaming; CREATE TABLE streaming.transactions (id bigint PRIMARY KEY, {columns})"
+    ));
     let formats: Vec<Format> = formats
         .into_iter()
         .map(|(name, (settings, source, is_row, ids))| {

@@ -1,11 +1,9 @@
 //! A Kafka broker of the test's own that asks who one is: TLS with authorities of the test's own, SCRAM, PLAIN, client
 //! certificates, and rights by ACLs.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -16,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::harness::Record;
+use crate::harness::certificates::{authority, certificate};
 use crate::recovery::broker::Broker as Kafka;
 use crate::truth::server::free_port;
 
@@ -45,34 +44,6 @@ pub(super) struct Broker {
     kafka: Kafka,
     folder: tempfile::TempDir,
     ports: Vec<u16>,
-}
-
-/// A certificate and its key, in PEM.
-fn certificate(name: &str, host: Option<&str>, expired: bool, issuer: &Issuer<'_, KeyPair>) -> (String, String) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.subject_alt_names = match host {
-        Some(host) => vec![match host.parse::<IpAddr>() {
-            Ok(ip) => SanType::IpAddress(ip),
-            Err(_) => SanType::DnsName(host.try_into().unwrap()),
-        }],
-        None => Vec::new(),
-    };
-    params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = if expired { date_time_ymd(2021, 1, 1) } else { date_time_ymd(2100, 1, 1) };
-    let made = params.signed_by(&key, issuer).unwrap();
-    (made.pem(), key.serialize_pem())
-}
-
-/// An authority's certificate in PEM, and itself.
-fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let made = params.self_signed(&key).unwrap();
-    (made.pem(), Issuer::new(params, key))
 }
 
 impl Broker {
