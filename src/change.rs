@@ -58,6 +58,9 @@ pub struct Change {
     /// The row after the change: the wanted columns, in the decoder's order. `None` for deletes, tombstones and
     /// truncates.
     pub row: Option<Box<[Value]>>,
+    /// The row before an update or a delete, with the same columns. It is only read where the table's REPLICA IDENTITY
+    /// is FULL and a rule that Postgres evaluates reads the table. It only shows which keys the change touches.
+    pub before: Option<Box<[Value]>>,
     /// `source.lsn`. Absent in incremental snapshots and tombstones.
     pub lsn: Option<Lsn>,
     /// `source.txId`, the 32-bit transaction id. Absent like `lsn`.

@@ -100,6 +100,7 @@ impl Bench {
             op,
             pk: Some(Key::Int(id)),
             row,
+            before: None,
             lsn: Some(Lsn(22_270_736 + self.count.unsigned_abs() * 120)),
             tx_id: u32::try_from(700 + self.count).ok(),
             committed_at: Some(Timestamp(self.now)),

@@ -132,6 +132,9 @@ fn read_topics(config: &Config, compiled: &CompiledRules) -> Result<ReadTopics<D
             }
             let decoder = Decoder::new(&watched.table, &watched.wanted, encodings).map_err(Failure::misconfigured)?;
             let decoder = decoder.of_source(found).with_placeholder(&source.unavailable_value_placeholder);
+            let touches =
+                compiled.rules.iter().any(|rule| rule.query.text.is_some() && watched.place_in(&rule.query).is_some());
+            let decoder = decoder.with_before(found.is_full && touches);
             decoders.push((number, decoder));
         }
         if let Some((_, source)) = of_topic.clone().next() {

@@ -12,6 +12,7 @@
 //! - [`value`]: one column's value by its type and encoding
 //! - [`schema`]: encodings from the schema of a record
 //! - [`adjusted`]: columns whose names the connector has changed for Avro
+//! - [`record_key`]: the primary key of a record without a row
 //! - [`named`], [`rejects`]: small pieces of parsing, and reasons
 //! - [`full_row`]: the same records with every column, for the archive
 
@@ -21,6 +22,7 @@ mod columns;
 mod envelope;
 pub mod full_row;
 mod named;
+mod record_key;
 mod rejects;
 mod schema;
 mod source;
@@ -37,14 +39,13 @@ pub use self::adjusted::own_names;
 use self::beside::of_no_table;
 use self::columns::{Columns, Image, ImageSeed, Part, Row};
 use self::envelope::{Envelope, EnvelopeSeed, Letter, Source, Wrapping, WrappingSeed};
-use self::rejects::{
-    MAY_BE_ANOTHERS, made_up_key, no_change, no_key, no_row, reject, schema_unreadable, unreadable, utf8,
-};
+use self::record_key::{KeyText, key_text, unreadable_key};
+use self::rejects::{MAY_BE_ANOTHERS, made_up_key, no_change, no_row, reject, schema_unreadable, unreadable, utf8};
 use self::source::{check_table, committed_at, lsn, tx_id};
 use self::unwrapped::AddedSeed;
 use self::value::{Form, Placeholder};
 use super::{Change, Decode, Decoded, Op, Reject, RejectKind};
-use crate::model::{Key, Table};
+use crate::model::{Key, Table, Value};
 
 /// Debezium's default of `unavailable.value.placeholder`, for a TOASTed value that the change did not touch.
 pub const UNAVAILABLE: &str = "__debezium_unavailable_value";
@@ -134,6 +135,8 @@ pub struct TableSource {
     /// Whether the replica identity is an index without the primary key. The connector then makes up the key of a
     /// delete.
     pub key_is_made_up: bool,
+    /// Whether the replica identity is FULL, so that `before` is the whole row.
+    pub is_full: bool,
 }
 
 /// Decodes the records of one table.
@@ -145,6 +148,8 @@ pub struct Decoder {
     table_name: String,
     /// Whether the key of a delete is made up because the replica identity lacks the primary key.
     key_is_made_up: bool,
+    /// Whether the row before a change is read.
+    reads_before: bool,
     placeholder: Arc<Placeholder>,
     shape: Shape,
     columns: Columns,
@@ -178,6 +183,7 @@ impl Decoder {
             table_schema: table.schema.clone(),
             table_name: table.name.clone(),
             key_is_made_up: false,
+            reads_before: false,
             placeholder: Arc::default(),
             shape: settings.shape,
             columns,
@@ -192,6 +198,14 @@ impl Decoder {
     pub fn of_source(mut self, source: &TableSource) -> Self {
         self.database = Some(source.database.clone());
         self.key_is_made_up = source.key_is_made_up;
+        self
+    }
+
+    /// Reads the row before a change as well. Only with the replica identity FULL is it complete, see
+    /// [`TableSource::is_full`].
+    #[must_use]
+    pub fn with_before(mut self, reads: bool) -> Self {
+        self.reads_before = reads;
         self
     }
 
@@ -300,7 +314,24 @@ impl Decoder {
             }
             Op::Create | Op::Update | Op::Read => return Err(no_row(op)),
         };
-        change(op, pk, row, &envelope.source)
+        let before = envelope.before.filter(|_| self.reads_before && matches!(op, Op::Update | Op::Delete));
+        let before = before.and_then(|before| self.row_before(before, encoding));
+        change(op, pk, row, before, &envelope.source)
+    }
+
+    /// The row before a change. `None` if it cannot be read completely: it is a hint.
+    fn row_before(&mut self, before: &RawValue, encoding: FormSource) -> Option<Box<[Value]>> {
+        let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
+        let seed = ImageSeed {
+            columns: &self.columns,
+            forms,
+            part: Part::All,
+            placeholder: &self.placeholder,
+            image: &mut self.image,
+        };
+        let there = parse(seed, before.get()).ok()?;
+        let row = there.then(|| self.columns.row(&mut self.image, "before"))?;
+        row.reject.is_none().then_some(row.values)
     }
 
     /// Reads a record that is known to be a row, with or without a schema around it.
@@ -354,62 +385,7 @@ impl Decoder {
         }
         // Of another table, perhaps: as a tombstone, it only has this one asked whether the row of this key is gone.
         let is_doubtful = op == Op::Delete && !added.names_table && !self.columns.is_whole(&self.image);
-        change(if is_doubtful { Op::Tombstone } else { op }, Some(pk), row, &added.source)
-    }
-
-    /// The primary key of a deleted row: from `before`, whose other columns are made up, or else from the record's key.
-    fn deleted(&mut self, before: Option<&RawValue>, key: Option<&[u8]>, encoding: FormSource) -> Result<Key, Reject> {
-        if let Some(before) = before {
-            let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
-            let seed = ImageSeed {
-                columns: &self.columns,
-                forms,
-                part: Part::PrimaryKey,
-                placeholder: &self.placeholder,
-                image: &mut self.image,
-            };
-            let there = parse(seed, before.get()).map_err(|error| unreadable(&error, "before"))?;
-            if there && self.columns.has_key(&self.image) {
-                return self.columns.key(&self.image, "before");
-            }
-        }
-        self.record_key(key)?.ok_or_else(no_key)
-    }
-
-    fn tombstone(&mut self, key: Option<&[u8]>) -> Result<Decoded, Reject> {
-        if key.is_none_or(|key| key.trim_ascii() == b"null") {
-            return Ok(Decoded::Ignored("tombstone without a key"));
-        }
-        // Where the topic has another key, the delete before the tombstone named the row.
-        Ok(match self.record_key(key)? {
-            None => Decoded::Ignored("tombstone of another key"),
-            pk => {
-                let (row, lsn, tx_id, committed_at, holes) = (None, None, None, None, Vec::new());
-                Decoded::Change(Change { op: Op::Tombstone, pk, row, lsn, tx_id, committed_at, holes })
-            }
-        })
-    }
-
-    /// Reads the primary key from the record's key. `None` if the key lacks some of its columns.
-    fn record_key(&mut self, key: Option<&[u8]>) -> Result<Option<Key>, Reject> {
-        let Some(KeyText { schema, columns }) = key_text(key)? else { return Ok(None) };
-        let learnt = match schema {
-            Some(schema) => Some(schema::of_key(schema, &self.columns, &self.plain).map_err(unreadable_key)?),
-            None => None,
-        };
-        let forms = learnt.as_deref().unwrap_or(&self.plain);
-        let seed = ImageSeed {
-            columns: &self.columns,
-            forms,
-            part: Part::PrimaryKey,
-            placeholder: &self.placeholder,
-            image: &mut self.image,
-        };
-        parse(seed, columns).map_err(unreadable_key)?;
-        if !self.columns.has_key(&self.image) {
-            return Ok(None);
-        }
-        self.columns.key(&self.image, RECORD_KEY).map(Some)
+        change(if is_doubtful { Op::Tombstone } else { op }, Some(pk), row, None, &added.source)
     }
 }
 
@@ -423,32 +399,6 @@ impl Decode for Decoder {
     fn row_of(&mut self, key: Option<&[u8]>) -> Option<Key> {
         self.record_key(key).ok().flatten()
     }
-}
-
-/// A record's key that is an object.
-struct KeyText<'t> {
-    /// The key's schema, if it has one.
-    schema: Option<&'t str>,
-    columns: &'t str,
-}
-
-/// `None` without a key, and for a bare text or number, as other converters and transforms write it.
-fn key_text(key: Option<&[u8]>) -> Result<Option<KeyText<'_>>, Reject> {
-    let Some(key) = key else { return Ok(None) };
-    let text = utf8(key, RECORD_KEY, RejectKind::Key)?;
-    if !text.trim_ascii_start().starts_with('{') {
-        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(unreadable_key)?;
-        return Ok(None);
-    }
-    let wrapping = parse(WrappingSeed, text).map_err(unreadable_key)?;
-    // A column may be named payload. It is then not an object.
-    let payload = wrapping.payload.map(RawValue::get).filter(|payload| payload.starts_with('{'));
-    let schema = wrapping.schema.map(RawValue::get).filter(|schema| payload.is_some() && schema.starts_with('{'));
-    Ok(Some(KeyText { schema, columns: payload.unwrap_or(text) }))
-}
-
-fn unreadable_key(error: serde_json::Error) -> Reject {
-    Reject { kind: RejectKind::Key, ..unreadable(&error, RECORD_KEY) }
 }
 
 /// The payload, if the text starts with the last schema. Comparing is some fifty times faster than skipping those 3,000
@@ -486,13 +436,20 @@ fn operation(letter: &Letter) -> Result<Option<Op>, Reject> {
 }
 
 /// A change of a row, or of all.
-fn change(op: Op, pk: Option<Key>, row: Option<Row>, source: &Source) -> Result<Decoded, Reject> {
+fn change(
+    op: Op,
+    pk: Option<Key>,
+    row: Option<Row>,
+    before: Option<Box<[Value]>>,
+    source: &Source,
+) -> Result<Decoded, Reject> {
     let (row, holes, reject) = match row {
         None => (None, Vec::new(), None),
         Some(Row { values, holes, reject, .. }) => (Some(values), holes, reject),
     };
     let (lsn, tx_id) = (lsn(source)?, tx_id(source)?);
-    let change = Change { op, pk, row, lsn, tx_id, committed_at: committed_at(source.ts_us, source.ts_ms)?, holes };
+    let committed_at = committed_at(source.ts_us, source.ts_ms)?;
+    let change = Change { op, pk, row, before, lsn, tx_id, committed_at, holes };
     Ok(match reject {
         None => Decoded::Change(change),
         Some(reject) => Decoded::Partial(change, reject),

@@ -80,7 +80,16 @@ pub(crate) fn paid(user: i64, cents: i128, time: Timestamp) -> Box<[Value]> {
 
 pub(crate) fn change(op: Op, id: i64, row: Option<Box<[Value]>>, lsn: Option<u64>) -> Change {
     let pk = (op != Op::Truncate).then_some(Key::Int(id));
-    Change { op, pk, row, lsn: lsn.map(Lsn), tx_id: lsn.map(|_| 757), committed_at: None, holes: Vec::new() }
+    Change {
+        op,
+        pk,
+        row,
+        before: None,
+        lsn: lsn.map(Lsn),
+        tx_id: lsn.map(|_| 757),
+        committed_at: None,
+        holes: Vec::new(),
+    }
 }
 
 pub(crate) fn position(offset: i64) -> Position {

@@ -113,7 +113,7 @@ fn shown(bytes: &[u8]) -> String {
 
 #[test]
 fn what_is_said_of_each() {
-    let source = TableSource { database: "store".to_owned(), key_is_made_up: false };
+    let source = TableSource { database: "store".to_owned(), key_is_made_up: false, is_full: false };
     let (table, full) = (table_of_all(), full_table_of_all());
     let (mut text, mut names) = (String::new(), std::collections::BTreeSet::new());
     let mut note = |name: &str, input: &str, lines: &[(&str, String)]| {

@@ -4,7 +4,7 @@ use tripline::change::debezium::full_row::FullRowDecoder;
 use tripline::change::debezium::{BinaryHandling, Decoder, Settings, TableSource};
 use tripline::change::full_row::{Cell, FieldType};
 use tripline::change::{Decode, Decoded, RejectKind};
-use tripline::model::{ColumnType, Key};
+use tripline::model::{ColumnType, Key, Value};
 
 use crate::full_row;
 use crate::support::*;
@@ -19,7 +19,7 @@ fn both(source: &TableSource) -> (Decoder, FullRowDecoder) {
 }
 
 fn shop(key_is_made_up: bool) -> TableSource {
-    TableSource { database: "shop".to_owned(), key_is_made_up }
+    TableSource { database: "shop".to_owned(), key_is_made_up, is_full: false }
 }
 
 /// The results of both decoders for a record.
@@ -156,4 +156,29 @@ fn a_decoder_goes_on_after_what_is_no_change() {
     assert_eq!(change.pk, Some(Key::Int(1)));
     let reject = decoder.decode(None, Some(br#"{"op":"c","source":{"db":"x"}}"#)).unwrap_err();
     assert_eq!(reject.kind, RejectKind::Database);
+}
+
+/// The row before a change is read where that is asked for, and only if all of it can be.
+#[test]
+fn the_row_before_a_change() {
+    let narrow = table("s.t", &[("id", ColumnType::Int8), ("x", ColumnType::Text)]);
+    let record = |op: &str, before: &str, after: &str| {
+        format!(r#"{{"before":{before},"after":{after},"op":"{op}","source":{{"schema":"s","table":"t"}}}}"#)
+    };
+    let read = |reads: bool, record: &str| {
+        let mut decoder = all_columns(&narrow, AUTO).with_before(reads);
+        match decoder.decode(Some(br#"{"id":1}"#), Some(record.as_bytes())).unwrap() {
+            Decoded::Change(change) => (change.pk.unwrap(), change.before, change.row),
+            other => panic!("{other:?}"),
+        }
+    };
+    let row = |text: &str| Some(Box::from([Value::Int(1), Value::Text(text.into())]));
+    let (whole, after) = (r#"{"id":1,"x":"a"}"#, r#"{"id":1,"x":"b"}"#);
+    assert_eq!(read(true, &record("u", whole, after)), (Key::Int(1), row("a"), row("b")));
+    assert_eq!(read(true, &record("d", whole, "null")), (Key::Int(1), row("a"), None));
+    assert_eq!(read(false, &record("u", whole, after)), (Key::Int(1), None, row("b")));
+    assert_eq!(read(false, &record("d", whole, "null")), (Key::Int(1), None, None));
+    for before in ["null", r#"{"id":1}"#, r#"{"id":1,"x":7}"#, r#"{"id":"?","x":"a"}"#] {
+        assert_eq!(read(true, &record("u", before, after)), (Key::Int(1), None, row("b")), "{before}");
+    }
 }

@@ -138,6 +138,7 @@ impl World {
             op,
             pk: Some(Key::Int(id)),
             row,
+            before: None,
             lsn: Some(Lsn(self.lsn.get())),
             tx_id: Some(u32::try_from(id).unwrap()),
             committed_at: Some(self.now()),

@@ -259,6 +259,7 @@ impl Workload {
             op,
             pk: write.pk.map(Key::Int),
             row: row.map(Row::held),
+            before: None,
             lsn: Some(Lsn(write.lsn)),
             tx_id: Some(tx),
             committed_at: Some(at),

@@ -166,7 +166,7 @@ fn changes(
         *lsn += 1;
         let position = Position { partition: 0, offset: i64::try_from(*lsn).unwrap() };
         let (pk, lsn) = (Some(pk), Some(Lsn(*lsn)));
-        (Change { op, pk, row, lsn, tx_id: None, committed_at: None, holes: Vec::new() }, position)
+        (Change { op, pk, row, before: None, lsn, tx_id: None, committed_at: None, holes: Vec::new() }, position)
     };
     found.into_iter().map(change).collect()
 }

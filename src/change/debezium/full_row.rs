@@ -413,7 +413,7 @@ impl FullRowDecoder {
         }
         // Without a catalog, it is the record's key that names the columns.
         let Some((named, from_key)) = self.record_key(layout, key)? else {
-            return if layout.key.is_empty() { Ok(layout.nulls()) } else { Err(super::no_key()) };
+            return if layout.key.is_empty() { Ok(layout.nulls()) } else { Err(super::rejects::no_key()) };
         };
         if layout.key.is_empty() && named.iter().all(|&slot| is_there(before, slot)) {
             return layout.some_cells(&named, before, "before");
@@ -421,7 +421,7 @@ impl FullRowDecoder {
         if layout.key.iter().all(|slot| named.contains(slot)) {
             layout.identified(from_key)
         } else {
-            Err(super::no_key())
+            Err(super::rejects::no_key())
         }
     }
 

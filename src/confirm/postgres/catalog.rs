@@ -58,7 +58,11 @@ pub async fn table(connection: &mut PgConnection, schema: &str, name: &str) -> R
 /// The connection fails.
 pub async fn source(connection: &mut PgConnection, schema: &str, name: &str) -> Result<TableSource, sqlx::Error> {
     let row = query(include_str!("catalog/source.sql")).bind(schema).bind(name).fetch_one(connection).await?;
-    Ok(TableSource { database: row.try_get("database")?, key_is_made_up: row.try_get("key_is_made_up")? })
+    Ok(TableSource {
+        database: row.try_get("database")?,
+        key_is_made_up: row.try_get("key_is_made_up")?,
+        is_full: row.try_get("is_full")?,
+    })
 }
 
 /// Reads the server's `system_identifier`.

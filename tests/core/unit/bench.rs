@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 use std::time::Duration;
 use tripline::alert::Alert;
-use tripline::change::Op;
+use tripline::change::{Change, Op};
 use tripline::failure::CallError;
 use tripline::model::{ColumnType, NextOffset, Table, Timestamp, Value};
 use tripline::monitor::counts::Counts;
@@ -101,8 +101,14 @@ impl Bench {
     }
 
     pub(crate) fn take(&mut self, op: Op, id: i64, row: Option<Box<[Value]>>) {
+        self.take_with(op, id, None, row);
+    }
+
+    /// The same with the row before the change.
+    pub(crate) fn take_with(&mut self, op: Op, id: i64, before: Option<Box<[Value]>>, row: Option<Box<[Value]>>) {
         let lsn = 1_000 + u64::try_from(self.offset).unwrap();
-        self.unit.apply(&change(op, id, row, Some(lsn)), position(self.offset), self.now());
+        let change = Change { before, ..change(op, id, row, Some(lsn)) };
+        self.unit.apply(&change, position(self.offset), self.now());
         self.unit.advance(0, NextOffset::after(self.offset));
         self.offset += 1;
         self.unit.evaluate(self.now());

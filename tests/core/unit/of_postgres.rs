@@ -103,6 +103,20 @@ fn a_touched_key_is_asked_about_once_it_has_waited() {
     assert_eq!(asked(&mut bench), []);
 }
 
+/// Where a record has the row before the change, the key that the row leaves is asked about as well.
+#[test]
+fn a_row_that_leaves_a_key_touches_it_where_the_row_before_is_known() {
+    let mut bench = Bench::new(rule(&[1]));
+    let of = |user: Value| Some(row(user, cents(100), Value::Time(t(0))));
+    bench.take_with(Op::Update, 1, of(Value::Int(7)), of(Value::Int(8)));
+    bench.take_with(Op::Delete, 2, of(Value::Int(9)), None);
+    bench.take_with(Op::Update, 3, of(Value::Int(10)), of(Value::Int(10)));
+    // A value that the record does not have is no key.
+    bench.take_with(Op::Update, 4, of(Value::Opaque), of(Value::Int(10)));
+    bench.now = 1;
+    assert_eq!(asked(&mut bench), [7, 8, 9, 10].map(Key::Int));
+}
+
 #[test]
 fn an_answer_that_does_not_show_the_change_decides_nothing() {
     let mut bench = Bench::new(rule(&[1]));

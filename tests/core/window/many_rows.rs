@@ -113,7 +113,8 @@ fn run(sql: &str, seed: u64) {
             Box::new([Value::Int(paid.user), amount, Value::Time(paid.at), Value::Int(paid.points)]) as Box<[Value]>
         });
         let lsn = Some(Lsn(1_000 + step.unsigned_abs()));
-        let change = Change { op, pk: Some(pk(id)), row, lsn, tx_id: None, committed_at: None, holes: Vec::new() };
+        let change =
+            Change { op, pk: Some(pk(id)), row, before: None, lsn, tx_id: None, committed_at: None, holes: Vec::new() };
         window.apply(&change, position(step), now);
         if step % 50 == 0 {
             window.evaluate_touched(now);

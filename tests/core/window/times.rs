@@ -35,6 +35,7 @@ impl Stream {
             op: Op::Update,
             pk: Some(Key::Int(id)),
             row: Some(row(Value::Int(user), Value::Decimal(100), Value::Time(at))),
+            before: None,
             lsn: Some(Lsn(self.1.unsigned_abs())),
             tx_id: None,
             committed_at: None,

@@ -13,7 +13,7 @@ use crate::support::PRECISE;
 const LSN: &str = "\"source\":{\"lsn\":";
 
 fn look(at: u64, table: &FullRowTable) -> TableLook {
-    let source = TableSource { database: "d".into(), key_is_made_up: false };
+    let source = TableSource { database: "d".into(), key_is_made_up: false, is_full: false };
     TableLook { server: "7".into(), before: Lsn(at), after: Lsn(at), table: table.clone(), source }
 }
 

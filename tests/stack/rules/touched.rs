@@ -10,7 +10,8 @@ use sqlx::{AssertSqlSafe, Connection};
 use tripline::rule::text::{self, Relation, Relations};
 
 use super::setting;
-use crate::harness::{Database, Dice, Stack};
+use crate::harness::{Database, Dice, Job, Stack, Table};
+use crate::truth::feed::wait_for_alerts;
 
 const TABLES: &str = "CREATE SCHEMA streaming;
     CREATE TABLE streaming.t (id int PRIMARY KEY, user_id int, card_id int, payee_id int, amount int);
@@ -317,4 +318,26 @@ fn no_other_key_is_touched() {
 #[ignore = "needs the servers: scripts/test --all"]
 fn slow_no_other_key_is_touched() {
     seeds("touched_slow", 100, 30);
+}
+
+/// Under REPLICA IDENTITY FULL, a row that moves to another key and one that is deleted touch the key that they had. The
+/// intervals are too long to find them.
+#[test]
+#[ignore = "needs the servers: scripts/test"]
+fn a_row_that_leaves_a_key_is_seen_under_identity_full() {
+    let database = Database::new("leaves_a_key");
+    database.sql("ALTER TABLE streaming.transactions REPLICA IDENTITY FULL");
+    let t = Table::of(database, &[]);
+    t.insert(&[(1, 101, "4000"), (2, 102, "1"), (3, 103, "5000")]);
+    let pace = "recheck_interval_ms = 3600000\nsweep_interval_ms = 3600000\nevaluate = \"touched\"\n";
+    let job = Job { rule: pace.to_owned(), ..t.job("v1") };
+    let run = job.start();
+    wait_for_alerts(&job, 2);
+    t.sql("UPDATE streaming.transactions SET user_id = 102 WHERE id = 1");
+    wait_for_alerts(&job, 4);
+    t.sql("DELETE FROM streaming.transactions WHERE id = 3");
+    wait_for_alerts(&job, 5);
+    let ended = run.terminate();
+    assert_eq!(ended.code, Some(0), "{ended}");
+    ended.fired([101, 102, 103]).resolved([101, 103]);
 }

@@ -209,6 +209,7 @@ impl<'a> History<'a> {
             op,
             pk: Some(Key::Int(id)),
             row: row.map(|row| values(&row)),
+            before: None,
             lsn: Some(Lsn(self.lsn)),
             tx_id: Some(tx_id),
             committed_at: Some(self.now),

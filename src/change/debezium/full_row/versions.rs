@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn look(before: u64, after: u64, table: &FullRowTable) -> TableLook {
-        let source = TableSource { database: "d".into(), key_is_made_up: false };
+        let source = TableSource { database: "d".into(), key_is_made_up: false, is_full: false };
         TableLook { server: "7".into(), before: Lsn(before), after: Lsn(after), table: table.clone(), source }
     }
 
