@@ -23,6 +23,7 @@ mod doctor;
 mod encodings;
 mod event_time;
 mod exactly_once;
+mod examples;
 mod first_steps;
 mod formats;
 mod golden;

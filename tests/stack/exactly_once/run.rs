@@ -212,7 +212,8 @@ impl Run {
     /// the group.
     fn lose_folder(&self) {
         let folder = self.checkpoints().join(&self.group);
-        for entry in std::fs::read_dir(folder).unwrap() {
+        // A process that was killed early has not made it.
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
         }
@@ -223,7 +224,8 @@ impl Run {
         let process = self.process.as_mut().unwrap();
         let Some(status) = process.child.try_wait().unwrap() else { return };
         let killed = process.fault.is_some() && status.signal() == Some(SIGKILL);
-        assert!(killed, "it ended by itself, fault {:?}: {status}", process.fault);
+        let fault = process.fault.clone();
+        assert!(killed, "it ended by itself, fault {fault:?}: {status}\n{}", self.written("log"));
         self.start();
     }
 
