@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use rustls::AlertDescription;
 use ureq::tls::TlsConfig;
 
 /// Creates a client without a proxy. An answer with any status is not an error. `timeout` applies to a complete call.
@@ -22,20 +23,47 @@ pub fn basic(login: impl AsRef<[u8]>) -> String {
 }
 
 /// Whether the two ends did not agree on TLS: the server's certificate is not trusted, has expired or is of another
-/// host, or the server speaks no TLS. To ask again does not help. The client hands some of these on as errors of I/O.
+/// host, or the server speaks no TLS. To ask again does not help. An alert about an error inside of the server may pass.
+/// The client hands some of these on as errors of I/O.
 pub fn is_tls_refused(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
-        ureq::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(|error| {
-            matches!(
-                error,
+        ureq::Error::Io(error) => {
+            error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(|error| match error {
+                rustls::Error::AlertReceived(alert) => *alert != AlertDescription::InternalError,
                 rustls::Error::InvalidCertificate(_)
-                    | rustls::Error::NoCertificatesPresented
-                    | rustls::Error::InvalidMessage(_)
-                    | rustls::Error::PeerIncompatible(_)
-                    | rustls::Error::AlertReceived(_)
-            )
-        }),
+                | rustls::Error::NoCertificatesPresented
+                | rustls::Error::InvalidMessage(_)
+                | rustls::Error::PeerIncompatible(_) => true,
+                _ => false,
+            })
+        }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::{CertificateError, Error};
+
+    use super::*;
+
+    #[test]
+    fn what_does_not_pass_by_itself() {
+        let of_io = |error: Error| ureq::Error::Io(io::Error::new(io::ErrorKind::InvalidData, error));
+        let expired = Error::InvalidCertificate(CertificateError::Expired);
+        for (error, refused) in [
+            (of_io(expired.clone()), true),
+            (ureq::Error::Rustls(expired), true),
+            (of_io(Error::AlertReceived(AlertDescription::CertificateRequired)), true),
+            (of_io(Error::AlertReceived(AlertDescription::InternalError)), false),
+            (of_io(Error::DecryptError), false),
+            (ureq::Error::Io(io::ErrorKind::ConnectionReset.into()), false),
+            (ureq::Error::HostNotFound, false),
+        ] {
+            assert_eq!(is_tls_refused(&error), refused, "{error:?}");
+        }
     }
 }

@@ -319,17 +319,16 @@ impl Decoder {
         change(op, pk, row, before, &envelope.source)
     }
 
+    /// Reads a row's columns into the image. Returns whether there is a row.
+    fn read_image(&mut self, text: &str, encoding: FormSource, part: Part) -> serde_json::Result<bool> {
+        let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
+        let (columns, placeholder) = (&self.columns, &self.placeholder);
+        parse(ImageSeed { columns, forms, part, placeholder, image: &mut self.image }, text)
+    }
+
     /// The row before a change. `None` if it cannot be read completely: it is a hint.
     fn row_before(&mut self, before: &RawValue, encoding: FormSource) -> Option<Box<[Value]>> {
-        let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
-        let seed = ImageSeed {
-            columns: &self.columns,
-            forms,
-            part: Part::All,
-            placeholder: &self.placeholder,
-            image: &mut self.image,
-        };
-        let there = parse(seed, before.get()).ok()?;
+        let there = self.read_image(before.get(), encoding, Part::All).ok()?;
         let row = there.then(|| self.columns.row(&mut self.image, "before"))?;
         row.reject.is_none().then_some(row.values)
     }
@@ -351,15 +350,7 @@ impl Decoder {
 
     /// Finishes a row, whose text is `text`.
     fn finish_row(&mut self, text: &str, encoding: FormSource) -> Result<Decoded, Reject> {
-        let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
-        let seed = ImageSeed {
-            columns: &self.columns,
-            forms,
-            part: Part::All,
-            placeholder: &self.placeholder,
-            image: &mut self.image,
-        };
-        parse(seed, text).map_err(|error| unreadable(&error, "the row"))?;
+        self.read_image(text, encoding, Part::All).map_err(|error| unreadable(&error, "the row"))?;
         let (schema, table) = (self.table_schema.as_str(), self.table_name.as_str());
         let seed = AddedSeed { database: self.database.as_deref(), schema, table };
         let added = parse(seed, text).map_err(|error| unreadable(&error, "the row"))?;

@@ -14,17 +14,15 @@ impl Window {
     /// 0.
     pub(super) fn touch(&mut self, place: usize, change: &Change, position: Position, now: Timestamp) {
         self.has_missed |= change.op == Op::Truncate;
-        let before = change.before.as_deref().map(|row| self.program.touched(place, row, &[]));
+        let before = change.before.as_deref().map(|row| self.program.touched(place, row, &[])).unwrap_or_default();
         let mut keys = match (change.row.as_deref(), &change.pk) {
             (Some(row), _) => self.program.touched(place, row, &change.holes),
             // The row is deleted, and the record has only its primary key.
-            (None, Some(pk)) if change.op == Op::Delete && before.is_none() => {
-                self.program.touched_by_delete(place, pk)
-            }
+            (None, Some(pk)) if change.op == Op::Delete => self.program.touched_by_delete(place, pk),
             (None, _) => Vec::new(),
         };
         // A row that moves to another key, or is deleted, touches the key that it had as well.
-        for key in before.into_iter().flatten().filter(Option::is_some) {
+        for key in before.into_iter().filter(Option::is_some) {
             if !keys.contains(&key) {
                 keys.push(key);
             }

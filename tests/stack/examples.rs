@@ -38,7 +38,7 @@ fn example(name: &str, topics: &[&str]) {
         ("TRIPLINE__STARTUP_WAIT_MS", "60000".to_owned()),
     ]);
     let mut run = Some(Run::of(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())));
-    let mut told = 0;
+    let mut raised = 0;
     for step in 1.. {
         if !folder.join(format!("{step}.sql")).exists() {
             assert!(step > 1, "{name} has no step");
@@ -52,7 +52,7 @@ fn example(name: &str, topics: &[&str]) {
         let mut want: Vec<String> = file(&format!("{step}.alerts")).lines().map(str::to_owned).collect();
         want.sort_unstable();
         let found = || -> Vec<String> {
-            let new = kafka::records(&alerts, 0).into_iter().skip(told).map(|alert| alert.json());
+            let new = kafka::records(&alerts, 0).into_iter().skip(raised).map(|alert| alert.json());
             let line = |alert: serde_json::Value| {
                 let text = |field: &str| alert[field].as_str().unwrap_or_default().to_owned();
                 format!("{} {}: {}", text("status"), text("rule"), text("message"))
@@ -65,11 +65,11 @@ fn example(name: &str, topics: &[&str]) {
             let done = run.take().unwrap().terminate();
             panic!("{name}, step {step}: {:?}, not {want:?}: {done}", found());
         }
-        told += want.len();
+        raised += want.len();
     }
     let done = run.take().unwrap().terminate();
     assert_eq!(done.code(), Some(0), "{name}: {done}");
-    assert_eq!(kafka::records(&alerts, 0).len(), told, "{name}: {done}");
+    assert_eq!(kafka::records(&alerts, 0).len(), raised, "{name}: {done}");
 }
 
 #[test]

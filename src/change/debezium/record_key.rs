@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::columns::{ImageSeed, Part};
 use super::envelope::WrappingSeed;
 use super::rejects::no_key;
-use super::{Decoder, FormSource, RECORD_KEY, forms, parse, schema, unreadable, utf8};
+use super::{Decoder, FormSource, RECORD_KEY, parse, schema, unreadable, utf8};
 use crate::change::{Change, Decoded, Op, Reject, RejectKind};
 use crate::model::Key;
 
@@ -18,15 +18,9 @@ impl Decoder {
         encoding: FormSource,
     ) -> Result<Key, Reject> {
         if let Some(before) = before {
-            let forms = forms(&self.plain, self.learnt.as_ref(), encoding);
-            let seed = ImageSeed {
-                columns: &self.columns,
-                forms,
-                part: Part::PrimaryKey,
-                placeholder: &self.placeholder,
-                image: &mut self.image,
-            };
-            let there = parse(seed, before.get()).map_err(|error| unreadable(&error, "before"))?;
+            let there = self
+                .read_image(before.get(), encoding, Part::PrimaryKey)
+                .map_err(|error| unreadable(&error, "before"))?;
             if there && self.columns.has_key(&self.image) {
                 return self.columns.key(&self.image, "before");
             }

@@ -213,7 +213,11 @@ impl Run {
     fn lose_folder(&self) {
         let folder = self.checkpoints().join(&self.group);
         // A process that was killed early has not made it.
-        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            entries => entries.unwrap(),
+        };
+        for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
         }
